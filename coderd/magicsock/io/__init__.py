@@ -1,0 +1,1 @@
+"""The shell: sockets, devices and clocks around the pure core."""

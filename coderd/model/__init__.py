@@ -1,0 +1,18 @@
+"""The nouns that every layer shares: keys, addresses, maps, deadlines. Pure, and imports nothing of ours.
+
+keys        node and disco keys, their text forms
+addresses   ip:port pairs, tailnet addresses
+deadline    when the next thing happens, and why
+derpmap     relay regions and their nodes (Tailscale's JSON)
+netmap      who this node is and whom it may talk to
+errors      MalformedPacket, and errors that a person reads
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+RandomBytes: TypeAlias = Callable[[int], bytes]
+"""A source of randomness: ``os.urandom`` in production, ``random.Random(seed).randbytes`` in tests."""
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes of a datagram or packet. A ``memoryview`` is the reader's buffer: use it before returning, never keep it."""

@@ -1,0 +1,70 @@
+"""Who this node is and whom it may talk to, as the server said it last. Frozen: a new map replaces the old."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv6Address
+from uuid import UUID
+
+from coderd.model.addresses import AddrPort
+from coderd.model.derpmap import DerpMap
+from coderd.model.keys import DiscoPublic, NodePublic
+
+
+class NodeKind(Enum):
+    """What a node is to the team."""
+
+    WORKSPACE = "workspace"
+    DEVICE = "device"
+    """A user's machine."""
+
+
+class PathPolicy(Enum):
+    """Which paths the server allows between this node and a peer."""
+
+    ANY = "any"
+    RELAY_ONLY = "relay-only"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One peer as the server describes it. Addresses and rights come from the server, never from the peer."""
+
+    node_id: UUID
+    kind: NodeKind
+    name: str
+    """``owner/workspace`` or ``user/device``."""
+    node_key: NodePublic
+    disco_key: DiscoPublic
+    address: IPv6Address
+    """Its tailnet address: its one allowed IP, a /128."""
+    home_region: int
+    """The relay region it listens at; 0 while unknown."""
+    endpoints: tuple[AddrPort, ...]
+    generation: int
+    """Random per process start: when it changes, the peer has lost its sessions."""
+    online: bool = True
+    """False when the server has lost the peer; its tunnel may live on."""
+    path_policy: PathPolicy = PathPolicy.ANY
+
+
+@dataclass(frozen=True, slots=True)
+class SelfNode:
+    """This node as the server describes it."""
+
+    node_id: UUID
+    kind: NodeKind
+    name: str
+    address: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class NetMap:
+    """Everything the server has told this node."""
+
+    self_node: SelfNode
+    derp_map: DerpMap
+    peers: dict[UUID, Peer] = field(default_factory=dict)
+
+    def find(self, name: str) -> list[Peer]:
+        """Peers that a person may mean by ``name``: ``owner/workspace``, ``user/device`` or the part after the slash."""
+        return [peer for peer in self.peers.values() if name in (peer.name, peer.name.partition("/")[2])]
