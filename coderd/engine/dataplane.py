@@ -1,0 +1,147 @@
+"""The way of a packet, pure: WireGuard above, paths below, meeting only here.
+
+```
+ TUN read  --split-->  segments  --Device.seal-->  batches  --Paths.send-->  UDP sendmsg | DERP frames
+ TUN write <-coalesce- packets   <--Device.open--  batches  <-Paths.handle-  UDP recvmsg | DERP frames
+```
+
+The plane owns nothing but its two children and their queues' order: WireGuard never sees a path, the paths never see a
+plaintext. What goes in: one TUN read, one UDP read, one relay's run of packets, the clock. After any of them, call
+``drain`` once per wake-up and take what is ready: ``poll_transmit``, ``poll_tun``, ``poll_event``; then ``poll_timeout``.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Protocol, TypeAlias
+
+from coderd.magicsock import DerpTransmit, UdpTransmit
+from coderd.metrics import Counters
+from coderd.model import Buffer
+from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline, earliest
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import NodePublic
+from coderd.tun import coalesce, split
+from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source
+
+PathTransmit: TypeAlias = UdpTransmit | DerpTransmit
+PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired
+
+
+class Paths(Protocol):
+    """What the plane needs of the layer that knows paths: ``magicsock.Conn``, or one endpoint per peer."""
+
+    def handle_udp(self, addr: AddrPort, datagrams: Sequence[Buffer], now: float) -> tuple[Source, list[Buffer]]:
+        """Takes what is its own (disco, STUN) from one UDP read; returns the rest and its source."""
+
+    def handle_relayed(
+        self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
+    ) -> tuple[Source, list[Buffer]]:
+        """The same for packets that a relay delivered."""
+
+    def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
+        """WireGuard vouches that ``n_bytes`` from ``source`` are the peer's."""
+
+    def send(self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float) -> None:
+        """Queues one batch to a peer by the best path now, or back to a source."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+
+    def poll_transmit(self) -> PathTransmit | None:
+        """The next thing to send."""
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``."""
+
+
+class DataPlane:
+    """One WireGuard device over one set of paths.
+
+    Args:
+        device: the WireGuard engine; configured by whoever owns the NetMap.
+        paths: knows where peers are.
+        uso: whether the kernel takes UDP super-packets on TUN writes.
+        counters: told about TUN reads and writes and what was dropped between the layers.
+    """
+
+    def __init__(self, device: Device, paths: Paths, *, uso: bool, counters: Counters) -> None:
+        self.device = device
+        self.paths = paths
+        self._uso = uso
+        self._counters = counters
+        self._to_tun: deque[list[Buffer]] = deque()
+        self._events: deque[PlaneEvent] = deque()
+
+    # What happened
+
+    def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
+        """One TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed."""
+        try:
+            segments = split(header, packet)
+        except MalformedPacket:
+            self._counters["tun.drop.malformed"] += 1
+            return
+        self._counters["tun.reads"] += 1
+        self._counters["tun.read_segments"] += len(segments)
+        self.device.handle_packets(segments, now, unix_now)
+
+    def handle_udp(self, addr: AddrPort, datagrams: Sequence[Buffer], now: float, unix_now: float) -> None:
+        """One UDP read: datagrams of one sender. Buffers are borrowed."""
+        source, ours = self.paths.handle_udp(addr, datagrams, now)
+        self._open(source, ours, now, unix_now)
+
+    def handle_relayed(
+        self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
+    ) -> None:
+        """A run of packets of one sender from a relay. Buffers are borrowed."""
+        source, ours = self.paths.handle_relayed(region, sender, packets, now)
+        self._open(source, ours, now, unix_now)
+
+    def handle_timeout(self, now: float, unix_now: float) -> None:
+        """Fires what is due in both layers."""
+        self.device.handle_timeout(now, unix_now)
+        self.paths.handle_timeout(now)
+
+    # What to do next
+
+    def drain(self, now: float) -> None:
+        """Moves everything that is ready across the wall; call it once per wake-up, before polling."""
+        self._drain_events(0, now)
+        while (received := self.device.poll_packets()) is not None:
+            for iovec in coalesce(received.packets, uso=self._uso):
+                self._to_tun.append(iovec)
+            self._counters["tun.write_segments"] += len(received.packets)
+        while (transmit := self.device.poll_transmit()) is not None:
+            self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now)
+
+    def poll_transmit(self) -> PathTransmit | None:
+        """The next batch for a socket or a relay."""
+        return self.paths.poll_transmit()
+
+    def poll_tun(self) -> list[Buffer] | None:
+        """The next TUN write: an iovec of virtio header, headers, payloads."""
+        return self._to_tun.popleft() if self._to_tun else None
+
+    def poll_event(self) -> PlaneEvent | None:
+        """What WireGuard has to say to whoever configures it."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """The earliest deadline of both layers."""
+        return earliest(self.device.poll_timeout(), self.paths.poll_timeout())
+
+    def _open(self, source: Source, datagrams: list[Buffer], now: float, unix_now: float) -> None:
+        if not datagrams:
+            return
+        self.device.handle_datagrams(source, datagrams, now, unix_now)
+        self._drain_events(sum(map(len, datagrams)), now)
+
+    def _drain_events(self, n_bytes: int, now: float) -> None:
+        """Authentication is news for the paths; the rest is for above. A batch's bytes count once."""
+        while (event := self.device.poll_event()) is not None:
+            if isinstance(event, Authenticated):
+                self.paths.handle_authenticated(event.peer, event.source, n_bytes, now)
+                n_bytes = 0
+            else:
+                self._events.append(event)

@@ -1,0 +1,108 @@
+"""The import rules of ARCHITECTURE.md, read from the syntax trees: who may import whom, and what purity means.
+
+To move a wall, change the tables and their reasons in the same commit.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "coderd"
+
+LEVELS: tuple[frozenset[str], ...] = (
+    frozenset({"model"}),
+    frozenset({"packet", "config", "metrics"}),
+    frozenset({"wireguard", "tun", "derp", "disco", "stun", "http"}),
+    frozenset({"netcheck"}),
+    frozenset({"magicsock"}),
+    frozenset({"identity", "api"}),
+    frozenset({"engine", "control", "coordination", "speedtest"}),
+    frozenset({"daemon", "server"}),
+    frozenset({"cli"}),
+)
+"""Lowest first. A package imports from lower levels only; siblings meet one level up."""
+
+SIBLINGS = {
+    ("derp", "http"): "the relay's client and server speak through the one dialer and the one port",
+}
+
+SHELL_PACKAGES = frozenset({"http", "daemon", "server", "cli"})
+"""All shell: they wait, open and assemble, and decide nothing that a pure core should."""
+
+PURE_BANS = {
+    "trio": "a pure core never waits",
+    "socket": "sockets belong to the shell",
+    "ssl": "TLS belongs to the shell",
+    "time": "now is an argument",
+    "datetime": "now is an argument",
+    "random": "randomness is an argument",
+    "secrets": "randomness is an argument",
+    "os": "the operating system belongs to the shell",
+    "http": "HTTP belongs to the shell",
+    "subprocess": "processes belong to the shell",
+    "threading": "one owner per state, no locks",
+}
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT]
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+def is_shell(path: Path) -> bool:
+    inside = path.relative_to(ROOT).parts
+    return (
+        inside[0] in SHELL_PACKAGES
+        or "io" in inside[1:-1]
+        or inside[-1] == "io.py"
+        or inside[-1] == "store.py"
+    )
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def level_of(package: str) -> int:
+    return next(level for level, packages in enumerate(LEVELS) if package in packages)
+
+
+def test_every_package_has_a_level() -> None:
+    known = frozenset().union(*LEVELS)
+    assert {package_of(path) for path in modules()} <= known
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    own = package_of(path)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "coderd" or len(parts) < 2 or not (ROOT / parts[1]).is_dir() or parts[1] == own:
+            continue
+        allowed = level_of(parts[1]) < level_of(own) or (own, parts[1]) in SIBLINGS
+        assert allowed, f"{own} must not import {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if not is_shell(path)], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_pure_modules_import_nothing_impure(path: Path) -> None:
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top not in PURE_BANS, f"{name}: {PURE_BANS[top]}"
+        if name.startswith("coderd."):
+            target = ROOT.joinpath(*name.split(".")[1:])
+            assert not is_shell(target.with_suffix(".py")), f"{name}: a pure module imports no shell"
+            assert "io" not in name.split("."), f"{name}: a pure module imports no shell"
