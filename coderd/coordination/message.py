@@ -1,0 +1,227 @@
+"""What a node and the server say to each other: JSON texts over one WebSocket, one schema for both ends.
+
+    node                                   server
+     |  <- challenge{server_key, nonce}      |   the bearer token was good
+     |  hello{keys, generation, proof} ->    |
+     |  <- welcome{self, derp_map, ...}      |   the node measures its network
+     |  update{home_region, endpoints} ->    |   from now on its peers see it, and it them
+     |  <- peers{upsert, remove, full}       |   at most 256 entries each; `more` announces a continuation
+     |  ready{ids} ->                        |   these peers may now initiate a handshake
+     |  alive{} <->                          |   each way every few seconds: silence means death
+     |  goodbye{} ->                         |   peers remove the node at once
+
+Each text is an object whose ``type`` is the message's name. Unknown fields are ignored, so that either end may be
+newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with the new one.
+"""
+
+from typing import Annotated, TypeAlias, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from coderd.model.errors import MalformedPacket
+
+VERSION = 1
+PATH = "/api/v1/coordinate"
+
+MAX_NODE_MESSAGE = 64 * 1024
+"""Bytes of a text from a node; a longer one ends its connection."""
+MAX_SERVER_MESSAGE = 1024 * 1024
+"""Bytes of a text from the server: 256 entries of 32 endpoints stay well below it."""
+MAX_ENTRIES = 256
+MAX_ENDPOINTS = 32
+MAX_READY = 1024
+
+ALIVE_INTERVAL = 4.0
+"""Seconds between two ``alive`` of either end."""
+SILENCE_TIMEOUT = 10.0
+"""Seconds without any message after which the other end counts as dead."""
+
+KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
+AddressText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
+NameText: TypeAlias = Annotated[str, msgspec.Meta(max_length=130)]
+TokenText: TypeAlias = Annotated[str, msgspec.Meta(max_length=512)]
+SentenceText: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
+Generation: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+"""A u64; the upper bound is checked by ``_parse``, msgspec's own bounds end at 63 bits."""
+RegionId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="type"):
+    """Anything that either end says."""
+
+
+class Alive(Message, frozen=True, tag="alive"):
+    """Nothing new; I am here."""
+
+
+# From the node.
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """Who connects, and the proof that it holds the node key: see ``proof``."""
+
+    version: int
+    node_key: KeyText
+    disco_key: KeyText
+    generation: Generation
+    """Random per process start."""
+    proof: TokenText
+    resume_token: TokenText = ""
+    """From an earlier welcome: this is the same machine again, so its old connection is merely stale."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One address at which a node believes that it can be reached."""
+
+    addr: AddressText
+    """``ip:port``, IPv6 in brackets."""
+    type: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    """How it was found; a hint for people."""
+
+
+class Update(Message, frozen=True, tag="update"):
+    """The node's whole reachability; each one replaces the last."""
+
+    home_region: RegionId
+    endpoints: Annotated[list[Endpoint], msgspec.Meta(max_length=MAX_ENDPOINTS)] = []
+    latencies: Annotated[dict[RegionId, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    """Seconds to each region's relay."""
+    generation: Generation | None = None
+    """If given, the hello's; an update of another process is malformed."""
+
+
+class Ready(Message, frozen=True, tag="ready"):
+    """The node's tunnel now knows these peers, so that their first handshake will be answered."""
+
+    ids: Annotated[list[UUID], msgspec.Meta(max_length=MAX_READY)]
+
+
+class Goodbye(Message, frozen=True, tag="goodbye"):
+    """The node leaves on purpose."""
+
+
+# From the server.
+
+
+class Challenge(Message, frozen=True, tag="challenge"):
+    """What the node must seal under its node key; ``proof`` says how."""
+
+    server_key: KeyText
+    """The server's coordination key, ``nodekey:<hex>``."""
+    nonce: KeyText
+    """32 random bytes in hex, good for this connection only."""
+    version: int = VERSION
+
+
+class SelfEntry(msgspec.Struct, frozen=True):
+    """The receiver, as the server knows it."""
+
+    id: UUID
+    kind: NameText
+    name: NameText
+    address: AddressText
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """The node is in."""
+
+    self: SelfEntry
+    derp_map: dict[str, object]
+    resume_token: TokenText
+    server_key: KeyText = ""
+    """The embedded relay's key, ``derpkey:<hex>``."""
+
+
+class PeerEntry(msgspec.Struct, frozen=True):
+    """One peer. The server derives ``name`` and ``address`` from its identity; keys and endpoints are the peer's own."""
+
+    id: UUID
+    kind: NameText
+    name: NameText
+    node_key: KeyText
+    disco_key: KeyText
+    address: AddressText
+    home_region: RegionId
+    generation: Generation
+    endpoints: Annotated[list[AddressText], msgspec.Meta(max_length=MAX_ENDPOINTS)] = []
+    path_policy: NameText = "any"
+    signature: SentenceText | None = None
+    """Room for keys that the server does not hold."""
+
+
+class Removal(msgspec.Struct, frozen=True):
+    """A peer that is there no more, and why."""
+
+    id: UUID
+    reason: NameText
+    """``lost``: keep it while its tunnel lives. Anything else (``disconnected``, ``denied``): remove it at once."""
+
+
+class Peers(Message, frozen=True, tag="peers"):
+    """Changes, or with ``full`` all that there is: a peer in neither list is then removed."""
+
+    upsert: Annotated[list[PeerEntry], msgspec.Meta(max_length=MAX_ENTRIES)] = []
+    remove: Annotated[list[Removal], msgspec.Meta(max_length=MAX_ENTRIES)] = []
+    full: bool = False
+    more: bool = False
+    """A ``full`` list goes on in the next message; apply it when complete."""
+
+
+class DerpMapChanged(Message, frozen=True, tag="derp_map"):
+    """The relay map has changed."""
+
+    derp_map: dict[str, object]
+
+
+class Reconnect(Message, frozen=True, tag="reconnect"):
+    """The server is about to close; come back after a while."""
+
+    after_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)]
+
+
+class Refusal(Message, frozen=True, tag="error"):
+    """The server ends the connection. ``FINAL_CODES`` names the codes after which redialling is useless."""
+
+    code: NameText
+    message: SentenceText
+
+
+FINAL_CODES = frozenset({"unauthorized", "replaced", "version", "bad_proof", "key_taken"})
+
+NodeMessage: TypeAlias = Hello | Update | Ready | Goodbye | Alive
+ServerMessage: TypeAlias = Challenge | Welcome | Peers | DerpMapChanged | Reconnect | Refusal | Alive
+
+_M = TypeVar("_M")
+_encoder = msgspec.json.Encoder()
+_node_decoder: msgspec.json.Decoder[NodeMessage] = msgspec.json.Decoder(NodeMessage)
+_server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
+
+
+def encode_message(message: Message) -> str:
+    """The text of any message."""
+    return _encoder.encode(message).decode()
+
+
+def parse_node_message(text: str | bytes) -> NodeMessage:
+    """Reads what a node said. Raises MalformedPacket on anything else, or longer than ``MAX_NODE_MESSAGE``."""
+    return _parse(_node_decoder, text, MAX_NODE_MESSAGE)
+
+
+def parse_server_message(text: str | bytes) -> ServerMessage:
+    """Reads what the server said. Raises MalformedPacket on anything else, or longer than ``MAX_SERVER_MESSAGE``."""
+    return _parse(_server_decoder, text, MAX_SERVER_MESSAGE)
+
+
+def _parse(decoder: msgspec.json.Decoder[_M], text: str | bytes, limit: int) -> _M:
+    if len(text) > limit:
+        raise MalformedPacket(f"a message of {len(text)} bytes, where {limit} are the limit")
+    try:
+        message = decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedPacket(f"not a message of the coordination protocol: {error}") from None
+    for entry in message.upsert if isinstance(message, Peers) else (message,):
+        if (getattr(entry, "generation", 0) or 0) >> 64:
+            raise MalformedPacket("a generation has 64 bits")
+    return message
