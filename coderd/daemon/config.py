@@ -1,0 +1,30 @@
+"""What ``coderd run`` was told, frozen."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_SOCKET = Path("/run/coderd/coderd.sock")
+DEFAULT_STATE_DIR = Path("/var/lib/coderd")
+DEFAULT_LISTEN_PORT = 41641
+DEFAULT_MTU = 1280
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Options of one node.
+
+    With ``access_url`` and ``token`` the node joins unattended, as a workspace does; without, it waits for
+    ``coderctl up``.
+    """
+
+    interface: str = "coder0"
+    socket_path: Path = DEFAULT_SOCKET
+    state_dir: Path = DEFAULT_STATE_DIR
+    mtu: int = DEFAULT_MTU
+    """The tunnel's MTU in bytes, at least 1280 as IPv6 demands."""
+    listen_port: int | None = None
+    """UDP port; None prefers 41641 and takes any other where that is in use."""
+    access_url: str | None = None
+    token: str | None = field(default=None, repr=False)
+    operator_uid: int | None = None
+    """A user who may do what root may on the control socket."""

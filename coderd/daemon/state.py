@@ -1,0 +1,123 @@
+"""``node.json``: what a node must not forget - its key, its credentials, the last NetMap.
+
+Mode 0600 in a directory of mode 0700 that one daemon locks; written to a temporary file, synced, renamed. The disco key
+is not here: it is new at every start and lives in memory only. A file that cannot be read means refusing to start: a
+node that silently made itself a new key would be somebody else.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from coderd.model.errors import UserError
+from coderd.model.keys import NodePrivate
+
+STATE_FILE = "node.json"
+LOCK_FILE = "lock"
+MAX_STATE_BYTES = 16 << 20
+
+
+class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The content of ``node.json``. Keys and tokens never show in a repr."""
+
+    node_key: str
+    """``privkey:<64 hex>``."""
+    url: str = ""
+    """The server that this machine enrolled with as a device; empty when logged out or unattended."""
+    device_id: str = ""
+    device_token: str = ""
+    is_up: bool = True
+    """False after ``coderctl down``, until ``up``."""
+    resume_token: str = ""
+    netmap: msgspec.Raw = msgspec.Raw(b"null")
+    """The last NetMap, as coordination encodes it."""
+
+    def private_key(self) -> NodePrivate:
+        """The node key. Raises ValueError if the text is damaged."""
+        return NodePrivate.parse(self.node_key)
+
+    def __repr__(self) -> str:
+        return f"<NodeState url={self.url!r} device={self.device_id!r} secrets redacted>"
+
+
+class StateStore:
+    """The only reader and writer of a state directory, for as long as it is open.
+
+    Raises UserError where the directory cannot be made, is locked by another daemon, or holds a damaged file.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / STATE_FILE
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise UserError(
+                f"the state directory {directory} cannot be used: {error.strerror}",
+                hint="run the daemon as root, or name another directory with --state-dir",
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise UserError(
+                f"another coderd daemon uses the state directory {directory}",
+                hint="stop it first, or give this one its own --state-dir, --socket and --interface",
+                code="state_locked",
+            ) from None
+        try:
+            self.current = self._load()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def save(self, state: NodeState) -> None:
+        """Replaces the file atomically; after it returns the state survives a crash."""
+        temporary = self._path.with_suffix(".tmp")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        with open(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(state))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        self.current = state
+
+    def update(self, **changes: object) -> None:
+        """Saves the current state with some fields changed, if that changes anything."""
+        state: NodeState = msgspec.structs.replace(self.current, **changes)
+        if state != self.current:
+            self.save(state)
+
+    def close(self) -> None:
+        """Gives the directory up."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load(self) -> NodeState:
+        try:
+            with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+                data = file.read(MAX_STATE_BYTES + 1)
+        except FileNotFoundError:
+            state = NodeState(node_key=NodePrivate.generate(os.urandom).secret_text())
+            self.save(state)
+            return state
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be read: {error.strerror}", code="state_unreadable") from error
+        try:
+            state = msgspec.json.decode(data, type=NodeState)
+            state.private_key()
+        except ValueError:
+            raise UserError(
+                f"{self._path} is damaged",
+                hint="restore it from a backup, or remove it to enrol this machine as a new one",
+                code="state_damaged",
+            ) from None
+        return state

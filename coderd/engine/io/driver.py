@@ -1,0 +1,159 @@
+"""The loop around the data plane: wait once, take many, feed, drain once, re-arm the alarm.
+
+Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in. Every wake-up takes at most
+``READS_PER_WAKEUP`` reads, so that no direction starves another, and ends in ``drain``: synchronous, therefore atomic,
+therefore without locks. What a socket or the TUN does not take at once is dropped and counted: a VPN sheds load, it does
+not stall.
+"""
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+
+from coderd.engine.dataplane import DataPlane, PlaneEvent
+from coderd.magicsock import DerpTransmit, UdpTransmit
+from coderd.magicsock.io.sockets import UdpSockets
+from coderd.metrics import Counters
+from coderd.model import Buffer
+from coderd.model.addresses import AddrPort
+from coderd.model.keys import NodePublic
+from coderd.tun.io.device import TunDevice
+
+READS_PER_WAKEUP = 16
+BUFFER_SIZE = 65536
+"""A read of a TUN or of a GRO socket never exceeds this; a shorter buffer would lose the rest."""
+VIRTIO_HEADER_SIZE = 10
+
+log = structlog.get_logger()
+
+
+class Links(Protocol):
+    """Where relayed batches go."""
+
+    def send_nowait(self, transmit: DerpTransmit) -> None:
+        """Queues a batch to a region's relay, dialling it if need be."""
+
+
+class Driver:
+    """Moves bytes between one TUN, the UDP sockets, the relay links and the data plane.
+
+    Args:
+        plane: decides everything.
+        tun: the opened device.
+        sockets: the bound UDP sockets.
+        links: relay links; their packets come in by ``handle_relayed``.
+        on_event: told about handshakes and expired sessions.
+        on_drained: called after each drain, for whoever polls the paths' own events.
+        on_send_error: told about a destination that the kernel refused, and its errno.
+        counters: batches and drops of the shell.
+    """
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        tun: TunDevice,
+        sockets: UdpSockets,
+        links: Links,
+        *,
+        on_event: Callable[[PlaneEvent], None],
+        on_drained: Callable[[], None],
+        on_send_error: Callable[[AddrPort, int, float], None],
+        counters: Counters,
+    ) -> None:
+        self._plane = plane
+        self._tun = tun
+        self._sockets = sockets
+        self._links = links
+        self._on_event = on_event
+        self._on_drained = on_drained
+        self._on_send_error = on_send_error
+        self._counters = counters
+        self._alarm = trio.CancelScope()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Runs until cancelled. Raises OSError when the interface is deleted under us."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_tun)
+            for sock in self._sockets.sockets:
+                nursery.start_soon(self._read_udp, sock)
+            nursery.start_soon(self._run_alarm)
+            task_status.started()
+
+    def handle_relayed(self, region: int, sender: NodePublic, packets: list[Buffer]) -> None:
+        """A relay delivered a run of packets of one sender."""
+        self._plane.handle_relayed(region, sender, packets, trio.current_time(), time.time())
+        self.drain()
+
+    def drain(self) -> None:
+        """Sends, writes and reports whatever is ready, then re-arms. Call it after any command to the plane's parts."""
+        now = trio.current_time()
+        plane = self._plane
+        plane.drain(now)
+        while (transmit := plane.poll_transmit()) is not None:
+            self._transmit(transmit, now)
+        while (iovec := plane.poll_tun()) is not None:
+            self._write_tun(iovec)
+        while (event := plane.poll_event()) is not None:
+            self._on_event(event)
+        self._on_drained()
+        deadline = plane.poll_timeout()
+        self._alarm.deadline = deadline.when if deadline is not None else float("inf")
+
+    async def _read_tun(self) -> None:
+        header, buffer = bytearray(VIRTIO_HEADER_SIZE), bytearray(BUFFER_SIZE)
+        view = memoryview(buffer)
+        while True:
+            await trio.lowlevel.wait_readable(self._tun.fileno())
+            now, unix_now = trio.current_time(), time.time()
+            for _ in range(READS_PER_WAKEUP):
+                try:
+                    size = self._tun.read_into(header, buffer)
+                except BlockingIOError:
+                    break
+                self._plane.handle_tun(header, view[:size], now, unix_now)
+            self.drain()
+
+    async def _read_udp(self, sock: socket.socket) -> None:
+        buffer = bytearray(BUFFER_SIZE)
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            now, unix_now = trio.current_time(), time.time()
+            for _ in range(READS_PER_WAKEUP):
+                received = self._sockets.receive(sock, buffer)
+                if received is None:
+                    break
+                self._plane.handle_udp(received[0], received[1], now, unix_now)
+            self.drain()
+
+    async def _run_alarm(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._alarm.deadline) as self._alarm:
+                await trio.sleep_forever()
+            self._plane.handle_timeout(trio.current_time(), time.time())
+            self.drain()
+
+    def _transmit(self, transmit: UdpTransmit | DerpTransmit, now: float) -> None:
+        if isinstance(transmit, DerpTransmit):
+            self._links.send_nowait(transmit)
+            return
+        error = self._sockets.send_nowait(transmit)
+        if error:
+            self._counters[f"udp.drop.{errno.errorcode.get(error, 'other').lower()}"] += len(
+                transmit.datagrams
+            )
+            self._on_send_error(transmit.addr, error, now)
+
+    def _write_tun(self, iovec: list[Buffer]) -> None:
+        try:
+            self._tun.write(iovec)
+        except OSError as error:
+            if error.errno == errno.EBADFD:
+                raise
+            self._counters[f"tun.drop.{errno.errorcode.get(error.errno or 0, 'other').lower()}"] += 1
+            return
+        self._counters["tun.writes"] += 1
