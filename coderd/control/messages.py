@@ -1,0 +1,334 @@
+"""What the control socket says: the parameters, events and result of every method, and who may call it.
+
+One schema for both ends and for ``--json``. It only ever grows: a field is added, never renamed or taken away, and
+readers ignore what they do not know. Durations in ``*_s`` are seconds, latencies in ``*_ms`` are milliseconds.
+Bounds stand in the types, so that what reaches a handler is within them.
+
+method        params             events                     result
+status        StatusParams       -                          Status
+ping          PingParams         Pong                       PingResult
+speedtest     SpeedtestParams    Waiting, Ready, PathBytes  Done (never: it lasts until the caller closes)
+port-forward  DialParams         -                          DialTarget
+nc            DialParams         -                          DialTarget
+up            UpParams           Progress                   UpResult
+down          DownParams         -                          Done
+logout        LogoutParams       Progress                   Done
+debug         DebugParams        -                          DebugResult
+"""
+
+from enum import Enum
+from typing import Annotated, Final, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
+
+PathKind: TypeAlias = Literal["direct", "relay", "none"]
+PathWish: TypeAlias = Literal["any", "direct", "relay"]
+State: TypeAlias = Literal["logged-out", "connecting", "running", "down"]
+Kind: TypeAlias = Literal["workspace", "device"]
+
+PeerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=86400)]
+Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything on the control socket."""
+
+
+class StatusParams(Message, frozen=True, kw_only=True):
+    """``status`` asks for everything."""
+
+
+class SelfStatus(Message, frozen=True, kw_only=True):
+    """This node as the server describes it."""
+
+    name: str
+    id: str
+    kind: Kind
+    address: str
+    """Tailnet address."""
+    node_key: str
+    """``nodekey:<hex>``."""
+
+
+class ServerStatus(Message, frozen=True, kw_only=True):
+    """The link to the coordination server."""
+
+    url: str
+    connected: bool
+    since_s: float | None = None
+    """Since when it has been so, in seconds ago."""
+    error: str = ""
+    """Why it is not connected, in one sentence."""
+
+
+class Region(Message, frozen=True, kw_only=True):
+    """The relay region that peers find this node at."""
+
+    id: int
+    code: str
+
+
+class PeerPath(Message, frozen=True, kw_only=True):
+    """How bytes travel to a peer now."""
+
+    kind: PathKind
+    via: str = ""
+    """``ip:port`` of a direct path, the region's code of a relayed one."""
+    latency_ms: float | None = None
+    since_s: float | None = None
+
+
+class PeerStatus(Message, frozen=True, kw_only=True):
+    """One peer. Bytes are those of WireGuard's datagrams; the split by path is magicsock's."""
+
+    name: str
+    id: str
+    kind: Kind
+    address: str
+    online: bool
+    node_key: str
+    path: PeerPath
+    last_handshake_s: float | None = None
+    """Seconds ago; null where there never was one."""
+    tx_bytes: int = 0
+    rx_bytes: int = 0
+    tx_relay_bytes: int = 0
+    rx_relay_bytes: int = 0
+    tx_direct_bytes: int = 0
+    rx_direct_bytes: int = 0
+
+
+class Batches(Message, frozen=True, kw_only=True):
+    """Mean sizes of the batches that crossed the process's walls since its start; 0 where none did."""
+
+    datagrams_per_sendmsg: float = 0.0
+    datagrams_per_recvmsg: float = 0.0
+    segments_per_tun_read: float = 0.0
+    segments_per_tun_write: float = 0.0
+
+
+class Status(Message, frozen=True, kw_only=True):
+    """Everything that a person or a script may want to know of a node. Result of ``status``."""
+
+    version: str
+    state: State
+    interface: str
+    self_node: SelfStatus | None = msgspec.field(default=None, name="self")
+    server: ServerStatus | None = None
+    home_region: Region | None = None
+    endpoints: tuple[str, ...] = ()
+    """This node's own candidates, as ``ip:port``."""
+    udp_port: int | None = None
+    peers: tuple[PeerStatus, ...] = ()
+    counters: dict[str, int] = {}
+    batches: Batches = Batches()
+    health: tuple[str, ...] = ()
+    """What is wrong, one sentence each."""
+
+
+class PingParams(Message, frozen=True, kw_only=True):
+    """``ping``: disco pings on the path that is best at that moment."""
+
+    peer: PeerName
+    count: Annotated[int, Meta(ge=0, le=1_000_000)] = 10
+    """0 = until the caller closes."""
+    interval_s: Annotated[float, Meta(ge=0.01, le=3600)] = 1.0
+    timeout_s: Annotated[float, Meta(ge=0.01, le=3600)] = 5.0
+    """For each ping."""
+    until_direct: bool = False
+    """Stop at the first pong that came directly."""
+
+
+class Pong(Message, frozen=True, kw_only=True):
+    """The fate of one ping: a pong, or nothing in time."""
+
+    seq: int
+    """From 1."""
+    path: PathKind = "none"
+    via: str = ""
+    latency_ms: float | None = None
+    timeout: bool = False
+
+
+class PingResult(Message, frozen=True, kw_only=True):
+    """Totals; ``direct`` says whether any pong came directly."""
+
+    sent: int
+    received: int
+    direct: bool
+
+
+class SpeedtestParams(Message, frozen=True, kw_only=True):
+    """``speedtest``: hold this path to the peer until the caller closes."""
+
+    peer: PeerName
+    path: PathWish = "any"
+
+
+class Waiting(Message, frozen=True, kw_only=True, tag_field="type", tag="waiting"):
+    """Once a second while only another path than the wanted one answers."""
+
+    path: PathKind
+    via: str = ""
+    latency_ms: float | None = None
+
+
+class Ready(Message, frozen=True, kw_only=True, tag_field="type", tag="ready"):
+    """The path is there: the caller may dial ``[address]:port``."""
+
+    name: str
+    """The peer's full name."""
+    address: str
+    port: int = PORT_SPEEDTEST
+    path: PathKind
+    via: str
+    latency_ms: float
+
+
+class PathBytes(Message, frozen=True, kw_only=True, tag_field="type", tag="paths"):
+    """Bytes of WireGuard datagrams to and from the peer since the daemon knows it, by path; every 250 ms or so."""
+
+    tx_direct_bytes: int
+    tx_relay_bytes: int
+    rx_direct_bytes: int
+    rx_relay_bytes: int
+
+
+SpeedtestEvent: TypeAlias = Waiting | Ready | PathBytes
+
+
+class DialParams(Message, frozen=True, kw_only=True):
+    """``port-forward`` and ``nc``: a TCP service of a peer, which may listen on its loopback only."""
+
+    peer: PeerName
+    port: Port
+
+
+class DialTarget(Message, frozen=True, kw_only=True):
+    """Where the caller dials the peer's node API, to ask it for that port."""
+
+    name: str
+    """The peer's full name."""
+    address: str
+    api_port: int = PORT_NODE_API
+
+
+class UpParams(Message, frozen=True, kw_only=True):
+    """``up``: join. Without ``url`` as this node was enrolled before; with ``url`` and ``token`` enrol anew."""
+
+    url: Text | None = None
+    token: Text | None = None
+    """A session token of the user. Never logged; the daemon exchanges it for its own device token."""
+    name: Annotated[str, Meta(max_length=63)] | None = None
+    """The device's name, a DNS label; the host's name by default."""
+
+    def __repr__(self) -> str:
+        return f"UpParams(url={self.url!r}, token={'<redacted>' if self.token else None}, name={self.name!r})"
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    """What is being done, for a person who waits."""
+
+    text: str
+
+
+class UpResult(Message, frozen=True, kw_only=True):
+    """Joined: who this node is now."""
+
+    name: str
+    address: str
+    url: str
+
+
+class DownParams(Message, frozen=True, kw_only=True):
+    """``down``: leave, but keep the enrolment."""
+
+
+class LogoutParams(Message, frozen=True, kw_only=True):
+    """``logout``: leave and forget keys, tokens and map."""
+
+
+class DebugParams(Message, frozen=True, kw_only=True):
+    """``debug``: cause a fault, or ask for work now."""
+
+    action: Literal["rebind", "netcheck", "break-relay", "break-server"]
+
+
+class DebugResult(Message, frozen=True, kw_only=True):
+    """What was done."""
+
+    text: str
+
+
+class Done(Message, frozen=True, kw_only=True):
+    """Nothing more to say."""
+
+
+class Access(Enum):
+    """Who may call a method."""
+
+    USE = "use"
+    """root, the operator, and members of group ``coderd``."""
+    MANAGE = "manage"
+    """root and the operator."""
+
+
+P = TypeVar("P", bound=Message)
+E = TypeVar("E", bound=Message)
+R = TypeVar("R", bound=Message)
+
+
+class Method(Generic[P, E, R]):
+    """A method's name, its rule and its three types, which ``protocol`` decodes by.
+
+    Args:
+        name: as on the wire.
+        access: who may call it.
+        params: type of the parameters.
+        event: type of its events, a union where there are several; ``Done`` where there are none.
+        result: type of its result.
+    """
+
+    __slots__ = ("access", "event", "name", "params", "result")
+
+    def __init__(
+        self, name: str, access: Access, *, params: type[P], event: type[E], result: type[R]
+    ) -> None:
+        self.name = name
+        self.access = access
+        self.params = params
+        self.event = event
+        self.result = result
+
+    def __repr__(self) -> str:
+        return f"<Method {self.name}>"
+
+
+STATUS: Final = Method("status", Access.USE, params=StatusParams, event=Done, result=Status)
+PING: Final = Method("ping", Access.USE, params=PingParams, event=Pong, result=PingResult)
+SPEEDTEST: Final[Method[SpeedtestParams, SpeedtestEvent, Done]] = Method(
+    "speedtest",
+    Access.USE,
+    params=SpeedtestParams,
+    event=SpeedtestEvent,  # type: ignore[arg-type]  # a union is a type to msgspec, not to mypy
+    result=Done,
+)
+PORT_FORWARD: Final = Method("port-forward", Access.USE, params=DialParams, event=Done, result=DialTarget)
+NC: Final = Method("nc", Access.USE, params=DialParams, event=Done, result=DialTarget)
+UP: Final = Method("up", Access.MANAGE, params=UpParams, event=Progress, result=UpResult)
+DOWN: Final = Method("down", Access.MANAGE, params=DownParams, event=Done, result=Done)
+LOGOUT: Final = Method("logout", Access.MANAGE, params=LogoutParams, event=Progress, result=Done)
+DEBUG: Final = Method("debug", Access.MANAGE, params=DebugParams, event=Done, result=DebugResult)
+
+AnyMethod: TypeAlias = Method[Message, Message, Message]
+
+METHODS: Final[dict[str, AnyMethod]] = {
+    method.name: method  # type: ignore[misc]  # one dictionary for methods of all types
+    for method in (STATUS, PING, SPEEDTEST, PORT_FORWARD, NC, UP, DOWN, LOGOUT, DEBUG)
+}
+"""Every method by its name on the wire."""
