@@ -70,6 +70,8 @@ class Hello(Message, frozen=True, tag="hello"):
     proof: TokenText
     resume_token: TokenText = ""
     """From an earlier welcome: this is the same machine again, so its old connection is merely stale."""
+    allowed_ips: list[AddressText] | None = None
+    """A node need not say its addresses; if it does, anything but the one that its id derives is refused."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -90,6 +92,8 @@ class Update(Message, frozen=True, tag="update"):
     """Seconds to each region's relay."""
     generation: Generation | None = None
     """If given, the hello's; an update of another process is malformed."""
+    allowed_ips: list[AddressText] | None = None
+    """As in ``Hello``."""
 
 
 class Ready(Message, frozen=True, tag="ready"):
@@ -188,7 +192,7 @@ class Refusal(Message, frozen=True, tag="error"):
     message: SentenceText
 
 
-FINAL_CODES = frozenset({"unauthorized", "replaced", "version", "bad_proof", "key_taken"})
+FINAL_CODES = frozenset({"unauthorized", "replaced", "version", "bad_proof", "key_taken", "bad_claim"})
 
 NodeMessage: TypeAlias = Hello | Update | Ready | Goodbye | Alive
 ServerMessage: TypeAlias = Challenge | Welcome | Peers | DerpMapChanged | Reconnect | Refusal | Alive

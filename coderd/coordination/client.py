@@ -1,0 +1,188 @@
+"""The node's side, pure: what the server says becomes a NetMap; what a node keeps of it in its state file.
+
+A NetMap outlives its connection: losing the server changes nothing in it, and a peer that the server has *lost* stays,
+marked offline, since its tunnel may well be alive. Only the server's word removes a peer.
+"""
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Address
+from uuid import UUID
+
+from coderd.config.url import ServerUrl
+from coderd.coordination.message import (
+    MAX_ENDPOINTS,
+    DerpMapChanged,
+    Endpoint,
+    PeerEntry,
+    Peers,
+    SelfEntry,
+    ServerMessage,
+    Update,
+    Welcome,
+)
+from coderd.model.addresses import AddrPort, format_addr_port, parse_addr_port, tailnet_address
+from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
+from coderd.model.derpmap_json import parse_derp_map
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.netmap import NetMap, NodeKind, PathPolicy, Peer, SelfNode
+
+LOST = "lost"
+"""The removal reason that keeps a peer, marked offline."""
+
+MAX_PEERS = 65_536
+"""Peers that a node believes its server to have; more is hostile."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUpdate:
+    """What this node tells the server of its reachability."""
+
+    home_region: int
+    """0 while unknown: then nobody is shown this node."""
+    endpoints: tuple[tuple[AddrPort, int], ...] = ()
+    """Addresses and how they were found, best first."""
+    latencies: dict[int, float] = field(default_factory=dict)
+    """Seconds to each region's relay."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """How it stands between this node and its server."""
+
+    connected: bool
+    reason: str = ""
+    """One clause for people; empty while connected."""
+    attempts: int = 0
+    """Failed attempts since the last connection."""
+
+
+class NetMapClient:
+    """Collects what the server says into one NetMap.
+
+    Args:
+        url: the server's URL as this node was given it: the embedded relay is dialled by that.
+        netmap: the last NetMap of an earlier connection or process, None if there is none.
+    """
+
+    def __init__(self, url: ServerUrl, netmap: NetMap | None = None) -> None:
+        self._url = url
+        self._netmap = netmap
+        self._full: dict[UUID, Peer] | None = None
+
+    @property
+    def netmap(self) -> NetMap | None:
+        """The current NetMap, None until the first welcome."""
+        return self._netmap
+
+    def handle_message(self, message: ServerMessage) -> NetMap | None:
+        """Takes one message; returns the new NetMap if it changed. Raises MalformedPacket on a lying message."""
+        before = self._netmap
+        try:
+            if isinstance(message, Welcome):
+                self._handle_welcome(message)
+            elif isinstance(message, DerpMapChanged):
+                self._handle_derp_map(message)
+            elif isinstance(message, Peers):
+                self._handle_peers(message)
+        except ValueError as error:
+            raise MalformedPacket(f"the server's message makes no sense: {error}") from None
+        return self._netmap if self._netmap != before else None
+
+    def handle_disconnected(self) -> None:
+        """The connection is gone: what was half said is forgotten, the NetMap stays."""
+        self._full = None
+
+    def _handle_welcome(self, message: Welcome) -> None:
+        node = parse_self(message.self)
+        derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url)
+        same = self._netmap is not None and self._netmap.self_node.node_id == node.node_id
+        peers = self._netmap.peers if self._netmap is not None and same else {}
+        self._netmap = NetMap(node, derp_map, peers)
+
+    def _handle_derp_map(self, message: DerpMapChanged) -> None:
+        derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url)
+        self._netmap = replace(self._welcomed(), derp_map=derp_map)
+
+    def _handle_peers(self, message: Peers) -> None:
+        netmap = self._welcomed()
+        if message.full and self._full is None:
+            self._full = {}
+        peers = dict(netmap.peers) if self._full is None else self._full
+        for entry in message.upsert:
+            peers[entry.id] = parse_peer(entry)
+        for removal in message.remove:
+            _remove(peers, netmap.peers.get(removal.id), removal.id, removal.reason)
+        if len(peers) > MAX_PEERS:
+            raise ValueError(f"more than {MAX_PEERS} peers")
+        if self._full is None or not message.more:
+            self._full = None
+            self._netmap = replace(netmap, peers=peers)
+
+    def _welcomed(self) -> NetMap:
+        if self._netmap is None:
+            raise ValueError("it came before the welcome")
+        return self._netmap
+
+
+def _remove(peers: dict[UUID, Peer], known: Peer | None, node_id: UUID, reason: str) -> None:
+    if reason == LOST and known is not None:
+        peers[node_id] = replace(known, online=False)
+    else:
+        peers.pop(node_id, None)
+
+
+def parse_peer(entry: PeerEntry) -> Peer:
+    """Reads one entry. Raises ValueError on a bad key or address, or an address that its id does not derive."""
+    address = IPv6Address(entry.address)
+    if address != tailnet_address(entry.id):
+        raise ValueError(f"{entry.address} is not the address of node {entry.id}")
+    return Peer(
+        node_id=entry.id,
+        kind=NodeKind(entry.kind),
+        name=entry.name,
+        node_key=NodePublic.parse(entry.node_key),
+        disco_key=DiscoPublic.parse(entry.disco_key),
+        address=address,
+        home_region=entry.home_region,
+        endpoints=tuple(parse_addr_port(endpoint) for endpoint in entry.endpoints),
+        generation=entry.generation,
+        path_policy=PathPolicy(entry.path_policy),
+    )
+
+
+def parse_self(entry: SelfEntry) -> SelfNode:
+    """Reads this node's own entry. Raises ValueError as ``parse_peer`` does."""
+    address = IPv6Address(entry.address)
+    if address != tailnet_address(entry.id):
+        raise ValueError(f"{entry.address} is not the address of node {entry.id}")
+    return SelfNode(entry.id, NodeKind(entry.kind), entry.name, address)
+
+
+def update_message(update: NodeUpdate, generation: int) -> Update:
+    """The message that says a ``NodeUpdate``; endpoints beyond the limit are left out."""
+    endpoints = [Endpoint(format_addr_port(addr), kind) for addr, kind in update.endpoints[:MAX_ENDPOINTS]]
+    return Update(update.home_region, endpoints, dict(sorted(update.latencies.items())), generation)
+
+
+def rewrite_embedded_region(derp_map: DerpMap, url: ServerUrl) -> DerpMap:
+    """The map with the server's own region at the host, port and scheme by which this node knows the server.
+
+    A node may reach its server by an internal name that the access URL does not tell; it then relays by it, too.
+    """
+    region = derp_map.regions.get(EMBEDDED_REGION)
+    if region is None:
+        return derp_map
+    nodes = tuple(_rewrite_node(node, url) for node in region.nodes)
+    return replace(derp_map, regions={**derp_map.regions, EMBEDDED_REGION: replace(region, nodes=nodes)})
+
+
+def _rewrite_node(node: DerpNode, url: ServerUrl) -> DerpNode:
+    return replace(
+        node,
+        host_name=url.host,
+        ipv4="",
+        ipv6="",
+        derp_port=url.port,
+        force_http=not url.is_tls,
+    )

@@ -1,0 +1,1 @@
+"""Shells of coordination: ``client`` for a node, ``server`` for the server."""

@@ -1,0 +1,353 @@
+"""The node's end of the WebSocket: dials, redials for ever, and hands over what it learns.
+
+The tunnel never waits for any of this: a server that is down, slow or gone costs news, not connectivity. Only the
+server's considered word (a refused token, another machine in our place) ends ``run``.
+"""
+
+import ssl
+from collections.abc import Callable
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection
+from trio_websocket import wrap_client_stream as wrap_websocket
+
+from coderd.config.url import parse_server_url
+from coderd.coordination.backoff import Backoff
+from coderd.coordination.client import NetMapClient, NodeUpdate, ServerState, update_message
+from coderd.coordination.message import (
+    ALIVE_INTERVAL,
+    FINAL_CODES,
+    MAX_SERVER_MESSAGE,
+    PATH,
+    SILENCE_TIMEOUT,
+    VERSION,
+    Alive,
+    Challenge,
+    Goodbye,
+    Hello,
+    Message,
+    Peers,
+    Ready,
+    Reconnect,
+    Refusal,
+    ServerMessage,
+    Welcome,
+    encode_message,
+    parse_server_message,
+)
+from coderd.coordination.proof import NONCE_SIZE, make_proof
+from coderd.http.dialer import dial
+from coderd.model import RandomBytes
+from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
+from coderd.model.netmap import NetMap
+
+JOIN_TIMEOUT = 15.0
+"""Seconds from the first SYN to the welcome."""
+GOODBYE_TIMEOUT = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class ServerLeaves(Exception):
+    """The server ends the connection and expects us back, after ``delay`` seconds."""
+
+    def __init__(self, delay: float, reason: str = "the server restarts") -> None:
+        super().__init__(reason)
+        self.delay = delay
+
+
+LINK_ERRORS = (
+    OSError,
+    ssl.SSLError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    HandshakeError,
+    ConnectionClosed,
+    MalformedPacket,
+    ServerLeaves,
+)
+"""What ends a connection but not our patience."""
+
+
+class CoordinationClient:
+    """One node's link to its server.
+
+    Args:
+        url: the server's access URL, as this node was given it.
+        token: the node's bearer token; goes to this origin and nowhere else.
+        node_key: proves to the server who we are.
+        disco_key: this start's public disco key.
+        generation: random per process start, below 2**64.
+        rng: randomness for nonces and jitter.
+        resume_token: of an earlier connection, from the state file.
+        netmap: the last NetMap, from the state file.
+        on_netmap: called with each new NetMap, never twice with the same; must not block or raise.
+        on_state: called when the link comes, goes, or fails once more.
+        tls: trust for https; the system's when None.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        node_key: NodePrivate,
+        disco_key: DiscoPublic,
+        generation: int,
+        rng: RandomBytes,
+        resume_token: str | None = None,
+        netmap: NetMap | None = None,
+        on_netmap: Callable[[NetMap], None],
+        on_state: Callable[[ServerState], None],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._url = parse_server_url(url)
+        self._token = token
+        self._node_key = node_key
+        self._disco_key = disco_key
+        self._generation = generation
+        self._rng = rng
+        self._resume_token = resume_token or ""
+        self._on_netmap = on_netmap
+        self._on_state = on_state
+        self._tls = tls
+        self._core = NetMapClient(self._url, netmap)
+        self._backoff = Backoff(rng)
+        self._update: NodeUpdate | None = None
+        self._outbox: list[Message] = []
+        self._is_update_owed = False
+        self._welcomed_at: float | None = None
+        self._is_leaving = False
+        self._wake = trio.Event()
+        self._scope = trio.CancelScope()
+        self._left = trio.Event()
+
+    @property
+    def resume_token(self) -> str:
+        """The latest resume token, for the state file; empty before the first welcome."""
+        return self._resume_token
+
+    @property
+    def netmap(self) -> NetMap | None:
+        """The NetMap as it stands."""
+        return self._core.netmap
+
+    def update(self, update: NodeUpdate) -> None:
+        """Tells the server where this node is reachable; the latest state wins and is said again after a reconnect."""
+        if update != self._update:
+            self._update = update
+            self._is_update_owed = True
+            self._wake.set()
+
+    async def goodbye(self) -> None:
+        """Leaves on purpose, so that peers drop this node at once; ``run`` then returns. Takes at most a second."""
+        self._is_leaving = True
+        self._wake.set()
+        with trio.move_on_after(GOODBYE_TIMEOUT):
+            if self._welcomed_at is not None:
+                await self._left.wait()
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Keeps the link up until ``goodbye``.
+
+        Raises:
+            UserError: with Exit.REFUSED, if the server refuses the token, the key or the version, or another
+                machine has taken this node's place.
+        """
+        with self._scope:
+            while not self._is_leaving:
+                delay = await self._attempt()
+                await trio.sleep(delay)
+
+    async def _attempt(self) -> float:
+        """One connection's life; returns the seconds to wait before the next one."""
+        error: BaseException | None = None
+        try:
+            await self._connect()
+        except* UserError as group:
+            error = _leaf(group)
+        except* LINK_ERRORS as group:
+            error = _leaf(group)
+        if isinstance(error, ConnectionRejected) and error.status_code == 401:
+            error = _refusal("the server does not know this token")
+        if isinstance(error, UserError):
+            self._on_state(ServerState(False, error.message, self._backoff.attempts))
+            raise error
+        return self._after_attempt(error)
+
+    def _after_attempt(self, error: BaseException | None) -> float:
+        if self._welcomed_at is not None:
+            self._backoff.handle_connection(trio.current_time() - self._welcomed_at)
+            self._welcomed_at = None
+        self._core.handle_disconnected()
+        delay = self._backoff.next_delay()
+        if isinstance(error, ServerLeaves):
+            delay = max(delay, error.delay)
+        reason = "the node leaves" if self._is_leaving else _explain(error)
+        log.info("server_lost", reason=reason, attempts=self._backoff.attempts, retry_in=round(delay, 3))
+        self._on_state(ServerState(False, reason, self._backoff.attempts))
+        return 0.0 if self._is_leaving else delay
+
+    async def _connect(self) -> None:
+        with trio.fail_after(JOIN_TIMEOUT):
+            stream = await dial(
+                self._url.host, self._url.port, tls=self._tls_context(), server_name=self._url.host
+            )
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(JOIN_TIMEOUT):
+                    websocket = await self._upgrade(nursery, stream)
+                    await self._join(websocket)
+                nursery.start_soon(self._write, websocket, nursery.cancel_scope)
+                await self._read(websocket)
+        finally:
+            await trio.aclose_forcefully(stream)
+            self._left.set()
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if not self._url.is_tls:
+            return None
+        return self._tls or ssl.create_default_context()
+
+    async def _upgrade(
+        self, nursery: trio.Nursery, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
+    ) -> WebSocketConnection:
+        websocket: WebSocketConnection = await wrap_websocket(
+            nursery,
+            stream,
+            self._url.authority,
+            PATH,
+            extra_headers=[(b"authorization", b"Bearer " + self._token.encode("ascii"))],
+            max_message_size=MAX_SERVER_MESSAGE,
+            receive_buffer_size=65536,
+        )
+        return websocket
+
+    async def _join(self, websocket: WebSocketConnection) -> None:
+        """Challenge, hello, welcome; then everything that the server should know is owed again."""
+        challenge = await self._next_message(websocket)
+        if not isinstance(challenge, Challenge):
+            raise MalformedPacket("the server did not begin with a challenge")
+        await websocket.send_message(encode_message(self._hello(challenge)))
+        welcome = await self._next_message(websocket)
+        if not isinstance(welcome, Welcome):
+            raise MalformedPacket("the server did not answer with a welcome")
+        self._resume_token = welcome.resume_token
+        self._welcomed_at = trio.current_time()
+        self._outbox.clear()
+        self._is_update_owed = self._update is not None
+        self._take(welcome)
+        log.info("server_joined")
+        self._on_state(ServerState(True))
+
+    def _hello(self, challenge: Challenge) -> Hello:
+        try:
+            server_key = NodePublic.parse(challenge.server_key)
+            nonce = bytes.fromhex(challenge.nonce)
+            if len(nonce) != NONCE_SIZE:
+                raise ValueError(f"a nonce has {NONCE_SIZE} bytes")
+            proof = make_proof(self._node_key, server_key, nonce, self._token, self._rng)
+        except ValueError as error:
+            raise MalformedPacket(f"the server's challenge is unusable: {error}") from None
+        return Hello(
+            version=VERSION,
+            node_key=self._node_key.public().text,
+            disco_key=self._disco_key.text,
+            generation=self._generation,
+            proof=proof,
+            resume_token=self._resume_token,
+        )
+
+    async def _read(self, websocket: WebSocketConnection) -> None:
+        while True:
+            with trio.fail_after(SILENCE_TIMEOUT):
+                message = await self._next_message(websocket)
+            if isinstance(message, Reconnect):
+                raise ServerLeaves(message.after_ms / 1000)
+            self._take(message)
+            if isinstance(message, Peers) and message.upsert:
+                self._outbox.append(Ready([entry.id for entry in message.upsert]))
+                self._wake.set()
+
+    async def _next_message(self, websocket: WebSocketConnection) -> ServerMessage:
+        message = parse_server_message(await websocket.get_message())
+        if isinstance(message, Refusal):
+            log.warning("server_refuses", code=message.code, reason=message.message)
+            if message.code in FINAL_CODES:
+                raise _refusal(message.message, message.code)
+            raise ServerLeaves(0.0, message.message)
+        return message
+
+    def _take(self, message: ServerMessage) -> None:
+        netmap = self._core.handle_message(message)
+        if netmap is not None:
+            self._on_netmap(netmap)
+
+    async def _write(self, websocket: WebSocketConnection, connection: trio.CancelScope) -> None:
+        """Sends what is owed, ``alive`` when nothing is, and the goodbye last."""
+        while not self._is_leaving:
+            message = self._next_owed()
+            if message is None:
+                self._wake = trio.Event()
+                with trio.move_on_after(ALIVE_INTERVAL) as waited:
+                    await self._wake.wait()
+                message = Alive() if waited.cancelled_caught else None
+            if message is not None:
+                with trio.fail_after(SILENCE_TIMEOUT):
+                    await websocket.send_message(encode_message(message))
+        await self._say_goodbye(websocket)
+        connection.cancel()
+
+    async def _say_goodbye(self, websocket: WebSocketConnection) -> None:
+        with trio.move_on_after(GOODBYE_TIMEOUT):
+            await websocket.send_message(encode_message(Goodbye()))
+            await websocket.aclose()
+
+    def _next_owed(self) -> Message | None:
+        if self._is_update_owed and self._update is not None:
+            self._is_update_owed = False
+            return update_message(self._update, self._generation)
+        return self._outbox.pop(0) if self._outbox else None
+
+
+def _refusal(reason: str, code: str = "unauthorized") -> UserError:
+    return UserError(
+        f"The server refused this node: {reason.rstrip('.')}.",
+        exit_code=Exit.REFUSED,
+        hint="Join it again with a new token." if code == "unauthorized" else "",
+        code=code,
+    )
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first single error inside a group; a rejection, which explains the others, before them."""
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves.append(_leaf(error) if isinstance(error, BaseExceptionGroup) else error)
+    return next((leaf for leaf in leaves if isinstance(leaf, ConnectionRejected)), leaves[0])
+
+
+def _explain(error: BaseException | None) -> str:
+    """One clause for people about why the link is down."""
+    match error:
+        case None | ConnectionClosed():
+            return "the server closed the connection"
+        case ServerLeaves() | MalformedPacket():
+            return str(error)
+        case trio.TooSlowError():
+            return "the server does not answer"
+        case ConnectionRejected():
+            return f"the server answered {error.status_code} instead of opening the link"
+        case HandshakeError():
+            return "the server does not speak WebSocket"
+        case ssl.SSLError():
+            return f"TLS failed: {error.reason or error}"
+        case OSError():
+            return error.strerror or str(error) or "the server cannot be reached"
+        case UserError():
+            return error.message
+    return "the connection broke"
