@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from uuid import UUID
 
+import msgspec
+
 from coderd.config.url import ServerUrl
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
@@ -22,7 +24,7 @@ from coderd.coordination.message import (
 )
 from coderd.model.addresses import AddrPort, format_addr_port, parse_addr_port, tailnet_address
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
-from coderd.model.derpmap_json import parse_derp_map
+from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, PathPolicy, Peer, SelfNode
@@ -185,4 +187,61 @@ def _rewrite_node(node: DerpNode, url: ServerUrl) -> DerpNode:
         ipv6="",
         derp_port=url.port,
         force_http=not url.is_tls,
+    )
+
+
+class SavedPeer(PeerEntry, frozen=True):
+    """A peer and whether the server had it online."""
+
+    online: bool = True
+
+
+class SavedNetMap(msgspec.Struct, frozen=True):
+    """A NetMap in the words of the protocol."""
+
+    self: SelfEntry
+    derp_map: dict[str, object]
+    peers: list[SavedPeer]
+
+
+def encode_netmap(netmap: NetMap) -> bytes:
+    """A NetMap as JSON; it holds no secret."""
+    node = netmap.self_node
+    saved = SavedNetMap(
+        SelfEntry(node.node_id, node.kind.value, node.name, str(node.address)),
+        derp_map_to_json(netmap.derp_map),
+        [_save_peer(peer) for peer in netmap.peers.values()],
+    )
+    return msgspec.json.encode(saved)
+
+
+def decode_netmap(data: bytes) -> NetMap:
+    """Reads what ``encode_netmap`` wrote. Raises MalformedPacket on anything else."""
+    try:
+        saved = msgspec.json.decode(data, type=SavedNetMap)
+        if len(saved.peers) > MAX_PEERS:
+            raise ValueError(f"more than {MAX_PEERS} peers")
+        peers = {entry.id: _load_peer(entry) for entry in saved.peers}
+        return NetMap(parse_self(saved.self), parse_derp_map(saved.derp_map), peers)
+    except (ValueError, RecursionError) as error:
+        raise MalformedPacket(f"not a saved NetMap: {error}") from None
+
+
+def _load_peer(entry: SavedPeer) -> Peer:
+    return replace(parse_peer(entry), online=entry.online)
+
+
+def _save_peer(peer: Peer) -> SavedPeer:
+    return SavedPeer(
+        id=peer.node_id,
+        kind=peer.kind.value,
+        name=peer.name,
+        node_key=peer.node_key.text,
+        disco_key=peer.disco_key.text,
+        address=str(peer.address),
+        home_region=peer.home_region,
+        generation=peer.generation,
+        endpoints=[format_addr_port(endpoint) for endpoint in peer.endpoints],
+        path_policy=peer.path_policy.value,
+        online=peer.online,
     )
