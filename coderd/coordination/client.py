@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from coderd.config.url import ServerUrl
+from coderd.config.url import ServerUrl, parse_server_url
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
     DerpMapChanged,
@@ -57,6 +57,8 @@ class ServerState:
     """One clause for people; empty while connected."""
     attempts: int = 0
     """Failed attempts since the last connection."""
+    resume_token: str = field(default="", repr=False)
+    """What to present next time, also after a restart; set while connected."""
 
 
 class NetMapClient:
@@ -215,16 +217,18 @@ def encode_netmap(netmap: NetMap) -> bytes:
     return msgspec.json.encode(saved)
 
 
-def decode_netmap(data: bytes) -> NetMap:
-    """Reads what ``encode_netmap`` wrote. Raises MalformedPacket on anything else."""
+def decode_netmap(data: bytes, url: str) -> NetMap | None:
+    """Reads what ``encode_netmap`` wrote, for a node that now knows its server as ``url``.
+
+    None for anything else: a damaged or foreign file costs a round to the server, never the start.
+    """
     try:
         saved = msgspec.json.decode(data, type=SavedNetMap)
-        if len(saved.peers) > MAX_PEERS:
-            raise ValueError(f"more than {MAX_PEERS} peers")
-        peers = {entry.id: _load_peer(entry) for entry in saved.peers}
-        return NetMap(parse_self(saved.self), parse_derp_map(saved.derp_map), peers)
-    except (ValueError, RecursionError) as error:
-        raise MalformedPacket(f"not a saved NetMap: {error}") from None
+        derp_map = rewrite_embedded_region(parse_derp_map(saved.derp_map), parse_server_url(url))
+        peers = {entry.id: _load_peer(entry) for entry in saved.peers[:MAX_PEERS]}
+        return NetMap(parse_self(saved.self), derp_map, peers)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _load_peer(entry: SavedPeer) -> Peer:

@@ -242,7 +242,7 @@ class CoordinationClient:
         self._is_update_owed = self._update is not None
         self._take(welcome)
         log.info("server_joined")
-        self._on_state(ServerState(True))
+        self._on_state(ServerState(True, resume_token=self._resume_token))
 
     def _hello(self, challenge: Challenge) -> Hello:
         try:
