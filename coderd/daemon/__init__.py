@@ -2,7 +2,10 @@
 
 config    what the command line and files said, frozen
 state     node.json: keys, credentials, the last NetMap; locked and written atomically
+tunnel    the data plane of one session: WireGuard, paths, sockets, relays
 session   one identity joined to its network: engine, relays, coordination, services
-node      the process: waits for an identity, runs sessions, ends on signals
-control   the verbs of the control socket
+node      which identity is at work, and its session
+status    a snapshot of all of it
+verbs     the methods of the control socket
+process   the process: locks, opens, serves, ends on signals
 """

@@ -53,7 +53,9 @@ class StateStore:
         self._path = directory / STATE_FILE
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._lock = os.open(
+                directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         except OSError as error:
             raise UserError(
                 f"the state directory {directory} cannot be used: {error.strerror}",
@@ -110,7 +112,9 @@ class StateStore:
             self.save(state)
             return state
         except OSError as error:
-            raise UserError(f"{self._path} cannot be read: {error.strerror}", code="state_unreadable") from error
+            raise UserError(
+                f"{self._path} cannot be read: {error.strerror}", code="state_unreadable"
+            ) from error
         try:
             state = msgspec.json.decode(data, type=NodeState)
             state.private_key()

@@ -1,0 +1,70 @@
+"""The node's process: locks the state, opens the TUN, serves the control socket, ends on signals."""
+
+import logging
+import os
+import signal
+import sys
+from contextlib import closing
+
+import sdnotify
+import structlog
+import trio
+
+from coderd.control.io.server import serve_control
+from coderd.daemon.config import NodeConfig
+from coderd.daemon.node import Node, first_user_error
+from coderd.daemon.state import StateStore
+from coderd.daemon.verbs import Verbs
+from coderd.engine.io.clock import BootClock, run_boot_timer
+from coderd.model.errors import UserError
+from coderd.tun.io.device import TunDevice
+
+log = structlog.get_logger()
+
+
+def run_node(config: NodeConfig) -> None:
+    """Runs one node until SIGTERM or SIGINT. Raises UserError for whatever a person must mend."""
+    configure_logging()
+    try:
+        trio.run(_main, config, clock=BootClock())
+    except* UserError as group:
+        raise first_user_error(group) from None
+
+
+async def _main(config: NodeConfig) -> None:
+    with StateStore(config.state_dir) as store, closing(TunDevice.open(config.interface)) as tun:
+        node = Node(config, store, tun)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_boot_timer)
+            nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
+            await nursery.start(
+                lambda task_status: serve_control(
+                    config.socket_path, Verbs(node), operator_uid=config.operator_uid, task_status=task_status
+                )
+            )
+            sdnotify.SystemdNotifier().notify("READY=1")
+            log.info("ready", interface=tun.name)
+            await node.run()
+
+
+async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            await node.leave()
+            scope.cancel()
+            return
+
+
+def configure_logging() -> None:
+    """Log lines to stderr: key=value, coloured on a terminal; debug where CODERD_DEBUG is set."""
+    level = logging.DEBUG if os.environ.get("CODERD_DEBUG") else logging.INFO
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+    )

@@ -1,0 +1,149 @@
+"""What this node knows of itself and its peers, as ``coderctl status`` shows it."""
+
+import trio
+
+from coderd import __version__
+from coderd.control.messages import (
+    Batches,
+    PeerPath,
+    PeerStatus,
+    Region,
+    SelfStatus,
+    ServerStatus,
+    State,
+    Status,
+)
+from coderd.daemon.node import Node
+from coderd.daemon.session import Session
+from coderd.magicsock import PathInfo
+from coderd.metrics import Counters
+from coderd.model.addresses import format_addr_port
+from coderd.model.netmap import Peer
+
+
+def node_status(node: Node) -> Status:
+    """A snapshot of everything."""
+    session = node.session
+    if session is None:
+        is_enrolled = bool(node.store.current.device_token)
+        return Status(
+            version=__version__,
+            state="down" if is_enrolled else "logged-out",
+            interface=node.interface,
+            health=(node.error.message,) if node.error is not None else (),
+        )
+    tunnel = session.tunnel
+    return Status(
+        version=__version__,
+        state=_state(session),
+        interface=node.interface,
+        self_node=_self_status(session),
+        server=_server_status(session),
+        home_region=_home_region(session),
+        endpoints=tuple(format_addr_port(addr) for addr in tunnel.endpoints),
+        udp_port=tunnel.udp_port,
+        peers=tuple(_peer_status(session, peer) for peer in _peers(session)),
+        counters=dict(sorted(tunnel.counters.items())),
+        batches=_batches(tunnel.counters),
+        health=tuple(_health(session)),
+    )
+
+
+def via(session: Session, path: PathInfo) -> str:
+    """``ip:port`` of a direct path, the region's code of a relayed one, nothing where there is none."""
+    if path.kind == "direct" and path.addr is not None:
+        return format_addr_port(path.addr)
+    if path.kind == "relay" and path.region is not None and session.netmap is not None:
+        return session.netmap.derp_map.code(path.region)
+    return ""
+
+
+def _state(session: Session) -> State:
+    return "running" if session.netmap is not None else "connecting"
+
+
+def _peers(session: Session) -> list[Peer]:
+    peers = session.netmap.peers.values() if session.netmap is not None else ()
+    return sorted(peers, key=lambda peer: peer.name)
+
+
+def _self_status(session: Session) -> SelfStatus | None:
+    if session.netmap is None:
+        return None
+    me = session.netmap.self_node
+    return SelfStatus(
+        name=me.name,
+        id=str(me.node_id),
+        kind=me.kind.value,
+        address=str(me.address),
+        node_key=session.identity.node_key.public().text,
+    )
+
+
+def _server_status(session: Session) -> ServerStatus:
+    return ServerStatus(
+        url=session.identity.url,
+        connected=session.server_state.connected,
+        since_s=trio.current_time() - session.server_state_at,
+        error=session.server_state.reason,
+    )
+
+
+def _home_region(session: Session) -> Region | None:
+    region = session.tunnel.home_region
+    if not region or session.netmap is None:
+        return None
+    return Region(id=region, code=session.netmap.derp_map.code(region))
+
+
+def _peer_status(session: Session, peer: Peer) -> PeerStatus:
+    path = session.tunnel.path(peer.node_key)
+    wireguard = session.tunnel.wireguard(peer.node_key)
+    now = trio.current_time()
+    handshake = wireguard.last_handshake_at if wireguard is not None else None
+    return PeerStatus(
+        name=peer.name,
+        id=str(peer.node_id),
+        kind=peer.kind.value,
+        address=str(peer.address),
+        online=peer.online,
+        node_key=peer.node_key.text,
+        path=PeerPath(
+            kind=path.kind,
+            via=via(session, path),
+            latency_ms=path.latency * 1000 if path.latency is not None else None,
+            since_s=now - path.since,
+        ),
+        last_handshake_s=now - handshake if handshake is not None else None,
+        tx_bytes=wireguard.tx_bytes if wireguard is not None else 0,
+        rx_bytes=wireguard.rx_bytes if wireguard is not None else 0,
+        tx_relay_bytes=path.tx_relay_bytes,
+        rx_relay_bytes=path.rx_relay_bytes,
+        tx_direct_bytes=path.tx_direct_bytes,
+        rx_direct_bytes=path.rx_direct_bytes,
+    )
+
+
+def _batches(counters: Counters) -> Batches:
+    def mean(total: str, times: str) -> float:
+        return round(counters[total] / counters[times], 2) if counters[times] else 0.0
+
+    return Batches(
+        datagrams_per_sendmsg=mean("udp.sent_datagrams", "udp.sendmsg"),
+        datagrams_per_recvmsg=mean("udp.received_datagrams", "udp.recvmsg"),
+        segments_per_tun_read=mean("tun.read_segments", "tun.reads"),
+        segments_per_tun_write=mean("tun.write_segments", "tun.writes"),
+    )
+
+
+def _health(session: Session) -> list[str]:
+    found = []
+    if not session.server_state.connected:
+        found.append(
+            f"The server cannot be reached: {session.server_state.reason}. Tunnels live on meanwhile."
+        )
+    if session.netmap is not None and not session.tunnel.home_region:
+        found.append(
+            "No relay answers, so this machine is reachable only by peers that already know a direct path."
+        )
+    return found

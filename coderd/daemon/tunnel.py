@@ -1,0 +1,301 @@
+"""One identity's tunnel: WireGuard, paths, sockets, relays and the loop between them, and what may be asked of it.
+
+Owns the parts and drains them; nobody else touches them. Commands are synchronous and end in ``Driver.drain``, so each
+takes effect before it returns. The NetMap comes from above and is never changed here.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Literal
+
+import structlog
+import trio
+
+from coderd.coordination.io.client import NodeUpdate
+from coderd.engine.dataplane import DataPlane, PlaneEvent
+from coderd.engine.io.driver import Driver
+from coderd.magicsock import (
+    Conn,
+    ConnEvent,
+    EndpointsChanged,
+    HomeChanged,
+    HttpsProbeWanted,
+    NetcheckDone,
+    PathChanged,
+    PathInfo,
+    PingReply,
+)
+from coderd.magicsock.io.interfaces import local_addresses, watch_interfaces
+from coderd.magicsock.io.relays import RelayLinks
+from coderd.magicsock.io.sockets import UdpSockets
+from coderd.metrics import Counters
+from coderd.model.addresses import AddrPort
+from coderd.model.derpmap import DerpMap
+from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
+from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.netcheck.io import https_latency
+from coderd.tun.io.device import TunDevice
+from coderd.wireguard import Device, PeerStatus
+
+PathChoice = Literal["any", "direct", "relay"]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """An answered ping: by which path, in how many seconds."""
+
+    path: PathInfo
+    latency: float
+
+
+class Tunnel:
+    """The data plane of one session.
+
+    Args:
+        node_key: this identity's key.
+        tun: the opened device; it outlives the tunnel.
+        listen_port: preferred UDP port, None for 41641 or any.
+        on_update: told whenever the server should know something new about this node.
+    """
+
+    def __init__(
+        self,
+        node_key: NodePrivate,
+        tun: TunDevice,
+        *,
+        mtu: int,
+        listen_port: int | None,
+        on_update: Callable[[NodeUpdate], None],
+    ) -> None:
+        now = trio.current_time()
+        self.counters: Counters = Counter()
+        disco_private = DiscoPrivate.generate(os.urandom)
+        self.disco_key: DiscoPublic = disco_private.public()
+        self.generation = int.from_bytes(os.urandom(8))
+        self._interface = tun.name
+        self._on_update = on_update
+        self._peers: dict[NodePublic, Peer] = {}
+        self._pings: dict[int, tuple[trio.Event, list[Pong]]] = {}
+        self._last_token = 0
+        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
+        self._home_region = 0
+        self._latencies: dict[int, float] = {}
+        self._derp_map = DerpMap()
+        self._nursery: trio.Nursery | None = None
+
+        self._sockets = UdpSockets.open(listen_port, counters=self.counters)
+        self._device = Device(rng=os.urandom, now=now, mtu=mtu, counters=self.counters)
+        self._device.set_private_key(node_key, now)
+        self._conn = Conn(
+            node_key=node_key.public(),
+            disco_key=disco_private,
+            rng=os.urandom,
+            now=now,
+            tunnel_mtu=mtu,
+            counters=self.counters,
+        )
+        self._links = RelayLinks(
+            node_key,
+            on_packets=self._handle_relayed,
+            on_peer_gone=self._handle_peer_gone,
+            on_connected=self._handle_relay_connected,
+            on_broken=self._handle_relay_broken,
+            counters=self.counters,
+            rng=os.urandom,
+        )
+        self._driver = Driver(
+            DataPlane(self._device, self._conn, uso=tun.offloads.uso, counters=self.counters),
+            tun,
+            self._sockets,
+            self._links,
+            on_event=self._handle_plane_event,
+            on_drained=self._handle_drained,
+            on_send_error=self._conn.handle_send_error,
+            counters=self.counters,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carries packets until cancelled. Raises OSError if the interface is deleted."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._device.up(trio.current_time())
+                await self._refresh_addresses()
+                await nursery.start(self._driver.run)
+                nursery.start_soon(self._links.run)
+                nursery.start_soon(self._watch_network)
+                task_status.started()
+        finally:
+            self._nursery = None
+            self._sockets.close()
+
+    # Commands
+
+    def set_netmap(self, netmap: NetMap) -> None:
+        """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once."""
+        now, unix_now = trio.current_time(), time.time()
+        peers = {peer.node_key: peer for peer in netmap.peers.values()}
+        restarted = [
+            key
+            for key, peer in peers.items()
+            if (old := self._peers.get(key)) is not None and old.generation != peer.generation
+        ]
+        for key in self._peers.keys() - peers.keys():
+            self._device.remove_peer(key, now)
+        for key, peer in peers.items():
+            if key not in self._peers:
+                self._device.set_peer(key, now, allowed_ips=[IPv6Network(peer.address)])
+        self._peers = peers
+        self._conn.set_netmap(peers.values(), now)
+        for key in restarted:
+            self._device.forget_sessions(key, now)
+            if netmap.self_node.kind is NodeKind.DEVICE:
+                self._device.initiate(key, now, unix_now)
+        self._driver.drain()
+
+    def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, tuple[str, ...]]) -> None:
+        """Tells paths and links about the relays; ``resolved`` has the addresses of their host names."""
+        self._derp_map = derp_map
+        self._links.set_derp_map(derp_map)
+        self._conn.set_derp_map(derp_map, resolved, trio.current_time())
+        self._driver.drain()
+
+    @contextmanager
+    def pinned(self, peer: NodePublic, path: PathChoice) -> Iterator[None]:
+        """Keeps what we send to a peer on one kind of path meanwhile."""
+        self._pin(peer, path)
+        try:
+            yield
+        finally:
+            self._pin(peer, "any")
+
+    async def ping(self, peer: NodePublic, timeout: float) -> Pong | None:
+        """Pings by the best path now; None after ``timeout`` seconds without an answer."""
+        self._last_token += 1
+        token, event, answer = self._last_token, trio.Event(), list[Pong]()
+        self._pings[token] = (event, answer)
+        try:
+            self._conn.ping(peer, token, trio.current_time())
+            self._driver.drain()
+            with trio.move_on_after(timeout):
+                await event.wait()
+            return answer[0] if answer else None
+        finally:
+            del self._pings[token]
+
+    def rebind(self) -> None:
+        """As after a change of network: forgets all trust in paths and measures anew."""
+        self._conn.handle_rebound(trio.current_time())
+        self._driver.drain()
+
+    def break_relays(self) -> None:
+        """Cuts every relay link; they are dialled again."""
+        self._links.break_all()
+
+    # Looking
+
+    def path(self, peer: NodePublic) -> PathInfo:
+        """How a peer is reached now, and the bytes moved each way by kind of path."""
+        return self._conn.path(peer)
+
+    def wireguard(self, peer: NodePublic) -> PeerStatus | None:
+        """WireGuard's view of a peer; None if it is no peer."""
+        return self._device.status(trio.current_time()).peers.get(peer)
+
+    @property
+    def home_region(self) -> int:
+        """The relay region we listen at; 0 while unknown."""
+        return self._home_region
+
+    @property
+    def endpoints(self) -> tuple[AddrPort, ...]:
+        """Where we may be reached directly."""
+        return tuple(addr for addr, _ in self._endpoints)
+
+    @property
+    def udp_port(self) -> int:
+        """The bound UDP port."""
+        return self._sockets.v4_port or self._sockets.v6_port or 0
+
+    # What the parts report
+
+    def _handle_relayed(
+        self, region: int, sender: NodePublic, packets: list[bytes | bytearray | memoryview]
+    ) -> None:
+        self._driver.handle_relayed(region, sender, packets)
+
+    def _handle_peer_gone(self, region: int, peer: NodePublic) -> None:
+        self._conn.handle_peer_gone(region, peer, trio.current_time())
+        self._driver.drain()
+
+    def _handle_relay_connected(self, region: int) -> None:
+        log.info("relay connected", region=region)
+        self._conn.handle_relay_connected(region, trio.current_time())
+        self._driver.drain()
+
+    def _handle_relay_broken(self, region: int) -> None:
+        log.info("relay broken", region=region)
+        self._conn.handle_relay_broken(region, trio.current_time())
+        self._driver.drain()
+
+    def _handle_plane_event(self, event: PlaneEvent) -> None:
+        peer = self._peers.get(event.peer)
+        log.debug(type(event).__name__, peer=peer.name if peer is not None else event.peer.short)
+
+    def _handle_drained(self) -> None:
+        while (event := self._conn.poll_event()) is not None:
+            self._handle_conn_event(event)
+
+    def _handle_conn_event(self, event: ConnEvent) -> None:
+        match event:
+            case EndpointsChanged():
+                self._endpoints = event.endpoints
+                self._report()
+            case HomeChanged():
+                self._home_region = event.region
+                self._links.set_home(event.region)
+                self._report()
+            case NetcheckDone():
+                self._latencies = dict(event.report.region_latency)
+            case PathChanged():
+                log.info("path changed", peer=event.peer.short, kind=event.path.kind)
+            case PingReply():
+                if (waiting := self._pings.get(event.token)) is not None:
+                    waiting[1].append(Pong(event.path, event.latency))
+                    waiting[0].set()
+            case HttpsProbeWanted():
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._measure_https, event.region)
+
+    def _report(self) -> None:
+        self._on_update(NodeUpdate(self._home_region, self._endpoints, self._latencies))
+
+    async def _measure_https(self, region_id: int) -> None:
+        region = self._derp_map.regions.get(region_id)
+        latency = await https_latency(region) if region is not None else None
+        self._conn.handle_https_latency(region_id, latency, trio.current_time())
+        self._driver.drain()
+
+    async def _watch_network(self) -> None:
+        async for _ in watch_interfaces(ignore=self._interface):
+            log.info("network changed")
+            await self._refresh_addresses()
+            self._conn.handle_rebound(trio.current_time())
+            self._driver.drain()
+
+    async def _refresh_addresses(self) -> None:
+        addresses = await local_addresses(ignore=self._interface)
+        self._conn.set_local_endpoints(
+            self._sockets.v4_port, self._sockets.v6_port, addresses, trio.current_time()
+        )
+
+    def _pin(self, peer: NodePublic, path: PathChoice) -> None:
+        self._conn.pin_path(peer, path)
+        self._driver.drain()

@@ -1,0 +1,74 @@
+"""node.json: locked, atomic, secret, and never silently replaced."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from coderd.daemon.state import NodeState, StateStore
+from coderd.model.errors import UserError
+
+
+def test_a_first_start_makes_a_key_that_later_starts_keep(tmp_path: Path) -> None:
+    with StateStore(tmp_path / "state") as store:
+        first = store.current.node_key
+    with StateStore(tmp_path / "state") as store:
+        assert store.current.node_key == first
+
+
+def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    with StateStore(tmp_path / "state"):
+        directory = tmp_path / "state"
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE((directory / "node.json").stat().st_mode) == 0o600
+
+
+def test_a_second_daemon_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+    with StateStore(tmp_path), pytest.raises(UserError, match="another coderd daemon uses") as caught:
+        StateStore(tmp_path)
+    assert "--state-dir" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"node_key": "privkey:00"}', b"\xff" * 100])
+def test_a_damaged_file_refuses_to_start_and_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "node.json").write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        StateStore(tmp_path)
+    assert (tmp_path / "node.json").read_bytes() == content
+
+
+def test_a_refused_start_gives_the_lock_back(tmp_path: Path) -> None:
+    (tmp_path / "node.json").write_bytes(b"{")
+    with pytest.raises(UserError):
+        StateStore(tmp_path)
+    (tmp_path / "node.json").unlink()
+    StateStore(tmp_path).close()
+
+
+def test_changes_survive_and_secrets_stay_out_of_the_repr(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        store.update(url="http://192.0.2.10:3000", device_token="cdrd_secret")
+        assert "cdrd_secret" not in repr(store.current)
+        assert store.current.node_key not in repr(store.current)
+    with StateStore(tmp_path) as store:
+        assert store.current.device_token == "cdrd_secret"
+
+
+def test_an_unchanged_update_writes_nothing(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        before = os.stat(tmp_path / "node.json").st_ino
+        store.update(url=store.current.url)
+        assert os.stat(tmp_path / "node.json").st_ino == before
+
+
+def test_a_symlink_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"{}")
+    (tmp_path / "node.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="cannot be read"):
+        StateStore(tmp_path)
+
+
+def test_a_state_shows_its_key_only_through_the_redacting_type() -> None:
+    state = NodeState(node_key="privkey:" + "11" * 32)
+    assert "11" * 8 not in repr(state.private_key())
