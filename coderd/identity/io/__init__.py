@@ -1,0 +1,1 @@
+"""Shells of identity: ``store`` (blocking SQL) and its ``migrations``."""

@@ -1,0 +1,96 @@
+"""Users and their nodes, as the store hands them out, and the names that they may bear."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from uuid import UUID
+
+from coderd.model.addresses import tailnet_address
+from coderd.model.netmap import NodeKind
+
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person."""
+
+    user_id: UUID
+    name: str
+    is_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A device or a workspace: anything that may join the network."""
+
+    node_id: UUID
+    kind: NodeKind
+    name: str
+    """A DNS label, unique among its owner's nodes of this kind."""
+    owner: User
+    created_at: float
+    """Wall-clock seconds."""
+
+    @property
+    def full_name(self) -> str:
+        """``owner/name``."""
+        return f"{self.owner.name}/{self.name}"
+
+    @property
+    def address(self) -> IPv6Address:
+        """The tailnet address, which the id alone decides."""
+        return tailnet_address(self.node_id)
+
+
+class IdentityError(Exception):
+    """A wish that the store refuses. ``code`` is for machines, the message and ``hint`` for people."""
+
+    code = "refused"
+    hint = ""
+
+
+class BadName(IdentityError):
+    """Not a DNS label."""
+
+    code = "bad_name"
+    hint = "Use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end."
+
+
+class NameTaken(IdentityError):
+    """The owner has one of this name already."""
+
+    code = "name_taken"
+    hint = "Choose another name, or delete the old one first."
+
+
+class KeyTaken(IdentityError):
+    """A node key that belongs to another identity."""
+
+    code = "key_taken"
+    hint = "Run `coderctl logout` on this machine first, or delete its old device or workspace."
+
+
+class NotFound(IdentityError):
+    """No such thing, or not yours: the difference is nobody's business."""
+
+    code = "not_found"
+
+
+def check_label(name: str) -> str:
+    """The name itself, if it is a DNS label. Raises BadName."""
+    if _LABEL.fullmatch(name) is None:
+        raise BadName("A name must be a DNS label.")
+    return name
+
+
+def device_label(host_name: str) -> str:
+    """A DNS label made of what a machine calls itself: its first label, cleaned; ``device`` if nothing is left."""
+    cleaned = re.sub(r"[^a-z0-9-]+", "-", host_name.partition(".")[0].lower())[:63].strip("-")
+    return cleaned or "device"
+
+
+def numbered_label(label: str, number: int) -> str:
+    """The n-th label of the same stem: ``laptop``, ``laptop-2``, ``laptop-3``, never longer than 63."""
+    suffix = f"-{number}" if number > 1 else ""
+    return label[: 63 - len(suffix)].rstrip("-") + suffix

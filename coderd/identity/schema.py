@@ -1,0 +1,80 @@
+"""The tables, in words that SQLite and PostgreSQL share. ``io/migrations`` creates them; a test holds both together.
+
+    users <- nodes <- node_keys
+      ^        ^
+      +--------+--- tokens (of a user or of a node)
+
+Whatever belongs to a user or a node goes with it (ON DELETE CASCADE): a token never outlives its owner.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    Uuid,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("is_admin", Boolean, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("owner_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("enrol_key", LargeBinary(32), nullable=True),
+    UniqueConstraint("owner_id", "kind", "name"),
+    UniqueConstraint("owner_id", "enrol_key"),
+)
+"""``enrol_key``: the node key named, without proof, when a device enrolled; finds the same device again."""
+
+node_keys = Table(
+    "node_keys",
+    metadata,
+    Column("node_key", LargeBinary(32), primary_key=True),
+    Column("node_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("claimed_at", Float, nullable=False),
+)
+"""Proven node keys: one key never belongs to two nodes, one node never has two keys. The relay admits these."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=True),
+    Column("node_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=True),
+    CheckConstraint("(user_id IS NULL) <> (node_id IS NULL)", name="one_owner"),
+    Index(None, "user_id"),
+    Index(None, "node_id"),
+)
+"""Hashes of bearer tokens."""
