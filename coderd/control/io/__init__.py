@@ -1,1 +1,1 @@
-"""The shell: sockets, devices and clocks around the pure core."""
+"""Both ends of the control socket: server and listening for the daemon (trio), client for the CLI (blocking)."""

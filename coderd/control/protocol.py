@@ -1,0 +1,224 @@
+r"""The control socket's lines: how they are framed, what they hold, and who may ask for what. Pure.
+
+request   {"v":1,"id":n,"method":"ping","params":{...}}\n
+answer    {"id":n,"event":{...}}\n               any number of them, then one of
+          {"id":n,"result":{...}}\n
+          {"id":n,"error":{"code","exit","message","hint"}}\n
+
+One request is answered before the next is read. Both ends ignore fields that they do not know. An error that belongs to
+no request (the line was no request at all) has the id null.
+"""
+
+from typing import Annotated, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from coderd.control.messages import METHODS, Access, AnyMethod, Message, Method
+from coderd.model import Buffer
+from coderd.model.errors import Exit, MalformedPacket, UserError
+
+VERSION: Final = 1
+MAX_LINE: Final = 1 << 20
+"""Bytes of a line, its newline included."""
+GROUP: Final = "coderd"
+"""Members of this group may use what needs no rights over the node itself."""
+
+P = TypeVar("P", bound=Message)
+E = TypeVar("E", bound=Message)
+R = TypeVar("R", bound=Message)
+
+
+class LineSplitter:
+    """Cuts a stream into lines, never holding more than ``limit`` bytes of an unfinished one."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def feed(self, data: Buffer) -> list[bytes]:
+        """The lines that ``data`` completes, without their newlines. Raises MalformedPacket for one over the limit."""
+        self._rest += data
+        lines: list[bytes] = []
+        if b"\n" in bytes(data):
+            *lines, rest = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(rest)
+        if len(self._rest) >= self._limit or any(len(line) >= self._limit for line in lines):
+            raise MalformedPacket(f"a line of the control socket has at most {self._limit} bytes")
+        return lines
+
+
+class Request(NamedTuple):
+    """A request whose parameters have been checked against its method's type."""
+
+    id: int
+    method: AnyMethod
+    params: Message
+
+
+class _RequestLine(msgspec.Struct):
+    v: int
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    method: Annotated[str, msgspec.Meta(max_length=64)]
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _ErrorBody(msgspec.Struct):
+    code: str
+    exit: int
+    message: str
+    hint: str = ""
+
+
+class _AnswerLine(msgspec.Struct):
+    id: int | None = None
+    event: msgspec.Raw | None = None
+    result: msgspec.Raw | None = None
+    error: _ErrorBody | None = None
+
+
+_REQUEST = msgspec.json.Decoder(_RequestLine)
+_ANSWER = msgspec.json.Decoder(_AnswerLine)
+
+
+class Refusal(UserError):
+    """A line that is no request we can serve. ``request_id`` is None where not even that could be read."""
+
+    def __init__(self, message: str, *, code: str, request_id: int | None, hint: str = "") -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.request_id = request_id
+
+
+def parse_request(line: Buffer) -> Request:
+    """Reads a request of any bytes; raises Refusal, and nothing else, on what is none."""
+    try:
+        head = _REQUEST.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Refusal(f"this is no request: {error}", code="malformed", request_id=None) from None
+    if head.v != VERSION:
+        raise Refusal(
+            f"the daemon speaks version {VERSION} of the control protocol, not {head.v}",
+            code="unsupported_version",
+            request_id=head.id,
+            hint="Restart the daemon after an update, so that both are of one version.",
+        )
+    method = METHODS.get(head.method)
+    if method is None:
+        raise Refusal(
+            f"the daemon knows no method {head.method!r}", code="unknown_method", request_id=head.id
+        )
+    return Request(head.id, method, _params(method, head))
+
+
+def _params(method: AnyMethod, head: _RequestLine) -> Message:
+    try:
+        return msgspec.json.decode(head.params, type=method.params)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Refusal(
+            f"the parameters of {method.name} are wrong: {error}", code="bad_params", request_id=head.id
+        ) from None
+
+
+def encode_request(request_id: int, method: Method[P, E, R], params: P) -> bytes:
+    """A request's line."""
+    return _line({"v": VERSION, "id": request_id, "method": method.name, "params": params})
+
+
+def encode_event(request_id: int, event: Message) -> bytes:
+    """An event's line."""
+    return _line({"id": request_id, "event": event})
+
+
+def encode_result(request_id: int, result: Message) -> bytes:
+    """A result's line: the last of its request."""
+    return _line({"id": request_id, "result": result})
+
+
+def encode_error(request_id: int | None, error: UserError) -> bytes:
+    """An error's line: the last of its request."""
+    body = _ErrorBody(error.code, int(error.exit_code), error.message, error.hint)
+    return _line({"id": request_id, "error": body})
+
+
+def _line(value: dict[str, object]) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+class Event(NamedTuple, Generic[E]):
+    """Something on the way to the result."""
+
+    value: E
+
+
+class Result(NamedTuple, Generic[R]):
+    """The end of a request."""
+
+    value: R
+
+
+def parse_answer(method: Method[P, E, R], request_id: int, line: Buffer) -> Event[E] | Result[R]:
+    """Reads a line of the daemon's.
+
+    Raises:
+        UserError: the daemon's own, with its code and exit code.
+        MalformedPacket: the line follows no known form, or answers another request.
+    """
+    try:
+        answer = _ANSWER.decode(line)
+        if answer.error is not None:
+            raise _user_error(answer.error)
+        if answer.id != request_id:
+            raise MalformedPacket(f"an answer to request {answer.id} in place of {request_id}")
+        if answer.event is not None:
+            return Event(msgspec.json.decode(answer.event, type=method.event))
+        if answer.result is not None:
+            return Result(msgspec.json.decode(answer.result, type=method.result))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise MalformedPacket(f"not an answer of the daemon: {error}") from None
+    raise MalformedPacket("an answer with neither event, result nor error")
+
+
+def _user_error(body: _ErrorBody) -> UserError:
+    known = body.exit in Exit.__members__.values()
+    return UserError(
+        body.message, exit_code=Exit(body.exit) if known else Exit.FAILED, hint=body.hint, code=body.code
+    )
+
+
+class Caller(NamedTuple):
+    """Who is at the other end of the socket, as the kernel says."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+
+def is_allowed(
+    access: Access, caller: Caller | None, *, operator_uid: int | None, group_gid: int | None
+) -> bool:
+    """Whether a caller may use methods of this access. A caller whom the kernel does not name may do nothing.
+
+    Args:
+        access: what the method asks for.
+        caller: from SO_PEERCRED and SO_PEERGROUPS; None where they failed.
+        operator_uid: the user who manages this node besides root, if any.
+        group_gid: the id of group ``coderd``, None where the machine has no such group.
+    """
+    if caller is None:
+        return False
+    if caller.uid == 0 or (operator_uid is not None and caller.uid == operator_uid):
+        return True
+    in_group = group_gid is not None and (caller.gid == group_gid or group_gid in caller.groups)
+    return access is Access.USE and in_group
+
+
+def refusal(method: AnyMethod) -> UserError:
+    """What a caller without the right reads, with the ways to get it."""
+    hint = "Run it with sudo, or start the daemon with your user as its operator (--operator)."
+    if method.access is Access.USE:
+        hint = f'Run it with sudo, or join the group: sudo usermod -aG {GROUP} "$USER", then sign in again.'
+    return UserError(
+        f"you are not allowed to use {method.name} on this machine's daemon",
+        exit_code=Exit.REFUSED,
+        hint=hint,
+        code="not_allowed",
+    )
