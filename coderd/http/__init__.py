@@ -1,1 +1,9 @@
-""""""
+"""One port for everything: the relay, the API, the coordination WebSocket, the dashboard.
+
+head       a request's or response's head: found, bounded, parsed
+server     serve_http: accept, TLS, sniff the head, then the relay or Hypercorn
+streams    the streams of a server: replayed heads, write timeouts, aborting
+web        Hypercorn's HTTP/1.1 and WebSocket server over one such stream
+relay_routes   what the app answers for a relay's HTTP surface
+dialer     the other end: TCP, an HTTP CONNECT proxy where the environment names one, TLS
+"""

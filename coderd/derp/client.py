@@ -1,0 +1,269 @@
+"""The client's end of one DERP connection, from the ServerKey frame on. Pure.
+
+Feed it what arrived (``handle_data``) and drain it: ``poll_transmit`` for bytes to write, ``poll_event`` for what
+came, ``poll_timeout`` for when to call ``handle_timeout``. Bytes that break the protocol raise MalformedPacket: the
+connection is then useless and its owner closes it.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple, TypeAlias
+
+from coderd.derp.frame import (
+    DISCO_MAGIC,
+    HEADER,
+    HEADER_SIZE,
+    KEYED_HEADER_SIZE,
+    Frame,
+    FrameReader,
+    FrameType,
+    PeerGone,
+    Restarting,
+    check_size,
+    encode_frame,
+    encode_note_preferred,
+    encode_send_packets,
+    parse_peer_gone,
+    parse_restarting,
+    parse_server_key,
+)
+from coderd.derp.handshake import ClientInfo, ServerInfo, encode_client_info, parse_server_info
+from coderd.derp.limit import TokenBucket
+from coderd.derp.queue import PacketQueue
+from coderd.metrics import Counters
+from coderd.model import Buffer, RandomBytes
+from coderd.model.deadline import Deadline, earliest
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import KEY_SIZE, NodePrivate, NodePublic, ServerPublic
+
+PING_INTERVAL: Final = 2.0
+"""Silence after which a relay is asked whether it lives."""
+SILENCE_TIMEOUT: Final = 2.5
+"""How long it may stay silent after that question: together, a dead relay is noticed within 5 s."""
+QUEUE_PACKETS: Final = 512
+QUEUE_BYTES: Final = 1 << 20
+DISCO_QUEUE_PACKETS: Final = 64
+WRITE_SIZE: Final = 256 * 1024
+PING_SIZE: Final = 8
+
+
+class Ready(NamedTuple):
+    """The relay has admitted this node."""
+
+    server_key: ServerPublic
+    info: ServerInfo
+
+
+class Packets(NamedTuple):
+    """Packets that arrived from one sender in one piece, in order."""
+
+    sender: NodePublic
+    packets: list[bytes]
+
+
+class Health(NamedTuple):
+    """The relay's complaint about this connection; empty when it has none any more."""
+
+    problem: str
+
+
+ClientEvent: TypeAlias = Ready | Packets | PeerGone | Health | Restarting
+
+
+class Timer(Enum):
+    """What a connection waits for."""
+
+    PING = auto()
+    """Nothing has been heard for PING_INTERVAL."""
+    SILENCE = auto()
+    """Nothing has been heard since our ping left, SILENCE_TIMEOUT ago."""
+
+
+class DerpClient:
+    """One connection to a relay.
+
+    Args:
+        private: this node's key, which the relay proves by a box.
+        is_home: whether this relay is where peers look for this node.
+        rng: randomness for nonces and pings.
+        now: seconds on the clock of all other ``now`` arguments.
+        counters: ``derp.drop.*`` by reason.
+    """
+
+    def __init__(
+        self,
+        private: NodePrivate,
+        *,
+        is_home: bool,
+        rng: RandomBytes,
+        now: float,
+        counters: Counters | None = None,
+    ) -> None:
+        self.server_key: ServerPublic | None = None
+        self.server_info: ServerInfo | None = None
+        self._private = private
+        self._is_home = is_home
+        self._rng = rng
+        self._counters = Counters() if counters is None else counters
+        self._reader = FrameReader()
+        self._events: deque[ClientEvent] = deque()
+        self._control: list[bytes] = []
+        self._disco = PacketQueue(DISCO_QUEUE_PACKETS, QUEUE_BYTES)
+        self._data = PacketQueue(QUEUE_PACKETS, QUEUE_BYTES)
+        self._bucket: TokenBucket | None = None
+        self._timers: dict[Timer, float] = {Timer.PING: now + PING_INTERVAL}
+        self._pong: bytes | None = None
+
+    # Commands
+
+    def send(self, to: NodePublic, packets: Sequence[bytes], now: float) -> None:
+        """Queues packets for a peer; drops and counts the oldest where too many wait. Never blocks."""
+        if self._bucket is not None:
+            packets = self._within_rate(self._bucket, packets, now)
+        if not packets:
+            return
+        queue = self._disco if packets[0][:6] == DISCO_MAGIC else self._data
+        dropped = queue.push(encode_send_packets(to, packets), len(packets))
+        if dropped:
+            self._counters["derp.drop.queue_full"] += dropped
+
+    def note_preferred(self, is_home: bool) -> None:
+        """Tells the relay whether it is this node's home now; nothing where it knows."""
+        if is_home == self._is_home:
+            return
+        self._is_home = is_home
+        if self.server_key is not None:
+            self._control.append(encode_note_preferred(is_home))
+
+    # What happened
+
+    def handle_data(self, data: Buffer, now: float) -> None:
+        """Takes bytes of the stream, cut anywhere. Raises MalformedPacket where they break the protocol."""
+        self._timers = {Timer.PING: now + PING_INTERVAL}
+        self._reader.feed(data)
+        if self.server_info is None:
+            self._handle_greeting()
+        if self.server_info is not None and self._reader.has_frame():
+            self._handle_frames(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Asks a silent relay for a sign of life. Raises MalformedPacket when it has given none in time."""
+        if self._timers.get(Timer.SILENCE, now + 1) <= now:
+            raise MalformedPacket("the relay has fallen silent")
+        if self._timers.get(Timer.PING, now + 1) <= now:
+            self._control.append(encode_frame(FrameType.PING, self._rng(PING_SIZE)))
+            self._timers = {Timer.SILENCE: now + SILENCE_TIMEOUT}
+
+    # What to do next
+
+    def poll_transmit(self) -> bytes | None:
+        """Everything that waits, up to about 256 KiB, as one piece to write; None when nothing does."""
+        pieces: list[Buffer] = [*self._control]
+        self._control.clear()
+        if self._pong is not None:
+            pieces.append(encode_frame(FrameType.PONG, self._pong))
+            self._pong = None
+        if self.server_key is not None:
+            pieces += self._disco.take(WRITE_SIZE)
+            pieces += self._data.take(WRITE_SIZE)
+        return b"".join(pieces) if pieces else None
+
+    def poll_event(self) -> ClientEvent | None:
+        """The next event, None when there is none."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``."""
+        return earliest(*(Deadline(when, timer.name) for timer, when in self._timers.items()))
+
+    # Reading
+
+    def _handle_greeting(self) -> None:
+        """ServerKey, which is answered, and ServerInfo; leaves later frames in the reader."""
+        for frame in self._reader:
+            if self.server_key is None:
+                if frame.kind != FrameType.SERVER_KEY:
+                    raise MalformedPacket(f"a relay's first frame is ServerKey, not {frame.kind:#x}")
+                self.server_key = parse_server_key(frame.payload)
+                self._introduce(self.server_key)
+            elif frame.kind == FrameType.SERVER_INFO:
+                self._take_server_info(self.server_key, frame.payload)
+                return
+            else:
+                self._handle_frame(frame)
+
+    def _introduce(self, server_key: ServerPublic) -> None:
+        info = ClientInfo(can_ack_pings=True)
+        self._control.append(encode_client_info(info, self._private, server_key, self._rng))
+        if self._is_home:
+            self._control.append(encode_note_preferred(True))
+
+    def _take_server_info(self, server_key: ServerPublic, payload: bytes) -> None:
+        info = parse_server_info(payload, self._private, server_key)
+        self.server_info = info
+        if info.token_bucket_bytes_per_second > 0:
+            rate, burst = info.token_bucket_bytes_per_second, info.token_bucket_bytes_burst
+            # A bucket is full at first, so it does not matter when it was filled.
+            self._bucket = TokenBucket(rate, burst, 0.0)
+        self._events.append(Ready(server_key, info))
+
+    def _handle_frames(self, now: float) -> None:
+        """All whole frames in the buffer; runs of packets of one sender become one event."""
+        data = bytes(self._reader.buffer)
+        offset, end = 0, len(data)
+        while end - offset >= HEADER_SIZE:
+            kind, length = HEADER.unpack_from(data, offset)
+            check_size(kind, length)
+            stop = offset + HEADER_SIZE + length
+            if stop > end:
+                break
+            if kind == FrameType.RECV_PACKET and length >= KEY_SIZE:
+                stop = self._take_run(data, offset, stop)
+            else:
+                self._handle_frame(Frame(kind, data[offset + HEADER_SIZE : stop]))
+            offset = stop
+        self._reader.consume(offset)
+
+    def _take_run(self, data: bytes, start: int, stop: int) -> int:
+        """Takes a RecvPacket and those after it with the very same header, so of one sender and size.
+
+        Returns: where the run ends.
+        """
+        size = stop - start
+        head = data[start : start + KEYED_HEADER_SIZE]
+        end = len(data)
+        while stop + size <= end and data.startswith(head, stop):
+            stop += size
+        sender = head[HEADER_SIZE:]
+        packets = [data[at + KEYED_HEADER_SIZE : at + size] for at in range(start, stop, size)]
+        last = self._events[-1] if self._events else None
+        if isinstance(last, Packets) and last.sender == sender:
+            last.packets.extend(packets)
+        else:
+            self._events.append(Packets(NodePublic(sender), packets))
+        return stop
+
+    def _handle_frame(self, frame: Frame) -> None:
+        """Any frame but a packet. What is too short is dropped, what is unknown skipped."""
+        try:
+            match frame.kind:
+                case FrameType.PING if len(frame.payload) >= PING_SIZE:
+                    self._pong = frame.payload[:PING_SIZE]
+                case FrameType.PEER_GONE:
+                    self._events.append(parse_peer_gone(frame.payload))
+                case FrameType.HEALTH:
+                    self._events.append(Health(frame.payload.decode(errors="replace")))
+                case FrameType.RESTARTING:
+                    self._events.append(parse_restarting(frame.payload))
+                case FrameType.PING | FrameType.RECV_PACKET:
+                    self._counters["derp.drop.short_frame"] += 1
+                case _:
+                    pass
+        except MalformedPacket:
+            self._counters["derp.drop.short_frame"] += 1
+
+    def _within_rate(self, bucket: TokenBucket, packets: Sequence[bytes], now: float) -> list[bytes]:
+        kept = [packet for packet in packets if bucket.take(KEYED_HEADER_SIZE + len(packet), now)]
+        self._counters["derp.drop.rate_limited"] += len(packets) - len(kept)
+        return kept

@@ -1,0 +1,104 @@
+"""One client's connection as the relay sees it: what it has to be told, and what has been counted. Pure."""
+
+from enum import Enum
+from typing import Final
+
+from coderd.derp.frame import FrameType, encode_frame
+from coderd.derp.handshake import ClientInfo
+from coderd.derp.limit import TokenBucket
+from coderd.derp.queue import PacketQueue
+from coderd.model import Buffer
+from coderd.model.deadline import Deadline
+from coderd.model.keys import NodePublic
+
+QUEUE_PACKETS: Final = 512
+QUEUE_BYTES: Final = 2 << 20
+DISCO_QUEUE_PACKETS: Final = 64
+DISCO_QUEUE_BYTES: Final = 256 * 1024
+WRITE_SIZE: Final = 256 * 1024
+"""How much is joined into one write."""
+KEEP_ALIVE_INTERVAL: Final = 60.0
+KEEP_ALIVE_JITTER: Final = 5.0
+NOT_HERE_RATE: Final = 1.0
+NOT_HERE_BURST: Final = 3.0
+
+
+class CloseReason(Enum):
+    """Why the relay ends a connection; also the last part of a counter's name."""
+
+    MALFORMED = "malformed"
+    NOT_ADMITTED = "not_admitted"
+    SLOW_READER = "slow_reader"
+    SLOW_HANDSHAKE = "slow_handshake"
+    KEY_REPLACED = "key_replaced"
+    LEFT = "left"
+
+
+class Connection:
+    """An admitted client's connection. Belongs to the ``Relay``; the shell only polls it.
+
+    Attributes:
+        key: the client's proved key.
+        is_home: whether the client calls this relay its home.
+        closing: set when the connection has to end; what still waits is then not worth writing.
+        heard: everybody of whom this connection was sent a packet. Such a peer's leaving is told once.
+    """
+
+    def __init__(self, key: NodePublic, info: ClientInfo, *, jitter: float, now: float) -> None:
+        self.key = key
+        self.info = info
+        self.is_home = False
+        self.closing: CloseReason | None = None
+        self.heard: set[NodePublic] = set()
+        self.bytes_in = self.bytes_out = self.packets_in = self.packets_out = 0
+        self.not_here = TokenBucket(NOT_HERE_RATE, NOT_HERE_BURST, now)
+        self.connected_at = now
+        self._control: list[bytes] = []
+        self._disco = PacketQueue(DISCO_QUEUE_PACKETS, DISCO_QUEUE_BYTES)
+        self._data = PacketQueue(QUEUE_PACKETS, QUEUE_BYTES)
+        self._pong: bytes | None = None
+        self._keep_alive_interval = KEEP_ALIVE_INTERVAL + jitter * KEEP_ALIVE_JITTER
+        self._keep_alive_at = now + self._keep_alive_interval
+
+    # What others have for it
+
+    def push(self, run: bytes, n_packets: int, *, is_disco: bool) -> int:
+        """Queues a run of RecvPacket frames; returns how many packets had to be dropped."""
+        dropped = (self._disco if is_disco else self._data).push(run, n_packets)
+        self.packets_out += n_packets - dropped
+        self.bytes_out += len(run)
+        return dropped
+
+    def push_control(self, frame: bytes) -> None:
+        """Queues a frame that is not a packet."""
+        self._control.append(frame)
+
+    def push_pong(self, payload: bytes) -> bool:
+        """Queues the answer to a ping, unless one waits already."""
+        if self._pong is not None:
+            return False
+        self._pong = payload
+        return True
+
+    # What to do next
+
+    def poll_transmit(self) -> bytes | None:
+        """What waits, as one piece to write: control, then disco, then data up to WRITE_SIZE. None when nothing does."""
+        pieces: list[Buffer] = [*self._control]
+        self._control.clear()
+        if self._pong is not None:
+            pieces.append(encode_frame(FrameType.PONG, self._pong))
+            self._pong = None
+        pieces += self._disco.take(WRITE_SIZE)
+        pieces += self._data.take(WRITE_SIZE)
+        return b"".join(pieces) if pieces else None
+
+    def poll_timeout(self) -> Deadline:
+        """When the next KeepAlive is due; it is sent whatever else flows."""
+        return Deadline(self._keep_alive_at, "KEEP_ALIVE")
+
+    def handle_timeout(self, now: float) -> None:
+        """Queues a KeepAlive that is due."""
+        if now >= self._keep_alive_at:
+            self._keep_alive_at = now + self._keep_alive_interval
+            self._control.append(encode_frame(FrameType.KEEP_ALIVE))

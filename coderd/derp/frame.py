@@ -1,0 +1,207 @@
+"""DERP frames.
+
+    0   1  type
+    1   4  length of the payload, big-endian
+    5   …  payload
+
+A packet travels to the relay as SendPacket (destination key, packet) and leaves it as RecvPacket (source key,
+packet): same length, so a relay rewrites 37 bytes in place and never touches the packet. Unknown types are read
+and thrown away by both sides. There is no error frame; closing the connection is the only complaint.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from coderd.model import Buffer
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import KEY_SIZE, NodePublic, ServerPublic
+
+MAGIC: Final = b"DERP\xf0\x9f\x94\x91"
+PROTOCOL_VERSION: Final = 2
+MAX_PACKET_SIZE: Final = 65536
+"""The largest datagram inside SendPacket, RecvPacket and ForwardPacket."""
+MAX_FRAME_SIZE: Final = 1 << 20
+"""The largest payload of any frame that is read at all."""
+HEADER: Final = struct.Struct(">BI")
+HEADER_SIZE: Final = HEADER.size
+KEYED_HEADER_SIZE: Final = HEADER_SIZE + KEY_SIZE
+"""Header and key in front of a relayed packet."""
+DISCO_MAGIC: Final = b"TS\xf0\x9f\x92\xac"
+MIN_DISCO_SIZE: Final = 62
+
+
+class FrameType(IntEnum):
+    """The first byte of a frame."""
+
+    SERVER_KEY = 0x01
+    CLIENT_INFO = 0x02
+    SERVER_INFO = 0x03
+    SEND_PACKET = 0x04
+    RECV_PACKET = 0x05
+    KEEP_ALIVE = 0x06
+    NOTE_PREFERRED = 0x07
+    PEER_GONE = 0x08
+    PEER_PRESENT = 0x09
+    FORWARD_PACKET = 0x0A
+    WATCH_CONNS = 0x10
+    CLOSE_PEER = 0x11
+    PING = 0x12
+    PONG = 0x13
+    HEALTH = 0x14
+    RESTARTING = 0x15
+
+
+class PeerGoneReason(IntEnum):
+    """Why a relay says that a peer is gone. A reader takes unknown numbers as they come."""
+
+    DISCONNECTED = 0x00
+    NOT_HERE = 0x01
+
+
+class Frame(NamedTuple):
+    """A frame as read: a type number, perhaps unknown, and its payload."""
+
+    kind: int
+    payload: bytes
+
+
+class PeerGone(NamedTuple):
+    """A peer has left the region, or was never there."""
+
+    key: NodePublic
+    reason: int
+
+
+class Restarting(NamedTuple):
+    """The relay is about to restart. Seconds."""
+
+    reconnect_in: float
+    try_for: float
+
+
+def looks_like_disco(packet: Buffer) -> bool:
+    """Whether a relayed packet can be a disco message, by its size and first bytes."""
+    return len(packet) >= MIN_DISCO_SIZE and packet[:6] == DISCO_MAGIC
+
+
+def encode_frame(kind: FrameType, payload: bytes = b"") -> bytes:
+    """Any frame."""
+    return HEADER.pack(kind, len(payload)) + payload
+
+
+def encode_server_key(key: ServerPublic) -> bytes:
+    """The server's first frame."""
+    return encode_frame(FrameType.SERVER_KEY, MAGIC + key)
+
+
+def parse_server_key(payload: bytes) -> ServerPublic:
+    """The relay's public key; what follows it is ignored. Raises MalformedPacket."""
+    if not 40 <= len(payload) <= 1024 or not payload.startswith(MAGIC):
+        raise MalformedPacket("not a DERP relay: its first frame lacks the magic")
+    return ServerPublic(payload[8:40])
+
+
+def encode_send_packets(to: NodePublic, packets: Sequence[Buffer]) -> bytes:
+    """One SendPacket frame per packet, ready for one write.
+
+    A batch of equal sizes, save a shorter last one, costs one join. Raises ValueError on an oversized packet.
+    """
+    return _encode_keyed(FrameType.SEND_PACKET, to, packets)
+
+
+def encode_recv_packets(sender: NodePublic, packets: Sequence[Buffer]) -> bytes:
+    """One RecvPacket frame per packet, ready for one write; see ``encode_send_packets``."""
+    return _encode_keyed(FrameType.RECV_PACKET, sender, packets)
+
+
+def encode_note_preferred(is_home: bool) -> bytes:
+    """Whether this relay is the client's home."""
+    return encode_frame(FrameType.NOTE_PREFERRED, b"\x01" if is_home else b"\x00")
+
+
+def encode_peer_gone(key: NodePublic, reason: PeerGoneReason) -> bytes:
+    """Tells a client that a peer is gone."""
+    return encode_frame(FrameType.PEER_GONE, key + bytes((reason,)))
+
+
+def parse_peer_gone(payload: bytes) -> PeerGone:
+    """Reads PeerGone; the old form has no reason, which means 0. Raises MalformedPacket."""
+    if len(payload) < KEY_SIZE:
+        raise MalformedPacket(f"PeerGone of {len(payload)} bytes")
+    reason = payload[KEY_SIZE] if len(payload) > KEY_SIZE else PeerGoneReason.DISCONNECTED
+    return PeerGone(NodePublic(payload[:KEY_SIZE]), reason)
+
+
+def parse_restarting(payload: bytes) -> Restarting:
+    """Reads Restarting. Raises MalformedPacket."""
+    if len(payload) < 8:
+        raise MalformedPacket(f"Restarting of {len(payload)} bytes")
+    reconnect_in, try_for = struct.unpack_from(">II", payload)
+    return Restarting(reconnect_in / 1000, try_for / 1000)
+
+
+class FrameReader:
+    """Takes a byte stream in pieces of any size and yields whole frames.
+
+    The hot paths of client and relay read ``buffer`` themselves and ``consume`` what they have used up.
+    """
+
+    def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
+        self.buffer = bytearray()
+        self._max_size = max_size
+
+    def feed(self, data: Buffer) -> None:
+        """Appends received bytes."""
+        self.buffer += data
+
+    def consume(self, n_bytes: int) -> None:
+        """Forgets the first bytes of the buffer."""
+        del self.buffer[:n_bytes]
+
+    def has_frame(self) -> bool:
+        """Whether the buffer begins with a whole frame. Raises MalformedPacket if it begins with an oversized one."""
+        if len(self.buffer) < HEADER_SIZE:
+            return False
+        kind: int
+        length: int
+        kind, length = HEADER.unpack_from(self.buffer)
+        check_size(kind, length, self._max_size)
+        return len(self.buffer) >= HEADER_SIZE + length
+
+    def next_frame(self) -> Frame | None:
+        """Takes the next whole frame, None while there is none. Raises MalformedPacket on an oversized one."""
+        if not self.has_frame():
+            return None
+        kind, length = HEADER.unpack_from(self.buffer)
+        end = HEADER_SIZE + length
+        frame = Frame(kind, bytes(self.buffer[HEADER_SIZE:end]))
+        self.consume(end)
+        return frame
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.next_frame()) is not None:
+            yield frame
+
+
+def check_size(kind: int, length: int, max_size: int = MAX_FRAME_SIZE) -> None:
+    """Raises MalformedPacket where a header promises more than its reader takes."""
+    if length > max_size:
+        raise MalformedPacket(f"frame of type {kind:#x} with {length} bytes, at most {max_size} are taken")
+
+
+def _encode_keyed(kind: FrameType, key: bytes, packets: Sequence[Buffer]) -> bytes:
+    if not packets:
+        return b""
+    size = len(packets[0])
+    if any(len(packet) != size for packet in packets[:-1]):
+        return b"".join(_encode_keyed(kind, key, (packet,)) for packet in packets)
+    last_size = len(packets[-1])
+    if max(size, last_size) > MAX_PACKET_SIZE:
+        raise ValueError(f"a relayed packet has at most {MAX_PACKET_SIZE} bytes, not {max(size, last_size)}")
+    head = HEADER.pack(kind, KEY_SIZE + size) + key
+    if last_size == size:
+        return head + head.join(packets)
+    last_head = HEADER.pack(kind, KEY_SIZE + last_size) + key
+    return b"".join((head, head.join(packets[:-1]), last_head, packets[-1]))

@@ -1,0 +1,205 @@
+"""Who is at each end: ClientInfo and ServerInfo.
+
+    ClientInfo   0  32  client's public key          ServerInfo   0  24  nonce
+                32  24  nonce                                    24   …  box
+                56   …  box
+
+A box is NaCl's ``crypto_box`` over a JSON object, from the sender's private key to the receiver's public key; that it
+opens proves the sender's key. JSON is read as Go reads it: names match without regard to case, unknown names and
+nulls are ignored, a value of another type than expected is an error.
+"""
+
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from nacl.bindings import crypto_box, crypto_box_open
+from nacl.exceptions import CryptoError
+
+from coderd.derp.frame import PROTOCOL_VERSION, FrameType, encode_frame
+from coderd.model import RandomBytes
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import (
+    KEY_SIZE,
+    NodePrivate,
+    NodePublic,
+    PrivateKey,
+    PublicKey,
+    ServerPrivate,
+    ServerPublic,
+)
+
+NONCE_SIZE: Final = 24
+MIN_CLIENT_INFO_SIZE: Final = KEY_SIZE + NONCE_SIZE
+MAX_CLIENT_INFO_SIZE: Final = 256 * 1024
+MAX_SERVER_INFO_SIZE: Final = NONCE_SIZE + (1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """What a client says about itself. The mesh key is a secret and stays out of the repr."""
+
+    version: int = PROTOCOL_VERSION
+    can_ack_pings: bool = False
+    is_prober: bool = False
+    app_name: str = ""
+    mesh_key: bytes | None = None
+
+    def __repr__(self) -> str:
+        """All but the mesh key."""
+        return f"ClientInfo(version={self.version}, app_name={self.app_name!r}, mesh={self.mesh_key is not None})"
+
+    def has_mesh_key(self, expected: bytes | None) -> bool:
+        """Whether the client showed the region's mesh key. A relay without one takes nobody for its mesh."""
+        if expected is None or self.mesh_key is None:
+            return False
+        return hmac.compare_digest(self.mesh_key, expected)
+
+    def to_json(self) -> bytes:
+        """Compact JSON, in the order and with the omissions that relays have always seen."""
+        fields: dict[str, object] = {}
+        if self.mesh_key is not None:
+            fields["meshKey"] = self.mesh_key.hex()
+        fields |= {"version": self.version, "CanAckPings": self.can_ack_pings}
+        if self.is_prober:
+            fields["IsProber"] = True
+        if self.app_name:
+            fields["AppName"] = self.app_name
+        return _dump(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a relay says about itself; a rate of 0 means unlimited."""
+
+    version: int = PROTOCOL_VERSION
+    token_bucket_bytes_per_second: int = 0
+    token_bucket_bytes_burst: int = 0
+
+    def to_json(self) -> bytes:
+        """Compact JSON, zero rates left out."""
+        fields: dict[str, object] = {"version": self.version}
+        if self.token_bucket_bytes_per_second:
+            fields["TokenBucketBytesPerSecond"] = self.token_bucket_bytes_per_second
+        if self.token_bucket_bytes_burst:
+            fields["TokenBucketBytesBurst"] = self.token_bucket_bytes_burst
+        return _dump(fields)
+
+
+def encode_client_info(
+    info: ClientInfo, private: NodePrivate, server: ServerPublic, rng: RandomBytes
+) -> bytes:
+    """The client's first frame. Raises MalformedPacket if the relay's key cannot be a key."""
+    return encode_frame(FrameType.CLIENT_INFO, private.public() + _seal(info.to_json(), private, server, rng))
+
+
+def parse_client_info(payload: bytes, private: ServerPrivate) -> tuple[NodePublic, ClientInfo]:
+    """The client's key, proved to be its own, and what it says. Raises MalformedPacket."""
+    if not MIN_CLIENT_INFO_SIZE <= len(payload) <= MAX_CLIENT_INFO_SIZE:
+        raise MalformedPacket(f"ClientInfo of {len(payload)} bytes")
+    key = NodePublic(payload[:KEY_SIZE])
+    return key, parse_client_info_json(_open(payload[KEY_SIZE:], private, key))
+
+
+def encode_server_info(
+    info: ServerInfo, private: ServerPrivate, client: NodePublic, rng: RandomBytes
+) -> bytes:
+    """The relay's answer to ClientInfo."""
+    return encode_frame(FrameType.SERVER_INFO, _seal(info.to_json(), private, client, rng))
+
+
+def parse_server_info(payload: bytes, private: NodePrivate, server: ServerPublic) -> ServerInfo:
+    """What the relay says, proved to be from that relay. Raises MalformedPacket."""
+    if len(payload) > MAX_SERVER_INFO_SIZE:
+        raise MalformedPacket(f"ServerInfo of {len(payload)} bytes")
+    fields = _load(_open(payload, private, server))
+    return ServerInfo(
+        _integer(fields, "version"),
+        _integer(fields, "tokenbucketbytespersecond"),
+        _integer(fields, "tokenbucketbytesburst"),
+    )
+
+
+def parse_client_info_json(text: bytes) -> ClientInfo:
+    """Reads ClientInfo's JSON. Raises MalformedPacket."""
+    fields = _load(text)
+    return ClientInfo(
+        version=_integer(fields, "version"),
+        can_ack_pings=_truth(fields, "canackpings"),
+        is_prober=_truth(fields, "isprober"),
+        app_name=_text(fields, "appname"),
+        mesh_key=_mesh_key(fields),
+    )
+
+
+def _mesh_key(fields: dict[str, object]) -> bytes | None:
+    """Exactly 64 hex digits where the name occurs at all; all zeros is no key."""
+    if "meshkey" not in fields:
+        return None
+    value = fields["meshkey"]
+    if not isinstance(value, str) or len(value) != 2 * KEY_SIZE:
+        raise MalformedPacket("the mesh key is not 64 hex digits")
+    try:
+        key = bytes.fromhex(value)
+    except ValueError:
+        raise MalformedPacket("the mesh key is not 64 hex digits") from None
+    if len(key) != KEY_SIZE:
+        raise MalformedPacket("the mesh key is not 64 hex digits")
+    return key if any(key) else None
+
+
+def _seal(plain: bytes, private: PrivateKey, to: PublicKey, rng: RandomBytes) -> bytes:
+    nonce = rng(NONCE_SIZE)
+    try:
+        return nonce + crypto_box(plain, nonce, to, private.raw)
+    except CryptoError:
+        raise MalformedPacket("the other end's public key has low order") from None
+
+
+def _open(sealed: bytes, private: PrivateKey, sender: PublicKey) -> bytes:
+    try:
+        return crypto_box_open(sealed[NONCE_SIZE:], sealed[:NONCE_SIZE], sender, private.raw)
+    except (CryptoError, ValueError):
+        raise MalformedPacket("a box that does not open") from None
+
+
+def _dump(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _load(text: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(text.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise MalformedPacket("a box without JSON in it") from None
+    if not isinstance(value, dict):
+        raise MalformedPacket("a box without a JSON object in it")
+    return {str(name).lower(): item for name, item in value.items()}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _integer(fields: dict[str, object], name: str) -> int:
+    value = fields.get(name)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
+        raise MalformedPacket(f"{name} is not an integer")
+    return value
+
+
+def _truth(fields: dict[str, object], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise MalformedPacket(f"{name} is neither true nor false")
+    return bool(value)
+
+
+def _text(fields: dict[str, object], name: str) -> str:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise MalformedPacket(f"{name} is not text")
+    return value or ""

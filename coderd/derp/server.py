@@ -1,0 +1,302 @@
+"""The relay: who is connected, who gets what, who is told that a peer has gone. Pure.
+
+The shell reads a connection's stream into ``handle_data``; packets for others land in their queues, and
+``poll_woken`` names each connection that has something to write or must close. Per packet the relay compares one
+header and rewrites it in place; per run of packets to one destination it makes one copy.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from coderd.derp.connection import CloseReason, Connection
+from coderd.derp.frame import (
+    DISCO_MAGIC,
+    HEADER,
+    HEADER_SIZE,
+    KEYED_HEADER_SIZE,
+    MAX_PACKET_SIZE,
+    MIN_DISCO_SIZE,
+    FrameReader,
+    FrameType,
+    PeerGoneReason,
+    check_size,
+    encode_peer_gone,
+    encode_server_key,
+)
+from coderd.derp.handshake import (
+    MAX_CLIENT_INFO_SIZE,
+    ClientInfo,
+    ServerInfo,
+    encode_server_info,
+    parse_client_info,
+)
+from coderd.metrics import Counters
+from coderd.model import Buffer, RandomBytes
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import KEY_SIZE, NodePublic, ServerPrivate, ServerPublic
+
+MAX_PING_SIZE: Final = 1000
+PING_SIZE: Final = 8
+_DISCO_FIRST_BYTE: Final = DISCO_MAGIC[0]
+_MESH_FRAMES: Final = frozenset({FrameType.WATCH_CONNS, FrameType.FORWARD_PACKET, FrameType.CLOSE_PEER})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStats:
+    """What one key's connections have moved since they were made; sizes with frame headers."""
+
+    n_connections: int
+    is_home: bool
+    bytes_in: int
+    bytes_out: int
+    packets_in: int
+    packets_out: int
+
+
+class Introduction:
+    """A connection before its client has said who it is."""
+
+    def __init__(self, private: ServerPrivate) -> None:
+        self._private = private
+        self._reader = FrameReader(MAX_CLIENT_INFO_SIZE)
+
+    def handle_data(self, data: Buffer) -> tuple[NodePublic, ClientInfo] | None:
+        """Takes bytes until ClientInfo is whole. Raises MalformedPacket on anything else."""
+        self._reader.feed(data)
+        buffer = self._reader.buffer
+        if buffer and buffer[0] != FrameType.CLIENT_INFO:
+            raise MalformedPacket(f"a client's first frame is ClientInfo, not {buffer[0]:#x}")
+        frame = self._reader.next_frame()
+        return None if frame is None else parse_client_info(frame.payload, self._private)
+
+    def leftover(self) -> bytes:
+        """What came after ClientInfo, for ``Relay.handle_data``."""
+        return bytes(self._reader.buffer)
+
+
+class Relay:
+    """Everybody connected to one relay.
+
+    Args:
+        private: the relay's key.
+        rng: randomness for nonces and keep-alive jitter.
+        counters: ``derp.relay.*`` for what was moved, ``derp.drop.*`` for what was not, by reason.
+    """
+
+    def __init__(self, private: ServerPrivate, *, rng: RandomBytes, counters: Counters | None = None) -> None:
+        self.counters = Counters() if counters is None else counters
+        self._private = private
+        self._rng = rng
+        self._public = private.public()
+        self._readers: dict[Connection, FrameReader] = {}
+        # The connections of a key in the order in which they became active: the last one gets the packets.
+        self._clients: dict[NodePublic, list[Connection]] = {}
+        self._heard_of: dict[NodePublic, dict[Connection, None]] = {}
+        self._woken: dict[Connection, None] = {}
+
+    @property
+    def public(self) -> ServerPublic:
+        """The relay's public key."""
+        return self._public
+
+    # Commands
+
+    def greeting(self) -> bytes:
+        """The first frame on every connection."""
+        return encode_server_key(self._public)
+
+    def introduction(self) -> Introduction:
+        """A reader for what a new client sends first."""
+        return Introduction(self._private)
+
+    def connect(self, key: NodePublic, info: ClientInfo, now: float) -> Connection:
+        """Takes an admitted client in: its newest connection is the one that gets its packets."""
+        jitter = int.from_bytes(self._rng(2)) / 65536
+        connection = Connection(key, info, jitter=jitter, now=now)
+        self._readers[connection] = FrameReader()
+        self._clients.setdefault(key, []).append(connection)
+        connection.push_control(encode_server_info(ServerInfo(), self._private, key, self._rng))
+        self._woken[connection] = None
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Forgets a connection; when it was its key's last, whoever heard of the key is told."""
+        if self._readers.pop(connection, None) is None:
+            return
+        self._woken.pop(connection, None)
+        for key in connection.heard:
+            self._heard_of.get(key, {}).pop(connection, None)
+        remaining = self._clients[connection.key]
+        remaining.remove(connection)
+        if not remaining:
+            del self._clients[connection.key]
+            self._announce_gone(connection.key)
+
+    def close_client(self, key: NodePublic) -> int:
+        """Asks the shell to end all connections of a key; returns how many there are."""
+        connections = self._clients.get(key, [])
+        for connection in connections:
+            self._close(connection, CloseReason.KEY_REPLACED)
+        return len(connections)
+
+    # What happened
+
+    def handle_data(self, connection: Connection, data: Buffer, now: float) -> None:
+        """Takes bytes of an admitted client's stream, cut anywhere, and closes it where they break the protocol."""
+        reader = self._readers.get(connection)
+        if reader is None or connection.closing is not None:
+            return
+        reader.feed(data)
+        try:
+            consumed = self._handle_frames(connection, reader.buffer, now)
+        except MalformedPacket:
+            self._close(connection, CloseReason.MALFORMED)
+            return
+        reader.consume(consumed)
+        connection.bytes_in += consumed
+        if consumed:
+            self._note_activity(connection)
+
+    # What to do next
+
+    def poll_woken(self) -> Connection | None:
+        """A connection that has something to write or must close; None when there is none left."""
+        return self._woken.popitem()[0] if self._woken else None
+
+    # Looking
+
+    def stats(self) -> dict[NodePublic, ClientStats]:
+        """What each connected key has moved."""
+        return {key: _stats(connections) for key, connections in self._clients.items()}
+
+    # Frames
+
+    def _handle_frames(self, connection: Connection, buffer: bytearray, now: float) -> int:
+        """Works off all whole frames and returns where they end. Raises MalformedPacket."""
+        offset, end = 0, len(buffer)
+        while end - offset >= HEADER_SIZE:
+            kind, length = HEADER.unpack_from(buffer, offset)
+            _check_client_frame(kind, length)
+            stop = offset + HEADER_SIZE + length
+            if stop > end:
+                break
+            if kind == FrameType.SEND_PACKET:
+                stop = self._relay_run(connection, buffer, offset, stop, now)
+            else:
+                self._handle_frame(connection, kind, bytes(buffer[offset + HEADER_SIZE : stop]))
+            offset = stop
+        return offset
+
+    def _relay_run(self, connection: Connection, buffer: bytearray, start: int, stop: int, now: float) -> int:
+        """Relays a SendPacket and those after it with the very same header, so of one destination and size.
+
+        Each becomes a RecvPacket where it lies. Disco packets travel alone, in their own queue.
+        Returns: where the run ends.
+        """
+        size = stop - start
+        head = buffer[start : start + KEYED_HEADER_SIZE]
+        received_head = HEADER.pack(FrameType.RECV_PACKET, size - HEADER_SIZE) + connection.key
+        is_disco = size - KEYED_HEADER_SIZE >= MIN_DISCO_SIZE and buffer.startswith(
+            DISCO_MAGIC, start + KEYED_HEADER_SIZE
+        )
+        buffer[start : start + KEYED_HEADER_SIZE] = received_head
+        if not is_disco and size > KEYED_HEADER_SIZE:
+            end = len(buffer)
+            while (
+                stop + size <= end
+                and buffer.startswith(head, stop)
+                and buffer[stop + KEYED_HEADER_SIZE] != _DISCO_FIRST_BYTE
+            ):
+                buffer[stop : stop + KEYED_HEADER_SIZE] = received_head
+                stop += size
+        with memoryview(buffer) as view:
+            run = bytes(view[start:stop])
+        to = bytes(head[HEADER_SIZE:])
+        self._deliver(connection, to, run, (stop - start) // size, is_disco=is_disco, now=now)
+        return stop
+
+    def _deliver(
+        self, sender: Connection, to: bytes, run: bytes, n_packets: int, *, is_disco: bool, now: float
+    ) -> None:
+        sender.packets_in += n_packets
+        connections = self._clients.get(to)  # type: ignore[call-overload]  # a key equals its bytes
+        if not connections:
+            self._answer_not_here(sender, NodePublic(to), n_packets, is_disco=is_disco, now=now)
+            return
+        receiver: Connection = connections[-1]
+        if sender.key not in receiver.heard:
+            receiver.heard.add(sender.key)
+            self._heard_of.setdefault(sender.key, {})[receiver] = None
+        dropped = receiver.push(run, n_packets, is_disco=is_disco)
+        self._woken[receiver] = None
+        self.counters["derp.relay.packets"] += n_packets
+        self.counters["derp.relay.bytes"] += len(run)
+        if dropped:
+            self.counters["derp.drop.queue_full"] += dropped
+
+    def _answer_not_here(
+        self, sender: Connection, to: NodePublic, n_packets: int, *, is_disco: bool, now: float
+    ) -> None:
+        """Tells a disco sender, at a bounded rate, that nobody has this key; WireGuard packets vanish silently."""
+        self.counters["derp.drop.unknown_destination"] += n_packets
+        if is_disco and sender.not_here.take(1.0, now):
+            sender.push_control(encode_peer_gone(to, PeerGoneReason.NOT_HERE))
+            self._woken[sender] = None
+
+    def _handle_frame(self, connection: Connection, kind: int, payload: bytes) -> None:
+        """Any frame but SendPacket; its size has been checked. Unknown ones are skipped."""
+        if kind == FrameType.PING:
+            if connection.push_pong(payload[:PING_SIZE]):
+                self._woken[connection] = None
+        elif kind == FrameType.NOTE_PREFERRED:
+            connection.is_home = payload != b"\x00"
+        elif kind in _MESH_FRAMES:
+            # This relay has no mesh key, so nobody can have shown it.
+            raise MalformedPacket(f"frame of type {kind:#x} from a client without the mesh key")
+
+    # Connections
+
+    def _note_activity(self, connection: Connection) -> None:
+        """Of several connections of one key, the one that was heard last gets the packets."""
+        connections = self._clients[connection.key]
+        if connections[-1] is not connection:
+            connections.remove(connection)
+            connections.append(connection)
+
+    def _announce_gone(self, key: NodePublic) -> None:
+        """Tells those who heard from a key that it left. Nobody hears it twice: ``heard`` keeps the key."""
+        for listener in self._heard_of.pop(key, {}):
+            listener.push_control(encode_peer_gone(key, PeerGoneReason.DISCONNECTED))
+            self._woken[listener] = None
+
+    def _close(self, connection: Connection, reason: CloseReason) -> None:
+        connection.closing = reason
+        self._woken[connection] = None
+
+
+def _check_client_frame(kind: int, length: int) -> None:
+    """The sizes that a client's frames may have. Raises MalformedPacket, before the payload is read."""
+    if kind == FrameType.SEND_PACKET:
+        is_valid = KEY_SIZE <= length <= KEY_SIZE + MAX_PACKET_SIZE
+    elif kind == FrameType.PING:
+        is_valid = PING_SIZE <= length <= MAX_PING_SIZE
+    elif kind == FrameType.NOTE_PREFERRED:
+        is_valid = length == 1
+    else:
+        check_size(kind, length)
+        return
+    if not is_valid:
+        raise MalformedPacket(f"frame of type {kind:#x} with {length} bytes")
+
+
+def _stats(connections: Iterable[Connection]) -> ClientStats:
+    every = list(connections)
+    return ClientStats(
+        n_connections=len(every),
+        is_home=any(connection.is_home for connection in every),
+        bytes_in=sum(connection.bytes_in for connection in every),
+        bytes_out=sum(connection.bytes_out for connection in every),
+        packets_in=sum(connection.packets_in for connection in every),
+        packets_out=sum(connection.packets_out for connection in every),
+    )

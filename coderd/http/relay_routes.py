@@ -1,0 +1,71 @@
+"""What a relay answers to plain HTTP requests, for the app that shares its port.
+
+The upgrade itself never comes here: ``serve_http`` sees it before. What does come is a request on a kept-alive
+connection, or one that asks for no upgrade: it is told to come back on a new connection, and this one closes.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+_NO_STORE: Final = "no-cache, no-store, must-revalidate, no-transform, max-age=0"
+_CHALLENGE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def relay_routes() -> list[BaseRoute]:
+    """Routes for ``/derp``, its two latency probes and ``/generate_204``: exact paths, any method.
+
+    The app keeps Starlette's ``redirect_slashes`` off or has a page of its own at ``/derp/``.
+    """
+    return [
+        Route("/derp", _any_method(_upgrade_required)),
+        WebSocketRoute("/derp", _refuse_websocket),
+        Route("/derp/probe", _any_method(_probe)),
+        Route("/derp/latency-check", _any_method(_probe)),
+        Route("/generate_204", _any_method(_generate_204)),
+    ]
+
+
+def _any_method(respond: Callable[[Request], Response]) -> ASGIApp:
+    """An endpoint for every method: Starlette holds plain functions to GET, but not ASGI objects."""
+    return _Endpoint(respond)
+
+
+class _Endpoint:
+    """The ASGI object around a function from request to response."""
+
+    def __init__(self, respond: Callable[[Request], Response]) -> None:
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._respond(Request(scope))(scope, receive, send)
+
+
+def _upgrade_required(request: Request) -> Response:
+    headers = {"Connection": "close", "Upgrade": "DERP"}
+    return PlainTextResponse("DERP requires connection upgrade\n", 426, headers=headers)
+
+
+async def _refuse_websocket(websocket: WebSocket) -> None:
+    """DERP inside WebSocket messages, which only browsers speak, is not served: the handshake gets 403."""
+    await websocket.close()
+
+
+def _probe(request: Request) -> Response:
+    if request.method not in ("GET", "HEAD"):
+        return PlainTextResponse("bogus probe method\n", 405)
+    return Response(headers={"Access-Control-Allow-Origin": "*"})
+
+
+def _generate_204(request: Request) -> Response:
+    headers = {"Cache-Control": _NO_STORE}
+    challenge = request.headers.get("x-tailscale-challenge", "")
+    if _CHALLENGE.fullmatch(challenge):
+        headers["X-Tailscale-Response"] = f"response {challenge}"
+    return Response(status_code=204, headers=headers)

@@ -1,0 +1,194 @@
+"""``serve_http``: one port for the relay, the API, WebSockets and pages.
+
+Each connection's first request head is read here, within a size and a time. An upgrade to DERP takes the stream away
+for good; everything else is played back to Hypercorn, which then owns the connection. All streams are kept in a set
+and aborted at the end: Hypercorn writes in a shield that no cancellation passes.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, TypeAlias
+
+import structlog
+import trio
+from starlette.types import ASGIApp
+
+from coderd.http.head import MAX_HEAD_SIZE, RequestHead, find_head_end, parse_request_head
+from coderd.http.streams import AcceptedStream, ServerStream
+from coderd.http.web import serve_web
+from coderd.metrics import Counters
+from coderd.model.errors import MalformedPacket
+
+HEAD_TIMEOUT: Final = 10.0
+"""For the TLS handshake, and again for the head."""
+REFUSAL_TIMEOUT: Final = 1.0
+ACCEPT_PAUSE: Final = 0.1
+_READ_SIZE: Final = 64 * 1024
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+Listener: TypeAlias = (
+    trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]
+)
+DerpHandler: TypeAlias = Callable[[ServerStream, RequestHead, bytes], Awaitable[None]]
+"""Takes over a connection: its stream, the request's head, and what was read past the head."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _HeadTooLarge(Exception):
+    """A head that does not end within its size."""
+
+
+async def serve_http(
+    listeners: Sequence[Listener],
+    app: ASGIApp,
+    *,
+    derp: DerpHandler,
+    counters: Counters | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves until cancelled, then aborts every stream and closes the listeners.
+
+    Args:
+        listeners: TCP listeners, or TLS ones that offer no ALPN but ``http/1.1``.
+        app: answers all HTTP requests and WebSockets, ``relay_routes`` among them. Its lifespan is not run.
+        derp: owns a connection that asked for DERP until it returns.
+        counters: ``http.connections``, and ``http.drop.*`` by reason.
+        task_status: started once all listeners are being accepted from.
+    """
+    server = _Server(app, derp, Counters() if counters is None else counters)
+    async with trio.open_nursery() as nursery:
+        try:
+            for listener in listeners:
+                nursery.start_soon(server.accept, listener, nursery)
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            server.abort_all()
+
+
+class _Server:
+    """The connections of one ``serve_http``."""
+
+    def __init__(self, app: ASGIApp, derp: DerpHandler, counters: Counters) -> None:
+        self._app = app
+        self._derp = derp
+        self._counters = counters
+        self._streams: set[ServerStream] = set()
+
+    def abort_all(self) -> None:
+        for stream in self._streams:
+            stream.abort()
+
+    async def accept(self, listener: Listener, nursery: trio.Nursery) -> None:
+        async with listener:
+            while True:
+                try:
+                    accepted = await listener.accept()
+                except OSError as error:
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        raise
+                    self._counters["http.drop.out_of_resources"] += 1
+                    await trio.sleep(ACCEPT_PAUSE)
+                    continue
+                nursery.start_soon(self._own, accepted)
+
+    async def _own(self, accepted: AcceptedStream) -> None:
+        """One connection from accepting to closing. Nothing that a client does passes beyond here."""
+        try:
+            stream = ServerStream(accepted)
+        except OSError:  # it has gone already
+            await trio.aclose_forcefully(accepted)
+            return
+        self._counters["http.connections"] += 1
+        self._streams.add(stream)
+        try:
+            await self._serve(stream)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._counters["http.drop.broken"] += 1
+        except Exception as error:
+            self._counters["http.drop.failed"] += 1
+            _log.debug("http.connection_failed", error=_kind(error))
+        finally:
+            self._streams.discard(stream)
+            stream.abort()
+
+    async def _serve(self, stream: ServerStream) -> None:
+        try:
+            with trio.fail_after(HEAD_TIMEOUT):
+                await stream.handshake()
+            with trio.fail_after(HEAD_TIMEOUT):
+                received = await _read_head(stream)
+        except trio.TooSlowError:
+            self._counters["http.drop.slow_head"] += 1
+            return
+        except _HeadTooLarge:
+            self._counters["http.drop.head_too_large"] += 1
+            await _refuse(stream, b"431 Request Header Fields Too Large")
+            return
+        if received is not None:
+            await self._dispatch(stream, *received)
+
+    async def _dispatch(self, stream: ServerStream, head: bytes, leftover: bytes) -> None:
+        try:
+            request = parse_request_head(head)
+        except MalformedPacket:
+            self._counters["http.drop.malformed"] += 1
+            await _refuse(stream, b"400 Bad Request")
+            return
+        if request.wants_derp():
+            await self._derp(stream, request, leftover)
+            return
+        stream.replay(_without_h2c(request, head) + leftover)
+        await serve_web(stream, self._app)
+
+
+async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:
+    """The first head, and what was read past it; None where the client leaves or does not speak HTTP at all."""
+    received = bytearray()
+    while True:
+        data = await stream.receive_some(_READ_SIZE)
+        if not data:
+            return None
+        searched = len(received)
+        received += data
+        end = find_head_end(received, searched)
+        if end > MAX_HEAD_SIZE or (end < 0 and len(received) > MAX_HEAD_SIZE):
+            raise _HeadTooLarge
+        if end > 0:
+            return bytes(received[:end]), bytes(received[end:])
+        if not received[:1].isalpha():
+            # No method begins so: a TLS hello, say. Taken for a whole head it is refused at once.
+            return bytes(received), b""
+
+
+def _without_h2c(request: RequestHead, head: bytes) -> bytes:
+    """The head without its wish to go on in HTTP/2, which HTTP allows to be ignored."""
+    if not request.has_token("upgrade", "h2c"):
+        return head
+    lines = head.split(b"\n")
+    return b"\n".join(
+        line for line in lines if not line.lower().startswith((b"upgrade:", b"http2-settings:"))
+    )
+
+
+async def _refuse(stream: ServerStream, status: bytes) -> None:
+    """Answers with a bare status, then reads on for a moment: closing over unread bytes would destroy the answer."""
+    with trio.move_on_after(REFUSAL_TIMEOUT):
+        await stream.send_all(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        if not stream.is_tls:
+            await stream.send_eof()
+        while await stream.receive_some(_READ_SIZE):
+            pass
+
+
+def _kind(error: BaseException) -> str:
+    """The kinds of what went wrong, without values: those may be a client's."""
+    if isinstance(error, BaseExceptionGroup):
+        return "+".join(_kind(inner) for inner in error.exceptions)
+    return type(error).__name__
+
+
+open_tcp_listeners = partial(trio.open_tcp_listeners, backlog=1024)
+"""Listeners for ``serve_http``."""

@@ -1,0 +1,132 @@
+"""The streams of a server: what was read too early is read again, nobody writes for ever, and every one can be aborted."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import trio
+
+from coderd.model import Buffer
+from coderd.model.addresses import AddrPort, canonical_ip
+
+AcceptedStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+WRITE_TIMEOUT: Final = 30.0
+"""How long a client may take nothing of what is written to it."""
+CLOSE_TIMEOUT: Final = 1.0
+KEEPALIVE_IDLE: Final = 60
+USER_TIMEOUT_MS: Final = 15_000
+_TLS_PIECE: Final = 16 * 1024
+_TCP_USER_TIMEOUT: Final = 18
+
+
+class WriteTimeout(trio.BrokenResourceError):
+    """A peer took no bytes for too long; the stream is useless now."""
+
+
+class ServerStream(trio.abc.Stream):
+    """An accepted connection, plain or TLS.
+
+    Args:
+        accepted: what a listener returned.
+
+    Attributes:
+        remote: the client's address, an IPv4-mapped one as IPv4.
+        local: the address that the client reached.
+        write_timeout: seconds without progress after which ``send_all`` gives up.
+    """
+
+    def __init__(self, accepted: AcceptedStream) -> None:
+        self._inner = accepted
+        self._tcp = accepted if isinstance(accepted, trio.SocketStream) else accepted.transport_stream
+        self._replayed = b""
+        self.write_timeout = WRITE_TIMEOUT
+        self.remote = _address(self._tcp.socket.getpeername())
+        self.local = _address(self._tcp.socket.getsockname())
+        _watch_for_dead_peer(self._tcp)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self._inner is not self._tcp
+
+    async def handshake(self) -> None:
+        """Does the TLS handshake, if there is one to do. Raises trio.BrokenResourceError."""
+        if isinstance(self._inner, trio.SSLStream):
+            await self._inner.do_handshake()
+
+    def set_write_ahead(self, n_bytes: int) -> None:
+        """How many bytes may wait in the kernel beyond what is on its way; trio's own figure suits small answers."""
+        self._tcp.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, n_bytes)
+
+    def replay(self, data: bytes) -> None:
+        """Puts bytes back: the next ``receive_some`` returns them."""
+        self._replayed = data + self._replayed
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Bytes that were put back, then what arrives."""
+        if self._replayed:
+            await trio.lowlevel.checkpoint()
+            end = len(self._replayed) if max_bytes is None else max_bytes
+            data, self._replayed = self._replayed[:end], self._replayed[end:]
+            return data
+        return await self._inner.receive_some(max_bytes)
+
+    async def send_all(self, data: Buffer) -> None:
+        """Writes everything. Raises WriteTimeout, after aborting, where the peer takes nothing for ``write_timeout``."""
+        send = self._tcp.socket.send if self._inner is self._tcp else self._send_tls_piece
+        try:
+            await _send_with_progress(send, data, self.write_timeout)
+        except WriteTimeout:
+            self.abort()
+            raise
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def _send_tls_piece(self, data: memoryview) -> int:
+        piece = data[:_TLS_PIECE]
+        await self._inner.send_all(piece)
+        return len(piece)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Waits until a write may go through."""
+        await self._inner.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Ends our side of a plain connection. TLS has no such thing: AttributeError tells Hypercorn so."""
+        if not isinstance(self._inner, trio.SocketStream):
+            raise AttributeError("send_eof")
+        await self._inner.send_eof()
+
+    async def aclose(self) -> None:
+        """Closes in good order if that goes quickly."""
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await self._inner.aclose()
+        self.abort()
+
+    def abort(self) -> None:
+        """Closes at once. Whoever waits on the stream gets trio.ClosedResourceError, shielded or not."""
+        self._tcp.socket.close()
+
+
+async def _send_with_progress(
+    send: Callable[[memoryview], Awaitable[int]], data: Buffer, timeout: float
+) -> None:
+    """Sends piece by piece; each gets the whole timeout, so a slow peer is not taken for a dead one."""
+    with trio.move_on_after(timeout) as scope, memoryview(data) as view:
+        sent = 0
+        while sent < len(view):
+            sent += await send(view[sent:])
+            scope.deadline = trio.current_time() + timeout
+    if scope.cancelled_caught:
+        raise WriteTimeout("the peer takes no more bytes")
+
+
+def _watch_for_dead_peer(stream: trio.SocketStream) -> None:
+    """Has the kernel end a connection whose peer has vanished."""
+    stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+    stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+    stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> AddrPort:
+    return (canonical_ip(name[0]), name[1])

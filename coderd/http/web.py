@@ -1,0 +1,176 @@
+"""Hypercorn's HTTP/1.1 and WebSocket server over one of our streams."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from coderd.http.head import MAX_HEAD_SIZE
+from coderd.http.streams import ServerStream
+from coderd.model.addresses import AddrPort, is_ipv6
+
+MAX_WEBSOCKET_MESSAGE: Final = 1 << 20
+KEEP_ALIVE_TIMEOUT: Final = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve_web(stream: ServerStream, app: ASGIApp) -> None:
+    """Answers requests on a connection until it ends.
+
+    Whatever Hypercorn raises is about this connection alone, and left to the caller.
+    """
+    async with trio.open_nursery() as nursery:
+        wrapper = ASGIWrapper(_ConnectionApp(app, nursery))  # type: ignore[arg-type]
+        web_stream: Any = _TlsWebStream(stream) if stream.is_tls else _WebStream(stream)
+        await _Http1Server(wrapper, _config(), WorkerContext(None), {}, web_stream).run()
+        nursery.cancel_scope.cancel()
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.h11_max_incomplete_size = MAX_HEAD_SIZE
+    config.keep_alive_timeout = KEEP_ALIVE_TIMEOUT  # type: ignore[assignment]
+    config.websocket_max_message_size = MAX_WEBSOCKET_MESSAGE
+    return config
+
+
+class _Http1Server(TCPServer):
+    """Speaks HTTP/1.1 and nothing else.
+
+    Hypercorn would follow a client to HTTP/2 by ``Upgrade: h2c`` or its preface. An HTTP/2 connection can carry no
+    relay, so only the HTTP/1.1 protocol inside its wrapper is used, and such a client's connection ends.
+    """
+
+    @property
+    def protocol(self) -> H11Protocol:  # type: ignore[override]
+        return self._h11
+
+    @protocol.setter
+    def protocol(self, wrapper: ProtocolWrapper) -> None:
+        if not isinstance(wrapper.protocol, H11Protocol):
+            raise RuntimeError("Hypercorn chose a protocol that this port does not speak")
+        self._h11 = wrapper.protocol
+
+
+class _Socket:
+    """The addresses of a connection in the form in which Hypercorn asks for them."""
+
+    def __init__(self, stream: ServerStream) -> None:
+        self._remote = stream.remote
+        self._local = stream.local
+        self.family = trio.socket.AF_INET6 if is_ipv6(stream.remote) else trio.socket.AF_INET
+
+    def getpeername(self) -> AddrPort:
+        return self._remote
+
+    def getsockname(self) -> AddrPort:
+        return self._local
+
+
+class _WebStream:
+    """A plain connection as Hypercorn knows it."""
+
+    def __init__(self, stream: ServerStream) -> None:
+        self.socket = _Socket(stream)
+        self.receive_some = stream.receive_some
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+
+
+class _TlsWebStream:
+    """A TLS connection as Hypercorn knows it: it tells the two apart by these attributes."""
+
+    def __init__(self, stream: ServerStream) -> None:
+        self.transport_stream = _WebStream(stream)
+        self.receive_some = stream.receive_some
+        self.send_all = stream.send_all
+        self.aclose = stream.aclose
+
+    async def do_handshake(self) -> None:
+        """Nothing: it was done before the head was read."""
+
+    async def send_eof(self) -> None:
+        raise AttributeError("send_eof")
+
+    def selected_alpn_protocol(self) -> str:
+        return "http/1.1"
+
+
+class _ConnectionApp:
+    """The app, seen from one connection.
+
+    Hypercorn hands an app its request through a bounded channel and waits while that is full. An app that answers
+    without reading a large body would thus leave the connection waiting for ever; so once an app has answered,
+    what is left of its request is read and thrown away here.
+    """
+
+    def __init__(self, app: ASGIApp, nursery: trio.Nursery) -> None:
+        self._app = app
+        self._nursery = nursery
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        answer = _Answer(send, on_end=lambda: self._nursery.start_soon(_discard, receive))
+        try:
+            await self._run(scope, receive, answer)
+        finally:
+            answer.end()
+
+    async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except (ClientDisconnect, WebSocketDisconnect):
+            return
+        except Exception:
+            _log.exception("http.app_failed", path=scope.get("path"))
+            await answer.fail(scope)
+
+
+class _Answer:
+    """What an app sends, watched for its end."""
+
+    def __init__(self, send: Send, on_end: Callable[[], None]) -> None:
+        self._send = send
+        self._on_end = on_end
+        self._is_started = False
+        self._is_ended = False
+
+    async def send(self, message: Message) -> None:
+        self._is_started = True
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.end()
+        await self._send(message)
+
+    def end(self) -> None:
+        """Nobody reads the request any more."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._on_end()
+
+    async def fail(self, scope: Scope) -> None:
+        """Answers 500 where nothing has been answered yet."""
+        if self._is_started or scope["type"] != "http":
+            return
+        await self.send(
+            {"type": "http.response.start", "status": 500, "headers": [(b"connection", b"close")]}
+        )
+        await self.send({"type": "http.response.body", "body": b""})
+
+
+async def _discard(receive: Receive) -> None:
+    while not (await receive())["type"].endswith(".disconnect"):
+        pass
