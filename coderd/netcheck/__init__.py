@@ -1,1 +1,30 @@
-""""""
+"""Netcheck: how far the relays are, what the NATs on the way do, and which relay to call home. Pure but for ``io``.
+
+netcheck   one report after another, their history: what a parent holds
+run        one report's probes and replies
+plan       which probes a run sends, and when
+target     a relay node's STUN address
+findings   what a run has learned so far
+report     the result, frozen
+home       the choice of the home region
+io         latency by HTTPS or HTTP, where UDP is silent
+"""
+
+from coderd.netcheck.home import HomeQuestion, choose_home
+from coderd.netcheck.netcheck import Netcheck
+from coderd.netcheck.report import Report
+from coderd.netcheck.run import HttpsProbe, StunProbe, Wish
+from coderd.netcheck.target import Family, Resolved, stun_target
+
+__all__ = [
+    "Family",
+    "HomeQuestion",
+    "HttpsProbe",
+    "Netcheck",
+    "Report",
+    "Resolved",
+    "StunProbe",
+    "Wish",
+    "choose_home",
+    "stun_target",
+]

@@ -1,0 +1,157 @@
+"""One report after another: runs, their history, and the home region that follows from them.
+
+A parent resolves the relays' names, sends what ``poll_probe`` gives from the socket that carries WireGuard, hands back
+what comes, and calls ``handle_timeout`` at ``poll_timeout``. A run takes at most five seconds; two never overlap.
+"""
+
+from collections import deque
+from dataclasses import replace
+
+from coderd.model import RandomBytes
+from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline
+from coderd.model.derpmap import DerpMap
+from coderd.netcheck.home import HISTORY, HomeQuestion, choose_home
+from coderd.netcheck.plan import full_plan, incremental_plan
+from coderd.netcheck.report import Report
+from coderd.netcheck.run import Run, Wish
+from coderd.netcheck.target import Family, Resolved
+
+FULL_INTERVAL = 300.0
+"""Seconds after which a full report is due again."""
+
+
+class Netcheck:
+    """Measures the way to the relays and what NATs stand on it, and proposes the home region.
+
+    Args:
+        rng: for transaction ids.
+        forced_home: a region to have whenever it is alive; 0 for none.
+    """
+
+    def __init__(self, *, rng: RandomBytes, forced_home: int = 0) -> None:
+        self._rng = rng
+        self._forced_home = forced_home
+        self._derp_map = DerpMap()
+        self._resolved: Resolved = {}
+        self._families: tuple[Family, ...] = (Family.V4, Family.V6)
+        self._run: Run | None = None
+        self._is_full = False
+        self._full_at: float | None = None
+        self._heard_at: dict[int, float] = {}
+        self._history: deque[Report] = deque()
+        self._fresh: deque[Report] = deque()
+
+    # Commands
+
+    def set_derp_map(self, derp_map: DerpMap, resolved: Resolved) -> None:
+        """Takes a new map and its host names' addresses. A run on the old one is dropped; the next is full."""
+        self._derp_map = derp_map
+        self._resolved = resolved
+        self.abort()
+        self._full_at = None
+
+    def set_families(self, *, has_ipv4: bool, has_ipv6: bool) -> None:
+        """Which families this host has usable addresses of; counts from the next run on."""
+        usable = ((Family.V4, has_ipv4), (Family.V6, has_ipv6))
+        self._families = tuple(family for family, has in usable if has)
+
+    def start(self, now: float, full: bool = False) -> bool:
+        """Starts a run. Returns False, and does nothing, while one is under way.
+
+        Args:
+            now: the run's start.
+            full: measure everything; without it, only what has changed often, unless a full report is due.
+        """
+        if self._run is not None:
+            return False
+        last = self.report()
+        is_full = full or last is None or self._full_at is None or now - self._full_at > FULL_INTERVAL
+        if is_full or last is None:
+            plan = full_plan(self._derp_map, self._families)
+            self._full_at = now
+        else:
+            plan = incremental_plan(self._derp_map, self._families, last, last.preferred_derp)
+        self._run = Run(self._derp_map, self._resolved, plan, is_full=is_full, rng=self._rng, now=now)
+        self._settle()
+        return True
+
+    def abort(self) -> None:
+        """Forgets the run under way: its sockets or its map are no more. The next one is full."""
+        if self._run is not None:
+            self._run = None
+            self._full_at = None
+
+    # What happened
+
+    def handle_stun(self, tx: bytes, mapped: AddrPort, now: float) -> bool:
+        """A STUN success response came; returns whether it was awaited."""
+        if self._run is None:
+            return False
+        was_awaited = self._run.handle_stun(tx, mapped, now)
+        self._settle()
+        return was_awaited
+
+    def handle_send_failed(self, tx: bytes, now: float) -> None:
+        """A probe found no way out of this host. A local firewall's refusal (EPERM) is a lost packet instead."""
+        if self._run is not None:
+            self._run.handle_send_failed(tx, now)
+            self._settle()
+
+    def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
+        """The answer to an ``HttpsProbe``; None: no answer."""
+        if self._run is not None:
+            self._run.handle_https_latency(region, seconds, now)
+            self._settle()
+
+    def handle_relay_heard(self, region: int, now: float) -> None:
+        """A region's relay sent a frame: it is alive, whatever STUN says. Once in some seconds is often enough."""
+        self._heard_at[region] = now
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+        if self._run is not None:
+            self._run.handle_timeout(now)
+            self._settle()
+
+    # What to do next
+
+    def poll_probe(self) -> Wish | None:
+        """The next ``StunProbe`` to send, or ``HttpsProbe`` to carry out."""
+        return self._run.poll_probe() if self._run is not None else None
+
+    def poll_report(self) -> Report | None:
+        """Each finished report once."""
+        return self._fresh.popleft() if self._fresh else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``; None between runs."""
+        return self._run.poll_timeout() if self._run is not None else None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is under way."""
+        return self._run is not None
+
+    def report(self) -> Report | None:
+        """The last finished report; None before the first."""
+        return self._history[-1] if self._history else None
+
+    def _settle(self) -> None:
+        """Takes a finished run's report, chooses the home region, and keeps it."""
+        found = self._run.report() if self._run is not None else None
+        if found is None:
+            return
+        last = self.report()
+        question = HomeQuestion(
+            previous=last.preferred_derp if last is not None else 0,
+            heard_at=self._heard_at,
+            region_score=self._derp_map.region_score,
+            forced=self._forced_home,
+        )
+        report = replace(found, preferred_derp=choose_home(found, self._history, question))
+        while self._history and report.taken_at - self._history[0].taken_at > HISTORY:
+            self._history.popleft()
+        self._history.append(report)
+        self._fresh.append(report)
+        self._run = None
