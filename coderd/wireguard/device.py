@@ -1,0 +1,436 @@
+"""A WireGuard device: one static key, its peers, and everything that belongs to all of them together.
+
+```
+ handle_packets    inner packets -> allowed IPs -> peer.send -------------------> outbox -> poll_transmit (batches)
+ handle_datagrams  transport     -> index -> peer.handle_transport -> source check -------> poll_packets
+                   handshakes    -> MAC1 -> queue -> [under load: MAC2, limiter] -> noise -> outbox, poll_event
+```
+After any command or ``handle_*``, drain: ``poll_event``, ``poll_packets``, ``poll_transmit`` until each says None, then
+``poll_timeout``. A handshake costs as much as hundreds of packets, so at most four are worked off between two drains; the
+rest waits its turn, and as long as it does the device's deadline is already past.
+"""
+
+import struct
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import NamedTuple
+
+from coderd.metrics import Counters
+from coderd.model import Buffer, RandomBytes
+from coderd.model.deadline import Deadline
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import NodePrivate, NodePublic
+from coderd.wireguard.allowed_ips import AllowedIps
+from coderd.wireguard.batch import cut_batches
+from coderd.wireguard.cookie import CookieChecker
+from coderd.wireguard.index_table import IndexTable
+from coderd.wireguard.inner import admit, destination
+from coderd.wireguard.limiter import HandshakeLimiter, limiter_key
+from coderd.wireguard.message import (
+    COOKIE_REPLY_SIZE,
+    TRANSPORT,
+    TRANSPORT_MIN_SIZE,
+    CookieReply,
+    Initiation,
+    Response,
+    parse_handshake,
+)
+from coderd.wireguard.noise import Identity, Refused, open_static
+from coderd.wireguard.peer import IndexEntry, Local, Peer
+from coderd.wireguard.schedule import Schedule
+from coderd.wireguard.status import DeviceStatus, Event, Network, PeerStatus, Received, Source, Transmit
+from coderd.wireguard.tai64n import TimestampClock
+
+DEFAULT_MTU = 1280
+MAX_QUEUED_HANDSHAKES = 1024
+UNDER_LOAD_FROM = MAX_QUEUED_HANDSHAKES // 8
+UNDER_LOAD_FOR = 1.0
+"""Seconds for which one overload counts."""
+
+_COST_OF_VERDICT = 1
+"""Turning a message down, or answering it with a cookie, in sixteenths of a handshake."""
+_COST_OF_HANDSHAKE = 16
+_DRAIN_BUDGET = 4 * _COST_OF_HANDSHAKE
+
+_decode_prefix = struct.Struct("<II").unpack_from
+
+
+class _Queued(NamedTuple):
+    """A handshake message whose MAC1 was right."""
+
+    data: bytes
+    message: Initiation | Response | CookieReply
+    source: Source
+    arrived_at: float
+
+
+class Device:
+    """All of WireGuard but the waiting: see the module's picture.
+
+    Args:
+        rng: for keys, indices, nonces, jitter.
+        now: seconds on the clock of every later ``now``.
+        mtu: of the TUN device; padding never goes past it. 0 for no limit.
+        counters: what was dropped, and why, is added here.
+        tai64n_floor: the last timestamp of an earlier life (``tai64n_mark``), so that ours go on rising.
+    """
+
+    def __init__(
+        self,
+        *,
+        rng: RandomBytes,
+        now: float,
+        mtu: int = DEFAULT_MTU,
+        counters: Counters | None = None,
+        tai64n_floor: bytes | None = None,
+    ) -> None:
+        self._counters: Counters = Counter() if counters is None else counters
+        self._rng = rng
+        indices: IndexTable[IndexEntry] = IndexTable(rng)
+        self._local = Local(
+            rng=rng, clock=TimestampClock(tai64n_floor), indices=indices, counters=self._counters
+        )
+        self._local.mtu = mtu
+        self._peers: dict[NodePublic, Peer] = {}
+        self._allowed_ips: AllowedIps[Peer] = AllowedIps()
+        self._schedule: Schedule[Peer] = Schedule()
+        self._checker: CookieChecker | None = None
+        self._limiter = HandshakeLimiter()
+        self._under_load_until = -inf
+        self._handshakes: deque[_Queued] = deque()
+        self._budget = _DRAIN_BUDGET
+        self._with_output: dict[NodePublic, Peer] = {}
+        self._transmits: deque[Transmit] = deque()
+        self._received: deque[Received] = deque()
+
+    # Commands
+
+    def set_private_key(self, key: NodePrivate | None, now: float) -> None:
+        """Changes who we are; sessions of the old key no longer send. None: no handshakes at all."""
+        old = self._local.identity
+        if key == (old.private if old is not None else None):
+            return
+        self._local.identity = Identity(key) if key is not None else None
+        self._checker = None
+        if self._local.identity is not None:
+            self._checker = CookieChecker(self._local.identity.public, self._rng)
+            self.remove_peer(self._local.identity.public, now)
+        for peer in self._peers.values():
+            peer.handle_identity(now)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Follows the TUN device's MTU."""
+        if not 0 <= mtu <= 65535:
+            raise ValueError(f"an MTU is 0 to 65535 bytes, not {mtu}")
+        self._local.mtu = mtu
+
+    def set_peer(
+        self,
+        key: NodePublic,
+        now: float,
+        *,
+        preshared_key: bytes | None = None,
+        allowed_ips: Iterable[Network] | None = None,
+        persistent_keepalive: int | None = None,
+    ) -> None:
+        """Adds a peer or changes it. None leaves a setting as it is. Our own key is silently no peer.
+
+        Args:
+            key: its public key.
+            now: seconds.
+            preshared_key: 32 bytes; zeros for none.
+            allowed_ips: all prefixes that it may use; each is taken from whoever had it.
+            persistent_keepalive: seconds, 0 for off.
+        """
+        if self._local.identity is not None and key == self._local.identity.public:
+            return
+        peer = self._peers.get(key)
+        if peer is None:
+            peer = self._peers[key] = Peer(key, self._local, now)
+        if preshared_key is not None:
+            peer.set_preshared_key(preshared_key)
+        if allowed_ips is not None:
+            self._allowed_ips.replace(peer, allowed_ips)
+        if persistent_keepalive is not None:
+            peer.set_persistent_keepalive(persistent_keepalive, now)
+        self._touch(peer)
+
+    def remove_peer(self, key: NodePublic, now: float) -> None:
+        """Forgets a peer and all that it had; a key that is no peer is no error."""
+        peer = self._peers.pop(key, None)
+        if peer is None:
+            return
+        self._allowed_ips.replace(peer, ())
+        self._with_output.pop(key, None)
+        peer.stop()
+        self._schedule.discard(peer)
+
+    def up(self, now: float) -> None:
+        """Starts: packets and datagrams are taken from here on."""
+        if self._local.is_up:
+            return
+        self._local.is_up = True
+        for peer in self._peers.values():
+            peer.start(now)
+            self._touch(peer)
+
+    def down(self, now: float) -> None:
+        """Stops: every session and staged packet is gone, configuration stays."""
+        self._local.is_up = False
+        self._handshakes.clear()
+        self._with_output.clear()
+        self._transmits.clear()
+        for peer in self._peers.values():
+            peer.stop()
+            self._touch(peer)
+
+    def initiate(self, key: NodePublic, now: float, unix_now: float, *, force: bool = False) -> None:
+        """Sends a peer a handshake initiation now, unless one message of a handshake went to it within 5 s.
+
+        Args:
+            key: a peer's; no peer is no error.
+            now: seconds.
+            unix_now: wall clock, for the timestamp.
+            force: leaves the 5 s aside, as when the peer is known to have lost its session.
+        """
+        peer = self._peers.get(key)
+        if peer is not None:
+            peer.initiate(now, unix_now, is_forced=force)
+            self._touch(peer)
+
+    def forget_sessions(self, key: NodePublic, now: float) -> None:
+        """A peer has restarted: its sessions are worth nothing any more. Staged packets stay."""
+        peer = self._peers.get(key)
+        if peer is not None:
+            peer.forget_sessions(now)
+            self._touch(peer)
+
+    # What happened
+
+    def handle_packets(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
+        """Inner packets of one TUN read, all to one destination. Buffers are borrowed for the call."""
+        if not packets:
+            return
+        address = destination(packets[0])
+        peer = self._allowed_ips.lookup(address) if address is not None else None
+        if peer is None or not self._local.is_up:
+            reason = "malformed_inner" if address is None else "no_peer" if peer is None else "down"
+            self._counters[f"wireguard.drop.{reason}"] += len(packets)
+            return
+        peer.send(packets, now, unix_now)
+        self._touch(peer)
+
+    def handle_datagrams(
+        self, source: Source, datagrams: Sequence[Buffer], now: float, unix_now: float
+    ) -> None:
+        """Datagrams of one UDP read or one relay's run, all from one source. Buffers are borrowed for the call."""
+        if not self._local.is_up or self._local.identity is None:
+            self._counters["wireguard.drop.down"] += len(datagrams)
+            return
+        run: list[Buffer] = []
+        run_index = -1
+        for datagram in datagrams:
+            if len(datagram) >= TRANSPORT_MIN_SIZE:
+                kind, index = _decode_prefix(datagram)
+                if kind == TRANSPORT:
+                    if index != run_index:
+                        self._open(run_index, run, source, now, unix_now)
+                        run, run_index = [], index
+                    run.append(datagram)
+                    continue
+            self._queue_handshake(bytes(datagram), source, now)
+        self._open(run_index, run, source, now, unix_now)
+        self._work_off_handshakes(now, unix_now)
+
+    def handle_timeout(self, now: float, unix_now: float) -> None:
+        """Does what is due."""
+        self._work_off_handshakes(now, unix_now)
+        while (peer := self._schedule.first()) is not None and peer.next_at() <= now:
+            peer.handle_timeout(now, unix_now)
+            self._touch(peer)
+
+    # What to do next
+
+    def poll_transmit(self) -> Transmit | None:
+        """The next batch. Packets to one peer since the last drain share batches as far as their sizes allow."""
+        if not self._transmits:
+            for peer in self._with_output.values():
+                for batch in cut_batches(peer.outbox):
+                    self._transmits.append(Transmit(peer.key, batch, len(batch[0])))
+                peer.outbox = []
+            self._with_output.clear()
+        if self._transmits:
+            return self._transmits.popleft()
+        self._budget = _DRAIN_BUDGET
+        return None
+
+    def poll_packets(self) -> Received | None:
+        """The next packets for the TUN device; consecutive ones of one peer come together."""
+        return self._received.popleft() if self._received else None
+
+    def poll_event(self) -> Event | None:
+        """The next event."""
+        return self._local.events.popleft() if self._local.events else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``."""
+        if self._handshakes:
+            return Deadline(self._handshakes[0].arrived_at, "handshakes are queued")
+        peer = self._schedule.first()
+        return peer.poll_timeout() if peer is not None else None
+
+    # Looking
+
+    @property
+    def tai64n_mark(self) -> bytes | None:
+        """The greatest handshake timestamp so far, to be kept and given to the next life as ``tai64n_floor``."""
+        return self._local.clock.last
+
+    def peer_for(self, address: bytes) -> NodePublic | None:
+        """Whose a packed inner address (4 or 16 bytes) is."""
+        peer = self._allowed_ips.lookup(address)
+        return peer.key if peer is not None else None
+
+    def status(self, now: float) -> DeviceStatus:
+        """Everything worth showing."""
+        identity = self._local.identity
+        return DeviceStatus(
+            public_key=identity.public if identity is not None else None,
+            is_up=self._local.is_up,
+            mtu=self._local.mtu,
+            n_queued_handshakes=len(self._handshakes),
+            is_under_load=now < self._under_load_until,
+            peers=tuple(self._peer_status(peer, now) for peer in self._peers.values()),
+        )
+
+    def _peer_status(self, peer: Peer, now: float) -> PeerStatus:
+        return PeerStatus(
+            key=peer.key,
+            last_handshake_at=peer.last_handshake_at,
+            has_session=peer.has_session(now),
+            tx_bytes=peer.tx_bytes,
+            rx_bytes=peer.rx_bytes,
+            n_staged=peer.n_staged,
+            allowed_ips=tuple(self._allowed_ips.networks(peer)),
+            persistent_keepalive=peer.persistent_keepalive,
+            has_preshared_key=peer.has_preshared_key,
+        )
+
+    # Data
+
+    def _open(self, index: int, datagrams: list[Buffer], source: Source, now: float, unix_now: float) -> None:
+        if not datagrams:
+            return
+        entry = self._local.indices.get(index)
+        if entry is None or entry.keypair is None:
+            self._counters["wireguard.drop.unknown_index"] += len(datagrams)
+            return
+        peer = entry.peer
+        plaintexts = peer.handle_transport(entry.keypair, datagrams, source, now, unix_now)
+        self._touch(peer)
+        lookup = self._allowed_ips.lookup
+        verdict = admit(plaintexts, lambda address: lookup(address) is peer)
+        if verdict.n_malformed:
+            self._counters["wireguard.drop.malformed_inner"] += verdict.n_malformed
+        if verdict.n_foreign:
+            self._counters["wireguard.drop.foreign_source"] += verdict.n_foreign
+        if verdict.packets:
+            self._deliver(peer.key, verdict.packets)
+
+    def _deliver(self, key: NodePublic, packets: list[Buffer]) -> None:
+        if self._received and self._received[-1].peer is key:
+            self._received[-1].packets.extend(packets)
+        else:
+            self._received.append(Received(key, packets))
+
+    def _touch(self, peer: Peer) -> None:
+        """Takes note of what a peer wants after something happened to it."""
+        if peer.outbox:
+            self._with_output[peer.key] = peer
+        self._schedule.update(peer)
+
+    # Handshakes
+
+    def _queue_handshake(self, data: bytes, source: Source, now: float) -> None:
+        try:
+            message = parse_handshake(data)
+        except MalformedPacket:
+            self._counters["wireguard.drop.malformed"] += 1
+            return
+        is_cookie_reply = isinstance(message, CookieReply)
+        if not is_cookie_reply and (self._checker is None or not self._checker.has_valid_mac1(data)):
+            self._counters["wireguard.drop.mac1"] += 1
+        elif len(self._handshakes) >= MAX_QUEUED_HANDSHAKES:
+            self._counters["wireguard.drop.handshake_queue_full"] += 1
+        else:
+            self._handshakes.append(_Queued(data, message, source, now))
+
+    def _work_off_handshakes(self, now: float, unix_now: float) -> None:
+        while self._handshakes and self._budget > 0:
+            is_under_load = self._sample_load(now)
+            queued = self._handshakes.popleft()
+            if isinstance(queued.message, CookieReply):
+                self._budget -= _COST_OF_VERDICT
+                self._handle_cookie_reply(queued.message, now)
+            elif is_under_load and not self._may_pass(queued, now):
+                self._budget -= _COST_OF_VERDICT
+            else:
+                self._budget -= _COST_OF_HANDSHAKE
+                self._handle_handshake(queued, now, unix_now)
+
+    def _sample_load(self, now: float) -> bool:
+        if len(self._handshakes) >= UNDER_LOAD_FROM:
+            self._under_load_until = now + UNDER_LOAD_FOR
+        return now < self._under_load_until
+
+    def _may_pass(self, queued: _Queued, now: float) -> bool:
+        """Under load: only who can receive at its address, and not too often."""
+        if self._checker is None:
+            return False
+        address = queued.source.cookie_bytes
+        if not self._checker.has_valid_mac2(queued.data, address, now):
+            reply = self._checker.create_reply(queued.data, address, now)
+            self._transmits.append(Transmit(queued.source, [reply], COOKIE_REPLY_SIZE))
+            self._counters["wireguard.cookie_replies_sent"] += 1
+            return False
+        if self._limiter.allow(limiter_key(address), int(now * 1_000_000_000)):
+            return True
+        self._counters["wireguard.drop.handshake_rate"] += 1
+        return False
+
+    def _handle_cookie_reply(self, reply: CookieReply, now: float) -> None:
+        entry = self._local.indices.get(reply.receiver)
+        if entry is None or not entry.peer.handle_cookie_reply(reply, now):
+            self._counters["wireguard.drop.cookie_reply"] += 1
+
+    def _handle_handshake(self, queued: _Queued, now: float, unix_now: float) -> None:
+        identity = self._local.identity
+        if identity is None:
+            return
+        try:
+            if isinstance(queued.message, Initiation):
+                self._handle_initiation(queued.message, identity, queued.source, now)
+            elif isinstance(queued.message, Response):
+                self._handle_response(queued.message, identity, queued.source, now, unix_now)
+        except Refused:
+            self._counters["wireguard.drop.handshake_refused"] += 1
+
+    def _handle_initiation(self, message: Initiation, identity: Identity, source: Source, now: float) -> None:
+        opened = open_static(message, identity)
+        peer = self._peers.get(opened.claimed)
+        if peer is None:
+            self._counters["wireguard.drop.unknown_peer"] += 1
+            return
+        peer.handle_initiation(opened, source, now)
+        self._touch(peer)
+
+    def _handle_response(
+        self, message: Response, identity: Identity, source: Source, now: float, unix_now: float
+    ) -> None:
+        entry = self._local.indices.get(message.receiver)
+        if entry is None or entry.keypair is not None:
+            self._counters["wireguard.drop.unknown_index"] += 1
+            return
+        entry.peer.handle_response(message, identity, source, now, unix_now)
+        self._touch(entry.peer)

@@ -1,0 +1,101 @@
+"""Handshake messages on the wire. Little-endian; bytes 1..3 are zero, so type and reserve read as one u32.
+
+Type 1, initiation, 148 bytes:        Type 2, response, 92 bytes:
+```
+   0   4  1                              0   4  2
+   4   4  sender index                   4   4  sender index
+   8  32  ephemeral public key           8   4  receiver index
+  40  48  AEAD(static public key)       12  32  ephemeral public key
+  88  28  AEAD(TAI64N timestamp)        44  16  AEAD(nothing)
+ 116  16  MAC1 over 0..115              60  16  MAC1 over 0..59
+ 132  16  MAC2 over 0..131, or zeros    76  16  MAC2 over 0..75, or zeros
+```
+Type 3, cookie reply, 64 bytes:       Type 4, transport data, 32 bytes or more:
+```
+   0   4  3                              0   4  4
+   4   4  receiver index                 4   4  receiver index
+   8  24  nonce                          8   8  counter
+  32  32  XAEAD(cookie)                 16 n+16 AEAD(padded inner packet)
+```
+"""
+
+import struct
+from typing import NamedTuple, TypeAlias
+
+from coderd.model import Buffer
+from coderd.model.errors import MalformedPacket
+
+INITIATION = 1
+RESPONSE = 2
+COOKIE_REPLY = 3
+TRANSPORT = 4
+
+MAC_SIZE = 16
+MACS_SIZE = 2 * MAC_SIZE
+INITIATION_SIZE = 4 + 4 + 32 + 48 + 28 + MACS_SIZE
+RESPONSE_SIZE = 4 + 4 + 4 + 32 + 16 + MACS_SIZE
+COOKIE_REPLY_SIZE = 4 + 4 + 24 + 32
+TRANSPORT_HEADER_SIZE = 4 + 4 + 8
+TRANSPORT_MIN_SIZE = TRANSPORT_HEADER_SIZE + 16
+
+_INITIATION = struct.Struct("<II32s48s28s")
+_RESPONSE = struct.Struct("<III32s16s")
+_COOKIE_REPLY = struct.Struct("<II24s32s")
+
+
+class Initiation(NamedTuple):
+    """Type 1 without its MACs."""
+
+    sender: int
+    ephemeral: bytes
+    encrypted_static: bytes
+    encrypted_timestamp: bytes
+
+    def encode(self) -> bytes:
+        """The 116 bytes before MAC1."""
+        return _INITIATION.pack(INITIATION, *self)
+
+
+class Response(NamedTuple):
+    """Type 2 without its MACs."""
+
+    sender: int
+    receiver: int
+    ephemeral: bytes
+    encrypted_nothing: bytes
+
+    def encode(self) -> bytes:
+        """The 60 bytes before MAC1."""
+        return _RESPONSE.pack(RESPONSE, *self)
+
+
+class CookieReply(NamedTuple):
+    """Type 3."""
+
+    receiver: int
+    nonce: bytes
+    encrypted_cookie: bytes
+
+    def encode(self) -> bytes:
+        """All 64 bytes."""
+        return _COOKIE_REPLY.pack(COOKIE_REPLY, *self)
+
+
+HandshakeMessage: TypeAlias = Initiation | Response | CookieReply
+
+
+def parse_handshake(data: Buffer) -> HandshakeMessage:
+    """Reads a message of type 1, 2 or 3, by its type and its exact size; MACs are ``cookie``'s business.
+
+    Raises:
+        MalformedPacket: anything else.
+    """
+    kind = int.from_bytes(data[:4], "little")
+    size = len(data)
+    if kind == INITIATION and size == INITIATION_SIZE:
+        return Initiation(*_INITIATION.unpack_from(data)[1:])
+    if kind == RESPONSE and size == RESPONSE_SIZE:
+        return Response(*_RESPONSE.unpack_from(data)[1:])
+    if kind == COOKIE_REPLY and size == COOKIE_REPLY_SIZE:
+        return CookieReply(*_COOKIE_REPLY.unpack_from(data)[1:])
+    raise MalformedPacket(f"not a handshake message: type {kind}, {size} bytes")

@@ -1,0 +1,482 @@
+"""One WireGuard peer: its handshake, its sessions, its timers, the packets that wait for a session.
+
+What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
+(what arrived, what was sent, what expired), after the protocol's own table. A peer queues datagrams in ``outbox`` and
+events in ``Local.events``; its device takes both away.
+
+An initiation of ours stays pending when the peer's own arrives: each end answers the other's, and both complete. The
+reference keeps one handshake per peer instead, so that two that cross kill each other and both wait five seconds.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import compress
+from math import inf
+from typing import NamedTuple
+
+from coderd.metrics import Counters
+from coderd.model import Buffer, RandomBytes
+from coderd.model.deadline import Deadline
+from coderd.model.keys import NodePublic
+from coderd.wireguard.cookie import MacStamp
+from coderd.wireguard.index_table import IndexTable
+from coderd.wireguard.keypair import Keypair, KeypairSlots
+from coderd.wireguard.message import INITIATION_SIZE, RESPONSE_SIZE, TRANSPORT_MIN_SIZE, CookieReply, Response
+from coderd.wireguard.noise import (
+    NO_PRESHARED_KEY,
+    Identity,
+    OpenedInitiation,
+    Pending,
+    Refused,
+    Remote,
+    TransportKeys,
+    create_initiation,
+)
+from coderd.wireguard.status import Authenticated, Event, HandshakeCompleted, SessionExpired, Source
+from coderd.wireguard.tai64n import TimestampClock
+from coderd.wireguard.timers import (
+    BEFORE_START,
+    INITIATION_INTERVAL,
+    KEEPALIVE_TIMEOUT,
+    LAST_MINUTE_REKEY,
+    REKEY_ATTEMPTS,
+    REKEY_TIMEOUT,
+    ZERO_KEYS_AFTER,
+    Timer,
+    TimerTable,
+    jitter,
+)
+from coderd.wireguard.transport import open_batch, seal_batch
+
+MAX_STAGED = 512
+"""Packets that wait for a session; the oldest goes first."""
+
+
+class IndexEntry(NamedTuple):
+    """What a session index of ours stands for: a pending handshake of a peer (no keypair), or one of its sessions."""
+
+    peer: "Peer"
+    keypair: Keypair | None
+
+
+class Local:
+    """What all peers of a device share. The device owns it; a peer draws from it and reports to it."""
+
+    def __init__(
+        self, *, rng: RandomBytes, clock: TimestampClock, indices: IndexTable[IndexEntry], counters: Counters
+    ) -> None:
+        self.rng = rng
+        self.clock = clock
+        self.indices = indices
+        self.counters = counters
+        self.events: deque[Event] = deque()
+        self.identity: Identity | None = None
+        self.mtu = 0
+        self.is_up = False
+
+
+class Peer:
+    """One peer. Never waits, never reads a clock.
+
+    Args:
+        key: its static public key.
+        local: what it shares with the other peers of its device.
+        now: seconds.
+    """
+
+    def __init__(self, key: NodePublic, local: Local, now: float) -> None:
+        self.key = key
+        self.outbox: list[bytes] = []
+        """Datagrams to send, in order; the device takes them."""
+        self.tx_bytes = 0
+        self.rx_bytes = 0
+        self.last_handshake_at: float | None = None
+        self.persistent_keepalive = 0
+        self._local = local
+        self._preshared_key = NO_PRESHARED_KEY
+        self._remote: Remote | None = None
+        self._stamp = MacStamp(key)
+        self._slots = KeypairSlots()
+        self._pending: Pending | None = None
+        self._staged: deque[bytes] = deque()
+        self._timers = TimerTable()
+        self._attempts = 0
+        self._needs_another_keepalive = False
+        self._has_sent_last_minute = False
+        self._last_sent_handshake_at = now - BEFORE_START
+        self._last_initiation_at = -inf
+        self._last_timestamp = b""
+        self.handle_identity(now)
+
+    # Looking
+
+    @property
+    def has_preshared_key(self) -> bool:
+        """Whether a preshared key other than zeros is set."""
+        return self._preshared_key != NO_PRESHARED_KEY
+
+    @property
+    def n_staged(self) -> int:
+        """Packets that wait for a session."""
+        return len(self._staged)
+
+    def has_session(self, now: float) -> bool:
+        """Whether a packet could be sealed now."""
+        return self._slots.current is not None and self._slots.current.can_send(1, now)
+
+    def next_at(self) -> float:
+        """When ``handle_timeout`` is due; infinity for never."""
+        return self._timers.next_at()
+
+    def poll_timeout(self) -> Deadline | None:
+        """The same, with its reason."""
+        return self._timers.poll_timeout()
+
+    # Commands
+
+    def set_preshared_key(self, key: bytes) -> None:
+        """Takes effect with the next handshake; sessions stay."""
+        if len(key) != len(NO_PRESHARED_KEY):
+            raise ValueError(f"a preshared key has {len(NO_PRESHARED_KEY)} bytes, not {len(key)}")
+        self._preshared_key = bytes(key)
+        if self._remote is not None:
+            self._remote = self._remote._replace(preshared_key=self._preshared_key)
+
+    def set_persistent_keepalive(self, interval: int, now: float) -> None:
+        """Keeps the path open by a packet every ``interval`` seconds, at once if that is news; 0 turns it off."""
+        if not 0 <= interval <= 65535:
+            raise ValueError(f"a persistent keepalive is 0 to 65535 seconds, not {interval}")
+        was, self.persistent_keepalive = self.persistent_keepalive, interval
+        if not interval:
+            self._timers.disarm(Timer.PERSISTENT_KEEPALIVE)
+        elif self._local.is_up and interval != was:
+            self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now + interval if was else now)
+
+    def handle_identity(self, now: float) -> None:
+        """Our own key has changed: no handshake of the old one may finish, no session of it may send."""
+        self._forget_pending()
+        self._slots.retire_from_sending()
+        self._last_sent_handshake_at = now - BEFORE_START
+        self._remote = None
+        if self._local.identity is not None:
+            try:
+                static_static = self._local.identity.exchange(self.key)
+            except Refused:
+                return  # a key of low order stays configured and never gets a handshake
+            self._remote = Remote(self.key, static_static, self._preshared_key)
+
+    def start(self, now: float) -> None:
+        """The device is up."""
+        self._attempts = 0
+        self._needs_another_keepalive = self._has_sent_last_minute = False
+        self._last_sent_handshake_at = now - BEFORE_START
+        if self.persistent_keepalive:
+            self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now)
+
+    def stop(self) -> None:
+        """The device is down or the peer removed: nothing survives but configuration and what guards from replay."""
+        self._timers.clear()
+        self._destroy(self._slots.clear())
+        self._forget_pending()
+        self._drop_staged("down")
+        self.outbox.clear()
+
+    def forget_sessions(self, now: float) -> None:
+        """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting."""
+        self._destroy(self._slots.clear())
+        self._forget_pending()
+        for timer in (Timer.RETRANSMIT, Timer.KEEPALIVE, Timer.NEW_HANDSHAKE, Timer.ZERO_KEYS):
+            self._timers.disarm(timer)
+        self._attempts = 0
+        self._needs_another_keepalive = self._has_sent_last_minute = False
+        self._last_sent_handshake_at = now - BEFORE_START
+        if self._staged:  # should the peer not initiate, as it is expected to
+            self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
+
+    def initiate(
+        self, now: float, unix_now: float, *, is_retry: bool = False, is_forced: bool = False
+    ) -> None:
+        """Sends a handshake initiation, unless a handshake message was sent within five seconds.
+
+        Args:
+            now: seconds.
+            unix_now: wall clock, for the timestamp.
+            is_retry: whether it counts towards giving up.
+            is_forced: leaves the five seconds aside.
+        """
+        if not is_retry:
+            self._attempts = 0
+        if not self._local.is_up or self._local.identity is None or self._remote is None:
+            return
+        allowed_at = self._last_sent_handshake_at + REKEY_TIMEOUT
+        if now < allowed_at and not is_forced:
+            if self._staged and not self._timers.is_armed(Timer.RETRANSMIT):
+                self._timers.arm(Timer.RETRANSMIT, allowed_at)
+            return
+        self._send_initiation(self._local.identity, self._remote, now, unix_now)
+
+    def send(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
+        """Seals packets on the current session, or keeps copies until there is one."""
+        keypair = self._slots.current
+        if keypair is not None and not self._staged and keypair.can_send(len(packets), now):
+            self._seal(keypair, packets, now, unix_now)
+            return
+        self._staged.extend(map(bytes, packets))
+        while len(self._staged) > MAX_STAGED:
+            self._staged.popleft()
+            self._local.counters["wireguard.drop.staged_full"] += 1
+        self._flush(now, unix_now)
+
+    # What happened
+
+    def handle_transport(
+        self, keypair: Keypair, datagrams: Sequence[Buffer], source: Source, now: float, unix_now: float
+    ) -> list[bytes]:
+        """Opens datagrams of one session.
+
+        Returns: plaintexts that are authentic and new, padding and keepalives (empty) included.
+        """
+        if not keypair.can_receive(now):
+            self._local.counters["wireguard.drop.expired"] += len(datagrams)
+            return []
+        counters, plaintexts = open_batch(keypair.receive_cipher, datagrams)
+        if len(plaintexts) < len(datagrams):
+            self._local.counters["wireguard.drop.forged"] += len(datagrams) - len(plaintexts)
+        verdicts = keypair.replay.accept_all(counters)
+        if not all(verdicts):
+            self._local.counters["wireguard.drop.replay"] += verdicts.count(False)
+            plaintexts = list(compress(plaintexts, verdicts))
+        if plaintexts:
+            self._handle_opened(keypair, plaintexts, source, now, unix_now)
+        return plaintexts
+
+    def handle_initiation(self, opened: OpenedInitiation, source: Source, now: float) -> None:
+        """Answers an initiation that names this peer; raises Refused, nothing changed, if it does not verify."""
+        if self._remote is None:
+            raise Refused("this peer's key is of low order")
+        timestamp = opened.open_timestamp(self._remote.static_static)
+        if timestamp <= self._last_timestamp:
+            self._local.counters["wireguard.drop.old_timestamp"] += 1
+            return
+        if now - self._last_initiation_at <= INITIATION_INTERVAL:
+            self._local.counters["wireguard.drop.initiation_flood"] += 1
+            return
+        self._last_timestamp = timestamp
+        self._last_initiation_at = now
+        self._on_traversal(now)
+        self._on_received()
+        self._authenticated(source, INITIATION_SIZE)
+        self._send_response(opened, self._remote, now)
+
+    def handle_response(
+        self, response: Response, identity: Identity, source: Source, now: float, unix_now: float
+    ) -> None:
+        """Completes our pending handshake; raises Refused, nothing changed, if the response does not verify."""
+        pending = self._pending
+        if pending is None or pending.sender != response.receiver:
+            raise Refused("no handshake waits for this response")
+        keys = pending.finish(response, identity, self._preshared_key)
+        self._pending = None
+        self._authenticated(source, RESPONSE_SIZE)
+        self._on_traversal(now)
+        self._on_received()
+        keypair = self._derive(keys, pending.sender, remote_index=response.sender, is_initiator=True, now=now)
+        self._destroy(self._slots.add_initiated(keypair))
+        self._on_handshake_complete(now)
+        self._keepalive(now, unix_now)
+
+    def handle_cookie_reply(self, reply: CookieReply, now: float) -> bool:
+        """Keeps a cookie for the next attempt; False if it does not answer our last message."""
+        return self._stamp.handle_reply(reply, now)
+
+    def handle_timeout(self, now: float, unix_now: float) -> None:
+        """Does everything that is due."""
+        while (timer := self._timers.pop_due(now)) is not None:
+            match timer:
+                case Timer.RETRANSMIT:
+                    self._handle_no_response(now, unix_now)
+                case Timer.KEEPALIVE:
+                    self._handle_silence_of_ours(now, unix_now)
+                case Timer.NEW_HANDSHAKE:
+                    self.initiate(now, unix_now)
+                case Timer.ZERO_KEYS:
+                    self._handle_stale_keys()
+                case Timer.PERSISTENT_KEEPALIVE:
+                    self._keepalive(now, unix_now)
+
+    # Handshakes
+
+    def _send_initiation(self, identity: Identity, remote: Remote, now: float, unix_now: float) -> None:
+        self._last_sent_handshake_at = now
+        self._forget_pending()
+        message, self._pending = create_initiation(
+            identity,
+            remote,
+            ephemeral=self._local.rng(32),
+            timestamp=self._local.clock.stamp(unix_now),
+            sender=self._local.indices.insert(IndexEntry(self, None)),
+        )
+        self._on_traversal(now)
+        self._on_sent()
+        self._emit([self._stamp.stamp(message.encode(), now)])
+        self._local.counters["wireguard.initiations_sent"] += 1
+        self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
+
+    def _send_response(self, opened: OpenedInitiation, remote: Remote, now: float) -> None:
+        self._last_sent_handshake_at = now
+        index = self._local.indices.insert(IndexEntry(self, None))
+        try:
+            message, keys = opened.create_response(remote, ephemeral=self._local.rng(32), sender=index)
+        except Refused:
+            self._local.indices.discard(index)
+            raise
+        keypair = self._derive(keys, index, remote_index=message.receiver, is_initiator=False, now=now)
+        self._destroy(self._slots.add_responded(keypair))
+        self._on_traversal(now)
+        self._on_sent()
+        self._emit([self._stamp.stamp(message.encode(), now)])
+
+    def _derive(
+        self, keys: TransportKeys, local_index: int, *, remote_index: int, is_initiator: bool, now: float
+    ) -> Keypair:
+        keypair = Keypair(
+            keys, local_index=local_index, remote_index=remote_index, is_initiator=is_initiator, now=now
+        )
+        self._local.indices.replace(local_index, IndexEntry(self, keypair))
+        self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
+        return keypair
+
+    def _forget_pending(self) -> None:
+        if self._pending is not None:
+            self._local.indices.discard(self._pending.sender)
+            self._pending = None
+
+    def _destroy(self, keypairs: list[Keypair]) -> None:
+        for keypair in keypairs:
+            self._local.indices.discard(keypair.local_index)
+
+    # Data
+
+    def _seal(self, keypair: Keypair, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
+        counter = keypair.send_counter
+        keypair.send_counter += len(packets)
+        self._emit(seal_batch(keypair.send_cipher, keypair.remote_index, counter, packets, self._local.mtu))
+        self._on_traversal(now)
+        self._on_sent()
+        if any(packets) and not self._timers.is_armed(Timer.NEW_HANDSHAKE):
+            self._timers.arm(
+                Timer.NEW_HANDSHAKE, now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter(self._local.rng)
+            )
+        if keypair.is_due_for_rekey(now):
+            self.initiate(now, unix_now)
+
+    def _flush(self, now: float, unix_now: float) -> None:
+        """Seals what was staged, or starts the handshake that it waits for."""
+        if not self._staged or not self._local.is_up:
+            return
+        keypair = self._slots.current
+        if keypair is None or not keypair.can_send(len(self._staged), now):
+            self.initiate(now, unix_now)
+            return
+        packets = list(self._staged)
+        self._staged.clear()
+        self._seal(keypair, packets, now, unix_now)
+
+    def _keepalive(self, now: float, unix_now: float) -> None:
+        """Sends something: what is staged, else an empty packet."""
+        if not self._staged:
+            self._staged.append(b"")
+        self._flush(now, unix_now)
+
+    def _handle_opened(
+        self, keypair: Keypair, plaintexts: list[bytes], source: Source, now: float, unix_now: float
+    ) -> None:
+        self._authenticated(source, sum(map(len, plaintexts)) + TRANSPORT_MIN_SIZE * len(plaintexts))
+        if keypair is self._slots.next:
+            self._destroy(self._slots.confirm_next())
+            self._forget_pending()
+            self._on_handshake_complete(now)
+            self._flush(now, unix_now)
+        self._rekey_in_last_minute(now, unix_now)
+        self._on_traversal(now)
+        self._on_received()
+        if any(plaintexts):
+            self._on_data_received(now)
+
+    def _rekey_in_last_minute(self, now: float, unix_now: float) -> None:
+        """Renews a session of ours that is about to end though we only receive on it."""
+        current = self._slots.current
+        if (
+            not self._has_sent_last_minute
+            and current is not None
+            and current.is_initiator
+            and now - current.created_at > LAST_MINUTE_REKEY
+        ):
+            self._has_sent_last_minute = True
+            self.initiate(now, unix_now)
+
+    def _emit(self, datagrams: list[bytes]) -> None:
+        self.outbox += datagrams
+        self.tx_bytes += sum(map(len, datagrams))
+
+    def _authenticated(self, source: Source, n_bytes: int) -> None:
+        self.rx_bytes += n_bytes
+        self._local.events.append(Authenticated(self.key, source))
+
+    def _drop_staged(self, reason: str) -> None:
+        n = sum(map(bool, self._staged))
+        if n:
+            self._local.counters[f"wireguard.drop.{reason}"] += n
+        self._staged.clear()
+
+    # Hooks: which timers an event moves
+
+    def _on_traversal(self, now: float) -> None:
+        if self.persistent_keepalive:
+            self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now + self.persistent_keepalive)
+
+    def _on_sent(self) -> None:
+        self._timers.disarm(Timer.KEEPALIVE)
+
+    def _on_received(self) -> None:
+        self._timers.disarm(Timer.NEW_HANDSHAKE)
+
+    def _on_data_received(self, now: float) -> None:
+        if self._timers.is_armed(Timer.KEEPALIVE):
+            self._needs_another_keepalive = True
+        else:
+            self._timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_TIMEOUT)
+
+    def _on_handshake_complete(self, now: float) -> None:
+        self._timers.disarm(Timer.RETRANSMIT)
+        self._attempts = 0
+        self._has_sent_last_minute = False
+        self.last_handshake_at = now
+        self._local.events.append(HandshakeCompleted(self.key))
+
+    # Expiry
+
+    def _handle_no_response(self, now: float, unix_now: float) -> None:
+        if self._attempts <= REKEY_ATTEMPTS:
+            self._attempts += 1
+            self.initiate(now, unix_now, is_retry=True)
+            return
+        self._timers.disarm(Timer.KEEPALIVE)
+        self._drop_staged("no_answer")
+        self._local.counters["wireguard.gave_up"] += 1
+        if not self._timers.is_armed(Timer.ZERO_KEYS):
+            self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
+
+    def _handle_silence_of_ours(self, now: float, unix_now: float) -> None:
+        self._keepalive(now, unix_now)
+        if self._needs_another_keepalive:
+            self._needs_another_keepalive = False
+            self._timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_TIMEOUT)
+
+    def _handle_stale_keys(self) -> None:
+        destroyed = self._slots.clear()
+        self._destroy(destroyed)
+        self._forget_pending()
+        self._drop_staged("expired_unsent")
+        if destroyed:
+            self._local.events.append(SessionExpired(self.key))

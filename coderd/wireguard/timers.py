@@ -1,0 +1,91 @@
+"""Every span of WireGuard in one place, and the table of one peer's timers."""
+
+from enum import IntEnum
+from math import inf
+
+from coderd.model import RandomBytes
+from coderd.model.deadline import Deadline
+
+REKEY_AFTER_MESSAGES = 1 << 60
+REKEY_AFTER_TIME = 120.0
+"""The initiator renews a session of this age when it sends."""
+REJECT_AFTER_TIME = 180.0
+"""A session of this age carries nothing any more."""
+REKEY_TIMEOUT = 5.0
+"""No two handshake messages to a peer within this; a lost one is sent again after it."""
+REKEY_ATTEMPTS = 18
+"""Retries before giving up: 90 s of REKEY_TIMEOUT."""
+KEEPALIVE_TIMEOUT = 10.0
+LAST_MINUTE_REKEY = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
+"""The initiator renews a session of this age when it receives."""
+ZERO_KEYS_AFTER = 3 * REJECT_AFTER_TIME
+COOKIE_LIFETIME = 120.0
+"""How long a cookie is used, and a cookie secret kept."""
+INITIATION_INTERVAL = 0.020
+"""A peer's initiations closer together than this are a flood."""
+BEFORE_START = 6.0
+"""The last handshake is taken to be this long ago at start, so that the first one may go out at once."""
+_JITTER_MS = 334
+
+
+def jitter(rng: RandomBytes) -> float:
+    """Whole milliseconds below 334, in seconds: keeps two ends from retrying in step."""
+    return int.from_bytes(rng(4), "little") % _JITTER_MS / 1000
+
+
+class Timer(IntEnum):
+    """What a peer waits for."""
+
+    RETRANSMIT = 0
+    """An initiation found no answer."""
+    KEEPALIVE = 1
+    """We received data and have sent nothing since: say that we are there."""
+    NEW_HANDSHAKE = 2
+    """We sent data and have heard nothing since: the session may be dead."""
+    ZERO_KEYS = 3
+    """Nothing renewed the session: destroy its keys."""
+    PERSISTENT_KEEPALIVE = 4
+    """Nothing authenticated went either way for the configured time: keep the NAT's mapping open."""
+
+
+class TimerTable:
+    """When each timer fires; arming one again moves it."""
+
+    __slots__ = ("_deadlines",)
+
+    def __init__(self) -> None:
+        self._deadlines = [inf] * len(Timer)
+
+    def arm(self, timer: Timer, when: float) -> None:
+        """Lets a timer fire at an instant."""
+        self._deadlines[timer] = when
+
+    def disarm(self, timer: Timer) -> None:
+        """Keeps a timer from firing."""
+        self._deadlines[timer] = inf
+
+    def is_armed(self, timer: Timer) -> bool:
+        """Whether a timer will fire."""
+        return self._deadlines[timer] != inf
+
+    def clear(self) -> None:
+        """Disarms all."""
+        self._deadlines = [inf] * len(Timer)
+
+    def next_at(self) -> float:
+        """The earliest instant, infinity where nothing is armed."""
+        return min(self._deadlines)
+
+    def poll_timeout(self) -> Deadline | None:
+        """The earliest timer, by instant and name."""
+        when = min(self._deadlines)
+        return None if when == inf else Deadline(when, Timer(self._deadlines.index(when)).name.lower())
+
+    def pop_due(self, now: float) -> Timer | None:
+        """Disarms and returns the earliest timer that is due, None where none is."""
+        when = min(self._deadlines)
+        if when > now:
+            return None
+        timer = Timer(self._deadlines.index(when))
+        self._deadlines[timer] = inf
+        return timer

@@ -1,0 +1,75 @@
+"""Seal and open: all the per-packet cryptography, two functions over bytes and integers without any policy.
+
+The contract, which any twin of these in another language must keep to the byte:
+
+``seal_batch(cipher, receiver_index, counter, packets, mtu) -> list[bytes]``
+    One datagram per packet, in order, under the counters ``counter, counter + 1, ...``. A packet is padded with zeros
+    to a multiple of 16 but never past ``mtu`` (0: no limit). An empty packet becomes a keepalive of 32 bytes. The caller
+    sees to it that no counter is ever used twice or reaches the limit.
+
+``open_batch(cipher, datagrams) -> tuple[list[int], list[bytes]]``
+    The counters and plaintexts, padding included, of those datagrams that authenticate, in order; the others are left
+    out. Every datagram has at least 32 bytes; its type and index were the caller's to check. Nothing is remembered:
+    replay is judged afterwards, by counter, so a forged packet can never burn one.
+
+``cipher = make_cipher(key)`` is made once per keypair and direction: keying costs as much as a packet.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from coderd.model import Buffer
+from coderd.wireguard.message import TRANSPORT
+
+Cipher: TypeAlias = ChaCha20Poly1305
+
+make_cipher = ChaCha20Poly1305
+
+_encode_header = struct.Struct("<IIQ").pack
+_encode_nonce = struct.Struct("<4xQ").pack
+_decode_counter = struct.Struct("<8xQ").unpack_from
+
+
+def padding(size: int, mtu: int) -> int:
+    """How many zero bytes a packet of ``size`` bytes gets."""
+    last = size % mtu if mtu and size > mtu else size
+    padded = (last + 15) & ~15
+    return (min(padded, mtu) if mtu else padded) - last
+
+
+def seal_batch(
+    cipher: Cipher, receiver_index: int, counter: int, packets: Sequence[Buffer], mtu: int
+) -> list[bytes]:
+    """Encrypts packets into transport datagrams: see the module's contract."""
+    encrypt, encode_header, encode_nonce = cipher.encrypt, _encode_header, _encode_nonce
+    datagrams: list[bytes] = []
+    size, zeros = 0, b""
+    for packet in packets:
+        if len(packet) != size:
+            size = len(packet)
+            zeros = bytes(padding(size, mtu))
+        if zeros:
+            packet = b"".join((packet, zeros))
+        header = encode_header(TRANSPORT, receiver_index, counter)
+        datagrams.append(header + encrypt(encode_nonce(counter), packet, None))
+        counter += 1
+    return datagrams
+
+
+def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], list[bytes]]:
+    """Decrypts transport datagrams: see the module's contract."""
+    decrypt, decode_counter, encode_nonce = cipher.decrypt, _decode_counter, _encode_nonce
+    counters: list[int] = []
+    plaintexts: list[bytes] = []
+    for datagram in datagrams:
+        (counter,) = decode_counter(datagram)
+        try:
+            plaintexts.append(decrypt(encode_nonce(counter), datagram[16:], None))
+        except InvalidTag:
+            continue
+        counters.append(counter)
+    return counters, plaintexts
