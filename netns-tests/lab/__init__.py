@@ -1,0 +1,48 @@
+"""The laboratory: whole internets out of anonymous network namespaces, gone with the process that made them.
+
+::
+
+    topology    the words: kinds of NAT, sites, and the named topologies as data
+    nat         each kind of NAT as an nftables ruleset
+    realm       one pid namespace that holds every process of a laboratory, and dies with us
+    process     a program that runs in it: its log, its signals, waiting for what it says
+    host        one machine: its own network, /run, /var/lib, /etc and host name
+    internet    the routed core, the sites around it, and the UDP between them
+    capture     what tcpdump saw on a host
+    nodes       ``coderd server`` and ``coderd run`` on hosts
+    laboratory  all of it together: ``with Lab("easy-nat") as lab``
+    waiting     polling with a deadline; nothing here sleeps and hopes
+
+Nothing is made in the machine's own namespaces, so there is nothing to undo there: a network namespace lives as long
+as the processes in it, those live in one pid namespace, and its first process ends when our end of a pipe closes,
+whether we returned, failed, were interrupted or were killed.
+"""
+
+from lab.capture import Capture, Packet
+from lab.host import Host
+from lab.internet import Internet
+from lab.laboratory import Lab
+from lab.nodes import Node, Server
+from lab.process import LabError, Process, ProgramFailed
+from lab.topology import TOPOLOGIES, Filtering, Mapping, Nat, Site, Topology
+from lab.waiting import until
+
+__all__ = [
+    "TOPOLOGIES",
+    "Capture",
+    "Filtering",
+    "Host",
+    "Internet",
+    "Lab",
+    "LabError",
+    "Mapping",
+    "Nat",
+    "Node",
+    "Packet",
+    "Process",
+    "ProgramFailed",
+    "Server",
+    "Site",
+    "Topology",
+    "until",
+]

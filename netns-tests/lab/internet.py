@@ -1,0 +1,253 @@
+"""The internet of a laboratory: a routed core, and sites around it.
+
+::
+
+                       server 192.0.2.10 (and .11)
+                              │
+      198.51.100.2       ┌────┴────┐        203.0.113.2
+   ┌──[ router ]─────────┤  core   ├──────────[ router ]──┐
+   │  NAT, firewall      └────┬────┘      NAT, firewall   │
+   │ 10.0.1.0/24              │               10.0.2.0/24 │
+  user 10.0.1.2          198.18.x.2              dev 10.0.2.2
+                       guests, by add_host
+
+With IPv6: the server at 2001:db8:0:1::10, the routers in 2001:db8:0:2::/64 and 2001:db8:0:3::/64, the sites' LANs
+2001:db8:1::/64 and 2001:db8:2::/64. A site without router has its host in the router's place. The core forwards
+between the sites and knows no way to private addresses.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.host import Host
+from lab.nat import ruleset
+from lab.realm import Realm
+from lab.topology import Family, Site
+
+SiteName = Literal["user", "dev"]
+
+
+@dataclass(frozen=True)
+class Net:
+    """A subnet with fixed places: ``.1`` is the way out, hosts follow."""
+
+    prefix: str
+    """All but the last number: ``192.0.2.`` or ``2001:db8:1::``."""
+    bits: int
+
+    def at(self, place: int) -> str:
+        """The bare address at a place."""
+        return f"{self.prefix}{place:x}" if ":" in self.prefix else f"{self.prefix}{place}"
+
+    def interface(self, place: int) -> str:
+        """The same with its prefix length."""
+        return f"{self.at(place)}/{self.bits}"
+
+    @property
+    def default(self) -> str:
+        """The route to everywhere from here."""
+        return f"route add {'::/0' if ':' in self.prefix else '0.0.0.0/0'} via {self.at(1)}"
+
+
+SERVER_NET: dict[Family, Net] = {4: Net("192.0.2.", 24), 6: Net("2001:db8:0:1::", 64)}
+WAN: dict[SiteName, dict[Family, Net]] = {
+    "user": {4: Net("198.51.100.", 24), 6: Net("2001:db8:0:2::", 64)},
+    "dev": {4: Net("203.0.113.", 24), 6: Net("2001:db8:0:3::", 64)},
+}
+LAN: dict[SiteName, dict[Family, Net]] = {
+    "user": {4: Net("10.0.1.", 24), 6: Net("2001:db8:1::", 64)},
+    "dev": {4: Net("10.0.2.", 24), 6: Net("2001:db8:2::", 64)},
+}
+SERVER_PLACES: dict[Family, tuple[int, int]] = {4: (10, 11), 6: (0x10, 0x11)}
+
+
+class Internet:
+    """The core, the server's link, and the sites' routers; hosts are attached to it."""
+
+    def __init__(self, realm: Realm, family: Family) -> None:
+        self.family: Family = family
+        self.routers: dict[SiteName, Host] = {}
+        self._realm = realm
+        self._places: dict[SiteName, int] = {}
+        self._guests = 0
+        self.core = Host(realm, "core")
+        self._forward(self.core)
+        self.server = Host(realm, "server")
+        net = SERVER_NET[family]
+        self.server_address, self.second_server_address = (net.at(place) for place in SERVER_PLACES[family])
+        self._attach(self.server, "server", net, SERVER_PLACES[family])
+
+    @property
+    def hosts(self) -> list[Host]:
+        """The machines that the internet itself is made of."""
+        return [self.core, self.server, *self.routers.values()]
+
+    def add_site(self, name: SiteName, site: Site, host_name: str) -> Host:
+        """A site and its first host."""
+        wan = WAN[name][self.family]
+        if not site.has_router:
+            host = Host(self._realm, host_name)
+            self._attach(host, name, wan, (2,))
+            return host
+        lan = LAN[name][self.family]
+        router = self.routers[name] = Host(self._realm, f"router-{name}")
+        self._forward(router)
+        self._attach(router, name, wan, (2,), interface="wan")
+        router.ip(
+            "link add name lan type bridge",
+            "link set lan addrgenmode none",
+            "link set lan up",
+            *self._addresses("lan", lan, (1,)),
+        )
+        router.nft(ruleset(site, wan.at(2), lan.at(2)))
+        if site.nat is None:  # its addresses are real ones: the core knows the way to them
+            self.core.ip(f"route add {lan.prefix}/{lan.bits} via {wan.at(2)}")
+        self._places[name] = 2
+        return self.add_host(name, host_name)
+
+    def add_host(self, site: SiteName | None, name: str) -> Host:
+        """One more host: on a site's LAN, or (None) a guest with a public address of its own."""
+        host = Host(self._realm, name)
+        if site is None:
+            self._guests += 1
+            net = (
+                Net(f"198.18.{self._guests}.", 24)
+                if self.family == 4
+                else Net(f"2001:db8:f:{self._guests:x}::", 64)
+            )
+            self._attach(host, f"guest{self._guests}", net, (2,))
+            return host
+        place = self._places[site]
+        self._places[site] += 1
+        net = LAN[site][self.family]
+        port = f"port{place}"
+        self.routers[site].ip(
+            f"link add name {port} type veth peer name eth0 netns {host.pid}",
+            f"link set {port} master lan addrgenmode none",
+            f"link set {port} up",
+        )
+        self._address(host, "eth0", net, (place,))
+        return host
+
+    def _attach(
+        self, host: Host, port: str, net: Net, places: tuple[int, ...], *, interface: str = "eth0"
+    ) -> None:
+        port = f"to-{port}"
+        self.core.ip(
+            f"link add name {port} type veth peer name {interface} netns {host.pid}",
+            f"link set {port} addrgenmode none",
+            f"link set {port} up",
+            *self._addresses(port, net, (1,)),
+        )
+        self._address(host, interface, net, places)
+
+    def _address(self, host: Host, interface: str, net: Net, places: tuple[int, ...]) -> None:
+        host.ip(
+            f"link set {interface} addrgenmode none",
+            f"link set {interface} up",
+            *self._addresses(interface, net, places),
+            net.default,
+        )
+
+    @staticmethod
+    def _addresses(interface: str, net: Net, places: tuple[int, ...]) -> list[str]:
+        # nodad: an address is else tentative for two seconds. A link-local one, since who forwards for others asks
+        # for neighbours from it; none where IPv6 is not what the topology is about.
+        wanted = [net.interface(place) for place in places]
+        if ":" in net.prefix:
+            wanted.append(f"fe80::{places[0]:x}/64")
+        return [f"address add {address} dev {interface} nodad" for address in wanted]
+
+    @staticmethod
+    def _forward(host: Host) -> None:
+        host.sysctl(
+            ipv4__ip_forward=1,
+            ipv6__conf__all__forwarding=1,
+            ipv4__conf__all__rp_filter=0,
+            ipv4__conf__default__rp_filter=0,
+            ipv4__conf__all__send_redirects=0,
+            ipv4__conf__default__send_redirects=0,
+        )
+
+    # ---- holding UDP back
+
+    def hold_udp(self, *, to_server_too: bool = False) -> None:
+        """Drop UDP between the sites, on their way through the core or across a LAN, until `release_udp`.
+
+        Args:
+            to_server_too: also between the sites and the server, so that nothing but TCP leaves a site.
+        """
+        far = "" if to_server_too else 'iifname != "to-server" oifname != "to-server" '
+        self.core.nft(HOLD.format(family="inet", match=far))
+        for router in self.routers.values():
+            router.nft(HOLD.format(family="bridge", match=""))
+
+    def release_udp(self) -> None:
+        """Let UDP pass again."""
+        self.core.nft(RELEASE.format(family="inet"))
+        for router in self.routers.values():
+            router.nft(RELEASE.format(family="bridge"))
+
+    @contextmanager
+    def udp_held(self, *, to_server_too: bool = False) -> Iterator[None]:
+        """`hold_udp` and `release_udp` as a ``with``."""
+        self.hold_udp(to_server_too=to_server_too)
+        try:
+            yield
+        finally:
+            self.release_udp()
+
+    @property
+    def held_datagrams(self) -> int:
+        """How many datagrams the hold has stopped in the core so far: proof that somebody tried."""
+        return self._counter(self.core, "inet", "hold", "held")
+
+    # ---- what passed the server
+
+    def watch_server_link(self) -> None:
+        """Start counting the bytes that go through the server's link; again sets the counts to zero."""
+        self.core.nft(WATCH)
+
+    @property
+    def server_link_bytes(self) -> int:
+        """Bytes both ways over the server's link since `watch_server_link`."""
+        return self._counter(self.core, "inet", "watch", "server")
+
+    @staticmethod
+    def _counter(host: Host, family: str, table: str, name: str) -> int:
+        listing = json.loads(host.run(["nft", "-j", "list", "counter", family, table, name]).stdout)
+        (counter,) = [entry["counter"] for entry in listing["nftables"] if "counter" in entry]
+        return int(counter["packets" if table == "hold" else "bytes"])
+
+
+RELEASE = """
+table {family} hold {{}}
+delete table {family} hold
+"""  # the first line so that there is something to delete: nft learned "destroy" only lately
+
+HOLD = (
+    RELEASE
+    + """
+table {family} hold {{
+    counter held {{}}
+    chain forward {{
+        type filter hook forward priority -10
+        {match}meta l4proto udp counter name held drop
+    }}
+}}"""
+)
+
+WATCH = """
+table inet watch {}
+delete table inet watch
+table inet watch {
+    counter server {}
+    chain forward {
+        type filter hook forward priority -20
+        iifname "to-server" counter name server
+        oifname "to-server" counter name server
+    }
+}"""

@@ -1,0 +1,119 @@
+"""One pid namespace for every process of a laboratory, and the ways into namespaces.
+
+::
+
+    us ══ pipe ══> unshare --kill-child ──> cat, pid 1 of the realm
+     │                                      └─ its end is the end of every process below
+     └── keepers of hosts, daemons, tools: our children, yet members of the realm
+
+``setns`` with a pid namespace moves only the children to come. So a program is an ordinary child of ours, with a pid
+that we can signal and wait for, and still dies with the realm.
+"""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from lab.process import LabError
+
+CLONE_NEWNET = 0x40000000
+CLONE_NEWPID = 0x20000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(fd: int, kind: int) -> None:
+    if _libc.setns(fd, kind) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")
+
+
+@contextmanager
+def entered(namespace: str, kind: int) -> Iterator[None]:
+    """Move this thread (or with CLONE_NEWPID, its children to come) into a namespace for a while.
+
+    Args:
+        namespace: a file such as ``/proc/123/ns/net``.
+        kind: its CLONE_NEW* number.
+    """
+    own_name = "pid" if kind == CLONE_NEWPID else "net"
+    own = os.open(f"/proc/thread-self/ns/{own_name}", os.O_RDONLY)
+    try:
+        other = os.open(namespace, os.O_RDONLY)
+        try:
+            _setns(other, kind)
+        finally:
+            os.close(other)
+        try:
+            yield
+        finally:
+            _setns(own, kind)
+    finally:
+        os.close(own)
+
+
+class Realm:
+    """The pid namespace of one laboratory. Leaving it kills whoever is still inside."""
+
+    def __init__(self) -> None:
+        if os.geteuid() != 0:
+            raise LabError("network namespaces need root; run it with sudo")
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._unshare = subprocess.Popen(
+            ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._unshare.stdin is not None
+        assert self._unshare.stdout is not None
+        self._unshare.stdin.write(b"ready\n")
+        self._unshare.stdin.flush()
+        if self._unshare.stdout.readline() != b"ready\n":
+            raise LabError(
+                f"unshare ended {self._unshare.wait()}; the lab needs CAP_SYS_ADMIN and util-linux"
+            )
+        children = f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children"
+        self.init = int(Path(children).read_text(encoding="ascii"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def spawn(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """`subprocess.Popen`, its child born into the realm."""
+        with entered(f"/proc/{self.init}/ns/pid", CLONE_NEWPID):
+            child = subprocess.Popen(argv, **options)
+        self._children.append(child)
+        return child
+
+    def keep(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a process that holds namespaces until the realm closes; it has said ``ready`` when this returns."""
+        keeper = self.spawn(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert keeper.stdout is not None
+        said = keeper.stdout.readline()
+        if said != b"ready\n":
+            raise LabError(f"a host could not be made: {said.decode()}{keeper.stdout.read().decode()}")
+        return keeper
+
+    def close(self) -> None:
+        """Kill everything inside. Our own children must be reaped, else the kernel holds the realm open for them."""
+        assert self._unshare.stdin is not None
+        self._unshare.stdin.close()
+        for child in [*self._children, self._unshare]:
+            child.wait()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
