@@ -2,12 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from coderd.model.addresses import AddrPort
-
-_NOTHING: Mapping[int, float] = MappingProxyType({})
-_NOBODY: Mapping[AddrPort, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +25,13 @@ class Report:
     """Whether IPv4 mappings differ by destination address or port; None while only one destination answered."""
     preferred_derp: int = 0
     """The home region to have now; 0 where nothing could be measured."""
-    region_latency: Mapping[int, float] = field(default=_NOTHING)
-    region_v4_latency: Mapping[int, float] = field(default=_NOTHING)
-    region_v6_latency: Mapping[int, float] = field(default=_NOTHING)
+    region_latency: Mapping[int, float] = field(default_factory=dict)
+    region_v4_latency: Mapping[int, float] = field(default_factory=dict)
+    region_v6_latency: Mapping[int, float] = field(default_factory=dict)
     global_v4: AddrPort | None = None
     """The mapping that the first IPv4 reply showed."""
     global_v6: AddrPort | None = None
     """What the last IPv6 reply showed."""
-    global_v4_counters: Mapping[AddrPort, int] = field(default=_NOBODY)
-    global_v6_counters: Mapping[AddrPort, int] = field(default=_NOBODY)
+    global_v4_counters: Mapping[AddrPort, int] = field(default_factory=dict)
+    global_v6_counters: Mapping[AddrPort, int] = field(default_factory=dict)
     """How many replies showed each mapping, in order of first sight."""

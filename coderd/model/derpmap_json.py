@@ -1,0 +1,196 @@
+"""The DERP map's JSON, as Tailscale writes it: names match in any case, absent, null and zero mean the same.
+
+One name is ours: ``ForceHTTP`` on a node. The writer leaves out what is zero, empty or false, where upstream does.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
+
+from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
+
+Json: TypeAlias = dict[str, object]
+_T = TypeVar("_T")
+
+MAX_REGION_ID = 65535
+"""Upstream allows more, but a region travels as a 16-bit port between nodes."""
+
+
+def parse_derp_map(value: object) -> DerpMap:
+    """Reads a decoded JSON value.
+
+    Raises:
+        ValueError: something has the wrong type or an impossible value; the message begins with the field's path.
+    """
+    fields = _Fields(value, "DERPMap")
+    params = fields.get("HomeParams")
+    home_params = _Fields({} if params is None else params, "DERPMap.HomeParams")
+    regions = _keyed(fields, "Regions", _parse_region)
+    for key, region in regions.items():
+        if region.region_id != key:
+            raise ValueError(f"DERPMap.Regions[{key}].RegionID: is {region.region_id}")
+    return DerpMap(
+        regions=regions,
+        region_score=_keyed(home_params, "RegionScore", _number),
+        omit_default_regions=fields.flag("omitDefaultRegions"),
+    )
+
+
+def derp_map_to_json(derp_map: DerpMap) -> Json:
+    """The value to encode: fields in upstream's order, regions by number."""
+    scores = {str(region_id): score for region_id, score in sorted(derp_map.region_score.items())}
+    value: Json = {"HomeParams": {"RegionScore": scores}} if scores else {}
+    value["Regions"] = {
+        str(region_id): _region_to_json(region) for region_id, region in sorted(derp_map.regions.items())
+    }
+    return value | _kept({"omitDefaultRegions": derp_map.omit_default_regions})
+
+
+def node_to_json(node: DerpNode) -> Json:
+    """One node's object."""
+    required: Json = {"Name": node.name, "RegionID": node.region_id, "HostName": node.host_name}
+    return required | _kept(
+        {
+            "CertName": node.cert_name,
+            "IPv4": node.ipv4,
+            "IPv6": node.ipv6,
+            "STUNPort": node.stun_port,
+            "STUNOnly": node.stun_only,
+            "DERPPort": node.derp_port,
+            "InsecureForTests": node.insecure_for_tests,
+            "STUNTestIP": node.stun_test_ip,
+            "CanPort80": node.can_port_80,
+            "ForceHTTP": node.force_http,
+        }
+    )
+
+
+def _region_to_json(region: DerpRegion) -> Json:
+    required: Json = {"RegionID": region.region_id, "RegionCode": region.code, "RegionName": region.name}
+    optional = {
+        "Latitude": region.latitude,
+        "Longitude": region.longitude,
+        "Avoid": region.avoid,
+        "NoMeasureNoHome": region.no_measure_no_home,
+    }
+    return required | _kept(optional) | {"Nodes": [node_to_json(node) for node in region.nodes]}
+
+
+def _kept(optional: Mapping[str, object]) -> Json:
+    return {name: value for name, value in optional.items() if value}
+
+
+def _parse_region(value: object, path: str) -> DerpRegion:
+    fields = _Fields(value, path)
+    nodes = fields.get("Nodes")
+    if nodes is None:
+        nodes = []
+    if not isinstance(nodes, list):
+        raise ValueError(f"{path}.Nodes: expected an array")
+    return DerpRegion(
+        region_id=fields.region_id(),
+        code=fields.text("RegionCode"),
+        name=fields.text("RegionName"),
+        nodes=tuple(_parse_node(node, f"{path}.Nodes[{index}]") for index, node in enumerate(nodes)),
+        avoid=fields.flag("Avoid"),
+        no_measure_no_home=fields.flag("NoMeasureNoHome"),
+        latitude=fields.number("Latitude"),
+        longitude=fields.number("Longitude"),
+    )
+
+
+def _parse_node(value: object, path: str) -> DerpNode:
+    fields = _Fields(value, path)
+    return DerpNode(
+        name=fields.text("Name"),
+        region_id=fields.integer("RegionID"),
+        host_name=fields.text("HostName"),
+        cert_name=fields.text("CertName"),
+        ipv4=fields.text("IPv4"),
+        ipv6=fields.text("IPv6"),
+        stun_port=fields.integer("STUNPort"),
+        stun_only=fields.flag("STUNOnly"),
+        derp_port=fields.integer("DERPPort"),
+        insecure_for_tests=fields.flag("InsecureForTests"),
+        stun_test_ip=fields.text("STUNTestIP"),
+        can_port_80=fields.flag("CanPort80"),
+        force_http=fields.flag("ForceHTTP"),
+    )
+
+
+def _keyed(fields: "_Fields", name: str, parse: Callable[[object, str], _T]) -> dict[int, _T]:
+    """An object whose keys are region numbers as decimal strings; null values are passed over."""
+    value = fields.get(name)
+    if value is None:
+        return {}
+    path = f"{fields.path}.{name}"
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected an object")
+    parsed: dict[int, _T] = {}
+    for key, item in value.items():
+        region_id = _region_key(key, path)
+        if item is None:
+            continue
+        parsed[region_id] = parse(item, f"{path}[{region_id}]")
+    return parsed
+
+
+def _region_key(key: object, path: str) -> int:
+    is_number = isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= 5
+    if not is_number or not 0 < int(str(key)) <= MAX_REGION_ID:
+        raise ValueError(f"{path}: {str(key)[:40]!r} is not a region number from 1 to {MAX_REGION_ID}")
+    return int(str(key))
+
+
+def _number(value: object, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise ValueError(f"{path}: expected a number")
+    return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+class _Fields:
+    """An object's fields by name in any case, each read with the type that it must have."""
+
+    def __init__(self, value: object, path: str) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}: expected an object")
+        self.path = path
+        self._by_name = {str(name).lower(): item for name, item in value.items()}
+
+    def get(self, name: str) -> object:
+        return self._by_name.get(name.lower())
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{self.path}.{name}: expected a string")
+        return value or ""
+
+    def flag(self, name: str) -> bool:
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"{self.path}.{name}: expected true or false")
+        return value or False
+
+    def integer(self, name: str) -> int:
+        value = self.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{self.path}.{name}: expected a whole number")
+        return value or 0
+
+    def number(self, name: str) -> float:
+        value = self.get(name)
+        return 0.0 if value is None else _number(value, f"{self.path}.{name}")
+
+    def region_id(self) -> int:
+        region_id = self.integer("RegionID")
+        if not 0 < region_id <= MAX_REGION_ID:
+            raise ValueError(f"{self.path}.RegionID: expected a number from 1 to {MAX_REGION_ID}")
+        return region_id
