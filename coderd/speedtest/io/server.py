@@ -1,0 +1,134 @@
+"""The serving node's end: accepts, checks who and what, and hands the socket to a worker process."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
+
+import structlog
+import trio
+
+from coderd.metrics import Counters
+from coderd.model.errors import MalformedPacket
+from coderd.speedtest.plan import (
+    MAX_LINE,
+    PathWish,
+    StartReply,
+    StartRequest,
+    encode,
+    objection,
+    parse_start_request,
+)
+
+REQUEST_TIMEOUT = 10.0
+MAX_CONNECTIONS = 16
+"""Connections that may wait to say what they want."""
+
+log = structlog.get_logger()
+PeerT = TypeVar("PeerT")
+
+
+async def serve_speedtest(
+    listeners: Sequence[trio.SocketListener],
+    authorise: Callable[[str], PeerT | None],
+    pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
+    *,
+    counters: Counters | None = None,
+) -> None:
+    """Serves speed tests, one at a time, until cancelled; a running test ends then.
+
+    Args:
+        listeners: on the node's tailnet address, port 3.
+        authorise: who has this source address, None for whoever may not run tests; WireGuard has proved the address.
+        pin: keeps this node's sending to a peer to a path, while its context lasts.
+        counters: ``speedtest.*``.
+    """
+    server = _SpeedtestServer(authorise, pin, counters if counters is not None else Counters())
+    await trio.serve_listeners(server.serve, list(listeners))
+
+
+class _SpeedtestServer(Generic[PeerT]):
+    """Owns the one running test."""
+
+    def __init__(
+        self,
+        authorise: Callable[[str], PeerT | None],
+        pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
+        counters: Counters,
+    ) -> None:
+        self._authorise = authorise
+        self._pin = pin
+        self._counters = counters
+        self._is_busy = False
+        self._n_open = 0
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self._n_open += 1
+        try:
+            async with stream:
+                await self._serve(stream)
+        except (trio.BrokenResourceError, OSError):
+            self._counters["speedtest.drop.broken"] += 1
+        finally:
+            self._n_open -= 1
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        peer = self._authorise(stream.socket.getpeername()[0])
+        if peer is None or self._n_open > MAX_CONNECTIONS:
+            self._counters["speedtest.refused"] += 1
+            return
+        request: StartRequest | None = None
+        with trio.move_on_after(REQUEST_TIMEOUT):
+            request = await self._read_request(stream)
+        if request is None:
+            self._counters["speedtest.drop.malformed"] += 1
+            return
+        if why := self._objection(request):
+            self._counters["speedtest.refused"] += 1
+            with trio.move_on_after(REQUEST_TIMEOUT):
+                await stream.send_all(encode(StartReply(error=why)))
+            return
+        await self._run(stream, peer, request)
+
+    async def _read_request(self, stream: trio.SocketStream) -> StartRequest | None:
+        """One JSON object, with or without a newline behind it."""
+        data = b""
+        while len(data) < MAX_LINE and (chunk := await stream.receive_some(MAX_LINE - len(data))):
+            data += chunk
+            if data.rstrip().endswith(b"}"):
+                try:
+                    return parse_start_request(data)
+                except MalformedPacket:
+                    continue
+        return None
+
+    def _objection(self, request: StartRequest) -> str:
+        if self._is_busy:
+            return "another speed test to this workspace is running: try again when it has ended"
+        return objection(request)
+
+    async def _run(self, stream: trio.SocketStream, peer: PeerT, request: StartRequest) -> None:
+        self._is_busy = True
+        self._counters["speedtest.tests"] += 1
+        try:
+            with self._pin(peer, request.path):
+                await _run_worker(stream, request)
+        finally:
+            self._is_busy = False
+
+
+async def _run_worker(stream: trio.SocketStream, request: StartRequest) -> None:
+    fd = stream.socket.fileno()
+    command = [sys.executable, "-m", "coderd.speedtest.io.worker", str(fd), str(request.direction)]
+    process = await trio.lowlevel.open_process(
+        [*command, str(request.time)], pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+    log.debug("speed test ended", status=status, seconds=request.duration)
