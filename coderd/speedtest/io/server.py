@@ -22,8 +22,11 @@ from coderd.speedtest.plan import (
 )
 
 REQUEST_TIMEOUT = 10.0
+BUSY_GRACE = 1.0
+"""Seconds that a test waits for its predecessor, whose process may still be on its way out."""
 MAX_CONNECTIONS = 16
 """Connections that may wait to say what they want."""
+BUSY = "another speed test to this workspace is running: try again when it has ended"
 
 log = structlog.get_logger()
 PeerT = TypeVar("PeerT")
@@ -60,7 +63,7 @@ class _SpeedtestServer(Generic[PeerT]):
         self._authorise = authorise
         self._pin = pin
         self._counters = counters
-        self._is_busy = False
+        self._turn = trio.Semaphore(1)
         self._n_open = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -84,12 +87,23 @@ class _SpeedtestServer(Generic[PeerT]):
         if request is None:
             self._counters["speedtest.drop.malformed"] += 1
             return
-        if why := self._objection(request):
-            self._counters["speedtest.refused"] += 1
-            with trio.move_on_after(REQUEST_TIMEOUT):
-                await stream.send_all(encode(StartReply(error=why)))
+        if why := objection(request):
+            await self._refuse(stream, why)
             return
-        await self._run(stream, peer, request)
+        with trio.move_on_after(BUSY_GRACE) as waiting:
+            await self._turn.acquire()
+        if waiting.cancelled_caught:
+            await self._refuse(stream, BUSY)
+            return
+        try:
+            await self._run(stream, peer, request)
+        finally:
+            self._turn.release()
+
+    async def _refuse(self, stream: trio.SocketStream, why: str) -> None:
+        self._counters["speedtest.refused"] += 1
+        with trio.move_on_after(REQUEST_TIMEOUT):
+            await stream.send_all(encode(StartReply(error=why)))
 
     async def _read_request(self, stream: trio.SocketStream) -> StartRequest | None:
         """One JSON object, with or without a newline behind it."""
@@ -103,19 +117,10 @@ class _SpeedtestServer(Generic[PeerT]):
                     continue
         return None
 
-    def _objection(self, request: StartRequest) -> str:
-        if self._is_busy:
-            return "another speed test to this workspace is running: try again when it has ended"
-        return objection(request)
-
     async def _run(self, stream: trio.SocketStream, peer: PeerT, request: StartRequest) -> None:
-        self._is_busy = True
         self._counters["speedtest.tests"] += 1
-        try:
-            with self._pin(peer, request.path):
-                await _run_worker(stream, request)
-        finally:
-            self._is_busy = False
+        with self._pin(peer, request.path):
+            await _run_worker(stream, request)
 
 
 async def _run_worker(stream: trio.SocketStream, request: StartRequest) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
-BLOCK_SIZE = 2 << 20
+BLOCK_SIZE = 1 << 19
 """Random bytes, so that nothing on the way can compress them."""
 READ_SIZE = 1 << 20
 MAX_WAIT = 0.05
