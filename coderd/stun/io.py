@@ -1,0 +1,140 @@
+"""The STUN responder: a few UDP sockets, read in batches, each valid Binding request answered at once.
+
+A reply leaves from the very address that the request came to (PKTINFO goes in and out again): on a host with several
+addresses the kernel's own choice of source would be dropped by the NAT that the client wants to learn about.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+import trio
+
+from coderd.metrics import Counters
+from coderd.model.addresses import AddrPort, canonical_ip, format_addr_port, is_ipv6
+from coderd.model.errors import MalformedPacket, UserError
+from coderd.stun.message import encode_response, parse_request
+
+READ_SIZE = 1500
+"""Bytes; a longer datagram is cut, so its length field no longer fits and it is dropped."""
+BATCH = 64
+"""Datagrams read per wake-up before other tasks have their turn."""
+
+_IP_PKTINFO = 8
+"""Linux's number; Python 3.11 does not name it. Value: interface, local address, destination."""
+_PKTINFO4 = struct.Struct("=I4s4s")
+_PKTINFO6 = struct.Struct("=16sI")
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_PKTINFO6.size) + socket.CMSG_SPACE(_PKTINFO4.size)
+
+_Ancillary = tuple[int, int, bytes]
+
+
+async def serve_stun(
+    addresses: Sequence[AddrPort],
+    *,
+    counters: Counters,
+    task_status: trio.TaskStatus[list[AddrPort]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answers STUN on every address, until cancelled.
+
+    Args:
+        addresses: where to listen; ``::`` takes IPv4 too, port 0 any port.
+        counters: told ``stun.answered`` and ``stun.drop.*``.
+        task_status: started with the addresses as bound, in the same order.
+
+    Raises:
+        UserError: an address cannot be had.
+    """
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(_bind(address)) for address in addresses]
+        task_status.started([_name_of(sock) for sock in sockets])
+        async with trio.open_nursery() as nursery:
+            for sock in sockets:
+                nursery.start_soon(_serve, sock, counters)
+
+
+async def _serve(sock: socket.socket, counters: Counters) -> None:
+    buffer = memoryview(bytearray(READ_SIZE))
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        for _ in range(BATCH):
+            try:
+                size, ancillary, _, client = sock.recvmsg_into([buffer], _ANCILLARY_SIZE)
+            except BlockingIOError:
+                break
+            except OSError:  # out of memory, or an ICMP error that concerns one client
+                counters["stun.drop.receive_error"] += 1
+                break
+            _answer(sock, buffer[:size], ancillary, client, counters)
+
+
+def _answer(
+    sock: socket.socket,
+    datagram: memoryview,
+    ancillary: Iterable[_Ancillary],
+    client: tuple[str, int],
+    counters: Counters,
+) -> None:
+    try:
+        tx = parse_request(datagram)
+    except MalformedPacket:
+        counters["stun.drop.malformed"] += 1
+        return
+    response = encode_response(tx, (client[0], client[1]))
+    try:
+        sock.sendmsg([response], _source(ancillary), 0, client)
+    except (
+        OSError
+    ):  # a full buffer, no way back, a port of 0: STUN is asked again, and forged senders are not helped
+        counters["stun.drop.send_error"] += 1
+    else:
+        counters["stun.answered"] += 1
+
+
+def _source(ancillary: Iterable[_Ancillary]) -> list[_Ancillary]:
+    """The received destination as the source to send from, by whatever interface the routes say."""
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(value) == _PKTINFO6.size:
+            address, interface = _PKTINFO6.unpack(value)
+            is_link_local = address[0] == 0xFE and address[1] & 0xC0 == 0x80
+            return [(level, kind, _PKTINFO6.pack(address, interface if is_link_local else 0))]
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(value) == _PKTINFO4.size:
+            _, local, _ = _PKTINFO4.unpack(value)
+            return [(level, kind, _PKTINFO4.pack(0, local, bytes(4)))]
+    return []
+
+
+def _bind(address: AddrPort) -> socket.socket:
+    try:
+        return _bound_socket(address)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT and address[0] == "::":  # a kernel without IPv6
+            return _bind(("0.0.0.0", address[1]))
+        raise UserError(
+            f"STUN cannot listen on UDP {format_addr_port(address)}: {error.strerror or error}.",
+            hint="Give another address with --stun-address, or turn STUN off with --stun-address off.",
+            code="stun_address",
+        ) from error
+
+
+def _bound_socket(address: AddrPort) -> socket.socket:
+    family = socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _name_of(sock: socket.socket) -> AddrPort:
+    ip, port = sock.getsockname()[:2]
+    return (canonical_ip(ip), port)
