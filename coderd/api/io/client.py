@@ -1,0 +1,228 @@
+"""Clients of the API: blocking for commands, async for the daemon. A token goes to the URL that it was given with, only.
+
+No redirect is ever followed, every answer is bounded in size and time, and whatever goes wrong is a ``UserError``.
+"""
+
+import ssl
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx
+
+from coderd.api.messages import (
+    MAX_ANSWER,
+    PREFIX,
+    ApiMessage,
+    CreateUser,
+    CreateWorkspace,
+    DeviceEnrolled,
+    DeviceInfo,
+    DeviceList,
+    EnrolDevice,
+    ErrorBody,
+    Health,
+    Nothing,
+    ServerCounters,
+    UserCreated,
+    UserInfo,
+    WorkspaceCreated,
+    WorkspaceInfo,
+    WorkspaceList,
+    encode_message,
+    parse_message,
+)
+from coderd.config.url import ServerUrl, parse_server_url
+from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.keys import NodePublic
+
+TIMEOUT = httpx.Timeout(10.0)
+
+M = TypeVar("M", bound=ApiMessage)
+
+_EXITS: dict[int, Exit] = {
+    HTTPStatus.UNAUTHORIZED: Exit.REFUSED,
+    HTTPStatus.FORBIDDEN: Exit.REFUSED,
+}
+
+
+class ApiClient:
+    """One server and one token; blocking.
+
+    Args:
+        url: the server's access URL.
+        token: a session token; empty for what anybody may ask.
+        tls: trust for https; the system's when None.
+    """
+
+    def __init__(self, url: str, token: str = "", *, tls: ssl.SSLContext | None = None) -> None:
+        self._url = parse_server_url(url)
+        self._token = token
+        self._tls = tls
+
+    def health(self) -> Health:
+        """Whether the server is up."""
+        return self._ask(Health, "GET", "/healthz")
+
+    def me(self) -> UserInfo:
+        """Whose token this is."""
+        return self._ask(UserInfo, "GET", "/users/me")
+
+    def create_user(self, name: str) -> UserCreated:
+        """A new user; admins only."""
+        return self._ask(UserCreated, "POST", "/users", CreateUser(name=name))
+
+    def end_session(self) -> None:
+        """Revokes this client's own token."""
+        self._ask(Nothing, "DELETE", "/sessions/me")
+
+    def list_workspaces(self) -> list[WorkspaceInfo]:
+        """The caller's workspaces, by name."""
+        return self._ask(WorkspaceList, "GET", "/workspaces").workspaces
+
+    def create_workspace(self, name: str) -> WorkspaceCreated:
+        """A new workspace; its token is shown this once."""
+        return self._ask(WorkspaceCreated, "POST", "/workspaces", CreateWorkspace(name=name))
+
+    def get_workspace(self, key: str) -> WorkspaceInfo:
+        """One workspace, by name or id. UserError with Exit.NO_SUCH_WORKSPACE if there is none."""
+        return self._ask(WorkspaceInfo, "GET", f"/workspaces/{quote(key, safe='')}")
+
+    def delete_workspace(self, key: str) -> None:
+        """Deletes a workspace, by name or id."""
+        self._ask(Nothing, "DELETE", f"/workspaces/{quote(key, safe='')}")
+
+    def list_devices(self) -> list[DeviceInfo]:
+        """The caller's devices, by name."""
+        return self._ask(DeviceList, "GET", "/devices").devices
+
+    def delete_device(self, key: str) -> None:
+        """Deletes a device, by name or id."""
+        self._ask(Nothing, "DELETE", f"/devices/{quote(key, safe='')}")
+
+    def counters(self) -> ServerCounters:
+        """What the server has moved and refused; admins only."""
+        return self._ask(ServerCounters, "GET", "/debug/counters")
+
+    def _ask(self, kind: type[M], method: str, path: str, body: ApiMessage | None = None) -> M:
+        request = _build_request(self._url, self._token, method, path, body)
+        try:
+            with (
+                httpx.Client(timeout=TIMEOUT, verify=_trust(self._tls)) as client,
+                client.stream(
+                    request.method, request.url, headers=request.headers, content=request.content
+                ) as response,
+            ):
+                data = bytearray()
+                for chunk in response.iter_bytes():
+                    _append(data, chunk)
+        except httpx.HTTPError as error:
+            raise _unreachable(self._url, error) from None
+        return _parse_answer(kind, response.status_code, bytes(data), path)
+
+
+async def enrol_device(
+    url: str, token: str, *, name: str, node_key: NodePublic, tls: ssl.SSLContext | None = None
+) -> DeviceEnrolled:
+    """Makes this machine the device of the user whose session token is given.
+
+    Raises:
+        UserError: Exit.REFUSED for a bad token, Exit.UNREACHABLE for a server that does not answer, Exit.FAILED if
+            the key belongs to another identity.
+    """
+    body = EnrolDevice(name=name, node_key=node_key.text)
+    return await _ask_async(DeviceEnrolled, url, token, "POST", "/devices", body, tls)
+
+
+async def remove_device(
+    url: str, token: str, device_id: UUID | str, *, tls: ssl.SSLContext | None = None
+) -> None:
+    """Makes the server forget a device; its own device token will do. Raises UserError as ``enrol_device``."""
+    await _ask_async(Nothing, url, token, "DELETE", f"/devices/{quote(str(device_id), safe='')}", None, tls)
+
+
+async def _ask_async(
+    kind: type[M],
+    url: str,
+    token: str,
+    method: str,
+    path: str,
+    body: ApiMessage | None,
+    tls: ssl.SSLContext | None,
+) -> M:
+    server = parse_server_url(url)
+    request = _build_request(server, token, method, path, body)
+    try:
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT, verify=_trust(tls)) as client,
+            client.stream(
+                request.method, request.url, headers=request.headers, content=request.content
+            ) as response,
+        ):
+            data = bytearray()
+            async for chunk in response.aiter_bytes():
+                _append(data, chunk)
+    except httpx.HTTPError as error:
+        raise _unreachable(server, error) from None
+    return _parse_answer(kind, response.status_code, bytes(data), path)
+
+
+def _build_request(
+    url: ServerUrl, token: str, method: str, path: str, body: ApiMessage | None
+) -> httpx.Request:
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    if token:
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise UserError(
+                "The token cannot be used: it contains characters that no token has.",
+                exit_code=Exit.REFUSED,
+                hint="Copy it again, without spaces or line breaks.",
+                code="unauthorized",
+            )
+        headers["authorization"] = f"Bearer {token}"
+    content = b"" if body is None else encode_message(body)
+    if body is not None:
+        headers["content-type"] = "application/json"
+    return httpx.Request(method, f"{url}{PREFIX}{path}", headers=headers, content=content)
+
+
+def _trust(tls: ssl.SSLContext | None) -> ssl.SSLContext:
+    return tls if tls is not None else ssl.create_default_context()
+
+
+def _append(data: bytearray, chunk: bytes) -> None:
+    data += chunk
+    if len(data) > MAX_ANSWER:
+        raise _not_understood("it is too long")
+
+
+def _parse_answer(kind: type[M], status: int, data: bytes, path: str) -> M:
+    try:
+        if status < 300:
+            return parse_message(kind, data)
+        error = parse_message(ErrorBody, data)
+    except MalformedPacket:
+        raise _not_understood(f"its status is {status}") from None
+    exit_code = _EXITS.get(status, Exit.FAILED)
+    if error.code == "not_found" and path.startswith("/workspaces/"):
+        exit_code = Exit.NO_SUCH_WORKSPACE
+    raise UserError(error.message, exit_code=exit_code, hint=error.hint, code=error.code)
+
+
+def _not_understood(why: str) -> UserError:
+    return UserError(
+        f"The server's answer cannot be understood: {why}.",
+        hint="Check that the URL is that of a coderd server.",
+        code="bad_answer",
+    )
+
+
+def _unreachable(url: ServerUrl, error: httpx.HTTPError) -> UserError:
+    why = "it does not answer in time" if isinstance(error, httpx.TimeoutException) else str(error)
+    return UserError(
+        f"The server at {url} cannot be reached: {why or type(error).__name__}.",
+        exit_code=Exit.UNREACHABLE,
+        hint="Check the URL, and that the server runs.",
+        code="unreachable",
+    )

@@ -1,0 +1,334 @@
+"""The server's end of the WebSocket, as an ASGI endpoint: lets a node in, then moves messages between it and the registry."""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+import structlog
+import trio
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from coderd.coordination.message import (
+    ALIVE_INTERVAL,
+    SILENCE_TIMEOUT,
+    VERSION,
+    Alive,
+    Challenge,
+    Goodbye,
+    Hello,
+    Message,
+    NodeMessage,
+    Ready,
+    Reconnect,
+    Refusal,
+    SelfEntry,
+    Update,
+    Welcome,
+    encode_message,
+    parse_node_message,
+)
+from coderd.coordination.proof import NONCE_SIZE, is_proof
+from coderd.coordination.registry import DELETED, Connection, Facts, Registry, refuse_claim
+from coderd.coordination.resume import is_resume_token, make_resume_token
+from coderd.identity.people import IdentityError, Node, NotFound
+from coderd.identity.tokens import hash_token
+from coderd.metrics import Counters
+from coderd.model import RandomBytes
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic, ServerPublic
+
+HELLO_TIMEOUT = 10.0
+WRITE_TIMEOUT = 10.0
+"""Seconds that one message may take to leave: a slower node is dropped, and learns all anew when it returns."""
+RECONNECT_AFTER_MS = 500
+CLOSE_TIMEOUT = 1.0
+
+MESSAGE_RATE = 20.0
+MESSAGE_BURST = 200.0
+"""Messages per second that a node may send in the long run, and at once."""
+
+log = structlog.get_logger(__name__)
+
+
+class Directory(Protocol):
+    """What coordination asks of the identities. Its answers may take a thread."""
+
+    async def find_node(self, token: str) -> Node | None:
+        """Whose node token this is."""
+
+    async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
+        """Makes a proven key the node's own. Raises IdentityError if it is somebody else's."""
+
+    async def partners(self, node: Node) -> list[Node]:
+        """Everybody whom this node may meet."""
+
+
+class _Refused(Exception):
+    """The connection must end with this message."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class _Allowance:
+    """A bucket of messages that fills at ``MESSAGE_RATE``."""
+
+    def __init__(self, now: float) -> None:
+        self._level = MESSAGE_BURST
+        self._filled_at = now
+
+    def take(self, now: float) -> bool:
+        """Whether one more message is within the node's right."""
+        self._level = min(MESSAGE_BURST, self._level + (now - self._filled_at) * MESSAGE_RATE) - 1
+        self._filled_at = now
+        return self._level >= 0
+
+
+class CoordinationServer:
+    """Serves ``/api/v1/coordinate``.
+
+    Args:
+        directory: the identities.
+        private: the server's coordination key.
+        relay_key: the embedded relay's public key, for the welcome.
+        derp_map: the relay map in JSON.
+        rng: randomness for challenges.
+        counters: what was refused and dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        private: NodePrivate,
+        relay_key: ServerPublic,
+        derp_map: dict[str, object],
+        rng: RandomBytes,
+        counters: Counters,
+    ) -> None:
+        self.registry = Registry()
+        self._directory = directory
+        self._private = private
+        self._public = private.public()
+        self._relay_key = relay_key
+        self._derp_map = derp_map
+        self._rng = rng
+        self._counters = counters
+        self._idle = trio.Event()
+        self._idle.set()
+        self._n_open = 0
+
+    async def endpoint(self, websocket: WebSocket) -> None:
+        """One connection, from the bearer token to its end."""
+        token = _bearer(websocket)
+        node = await self._directory.find_node(token)
+        if node is None:
+            self._counters["coordination.refused.unauthorized"] += 1
+            log.info("node_refused", reason="unauthorized")
+            await websocket.send_denial_response(_unauthorized())
+            return
+        await websocket.accept()
+        self._n_open += 1
+        self._idle = trio.Event()
+        try:
+            await self._serve(websocket, node, hash_token(token))
+        finally:
+            self._n_open -= 1
+            if self._n_open == 0:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Tells every node to come back shortly and waits, for a moment, until they have heard it."""
+        self.registry.close(Reconnect(RECONNECT_AFTER_MS))
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await self._idle.wait()
+
+    async def _serve(self, websocket: WebSocket, node: Node, token_hash: bytes) -> None:
+        bound = log.bind(node_id=str(node.node_id), kind=node.kind.value)
+        try:
+            facts, resumed = await self._admit(websocket, node, token_hash)
+            await self._converse(websocket, node, facts, resumed)
+        except _Refused as refused:
+            self._counters[f"coordination.refused.{refused.refusal.code}"] += 1
+            bound.warning("node_refused", reason=refused.refusal.code)
+            await _finish(websocket, refused.refusal)
+        except MalformedPacket as error:
+            self._counters["coordination.refused.malformed"] += 1
+            bound.warning("node_refused", reason="malformed", error=str(error))
+            await _finish(websocket, Refusal("malformed", "the message does not follow the protocol"))
+        except trio.TooSlowError:
+            self._counters["coordination.drop.silent"] += 1
+            bound.info("node_lost", reason="silent")
+            await _finish(websocket, Refusal("silent", "nothing was heard for too long"))
+        except (WebSocketDisconnect, RuntimeError, OSError, trio.BrokenResourceError) as error:
+            bound.info("node_lost", reason=type(error).__name__)
+
+    # Letting a node in
+
+    async def _admit(self, websocket: WebSocket, node: Node, token_hash: bytes) -> tuple[Facts, bool]:
+        nonce = self._rng(NONCE_SIZE)
+        with trio.fail_after(HELLO_TIMEOUT):
+            await _send(websocket, Challenge(self._public.text, nonce.hex()))
+            hello = await _receive(websocket)
+        if not isinstance(hello, Hello):
+            raise MalformedPacket("a node begins with a hello")
+        if hello.version != VERSION:
+            raise _Refused(Refusal("version", f"this server speaks version {VERSION} of the protocol"))
+        facts = _facts(hello)
+        if not is_proof(hello.proof, facts.node_key, self._private, nonce, token_hash):
+            raise _Refused(Refusal("bad_proof", "the node did not prove that it holds its node key"))
+        if (refusal := refuse_claim(node, hello.allowed_ips)) is not None:
+            raise _Refused(refusal)
+        try:
+            await self._directory.claim_node_key(node, facts.node_key)
+        except IdentityError as error:
+            raise _Refused(Refusal(_claim_code(error), str(error))) from None
+        resumed = is_resume_token(
+            hello.resume_token, self._private, node.node_id, facts.node_key, time.time()
+        )
+        return facts, resumed
+
+    async def _converse(self, websocket: WebSocket, node: Node, facts: Facts, resumed: bool) -> None:
+        partners = [partner.node_id for partner in await self._directory.partners(node)]
+        bell = _Bell()
+        connection = self.registry.connect(node, facts, partners=partners, resumed=resumed, wake=bell.ring)
+        log.info("node_joined", node_id=str(node.node_id), kind=node.kind.value, resumed=resumed)
+        try:
+            if await self._directory.find_node(_bearer(websocket)) is None:
+                raise _Refused(DELETED)  # it was deleted while it joined, before we could be told
+            await _send(websocket, self._welcome(node, facts))
+            await _race(
+                partial(self._read, websocket, connection),
+                partial(self._write, websocket, connection, bell),
+            )
+        finally:
+            self.registry.lost(connection)
+
+    def _welcome(self, node: Node, facts: Facts) -> Welcome:
+        return Welcome(
+            self=SelfEntry(node.node_id, node.kind.value, node.full_name, str(node.address)),
+            derp_map=self._derp_map,
+            resume_token=make_resume_token(self._private, node.node_id, facts.node_key, time.time()),
+            server_key=self._relay_key.text,
+        )
+
+    # A node that is in
+
+    async def _read(self, websocket: WebSocket, connection: Connection) -> None:
+        allowance = _Allowance(trio.current_time())
+        while True:
+            with trio.fail_after(SILENCE_TIMEOUT):
+                message = await _receive(websocket)
+            if not allowance.take(trio.current_time()):
+                raise _Refused(Refusal("too_fast", "the node says more than anybody needs to know"))
+            if isinstance(message, Goodbye):
+                self.registry.goodbye(connection)
+                log.info("node_left", node_id=str(connection.node.node_id))
+                return
+            self._handle(connection, message)
+
+    def _handle(self, connection: Connection, message: NodeMessage) -> None:
+        match message:
+            case Update():
+                if (refusal := self.registry.update(connection, message)) is not None:
+                    raise _Refused(refusal)
+            case Ready():
+                self.registry.ready(connection, message.ids)
+            case Hello():
+                raise MalformedPacket("a second hello")
+
+    async def _write(self, websocket: WebSocket, connection: Connection, bell: "_Bell") -> None:
+        """Sends what is owed and, when that is nothing, ``alive``; ends with the connection's last word."""
+        alive_at = trio.current_time() + ALIVE_INTERVAL
+        while connection.end is None:
+            message: Message | None = self.registry.poll(connection, trio.current_time())
+            if message is None and trio.current_time() >= alive_at:
+                message = Alive()
+            if message is not None:
+                alive_at = trio.current_time() + ALIVE_INTERVAL
+                await _send(websocket, message)
+                continue
+            hold = self.registry.poll_timeout(connection)
+            await bell.wait(alive_at if hold is None else min(alive_at, hold.when))
+        await _finish(websocket, connection.end)
+
+
+class _Bell:
+    """Wakes one waiter, also when it was rung before the wait."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self, until: float) -> None:
+        with trio.move_on_at(until):
+            await self._event.wait()
+        self._event = trio.Event()
+
+
+async def _race(*tasks: Callable[[], Awaitable[None]]) -> None:
+    """Runs tasks until the first of them ends; raises what it raised."""
+    errors: list[Exception] = []
+
+    async def run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        try:
+            await task()
+        except Exception as error:
+            errors.append(error)
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(run, task, nursery.cancel_scope)
+    if errors:
+        raise errors[0]
+
+
+def _bearer(websocket: WebSocket) -> str:
+    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _unauthorized() -> JSONResponse:
+    body = {"code": "unauthorized", "message": "This token is unknown or has been revoked.", "hint": ""}
+    return JSONResponse(body, status_code=401, headers={"www-authenticate": "Bearer"})
+
+
+def _facts(hello: Hello) -> Facts:
+    try:
+        node_key, disco_key = NodePublic.parse(hello.node_key), DiscoPublic.parse(hello.disco_key)
+    except ValueError as error:
+        raise MalformedPacket(str(error)) from None
+    return Facts(node_key, disco_key, hello.generation)
+
+
+def _claim_code(error: IdentityError) -> str:
+    return "unauthorized" if isinstance(error, NotFound) else error.code
+
+
+async def _send(websocket: WebSocket, message: Message) -> None:
+    with trio.fail_after(WRITE_TIMEOUT):
+        await websocket.send_text(encode_message(message))
+
+
+async def _receive(websocket: WebSocket) -> NodeMessage:
+    event = await websocket.receive()
+    if event["type"] != "websocket.receive":
+        raise WebSocketDisconnect(event.get("code", 1005))
+    text = event.get("text")
+    if text is None:
+        raise MalformedPacket("a binary message")
+    return parse_node_message(text)
+
+
+async def _finish(websocket: WebSocket, message: Message) -> None:
+    """Says the last word and closes, as far as the other end still listens."""
+    with trio.move_on_after(CLOSE_TIMEOUT), suppress(RuntimeError, OSError, trio.BrokenResourceError):
+        await websocket.send_text(encode_message(message))
+        await websocket.close()

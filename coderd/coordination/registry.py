@@ -1,0 +1,344 @@
+"""The server's side, pure: who is connected, who sees whom, and what each connection is owed.
+
+Nothing is queued. A connection remembers what it was told of each peer and which peers have changed since; ``poll``
+turns that into the next message, so a slow node costs a set of ids however much happens meanwhile, and always learns the
+newest state. What a peer looks like is decided here from its identity; of what a node says of itself, only its proven
+key, its disco key, its generation and where it can be reached are passed on.
+
+A device is shown a workspace only once the workspace knows the device (``ready``, or ``HOLD`` seconds): devices initiate,
+and a handshake that comes too early would be answered with silence, and repeated only after five seconds.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from coderd.coordination.message import (
+    MAX_ENTRIES,
+    PeerEntry,
+    Peers,
+    Reconnect,
+    Refusal,
+    Removal,
+    Update,
+)
+from coderd.identity.people import Node
+from coderd.identity.policy import may_tunnel
+from coderd.model.addresses import format_addr_port, parse_addr_port
+from coderd.model.deadline import Deadline
+from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.netmap import NodeKind
+
+HOLD = 1.0
+"""Seconds that a device waits for a workspace's ``ready`` before it is shown the workspace all the same."""
+
+LOST = "lost"
+DISCONNECTED = "disconnected"
+DENIED = "denied"
+
+REPLACED = Refusal("replaced", "another machine has joined with this identity")
+SUPERSEDED = Refusal("superseded", "this machine has connected anew")
+DELETED = Refusal("unauthorized", "this identity has been deleted or its token revoked")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a node has proven, or may decide, about itself."""
+
+    node_key: NodePublic
+    disco_key: DiscoPublic
+    generation: int
+
+
+class Connection:
+    """One node's connection, as the registry sees it. Only the registry touches its privates."""
+
+    def __init__(self, node: Node, facts: Facts, partners: Iterable[UUID], wake: Callable[[], None]) -> None:
+        self.node = node
+        self.facts = facts
+        self.end: Refusal | Reconnect | None = None
+        """Set when the server must end the connection: the last thing to say."""
+        self._wake = wake
+        self._partners = frozenset(partners)
+        self._is_published = False
+        self._is_full_owed = False
+        self._full: list[Peers] = []
+        self._changed: dict[UUID, None] = {}
+        self._sent: dict[UUID, PeerEntry] = {}
+        self._ready: dict[UUID, PeerEntry] = {}
+        self._held_until: dict[UUID, float] = {}
+
+
+@dataclass(slots=True)
+class _Presence:
+    """What is known of a node that has been here."""
+
+    node: Node
+    connection: Connection | None
+    entry: PeerEntry | None = None
+    gone: str = LOST
+
+
+class Registry:
+    """Everybody who is connected. Commands mark what changed and wake the connections that care."""
+
+    def __init__(self) -> None:
+        self._presences: dict[UUID, _Presence] = {}
+
+    # Commands
+
+    def connect(
+        self,
+        node: Node,
+        facts: Facts,
+        *,
+        partners: Iterable[UUID] = (),
+        resumed: bool = False,
+        wake: Callable[[], None],
+    ) -> Connection:
+        """A node has proven itself; the newest connection of an identity wins.
+
+        Args:
+            node: the identity.
+            facts: what its hello proved and said.
+            partners: every node that it may meet, connected or not: those absent count as lost, not as removed.
+            resumed: the hello showed a resume token, so an older connection is a stale one of the same machine.
+            wake: called, at any time, when ``poll`` may have something new.
+        """
+        connection = Connection(node, facts, partners, wake)
+        presence = self._presences.get(node.node_id)
+        if presence is None:
+            self._presences[node.node_id] = _Presence(node, connection)
+            return connection
+        if presence.connection is not None:
+            _end(presence.connection, SUPERSEDED if resumed else REPLACED)
+        presence.node, presence.connection = node, connection
+        return connection
+
+    def update(self, connection: Connection, update: Update) -> Refusal | None:
+        """A node says where it can be reached. Returns the reason to end its connection if it claims what it must not."""
+        if connection.end is not None:
+            return None
+        if update.generation not in (None, connection.facts.generation):
+            return Refusal("bad_claim", "the update's generation is not the hello's")
+        if (refusal := refuse_claim(connection.node, update.allowed_ips)) is not None:
+            return refusal
+        try:
+            entry = _entry(connection, update)
+        except ValueError as error:
+            return Refusal("malformed", str(error))
+        self._publish(connection, entry)
+        return None
+
+    def ready(self, connection: Connection, ids: Iterable[UUID]) -> None:
+        """A node's tunnel knows these peers, as they were last sent to it."""
+        for node_id in ids:
+            entry = connection._sent.get(node_id)
+            if entry is None or connection._ready.get(node_id) == entry:
+                continue
+            connection._ready[node_id] = entry
+            other = self.connection_of(node_id)
+            if other is not None:
+                other._wake()
+
+    def goodbye(self, connection: Connection) -> None:
+        """A node left on purpose: peers remove it."""
+        self._leave(connection, DISCONNECTED)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection broke: peers keep the node while their tunnel lives. Harmless after ``goodbye``."""
+        self._leave(connection, LOST)
+
+    def forget(self, node_id: UUID) -> None:
+        """An identity is gone: its connection ends, peers remove it."""
+        presence = self._presences.pop(node_id, None)
+        if presence is None:
+            return
+        if presence.connection is not None:
+            _end(presence.connection, DELETED)
+        self._mark(presence.node)
+
+    def close(self, reconnect: Reconnect) -> None:
+        """The server goes: everybody is told when to come back, nobody is lost."""
+        for presence in self._presences.values():
+            if presence.connection is not None:
+                _end(presence.connection, reconnect)
+                presence.connection = None
+        self._presences.clear()
+
+    # Polls
+
+    def poll(self, connection: Connection, now: float) -> Peers | None:
+        """The next message that a connection is owed, None if nothing now."""
+        if connection.end is not None or not connection._is_published:
+            return None
+        if connection._is_full_owed and not self._hold_any(connection, now):
+            self._build_full(connection)
+        if connection._is_full_owed:
+            return None
+        if connection._full:
+            return connection._full.pop(0)
+        return self._delta(connection, now)
+
+    def poll_timeout(self, connection: Connection) -> Deadline | None:
+        """When ``poll`` may have something although nothing happens: the end of the earliest hold."""
+        held = [
+            when for node_id, when in connection._held_until.items() if not self._knows(node_id, connection)
+        ]
+        return Deadline(min(held), "hold") if held else None
+
+    # Looking
+
+    def is_online(self, node_id: UUID) -> bool:
+        """Whether a node is connected."""
+        return self.connection_of(node_id) is not None
+
+    def connection_of(self, node_id: UUID) -> Connection | None:
+        """A node's connection."""
+        presence = self._presences.get(node_id)
+        return presence.connection if presence is not None else None
+
+    def n_connections(self) -> int:
+        """How many nodes are connected."""
+        return sum(presence.connection is not None for presence in self._presences.values())
+
+    # Who changed
+
+    def _publish(self, connection: Connection, entry: PeerEntry) -> None:
+        presence = self._presences[connection.node.node_id]
+        if not connection._is_published:
+            if entry.home_region == 0:
+                return
+            connection._is_published = connection._is_full_owed = True
+            connection._wake()
+        elif presence.entry == entry:
+            return
+        presence.entry = entry
+        self._mark(connection.node)
+
+    def _leave(self, connection: Connection, reason: str) -> None:
+        presence = self._presences.get(connection.node.node_id)
+        if presence is None or presence.connection is not connection:
+            return
+        presence.connection, presence.gone = None, reason
+        self._mark(connection.node)
+
+    def _mark(self, node: Node) -> None:
+        """Everybody who may see ``node`` is owed a look at it."""
+        for presence in self._presences.values():
+            viewer = presence.connection
+            if viewer is not None and may_tunnel(viewer.node, node):
+                viewer._changed[node.node_id] = None
+                viewer._wake()
+
+    # What a viewer is owed
+
+    def _view(self, viewer: Connection, node_id: UUID) -> PeerEntry | str | None:
+        """A peer as the viewer should see it: its entry, why it is gone, or None while it has not yet said where it is."""
+        presence = self._presences.get(node_id)
+        if presence is None:
+            return LOST if node_id in viewer._partners and node_id not in viewer._sent else DENIED
+        if not may_tunnel(viewer.node, presence.node):
+            return DENIED
+        if presence.connection is None:
+            return presence.gone
+        return presence.entry if presence.connection._is_published else None
+
+    def _build_full(self, viewer: Connection) -> None:
+        upsert: list[PeerEntry] = []
+        remove: list[Removal] = []
+        for node_id in dict.fromkeys([*self._presences, *sorted(viewer._partners)]):
+            view = self._view(viewer, node_id)
+            if isinstance(view, PeerEntry):
+                upsert.append(view)
+            elif view in (LOST, None):
+                remove.append(Removal(node_id, LOST))
+        viewer._sent = {entry.id: entry for entry in upsert}
+        viewer._full = _full_messages(upsert, remove)
+        viewer._is_full_owed = False
+        viewer._changed.clear()
+
+    def _delta(self, viewer: Connection, now: float) -> Peers | None:
+        upsert: list[PeerEntry] = []
+        remove: list[Removal] = []
+        for node_id in list(viewer._changed):
+            if len(upsert) == MAX_ENTRIES or len(remove) == MAX_ENTRIES:
+                break
+            if self._is_held(viewer, node_id, now):
+                continue
+            del viewer._changed[node_id]
+            view = self._view(viewer, node_id)
+            if isinstance(view, PeerEntry) and viewer._sent.get(node_id) != view:
+                viewer._sent[node_id] = view
+                upsert.append(view)
+            elif isinstance(view, str) and viewer._sent.pop(node_id, None) is not None:
+                remove.append(Removal(node_id, view))
+        return Peers(upsert, remove) if upsert or remove else None
+
+    # Holding a device back until the workspace is ready for it
+
+    def _hold_any(self, viewer: Connection, now: float) -> bool:
+        held = [self._is_held(viewer, node_id, now) for node_id in self._presences]
+        return any(held)
+
+    def _is_held(self, viewer: Connection, node_id: UUID, now: float) -> bool:
+        if viewer.node.kind is not NodeKind.DEVICE or not isinstance(self._view(viewer, node_id), PeerEntry):
+            viewer._held_until.pop(node_id, None)
+            return False
+        if self._knows(node_id, viewer):
+            viewer._held_until.pop(node_id, None)
+            return False
+        return now < viewer._held_until.setdefault(node_id, now + HOLD)
+
+    def _knows(self, node_id: UUID, device: Connection) -> bool:
+        """Whether a workspace has confirmed the device as it is in this process of it."""
+        workspace = self.connection_of(node_id)
+        known = workspace._ready.get(device.node.node_id) if workspace is not None else None
+        return (
+            known is not None
+            and known.generation == device.facts.generation
+            and known.node_key == device.facts.node_key.text
+        )
+
+
+def refuse_claim(node: Node, allowed_ips: list[str] | None) -> Refusal | None:
+    """The refusal of a node that claims any address but the one that its id derives."""
+    own = str(node.address)
+    if allowed_ips is None or all(claim in (own, f"{own}/128") for claim in allowed_ips):
+        return None
+    return Refusal("bad_claim", "a node's addresses are the server's to give")
+
+
+def _end(connection: Connection, message: Refusal | Reconnect) -> None:
+    connection.end = message
+    connection._wake()
+
+
+def _entry(connection: Connection, update: Update) -> PeerEntry:
+    node, facts = connection.node, connection.facts
+    endpoints = [format_addr_port(parse_addr_port(endpoint.addr)) for endpoint in update.endpoints]
+    return PeerEntry(
+        id=node.node_id,
+        kind=node.kind.value,
+        name=node.full_name,
+        node_key=facts.node_key.text,
+        disco_key=facts.disco_key.text,
+        address=str(node.address),
+        home_region=update.home_region,
+        generation=facts.generation,
+        endpoints=endpoints,
+    )
+
+
+def _full_messages(upsert: list[PeerEntry], remove: list[Removal]) -> list[Peers]:
+    """A full list in messages of at most ``MAX_ENTRIES`` entries; there is always one, if only to say that nobody is there."""
+    n_messages = max(1, -(-len(upsert) // MAX_ENTRIES), -(-len(remove) // MAX_ENTRIES))
+    return [
+        Peers(
+            upsert[index * MAX_ENTRIES : (index + 1) * MAX_ENTRIES],
+            remove[index * MAX_ENTRIES : (index + 1) * MAX_ENTRIES],
+            full=True,
+            more=index < n_messages - 1,
+        )
+        for index in range(n_messages)
+    ]
