@@ -2,11 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from lab import Lab
+from lab.laboratory import OPEN
 
 TOOLS = ("ip", "nft", "unshare", "nsenter", "tcpdump", "iperf3", "ping")
 
@@ -15,6 +16,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.netns)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of a fixture's laboratory with the failure; one within the test has written its own already."""
+    report = yield
+    if report.failed:
+        report.sections += [("laboratory", lab.story()) for lab in OPEN]
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

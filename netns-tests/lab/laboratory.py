@@ -13,6 +13,9 @@ from lab.process import Process
 from lab.realm import Realm
 from lab.topology import TOPOLOGIES, Topology
 
+OPEN: list["Lab"] = []
+"""The laboratories that are within their ``with`` now, for whoever reports a failure."""
+
 
 class Lab:
     """An internet with a server, a user and a workspace ``dev``; gone when its ``with`` ends.
@@ -51,13 +54,15 @@ class Lab:
         self.dev = Node(dev)
 
     def __enter__(self) -> Self:
+        OPEN.append(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is not None and issubclass(kind, Exception | KeyboardInterrupt):
+            if kind is not None and not issubclass(kind, KeyboardInterrupt | SystemExit | GeneratorExit):
                 sys.stderr.write(self.story())
         finally:
+            OPEN.remove(self)
             self._realm.close()
             for process in self.processes:
                 process.close()

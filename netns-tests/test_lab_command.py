@@ -1,0 +1,61 @@
+"""``scripts/lab`` as people call it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from lab import TOPOLOGIES
+
+LAB = Path(__file__).parents[1] / "scripts" / "lab"
+
+
+def lab(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LAB, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_list_names_every_topology() -> None:
+    listed = lab("list")
+    assert listed.returncode == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(TOPOLOGIES)
+
+
+@pytest.mark.parametrize("arguments", [("run", "easy-nat"), ("run", "nowhere", "--", "true"), ("dance",)])
+def test_wrong_usage_ends_2(arguments: tuple[str, ...]) -> None:
+    done = lab(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_is_the_labs_failure() -> None:
+    done = lab("run", "no-nat", "--server-arg=--no-such-option", "--", "true")
+    assert done.returncode == 125
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_the_command_runs_on_the_users_host_and_its_exit_code_is_the_labs() -> None:
+    done = lab("run", "no-nat", "--", "sh", "-c", 'hostname; coderctl status; echo "$CODER_URL"; exit 37')
+    assert done.returncode == 37, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert (first, last) == ("user", "http://192.0.2.10:3000")
+    assert "dev" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(
+    ("topology", "via"),
+    [
+        ("easy-nat", "via direct ("),
+        ("hard-nat-both", "via coder"),
+        ("hard-strict", "via coder"),
+        ("udp-blocked", "via coder"),
+    ],
+)
+def test_a_speed_test_says_how_it_went(topology: str, via: str) -> None:
+    done = lab("run", topology, "--", "coderctl", "speedtest", "dev", "-t", "3s")
+    assert done.returncode == 0, done.stderr
+    assert via in done.stdout.splitlines()[0]
+    assert done.stdout.splitlines()[-1].endswith("Mbits/sec")
