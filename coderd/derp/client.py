@@ -33,7 +33,7 @@ from coderd.derp.limit import TokenBucket
 from coderd.derp.queue import PacketQueue
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
-from coderd.model.deadline import Deadline, earliest
+from coderd.model.deadline import Deadline
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePrivate, NodePublic, ServerPublic
 
@@ -44,7 +44,8 @@ SILENCE_TIMEOUT: Final = 2.5
 QUEUE_PACKETS: Final = 512
 QUEUE_BYTES: Final = 1 << 20
 DISCO_QUEUE_PACKETS: Final = 64
-WRITE_SIZE: Final = 256 * 1024
+WRITE_SIZE: Final = 64 * 1024
+"""Small enough that a ping does not queue for long behind a write on a slow line."""
 PING_SIZE: Final = 8
 
 
@@ -158,7 +159,7 @@ class DerpClient:
     # What to do next
 
     def poll_transmit(self) -> bytes | None:
-        """Everything that waits, up to about 256 KiB, as one piece to write; None when nothing does."""
+        """Everything that waits, up to about 64 KiB, as one piece to write; None when nothing does."""
         pieces: list[Buffer] = [*self._control]
         self._control.clear()
         if self._pong is not None:
@@ -173,9 +174,9 @@ class DerpClient:
         """The next event, None when there is none."""
         return self._events.popleft() if self._events else None
 
-    def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
-        return earliest(*(Deadline(when, timer.name) for timer, when in self._timers.items()))
+    def poll_timeout(self) -> Deadline:
+        """When to call ``handle_timeout``; a connection always waits for something."""
+        return min(Deadline(when, timer.name) for timer, when in self._timers.items())
 
     # Reading
 

@@ -112,8 +112,9 @@ async def _send_with_progress(
     send: Callable[[memoryview], Awaitable[int]], data: Buffer, timeout: float
 ) -> None:
     """Sends piece by piece; each gets the whole timeout, so a slow peer is not taken for a dead one."""
-    with trio.move_on_after(timeout) as scope, memoryview(data) as view:
-        sent = 0
+    view = memoryview(data)
+    sent = 0
+    with trio.move_on_after(timeout) as scope:
         while sent < len(view):
             sent += await send(view[sent:])
             scope.deadline = trio.current_time() + timeout

@@ -31,7 +31,7 @@ async def serve_web(stream: ServerStream, app: ASGIApp) -> None:
     Whatever Hypercorn raises is about this connection alone, and left to the caller.
     """
     async with trio.open_nursery() as nursery:
-        wrapper = ASGIWrapper(_ConnectionApp(app, nursery))  # type: ignore[arg-type]
+        wrapper = ASGIWrapper(_ConnectionApp(app, nursery))
         web_stream: Any = _TlsWebStream(stream) if stream.is_tls else _WebStream(stream)
         await _Http1Server(wrapper, _config(), WorkerContext(None), {}, web_stream).run()
         nursery.cancel_scope.cancel()
@@ -43,7 +43,7 @@ def _config() -> Config:
     config.errorlog = None
     config.include_server_header = False
     config.h11_max_incomplete_size = MAX_HEAD_SIZE
-    config.keep_alive_timeout = KEEP_ALIVE_TIMEOUT  # type: ignore[assignment]
+    config.keep_alive_timeout = KEEP_ALIVE_TIMEOUT
     config.websocket_max_message_size = MAX_WEBSOCKET_MESSAGE
     return config
 
@@ -55,8 +55,8 @@ class _Http1Server(TCPServer):
     relay, so only the HTTP/1.1 protocol inside its wrapper is used, and such a client's connection ends.
     """
 
-    @property
-    def protocol(self) -> H11Protocol:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def protocol(self) -> H11Protocol:
         return self._h11
 
     @protocol.setter

@@ -1,0 +1,210 @@
+"""The relay's shell: deadlines, admission, one reader and one writer per client."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import structlog
+import trio
+
+from coderd.derp.connection import CloseReason, Connection
+from coderd.derp.dial_plan import upgrade_response
+from coderd.derp.handshake import ClientInfo
+from coderd.derp.server import ClientStats, Relay
+from coderd.http.head import RequestHead
+from coderd.http.streams import ServerStream, WriteTimeout
+from coderd.metrics import Counters
+from coderd.model import RandomBytes
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import NodePublic, ServerPrivate, ServerPublic
+
+HANDSHAKE_TIMEOUT: Final = 10.0
+"""For our greeting to leave, and again for ClientInfo to come."""
+ADMIT_TIMEOUT: Final = 5.0
+WRITE_TIMEOUT: Final = 2.0
+"""A client that takes nothing for so long is closed: its packets are stale anyway."""
+READ_SIZE: Final = 256 * 1024
+WRITE_AHEAD: Final = 128 * 1024
+
+Admit: TypeAlias = Callable[[NodePublic], Awaitable[object | None]]
+"""Who a key belongs to, None for nobody. An exception or silence for ADMIT_TIMEOUT means nobody, too."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RelayServer:
+    """A relay for streams that others accept.
+
+    Args:
+        private: the relay's key.
+        admit: asked once per connection, after the client has proved its key.
+        rng: randomness for nonces and jitter.
+        counters: ``derp.relay.*``, ``derp.drop.*``, ``derp.close.*`` by reason.
+    """
+
+    def __init__(
+        self, private: ServerPrivate, admit: Admit, *, rng: RandomBytes, counters: Counters | None = None
+    ) -> None:
+        self._relay = Relay(private, rng=rng, counters=counters)
+        self._admit = admit
+        self._links: dict[Connection, _Link] = {}
+
+    @property
+    def public(self) -> ServerPublic:
+        """The relay's public key."""
+        return self._relay.public
+
+    @property
+    def counters(self) -> Counters:
+        """What was moved and dropped; the relay alone increments."""
+        return self._relay.counters
+
+    def stats(self) -> dict[NodePublic, ClientStats]:
+        """What each connected key has moved."""
+        return self._relay.stats()
+
+    def close_client(self, key: NodePublic) -> int:
+        """Ends all connections of a key, whose owner has another now; returns how many there were."""
+        n_connections = self._relay.close_client(key)
+        self._drain()
+        return n_connections
+
+    async def handle_upgrade(self, stream: ServerStream, head: RequestHead, leftover: bytes) -> None:
+        """What ``serve_http`` calls for an upgrade to DERP."""
+        stream.set_write_ahead(WRITE_AHEAD)
+        await self.serve(stream, fast_start=head.field("derp-fast-start") == "1", leftover=leftover)
+
+    async def serve(self, stream: ServerStream, *, fast_start: bool, leftover: bytes = b"") -> None:
+        """Serves one client until its connection ends, and leaves the stream closed.
+
+        Args:
+            stream: just past the HTTP request.
+            fast_start: the client knows the relay's key and wants no HTTP response.
+            leftover: what was read past the request.
+        """
+        stream.replay(leftover)
+        try:
+            reason = await self._serve(stream, fast_start)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            reason = CloseReason.LEFT
+        finally:
+            stream.abort()
+        self.counters[f"derp.close.{reason.value}"] += 1
+
+    async def _serve(self, stream: ServerStream, fast_start: bool) -> CloseReason:
+        try:
+            key, info, rest = await self._introduce(stream, fast_start)
+        except trio.TooSlowError:
+            return CloseReason.SLOW_HANDSHAKE
+        except MalformedPacket:
+            return CloseReason.MALFORMED
+        except trio.EndOfChannel:
+            return CloseReason.LEFT
+        if not await self._is_admitted(key):
+            _log.info("derp.refused", key=key.short)
+            return CloseReason.NOT_ADMITTED
+        return await self._run(stream, key, info, rest)
+
+    async def _introduce(
+        self, stream: ServerStream, fast_start: bool
+    ) -> tuple[NodePublic, ClientInfo, bytes]:
+        """Greets, and learns who the client is and what it sent already."""
+        head = b"" if fast_start else upgrade_response(self._relay.public)
+        with trio.fail_after(HANDSHAKE_TIMEOUT):
+            await stream.send_all(head + self._relay.greeting())
+        introduction = self._relay.introduction()
+        with trio.fail_after(HANDSHAKE_TIMEOUT):
+            while True:
+                data = await stream.receive_some(READ_SIZE)
+                if not data:
+                    raise trio.EndOfChannel
+                if (client := introduction.handle_data(data)) is not None:
+                    return *client, introduction.leftover()
+
+    async def _is_admitted(self, key: NodePublic) -> bool:
+        """Fails closed: an error or no answer in time is a no."""
+        identity: object | None = None
+        with trio.move_on_after(ADMIT_TIMEOUT) as scope:
+            try:
+                identity = await self._admit(key)
+            except Exception as error:
+                self.counters["derp.admit.failed"] += 1
+                _log.warning("derp.admit_failed", error=type(error).__name__)
+        if scope.cancelled_caught:
+            self.counters["derp.admit.timed_out"] += 1
+        return identity is not None
+
+    async def _run(self, stream: ServerStream, key: NodePublic, info: ClientInfo, rest: bytes) -> CloseReason:
+        connection = self._relay.connect(key, info, trio.current_time())
+        link = _Link(connection, stream)
+        self._links[connection] = link
+        stream.write_timeout = WRITE_TIMEOUT
+        _log.info("derp.connected", key=key.short, app=info.app_name)
+        try:
+            async with trio.open_nursery() as nursery:
+                link.scope = nursery.cancel_scope
+                self._drain()
+                nursery.start_soon(link.write)
+                await self._read(link, rest)
+                nursery.cancel_scope.cancel()
+        finally:
+            del self._links[connection]
+            self._relay.disconnect(connection)
+            self._drain()
+            _log.info("derp.disconnected", key=key.short)
+        return connection.closing or CloseReason.LEFT
+
+    async def _read(self, link: "_Link", rest: bytes) -> None:
+        """Everything the client sends. Receivers are only woken: nothing here waits for them."""
+        data: bytes | bytearray = rest
+        while True:
+            if data:
+                self._relay.handle_data(link.connection, data, trio.current_time())
+                self._drain()
+            try:
+                data = await link.stream.receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not data:
+                return
+
+    def _drain(self) -> None:
+        while (connection := self._relay.poll_woken()) is not None:
+            link = self._links.get(connection)
+            if link is not None:
+                link.wake()
+
+
+class _Link:
+    """A client's connection and the stream that it is written to."""
+
+    def __init__(self, connection: Connection, stream: ServerStream) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.scope = trio.CancelScope()
+        self._woken = trio.Event()
+
+    def wake(self) -> None:
+        if self.connection.closing is not None:
+            self.scope.cancel()
+        self._woken.set()
+
+    async def write(self) -> None:
+        """Writes what waits, all of it in one piece, and a KeepAlive when it is due."""
+        try:
+            while True:
+                data = self.connection.poll_transmit()
+                if data is None:
+                    await self._wait()
+                else:
+                    await self.stream.send_all(data)
+        except WriteTimeout:
+            self.connection.closing = CloseReason.SLOW_READER
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        self.scope.cancel()
+
+    async def _wait(self) -> None:
+        self._woken = trio.Event()
+        with trio.move_on_at(self.connection.poll_timeout().when):
+            await self._woken.wait()
+        self.connection.handle_timeout(trio.current_time())

@@ -1,0 +1,192 @@
+"""Dialling out: TCP, through an HTTP CONNECT proxy where the environment names one, and TLS. For relay links and WebSockets."""
+
+import base64
+import ssl
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import trio
+
+from coderd.http.head import find_head_end, parse_response_head
+from coderd.model.errors import MalformedPacket
+
+MAX_RESPONSE_HEAD: Final = 16 * 1024
+_READ_SIZE: Final = 4096
+_SCHEME_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Target(NamedTuple):
+    """One TCP dial: a literal or a name, resolved in ``family`` (``trio.socket.AF_UNSPEC`` for any)."""
+
+    family: int
+    host: str
+    port: int
+
+
+async def dial(
+    host: str, port: int, *, tls: ssl.SSLContext | None = None, server_name: str | None = None
+) -> trio.abc.Stream:
+    """Connects to a host: TCP, or the environment's proxy for it, and then TLS if a context is given.
+
+    Args:
+        host: a name or an IP literal.
+        port: its port.
+        tls: does the handshake with this context.
+        server_name: the name that TLS asks for and checks, ``host`` by default.
+
+    Raises OSError (ssl.SSLError among them), also for what trio calls a broken stream. The caller sets the deadline.
+    """
+    return await dial_first(
+        [Target(trio.socket.AF_UNSPEC, host, port)], host=host, port=port, tls=tls, server_name=server_name
+    )
+
+
+async def dial_first(
+    targets: Sequence[Target],
+    *,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+    tcp_timeout: float = float("inf"),
+) -> trio.abc.Stream:
+    """Like ``dial``, but races several targets for the one host, and gives TCP alone ``tcp_timeout`` seconds.
+
+    A proxy is given the host's name, never a target.
+    """
+    proxy = proxy_for(host, is_tls=tls is not None)
+    stream: trio.abc.Stream | None = None
+    with trio.move_on_after(tcp_timeout):
+        stream = await (race(targets) if proxy is None else _connect_through(proxy, host, port))
+    if stream is None:
+        raise TimeoutError(f"{host}:{port} did not answer within {tcp_timeout:g} s")
+    if tls is None:
+        return stream
+    return await start_tls(stream, tls, server_name or host)
+
+
+def proxy_for(host: str, *, is_tls: bool) -> SplitResult | None:
+    """The environment's proxy for a host (``https_proxy``, ``http_proxy``, ``all_proxy``; not in ``no_proxy``)."""
+    proxies = getproxies()
+    url = proxies.get("https" if is_tls else "http") or proxies.get("all")
+    if not url or _is_loopback(host) or proxy_bypass(host):
+        return None
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    return parts if parts.scheme in _SCHEME_PORTS and parts.hostname else None
+
+
+async def race(targets: Sequence[Target]) -> trio.SocketStream:
+    """Dials all at once; the first connection wins. Raises OSError, the first target's, when none does."""
+    if not targets:
+        raise OSError("no address to dial")
+    winner: trio.SocketStream | None = None
+    errors: dict[int, OSError] = {}
+
+    async def attempt(index: int, target: Target) -> None:
+        nonlocal winner
+        try:
+            stream = await _dial_target(target)
+        except OSError as error:
+            errors[index] = error
+            return
+        if winner is None:
+            winner = stream
+            nursery.cancel_scope.cancel()
+        else:
+            stream.socket.close()
+
+    async with trio.open_nursery() as nursery:
+        for index, target in enumerate(targets):
+            nursery.start_soon(attempt, index, target)
+    if winner is None:
+        raise errors[min(errors)]
+    return winner
+
+
+async def start_tls(
+    stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str
+) -> trio.SSLStream[trio.abc.Stream]:
+    """Does the handshake. Raises OSError, the stream closed."""
+    secured = trio.SSLStream(stream, context, server_hostname=server_name, https_compatible=True)
+    try:
+        await secured.do_handshake()
+    except BaseException as error:
+        await trio.aclose_forcefully(stream)
+        if isinstance(error, trio.BrokenResourceError):
+            raise _cause(error, "the TLS handshake failed") from error
+        raise
+    return secured
+
+
+async def read_response_head(stream: trio.abc.Stream) -> tuple[int, bytes]:
+    """Reads an HTTP response's head: its status, and what was read past it. Raises OSError, MalformedPacket."""
+    received = b""
+    while (end := find_head_end(received)) < 0:
+        if len(received) > MAX_RESPONSE_HEAD:
+            raise MalformedPacket("the response's head is too long")
+        data = await stream.receive_some(_READ_SIZE)
+        if not data:
+            raise ConnectionResetError("the server closed the connection instead of answering")
+        received += data
+    return parse_response_head(received[:end]).status, received[end:]
+
+
+async def _dial_target(target: Target) -> trio.SocketStream:
+    """Tries a target's addresses in turn."""
+    found = await trio.socket.getaddrinfo(target.host, target.port, target.family, trio.socket.SOCK_STREAM)
+    error: OSError = OSError(f"{target.host} has no address")
+    for family, kind, protocol, _, address in found:
+        socket = trio.socket.socket(family, kind, protocol)
+        try:
+            await socket.connect(address)
+        except OSError as failure:
+            socket.close()
+            error = failure
+        except BaseException:
+            socket.close()
+            raise
+        else:
+            return trio.SocketStream(socket)
+    raise error
+
+
+async def _connect_through(proxy: SplitResult, host: str, port: int) -> trio.abc.Stream:
+    """A tunnel to the host through an HTTP proxy. Raises OSError."""
+    proxy_host, proxy_port = proxy.hostname or "", proxy.port or _SCHEME_PORTS[proxy.scheme]
+    stream: trio.abc.Stream = await race([Target(trio.socket.AF_UNSPEC, proxy_host, proxy_port)])
+    if proxy.scheme == "https":
+        stream = await start_tls(stream, ssl.create_default_context(), proxy_host)
+    try:
+        await stream.send_all(_connect_request(proxy, host, port))
+        status, leftover = await read_response_head(stream)
+        if status != 200 or leftover:
+            raise OSError(
+                f"the proxy {proxy_host}:{proxy_port} refused to connect to {host}:{port} ({status})"
+            )
+    except BaseException as error:
+        await trio.aclose_forcefully(stream)
+        if isinstance(error, trio.BrokenResourceError | MalformedPacket):
+            raise _cause(error, f"the proxy {proxy_host}:{proxy_port} broke the connection") from error
+        raise
+    return stream
+
+
+def _connect_request(proxy: SplitResult, host: str, port: int) -> bytes:
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if proxy.username:
+        credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+        lines.append(f"Proxy-Authorization: Basic {base64.b64encode(credentials).decode()}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _cause(error: BaseException, message: str) -> OSError:
+    """The OSError behind a broken stream, or one that says what happened."""
+    cause = error.__cause__
+    return cause if isinstance(cause, OSError) else OSError(message)
