@@ -129,8 +129,8 @@ class Run:
         self._findings.note_stun(owner.region_id, sent.target, mapped, latency)
         owner.heard.add(sent.target)
         if owner.closes_at is None:
-            last_send = max([now, *(planned.at for planned in owner.waiting)])
-            owner.closes_at = last_send + 2 * latency + SECOND_DESTINATION_PATIENCE
+            second = (planned.at for planned in owner.waiting if planned.target != sent.target)
+            owner.closes_at = max(now, next(second, now)) + 2 * latency + SECOND_DESTINATION_PATIENCE
         self._note_enough(now)
         self.handle_timeout(now)
         return True

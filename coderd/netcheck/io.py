@@ -1,0 +1,72 @@
+"""Latency where UDP is silent: one small request to a region's relay, over TLS, or plainly where the map says so."""
+
+import structlog
+import trio
+
+from coderd.derp.dial_plan import DialPlan, Family, dial_plans
+from coderd.derp.io.tls import check_certificate, client_context
+from coderd.http.dialer import Target, dial_first, read_response_head
+from coderd.model.derpmap import DerpRegion
+from coderd.model.errors import MalformedPacket
+
+NODE_TIMEOUT = 1.5
+"""Seconds for TCP to one node."""
+TIMEOUT = 4.0
+"""Seconds for the whole of it: a netcheck asks after one second and reports after five."""
+
+_PATH = "/derp/latency-check"
+_FAMILIES = {Family.IPV4: trio.socket.AF_INET, Family.IPV6: trio.socket.AF_INET6}
+
+_log = structlog.get_logger(__name__)
+
+
+async def https_latency(region: DerpRegion) -> float | None:
+    """Seconds that one request takes on a fresh connection, dialling and TLS not counted.
+
+    The first of the region's relays that answers is measured. None: none did, for whatever reason.
+    """
+    with trio.move_on_after(TIMEOUT):
+        for plan in dial_plans(region):
+            try:
+                return await _measure(plan)
+            except (OSError, MalformedPacket, trio.BrokenResourceError) as error:
+                _log.debug("netcheck.https_failed", node=plan.node.name, reason=str(error.__cause__ or error))
+    return None
+
+
+async def _measure(plan: DialPlan) -> float:
+    stream = await _dial(plan)
+    request = (
+        f"GET {_PATH} HTTP/1.1\r\nHost: {plan.host_header}\r\nUser-Agent: coderd\r\nConnection: close\r\n\r\n"
+    )
+    try:
+        asked_at = trio.current_time()
+        await stream.send_all(request.encode("latin-1", errors="replace"))
+        status, _ = await read_response_head(stream)
+        latency = trio.current_time() - asked_at
+    finally:
+        await trio.aclose_forcefully(stream)
+    if not 200 <= status <= 299:
+        raise OSError(f"{plan.host_header} answers {_PATH} with {status}")
+    return latency
+
+
+async def _dial(plan: DialPlan) -> trio.abc.Stream:
+    """TCP and TLS to one node, held to the same certificate as a relay link to it. Raises OSError."""
+    node = plan.node
+    if not plan.attempts:
+        raise OSError(f"relay {node.name} has no address that can be dialled")
+    stream = await dial_first(
+        [Target(_FAMILIES[attempt.family], attempt.host, attempt.port) for attempt in plan.attempts],
+        host=node.host_name,
+        port=plan.attempts[0].port,
+        tls=None if plan.is_plain_http else client_context(node),
+        tcp_timeout=NODE_TIMEOUT,
+    )
+    if isinstance(stream, trio.SSLStream):
+        try:
+            check_certificate(stream, node, plan.server_name)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+    return stream
