@@ -7,30 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from traces import processes_of, realm_made_by, traces
 
 DEMO = Path(__file__).parents[1] / "scripts" / "demo"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
 
-def namespaces() -> set[str]:
-    """Every network and pid namespace that some process of this machine is in."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            for kind in ("net", "pid"):
-                try:
-                    found.add(os.readlink(entry / "ns" / kind))
-                except OSError:
-                    continue
-    return found
-
-
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    before = (sorted(os.listdir("/sys/class/net")), sorted(os.listdir("/run")))
+def _no_traces() -> Iterator[None]:
+    before = traces()
     yield
-    assert (sorted(os.listdir("/sys/class/net")), sorted(os.listdir("/run"))) == before
+    assert traces() == before
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -61,9 +49,9 @@ def test_an_interrupt_ends_it_at_once_and_clean() -> None:
         for line in told.stdout:
             if "this machine has joined" in line:
                 break
-        during = namespaces()
+        realm = realm_made_by(told.pid)
         os.killpg(told.pid, signal.SIGINT)
         _, errors = told.communicate(timeout=20)
     assert told.returncode == 130
     assert "Traceback" not in errors
-    assert namespaces() < during
+    assert not processes_of(realm)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from lab import Lab, LabError, ProgramFailed, until
+from traces import processes_of, realm_made_by, traces
 
 HERE = Path(__file__).parent
 
@@ -18,32 +19,9 @@ sys.path.insert(0, sys.argv[1])
 from lab import Lab
 with Lab("easy-nat") as lab:
     lab.dev.host.start(["sh", "-c", "(setsid sleep 1111 &); exec sleep 1111"])
-    print("built", lab._realm.init, flush=True)
+    print("built", flush=True)
     sys.stdin.read()
 """
-
-
-def traces() -> dict[str, object]:
-    """What a careless lab would leave in the machine's own namespaces."""
-    return {
-        "interfaces": sorted(os.listdir("/sys/class/net")),
-        "run": sorted(os.listdir("/run")),
-        "mounts": Path("/proc/self/mounts").read_text(encoding="utf-8"),
-        "host name": os.uname().nodename,
-    }
-
-
-def processes_of(pid_namespace: str) -> list[str]:
-    """Every process that lives in a pid namespace or in one of its hosts."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.readlink(entry / "ns/pid") == pid_namespace:
-                    found.append(entry.name)
-            except OSError:
-                continue
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +40,8 @@ def test_nothing_is_left_when_the_lab_process_is_stopped_from_outside(how: signa
         stderr=subprocess.DEVNULL,
     ) as builder:
         assert builder.stdout is not None
-        word, init = builder.stdout.readline().split()
-        assert word == b"built"
-        realm = os.readlink(f"/proc/{int(init)}/ns/pid")
+        assert builder.stdout.readline() == b"built\n"
+        realm = realm_made_by(builder.pid)
         assert len(processes_of(realm)) >= 8
         builder.send_signal(how)
         builder.wait(10)
