@@ -1,0 +1,138 @@
+"""``coderctl port-forward``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coderd.cli.options import SOCKET, Socket, Workspace
+from coderd.cli.peer_stream import unreachable
+from coderd.cli.shell import note, show_error
+from coderd.cli.values import Forward, parse_forwards
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import PORT_FORWARD, DialParams, DialTarget
+from coderd.engine.node_api import MAX_LINE, DialRequest, encode, parse_dial_reply
+from coderd.model.errors import Exit, MalformedPacket, UserError
+
+if TYPE_CHECKING:
+    import trio
+
+DIAL_TIMEOUT = 15.0
+
+
+def port_forward(
+    workspace: Workspace,
+    forwards: Annotated[
+        list[str],
+        typer.Argument(metavar="[IP:]LOCAL[:REMOTE]...", help="What to listen at, and the port there."),
+    ],
+    socket: Socket = SOCKET,
+) -> int:
+    """Listen on this machine and forward each TCP connection to a port of a workspace.
+
+    It also reaches services that listen on the workspace's loopback only. Without an address it listens on this machine's
+    loopback.
+
+    Examples:
+      coderctl port-forward dev 8080
+      coderctl port-forward dev 8080:80 5432
+      coderctl port-forward dev 0.0.0.0:8080:80
+    """
+    wanted = parse_forwards(forwards)
+    with ControlClient(socket) as client:
+        targets = [
+            client.call(PORT_FORWARD, DialParams(peer=workspace, port=forward.remote)) for forward in wanted
+        ]
+    import trio  # late: it costs a tenth of a second, which status should not pay
+
+    trio.run(_run, list(zip(wanted, targets, strict=True)), strict_exception_groups=False)
+    return Exit.DONE
+
+
+async def _run(pairs: list[tuple[Forward, DialTarget]]) -> None:
+    import trio
+
+    listening = [(await _listen(forward), forward, target) for forward, target in pairs]
+    async with trio.open_nursery() as nursery:
+        for listeners, forward, target in listening:
+            serve = _Forwarder(forward, target).serve
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+            note(
+                f"Forwarding 'tcp://{forward.listens_at}' locally to 'tcp://127.0.0.1:{forward.remote}'"
+                " in the workspace"
+            )
+        note("Ready!")
+
+
+async def _listen(forward: Forward) -> "list[trio.SocketListener]":
+    """Listens at the first address or fails, and at the others if that can be."""
+    import trio
+
+    listeners: list[trio.SocketListener] = []
+    for host in forward.hosts:
+        try:
+            listeners += await trio.open_tcp_listeners(forward.local, host=host)
+        except OSError as error:
+            if not listeners:
+                raise UserError(
+                    f"{forward.listens_at} cannot be listened at: {_reason(error)}",
+                    hint="Choose another local port, as in 8081:80.",
+                    code="cannot_listen",
+                ) from None
+    return listeners
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error.__cause__ is not None:
+        return _reason(error.__cause__)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+class _Forwarder:
+    """Serves one listener's connections."""
+
+    def __init__(self, forward: Forward, target: DialTarget) -> None:
+        self._forward = forward
+        self._target = target
+
+    async def serve(self, local: "trio.SocketStream") -> None:
+        import trio
+
+        from coderd.engine.io.node_api import splice
+
+        async with local:
+            try:
+                with trio.fail_after(DIAL_TIMEOUT):
+                    peer, rest = await self._dial()
+            except UserError as error:
+                show_error("coderctl", error)
+            except trio.TooSlowError:
+                show_error("coderctl", unreachable(self._target.name, TimeoutError()))
+            else:
+                async with peer:
+                    if rest:
+                        await local.send_all(rest)
+                    await splice(local, peer)
+
+    async def _dial(self) -> "tuple[trio.SocketStream, bytes]":
+        import trio
+
+        try:
+            peer = await trio.open_tcp_stream(self._target.address, self._target.api_port)
+            await peer.send_all(encode(DialRequest(port=self._forward.remote)))
+            data = b""
+            while (
+                b"\n" not in data and len(data) <= MAX_LINE and (chunk := await peer.receive_some(MAX_LINE))
+            ):
+                data += chunk
+        except OSError as error:
+            raise unreachable(self._target.name, ConnectionError(_reason(error))) from None
+        except trio.BrokenResourceError:
+            raise unreachable(self._target.name, ConnectionError("the connection broke")) from None
+        line, _, rest = data.partition(b"\n")
+        try:
+            parse_dial_reply(line)
+        except MalformedPacket:
+            raise unreachable(self._target.name, ConnectionError("its answer cannot be read")) from None
+        return peer, rest

@@ -1,0 +1,39 @@
+"""Options that several of coderctl's commands share."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from coderd.daemon.config import DEFAULT_SOCKET
+
+Socket: TypeAlias = Annotated[
+    Path,
+    typer.Option("--socket", envvar="CODERD_SOCKET", help="The daemon's control socket.", show_envvar=True),
+]
+SOCKET = DEFAULT_SOCKET
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON; its fields only ever grow.")]
+
+Workspace: TypeAlias = Annotated[
+    str, typer.Argument(metavar="WORKSPACE", help="A peer's name: dev, or with its owner: ann/dev.")
+]
+
+Url: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="CODER_URL",
+        help="The server; by default the one that you signed in to.",
+        show_envvar=True,
+    ),
+]
+
+TokenFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        metavar="PATH|-",
+        help="A file with the token, or - for stdin. By default it is read from a pipe or asked for.",
+    ),
+]

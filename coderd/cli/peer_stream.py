@@ -1,0 +1,69 @@
+"""A TCP stream to a service of a peer, through the peer's node API. Blocking."""
+
+import socket
+import time
+from pathlib import Path
+
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import NC, DialParams, DialTarget
+from coderd.engine.node_api import MAX_LINE, DialRequest, encode, parse_dial_reply
+from coderd.model.errors import Exit, MalformedPacket, UserError
+
+TIMEOUT = 15.0
+
+
+def open_peer_stream(control: Path, peer: str, port: int) -> socket.socket:
+    """Connects to ``port`` of a peer, also where its service listens on the peer's loopback only. Raises UserError."""
+    with ControlClient(control) as client:
+        target = client.call(NC, DialParams(peer=peer, port=port))
+    sock = _dial(target)
+    try:
+        _ask(sock, target, port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _dial(target: DialTarget) -> socket.socket:
+    try:
+        return socket.create_connection((target.address, target.api_port), timeout=TIMEOUT)
+    except OSError as error:
+        raise unreachable(target.name, error) from None
+
+
+def _ask(sock: socket.socket, target: DialTarget, port: int) -> None:
+    """Asks for the port, reading not a byte beyond the reply: what follows belongs to the caller."""
+    deadline = time.monotonic() + TIMEOUT
+    line = b""
+    try:
+        sock.sendall(encode(DialRequest(port=port)))
+        while not line.endswith(b"\n") and len(line) < MAX_LINE:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            ahead = sock.recv(MAX_LINE - len(line), socket.MSG_PEEK)
+            if not ahead:
+                break
+            line += sock.recv(ahead.find(b"\n") + 1 or len(ahead))
+        parse_dial_reply(line)
+    except OSError as error:
+        raise unreachable(target.name, error) from None
+    except MalformedPacket:
+        raise unreachable(target.name, ConnectionError("its answer cannot be read")) from None
+    sock.settimeout(None)
+
+
+def unreachable(name: str, error: OSError) -> UserError:
+    """What a caller reads when a peer's node API does not answer."""
+    if isinstance(error, TimeoutError):
+        return UserError(
+            f"{name} did not answer in time",
+            exit_code=Exit.TIMED_OUT,
+            hint="Look at the path with: coderctl status",
+            code="timed_out",
+        )
+    return UserError(
+        f"{name} cannot be reached: {error.strerror or error}",
+        exit_code=Exit.NO_PATH,
+        hint="Look at the path with: coderctl status",
+        code="no_path",
+    )

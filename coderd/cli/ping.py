@@ -1,0 +1,91 @@
+"""``coderctl ping``."""
+
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from coderd.cli.options import SOCKET, Json, Socket, Workspace
+from coderd.cli.shell import note
+from coderd.cli.values import latency_text, parse_duration
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import PING, PingParams, PingResult, Pong
+from coderd.model.errors import Exit, UserError
+
+MARGIN = 10.0
+"""Seconds that the daemon gets beyond a ping's own timeout."""
+
+
+def ping(
+    workspace: Workspace,
+    count: Annotated[int, typer.Option("-c", "--count", min=0, help="How many pings; 0 = until ^C.")] = 10,
+    until_direct: Annotated[
+        bool, typer.Option("--until-direct", help="Stop at the first direct pong; 10 or 11 without one.")
+    ] = False,
+    interval: Annotated[str, typer.Option("-i", "--interval", help="Time between pings.")] = "1s",
+    timeout: Annotated[str, typer.Option("-t", "--timeout", help="Time that each ping waits.")] = "5s",
+    socket: Socket = SOCKET,
+    json: Json = False,
+) -> int:
+    """Ping a workspace on whatever path is best at that moment, and show which one that was.
+
+    Examples:
+      coderctl ping dev
+      coderctl ping dev -c 30 --until-direct
+
+    Ends with 0 if any pong came, by whatever path, else with 6. With --until-direct: 0 directly,
+    10 only by relay, 11 not at all.
+    """
+    params = PingParams(
+        peer=workspace,
+        count=count,
+        interval_s=_seconds(interval),
+        timeout_s=_seconds(timeout),
+        until_direct=until_direct,
+    )
+    with ControlClient(socket) as client:
+        call = client.start(PING, params, patience=params.timeout_s + params.interval_s + MARGIN)
+        for pong in call:
+            _show(pong, params, json)
+    if json:
+        _print_json(call.result)
+    return verdict(call.result, params)
+
+
+def verdict(result: PingResult, params: PingParams) -> int:
+    """The exit code of a ping that ended."""
+    if result.direct or (result.received and not params.until_direct):
+        return Exit.DONE
+    if result.received:
+        note(f"coderctl: {params.peer} answered {result.received} of {result.sent} pings, none directly")
+        return Exit.ONLY_RELAYED
+    note(f"coderctl: {params.peer} answered none of {result.sent} pings")
+    return Exit.NO_PATH if params.until_direct else Exit.TIMED_OUT
+
+
+def pong_text(pong: Pong, params: PingParams) -> str:
+    """One line for one ping."""
+    if pong.timeout or pong.latency_ms is None:
+        return f"no pong from {params.peer} within {params.timeout_s:g}s"
+    via = pong.via if pong.path == "direct" else f'relay "{pong.via}"'
+    return f"pong from {params.peer} via {via} in {latency_text(pong.latency_ms)}"
+
+
+def _show(pong: Pong, params: PingParams, as_json: bool) -> None:
+    if as_json:
+        _print_json(pong)
+    else:
+        print(pong_text(pong, params), flush=True)
+
+
+def _print_json(value: Pong | PingResult) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _seconds(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0.01 <= seconds <= 3600:
+        raise UserError(f"{text} is not between 10ms and 1h", exit_code=Exit.USAGE)
+    return seconds

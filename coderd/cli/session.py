@@ -1,0 +1,124 @@
+"""Who is signed in to which server, and how tokens are given: by file, stdin or prompt, never in the arguments."""
+
+import os
+import sys
+from getpass import getpass
+from pathlib import Path
+
+import msgspec
+
+from coderd.config.url import parse_server_url
+from coderd.model.errors import Exit, UserError
+
+MAX_TOKEN = 4096
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A server and this user's token for it. The token goes to this URL's origin only."""
+
+    url: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Session(url={self.url!r}, token=<redacted>)"
+
+
+def session_path() -> Path:
+    """``$XDG_CONFIG_HOME/coderd/session.json``, under ~/.config by default."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "coderd" / "session.json"
+
+
+def load_session() -> Session | None:
+    """The saved session; None where there is none, or none that can be read."""
+    try:
+        return msgspec.json.decode(session_path().read_bytes(), type=Session)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None
+
+
+def save_session(session: Session) -> None:
+    """Writes the session atomically, mode 0600. Raises UserError where it cannot."""
+    path = session_path()
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode(session))
+        fresh.replace(path)
+    except OSError as error:
+        raise UserError(f"the session cannot be saved in {path}: {error.strerror}") from None
+
+
+def forget_session() -> None:
+    """Removes the saved session, if there is one."""
+    session_path().unlink(missing_ok=True)
+
+
+def find_session(url: str | None, token_file: str | None) -> Session:
+    """The server and token to use: what was given goes before what is saved.
+
+    Raises:
+        UserError: no server is known, or no token for it.
+    """
+    saved = load_session()
+    if url is None and saved is None:
+        raise UserError(
+            "no server is known",
+            exit_code=Exit.USAGE,
+            hint="Name it with --url, or sign in first: sudo coderctl up http://SERVER:3000",
+            code="no_server",
+        )
+    origin = str(parse_server_url(url if url is not None else _url_of(saved)))
+    if token_file is not None:
+        return Session(origin, read_token(token_file, origin))
+    return saved_for(origin) or Session(origin, read_token(None, origin))
+
+
+def saved_for(origin: str) -> Session | None:
+    """The saved session where it is one with this very origin: a token goes to no other."""
+    saved = load_session()
+    if saved is None or str(parse_server_url(saved.url)) != origin:
+        return None
+    return saved
+
+
+def _url_of(session: Session | None) -> str:
+    return session.url if session is not None else ""
+
+
+def read_token(token_file: str | None, url: str) -> str:
+    """A token out of a file, stdin (``-``, or a pipe where nothing is given) or a prompt. Raises UserError."""
+    if token_file is not None and token_file != "-":
+        token = _read_file(Path(token_file))
+    elif token_file is None and sys.stdin is not None and sys.stdin.isatty():
+        token = getpass(f"Token for {url}: ").strip()
+    else:
+        token = _first_line(sys.stdin.buffer.read(MAX_TOKEN + 1) if sys.stdin is not None else b"")
+    if not token:
+        raise UserError(
+            "a token is needed, and none was given",
+            exit_code=Exit.REFUSED,
+            hint="Give it by --token-file PATH, or pipe it in.",
+            code="no_token",
+        )
+    return token
+
+
+def _read_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return _first_line(file.read(MAX_TOKEN + 1))
+    except OSError as error:
+        raise UserError(
+            f"the token file {path} cannot be read: {error.strerror}", exit_code=Exit.USAGE, code="no_token"
+        ) from None
+
+
+def _first_line(data: bytes) -> str:
+    text = data.decode("ascii", errors="replace").strip()
+    if len(data) > MAX_TOKEN or len(text.split()) > 1 or not text.isascii():
+        raise UserError("what was given is no token", exit_code=Exit.REFUSED, code="no_token")
+    return text

@@ -1,0 +1,126 @@
+"""Runs a typer app so that no traceback reaches a user: every error is a sentence, a next step and an exit code."""
+
+import os
+import platform
+import sys
+from typing import NoReturn
+
+import typer
+
+from coderd.model.errors import Exit, UserError
+
+OLDEST_KERNEL = (5, 10)
+DEBUG_ENVIRONMENT = "CODERD_DEBUG"
+"""Set, an unexpected error shows its traceback too: for those who mend coderd itself."""
+
+_ClickUsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+"""typer's parser of the command line brings its own exceptions, under a name that depends on typer's version."""
+
+_ARTICLES = ("The ", "This ", "A ", "An ", "No ", "Another ")
+
+
+def run(app: typer.Typer, program: str) -> NoReturn:
+    """Runs ``app`` on the process's arguments and ends the process."""
+    code = run_app(app, program, sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        _silence_stdout()
+    sys.exit(code)
+
+
+def run_app(app: typer.Typer, program: str, arguments: list[str]) -> int:
+    """Runs ``app``; returns the exit code after having said on stderr what went wrong, if anything did."""
+    try:
+        check_platform()
+        result = typer.main.get_command(app).main(arguments, prog_name=program, standalone_mode=False)
+        return result if isinstance(result, int) else Exit.DONE
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else Exit.FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return Exit.FAILED
+    except Exception as error:
+        return _explain(program, error)
+
+
+def _explain(program: str, error: Exception) -> int:
+    known = _only_leaf(error)
+    if isinstance(known, UserError):
+        show_error(program, known)
+        return known.exit_code
+    if isinstance(known, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if isinstance(known, _ClickException):
+        return _show_usage(program, known)
+    if os.environ.get(DEBUG_ENVIRONMENT):
+        sys.excepthook(type(error), error, error.__traceback__)
+    show_error(
+        program,
+        UserError(
+            f"something went wrong that should not: {type(known).__name__}: {known}",
+            hint=f"This is a defect. Set {DEBUG_ENVIRONMENT}=1 to see where it is.",
+        ),
+    )
+    return Exit.FAILED
+
+
+def _only_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    return error
+
+
+def _show_usage(program: str, error: BaseException) -> int:
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", program)
+    message = str(getattr(error, "format_message", lambda: str(error))())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, file=sys.stderr)
+    else:
+        show_error(program, UserError(message, hint=f"See: {command} --help"))
+    return Exit.USAGE
+
+
+def show_error(program: str, error: UserError) -> None:
+    """``program: message`` and, indented below it, what to do next; on stderr."""
+    print(f"{program}: {_clause(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+
+
+def _clause(message: str) -> str:
+    """A sentence in the form that follows ``program:``."""
+    message = message.strip().removesuffix(".")
+    return message[:1].lower() + message[1:] if message.startswith(_ARTICLES) else message
+
+
+def check_platform() -> None:
+    """Raises UserError anywhere but on Linux 5.10 or newer."""
+    system, release = platform.system(), platform.release()
+    if system == "Linux" and kernel_version(release) >= OLDEST_KERNEL:
+        return
+    raise UserError(
+        f"coderd's nodes run on Linux {'.'.join(map(str, OLDEST_KERNEL))} or newer, and this is {system} {release}",
+        exit_code=Exit.USAGE,
+        hint="Use the server's page in a browser instead.",
+        code="unsupported_platform",
+    )
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """The first two numbers of a kernel's release; (0, 0) where there are none."""
+    parts = [part for part in release.replace("-", ".").split(".")[:2] if part.isdigit()]
+    return (int(parts[0]), int(parts[1])) if len(parts) == 2 else (0, 0)
+
+
+def note(text: str) -> None:
+    """Something for a person, beside the result: on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _silence_stdout() -> None:
+    """Whoever read our output has gone: what is still buffered must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

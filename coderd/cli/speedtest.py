@@ -1,0 +1,237 @@
+"""``coderctl speedtest``: the daemon holds the path, this process moves the bytes, the daemon's counters name the path."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from coderd.cli.options import SOCKET, Json, Socket, Workspace
+from coderd.cli.shell import note
+from coderd.cli.status import ask_status
+from coderd.cli.values import parse_duration
+from coderd.control.io.client import Call, ControlClient
+from coderd.control.messages import (
+    SPEEDTEST,
+    Done,
+    PathBytes,
+    PathWish,
+    Ready,
+    SpeedtestEvent,
+    SpeedtestParams,
+    Waiting,
+)
+from coderd.model.errors import Exit, UserError
+from coderd.speedtest.io.client import SpeedtestRun, run_test
+from coderd.speedtest.paths import PathLabel, PathLog, label
+from coderd.speedtest.plan import MAX_DURATION, MIN_DURATION, Direction
+from coderd.speedtest.report import PathReport, cells, latency_line, report, start_line, table
+from coderd.speedtest.tally import Interval, overall
+
+PATIENCE = 45.0
+"""Seconds to wait for the daemon's next word: more than it waits for a direct path."""
+SAMPLE_TIMEOUT = 1.5
+"""Seconds to wait for a sample of the counters, of which the daemon sends several a second."""
+
+
+def speedtest(
+    workspace: Workspace,
+    time: Annotated[str, typer.Option("-t", "--time", help="How long the test lasts.")] = "5s",
+    direction: Annotated[
+        str,
+        typer.Option("--direction", metavar="down|up", help="down: the workspace sends; up: it receives."),
+    ] = "down",
+    direct: Annotated[
+        bool, typer.Option("-d", "--direct", help="Wait for a direct path, and fail rather than use a relay.")
+    ] = False,
+    relay: Annotated[bool, typer.Option("--relay", help="Keep to the relay.")] = False,
+    socket: Socket = SOCKET,
+    json: Json = False,
+) -> int:
+    """Measure the TCP throughput between this machine and a workspace, and say which path carried it.
+
+    Examples:
+      coderctl speedtest dev
+      coderctl speedtest dev -t 10s --direction up --direct
+      coderctl speedtest dev --json | jq .overall.throughput_mbits
+
+    Ends with 10 where --direct is given and only a relayed path works, with 11 where none does.
+    """
+    plan = _Plan(workspace, _duration(time), _direction(direction), _wish(direct, relay))
+    with ControlClient(socket) as client:
+        call = client.start(SPEEDTEST, SpeedtestParams(peer=workspace, path=plan.path), patience=PATIENCE)
+        ready = _wait_ready(call)
+        if not json:
+            _print(latency_line(ready.path, ready.via, ready.latency_ms))
+            _print(start_line(plan.duration, plan.direction))
+        with _sampling(client, call, plan.direction) as samples:
+            run = _run(plan, ready)
+            samples.wait_beyond(run.started_at + overall(run.rows).end)
+    return _report(plan, ready, run, samples.log, socket, json)
+
+
+class _Plan:
+    """What the command line asks for."""
+
+    def __init__(self, workspace: str, duration: float, direction: Direction, path: PathWish) -> None:
+        self.workspace = workspace
+        self.duration = duration
+        self.direction = direction
+        self.path: PathWish = path
+
+
+def _duration(text: str) -> float:
+    seconds = parse_duration(text)
+    if not MIN_DURATION <= seconds <= MAX_DURATION:
+        raise UserError(
+            f"a test lasts between {MIN_DURATION:g} and {MAX_DURATION:g} seconds, not {text}",
+            exit_code=Exit.USAGE,
+        )
+    return seconds
+
+
+def _direction(text: str) -> Direction:
+    if text not in ("down", "up"):
+        raise UserError(f"the direction is down or up, not {text!r}", exit_code=Exit.USAGE)
+    return Direction.DOWN if text == "down" else Direction.UP
+
+
+def _wish(direct: bool, relay: bool) -> PathWish:
+    if direct and relay:
+        raise UserError("--direct and --relay exclude each other", exit_code=Exit.USAGE)
+    return "direct" if direct else "relay" if relay else "any"
+
+
+def _wait_ready(call: "Call[SpeedtestEvent, Done]") -> Ready:
+    for event in call:
+        if isinstance(event, Ready):
+            return event
+        if isinstance(event, Waiting):
+            now = latency_line(event.path, event.via, event.latency_ms or 0.0)
+            note(f"Waiting for a direct connection... ({now})")
+    raise UserError("the daemon ended the test before it began")
+
+
+class _Samples:
+    """The daemon's counters per path, read by a thread beside the test."""
+
+    def __init__(self, call: "Call[SpeedtestEvent, Done]", direction: Direction) -> None:
+        self.log = PathLog()
+        self._call = call
+        self._direction = direction
+        self._came = threading.Condition()
+
+    def read(self) -> None:
+        """Reads until the connection ends."""
+        try:
+            for event in self._call:
+                if isinstance(event, PathBytes):
+                    self._add(event)
+        except UserError:
+            return  # closed by us, or the daemon has gone, which the test itself will notice
+
+    def _add(self, event: PathBytes) -> None:
+        down = self._direction is Direction.DOWN
+        with self._came:
+            self.log.add(
+                time.monotonic(),
+                event.rx_direct_bytes if down else event.tx_direct_bytes,
+                event.rx_relay_bytes if down else event.tx_relay_bytes,
+            )
+            self._came.notify_all()
+
+    def wait_beyond(self, when: float) -> None:
+        """Waits, not for long, for a sample taken after an instant."""
+        with self._came:
+            self._came.wait_for(lambda: (self.log.last_at or 0.0) >= when, timeout=SAMPLE_TIMEOUT)
+
+
+@contextmanager
+def _sampling(
+    client: ControlClient, call: "Call[SpeedtestEvent, Done]", direction: Direction
+) -> Iterator[_Samples]:
+    """Samples from before the test to its end."""
+    samples = _Samples(call, direction)
+    thread = threading.Thread(target=samples.read, daemon=True)
+    thread.start()
+    try:
+        samples.wait_beyond(0.0)
+        yield samples
+    finally:
+        client.shutdown()
+        thread.join(timeout=1.0)
+
+
+def _run(plan: _Plan, ready: Ready) -> SpeedtestRun:
+    with _live_rows() as on_row:
+        return run_test(
+            ready.address,
+            ready.port,
+            duration=plan.duration,
+            direction=plan.direction,
+            path=plan.path,
+            on_row=on_row,
+        )
+
+
+@contextmanager
+def _live_rows() -> Iterator[Callable[[Interval], None]]:
+    """Rows as they come, on a terminal's stderr only; wiped away when the table follows on the same terminal."""
+    if not sys.stderr.isatty():
+        yield lambda row: None
+        return
+    n_shown = 0
+
+    def show(row: Interval) -> None:
+        nonlocal n_shown
+        n_shown += 1
+        note("  ".join(cells(row)))
+
+    yield show
+    if n_shown and sys.stdout.isatty():
+        sys.stderr.write(f"\x1b[{n_shown}F\x1b[J")
+        sys.stderr.flush()
+
+
+def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: Path, as_json: bool) -> int:
+    promised: PathLabel = "direct" if ready.path == "direct" else "relay"
+    labels = [_label(run, row, log, promised) for row in run.rows]
+    kind = _label(run, overall(run.rows), log, promised)
+    via = ready.via if kind == promised else _current_via(socket, ready)
+    if as_json:
+        path = PathReport(kind=kind, via=via, latency_ms=ready.latency_ms)
+        told = report(plan.workspace, plan.direction, path, run.rows, labels)
+        _print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+    else:
+        sys.stdout.write(table(run.rows))
+    if kind != promised:
+        note(f"The path changed: the test began by {promised} and its data went by {kind} (now {via}).")
+    if plan.path == "direct" and kind != "direct":
+        raise UserError(
+            "the direct path was lost during the test, and the relay took over",
+            exit_code=Exit.ONLY_RELAYED,
+            code="only_relayed",
+        )
+    return Exit.DONE
+
+
+def _label(run: SpeedtestRun, row: Interval, log: PathLog, otherwise: PathLabel) -> PathLabel:
+    return label(log.between(run.started_at + row.start, run.started_at + row.end), otherwise)
+
+
+def _current_via(socket: Path, ready: Ready) -> str:
+    """Where the path goes now that it is another than at the start."""
+    try:
+        peers = ask_status(socket).peers
+    except UserError:
+        return ready.via
+    return next((peer.path.via for peer in peers if peer.name == ready.name), ready.via)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)

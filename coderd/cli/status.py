@@ -1,0 +1,65 @@
+"""``coderctl status``."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from coderd.cli.options import SOCKET, Json, Socket
+from coderd.cli.status_text import NOT_JOINED, status_text
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import STATUS, Status, StatusParams
+from coderd.model.errors import Exit
+
+WATCH_INTERVAL = 1.0
+
+
+def status(
+    socket: Socket = SOCKET,
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live until ^C.")] = False,
+) -> int:
+    """Show this machine, its server and relay, and every peer with its path.
+
+    Examples:
+      coderctl status
+      coderctl status --watch
+      coderctl status --json | jq '.peers[] | {name, path}'
+
+    Ends with 0 where the daemon has joined or is joining, 1 where this machine is signed out or down.
+    """
+    if watch:
+        _watch(socket, json)
+    now = ask_status(socket)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(now), indent=2) + b"\n")
+        return Exit.DONE
+    sys.stdout.write(status_text(now))
+    return Exit.FAILED if now.state in NOT_JOINED else Exit.DONE
+
+
+def ask_status(socket: Path) -> Status:
+    """The daemon's status. Raises UserError."""
+    with ControlClient(socket) as client:
+        return client.call(STATUS, StatusParams())
+
+
+def _watch(socket: Path, as_json: bool) -> None:
+    """Shows the status over and over; ^C ends it."""
+    if as_json or not sys.stdout.isatty():
+        while True:
+            now = ask_status(socket)
+            text = msgspec.json.encode(now).decode() + "\n" if as_json else status_text(now) + "\n"
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            time.sleep(WATCH_INTERVAL)
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            live.update(Text(status_text(ask_status(socket)).rstrip()), refresh=True)
+            time.sleep(WATCH_INTERVAL)

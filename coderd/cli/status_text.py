@@ -1,0 +1,91 @@
+"""A status as a person reads it: short, aligned, one row per peer. Pure.
+
+ann/laptop  fd60:627a:a42b:1d::1  this machine
+ann/dev     fd60:627a:a42b:2f::1  direct 203.0.113.7:41641, 12ms  tx 1.2 MiB  rx 3.4 MiB  handshake 12s ago
+ann/build   fd60:627a:a42b:3e::1  relay "coder", 31ms             tx 308 B    rx 220 B    handshake 3s ago
+ann/spare   fd60:627a:a42b:4c::1  idle
+ann/old     fd60:627a:a42b:5a::1  offline
+
+server http://192.0.2.10:3000, connected; home relay "coder"
+"""
+
+from collections.abc import Sequence
+
+from coderd.cli.values import ago_text, latency_text, size_text
+from coderd.control.messages import PeerStatus, ServerStatus, Status
+
+SESSION_LIFE = 180.0
+"""Seconds after its handshake that a WireGuard session can carry data (``REJECT_AFTER_TIME``)."""
+
+NOT_JOINED = {
+    "logged-out": "Not signed in. Join with: sudo coderctl up http://SERVER:3000",
+    "down": "Left the network. Join again with: sudo coderctl up",
+}
+
+
+def status_text(status: Status) -> str:
+    """The whole status; ends with a newline."""
+    if status.state in NOT_JOINED:
+        return "\n".join([NOT_JOINED[status.state], *_health(status.health)]) + "\n"
+    rows = [_self_row(status)] if status.self_node is not None else []
+    rows += [_peer_row(peer) for peer in status.peers]
+    parts = [*aligned(rows), *([""] if rows else []), _server_line(status), *_health(status.health)]
+    return "\n".join(parts) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows with their columns under each other, two spaces apart; no space at a line's end."""
+    widths = [
+        max(len(row[column]) for row in rows if column < len(row))
+        for column in range(max(map(len, rows), default=0))
+    ]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+        for row in rows
+    ]
+
+
+def _self_row(status: Status) -> list[str]:
+    assert status.self_node is not None
+    return [status.self_node.name, status.self_node.address, "this machine"]
+
+
+def _peer_row(peer: PeerStatus) -> list[str]:
+    row = [peer.name, peer.address, peer_state(peer)]
+    if peer.last_handshake_s is not None:
+        row += [
+            f"tx {size_text(peer.tx_bytes)}",
+            f"rx {size_text(peer.rx_bytes)}",
+            f"handshake {ago_text(peer.last_handshake_s)}",
+        ]
+    return row
+
+
+def peer_state(peer: PeerStatus) -> str:
+    """``direct ip:port, 12ms``, ``relay "coder", 31ms``, ``idle`` or ``offline``."""
+    has_session = peer.last_handshake_s is not None and peer.last_handshake_s < SESSION_LIFE
+    if not has_session:
+        return "idle" if peer.online else "offline"
+    name = {"direct": f"direct {peer.path.via}", "relay": f'relay "{peer.path.via}"', "none": "no path"}
+    latency = f", {latency_text(peer.path.latency_ms)}" if peer.path.latency_ms is not None else ""
+    return name[peer.path.kind] + latency + ("" if peer.online else "; the server has lost it")
+
+
+def _server_line(status: Status) -> str:
+    relay = (
+        f'; home relay "{status.home_region.code}"' if status.home_region is not None else "; no relay yet"
+    )
+    return (f"server {_server(status.server)}" if status.server is not None else "no server") + relay
+
+
+def _server(server: ServerStatus) -> str:
+    if server.connected:
+        return f"{server.url}, connected"
+    since = f" since {ago_text(server.since_s)}" if server.since_s is not None else ""
+    return f"{server.url}, not connected{since.removesuffix(' ago')}" + (
+        f": {server.error}" if server.error else ""
+    )
+
+
+def _health(problems: Sequence[str]) -> list[str]:
+    return ["# Health:", *(f"#   - {problem}" for problem in problems)] if problems else []

@@ -1,0 +1,112 @@
+"""Text of the command line to values, and values to text for people."""
+
+import re
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from coderd.model.errors import Exit, UserError
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
+_FORWARD = re.compile(
+    r"(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|\d+\.\d+\.\d+\.\d+):)?(?P<local>\d{1,5})(?::(?P<remote>\d{1,5}))?",
+    re.ASCII,
+)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds out of ``5s``, ``500ms``, ``1m30s``, ``1h`` or a plain number. Raises UserError on anything else."""
+    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        return float(text)
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise UserError(
+            f"{text!r} is no duration", exit_code=Exit.USAGE, hint="Write it as in 5s, 500ms or 1m30s."
+        )
+    hours, minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
+    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+
+
+class Forward(NamedTuple):
+    """A local listener and the workspace's port behind it."""
+
+    hosts: tuple[str, ...]
+    """Where to listen; the first one has to work."""
+    local: int
+    remote: int
+
+    @property
+    def listens_at(self) -> str:
+        """``127.0.0.1:8080`` or ``[::1]:8080``."""
+        host = self.hosts[0]
+        return f"[{host}]:{self.local}" if ":" in host else f"{host}:{self.local}"
+
+
+LOOPBACKS = ("127.0.0.1", "::1")
+
+
+def parse_forward(text: str) -> Forward:
+    """Reads ``[ip:]LOCAL[:REMOTE]``. Raises UserError on anything else."""
+    match = _FORWARD.fullmatch(text)
+    if match is None:
+        raise _bad_forward(text, "it does not read [IP:]LOCAL[:REMOTE]")
+    local = int(match["local"])
+    remote = int(match["remote"] or local)
+    if not (1 <= local <= 65535 and 1 <= remote <= 65535):
+        raise _bad_forward(text, "a port lies between 1 and 65535")
+    if match["ip"] is None:
+        return Forward(LOOPBACKS, local, remote)
+    try:
+        return Forward((str(ip_address(match["ip"].strip("[]"))),), local, remote)
+    except ValueError:
+        raise _bad_forward(text, f"{match['ip']} is no address") from None
+
+
+def parse_forwards(texts: list[str]) -> list[Forward]:
+    """Reads all forwards of a command. Raises UserError where there are none, or two listen at one place."""
+    if not texts:
+        raise UserError(
+            "no port is given to forward",
+            exit_code=Exit.USAGE,
+            hint="Name one, as in: coderctl port-forward dev 8080",
+        )
+    forwards = [parse_forward(text) for text in texts]
+    places = [forward.listens_at for forward in forwards]
+    for place in places:
+        if places.count(place) > 1:
+            raise UserError(f"{place} is given twice", exit_code=Exit.USAGE)
+    return forwards
+
+
+def _bad_forward(text: str, why: str) -> UserError:
+    return UserError(
+        f"{text!r} cannot be forwarded: {why}",
+        exit_code=Exit.USAGE,
+        hint="Write it as in 8080, 8080:80 or 127.0.0.1:8080:80.",
+    )
+
+
+def size_text(n_bytes: int) -> str:
+    """``308 B``, ``1.2 MiB``."""
+    if n_bytes < 1024:
+        return f"{n_bytes} B"
+    amount = float(n_bytes)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1023.95:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def ago_text(seconds: float) -> str:
+    """``just now``, ``12s ago``, ``3m ago``, ``2h ago``, ``5d ago``."""
+    if seconds < 1:
+        return "just now"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit} ago"
+    return f"{int(seconds)}s ago"
+
+
+def latency_text(latency_ms: float) -> str:
+    """``12ms``, or ``<1ms`` below one."""
+    return f"{latency_ms:.0f}ms" if latency_ms >= 1 else "<1ms"
