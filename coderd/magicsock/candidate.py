@@ -1,0 +1,84 @@
+"""One address at which a peer may be: who named it, when it was tried, how it answered."""
+
+from collections import deque
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+from coderd.magicsock.wire import CandidateStatus
+from coderd.model.addresses import TAILNET_PREFIX, AddrPort
+
+LEARNED_LIFETIME = 45.0
+"""Seconds that an address known only by its pings outlives the last of them."""
+_LATENCIES_KEPT = 64
+
+
+class Candidate:
+    """What is known of one address of one peer. Its owner is the peer's ``Endpoint``."""
+
+    __slots__ = (
+        "addr",
+        "call_me_maybe_at",
+        "in_netmap",
+        "last_tx",
+        "latencies",
+        "ping_heard_at",
+        "pinged_at",
+    )
+
+    def __init__(self, addr: AddrPort) -> None:
+        self.addr = addr
+        self.in_netmap = False
+        self.call_me_maybe_at: float | None = None
+        self.ping_heard_at: float | None = None
+        """When the peer last pinged us from here."""
+        self.last_tx = b""
+        """The id of that ping: the same one twice is a duplicate."""
+        self.pinged_at: float | None = None
+        """When we last pinged it."""
+        self.latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds there and back, as last seen."""
+        return self.latencies[-1] if self.latencies else None
+
+    def is_deletable(self, now: float) -> bool:
+        """Whether nobody vouches for the address any more."""
+        if self.in_netmap or self.call_me_maybe_at is not None:
+            return False
+        return self.ping_heard_at is None or now - self.ping_heard_at > LEARNED_LIFETIME
+
+    def forget_probes(self) -> None:
+        """The network changed: what was measured is void, who named the address is not."""
+        self.pinged_at = None
+        self.last_tx = b""
+        self.latencies.clear()
+
+    def status(self) -> CandidateStatus:
+        """A frozen picture."""
+        origins = {
+            "netmap": self.in_netmap,
+            "call-me-maybe": self.call_me_maybe_at is not None,
+            "ping": self.ping_heard_at is not None,
+        }
+        named = tuple(name for name, is_origin in origins.items() if is_origin)
+        return CandidateStatus(self.addr, self.latency, self.pinged_at, named)
+
+
+@lru_cache(maxsize=4096)
+def may_be_candidate(addr: AddrPort) -> bool:
+    """Whether an address that somebody named can be a peer's at all.
+
+    Not: port 0, multicast, broadcast, the unspecified address, IPv6 link-local (it means nothing without an interface),
+    and the tailnet's own addresses, since a tunnel must not run through itself.
+    """
+    ip, port = addr
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        return False
+    if not 0 < port < 65536 or address.is_multicast or address.is_unspecified or ip == "255.255.255.255":
+        return False
+    if isinstance(address, IPv6Address):
+        return not address.is_link_local and address not in TAILNET_PREFIX and address.ipv4_mapped is None
+    return True

@@ -1,0 +1,87 @@
+"""The addresses at which one peer may be: bounded, and each with somebody who vouches for it."""
+
+from collections.abc import Iterable, Iterator
+
+from coderd.magicsock.candidate import Candidate, may_be_candidate
+from coderd.magicsock.wire import CandidateStatus
+from coderd.model.addresses import AddrPort
+
+MOST_CANDIDATES = 100
+"""An authenticated but unkind peer must not grow the table without end."""
+MOST_NAMED = 64
+"""Addresses taken from one call-me-maybe or NetMap."""
+
+
+class Candidates:
+    """The table. Its owner is the peer's ``Endpoint``."""
+
+    def __init__(self) -> None:
+        self._by_addr: dict[AddrPort, Candidate] = {}
+
+    def __contains__(self, addr: object) -> bool:
+        return addr in self._by_addr
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(tuple(self._by_addr.values()))
+
+    def get(self, addr: AddrPort) -> Candidate | None:
+        """What is known of an address."""
+        return self._by_addr.get(addr)
+
+    def add(self, addr: AddrPort) -> Candidate:
+        """An address, made known if it is not. In a full table the oldest that the server did not name makes room."""
+        if (candidate := self._by_addr.get(addr)) is None:
+            if len(self._by_addr) >= MOST_CANDIDATES:
+                learned = (c.addr for c in self._by_addr.values() if not c.in_netmap)
+                del self._by_addr[next(learned, next(iter(self._by_addr)))]
+            candidate = self._by_addr[addr] = Candidate(addr)
+        return candidate
+
+    def name_in_netmap(self, endpoints: Iterable[AddrPort]) -> bool:
+        """The server's list, whole. Returns whether an address is new."""
+        named = valid_addresses(endpoints)
+        is_news = any(addr not in self._by_addr for addr in named)
+        for candidate in self._by_addr.values():
+            candidate.in_netmap = False
+        for addr in named:
+            self.add(addr).in_netmap = True
+        return is_news
+
+    def name_in_call(self, endpoints: Iterable[AddrPort], now: float) -> None:
+        """The peer's own list, whole: what an earlier one named and this one does not is no longer vouched for by it."""
+        for candidate in self._by_addr.values():
+            candidate.call_me_maybe_at = None
+        for addr in valid_addresses(endpoints):
+            self.add(addr).call_me_maybe_at = now
+
+    def delete_unvouched(self, now: float) -> None:
+        """Deletes the addresses that nobody names any more."""
+        for candidate in self:
+            if candidate.is_deletable(now):
+                del self._by_addr[candidate.addr]
+
+    def forget_pings(self) -> None:
+        """Every address may be pinged at once."""
+        for candidate in self._by_addr.values():
+            candidate.pinged_at = None
+
+    def forget_probes(self) -> None:
+        """What was measured is void; who named the addresses is not."""
+        for candidate in self._by_addr.values():
+            candidate.forget_probes()
+
+    def keep_netmap_only(self) -> None:
+        """What the peer itself said and did is void."""
+        self._by_addr = {addr: c for addr, c in self._by_addr.items() if c.in_netmap}
+        for candidate in self._by_addr.values():
+            candidate.call_me_maybe_at = candidate.ping_heard_at = None
+        self.forget_probes()
+
+    def status(self) -> tuple[CandidateStatus, ...]:
+        """A frozen picture."""
+        return tuple(candidate.status() for candidate in self._by_addr.values())
+
+
+def valid_addresses(endpoints: Iterable[AddrPort]) -> list[AddrPort]:
+    """Those of somebody's list that may be a peer's, once each, no more than a fair number."""
+    return list(dict.fromkeys(addr for addr in endpoints if may_be_candidate(addr)))[:MOST_NAMED]

@@ -1,0 +1,530 @@
+"""The whole of path choice: one socket's datagrams told apart, batches sent by each peer's best path, disco spoken.
+
+```
+ WireGuard batches  --send-->  Endpoint.route  -->  UdpTransmit | DerpTransmit
+ handle_udp | handle_relayed  -->  STUN: Surroundings   disco: Endpoint   the rest: back to the caller, with its source
+```
+Peers are named by node key. Conn owns one ``Endpoint`` per peer, the ``PeerMap`` and the ``Surroundings``, drains them
+after everything that happens, and turns their wishes into sealed packets. It never raises on bytes from outside: what is
+not right is dropped and counted under ``magicsock.drop.*``.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Literal
+
+from coderd.disco import CallMeMaybe, DiscoBox, Message, Ping, Pong, sender_of
+from coderd.magicsock.classify import Kind, classify
+from coderd.magicsock.endpoint import Endpoint, PingAnswered, SendPing, Wish
+from coderd.magicsock.path_log import PathLog
+from coderd.magicsock.peer_map import PeerMap
+from coderd.magicsock.surroundings import Surroundings
+from coderd.magicsock.wire import (
+    ConnEvent,
+    ConnStatus,
+    DerpSource,
+    DerpTransmit,
+    EndpointsChanged,
+    EndpointStatus,
+    PathChanged,
+    PathInfo,
+    PathKind,
+    Pin,
+    PingReply,
+    Source,
+    UdpSource,
+    UdpTransmit,
+)
+from coderd.metrics import Counters
+from coderd.model import Buffer, RandomBytes
+from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline, earliest
+from coderd.model.derpmap import DerpMap
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import DiscoPrivate, NodePublic
+from coderd.model.netmap import PathPolicy, Peer
+
+DATA_OVERHEAD = 32
+"""WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""
+DERP_MAGIC_IP = "127.3.3.40"
+"""Stands for a relay where only an ip:port fits; the port is the region."""
+
+_NONCE_SIZE = 24
+_WIREGUARD_DATA = 4
+_TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+"""Send errors that say nothing about the path."""
+
+
+class _Known:
+    """One peer: as the server describes it, its endpoint, its log."""
+
+    __slots__ = ("endpoint", "log", "peer")
+
+    def __init__(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
+        self.peer = peer
+        self.endpoint = endpoint
+        self.log = PathLog(now)
+
+
+class Conn:
+    """All peers' paths. Pure: sockets, relays and clocks belong to the caller.
+
+    Commands and ``handle_*`` may be called in any order; afterwards take ``poll_transmit`` and ``poll_event`` until None,
+    then ``poll_timeout``.
+
+    Args:
+        node_key: this node's public key.
+        disco_key: this start's disco key.
+        rng: for nonces, transaction ids and jitter.
+        now: seconds on the clock of every later ``now``.
+        tunnel_mtu: a path that cannot carry packets of this size is never chosen.
+        counters: drops by reason, and what was sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_key: NodePublic,
+        disco_key: DiscoPrivate,
+        rng: RandomBytes,
+        now: float,
+        tunnel_mtu: int = 1280,
+        counters: Counters | None = None,
+    ) -> None:
+        self._node_key = node_key
+        self._box = DiscoBox(disco_key)
+        self._rng = rng
+        self._now = now
+        self._probe_size = tunnel_mtu + DATA_OVERHEAD
+        self._counters = counters if counters is not None else Counters()
+        self._known: dict[NodePublic, _Known] = {}
+        self._peer_map = PeerMap()
+        self._surroundings = Surroundings(rng=rng)
+        self._connected: set[int] = set()
+        self._deadlines: dict[NodePublic, Deadline] = {}
+        self._transmits: deque[UdpTransmit | DerpTransmit] = deque()
+        self._events: deque[ConnEvent] = deque()
+
+    # Commands
+
+    def set_netmap(self, peers: Iterable[Peer], now: float) -> None:
+        """Takes the server's list of peers, whole: adds, changes, removes."""
+        wanted = {peer.node_key: peer for peer in peers}
+        for key in [key for key in self._known if key not in wanted]:
+            del self._known[key]
+            self._deadlines.pop(key, None)
+            self._peer_map.remove_peer(key)
+        for peer in wanted.values():
+            self._set_peer(peer, now)
+        self._drain_surroundings(now)
+
+    def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
+        """Takes the relays, and their host names' addresses as the shell resolved them. Starts a netcheck."""
+        self._surroundings.set_derp_map(derp_map, resolved, now)
+        self._drain_surroundings(now)
+
+    def set_local_endpoints(
+        self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str], now: float
+    ) -> None:
+        """Bound ports (None: no socket of that family) and interface addresses, already filtered by the shell."""
+        self._surroundings.set_local_endpoints(v4_port, v6_port, addresses, now)
+        self._drain_surroundings(now)
+
+    def handle_rebound(self, now: float) -> None:
+        """Sockets were opened again, or the network changed: trust nothing of before, ping and STUN anew."""
+        self._surroundings.handle_rebound(now)
+        for known in self._known.values():
+            known.endpoint.handle_rebound(now)
+            self._drain(known, now)
+        self._drain_surroundings(now)
+
+    def check(self, now: float) -> None:
+        """Starts a full netcheck now, or one more after the one under way; ends in ``NetcheckDone``."""
+        self._surroundings.check(now, full=True)
+        self._drain_surroundings(now)
+
+    def pin_path(self, peer: NodePublic, path: Literal["any", "direct", "relay"]) -> None:
+        """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped. Unknown peers are ignored."""
+        if (known := self._known.get(peer)) is not None:
+            known.endpoint.pin = Pin(path)
+            self._note_path(known, self._now)
+
+    def ping(self, peer: NodePublic, token: int, now: float) -> None:
+        """Pings a peer by the path that its traffic takes now; an answer is a ``PingReply`` with this token.
+
+        No answer within five seconds is none at all: the caller keeps the time. While relayed, this also looks for a
+        direct path, at most once a second.
+        """
+        if (known := self._known.get(peer)) is not None:
+            self._surroundings.note_use(now)
+            known.endpoint.ping(token, now)
+            self._drain(known, now)
+            self._drain_surroundings(now)
+
+    def send(self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float) -> None:
+        """Queues one WireGuard batch to a peer by its best path, or back to a source that it answers."""
+        if isinstance(to, NodePublic):
+            self._send_to_peer(to, datagrams, segment_size, now)
+        elif isinstance(to, UdpSource):
+            self._transmits.append(UdpTransmit(to.addr, datagrams, segment_size))
+        elif isinstance(to, DerpSource):
+            self._transmits.append(DerpTransmit(to.region, to.key, datagrams))
+        else:
+            raise TypeError(f"nothing can be sent to a {type(to).__name__}")
+
+    # What happened
+
+    def handle_udp(
+        self, addr: AddrPort, datagrams: Sequence[Buffer], now: float
+    ) -> tuple[Source, list[Buffer]]:
+        """One UDP read: keeps STUN and disco, returns the rest and where it came from. Each segment is looked at."""
+        rest = [
+            datagram
+            for datagram in datagrams
+            if (len(datagram) > 1 and datagram[0] == _WIREGUARD_DATA and datagram[1] == 0)
+            or self._is_wireguard(datagram, addr, now)
+        ]
+        return UdpSource(addr), rest
+
+    def handle_relayed(
+        self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
+    ) -> tuple[Source, list[Buffer]]:
+        """Packets of one sender from a region's relay: the same. A stranger's are dropped."""
+        source = DerpSource(region, sender)
+        known = self._known.get(sender)
+        if known is None:
+            self._drop("unknown_relay_sender", len(packets))
+            return source, []
+        self._surroundings.handle_relay_heard(region, now)
+        if known.endpoint.heard_region != region:
+            known.endpoint.heard_region = region
+            self._note_path(known, now)
+        rest = []
+        for packet in packets:
+            if classify(packet) is Kind.DISCO:
+                self._handle_disco(packet, source, now)
+            else:
+                rest.append(packet)
+        return source, rest
+
+    def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
+        """WireGuard vouches that ``n_bytes`` from a source are the peer's: counts them, learns where it is."""
+        known = self._known.get(peer)
+        if known is None:
+            return
+        if isinstance(source, DerpSource):
+            known.log.rx_relay += n_bytes
+        elif isinstance(source, UdpSource):
+            known.log.rx_direct += n_bytes
+            self._peer_map.learn_address(source.addr, peer)
+            known.endpoint.handle_heard(source.addr, now)
+            if known.endpoint.has_news:
+                self._drain(known, now)
+                self._drain_surroundings(now)
+
+    def handle_relay_connected(self, region: int, now: float) -> None:
+        """The link to a region's relay is up."""
+        self._connected.add(region)
+        self._note_paths(now)
+
+    def handle_relay_broken(self, region: int, now: float) -> None:
+        """The link to a region's relay is down: nobody is known to be there any more."""
+        self._connected.discard(region)
+        for known in self._known.values():
+            if known.endpoint.heard_region == region:
+                known.endpoint.heard_region = 0
+        self._surroundings.check(now)
+        self._drain_surroundings(now)
+        self._note_paths(now)
+
+    def handle_peer_gone(self, region: int, key: NodePublic, now: float) -> None:
+        """A relay says that a peer is not there."""
+        known = self._known.get(key)
+        if known is not None and known.endpoint.heard_region == region:
+            known.endpoint.heard_region = 0
+            self._note_path(known, now)
+
+    def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
+        """The answer to an ``HttpsProbeWanted``; None where the relay could not be reached."""
+        self._surroundings.handle_https_latency(region, seconds, now)
+        self._drain_surroundings(now)
+
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        """The kernel refused to send to an address, with this errno."""
+        if error in _TRANSIENT:
+            return
+        self._surroundings.handle_send_failed(addr, error, now)
+        for known in self._known.values():
+            if known.endpoint.is_at(addr):
+                known.endpoint.handle_send_failed(addr, now)
+                self._drain(known, now)
+        self._drain_surroundings(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+        self._surroundings.handle_timeout(now)
+        for key in [key for key, deadline in self._deadlines.items() if deadline.when <= now]:
+            known = self._known[key]
+            known.endpoint.handle_timeout(now)
+            self._drain(known, now)
+        self._drain_surroundings(now)
+
+    # What to do next
+
+    def poll_transmit(self) -> UdpTransmit | DerpTransmit | None:
+        """The next batch for a socket or a relay."""
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_event(self) -> ConnEvent | None:
+        """What the daemon should know, or do."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``, and why."""
+        return earliest(self._surroundings.poll_timeout(), min(self._deadlines.values(), default=None))
+
+    # Looking
+
+    def path(self, peer: NodePublic) -> PathInfo:
+        """A peer's path now; kind ``none`` for one that is not known."""
+        known = self._known.get(peer)
+        return self._info(known) if known is not None else PathInfo(PathKind.NONE, None, None, self._now)
+
+    def status(self, now: float) -> ConnStatus:
+        """Everything, frozen."""
+        return ConnStatus(
+            self._surroundings.home,
+            self._surroundings.endpoints,
+            self._surroundings.report,
+            tuple(sorted(self._connected)),
+            tuple(self._endpoint_status(known, now) for known in self._known.values()),
+        )
+
+    def _endpoint_status(self, known: _Known, now: float) -> EndpointStatus:
+        endpoint = known.endpoint
+        return EndpointStatus(
+            endpoint.key,
+            self._info(known),
+            endpoint.pin,
+            endpoint.home_region,
+            endpoint.relay_latency,
+            endpoint.candidates(),
+            endpoint.is_active(now),
+        )
+
+    def _info(self, known: _Known) -> PathInfo:
+        endpoint = known.endpoint
+        if known.log.kind is PathKind.DIRECT:
+            return known.log.info(endpoint.best.latency if endpoint.best is not None else None)
+        return known.log.info(endpoint.relay_latency if known.log.kind is PathKind.RELAY else None)
+
+    # Peers
+
+    def _set_peer(self, peer: Peer, now: float) -> None:
+        known = self._known.get(peer.node_key)
+        if known is not None and known.peer == peer:
+            return
+        if known is None:
+            endpoint = Endpoint(peer.node_key, rng=self._rng, probe_size=self._probe_size)
+            known = self._known[peer.node_key] = _Known(peer, endpoint, now)
+        elif (known.peer.generation, known.peer.disco_key) != (peer.generation, peer.disco_key):
+            known.endpoint.restart()
+        known.peer = peer
+        self._peer_map.set_peer(peer.node_key, peer.disco_key)
+        allows_direct = peer.path_policy is PathPolicy.ANY
+        known.endpoint.update(peer.endpoints, peer.home_region, allows_direct=allows_direct, now=now)
+        self._drain(known, now)
+
+    # Sending
+
+    def _send_to_peer(self, to: NodePublic, datagrams: list[bytes], segment_size: int, now: float) -> None:
+        known = self._known.get(to)
+        if known is None:
+            self._drop("unknown_peer", len(datagrams))
+            return
+        self._surroundings.note_use(now)
+        route = known.endpoint.route(len(datagrams), now)
+        n_bytes = sum(map(len, datagrams))
+        if route.udp is not None:
+            known.log.tx_direct += n_bytes
+            self._transmits.append(UdpTransmit(route.udp, datagrams, segment_size))
+        if route.by_relay:
+            known.log.tx_relay += n_bytes
+            self._transmits.append(DerpTransmit(self._region_for(known.endpoint), to, datagrams))
+        if route == (None, False):
+            self._drop("no_path", len(datagrams))
+        if known.endpoint.has_news:
+            self._drain(known, now)
+            self._drain_surroundings(now)
+
+    def _region_for(self, endpoint: Endpoint) -> int:
+        """The relay to reach a peer by: its home if connected, else where it was heard if still connected, else its home."""
+        home, heard = endpoint.home_region, endpoint.heard_region
+        if home not in self._connected and heard in self._connected:
+            return heard
+        return home or heard
+
+    # Receiving
+
+    def _is_wireguard(self, datagram: Buffer, addr: AddrPort, now: float) -> bool:
+        """Whether a datagram is for WireGuard; what is not is dealt with here."""
+        kind = classify(datagram)
+        if kind is Kind.DISCO:
+            self._handle_disco(datagram, UdpSource(addr), now)
+        elif kind is Kind.STUN:
+            if not self._surroundings.handle_stun(datagram, now):
+                self._drop("stun")
+            self._drain_surroundings(now)
+        return kind is Kind.WIREGUARD
+
+    def _handle_disco(self, packet: Buffer, source: Source, now: float) -> None:
+        """A stranger's packet is dropped unopened. An opened one proves who holds the disco key, not when it was sent."""
+        try:
+            nodes = self._peer_map.nodes_of(sender_of(packet))
+            if not nodes:
+                self._drop("disco_unknown_key")
+                return
+            _, message = self._box.open(packet)
+        except MalformedPacket:
+            self._drop("disco_malformed")
+            return
+        if isinstance(source, DerpSource) and source.key not in nodes:
+            self._drop("disco_wrong_sender")
+            return
+        self._handle_message(message, nodes, source, now)
+        for node in nodes:
+            self._drain(self._known[node], now)
+        self._drain_surroundings(now)
+
+    def _handle_message(
+        self, message: Message, nodes: tuple[NodePublic, ...], source: Source, now: float
+    ) -> None:
+        match message, source:
+            case Ping(), UdpSource(addr):
+                self._handle_ping(message, nodes, addr, now)
+            case Ping(), DerpSource(region, key):
+                pong = Pong(message.tx_id, (DERP_MAGIC_IP, region))
+                self._transmits.append(DerpTransmit(region, key, [self._seal(pong, key)]))
+            case Pong(), _:
+                self._handle_pong(message, nodes, source, now)
+            case CallMeMaybe(endpoints), DerpSource(_, key):
+                self._handle_call_me_maybe(endpoints, key, now)
+            case _:
+                self._drop("disco_unexpected")
+
+    def _handle_ping(self, ping: Ping, nodes: tuple[NodePublic, ...], addr: AddrPort, now: float) -> None:
+        """Every node with this disco key may be at the address; the one that the ping names is."""
+        deserves = [node for node in nodes if self._known[node].endpoint.handle_ping(addr, ping.tx_id, now)]
+        if not deserves:
+            self._drop("ping")
+            return
+        if ping.node_key in nodes or len(nodes) == 1:
+            self._peer_map.learn_address(addr, ping.node_key if ping.node_key in nodes else nodes[0])
+        self._send_udp(addr, self._seal(Pong(ping.tx_id, addr), deserves[0]))
+
+    def _handle_pong(self, pong: Pong, nodes: tuple[NodePublic, ...], source: Source, now: float) -> None:
+        addr = source.addr if isinstance(source, UdpSource) else None
+        for node in nodes:
+            if self._known[node].endpoint.handle_pong(pong.tx_id, addr, now):
+                if addr is not None:
+                    self._peer_map.learn_address(addr, node)
+                return
+        self._drop("pong")
+
+    def _handle_call_me_maybe(self, endpoints: Iterable[AddrPort], key: NodePublic, now: float) -> None:
+        """The peer wants a direct path: if our own mapping may have moved meanwhile, find out, so that it learns."""
+        if not self._known[key].endpoint.handle_call_me_maybe(endpoints, now):
+            self._drop("call_me_maybe")
+        elif not self._surroundings.is_fresh(now):
+            self._surroundings.check(now)
+
+    # Draining
+
+    def _drain(self, known: _Known, now: float) -> None:
+        """Takes what an endpoint wants sent, its answers, its deadline and its path."""
+        endpoint = known.endpoint
+        while (wish := endpoint.poll_wish()) is not None:
+            self._grant(wish, known, now)
+        while (answer := endpoint.poll_answer()) is not None:
+            self._reply(known, answer)
+        deadline = endpoint.poll_timeout()
+        if deadline is None:
+            self._deadlines.pop(endpoint.key, None)
+        else:
+            self._deadlines[endpoint.key] = deadline
+        self._note_path(known, now)
+
+    def _grant(self, wish: Wish, known: _Known, now: float) -> None:
+        if isinstance(wish, SendPing):
+            self._send_ping(wish, known)
+            return
+        endpoints = tuple(addr for addr, _ in self._surroundings.endpoints)
+        if endpoints:
+            self._send_relayed(known, self._seal(CallMeMaybe(endpoints), known.peer.node_key))
+        if not self._surroundings.is_fresh(now):
+            self._surroundings.check(now)
+
+    def _send_ping(self, wish: SendPing, known: _Known) -> None:
+        packet = self._seal(Ping(wish.tx_id, self._node_key, wish.padding), known.peer.node_key)
+        if wish.to is None:
+            self._send_relayed(known, packet)
+        elif self._surroundings.can_send_to(wish.to):
+            self._send_udp(wish.to, packet)
+        else:
+            known.endpoint.forget_ping(wish.tx_id)
+
+    def _reply(self, known: _Known, answer: PingAnswered) -> None:
+        if answer.by is not None:
+            path = PathInfo(PathKind.DIRECT, answer.by, answer.latency, known.log.since)
+        else:
+            region = self._region_for(known.endpoint)
+            path = PathInfo(PathKind.RELAY, region, answer.latency, known.log.since)
+        self._events.append(PingReply(answer.token, known.peer.node_key, path, answer.latency))
+
+    def _drain_surroundings(self, now: float) -> None:
+        """Takes events and STUN probes. New own endpoints go to every peer that is in use and not direct yet."""
+        is_news = False
+        while (event := self._surroundings.poll_event()) is not None:
+            is_news |= isinstance(event, EndpointsChanged)
+            self._events.append(event)
+        if is_news:
+            self._discover_all(now)
+        while (probe := self._surroundings.poll_probe()) is not None:
+            self._send_udp(probe.addr, probe.datagram)
+
+    def _discover_all(self, now: float) -> None:
+        for known in self._known.values():
+            if known.endpoint.is_active(now) and known.endpoint.kind is not PathKind.DIRECT:
+                known.endpoint.discover(now)
+                self._drain(known, now)
+
+    def _note_paths(self, now: float) -> None:
+        for known in self._known.values():
+            self._note_path(known, now)
+
+    def _note_path(self, known: _Known, now: float) -> None:
+        self._now = max(self._now, now)
+        endpoint, kind = known.endpoint, known.endpoint.kind
+        via: AddrPort | int | None = None
+        if kind is PathKind.DIRECT and endpoint.best is not None:
+            via = endpoint.best.addr
+        elif kind is PathKind.RELAY:
+            via = self._region_for(endpoint)
+        if known.log.note(kind, via, now):
+            self._events.append(PathChanged(endpoint.key, self._info(known)))
+
+    # Packets
+
+    def _seal(self, message: Message, to: NodePublic) -> bytes:
+        return self._box.seal(message, self._known[to].peer.disco_key, self._rng(_NONCE_SIZE))
+
+    def _send_udp(self, addr: AddrPort, packet: bytes) -> None:
+        self._transmits.append(UdpTransmit(addr, [packet], len(packet)))
+
+    def _send_relayed(self, known: _Known, packet: bytes) -> None:
+        region = self._region_for(known.endpoint)
+        self._transmits.append(DerpTransmit(region, known.peer.node_key, [packet]))
+
+    def _drop(self, reason: str, n_dropped: int = 1) -> None:
+        self._counters[f"magicsock.drop.{reason}"] += n_dropped

@@ -1,0 +1,481 @@
+"""One peer: where it may be, which path is the best, when to look for a better one.
+
+The relay carries traffic from the first moment. Meanwhile rounds of discovery ping every address at which the peer may be,
+padded to the tunnel's full size, and ask it by relay to do the same (call-me-maybe), so that both firewalls open. The first
+pong makes its address the best path, trusted for a while; from then on traffic goes straight, heartbeats renew trust, and
+when they fail the relay takes over while rounds go on.
+
+Rounds come in a burst after news (a new address, a lost path), then every five seconds while somebody cares: data flows, or
+a user waits for a ping. A firewall may open at any time.
+
+It never seals a packet: what is to be sent comes out of ``poll_wish``.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
+from coderd.magicsock.candidate import may_be_candidate
+from coderd.magicsock.candidates import Candidates
+from coderd.magicsock.path import PathQuality
+from coderd.magicsock.pings import Pings, Purpose, SentPing
+from coderd.magicsock.timers import TimerTable
+from coderd.magicsock.wire import CandidateStatus, PathKind, Pin
+from coderd.model import RandomBytes
+from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline
+from coderd.model.keys import NodePublic
+
+PING_SIZE = 124
+"""A ping without padding, as a UDP payload."""
+ACTIVE_TIMEOUT = 45.0
+"""Seconds after the last send for which a path is kept alive and looked for."""
+HEARTBEAT_INTERVAL = 3.0
+ROUND_INTERVAL = 5.0
+"""Seconds between rounds while relayed and in use."""
+UPGRADE_INTERVAL = 60.0
+"""Seconds between rounds while a direct path works but a nearer one may exist."""
+GOOD_ENOUGH_LATENCY = 0.005
+"""Seconds at or below which no nearer path is looked for."""
+BURST = (0.25, 0.75, 1.5, 3.0)
+"""Waits between the first rounds after news: a lost ping must not cost five seconds."""
+IMPATIENT_ROUND_INTERVAL = 1.0
+"""Least seconds between rounds that a user's ping starts."""
+FEW_DATAGRAMS = 4
+"""A batch no longer than this also goes over a best path that is no longer trusted; more is the relay's alone."""
+
+_PING_GAP = 0.2
+"""Least seconds between two discovery pings to one address."""
+_PING_BACK_GAP = 1.0
+"""The same for pings that only answer the peer's."""
+_CALL_ME_MAYBE_GAP = 0.1
+"""Rounds that a peer's call-me-maybes start are at least this far apart, seconds."""
+
+_NEVER = float("-inf")
+
+
+class Timer(Enum):
+    """Everything that an endpoint does by the clock."""
+
+    HEARTBEAT = "heartbeat"
+    """Every 3 s while active: pings the best path."""
+    ROUND = "discovery round"
+    """Burst, then every 5 s while relayed and active, every 60 s while direct but far."""
+    PING_TIMEOUT = "ping timeout"
+    """5 s after the oldest ping in flight."""
+    TRUST = "trust ends"
+    """6.5 s after the best path's last pong."""
+    DOUBT = "path in doubt"
+    """Every 0.5 s from a silence under load until a pong or the end of trust."""
+
+
+class SendPing(NamedTuple):
+    """A ping to be sealed and sent; ``to`` is None for the relay."""
+
+    tx_id: bytes
+    to: AddrPort | None
+    padding: int
+
+
+class SendCallMeMaybe(NamedTuple):
+    """Tell the peer by relay where this node may be reached."""
+
+
+class PingAnswered(NamedTuple):
+    """A user's ping was answered: over ``by``, or by relay where that is None."""
+
+    token: int
+    by: AddrPort | None
+    latency: float
+
+
+class Route(NamedTuple):
+    """How one batch goes: straight, by relay, both, or (neither) not at all."""
+
+    udp: AddrPort | None
+    by_relay: bool
+
+
+Wish: TypeAlias = SendPing | SendCallMeMaybe
+
+
+class Endpoint:
+    """One peer's candidates, pings in flight, best path and timers.
+
+    Args:
+        key: the peer.
+        rng: for transaction ids.
+        probe_size: UDP payload in bytes that a path must carry to be chosen.
+    """
+
+    def __init__(self, key: NodePublic, *, rng: RandomBytes, probe_size: int) -> None:
+        self.key = key
+        self.pin = Pin.ANY
+        self.home_region = 0
+        self.heard_region = 0
+        """Where a relay last delivered something of the peer's; 0 for nowhere, or no longer."""
+        self.relay_latency: float | None = None
+        self._allows_direct = True
+        self._rng = rng
+        self._probe_size = max(probe_size, PING_SIZE)
+        self._candidates = Candidates()
+        self._pings = Pings()
+        self._best = BestPath()
+        self._active_at = _NEVER
+        self._round_at = _NEVER
+        self._relay_pinged_at = _NEVER
+        self._called_at = _NEVER
+        self._burst: deque[float] = deque()
+        self._timers: TimerTable[Timer] = TimerTable()
+        self._wishes: deque[Wish] = deque()
+        self._answers: deque[PingAnswered] = deque()
+
+    # Commands
+
+    def update(
+        self, endpoints: Iterable[AddrPort], home_region: int, *, allows_direct: bool, now: float
+    ) -> None:
+        """The server says where the peer may be. News starts a burst of rounds at once."""
+        is_news = home_region != self.home_region or allows_direct != self._allows_direct
+        self.home_region = home_region
+        self._allows_direct = allows_direct
+        is_news |= self._candidates.name_in_netmap(endpoints if allows_direct else ())
+        if not allows_direct:
+            self._forget_direct()
+        if is_news:
+            self._active_at = now
+            self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
+            self.discover(now)
+
+    def restart(self) -> None:
+        """The peer is a new process: what the old one said and proved is void. ``update`` follows."""
+        self._forget_direct()
+        self.heard_region = 0
+        self.relay_latency = None
+        self.home_region = 0
+
+    def route(self, n_datagrams: int, now: float) -> Route:
+        """Chooses the way of one batch, and notes that the peer is being talked to."""
+        self._active_at = now
+        if Timer.HEARTBEAT not in self._timers:
+            self._wake(now)
+        best, has_relay = self._best, self.has_relay
+        if self.pin is Pin.RELAY or best.quality is None:
+            return Route(None, has_relay and self.pin is not Pin.DIRECT)
+        if best.is_trusted(now):
+            self._doubt_if_silent(now)
+            return Route(best.quality.addr, False)
+        if self.pin is Pin.DIRECT or not has_relay:
+            return Route(best.quality.addr, False)
+        return Route(best.quality.addr if n_datagrams <= FEW_DATAGRAMS else None, True)
+
+    def ping(self, token: int, now: float) -> None:
+        """A user's ping: by the path that traffic takes; by every hopeful one while that is unclear."""
+        self._active_at = now
+        if Timer.HEARTBEAT not in self._timers:
+            self._wake(now)
+        is_trusted = self._best.is_trusted(now)
+        if self.pin is not Pin.RELAY:
+            self._ping_direct(token, now)
+        if self.pin is Pin.RELAY or (self.pin is Pin.ANY and not is_trusted):
+            self._ping_relay(now, token)
+        if not is_trusted and now - self._round_at >= IMPATIENT_ROUND_INTERVAL:
+            self._round(now)
+
+    def discover(self, now: float) -> None:
+        """A round now and, until a path is found, a burst of further ones."""
+        self._burst = deque(BURST)
+        self._round(now)
+        self._schedule_round(now)
+
+    def forget_ping(self, tx_id: bytes) -> None:
+        """A ping could not be sent."""
+        self._pings.pop(tx_id)
+        self._rearm()
+
+    # What happened
+
+    def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float) -> bool:
+        """The peer pinged from an address. Returns whether it deserves a pong: a duplicate does not."""
+        if not self._allows_direct:
+            return False
+        if not may_be_candidate(addr):
+            return True
+        is_new = addr not in self._candidates
+        candidate = self._candidates.add(addr)
+        if candidate.last_tx == tx_id:
+            return False
+        candidate.last_tx = tx_id
+        candidate.ping_heard_at = now
+        if is_new or (not self._best.is_trusted(now) and _is_older(candidate.pinged_at, _PING_BACK_GAP, now)):
+            self._ping(addr, Purpose.DISCOVERY, now)
+        return True
+
+    def handle_pong(self, tx_id: bytes, addr: AddrPort | None, now: float) -> bool:
+        """A pong came from an address, or by relay (None). Returns whether it answered a ping of ours that way."""
+        ping = self._pings.get(tx_id)
+        if ping is None or (ping.to is None) != (addr is None):
+            return False
+        self._pings.pop(tx_id)
+        latency = max(now - ping.at, 0.0)
+        if ping.to is None:
+            self.relay_latency = latency
+        elif (candidate := self._candidates.get(ping.to)) is not None:
+            candidate.latencies.append(latency)
+            self._offer(ping, latency, now)
+        self._answer(ping, latency)
+        self._rearm()
+        return True
+
+    def handle_call_me_maybe(self, endpoints: Iterable[AddrPort], now: float) -> bool:
+        """The peer says where it is and that it has just pinged us: ping it everywhere. Returns whether that is done."""
+        if not self._allows_direct:
+            return False
+        self._candidates.name_in_call(endpoints, now)
+        is_due = now - self._called_at >= _CALL_ME_MAYBE_GAP
+        if is_due:
+            self._called_at = now
+            self._candidates.forget_pings()
+        self._ping_candidates(now)
+        return is_due
+
+    def handle_heard(self, addr: AddrPort, now: float) -> None:
+        """WireGuard vouches that the peer sent from an address. A new one is worth a ping: the peer may have moved."""
+        self._best.handle_heard(addr, now)
+        if addr not in self._candidates and self._allows_direct and may_be_candidate(addr):
+            self._candidates.add(addr).ping_heard_at = now
+            self._ping(addr, Purpose.DISCOVERY, now)
+
+    def handle_send_failed(self, addr: AddrPort, now: float) -> None:
+        """The kernel would not send there: a path that is refused at home need not be waited for."""
+        candidate = self._candidates.get(addr)
+        if candidate is not None:
+            candidate.latencies.clear()
+        if addr == self._best.addr:
+            was_trusted = self._best.is_trusted(now)
+            self._best.clear()
+            self._rearm()
+            if was_trusted and self.is_active(now):
+                self.discover(now)
+
+    def handle_rebound(self, now: float) -> None:
+        """The network changed under this node: all that was measured is void. Look again for those in use."""
+        self._best.clear()
+        self._pings.clear()
+        self.relay_latency = None
+        self._candidates.forget_probes()
+        self._rearm()
+        if self.is_active(now):
+            self.discover(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+        while (timer := self._timers.pop_due(now)) is not None:
+            self._fire(timer, now)
+
+    # What to do next
+
+    def poll_wish(self) -> Wish | None:
+        """The next thing to seal and send."""
+        return self._wishes.popleft() if self._wishes else None
+
+    def poll_answer(self) -> PingAnswered | None:
+        """The next answer to a user's ping."""
+        return self._answers.popleft() if self._answers else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """The table's earliest."""
+        self._timers.is_changed = False
+        return self._timers.poll_timeout()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to poll that was not there at the last ``poll_timeout``."""
+        return self._timers.is_changed or bool(self._wishes) or bool(self._answers)
+
+    # Looking
+
+    @property
+    def allows_direct(self) -> bool:
+        """Whether the server permits direct paths to this peer."""
+        return self._allows_direct
+
+    @property
+    def has_relay(self) -> bool:
+        """Whether any relay is known at which the peer may be."""
+        return bool(self.home_region or self.heard_region)
+
+    @property
+    def kind(self) -> PathKind:
+        """How traffic goes, as of the last command or event."""
+        if self.pin is not Pin.RELAY and Timer.TRUST in self._timers:
+            return PathKind.DIRECT
+        return PathKind.RELAY if self.has_relay and self.pin is not Pin.DIRECT else PathKind.NONE
+
+    @property
+    def best(self) -> PathQuality | None:
+        """The best direct path, trusted or not."""
+        return self._best.quality
+
+    def is_active(self, now: float) -> bool:
+        """Whether somebody cared about this peer lately."""
+        return now - self._active_at <= ACTIVE_TIMEOUT
+
+    def is_at(self, addr: AddrPort) -> bool:
+        """Whether the peer may be at an address."""
+        return addr in self._candidates
+
+    def candidates(self) -> tuple[CandidateStatus, ...]:
+        """All addresses at which the peer may be."""
+        return self._candidates.status()
+
+    # Timers
+
+    def _fire(self, timer: Timer, now: float) -> None:
+        match timer:
+            case Timer.HEARTBEAT:
+                self._heartbeat(now)
+            case Timer.ROUND:
+                self._round(now)
+                self._schedule_round(now)
+            case Timer.PING_TIMEOUT:
+                self._expire_pings(now)
+            case Timer.TRUST:
+                self._end_trust(now)
+            case Timer.DOUBT:
+                self._doubt(now)
+
+    def _heartbeat(self, now: float) -> None:
+        if not self.is_active(now):
+            return
+        if self._best.addr is not None:
+            self._ping(self._best.addr, Purpose.HEARTBEAT, now)
+        self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
+        if not self._best.is_trusted(now) and Timer.ROUND not in self._timers:
+            self.discover(now)
+
+    def _expire_pings(self, now: float) -> None:
+        for ping in self._pings.pop_expired(now):
+            if ping.to is not None and ping.to == self._best.addr and not self._best.is_trusted(now):
+                self._best.clear()
+        self._rearm()
+
+    def _end_trust(self, now: float) -> None:
+        self._best.end_trust()
+        self._rearm()
+        if self.is_active(now):
+            self.discover(now)
+
+    def _doubt_if_silent(self, now: float) -> None:
+        if self._best.should_doubt(now):
+            self._best.begin_doubt(now)
+            self._doubt(now)
+
+    def _doubt(self, now: float) -> None:
+        if self._best.is_lost(now):
+            self._end_trust(now)
+        elif self._best.addr is not None:
+            self._ping(self._best.addr, Purpose.HEARTBEAT, now)
+            self._timers.set(Timer.DOUBT, now + DOUBT_INTERVAL)
+
+    def _wake(self, now: float) -> None:
+        """Somebody begins to care: keep the best path, or look for one."""
+        self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
+        if not self._best.is_trusted(now):
+            self.discover(now)
+
+    def _schedule_round(self, now: float) -> None:
+        delay = self._round_delay(now)
+        self._timers.set(Timer.ROUND, now + delay if delay is not None else None)
+
+    def _round_delay(self, now: float) -> float | None:
+        if self._best.is_trusted(now):
+            self._burst.clear()
+        if self._burst:
+            return self._burst.popleft()
+        if not self.is_active(now):
+            return None
+        if not self._best.is_trusted(now):
+            return ROUND_INTERVAL
+        quality = self._best.quality
+        return UPGRADE_INTERVAL if quality is not None and quality.latency > GOOD_ENOUGH_LATENCY else None
+
+    def _rearm(self) -> None:
+        """Sets the timers that follow from the best path and the pings in flight."""
+        self._timers.set(Timer.PING_TIMEOUT, self._pings.expires_at())
+        self._timers.set(Timer.TRUST, self._best.trust_until)
+        if not self._best.is_in_doubt:
+            self._timers.set(Timer.DOUBT, None)
+
+    # Rounds and pings
+
+    def _round(self, now: float) -> None:
+        self._round_at = now
+        if self._allows_direct:
+            self._ping_candidates(now)
+            if self.has_relay:
+                self._wishes.append(SendCallMeMaybe())
+        if now - self._relay_pinged_at >= ROUND_INTERVAL:
+            self._ping_relay(now)
+
+    def _ping_candidates(self, now: float) -> None:
+        self._candidates.delete_unvouched(now)
+        if self._best.addr is not None and self._best.addr not in self._candidates:
+            self._best.clear()
+            self._rearm()
+        for candidate in self._candidates:
+            if _is_older(candidate.pinged_at, _PING_GAP, now):
+                self._ping(candidate.addr, Purpose.DISCOVERY, now)
+
+    def _ping_direct(self, token: int, now: float) -> None:
+        if self._best.addr is not None:
+            self._ping(self._best.addr, Purpose.USER, now, token)
+            self._doubt_if_silent(now)
+        elif self.pin is Pin.DIRECT:
+            for candidate in self._candidates:
+                self._ping(candidate.addr, Purpose.USER, now, token)
+
+    def _ping_relay(self, now: float, token: int | None = None) -> None:
+        if self.has_relay:
+            self._relay_pinged_at = now
+            self._ping(None, Purpose.DISCOVERY if token is None else Purpose.USER, now, token)
+
+    def _ping(self, to: AddrPort | None, purpose: Purpose, now: float, token: int | None = None) -> None:
+        """Full size wherever the answer may choose a path; small for what is chosen already, and for the relay."""
+        is_chosen = to is None or purpose is Purpose.HEARTBEAT or to == self._best.addr
+        is_small = to is None or (is_chosen and purpose is not Purpose.DISCOVERY)
+        size = PING_SIZE if is_small else self._probe_size
+        if to is not None and (candidate := self._candidates.get(to)) is not None:
+            candidate.pinged_at = now
+        tx_id = self._rng(12)
+        self._pings.add(SentPing(tx_id, to, now, purpose, size, token))
+        self._wishes.append(SendPing(tx_id, to, size - PING_SIZE))
+        self._rearm()
+
+    def _offer(self, ping: SentPing, latency: float, now: float) -> None:
+        """A pong over UDP: a small one renews the best path only, since it proves nothing about size."""
+        assert ping.to is not None
+        if ping.udp_payload < self._probe_size and ping.to != self._best.addr:
+            return
+        was_trusted = self._best.is_trusted(now)
+        self._best.handle_pong(PathQuality(ping.to, latency, ping.udp_payload), now)
+        if not was_trusted:
+            self._schedule_round(now)
+
+    def _answer(self, ping: SentPing, latency: float) -> None:
+        if ping.token is not None:
+            self._pings.forget_token(ping.token)
+            self._answers.append(PingAnswered(ping.token, ping.to, latency))
+
+    def _forget_direct(self) -> None:
+        """Nothing is left but what the server names anew."""
+        self._best.clear()
+        self._pings.clear()
+        self._candidates.keep_netmap_only()
+        self._rearm()
+
+
+def _is_older(at: float | None, seconds: float, now: float) -> bool:
+    return at is None or now - at >= seconds

@@ -1,0 +1,272 @@
+"""The UDP sockets, one per address family on the same port: batches out by UDP_SEGMENT, batches in by UDP_GRO.
+
+They carry WireGuard, disco and STUN, are never connected (a connected socket would report ICMP errors of one peer as its
+own), stay bound to the wildcard whatever happens to interfaces, and never wait.
+"""
+
+import errno
+import socket
+import struct
+from contextlib import suppress
+
+import structlog
+
+from coderd.magicsock.wire import UdpTransmit
+from coderd.metrics import Counters
+from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
+
+SOCKET_BUFFER_SIZE = 7 << 20
+BUFFER_SIZE = 65536
+"""What a read needs: a shorter buffer would lose the rest of a GRO batch."""
+
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_PROBE = 3
+"""Don't fragment, and do not believe ICMP's word on the path MTU: our own padded pings find it out."""
+_SOL_UDP = 17
+_UDP_SEGMENT = 103
+_UDP_GRO = 104
+_SEGMENT = struct.Struct("=H")
+_INT = struct.Struct("=i")
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size)
+_PORT_RETRIES = 100
+_MAPPED_PREFIX = "::ffff:"
+
+_GSO_REFUSED = frozenset({errno.EIO, errno.EINVAL})
+"""The device or kernel cannot segment: send one by one from now on."""
+
+log = structlog.get_logger()
+
+
+class UdpSockets:
+    """Up to two bound, non-blocking sockets.
+
+    Args:
+        v4: the IPv4 socket, None where the host has no IPv4.
+        v6: the IPv6 socket, likewise.
+        counters: ``udp.*`` are counted here.
+        gro: whether the sockets merge what they receive.
+    """
+
+    def __init__(
+        self, v4: socket.socket | None, v6: socket.socket | None, counters: Counters, *, gro: bool = True
+    ) -> None:
+        self._v4 = v4
+        self._v6 = v6
+        self._counters = counters
+        self._with_gso = {sock for sock in (v4, v6) if sock is not None and _knows_gso(sock)}
+        for sock in self.sockets:
+            _set_options(sock, gro=gro)
+
+    @classmethod
+    def open(
+        cls, listen_port: int, counters: Counters | None = None, *, gso: bool = True, gro: bool = True
+    ) -> "UdpSockets":
+        """Binds both families to one port: the wished one if it is free, else any.
+
+        Args:
+            listen_port: the port to try first; 0 for any.
+            counters: told what is sent and received.
+            gso: whether to hand whole batches to the kernel.
+            gro: whether to take whole batches from it.
+
+        Raises:
+            OSError: neither family can be bound.
+        """
+        v4, v6 = _bind_pair(listen_port)
+        sockets = cls(v4, v6, counters if counters is not None else Counters(), gro=gro)
+        if not gso:
+            sockets._with_gso.clear()
+        return sockets
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """Those that are bound, to wait on and read from."""
+        return tuple(sock for sock in (self._v4, self._v6) if sock is not None)
+
+    @property
+    def v4_port(self) -> int | None:
+        """The IPv4 socket's port."""
+        return _port(self._v4)
+
+    @property
+    def v6_port(self) -> int | None:
+        """The IPv6 socket's port."""
+        return _port(self._v6)
+
+    def receive(
+        self, sock: socket.socket, buffer: bytearray | memoryview
+    ) -> tuple[AddrPort, list[memoryview]] | None:
+        """Reads one batch into ``buffer`` (64 KiB): its sender, and its datagrams as slices of the buffer.
+
+        Returns: None when there is nothing to read now. The slices are good until the buffer's next use.
+        """
+        try:
+            n_bytes, ancillary, flags, addr = sock.recvmsg_into([buffer], _ANCILLARY_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._counters[f"udp.receive_error.{_name(error.errno)}"] += 1
+            return None
+        self._counters["udp.recvmsg"] += 1
+        size = _segment_size(ancillary, n_bytes)
+        if size is None or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            self._counters["udp.drop.truncated"] += 1
+            return _addr_port(addr), []
+        view = memoryview(buffer)
+        datagrams = [view[at : min(at + size, n_bytes)] for at in range(0, n_bytes, size)]
+        self._counters["udp.received_datagrams"] += len(datagrams)
+        return _addr_port(addr), datagrams
+
+    def send_nowait(self, transmit: UdpTransmit) -> int:
+        """Sends one batch by one ``sendmsg`` where the kernel can segment.
+
+        Returns: 0 when the kernel took it, else the errno that says why not: EAGAIN for a full buffer, EAFNOSUPPORT
+            for a family without a socket. What was not taken is the caller's to count as dropped.
+        """
+        sock = self._v6 if is_ipv6(transmit.addr) else self._v4
+        if sock is None:
+            return errno.EAFNOSUPPORT
+        datagrams = transmit.datagrams
+        if len(datagrams) == 1:
+            return self._send_one(sock, datagrams[0], transmit.addr)
+        if sock not in self._with_gso:
+            return self._send_singly(sock, transmit)
+        try:
+            segment = _SEGMENT.pack(transmit.segment_size)
+            sock.sendmsg(datagrams, [(_SOL_UDP, _UDP_SEGMENT, segment)], 0, transmit.addr)
+        except OSError as error:
+            return self._recover(sock, transmit, error.errno or errno.EIO)
+        self._counters["udp.sendmsg"] += 1
+        self._counters["udp.sent_datagrams"] += len(datagrams)
+        return 0
+
+    def close(self) -> None:
+        """Closes both."""
+        for sock in self.sockets:
+            sock.close()
+
+    def _recover(self, sock: socket.socket, transmit: UdpTransmit, error: int) -> int:
+        """Nothing of a refused batch was sent. No segmentation there: never ask again. Too long: maybe only in one."""
+        if error in _GSO_REFUSED:
+            self._with_gso.discard(sock)
+            self._counters["udp.gso_refused"] += 1
+            log.info(
+                "the kernel cannot segment UDP on this path, sending datagrams one by one", errno=_name(error)
+            )
+        elif error != errno.EMSGSIZE:
+            return error
+        return self._send_singly(sock, transmit)
+
+    def _send_singly(self, sock: socket.socket, transmit: UdpTransmit) -> int:
+        for datagram in transmit.datagrams:
+            if error := self._send_one(sock, datagram, transmit.addr):
+                return error
+        return 0
+
+    def _send_one(self, sock: socket.socket, datagram: bytes, addr: AddrPort) -> int:
+        try:
+            sock.sendto(datagram, addr)
+        except OSError as error:
+            return error.errno or errno.EIO
+        self._counters["udp.sendmsg"] += 1
+        self._counters["udp.sent_datagrams"] += 1
+        return 0
+
+
+def _bind_pair(port: int) -> tuple[socket.socket | None, socket.socket | None]:
+    """IPv4 first, then IPv6 on the same port; a port that one family lacks is given up for another."""
+    refusal: OSError | None = None
+    for attempt in range(_PORT_RETRIES):
+        wished = port if attempt == 0 else 0
+        try:
+            v4 = _bind(socket.AF_INET, wished)
+        except OSError as error:
+            refusal = error
+            continue
+        try:
+            return _pair(v4, _bind(socket.AF_INET6, _port(v4) or wished))
+        except OSError as error:
+            refusal = error
+            if v4 is not None:
+                v4.close()
+    raise refusal or OSError(errno.EADDRINUSE, "no free UDP port")
+
+
+def _pair(
+    v4: socket.socket | None, v6: socket.socket | None
+) -> tuple[socket.socket | None, socket.socket | None]:
+    if v4 is None and v6 is None:
+        raise OSError(errno.EAFNOSUPPORT, "neither IPv4 nor IPv6 is available")
+    return v4, v6
+
+
+def _bind(family: socket.AddressFamily, port: int) -> socket.socket | None:
+    """A bound socket; None where the host lacks the family."""
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(("", port))
+    except OSError as error:
+        sock.close()
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return None
+        raise
+    return sock
+
+
+def _set_options(sock: socket.socket, *, gro: bool) -> None:
+    """Each is a wish: without it things are slower, not wrong."""
+    is_v6 = sock.family == socket.AF_INET6
+    level = socket.IPPROTO_IPV6 if is_v6 else socket.IPPROTO_IP
+    mtu_option = _IPV6_MTU_DISCOVER if is_v6 else _IP_MTU_DISCOVER
+    wishes = [
+        (socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_SIZE),
+        (socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_SIZE),
+        (socket.SOL_SOCKET, _SO_RCVBUFFORCE, SOCKET_BUFFER_SIZE),
+        (socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BUFFER_SIZE),
+        (level, mtu_option, _PMTUDISC_PROBE),
+        (_SOL_UDP, _UDP_GRO, int(gro)),
+    ]
+    for option in wishes:
+        with suppress(OSError):
+            sock.setsockopt(*option)
+
+
+def _knows_gso(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(_SOL_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def _segment_size(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> int | None:
+    """The size of a batch's datagrams; without the kernel's word it is one datagram. None for a word that is wrong."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (_SOL_UDP, _UDP_GRO):
+            size = int.from_bytes(data[:4], "little")
+            return size if 0 < size <= n_bytes else None
+    return max(n_bytes, 1)
+
+
+def _addr_port(addr: tuple[str, int] | tuple[str, int, int, int]) -> AddrPort:
+    """A sender as the kernel names it: canonical text already, with a scope where one is needed."""
+    ip = addr[0]
+    return (canonical_ip(ip) if ip.startswith(_MAPPED_PREFIX) else ip, addr[1])
+
+
+def _port(sock: socket.socket | None) -> int | None:
+    return int(sock.getsockname()[1]) if sock is not None else None
+
+
+def _name(error: int | None) -> str:
+    return errno.errorcode.get(error or 0, "other").lower()

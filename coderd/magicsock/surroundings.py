@@ -1,0 +1,255 @@
+"""This node's own place in the network: repeated netchecks, own endpoints, and the relay it calls home.
+
+An endpoint is told as soon as the first STUN server has answered, not when the whole report is done: peers may begin to
+ping it a round trip after the start. A home is there at once where the map offers only one.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TypeAlias
+
+from coderd.magicsock.own_endpoints import OwnEndpoint, OwnEndpoints
+from coderd.magicsock.timers import TimerTable
+from coderd.magicsock.wire import EndpointsChanged, HomeChanged, HttpsProbeWanted, NetcheckDone
+from coderd.model import Buffer, RandomBytes
+from coderd.model.addresses import AddrPort, is_ipv6
+from coderd.model.deadline import Deadline, earliest
+from coderd.model.derpmap import DerpMap, DerpRegion
+from coderd.model.errors import MalformedPacket
+from coderd.netcheck import HttpsProbe, Netcheck, Report, StunProbe
+from coderd.stun import parse_response
+
+FRESH = 27.0
+"""Seconds for which own endpoints are believed: NATs may forget a UDP mapping after 30."""
+RECHECK_MIN, RECHECK_MAX = 20.0, 26.0
+"""Seconds between netchecks while the tunnel is in use, at random in between: it keeps the mappings alive."""
+IN_USE = 45.0
+"""Seconds after the last send for which that goes on."""
+
+_NEVER = float("-inf")
+
+
+class Timer(Enum):
+    """What happens here by the clock, apart from a running netcheck's own timers."""
+
+    RECHECK = "re-STUN"
+    """20 to 26 s after each report, while in use."""
+
+
+SurroundingsEvent: TypeAlias = EndpointsChanged | HomeChanged | HttpsProbeWanted | NetcheckDone
+
+
+class Surroundings:
+    """Netcheck, own endpoints and home, and when to look again.
+
+    Args:
+        rng: for transaction ids and the jitter of repeated checks.
+    """
+
+    def __init__(self, *, rng: RandomBytes) -> None:
+        self._rng = rng
+        self._netcheck = Netcheck(rng=rng)
+        self._own = OwnEndpoints()
+        self._derp_map = DerpMap()
+        self._told: tuple[OwnEndpoint, ...] = ()
+        self._home = 0
+        self._probed: dict[bytes, AddrPort] = {}
+        self._mapped_families: set[bool] = set()
+        """Families that have shown a mapping in this run: the first one seen is the one told."""
+        self._is_wanted_again = False
+        self._in_use_at = _NEVER
+        self._fresh_at = _NEVER
+        self._timers: TimerTable[Timer] = TimerTable()
+        self._probes: deque[StunProbe] = deque()
+        self._events: deque[SurroundingsEvent] = deque()
+
+    # Commands
+
+    def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
+        """Takes a new map, a home out of it if there is no choice, and looks at the network."""
+        self._derp_map = derp_map
+        self._netcheck.set_derp_map(derp_map, resolved)
+        eligible = self._eligible_homes()
+        if self._home not in eligible:
+            self._set_home(eligible[0] if len(eligible) == 1 else 0)
+        self.check(now)
+
+    def set_local_endpoints(
+        self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str], now: float
+    ) -> None:
+        """Bound ports and interface addresses, as the shell found them. A change is told, and looked into."""
+        if not self._own.set_local(v4_port, v6_port, addresses):
+            return
+        self._netcheck.set_families(
+            has_ipv4=self._own.has_family(ipv6=False), has_ipv6=self._own.has_family(ipv6=True)
+        )
+        self._tell(now)
+        self.check(now)
+
+    def handle_rebound(self, now: float) -> None:
+        """The network changed: mappings of before are void; look again at once, and at everything. Told when known."""
+        self._own.forget_mappings()
+        self._netcheck.abort()
+        self.check(now, full=True)
+
+    def check(self, now: float, *, full: bool = False) -> None:
+        """Looks at the network: now, or once more when the look under way is done."""
+        if not self._derp_map.regions or not self._has_socket:
+            return
+        if not self._netcheck.start(now, full):
+            self._is_wanted_again = True
+            return
+        self._probed.clear()
+        self._mapped_families.clear()
+        self._timers.set(Timer.RECHECK, None)
+        self._settle(now)
+
+    def note_use(self, now: float) -> None:
+        """Something is being sent to a peer: looks again where that had stopped for want of use."""
+        self._in_use_at = now
+        if Timer.RECHECK not in self._timers and not self._netcheck.is_running and not self.is_fresh(now):
+            self.check(now)
+
+    # What happened
+
+    def handle_stun(self, datagram: Buffer, now: float) -> bool:
+        """A STUN message came. Returns whether it answered a probe of ours."""
+        try:
+            tx, mapped = parse_response(datagram)
+        except MalformedPacket:
+            return False
+        if not self._netcheck.handle_stun(tx, mapped, now):
+            return False
+        self._fresh_at = now
+        if is_ipv6(mapped) not in self._mapped_families:
+            self._mapped_families.add(is_ipv6(mapped))
+            self._own.note_mapping(mapped, now)
+            self._tell(now)
+        self._settle(now)
+        return True
+
+    def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
+        """The answer to an ``HttpsProbeWanted``."""
+        self._netcheck.handle_https_latency(region, seconds, now)
+        self._settle(now)
+
+    def handle_relay_heard(self, region: int, now: float) -> None:
+        """A region's relay delivered something."""
+        self._netcheck.handle_relay_heard(region, now)
+
+    def handle_send_failed(self, addr: AddrPort, error: int, now: float) -> None:
+        """The kernel refused to send there. A local firewall's refusal is a lost packet, not a missing family."""
+        if error == errno.EPERM:
+            return
+        for tx in [tx for tx, probed in self._probed.items() if probed == addr]:
+            del self._probed[tx]
+            self._netcheck.handle_send_failed(tx, now)
+        self._settle(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+        self._netcheck.handle_timeout(now)
+        if self._timers.pop_due(now) is Timer.RECHECK and now - self._in_use_at <= IN_USE:
+            self.check(now)
+        self._settle(now)
+
+    # What to do next
+
+    def poll_probe(self) -> StunProbe | None:
+        """The next STUN request to send."""
+        return self._probes.popleft() if self._probes else None
+
+    def poll_event(self) -> SurroundingsEvent | None:
+        """What others should know."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``."""
+        return earliest(self._netcheck.poll_timeout(), self._timers.poll_timeout())
+
+    # Looking
+
+    @property
+    def home(self) -> int:
+        """The home region; 0 while there is none."""
+        return self._home
+
+    @property
+    def endpoints(self) -> tuple[OwnEndpoint, ...]:
+        """Own endpoints with their types, as last told."""
+        return self._told
+
+    @property
+    def report(self) -> Report | None:
+        """The last finished report."""
+        return self._netcheck.report()
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether the mappings among own endpoints can be believed."""
+        return now - self._fresh_at <= FRESH
+
+    def can_send_to(self, addr: AddrPort) -> bool:
+        """Whether there is a socket of the address's family."""
+        return self._own.port_for(addr) is not None
+
+    # Inside
+
+    @property
+    def _has_socket(self) -> bool:
+        return self._own.has_family(ipv6=False) or self._own.has_family(ipv6=True)
+
+    def _settle(self, now: float) -> None:
+        """Takes what the netcheck has to say."""
+        while (wish := self._netcheck.poll_probe()) is not None:
+            if isinstance(wish, HttpsProbe):
+                self._events.append(HttpsProbeWanted(wish.region))
+            else:
+                self._probed[wish.tx] = wish.addr
+                self._probes.append(wish)
+        while (report := self._netcheck.poll_report()) is not None:
+            self._take_report(report, now)
+
+    def _take_report(self, report: Report, now: float) -> None:
+        self._own.note_report(report, now)
+        self._fresh_at = now
+        self._choose_home(report)
+        self._tell(now)
+        self._events.append(NetcheckDone(report))
+        self._timers.set(Timer.RECHECK, now + self._recheck_delay())
+        if self._is_wanted_again:
+            self._is_wanted_again = False
+            self.check(now)
+
+    def _recheck_delay(self) -> float:
+        share = int.from_bytes(self._rng(2), "big") / 65536
+        return RECHECK_MIN + share * (RECHECK_MAX - RECHECK_MIN)
+
+    def _choose_home(self, report: Report) -> None:
+        """The report's proposal; without one the present home, and without that any, rather than none."""
+        eligible = self._eligible_homes()
+        if report.preferred_derp in eligible:
+            self._set_home(report.preferred_derp)
+        elif self._home not in eligible:
+            self._set_home(eligible[self._rng(1)[0] % len(eligible)] if eligible else 0)
+
+    def _eligible_homes(self) -> list[int]:
+        return [region.region_id for region in self._derp_map.regions.values() if _may_be_home(region)]
+
+    def _set_home(self, region: int) -> None:
+        if region != self._home:
+            self._home = region
+            self._events.append(HomeChanged(region))
+
+    def _tell(self, now: float) -> None:
+        endpoints = self._own.gather(now)
+        is_change = set(endpoints) != set(self._told)
+        self._told = endpoints
+        if is_change:
+            self._events.append(EndpointsChanged(endpoints))
+
+
+def _may_be_home(region: DerpRegion) -> bool:
+    is_offered = not (region.avoid or region.no_measure_no_home)
+    return is_offered and any(not node.stun_only for node in region.nodes)

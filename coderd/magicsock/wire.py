@@ -1,0 +1,176 @@
+"""What crosses the walls of ``Conn``: where batches come from and go to, what a path is, and events."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+from coderd.model.addresses import AddrPort, encode_addr_port
+from coderd.model.keys import NodePublic
+from coderd.netcheck.report import Report
+
+
+class UdpSource(NamedTuple):
+    """A batch came straight from this address."""
+
+    addr: AddrPort
+
+    @property
+    def cookie_bytes(self) -> bytes:
+        """What WireGuard's cookie binds to: address and port, 18 bytes."""
+        return encode_addr_port(self.addr)
+
+
+class DerpSource(NamedTuple):
+    """A batch came through a region's relay, sent by the holder of a node key."""
+
+    region: int
+    key: NodePublic
+
+    @property
+    def cookie_bytes(self) -> bytes:
+        """What WireGuard's cookie binds to: the sender's key, since a relay has no addresses."""
+        return bytes(self.key)
+
+
+Source: TypeAlias = UdpSource | DerpSource
+
+
+class UdpTransmit(NamedTuple):
+    """One batch for one ``sendmsg``: equal sizes, the last may be shorter."""
+
+    addr: AddrPort
+    datagrams: list[bytes]
+    segment_size: int
+
+
+class DerpTransmit(NamedTuple):
+    """One batch for a region's relay, to be handed to the holder of a node key."""
+
+    region: int
+    to: NodePublic
+    datagrams: list[bytes]
+
+
+class PathKind(StrEnum):
+    """How traffic to a peer travels."""
+
+    DIRECT = "direct"
+    RELAY = "relay"
+    NONE = "none"
+
+
+class Pin(StrEnum):
+    """Which paths a peer's traffic may take, by its user's wish."""
+
+    ANY = "any"
+    DIRECT = "direct"
+    RELAY = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class PathInfo:
+    """One peer's path as it was when asked.
+
+    Attributes:
+        kind: direct, relay or none; ``PathKind`` is a ``str``, so it compares with the plain words.
+        via: the address of a direct path, the region of a relayed one.
+        latency: seconds there and back by this path; None while unmeasured.
+        since: the instant at which traffic took this path.
+        tx_direct: bytes of WireGuard sent straight, with all headers but UDP's; the other three likewise.
+    """
+
+    kind: PathKind
+    via: AddrPort | int | None
+    latency: float | None
+    since: float
+    tx_direct: int = 0
+    rx_direct: int = 0
+    tx_relay: int = 0
+    rx_relay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateStatus:
+    """One address at which a peer may be."""
+
+    addr: AddrPort
+    latency: float | None
+    pinged_at: float | None
+    origins: tuple[str, ...]
+    """Who named it: ``netmap``, ``call-me-maybe``, ``ping``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """One peer: its path, where it may be, and when it was last spoken to."""
+
+    peer: NodePublic
+    path: PathInfo
+    pin: Pin
+    home_region: int
+    relay_latency: float | None
+    candidates: tuple[CandidateStatus, ...]
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnStatus:
+    """Everything about paths, at one instant."""
+
+    home_region: int
+    endpoints: tuple[tuple[AddrPort, int], ...]
+    """Own endpoints with their type number, as told to peers."""
+    report: Report | None
+    connected_regions: tuple[int, ...]
+    peers: tuple[EndpointStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged:
+    """Where this node may be reached has changed: tell the server. Types: 1 local, 2 STUN, 4 STUN + local port."""
+
+    endpoints: tuple[tuple[AddrPort, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HomeChanged:
+    """The relay at which this node listens has changed: connect there and tell the server."""
+
+    region: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """Traffic to a peer takes another path from now on."""
+
+    peer: NodePublic
+    path: PathInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PingReply:
+    """A user's ping was answered. ``path`` is the path that the pong came by."""
+
+    token: int
+    peer: NodePublic
+    path: PathInfo
+    latency: float
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsProbeWanted:
+    """UDP is silent: measure this region's relay over HTTPS and give it to ``handle_https_latency``."""
+
+    region: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetcheckDone:
+    """A look at the network has ended."""
+
+    report: Report
+
+
+ConnEvent: TypeAlias = (
+    EndpointsChanged | HomeChanged | PathChanged | PingReply | HttpsProbeWanted | NetcheckDone
+)
