@@ -147,15 +147,17 @@ class DeviceList(ApiMessage, frozen=True):
 
 
 class RelayClient(ApiMessage, frozen=True):
-    """One node's traffic through the embedded relay since it connected."""
+    """One connected node's traffic through the embedded relay, since it connected; bytes with frame headers."""
 
     node_key: str
     node: str
     """``owner/name``, empty where the store no longer knows the key."""
-    received_bytes: int
-    """Payload that it sent to the relay."""
-    sent_bytes: int
-    """Payload that the relay sent to it."""
+    bytes_in: int
+    """What it sent to the relay."""
+    bytes_out: int
+    """What the relay sent to it."""
+    packets_in: int
+    packets_out: int
 
 
 class ServerCounters(ApiMessage, frozen=True):
@@ -165,9 +167,9 @@ class ServerCounters(ApiMessage, frozen=True):
     n_connections: int
     """Nodes on the coordination link."""
     relay: list[RelayClient]
-    relay_received_bytes: int
-    """Payload of all nodes, also of those that have left."""
-    relay_sent_bytes: int
+    relay_bytes: int
+    """Passed on by the relay, for all nodes, also those that have left."""
+    relay_packets: int
 
 
 class Nothing(ApiMessage, frozen=True):

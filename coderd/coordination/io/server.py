@@ -95,7 +95,6 @@ class CoordinationServer:
         directory: the identities.
         private: the server's coordination key.
         relay_key: the embedded relay's public key, for the welcome.
-        derp_map: the relay map in JSON.
         rng: randomness for challenges.
         counters: what was refused and dropped.
     """
@@ -106,7 +105,6 @@ class CoordinationServer:
         directory: Directory,
         private: NodePrivate,
         relay_key: ServerPublic,
-        derp_map: dict[str, object],
         rng: RandomBytes,
         counters: Counters,
     ) -> None:
@@ -115,12 +113,16 @@ class CoordinationServer:
         self._private = private
         self._public = private.public()
         self._relay_key = relay_key
-        self._derp_map = derp_map
+        self._derp_map: dict[str, object] = {}
         self._rng = rng
         self._counters = counters
         self._idle = trio.Event()
         self._idle.set()
         self._n_open = 0
+
+    def set_derp_map(self, derp_map: dict[str, object]) -> None:
+        """The relay map, in JSON, for every node that joins from now on."""
+        self._derp_map = derp_map
 
     async def endpoint(self, websocket: WebSocket) -> None:
         """One connection, from the bearer token to its end."""

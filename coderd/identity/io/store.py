@@ -84,19 +84,24 @@ class Store:
             )
         return user
 
-    def create_first_admin(self, name: str) -> str | None:
-        """The first user and a session token, if there is no user at all; else None. Of any number of racers one wins."""
+    def create_first_admin(self, name: str, deliver: Callable[[str], None]) -> bool:
+        """The first user, if there is no user at all; whether it was. Of any number of racers one is told True.
+
+        Args:
+            name: the user's name.
+            deliver: given the session token before anything is committed, so that no crash leaves an admin without it.
+        """
         user, token = User(uuid4(), check_label(name), True), make_token(TokenKind.SESSION, self._rng)
-        nobody = ~sa.exists().select_from(users)
         row = sa.select(
             sa.literal(user.user_id, sa.Uuid), sa.literal(name), sa.true(), sa.literal(self._clock())
-        ).where(nobody)
+        ).where(~sa.exists().select_from(users))
         with self._write() as connection:
             insert = users.insert().from_select(["id", "name", "is_admin", "created_at"], row)
             if connection.execute(insert).rowcount != 1:
-                return None
+                return False
             self._store_token(connection, token, TokenKind.SESSION, user_id=user.user_id)
-        return token
+            deliver(token)
+        return True
 
     def issue_session(self, user: User, *, lifetime: float | None = None) -> str:
         """A new session token of a user, good for ``lifetime`` seconds, else until it is revoked."""

@@ -1,0 +1,44 @@
+"""Shells of configuration: the optional file, and where log lines go."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import structlog
+
+from coderd.model.errors import Exit, UserError
+
+MAX_FILE_SIZE = 64 * 1024
+
+
+def read_config_file(path: Path, *, is_required: bool = False) -> str:
+    """A configuration file's text; empty if it does not exist and need not. Raises UserError if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_FILE_SIZE)
+    except FileNotFoundError:
+        if not is_required:
+            return ""
+        why = "it does not exist"
+    except UnicodeDecodeError:
+        why = "it is not UTF-8"
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    raise UserError(
+        f"The configuration file {path} cannot be read: {why}.", exit_code=Exit.USAGE, code="bad_config"
+    )
+
+
+def configure_logging() -> None:
+    """Log lines to stderr: key=value, coloured on a terminal; debug where CODERD_DEBUG is set."""
+    level = logging.DEBUG if os.environ.get("CODERD_DEBUG") else logging.INFO
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+    )

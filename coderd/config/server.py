@@ -1,0 +1,102 @@
+"""Everything that ``coderd server`` is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
+from coderd.config.url import ServerUrl, parse_server_url
+from coderd.model.addresses import AddrPort, parse_addr_port
+from coderd.model.errors import Exit, UserError
+
+DEFAULT_FILE = Path("/etc/coderd/server.toml")
+DEFAULT_STATE_DIR = Path("/var/lib/coderd-server")
+DEFAULT_HTTP_PORT = 3000
+DEFAULT_STUN_ADDRESSES = (("::", 3478), ("::", 3479))
+MAX_STUN_ADDRESSES = 8
+
+ACCESS_URL = Setting("access_url", "CODER_ACCESS_URL")
+HTTP_ADDRESS = Setting("http_address", "CODER_HTTP_ADDRESS")
+STUN_ADDRESS = Setting("stun_address", "CODERD_STUN_ADDRESS")
+STATE_DIR = Setting("state_dir", "CODERD_SERVER_STATE_DIR", str(DEFAULT_STATE_DIR))
+SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """One server's options."""
+
+    access_url: ServerUrl
+    """Where everybody reaches this server."""
+    http_address: AddrPort = ("::", DEFAULT_HTTP_PORT)
+    """Where it listens for HTTP; ``::`` takes IPv4 too."""
+    stun_addresses: tuple[AddrPort, ...] = DEFAULT_STUN_ADDRESSES
+    """Where it answers STUN over UDP; empty = nowhere. Two ports on one address tell nodes more about their NAT."""
+    state_dir: Path = DEFAULT_STATE_DIR
+
+
+def parse_server_config(
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    file_text: str = "",
+    file_path: str = str(DEFAULT_FILE),
+) -> ServerConfig:
+    """The configuration out of flags (by setting name), environment and the file's text.
+
+    Raises:
+        UserError: with Exit.USAGE, naming the setting and where its value came from.
+    """
+    sources = Sources(flags, environment, parse_file(file_text, SETTINGS, file_path))
+    access_url = _access_url(sources.find(ACCESS_URL))
+    return ServerConfig(
+        access_url=access_url,
+        http_address=_http_address(sources.find(HTTP_ADDRESS), access_url),
+        stun_addresses=_stun_addresses(sources.find(STUN_ADDRESS)),
+        state_dir=_state_dir(sources.find(STATE_DIR)),
+    )
+
+
+def _access_url(value: Value | None) -> ServerUrl:
+    if value is None:
+        raise UserError(
+            "The server does not know where it can be reached.",
+            exit_code=Exit.USAGE,
+            hint=f"Give {ACCESS_URL.flag} http://ADDRESS:{DEFAULT_HTTP_PORT}, or set {ACCESS_URL.environment}.",
+            code="no_access_url",
+        )
+    return parse_server_url(value.text)
+
+
+def _http_address(value: Value | None, access_url: ServerUrl) -> AddrPort:
+    if value is None:
+        return ("::", DEFAULT_HTTP_PORT if access_url.is_tls else access_url.port)
+    return _address(value, value.text)
+
+
+def _stun_addresses(value: Value | None) -> tuple[AddrPort, ...]:
+    if value is None:
+        return DEFAULT_STUN_ADDRESSES
+    if value.text == "off":
+        return ()
+    addresses = tuple(_address(value, part.strip()) for part in value.text.split(","))
+    if len(addresses) > MAX_STUN_ADDRESSES:
+        raise bad_value(value, f"there are more than {MAX_STUN_ADDRESSES} addresses")
+    return addresses
+
+
+def _address(value: Value, text: str) -> AddrPort:
+    """``ip:port``, or ``:port`` for every address."""
+    try:
+        return parse_addr_port(f"[::]{text}" if text.startswith(":") else text)
+    except ValueError:
+        raise bad_value(
+            value, "it is no ip:port pair", "Write it as in 192.0.2.10:3000, [::]:3000 or :3000."
+        ) from None
+
+
+def _state_dir(value: Value | None) -> Path:
+    assert value is not None, "it has a default"
+    path = Path(value.text)
+    if not path.is_absolute():
+        raise bad_value(value, "it must be an absolute path")
+    return path

@@ -1,0 +1,79 @@
+"""One setting out of three places: flag > environment > file. Each value remembers where it came from, for its errors."""
+
+import tomllib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from coderd.model.errors import Exit, UserError
+
+
+class Setting(NamedTuple):
+    """A setting's names: ``name`` in the file, ``--name`` with hyphens as a flag, and one in the environment."""
+
+    name: str
+    environment: str
+    default: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """The flag's name."""
+        return "--" + self.name.replace("_", "-")
+
+
+class Value(NamedTuple):
+    """A setting's text and where it was found."""
+
+    text: str
+    origin: str
+
+
+class Sources(NamedTuple):
+    """What was given where. Flags that were not given are None; an empty variable counts as unset."""
+
+    flags: Mapping[str, str | None]
+    environment: Mapping[str, str]
+    file: Mapping[str, str]
+
+    def find(self, setting: Setting) -> Value | None:
+        """The value that wins, None if nobody gave one and there is no default."""
+        if (flag := self.flags.get(setting.name)) is not None:
+            return Value(flag, setting.flag)
+        if variable := self.environment.get(setting.environment):
+            return Value(variable, setting.environment)
+        if (entry := self.file.get(setting.name)) is not None:
+            return Value(entry, f"{setting.name} in the configuration file")
+        return None if setting.default is None else Value(setting.default, "the default")
+
+
+def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str, str]:
+    """Reads a TOML file of texts. Raises UserError on bad TOML, an unknown name or another type, naming it."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _bad_file(path, f"it is not TOML ({error})") from None
+    known = {setting.name for setting in settings}
+    for name, value in table.items():
+        if name not in known:
+            raise _bad_file(path, f"it has no setting named {name}", f"It has: {', '.join(sorted(known))}.")
+        if not isinstance(value, str):
+            raise _bad_file(path, f"{name} must be a text in quotes")
+    return table
+
+
+def bad_value(value: Value, why: str, hint: str = "") -> UserError:
+    """The error for a value that cannot be used."""
+    return UserError(
+        f"The value {value.text!r} of {value.origin} cannot be used: {why}.",
+        exit_code=Exit.USAGE,
+        hint=hint,
+        code="bad_config",
+    )
+
+
+def _bad_file(path: str, why: str, hint: str = "") -> UserError:
+    return UserError(
+        f"The configuration file {path} cannot be used: {why}.",
+        exit_code=Exit.USAGE,
+        hint=hint,
+        code="bad_config",
+    )

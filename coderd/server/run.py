@@ -1,0 +1,142 @@
+"""The server, assembled: one port for API, coordination and relay, and STUN beside it."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+import trio
+from alembic.util.exc import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+
+from coderd.api.io.routes import api_routes, error_handlers
+from coderd.config.server import ServerConfig
+from coderd.coordination.io.server import CoordinationServer
+from coderd.coordination.message import PATH as COORDINATE
+from coderd.derp.io.server import RelayServer
+from coderd.http.relay_routes import relay_routes
+from coderd.http.server import serve_http
+from coderd.identity.io.store import Store
+from coderd.metrics import Counters
+from coderd.model.addresses import AddrPort, format_addr_port
+from coderd.model.derpmap_json import derp_map_to_json
+from coderd.model.errors import UserError
+from coderd.server.derpmap import embedded_derp_map
+from coderd.server.directory import Directory
+from coderd.server.listen import bound_address, open_listener
+from coderd.server.state import StateDirectory
+from coderd.stun.io import serve_stun
+
+FIRST_ADMIN = "admin"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where a server that has started listens."""
+
+    http_address: AddrPort
+    stun_addresses: tuple[AddrPort, ...]
+    admin_token_file: Path | None
+    """Set on the very first start, which made the first admin."""
+
+
+async def run_server(
+    config: ServerConfig,
+    *,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[Started] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves until ``stop`` is set, then tells every node to come back shortly, and ends; or until cancelled.
+
+    Args:
+        config: the options; port 0 lets the kernel choose.
+        stop: asks for a clean end.
+        task_status: started when every socket is bound and answers.
+
+    Raises:
+        UserError: the state directory, the database or an address cannot be used.
+    """
+    with StateDirectory(config.state_dir) as state:
+        listener = open_listener(config.http_address)
+        store = await trio.to_thread.run_sync(_open_store, state)
+        try:
+            is_first = await trio.to_thread.run_sync(
+                store.create_first_admin, FIRST_ADMIN, state.write_admin_token
+            )
+            async with trio.open_nursery() as nursery:
+                server = _Server(config, state, store)
+                addresses = await server.start(nursery, listener)
+                task_status.started(Started(*addresses, state.admin_token_file if is_first else None))
+                await (trio.sleep_forever() if stop is None else stop.wait())
+                await server.coordination.close()
+                nursery.cancel_scope.cancel()
+        finally:
+            store.close()
+    log.info("server_stopped")
+
+
+class _Server:
+    """The parts of a server, and who knows whom among them."""
+
+    def __init__(self, config: ServerConfig, state: StateDirectory, store: Store) -> None:
+        self._config = config
+        self._counters = Counters()
+        self._directory = Directory(store, self._counters)
+        self._relay = RelayServer(
+            state.relay_key, self._directory.admit, rng=os.urandom, counters=self._counters
+        )
+        self.coordination = CoordinationServer(
+            directory=self._directory,
+            private=state.coordination_key,
+            relay_key=self._relay.public,
+            rng=os.urandom,
+            counters=self._counters,
+        )
+        self._directory.attach(self.coordination.registry, self._relay)
+
+    async def start(
+        self, nursery: trio.Nursery, listener: trio.SocketListener
+    ) -> tuple[AddrPort, tuple[AddrPort, ...]]:
+        """Starts every service in the nursery; returns the HTTP and STUN addresses as bound."""
+        stun = await self._start_stun(nursery)
+        derp_map = embedded_derp_map(self._config.access_url, stun)
+        self.coordination.set_derp_map(derp_map_to_json(derp_map))
+        serve = partial(serve_http, derp=self._relay.handle_upgrade, counters=self._counters)
+        await nursery.start(serve, [listener], self._build_app())
+        http = bound_address(listener)
+        log.info("server_started", http=format_addr_port(http), n_stun=len(stun))
+        return http, stun
+
+    async def _start_stun(self, nursery: trio.Nursery) -> tuple[AddrPort, ...]:
+        if not self._config.stun_addresses:
+            return ()
+        serve = partial(serve_stun, self._config.stun_addresses, counters=self._counters)
+        bound: list[AddrPort] = await nursery.start(serve)
+        return tuple(bound)
+
+    def _build_app(self) -> Starlette:
+        routes = [
+            *relay_routes(),
+            *api_routes(self._directory, version=version("coderd")),
+            WebSocketRoute(COORDINATE, self.coordination.endpoint),
+        ]
+        app = Starlette(routes=routes, exception_handlers=error_handlers())
+        app.router.redirect_slashes = False
+        return app
+
+
+def _open_store(state: StateDirectory) -> Store:
+    try:
+        return Store(state.database)
+    except (OSError, SQLAlchemyError, CommandError) as error:
+        raise UserError(
+            f"The database {state.database} cannot be used: {type(error).__name__}.",
+            hint="Restore it from a backup; a database written by a newer coderd needs that coderd.",
+            code="database_unusable",
+        ) from error
