@@ -15,17 +15,18 @@ from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
 import structlog
 import trio
 
+from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.state import StateStore
-from coderd.daemon.tunnel import PathChoice, Tunnel
+from coderd.daemon.tunnel import Tunnel
 from coderd.engine.io.node_api import serve_node_api
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind, Peer
-from coderd.speedtest.io import serve_speedtest
+from coderd.speedtest.io.server import serve_speedtest
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router
 
@@ -188,10 +189,10 @@ class Session:
             self._nursery.start_soon(serve, [listener])
 
     async def _serve_speedtest(self, listeners: list[trio.SocketListener]) -> None:
-        await serve_speedtest(listeners, authorise=self._device_at, pin=self._pin)
+        await serve_speedtest(listeners, self._device_at, self._pin, counters=self.tunnel.counters)
 
     async def _serve_node_api(self, listeners: list[trio.SocketListener]) -> None:
-        await serve_node_api(listeners, authorise=self._device_at)
+        await serve_node_api(listeners, self._device_at, counters=self.tunnel.counters)
 
     def _device_at(self, ip: str) -> Peer | None:
         """The user's device with a tailnet address; WireGuard has already proved the address."""
@@ -208,7 +209,7 @@ class Session:
         )
 
     @contextmanager
-    def _pin(self, peer: Peer, path: PathChoice) -> Iterator[None]:
+    def _pin(self, peer: Peer, path: PathWish) -> Iterator[None]:
         with self.tunnel.pinned(peer.node_key, path):
             yield
 

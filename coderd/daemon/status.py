@@ -51,11 +51,13 @@ def node_status(node: Node) -> Status:
 
 def via(session: Session, path: PathInfo) -> str:
     """``ip:port`` of a direct path, the region's code of a relayed one, nothing where there is none."""
-    if path.kind == "direct" and path.addr is not None:
-        return format_addr_port(path.addr)
-    if path.kind == "relay" and path.region is not None and session.netmap is not None:
-        return session.netmap.derp_map.code(path.region)
-    return ""
+    match path.via:
+        case int() if session.netmap is not None:
+            return session.netmap.derp_map.code(path.via)
+        case (_, _):
+            return format_addr_port(path.via)
+        case _:
+            return ""
 
 
 def _state(session: Session) -> State:
@@ -109,7 +111,7 @@ def _peer_status(session: Session, peer: Peer) -> PeerStatus:
         online=peer.online,
         node_key=peer.node_key.text,
         path=PeerPath(
-            kind=path.kind,
+            kind=path.kind.value,
             via=via(session, path),
             latency_ms=path.latency * 1000 if path.latency is not None else None,
             since_s=now - path.since,
@@ -117,10 +119,10 @@ def _peer_status(session: Session, peer: Peer) -> PeerStatus:
         last_handshake_s=now - handshake if handshake is not None else None,
         tx_bytes=wireguard.tx_bytes if wireguard is not None else 0,
         rx_bytes=wireguard.rx_bytes if wireguard is not None else 0,
-        tx_relay_bytes=path.tx_relay_bytes,
-        rx_relay_bytes=path.rx_relay_bytes,
-        tx_direct_bytes=path.tx_direct_bytes,
-        rx_direct_bytes=path.rx_direct_bytes,
+        tx_relay_bytes=path.tx_relay,
+        rx_relay_bytes=path.rx_relay,
+        tx_direct_bytes=path.tx_direct,
+        rx_direct_bytes=path.rx_direct,
     )
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Network
-from typing import Literal
 
 import structlog
 import trio
 
-from coderd.coordination.io.client import NodeUpdate
+from coderd.control.messages import PathWish
+from coderd.coordination.client import NodeUpdate
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.driver import Driver
 from coderd.magicsock import (
@@ -41,8 +41,6 @@ from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
-
-PathChoice = Literal["any", "direct", "relay"]
 
 log = structlog.get_logger()
 
@@ -168,7 +166,7 @@ class Tunnel:
         self._driver.drain()
 
     @contextmanager
-    def pinned(self, peer: NodePublic, path: PathChoice) -> Iterator[None]:
+    def pinned(self, peer: NodePublic, path: PathWish) -> Iterator[None]:
         """Keeps what we send to a peer on one kind of path meanwhile."""
         self._pin(peer, path)
         try:
@@ -195,6 +193,11 @@ class Tunnel:
         self._conn.handle_rebound(trio.current_time())
         self._driver.drain()
 
+    def check(self) -> None:
+        """Measures the network anew: a full netcheck."""
+        self._conn.check(trio.current_time())
+        self._driver.drain()
+
     def break_relays(self) -> None:
         """Cuts every relay link; they are dialled again."""
         self._links.break_all()
@@ -207,7 +210,7 @@ class Tunnel:
 
     def wireguard(self, peer: NodePublic) -> PeerStatus | None:
         """WireGuard's view of a peer; None if it is no peer."""
-        return self._device.status(trio.current_time()).peers.get(peer)
+        return self._device.status(trio.current_time()).peer(peer)
 
     @property
     def home_region(self) -> int:
@@ -265,7 +268,7 @@ class Tunnel:
             case NetcheckDone():
                 self._latencies = dict(event.report.region_latency)
             case PathChanged():
-                log.info("path changed", peer=event.peer.short, kind=event.path.kind)
+                log.info("path changed", peer=event.peer.short, kind=event.path.kind.value)
             case PingReply():
                 if (waiting := self._pings.get(event.token)) is not None:
                     waiting[1].append(Pong(event.path, event.latency))
@@ -296,6 +299,6 @@ class Tunnel:
             self._sockets.v4_port, self._sockets.v6_port, addresses, trio.current_time()
         )
 
-    def _pin(self, peer: NodePublic, path: PathChoice) -> None:
+    def _pin(self, peer: NodePublic, path: PathWish) -> None:
         self._conn.pin_path(peer, path)
         self._driver.drain()

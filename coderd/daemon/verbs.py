@@ -1,6 +1,6 @@
 """The verbs of the control socket: what a person may ask of this node. Who may ask is decided before they get here."""
 
-import os
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -35,6 +35,7 @@ from coderd.daemon.node import Node
 from coderd.daemon.session import Session
 from coderd.daemon.status import node_status, via
 from coderd.daemon.tunnel import Pong
+from coderd.magicsock import PathKind
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
 
@@ -92,7 +93,7 @@ class Verbs:
             started = trio.current_time()
             pong = await session.tunnel.ping(peer.node_key, params.timeout_s)
             received += pong is not None
-            direct = direct or (pong is not None and pong.path.kind == "direct")
+            direct = direct or (pong is not None and pong.path.kind is PathKind.DIRECT)
             await emit(_pong_event(session, sent, pong))
             if sent != params.count and not (direct and params.until_direct):
                 await trio.sleep_until(started + params.interval_s)
@@ -108,7 +109,7 @@ class Verbs:
                 Ready(
                     name=peer.name,
                     address=str(peer.address),
-                    path=pong.path.kind,
+                    path=pong.path.kind.value,
                     via=via(session, pong.path),
                     latency_ms=pong.latency * 1000,
                 )
@@ -117,10 +118,10 @@ class Verbs:
                 path = session.tunnel.path(peer.node_key)
                 await emit(
                     PathBytes(
-                        tx_direct_bytes=path.tx_direct_bytes,
-                        tx_relay_bytes=path.tx_relay_bytes,
-                        rx_direct_bytes=path.rx_direct_bytes,
-                        rx_relay_bytes=path.rx_relay_bytes,
+                        tx_direct_bytes=path.tx_direct,
+                        tx_relay_bytes=path.tx_relay,
+                        rx_direct_bytes=path.rx_direct,
+                        rx_relay_bytes=path.rx_relay,
                     )
                 )
                 await trio.sleep(REPORT_INTERVAL)
@@ -134,7 +135,7 @@ class Verbs:
             pong = await session.tunnel.ping(peer.node_key, PING_TIMEOUT)
             last = pong or last
             waited = trio.current_time() - started
-            if pong is not None and (wish == "relay" or pong.path.kind == "direct"):
+            if pong is not None and (wish == "relay" or pong.path.kind is PathKind.DIRECT):
                 return pong
             if last is not None and wish != "direct" and waited >= patience:
                 return last
@@ -149,7 +150,9 @@ class Verbs:
                 )
             if wish == "direct" and last is not None:
                 await emit(
-                    Waiting(path=last.path.kind, via=via(session, last.path), latency_ms=last.latency * 1000)
+                    Waiting(
+                        path=last.path.kind.value, via=via(session, last.path), latency_ms=last.latency * 1000
+                    )
                 )
             await trio.sleep(1.0 if wish == "direct" else 0.1)
 
@@ -189,13 +192,13 @@ class Verbs:
         if not params.token or params.url is None:
             raise UserError("a token is needed to sign in", exit_code=Exit.REFUSED, code="no_token")
         store = self._node.store
-        name = params.name or socket.gethostname().partition(".")[0].lower()
+        name = params.name or device_name(socket.gethostname())
         await emit(Progress(text=f"Signing in to {params.url}"))
-        key = store.current.private_key()
-        device = await enrol_device(params.url, params.token, name=name, node_key=key, rng=os.urandom)
+        key = store.current.private_key().public()
+        device = await enrol_device(params.url, params.token, name=name, node_key=key)
         store.update(
             url=params.url,
-            device_id=device.id,
+            device_id=str(device.id),
             device_token=device.token,
             resume_token="",
         )
@@ -244,9 +247,12 @@ class Verbs:
     async def _debug(self, params: DebugParams) -> DebugResult:
         session = self._session()
         match params.action:
-            case "rebind" | "netcheck":
+            case "rebind":
                 session.tunnel.rebind()
-                return DebugResult(text="forgot all trust in paths and measures the network anew")
+                return DebugResult(text="forgot all trust in paths, pings and measures anew")
+            case "netcheck":
+                session.tunnel.check()
+                return DebugResult(text="measures the network anew")
             case "break-relay":
                 session.tunnel.break_relays()
                 return DebugResult(text="broke all relay links")
@@ -288,11 +294,17 @@ class Verbs:
         return session, found[0]
 
 
+def device_name(host_name: str) -> str:
+    """A host's name as a DNS label: ``Ann's_laptop.example.com`` becomes ``ann-s-laptop``."""
+    label = re.sub("[^a-z0-9]+", "-", host_name.partition(".")[0].lower())[:63].strip("-")
+    return label or "device"
+
+
 def _pong_event(session: Session, seq: int, pong: Pong | None) -> PongEvent:
     if pong is None:
         return PongEvent(seq=seq, timeout=True)
     return PongEvent(
-        seq=seq, path=pong.path.kind, via=via(session, pong.path), latency_ms=pong.latency * 1000
+        seq=seq, path=pong.path.kind.value, via=via(session, pong.path), latency_ms=pong.latency * 1000
     )
 
 

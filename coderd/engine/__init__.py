@@ -1,5 +1,6 @@
 """Where WireGuard and the paths meet, and the loop that moves bytes between TUN, sockets and relays.
 
 dataplane   the pure meeting point: WireGuard above, paths below
+plain       paths without magicsock: one endpoint per peer
 io/         driver: reads, feeds, drains, re-arms; clock: suspend-aware time; node_api: loopback services for peers
 """
