@@ -66,7 +66,7 @@ def fold(total: int) -> int:
 def segment_sums(data: Buffer, offset: int, size: int) -> list[int]:
     """Sums of ``data[offset:]`` cut into pieces of ``size`` bytes, of which the last may be shorter.
 
-    Returns: one number per piece, congruent to its sum (0 may stand for 65535).
+    Returns: one number 0..65534 per piece, congruent to its sum (0 may stand for 65535).
     """
     n_whole, rest = divmod(len(data) - offset, size)
     sums = _row_sums(data, offset, size, n_whole) if n_whole else []
@@ -75,14 +75,14 @@ def segment_sums(data: Buffer, offset: int, size: int) -> list[int]:
     return sums
 
 
-def split_sums(packets: Sequence[Buffer], at: int) -> list[tuple[int, int]]:
-    """For each packet the sum of its first ``at`` bytes and the sum of what follows.
+def split_sums(packets: Sequence[Buffer], at: int) -> tuple[list[int], list[int]]:
+    """The sums of the packets' first ``at`` bytes, and the sums of what follows.
 
     Args:
         packets: each longer than ``at`` bytes.
         at: a multiple of 4.
 
-    Returns: pairs of numbers congruent to the sums (0 may stand for 65535).
+    Returns: two lists, each with one number 0..65534 per packet, congruent to the sum (0 may stand for 65535).
     """
     sizes = [len(packet) for packet in packets]
     if any(size % _WORD for size in sizes):
@@ -95,7 +95,7 @@ def split_sums(packets: Sequence[Buffer], at: int) -> list[tuple[int, int]]:
     sums = np.add.reduceat(words, bounds.ravel(), dtype=np.uint64) * 256 % MODULUS
     heads: list[int] = sums[0::2].tolist()
     tails: list[int] = sums[1::2].tolist()
-    return list(zip(heads, tails, strict=True))
+    return heads, tails
 
 
 def _row_sums(data: Buffer, offset: int, size: int, n_rows: int) -> list[int]:
