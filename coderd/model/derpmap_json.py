@@ -14,10 +14,11 @@ _T = TypeVar("_T")
 
 MAX_REGION_ID = 65535
 """Upstream allows more, but a region travels as a 16-bit port between nodes."""
+_MAX_PORT = 65535
 
 
 def parse_derp_map(value: object) -> DerpMap:
-    """Reads a decoded JSON value.
+    """Reads a decoded JSON value. A STUN port outside its range means *no STUN* here as upstream; a relay's is an error.
 
     Raises:
         ValueError: something has the wrong type or an impossible value; the message begins with the field's path.
@@ -110,7 +111,7 @@ def _parse_node(value: object, path: str) -> DerpNode:
         ipv6=fields.text("IPv6"),
         stun_port=fields.integer("STUNPort"),
         stun_only=fields.flag("STUNOnly"),
-        derp_port=fields.integer("DERPPort"),
+        derp_port=fields.port("DERPPort"),
         insecure_for_tests=fields.flag("InsecureForTests"),
         stun_test_ip=fields.text("STUNTestIP"),
         can_port_80=fields.flag("CanPort80"),
@@ -184,6 +185,12 @@ class _Fields:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"{self.path}.{name}: expected a whole number")
         return value or 0
+
+    def port(self, name: str) -> int:
+        port = self.integer(name)
+        if not 0 <= port <= _MAX_PORT:
+            raise ValueError(f"{self.path}.{name}: expected a port from 0 to {_MAX_PORT}")
+        return port
 
     def number(self, name: str) -> float:
         value = self.get(name)

@@ -13,6 +13,8 @@ from nacl.bindings import crypto_scalarmult_base
 from coderd.model import RandomBytes
 
 KEY_SIZE = 32
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+"""``bytes.fromhex`` would pass over white space."""
 
 
 class PublicKey(bytes):
@@ -147,9 +149,6 @@ class ServerPrivate(PrivateKey):
 
 def _from_text(prefix: str, text: str) -> bytes:
     head, _, digits = text.partition(":")
-    if head != prefix or len(digits) != 2 * KEY_SIZE:
+    if head != prefix or len(digits) != 2 * KEY_SIZE or not _HEX_DIGITS.issuperset(digits):
         raise ValueError(f"a key of this kind reads {prefix}:<64 hex digits>")
-    try:
-        return bytes.fromhex(digits)
-    except ValueError:
-        raise ValueError(f"a key of this kind reads {prefix}:<64 hex digits>") from None
+    return bytes.fromhex(digits)

@@ -67,4 +67,4 @@ class NetMap:
 
     def find(self, name: str) -> list[Peer]:
         """Peers that a person may mean by ``name``: ``owner/workspace``, ``user/device`` or the part after the slash."""
-        return [peer for peer in self.peers.values() if name in (peer.name, peer.name.partition("/")[2])]
+        return [peer for peer in self.peers.values() if name in (peer.name, peer.name.rpartition("/")[2])]

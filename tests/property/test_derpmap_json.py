@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(derp_maps)
 def test_maps_survive_json(derp_map: DerpMap) -> None:
     assert parse_derp_map(json.loads(json.dumps(derp_map_to_json(derp_map)))) == derp_map

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def derp_maps(draw: st.DrawFn) -> DerpMap:
     return DerpMap(regions)
 
 
+@pytest.mark.slow
 @given(derp_maps(), st.data())
 def test_every_run_ends_in_time_with_a_home_that_was_measured(derp_map: DerpMap, data: st.DataObject) -> None:
     netcheck = Netcheck(rng=random.Random(0).randbytes)

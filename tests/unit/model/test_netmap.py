@@ -1,0 +1,52 @@
+"""The NetMap: finding the peer that a person means."""
+
+from ipaddress import IPv6Address
+from uuid import UUID
+
+import pytest
+
+from coderd.model.derpmap import DerpMap
+from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.netmap import NetMap, NodeKind, Peer, SelfNode
+
+
+def peer(number: int, name: str) -> Peer:
+    return Peer(
+        node_id=UUID(int=number),
+        kind=NodeKind.WORKSPACE,
+        name=name,
+        node_key=NodePublic(bytes([number]) * 32),
+        disco_key=DiscoPublic(bytes([number]) * 32),
+        address=IPv6Address(number),
+        home_region=999,
+        endpoints=(),
+        generation=1,
+    )
+
+
+def netmap(*names: str) -> NetMap:
+    own = SelfNode(UUID(int=99), NodeKind.DEVICE, "ada/laptop", IPv6Address(99))
+    peers = [peer(number, name) for number, name in enumerate(names, start=1)]
+    return NetMap(own, DerpMap(), {found.node_id: found for found in peers})
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("dev", ["ada/dev", "bob/dev"]),
+        ("ada/dev", ["ada/dev"]),
+        ("test", ["ada/test"]),
+        ("ada", []),
+        ("", []),
+        ("de", []),
+        ("/dev", []),
+        ("bob/test", []),
+    ],
+)
+def test_a_name_finds_those_it_may_mean(name: str, found: list[str]) -> None:
+    assert [peer.name for peer in netmap("ada/dev", "ada/test", "bob/dev").find(name)] == found
+
+
+def test_a_name_without_an_owner_is_found_by_the_whole_of_it() -> None:
+    assert [peer.name for peer in netmap("solo").find("solo")] == ["solo"]
+    assert netmap("solo").find("") == []
