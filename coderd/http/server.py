@@ -54,7 +54,7 @@ async def serve_http(
         listeners: TCP listeners, or TLS ones that offer no ALPN but ``http/1.1``.
         app: answers all HTTP requests and WebSockets, ``relay_routes`` among them. Its lifespan is not run.
         derp: owns a connection that asked for DERP until it returns.
-        counters: ``http.connections``, and ``http.drop.*`` by reason.
+        counters: ``http.connections``, ``http.connections.closed``, and ``http.drop.*`` by reason.
         task_status: started once all listeners are being accepted from.
     """
     server = _Server(app, derp, Counters() if counters is None else counters)
@@ -112,6 +112,7 @@ class _Server:
             _log.debug("http.connection_failed", error=_kind(error))
         finally:
             self._streams.discard(stream)
+            self._counters["http.connections.closed"] += 1
             stream.abort()
 
     async def _serve(self, stream: ServerStream) -> None:
@@ -153,14 +154,14 @@ async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:
             return None
         searched = len(received)
         received += data
+        if not received[:1].isalpha():
+            # No method begins so: a TLS hello, say. Taken for a whole head it is refused at once.
+            return bytes(received), b""
         end = find_head_end(received, searched)
         if end > MAX_HEAD_SIZE or (end < 0 and len(received) > MAX_HEAD_SIZE):
             raise _HeadTooLarge
         if end > 0:
             return bytes(received[:end]), bytes(received[end:])
-        if not received[:1].isalpha():
-            # No method begins so: a TLS hello, say. Taken for a whole head it is refused at once.
-            return bytes(received), b""
 
 
 def _without_h2c(request: RequestHead, head: bytes) -> bytes:

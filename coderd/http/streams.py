@@ -32,6 +32,7 @@ class ServerStream(trio.abc.Stream):
     Attributes:
         remote: the client's address, an IPv4-mapped one as IPv4.
         local: the address that the client reached.
+        is_closed: whether it was closed or aborted at this end.
         write_timeout: seconds without progress after which ``send_all`` gives up.
     """
 
@@ -39,6 +40,7 @@ class ServerStream(trio.abc.Stream):
         self._inner = accepted
         self._tcp = accepted if isinstance(accepted, trio.SocketStream) else accepted.transport_stream
         self._replayed = b""
+        self.is_closed = False
         self.write_timeout = WRITE_TIMEOUT
         self.remote = _address(self._tcp.socket.getpeername())
         self.local = _address(self._tcp.socket.getsockname())
@@ -105,6 +107,7 @@ class ServerStream(trio.abc.Stream):
 
     def abort(self) -> None:
         """Closes at once. Whoever waits on the stream gets trio.ClosedResourceError, shielded or not."""
+        self.is_closed = True
         self._tcp.socket.close()
 
 

@@ -31,7 +31,7 @@ async def serve_web(stream: ServerStream, app: ASGIApp) -> None:
     Whatever Hypercorn raises is about this connection alone, and left to the caller.
     """
     async with trio.open_nursery() as nursery:
-        wrapper = ASGIWrapper(_ConnectionApp(app, nursery))
+        wrapper = ASGIWrapper(_ConnectionApp(app, stream, nursery))
         web_stream: Any = _TlsWebStream(stream) if stream.is_tls else _WebStream(stream)
         await _Http1Server(wrapper, _config(), WorkerContext(None), {}, web_stream).run()
         nursery.cancel_scope.cancel()
@@ -119,12 +119,13 @@ class _ConnectionApp:
     what is left of its request is read and thrown away here.
     """
 
-    def __init__(self, app: ASGIApp, nursery: trio.Nursery) -> None:
+    def __init__(self, app: ASGIApp, stream: ServerStream, nursery: trio.Nursery) -> None:
         self._app = app
+        self._stream = stream
         self._nursery = nursery
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        answer = _Answer(send, on_end=lambda: self._nursery.start_soon(_discard, receive))
+        answer = _Answer(self._stream, send, on_end=lambda: self._nursery.start_soon(_discard, receive))
         try:
             await self._run(scope, receive, answer)
         finally:
@@ -133,23 +134,34 @@ class _ConnectionApp:
     async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             await self._app(scope, receive, answer.send)
-        except (ClientDisconnect, WebSocketDisconnect):
+        except (ClientDisconnect, WebSocketDisconnect, _ClientGone):
             return
         except Exception:
             _log.exception("http.app_failed", path=scope.get("path"))
             await answer.fail(scope)
 
 
-class _Answer:
-    """What an app sends, watched for its end."""
+class _ClientGone(ConnectionResetError):
+    """Nobody is left to send to."""
 
-    def __init__(self, send: Send, on_end: Callable[[], None]) -> None:
+
+class _Answer:
+    """What an app sends, watched for its end.
+
+    Hypercorn swallows what is sent to a client that has left, without a checkpoint: an app that answers for ever
+    would then never let go of the event loop. Here it gets the OSError that ASGI promises.
+    """
+
+    def __init__(self, stream: ServerStream, send: Send, on_end: Callable[[], None]) -> None:
+        self._stream = stream
         self._send = send
         self._on_end = on_end
         self._is_started = False
         self._is_ended = False
 
     async def send(self, message: Message) -> None:
+        if self._stream.is_closed:
+            raise _ClientGone("the client has left")
         self._is_started = True
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.end()
@@ -163,7 +175,7 @@ class _Answer:
 
     async def fail(self, scope: Scope) -> None:
         """Answers 500 where nothing has been answered yet."""
-        if self._is_started or scope["type"] != "http":
+        if self._is_started or self._stream.is_closed or scope["type"] != "http":
             return
         await self.send(
             {"type": "http.response.start", "status": 500, "headers": [(b"connection", b"close")]}

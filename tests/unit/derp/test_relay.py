@@ -1,0 +1,235 @@
+"""The relay's core, driven frame by frame."""
+
+from itertools import count
+
+import pytest
+
+from coderd.derp.connection import CloseReason, Connection
+from coderd.derp.frame import (
+    DISCO_MAGIC,
+    FrameReader,
+    FrameType,
+    PeerGoneReason,
+    encode_frame,
+    encode_peer_gone,
+    encode_send_packets,
+)
+from coderd.derp.handshake import ClientInfo, encode_client_info
+from coderd.derp.server import Introduction, Relay
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
+
+SERVER = ServerPrivate(b"s" * 32)
+A, B, C = (NodePrivate(letter * 32) for letter in (b"a", b"b", b"c"))
+A_KEY, B_KEY, C_KEY = A.public(), B.public(), C.public()
+DISCO = DISCO_MAGIC + bytes(56)
+
+
+@pytest.fixture
+def relay() -> Relay:
+    counter = count()
+    return Relay(SERVER, rng=lambda n: next(counter).to_bytes(n))
+
+
+def join(relay: Relay, key: NodePublic, now: float = 0.0) -> Connection:
+    connection = relay.connect(key, ClientInfo(), now)
+    assert take(connection)[0].kind == FrameType.SERVER_INFO
+    return connection
+
+
+def take(connection: Connection) -> list:
+    reader = FrameReader()
+    while (data := connection.poll_transmit()) is not None:
+        reader.feed(data)
+    return list(reader)
+
+
+def received(connection: Connection) -> list[tuple[NodePublic, bytes]]:
+    frames = [frame for frame in take(connection) if frame.kind == FrameType.RECV_PACKET]
+    return [(NodePublic(frame.payload[:32]), frame.payload[32:]) for frame in frames]
+
+
+def gone(connection: Connection) -> list[bytes]:
+    return [
+        encode_frame(FrameType(f.kind), f.payload) for f in take(connection) if f.kind == FrameType.PEER_GONE
+    ]
+
+
+def test_a_packet_arrives_under_its_senders_key(relay: Relay) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    relay.handle_data(a, encode_send_packets(B_KEY, [b"\x04one", b"\x04two", b"\x04three"]), 0.0)
+    assert received(b) == [(A_KEY, b"\x04one"), (A_KEY, b"\x04two"), (A_KEY, b"\x04three")]
+    assert relay.stats()[A_KEY].packets_in == relay.stats()[B_KEY].packets_out == 3
+    assert relay.counters["derp.relay.packets"] == 3
+
+
+def test_a_client_reaches_itself_and_may_send_nothing_at_all(relay: Relay) -> None:
+    a = join(relay, A_KEY)
+    relay.handle_data(a, encode_send_packets(A_KEY, [b"me", b""]), 0.0)
+    assert received(a) == [(A_KEY, b"me"), (A_KEY, b"")]
+
+
+def test_interleaved_destinations_each_keep_their_order(relay: Relay) -> None:
+    a, b, c = join(relay, A_KEY), join(relay, B_KEY), join(relay, C_KEY)
+    for index in range(6):
+        to = (B_KEY, C_KEY)[index % 2]
+        relay.handle_data(a, encode_send_packets(to, [bytes([index])]), 0.0)
+    assert [packet for _, packet in received(b)] == [b"\0", b"\2", b"\4"]
+    assert [packet for _, packet in received(c)] == [b"\1", b"\3", b"\5"]
+
+
+def test_the_largest_packet_passes_and_a_larger_one_closes(relay: Relay) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    relay.handle_data(a, encode_send_packets(B_KEY, [bytes(65536)]), 0.0)
+    assert received(b) == [(A_KEY, bytes(65536))]
+    relay.handle_data(a, b"\x04" + (65537 + 32).to_bytes(4), 0.0)
+    assert a.closing is CloseReason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode_frame(FrameType.SEND_PACKET, bytes(31)),
+        encode_frame(FrameType.NOTE_PREFERRED, b""),
+        encode_frame(FrameType.NOTE_PREFERRED, b"\1\1"),
+        encode_frame(FrameType.PING, bytes(7)),
+        encode_frame(FrameType.PING, bytes(1001)),
+        encode_frame(FrameType.WATCH_CONNS),
+        encode_frame(FrameType.FORWARD_PACKET, bytes(70)),
+        encode_frame(FrameType.CLOSE_PEER, bytes(32)),
+        b"\x77\xff\xff\xff\xff",
+    ],
+)
+def test_bad_frames_close_the_connection(relay: Relay, data: bytes) -> None:
+    a = join(relay, A_KEY)
+    relay.handle_data(a, data, 0.0)
+    assert a.closing is CloseReason.MALFORMED
+
+
+def test_unknown_frames_and_pongs_are_skipped(relay: Relay) -> None:
+    a = join(relay, A_KEY)
+    relay.handle_data(a, b"\x77\0\0\0\3xyz" + encode_frame(FrameType.PONG, bytes(8)), 0.0)
+    relay.handle_data(a, encode_frame(FrameType.PING, b"12345678 and more"), 0.0)
+    assert take(a) == [(FrameType.PONG, b"12345678")]
+
+
+def test_one_pong_at_most_waits(relay: Relay) -> None:
+    a = join(relay, A_KEY)
+    relay.handle_data(a, encode_frame(FrameType.PING, b"first..." * 1) * 5, 0.0)
+    assert len(take(a)) == 1
+
+
+def test_disco_to_nobody_is_answered_three_times_and_then_once_a_second(relay: Relay) -> None:
+    a = join(relay, A_KEY)
+    not_here = encode_peer_gone(B_KEY, PeerGoneReason.NOT_HERE)
+    relay.handle_data(a, encode_send_packets(B_KEY, [DISCO] * 7), 0.0)
+    assert gone(a) == [not_here] * 3
+    relay.handle_data(a, encode_send_packets(B_KEY, [DISCO] * 2), 1.0)
+    assert gone(a) == [not_here]
+
+
+@pytest.mark.parametrize("packet", [b"\x04" + bytes(200), DISCO[:61]])
+def test_other_packets_to_nobody_vanish(relay: Relay, packet: bytes) -> None:
+    a = join(relay, A_KEY)
+    relay.handle_data(a, encode_send_packets(B_KEY, [packet]), 0.0)
+    assert take(a) == []
+    assert relay.counters["derp.drop.unknown_destination"] == 1
+
+
+def test_who_heard_from_a_peer_is_told_once_that_it_left(relay: Relay) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    for expected in ([encode_peer_gone(A_KEY, PeerGoneReason.DISCONNECTED)], []):
+        relay.handle_data(a, encode_send_packets(B_KEY, [b"hi"]), 0.0)
+        take(b)
+        relay.disconnect(a)
+        assert gone(b) == expected
+        a = join(relay, A_KEY)
+
+
+def test_who_only_sent_to_a_peer_is_not_told(relay: Relay) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    relay.handle_data(a, encode_send_packets(B_KEY, [b"hi"]), 0.0)
+    relay.disconnect(b)
+    assert take(a) == []
+
+
+def test_the_newest_connection_of_a_key_is_active_until_another_speaks(relay: Relay) -> None:
+    a, old = join(relay, A_KEY), join(relay, B_KEY)
+    new = join(relay, B_KEY)
+
+    def who_gets_it() -> Connection:
+        relay.handle_data(a, encode_send_packets(B_KEY, [b"x"]), 0.0)
+        (one,) = [connection for connection in (old, new) if received(connection)]
+        return one
+
+    assert who_gets_it() is new
+    relay.handle_data(old, encode_frame(FrameType.PING, bytes(8)), 0.0)
+    assert who_gets_it() is old
+    relay.disconnect(old)
+    assert who_gets_it() is new
+    assert relay.stats()[B_KEY].n_connections == 1
+
+
+def test_a_key_has_left_only_with_its_last_connection(relay: Relay) -> None:
+    a, b1, b2 = join(relay, A_KEY), join(relay, B_KEY), join(relay, B_KEY)
+    relay.handle_data(b1, encode_send_packets(A_KEY, [b"x"]), 0.0)
+    take(a)
+    relay.disconnect(b1)
+    assert gone(a) == []
+    relay.disconnect(b2)
+    assert len(gone(a)) == 1
+
+
+def test_a_full_queue_drops_its_oldest_packets(relay: Relay) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    packets = [index.to_bytes(2) * 50 for index in range(600)]
+    relay.handle_data(a, encode_send_packets(B_KEY, packets[:500]), 0.0)
+    relay.handle_data(a, encode_send_packets(B_KEY, packets[500:]), 0.0)
+    assert [packet for _, packet in received(b)] == packets[-512:]
+    assert relay.counters["derp.drop.queue_full"] == 88
+
+
+def test_a_flood_of_data_does_not_push_out_disco(relay: Relay) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    relay.handle_data(a, encode_send_packets(B_KEY, [DISCO]), 0.0)
+    relay.handle_data(a, encode_send_packets(B_KEY, [b"\x04" * 100] * 2000), 0.0)
+    assert received(b)[0] == (A_KEY, DISCO)
+
+
+def test_keep_alives_come_every_60_to_65_seconds(relay: Relay) -> None:
+    a = join(relay, A_KEY)
+    first = a.poll_timeout().when
+    assert 60 <= first <= 65
+    a.handle_timeout(first - 0.1)
+    assert take(a) == []
+    a.handle_timeout(first)
+    assert take(a) == [(FrameType.KEEP_ALIVE, b"")]
+    assert a.poll_timeout().when == 2 * first
+
+
+def test_closing_a_client_wakes_all_its_connections(relay: Relay) -> None:
+    mine = {join(relay, A_KEY), join(relay, A_KEY)}
+    while relay.poll_woken():
+        pass
+    assert relay.close_client(A_KEY) == 2
+    assert {relay.poll_woken(), relay.poll_woken()} == mine
+    assert all(connection.closing is CloseReason.KEY_REPLACED for connection in mine)
+    assert relay.close_client(B_KEY) == 0
+
+
+def test_a_first_frame_other_than_client_info_is_refused_at_its_first_byte() -> None:
+    with pytest.raises(MalformedPacket):
+        Introduction(SERVER).handle_data(b"\x12")
+
+
+def test_client_info_that_somebody_else_sealed_is_refused() -> None:
+    frame = bytearray(encode_client_info(ClientInfo(), A, SERVER.public(), bytes))
+    frame[5:37] = B_KEY
+    with pytest.raises(MalformedPacket):
+        Introduction(SERVER).handle_data(frame)
+
+
+@pytest.mark.parametrize("length", [0, 55, 256 * 1024 + 1])
+def test_client_info_of_an_impossible_size_is_refused(length: int) -> None:
+    with pytest.raises(MalformedPacket):
+        Introduction(SERVER).handle_data(b"\x02" + length.to_bytes(4) + bytes(min(length, 100)))
