@@ -4,11 +4,15 @@ import os
 import sys
 from getpass import getpass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit, UserError
+
+if TYPE_CHECKING:
+    from coderd.api.io.client import ApiClient
 
 MAX_TOKEN = 4096
 
@@ -75,6 +79,14 @@ def find_session(url: str | None, token_file: str | None) -> Session:
     if token_file is not None:
         return Session(origin, read_token(token_file, origin))
     return saved_for(origin) or Session(origin, read_token(None, origin))
+
+
+def open_api(url: str | None, token_file: str | None) -> "tuple[ApiClient, str]":
+    """A client of the server to use, and that server's URL. Raises UserError."""
+    from coderd.api.io.client import ApiClient  # late: HTTP costs what status should not pay
+
+    session = find_session(url, token_file)
+    return ApiClient(session.url, session.token), session.url
 
 
 def saved_for(origin: str) -> Session | None:

@@ -1,19 +1,16 @@
 """``coderctl workspaces``: what the server keeps, asked of the server itself."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 
 from coderd.cli.options import Json, TokenFile, Url
-from coderd.cli.session import find_session
+from coderd.cli.session import open_api
 from coderd.cli.shell import note
 from coderd.cli.status_text import aligned
 from coderd.model.errors import Exit
-
-if TYPE_CHECKING:
-    from coderd.api.io.client import ApiClient
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
 
@@ -24,7 +21,7 @@ def create(name: Name, url: Url = None, token_file: TokenFile = None, json: Json
     Examples:
       coderctl workspaces create dev
     """
-    client, origin = _client(url, token_file)
+    client, origin = open_api(url, token_file)
     made = client.create_workspace(name)
     if json:
         _print_json(made)
@@ -47,7 +44,7 @@ def list_workspaces(url: Url = None, token_file: TokenFile = None, json: Json = 
     Examples:
       coderctl workspaces list
     """
-    client, _ = _client(url, token_file)
+    client, _ = open_api(url, token_file)
     found = client.list_workspaces()
     if json:
         _print_json(found)
@@ -68,17 +65,10 @@ def delete(name: Name, url: Url = None, token_file: TokenFile = None) -> int:
     Examples:
       coderctl workspaces delete dev
     """
-    client, _ = _client(url, token_file)
+    client, _ = open_api(url, token_file)
     client.delete_workspace(name)
     print(f"Deleted {name}")
     return Exit.DONE
-
-
-def _client(url: str | None, token_file: str | None) -> "tuple[ApiClient, str]":
-    from coderd.api.io.client import ApiClient  # late: HTTP costs what status should not pay
-
-    session = find_session(url, token_file)
-    return ApiClient(session.url, session.token), session.url
 
 
 def _print_json(value: object) -> None:

@@ -28,6 +28,7 @@ PathKind: TypeAlias = Literal["direct", "relay", "none"]
 PathWish: TypeAlias = Literal["any", "direct", "relay"]
 State: TypeAlias = Literal["logged-out", "connecting", "running", "down"]
 Kind: TypeAlias = Literal["workspace", "device"]
+DebugAction: TypeAlias = Literal["rebind", "netcheck", "break-relay", "break-server"]
 
 PeerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
@@ -256,7 +257,7 @@ class LogoutParams(Message, frozen=True, kw_only=True):
 class DebugParams(Message, frozen=True, kw_only=True):
     """``debug``: cause a fault, or ask for work now."""
 
-    action: Literal["rebind", "netcheck", "break-relay", "break-server"]
+    action: DebugAction
 
 
 class DebugResult(Message, frozen=True, kw_only=True):

@@ -1,0 +1,140 @@
+"""``coderd``: runs things. Says which there are; what they need is imported only when they run."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coderd.cli.apps import add, new_app
+from coderd.cli.shell import run
+from coderd.model.errors import Exit, UserError
+
+HELP = """Run a server, or a node: a user's machine or a workspace.
+
+Start with:
+  coderd server --access-url http://192.0.2.10:3000
+  sudo coderd run
+"""
+
+
+def server(
+    access_url: Annotated[
+        str | None, typer.Option(help="Where everybody reaches this server. Environment: CODER_ACCESS_URL.")
+    ] = None,
+    http_address: Annotated[
+        str | None, typer.Option(help="Where it listens; by default [::] and the access URL's port.")
+    ] = None,
+    stun_address: Annotated[
+        str | None, typer.Option(help="Where it answers STUN: addresses with commas, or off.")
+    ] = None,
+    state_dir: Annotated[str | None, typer.Option(help="Database, keys and the first admin's token.")] = None,
+    config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")] = None,
+) -> int:
+    """Run the server: coordination, relay and API on one port, and STUN.
+
+    The first start makes an administrator and says how to sign in.
+
+    Examples:
+      coderd server --access-url http://192.0.2.10:3000
+      coderd server --access-url https://coder.example.com --http-address [::]:3000
+    """
+    from coderd.config.server import DEFAULT_FILE, parse_server_config
+    from coderd.server.process import serve
+
+    flags = {
+        "access_url": access_url,
+        "http_address": http_address,
+        "stun_address": stun_address,
+        "state_dir": state_dir,
+    }
+    path = config or DEFAULT_FILE
+    serve(parse_server_config(flags, os.environ, _read(path, config is not None), str(path)))
+    return Exit.DONE
+
+
+def run_node(
+    interface: Annotated[str | None, typer.Option(help="The TUN device.  [default: coder0]")] = None,
+    socket: Annotated[
+        str | None, typer.Option(help="The control socket.  [default: /run/coderd/coderd.sock]")
+    ] = None,
+    state_dir: Annotated[
+        str | None, typer.Option(help="Keys and tokens.  [default: /var/lib/coderd]")
+    ] = None,
+    mtu: Annotated[str | None, typer.Option(help="The tunnel's MTU.  [default: 1280]")] = None,
+    listen_port: Annotated[
+        str | None, typer.Option(help="The UDP port.  [default: 41641, any other where that is taken]")
+    ] = None,
+    access_url: Annotated[
+        str | None, typer.Option(help="The server that a workspace joins. Environment: CODER_AGENT_URL.")
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(metavar="PATH|-", help="The workspace's token: a file, or - for stdin.")
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(metavar="USER", help="Who may manage this node besides root.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/coderd.toml.")] = None,
+) -> int:
+    """Run this machine's node.
+
+    A user's machine waits for: sudo coderctl up http://SERVER:3000. A workspace joins unattended with --access-url and
+    --token-file, and tries for ever while the server cannot be reached; a refused token ends it with 4.
+
+    Examples:
+      sudo coderd run
+      sudo coderd run --access-url http://192.0.2.10:3000 --token-file /etc/coderd/token
+    """
+    from coderd.cli.node_config import DEFAULT_FILE, parse_node_config
+    from coderd.daemon.process import run_node as run_daemon
+
+    flags = {
+        "interface": interface,
+        "socket": socket,
+        "state_dir": state_dir,
+        "mtu": mtu,
+        "listen_port": listen_port,
+        "access_url": access_url,
+        "token_file": token_file,
+        "operator": operator,
+    }
+    path = config or DEFAULT_FILE
+    run_daemon(parse_node_config(flags, os.environ, _read(path, config is not None), str(path)))
+    return Exit.DONE
+
+
+def _read(path: Path, is_asked_for: bool) -> str:
+    """A configuration file's text; the default one may be missing."""
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        if not is_asked_for:
+            return ""
+        raise _unreadable(path, "it does not exist") from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "it cannot be read") from None
+    except UnicodeDecodeError:
+        raise _unreadable(path, "it is not UTF-8") from None
+
+
+def _unreadable(path: Path, why: str) -> UserError:
+    return UserError(
+        f"the configuration file {path} cannot be used: {why}", exit_code=Exit.USAGE, code="bad_config"
+    )
+
+
+def build_app() -> typer.Typer:
+    """The whole of ``coderd``."""
+    app = new_app(HELP)
+    add(app, "server", server, "Coordination, relay, STUN and API.")
+    add(app, "run", run_node, "This machine's node: a user's or a workspace's.")
+    return app
+
+
+def main() -> None:
+    """The entry point."""
+    run(build_app(), "coderd")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""``coderctl debug``: faults on purpose, and the server's counters. For tests and for those who look for a defect."""
+
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from coderd.cli.options import SOCKET, Json, Socket, TokenFile, Url
+from coderd.cli.session import open_api
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import DEBUG, DebugAction, DebugParams
+from coderd.model.errors import Exit
+
+
+def rebind(socket: Socket = SOCKET) -> int:
+    """Forget all trust in paths, as if the machine had changed its network.
+
+    Examples:
+      sudo coderctl debug rebind
+    """
+    return _do("rebind", socket)
+
+
+def netcheck(socket: Socket = SOCKET) -> int:
+    """Measure the network anew, now.
+
+    Examples:
+      sudo coderctl debug netcheck
+    """
+    return _do("netcheck", socket)
+
+
+def break_relay(socket: Socket = SOCKET) -> int:
+    """Break the links to all relays.
+
+    Examples:
+      sudo coderctl debug break-relay
+    """
+    return _do("break-relay", socket)
+
+
+def break_server(socket: Socket = SOCKET) -> int:
+    """Break the link to the server.
+
+    Examples:
+      sudo coderctl debug break-server
+    """
+    return _do("break-server", socket)
+
+
+def _do(action: DebugAction, socket: Socket) -> int:
+    with ControlClient(socket) as client:
+        print(client.call(DEBUG, DebugParams(action=action)).text)
+    return Exit.DONE
+
+
+def counters(url: Url = None, token_file: TokenFile = None, json: Json = False) -> int:
+    """Show what the server has moved and refused since it started. For administrators.
+
+    Examples:
+      coderctl debug counters --json
+    """
+    client, _ = open_api(url, token_file)
+    found = client.counters()
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        return Exit.DONE
+    for name, value in flat(msgspec.to_builtins(found)):
+        print(f"{name} {value}")
+    return Exit.DONE
+
+
+def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """The leaves of nested objects and lists, each with its dotted name."""
+    if isinstance(value, dict):
+        inner = [(str(key), each) for key, each in value.items()]
+    elif isinstance(value, list):
+        inner = [(str(index), each) for index, each in enumerate(value)]
+    else:
+        yield name, value
+        return
+    for key, each in inner:
+        yield from flat(each, f"{name}.{key}" if name else key)

@@ -1,0 +1,117 @@
+"""The configuration of ``coderd run``: flag > environment > /etc/coderd/coderd.toml."""
+
+import pwd
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from coderd.cli.session import read_token
+from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
+from coderd.config.url import parse_server_url
+from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
+from coderd.model.errors import Exit, UserError
+
+DEFAULT_FILE = Path("/etc/coderd/coderd.toml")
+DEFAULT_INTERFACE = "coder0"
+MAX_MTU = 9000
+TOKEN_ENVIRONMENT = "CODER_AGENT_TOKEN"
+"""The token itself, as Coder's agents take it: for containers that have no better place for secrets."""
+
+INTERFACE = Setting("interface", "CODERD_INTERFACE", DEFAULT_INTERFACE)
+SOCKET = Setting("socket", "CODERD_SOCKET", str(DEFAULT_SOCKET))
+STATE_DIR = Setting("state_dir", "CODERD_STATE_DIR", str(DEFAULT_STATE_DIR))
+MTU = Setting("mtu", "CODERD_MTU", str(DEFAULT_MTU))
+LISTEN_PORT = Setting("listen_port", "CODERD_LISTEN_PORT")
+ACCESS_URL = Setting("access_url", "CODER_AGENT_URL")
+TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
+OPERATOR = Setting("operator", "CODERD_OPERATOR")
+SETTINGS = (INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, ACCESS_URL, TOKEN_FILE, OPERATOR)
+
+_INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
+
+
+def parse_node_config(
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    file_text: str = "",
+    file_path: str = str(DEFAULT_FILE),
+) -> NodeConfig:
+    """The configuration out of flags (by setting name), environment and the file's text; reads the token, if any.
+
+    Raises:
+        UserError: with Exit.USAGE, naming the setting and where its value came from.
+    """
+    sources = Sources(flags, environment, parse_file(file_text, SETTINGS, file_path))
+    access_url, token = _identity(sources)
+    return NodeConfig(
+        interface=_interface(_known(sources, INTERFACE)),
+        socket_path=_path(_known(sources, SOCKET)),
+        state_dir=_path(_known(sources, STATE_DIR)),
+        mtu=_number(_known(sources, MTU), DEFAULT_MTU, MAX_MTU),
+        listen_port=_optional_port(sources.find(LISTEN_PORT)),
+        access_url=access_url,
+        token=token,
+        operator_uid=_user(sources.find(OPERATOR)),
+    )
+
+
+def _known(sources: Sources, setting: Setting) -> Value:
+    value = sources.find(setting)
+    assert value is not None, "it has a default"
+    return value
+
+
+def _identity(sources: Sources) -> tuple[str | None, str | None]:
+    """The server and token of a node that joins unattended; neither, where it waits for ``coderctl up``."""
+    url, file = sources.find(ACCESS_URL), sources.find(TOKEN_FILE)
+    token = sources.environment.get(TOKEN_ENVIRONMENT)
+    if url is None and file is None and not token:
+        return None, None
+    if url is None:
+        raise UserError(
+            "a token is given, but no server to use it at",
+            exit_code=Exit.USAGE,
+            hint=f"Add {ACCESS_URL.flag} http://SERVER:3000.",
+        )
+    origin = str(parse_server_url(url.text))
+    if file is None and not token:
+        raise UserError(
+            f"a server is given, but no token to join {origin} with",
+            exit_code=Exit.USAGE,
+            hint=f"Add {TOKEN_FILE.flag} PATH, or - for stdin; a user's own machine needs neither, see coderctl up.",
+        )
+    return origin, read_token(file.text, origin) if file is not None else token
+
+
+def _interface(value: Value) -> str:
+    if not _INTERFACE_NAME.fullmatch(value.text) or value.text in (".", ".."):
+        raise bad_value(
+            value, "an interface's name has 1 to 15 letters, digits, hyphens, dots or underscores"
+        )
+    return value.text
+
+
+def _path(value: Value) -> Path:
+    return Path(value.text).absolute()
+
+
+def _number(value: Value, low: int, high: int) -> int:
+    if not (value.text.isascii() and value.text.isdigit() and low <= int(value.text) <= high):
+        raise bad_value(value, f"it is no number between {low} and {high}")
+    return int(value.text)
+
+
+def _optional_port(value: Value | None) -> int | None:
+    return None if value is None else _number(value, 1, 65535)
+
+
+def _user(value: Value | None) -> int | None:
+    """A user's number, from a name or a number."""
+    if value is None:
+        return None
+    if value.text.isascii() and value.text.isdigit():
+        return int(value.text)
+    try:
+        return pwd.getpwnam(value.text).pw_uid
+    except (KeyError, ValueError):
+        raise bad_value(value, "this machine has no such user") from None
