@@ -53,3 +53,9 @@ def test_a_home_silent_and_unmeasured_is_left() -> None:
 def test_without_measurement_or_frame_there_is_no_home() -> None:
     assert choose_home(Report(0.0, 1.0), [], HomeQuestion()) == 0
     assert choose_home(Report(0.0, 1.0), [], HomeQuestion(previous=1)) == 0
+
+
+def test_a_region_that_is_forced_but_silent_is_not_home() -> None:
+    report = Report(started_at=9.0, taken_at=10.0, region_latency={2: 0.001})
+    assert choose_home(report, [], HomeQuestion(forced=1)) == 2
+    assert choose_home(report, [], HomeQuestion(forced=1, heard_at={1: 9.5})) == 1
