@@ -2,17 +2,19 @@
 
 ```
                we initiated (response accepted)    we responded (response sent)    first packet on next
- previous  <-  next, else current                  -                               current
+ previous  <-  current; if crossed, next           -                               current
  current   <-  new                                 unchanged, still sent on        next
  next      <-  -                                   new                             -
 ```
 What leaves the slots is destroyed. The responder may not send on a session before the initiator has, so it waits in
-``next``; packets in flight on the old session still open from ``previous``.
+``next``; packets in flight on the old session still open from ``previous``. Where handshakes have crossed, the peer may
+use the session in ``next`` at once, so that one is kept rather than the old one; for a moment each end sends on its
+own, until the one with the greater public key sees the other's in use and yields.
 """
 
 from coderd.wireguard.noise import TransportKeys
 from coderd.wireguard.replay import REJECT_AFTER_MESSAGES, ReplayWindow
-from coderd.wireguard.timers import REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME
+from coderd.wireguard.timers import REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME, REKEY_TIMEOUT
 from coderd.wireguard.transport import make_cipher
 
 
@@ -21,6 +23,7 @@ class Keypair:
 
     __slots__ = (
         "created_at",
+        "is_crossed",
         "is_initiator",
         "local_index",
         "receive_cipher",
@@ -41,6 +44,8 @@ class Keypair:
         self.remote_index = remote_index
         self.is_initiator = is_initiator
         self.created_at = now
+        self.is_crossed = False
+        """Whether the peer's handshake crossed ours and this is the session that came of the peer's."""
 
     def can_send(self, n: int, now: float) -> bool:
         """Whether ``n`` packets may still be sealed."""
@@ -74,12 +79,14 @@ class KeypairSlots:
     def add_initiated(self, keypair: Keypair) -> list[Keypair]:
         """The response to our initiation was accepted: send on the new session at once."""
         destroyed = [self.previous]
-        if self.next is not None:
+        if self.next is not None and keypair.created_at - self.next.created_at < REKEY_TIMEOUT:
             destroyed.append(self.current)
-            self.previous, self.next = self.next, None
-        else:
+            self.previous = self.next
+            self.previous.is_crossed = True
+        else:  # a ``next`` left over from an older handshake will never be used
+            destroyed.append(self.next)
             self.previous = self.current
-        self.current = keypair
+        self.current, self.next = keypair, None
         return [each for each in destroyed if each is not None]
 
     def add_responded(self, keypair: Keypair) -> list[Keypair]:
@@ -87,6 +94,12 @@ class KeypairSlots:
         destroyed = [self.next, self.previous]
         self.next, self.previous = keypair, None
         return [each for each in destroyed if each is not None]
+
+    def yield_to_previous(self) -> None:
+        """Takes the peer's session of two that crossed: now both ends send on the same one, and one end renews it."""
+        if self.previous is not None and self.previous.is_crossed:
+            self.previous.is_crossed = False
+            self.previous, self.current = self.current, self.previous
 
     def confirm_next(self) -> list[Keypair]:
         """A packet on ``next`` was authentic and new: the initiator has the session too."""
@@ -102,6 +115,6 @@ class KeypairSlots:
 
     def retire_from_sending(self) -> None:
         """Keeps all from sending."""
-        for keypair in (self.current, self.next):
+        for keypair in (self.previous, self.current, self.next):
             if keypair is not None:
                 keypair.retire_from_sending()

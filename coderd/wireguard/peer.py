@@ -95,6 +95,8 @@ class Peer:
         self._local = local
         self._preshared_key = NO_PRESHARED_KEY
         self._remote: Remote | None = None
+        self._yields = False
+        """Whether, of two sessions that crossed, ours is the one to go."""
         self._stamp = MacStamp(key)
         self._slots = KeypairSlots()
         self._pending: Pending | None = None
@@ -158,7 +160,9 @@ class Peer:
         self._slots.retire_from_sending()
         self._last_sent_handshake_at = now - BEFORE_START
         self._remote = None
+        self._yields = False
         if self._local.identity is not None:
+            self._yields = self._local.identity.public > self.key
             try:
                 static_static = self._local.identity.exchange(self.key)
             except Refused:
@@ -397,6 +401,8 @@ class Peer:
             self._forget_pending()
             self._on_handshake_complete(now)
             self._flush(now, unix_now)
+        elif keypair.is_crossed and self._yields:
+            self._slots.yield_to_previous()
         self._rekey_in_last_minute(now, unix_now)
         self._on_traversal(now)
         self._on_received()
