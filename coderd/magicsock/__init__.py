@@ -1,16 +1,22 @@
 """Paths to peers: candidates, pings, the relay first and a direct path when one is proven. Wire-compatible with Tailscale's.
 
-conn          the whole: demultiplexing, sending by the best path, user pings
-endpoint      one peer: its candidates, best path and trust, discovery rounds; all timers in one table
-candidate     one address at which a peer may be
-path          how good a path is: a total order
-pings         pings that wait for their pong
-peer_map      node key <-> disco key <-> address
-surroundings  this node's own place: netcheck, own endpoints, home relay
-own_endpoints where this node may be reached, and by whose word
-classify      STUN, disco or WireGuard
-wire          what crosses Conn's walls: sources, transmits, path facts, events
-io/           UDP sockets, relay links, interface addresses
+conn           the whole: demultiplexing, sending by the best path, user pings
+endpoint       one peer: rounds of discovery, call-me-maybe, heartbeats; all timers in one table
+best_path      the direct path in use, its trust, and doubt
+candidates     the addresses at which one peer may be: a bounded table of
+candidate      one address: who named it, how it answered
+path           how good a path is: a total order
+pings          pings that wait for their pong
+path_log       which way traffic goes, since when, how much
+peer_map       node key <-> disco key <-> address
+surroundings   this node's own place: netcheck, own endpoints, home relay
+own_endpoints  where this node may be reached, and by whose word
+interfaces     which of a host's addresses are worth telling
+classify       STUN, disco or WireGuard
+timers         a table of timers
+backoff        waits between attempts at a relay
+wire           what crosses Conn's walls: sources, transmits, path facts, events
+io/            UDP sockets, relay links, interface addresses
 """
 
 from coderd.magicsock.conn import Conn

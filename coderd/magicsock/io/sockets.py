@@ -15,6 +15,7 @@ from coderd.magicsock.wire import UdpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
 
+DEFAULT_PORT = 41641
 SOCKET_BUFFER_SIZE = 7 << 20
 BUFFER_SIZE = 65536
 """What a read needs: a shorter buffer would lose the rest of a GRO batch."""
@@ -62,12 +63,12 @@ class UdpSockets:
 
     @classmethod
     def open(
-        cls, listen_port: int, counters: Counters | None = None, *, gso: bool = True, gro: bool = True
+        cls, listen_port: int | None, counters: Counters | None = None, *, gso: bool = True, gro: bool = True
     ) -> "UdpSockets":
         """Binds both families to one port: the wished one if it is free, else any.
 
         Args:
-            listen_port: the port to try first; 0 for any.
+            listen_port: the port to try first; 0 for any, None for 41641.
             counters: told what is sent and received.
             gso: whether to hand whole batches to the kernel.
             gro: whether to take whole batches from it.
@@ -75,7 +76,7 @@ class UdpSockets:
         Raises:
             OSError: neither family can be bound.
         """
-        v4, v6 = _bind_pair(listen_port)
+        v4, v6 = _bind_pair(DEFAULT_PORT if listen_port is None else listen_port)
         sockets = cls(v4, v6, counters if counters is not None else Counters(), gro=gro)
         if not gso:
             sockets._with_gso.clear()
@@ -253,7 +254,7 @@ def _segment_size(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> int 
     """The size of a batch's datagrams; without the kernel's word it is one datagram. None for a word that is wrong."""
     for level, kind, data in ancillary:
         if (level, kind) == (_SOL_UDP, _UDP_GRO):
-            size = int.from_bytes(data[:4], "little")
+            size = _INT.unpack(data)[0] if len(data) == _INT.size else 0
             return size if 0 < size <= n_bytes else None
     return max(n_bytes, 1)
 

@@ -1,0 +1,126 @@
+"""The host's addresses, and word of their changes, from rtnetlink.
+
+A change is not an event but a difference: events only say when to look, and our own interface, other tunnels and refreshed
+lifetimes make no difference. Looking is pyroute2's work, in a thread, since it runs an event loop of its own.
+"""
+
+import errno
+import socket
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+import trio
+from pyroute2 import IPRoute
+
+from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses
+
+LOOK_INTERVAL = 1.0
+"""Least seconds between two looks: the first event counts at once, those in its wake together."""
+
+_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+_RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
+_GROUPS = _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
+_IFF_UP = 0x1
+_ARPHRD_NONE = 0xFFFE
+_TUNNEL_TYPES = frozenset({_ARPHRD_NONE, 512, 519, 768, 769, 776, 778, 823})
+"""ARPHRD_NONE (TUN, WireGuard), PPP, RAWIP, and the kernel's own IP-in-IP, SIT and GRE tunnels."""
+_IFA_F_DADFAILED, _IFA_F_DEPRECATED, _IFA_F_TENTATIVE = 0x08, 0x20, 0x40
+_UNUSABLE = _IFA_F_DADFAILED | _IFA_F_DEPRECATED | _IFA_F_TENTATIVE
+_TABLE_MAIN = 254
+_EVENT_SIZE = 65536
+_MOST_EVENTS = 256
+
+
+class NetworkView(NamedTuple):
+    """What a change is a difference of: the addresses worth telling, and the ways out of the host."""
+
+    addresses: tuple[str, ...]
+    default_routes: tuple[tuple[int, str, int], ...]
+    """Address family, gateway, interface index."""
+
+
+async def local_addresses(*, ignore: str) -> tuple[str, ...]:
+    """The addresses at which peers on the same network may reach this host.
+
+    Args:
+        ignore: our own interface.
+    """
+    view = await trio.to_thread.run_sync(_look, ignore)
+    return view.addresses
+
+
+async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
+    """Yields after each change of addresses or default routes. The first look is what later ones are compared to.
+
+    Args:
+        ignore: our own interface; what happens to it is no change.
+    """
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    with events:
+        events.setblocking(False)
+        events.bind((0, _GROUPS))
+        seen = await trio.to_thread.run_sync(_look, ignore)
+        while True:
+            await trio.lowlevel.wait_readable(events)
+            _discard(events)
+            view = await trio.to_thread.run_sync(_look, ignore)
+            if view != seen:
+                seen = view
+                yield view
+            await trio.sleep(LOOK_INTERVAL)
+
+
+def _discard(events: socket.socket) -> None:
+    """Takes what there is: its content does not matter. ENOBUFS says that there was more, which matters as little."""
+    for _ in range(_MOST_EVENTS):
+        try:
+            events.recv(_EVENT_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+
+
+def _look(ignore: str) -> NetworkView:
+    with IPRoute() as netlink:
+        links = {link["index"]: link for link in netlink.get_links()}
+        tunnels = {index for index, link in links.items() if _is_tunnel(link)}
+        found = [_found(message, links, tunnels) for message in netlink.get_addr()]
+        ignored = tunnels | {i for i, link in links.items() if link.get_attr("IFLA_IFNAME") == ignore}
+        routes = [
+            route
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for message in netlink.get_default_routes(family=family, table=_TABLE_MAIN)
+            if (route := _default_route(message))[2] not in ignored
+        ]
+    return NetworkView(choose_addresses(found, ignore), tuple(sorted(routes)))
+
+
+def _is_tunnel(link: Any) -> bool:
+    info = link.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    return link["ifi_type"] in _TUNNEL_TYPES or kind in ("tun", "wireguard")
+
+
+def _found(message: Any, links: dict[int, Any], tunnels: set[int]) -> InterfaceAddress:
+    """An address as pyroute2 tells it. On a point-to-point link IFA_ADDRESS is the other end's; IFA_LOCAL is ours."""
+    index = message["index"]
+    link = links.get(index)
+    flags = message.get_attr("IFA_FLAGS") or message["flags"]
+    return InterfaceAddress(
+        interface=link.get_attr("IFLA_IFNAME") if link is not None else "",
+        address=ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")),
+        prefix_length=message["prefixlen"],
+        is_tunnel=index in tunnels,
+        is_usable=link is not None and bool(link["flags"] & _IFF_UP) and not flags & _UNUSABLE,
+    )
+
+
+def _default_route(message: Any) -> tuple[int, str, int]:
+    return (
+        message["family"],
+        str(message.get_attr("RTA_GATEWAY") or ""),
+        int(message.get_attr("RTA_OIF") or 0),
+    )

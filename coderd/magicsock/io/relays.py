@@ -1,0 +1,249 @@
+"""Links to the relays: the home one for ever, others while they are used.
+
+Sending never waits. What is sent while a link is being dialled waits in a bounded queue whose oldest packets go first; a
+link that breaks takes what it had queued with it, as a network would. Each region has one task, which dials, runs and
+dials again; stopping it is cancelling its scope.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from coderd.derp.io.client import DerpLink
+from coderd.magicsock.backoff import Backoff
+from coderd.magicsock.wire import DerpTransmit
+from coderd.metrics import Counters
+from coderd.model import Buffer, RandomBytes
+from coderd.model.derpmap import DerpMap, DerpRegion
+from coderd.model.keys import NodePrivate, NodePublic
+
+IDLE_TIMEOUT = 60.0
+"""Seconds after the last send that a link which is not home is closed."""
+IDLE_CHECK_INTERVAL = 15.0
+QUEUE_SIZE = 256
+"""Packets that wait for a link being dialled."""
+
+OnPackets: TypeAlias = Callable[[int, NodePublic, list[Buffer]], None]
+OnPeerGone: TypeAlias = Callable[[int, NodePublic], None]
+OnRegion: TypeAlias = Callable[[int], None]
+
+log = structlog.get_logger()
+
+
+class RelayLinks:
+    """All links of one node.
+
+    The callbacks are called from the links' tasks, must not wait, and name the region they are about.
+
+    Args:
+        private: the key that the relays know this node by.
+        on_packets: packets of one sender arrived, in order.
+        on_peer_gone: a relay says that a peer is not there.
+        on_connected: a link is up: what is sent to its region now leaves at once.
+        on_broken: a link that was up is not.
+        counters: ``relays.*`` and the links' own.
+        rng: for handshakes and jitter.
+    """
+
+    def __init__(
+        self,
+        private: NodePrivate,
+        *,
+        on_packets: OnPackets,
+        on_peer_gone: OnPeerGone,
+        on_connected: OnRegion,
+        on_broken: OnRegion,
+        counters: Counters,
+        rng: RandomBytes,
+    ) -> None:
+        self._private = private
+        self._on_packets = on_packets
+        self._on_peer_gone = on_peer_gone
+        self._on_connected = on_connected
+        self._on_broken = on_broken
+        self._counters = counters
+        self._rng = rng
+        self._derp_map = DerpMap()
+        self._home = 0
+        self._regions: dict[int, _Region] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Dials, keeps and closes links until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._ensure_home()
+                task_status.started()
+                while True:
+                    await trio.sleep(IDLE_CHECK_INTERVAL)
+                    self._close_idle(trio.current_time())
+        finally:
+            self._nursery = None
+            self._regions.clear()
+
+    # Commands
+
+    def set_derp_map(self, derp_map: DerpMap) -> None:
+        """Takes a new map. Links to regions that it changes or lacks are cut; home is dialled anew."""
+        old, self._derp_map = self._derp_map, derp_map
+        for region_id in list(self._regions):
+            if derp_map.regions.get(region_id) != old.regions.get(region_id):
+                self._regions.pop(region_id).scope.cancel()
+        self._ensure_home()
+
+    def set_home(self, region_id: int) -> None:
+        """Listens at another region, 0 for none; the old home becomes a link like any other."""
+        self._home = region_id
+        for entry in self._regions.values():
+            entry.used_at = trio.current_time()
+            if entry.link is not None:
+                entry.link.note_preferred(entry.region.region_id == region_id)
+        self._ensure_home()
+
+    def send_nowait(self, transmit: DerpTransmit) -> None:
+        """Sends a batch through a region's relay, dialling it first if need be. What cannot be sent is counted."""
+        entry = self._ensure(transmit.region)
+        if entry is None:
+            self._counters["relays.drop.unknown_region"] += len(transmit.datagrams)
+            return
+        entry.used_at = trio.current_time()
+        if entry.link is not None:
+            entry.link.send_nowait(transmit.to, transmit.datagrams)
+        else:
+            entry.enqueue(transmit, self._counters)
+
+    def break_all(self) -> None:
+        """Cuts every link, after a change of network for one; those that are wanted are dialled at once."""
+        for entry in list(self._regions.values()):
+            entry.backoff.reset()
+            entry.attempt.cancel()
+
+    # Regions
+
+    def _ensure_home(self) -> None:
+        if self._home:
+            self._ensure(self._home)
+
+    def _ensure(self, region_id: int) -> "_Region | None":
+        """The region's entry, with a task that dials it; None for an unknown region, or while not running."""
+        if (entry := self._regions.get(region_id)) is not None:
+            return entry
+        region = self._derp_map.regions.get(region_id)
+        if region is None or self._nursery is None:
+            return None
+        entry = self._regions[region_id] = _Region(region, Backoff(self._rng), trio.current_time())
+        self._nursery.start_soon(self._keep, entry)
+        return entry
+
+    def _close_idle(self, now: float) -> None:
+        for region_id, entry in list(self._regions.items()):
+            if not self._is_wanted(entry, now):
+                log.debug("relay link idle", region=entry.region.code)
+                del self._regions[region_id]
+                entry.scope.cancel()
+
+    def _is_wanted(self, entry: "_Region", now: float) -> bool:
+        return entry.region.region_id == self._home or now - entry.used_at < IDLE_TIMEOUT
+
+    async def _keep(self, entry: "_Region") -> None:
+        """One region's task: dials, runs, waits, dials again, until nobody wants the region."""
+        with entry.scope:
+            while self._is_wanted(entry, trio.current_time()):
+                with trio.CancelScope() as entry.attempt:
+                    await self._run_once(entry)
+                    await trio.sleep(entry.backoff.next_delay())
+        self._forget(entry)
+
+    def _forget(self, entry: "_Region") -> None:
+        """Only if it is this very entry: a new one may have taken the region over meanwhile."""
+        if self._regions.get(entry.region.region_id) is entry:
+            del self._regions[entry.region.region_id]
+        entry.drop_queue(self._counters)
+
+    async def _run_once(self, entry: "_Region") -> None:
+        """One link, from dialling to its end."""
+        region = entry.region
+        try:
+            link = await DerpLink.connect(
+                region,
+                self._private,
+                is_home=region.region_id == self._home,
+                rng=self._rng,
+                counters=self._counters,
+            )
+        except OSError as error:
+            self._counters["relays.dial_failed"] += 1
+            entry.note_failure(str(error))
+            return
+        started_at = trio.current_time()
+        entry.open(link)
+        link.note_preferred(region.region_id == self._home)
+        log.info("relay connected", region=region.code)
+        try:
+            self._on_connected(region.region_id)
+            why = await link.run(_Handler(region.region_id, self._on_packets, self._on_peer_gone))
+            log.info("relay link broken", region=region.code, reason=why)
+        finally:
+            entry.link = None
+            entry.backoff.handle_link_ended(trio.current_time() - started_at)
+            self._on_broken(region.region_id)
+
+
+class _Region:
+    """One region: its link if there is one, else what waits for it."""
+
+    def __init__(self, region: DerpRegion, backoff: Backoff, now: float) -> None:
+        self.region = region
+        self.backoff = backoff
+        self.used_at = now
+        self.link: DerpLink | None = None
+        self.scope = trio.CancelScope()
+        """The region's task."""
+        self.attempt = trio.CancelScope()
+        """The present link, or the wait for the next."""
+        self._waiting: deque[tuple[NodePublic, bytes]] = deque()
+        self._failure = ""
+
+    def enqueue(self, transmit: DerpTransmit, counters: Counters) -> None:
+        """Keeps packets until a link is up; the oldest give way."""
+        self._waiting.extend((transmit.to, datagram) for datagram in transmit.datagrams)
+        while len(self._waiting) > QUEUE_SIZE:
+            self._waiting.popleft()
+            counters["relays.drop.dialling"] += 1
+
+    def open(self, link: DerpLink) -> None:
+        """A link is up: sends what waited, in order."""
+        self.link = link
+        self._failure = ""
+        while self._waiting:
+            to, datagram = self._waiting.popleft()
+            link.send_nowait(to, [datagram])
+
+    def drop_queue(self, counters: Counters) -> None:
+        """Nobody will dial any more."""
+        counters["relays.drop.dialling"] += len(self._waiting)
+        self._waiting.clear()
+
+    def note_failure(self, reason: str) -> None:
+        """Logs why the relay cannot be reached, once per reason."""
+        if reason != self._failure:
+            log.warning("relay unreachable", region=self.region.code, reason=reason)
+        self._failure = reason
+
+
+class _Handler:
+    """Adds the region's name to what its link delivers."""
+
+    def __init__(self, region_id: int, on_packets: OnPackets, on_peer_gone: OnPeerGone) -> None:
+        self._region_id = region_id
+        self._on_packets = on_packets
+        self._on_peer_gone = on_peer_gone
+
+    def on_packets(self, sender: NodePublic, packets: list[bytes]) -> None:
+        self._on_packets(self._region_id, sender, [*packets])
+
+    def on_peer_gone(self, key: NodePublic, reason: int) -> None:
+        self._on_peer_gone(self._region_id, key)
