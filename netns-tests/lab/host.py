@@ -144,7 +144,7 @@ class Host:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("CODER_", "CODERD_", "PYTEST_", "XDG_")) and name != "PYTHONPATH"
+            if name == "CODERD_DEBUG" or not name.startswith(OPINIONS)
         }
         path = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         ours = {"PATH": path, "HOME": HOME, "TMPDIR": "/run/tmp", "PYTHONUNBUFFERED": "1"}
@@ -213,6 +213,9 @@ class Host:
         if done.returncode != 0:
             raise LabError(f"{self.name}: {shlex.join(argv)} failed: {done.stderr.strip()}\n{text}")
 
+
+OPINIONS = ("CODER_", "CODERD_", "PYTEST_", "PYTHONPATH", "XDG_")
+"""Environment variables that would make the lab's machines depend on this one."""
 
 SPACES = (("net", "net"), ("mount", "mnt"), ("uts", "uts"))
 """A host's namespaces: nsenter's word, and the file in /proc."""

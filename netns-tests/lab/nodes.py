@@ -30,7 +30,7 @@ class Server:
 
         def is_up() -> bool:
             if not daemon.is_running:
-                raise LabError(f"the server ended {daemon.code}\n{daemon.tail}")
+                raise LabError(f"the server ended {daemon.code}")
             return self._token_file.exists() and self.host.answers_tcp(self.address, HTTP_PORT)
 
         until(is_up, "the server to answer", timeout=30)
@@ -128,7 +128,7 @@ class Node:
     def status(self) -> dict[str, Any] | None:
         """What its daemon says of itself; None while it cannot be asked. LabError when it has ended."""
         if self.daemon is not None and not self.daemon.is_running:
-            raise LabError(f"coderd on {self.name} ended {self.daemon.code}\n{self.daemon.tail}")
+            raise LabError(f"coderd on {self.name} ended {self.daemon.code}")
         try:
             return self.json("status")
         except ProgramFailed as failure:

@@ -84,9 +84,9 @@ class Process:
         deadline = time.monotonic() + timeout
         while text not in (output := self.output):
             if not self.is_running and text not in self.output:
-                raise LabError(f"{self.name} ended {self.code} before it said {text!r}\n{self.tail}")
+                raise LabError(f"{self.name} ended {self.code} before it said {text!r}")
             if time.monotonic() > deadline:
-                raise LabError(f"{self.name} did not say {text!r} within {timeout:g} s\n{self.tail}")
+                raise LabError(f"{self.name} did not say {text!r} within {timeout:g} s")
             time.sleep(0.01)
         return output
 
@@ -95,7 +95,7 @@ class Process:
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise LabError(f"{self.name} did not end within {timeout:g} s\n{self.tail}") from None
+            raise LabError(f"{self.name} did not end within {timeout:g} s") from None
 
     def signal(self, number: int) -> None:
         """Send it, and it alone, a signal."""
