@@ -46,18 +46,10 @@ def seal_batch(
 ) -> list[bytes]:
     """Encrypts packets into transport datagrams: see the module's contract."""
     encrypt, encode_header, encode_nonce = cipher.encrypt, _encode_header, _encode_nonce
-    datagrams: list[bytes] = []
-    size, zeros = 0, b""
-    for packet in packets:
-        if len(packet) != size:
-            size = len(packet)
-            zeros = bytes(padding(size, mtu))
-        if zeros:
-            packet = b"".join((packet, zeros))
-        header = encode_header(TRANSPORT, receiver_index, counter)
-        datagrams.append(header + encrypt(encode_nonce(counter), packet, None))
-        counter += 1
-    return datagrams
+    return [
+        encode_header(TRANSPORT, receiver_index, number) + encrypt(encode_nonce(number), packet, None)
+        for number, packet in enumerate(_padded(packets, mtu), counter)
+    ]
 
 
 def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], list[bytes]]:
@@ -73,3 +65,12 @@ def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], 
             continue
         counters.append(counter)
     return counters, plaintexts
+
+
+def _padded(packets: Sequence[Buffer], mtu: int) -> Sequence[Buffer]:
+    """The packets with their padding; the list itself where none needs any, as full-size packets do not."""
+    sizes = list(map(len, packets))
+    zeros = {size: bytes(padding(size, mtu)) for size in set(sizes)}
+    if not any(zeros.values()):
+        return packets
+    return [b"".join((packet, zeros[size])) for packet, size in zip(packets, sizes, strict=True)]
