@@ -71,8 +71,8 @@ class _ErrorBody(msgspec.Struct):
 
 class _AnswerLine(msgspec.Struct):
     id: int | None = None
-    event: msgspec.Raw | None = None
-    result: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw()
     error: _ErrorBody | None = None
 
 
@@ -168,9 +168,9 @@ def parse_answer(method: Method[P, E, R], request_id: int, line: Buffer) -> Even
             raise _user_error(answer.error)
         if answer.id != request_id:
             raise MalformedPacket(f"an answer to request {answer.id} in place of {request_id}")
-        if answer.event is not None:
+        if answer.event:
             return Event(msgspec.json.decode(answer.event, type=method.event))
-        if answer.result is not None:
+        if answer.result:
             return Result(msgspec.json.decode(answer.result, type=method.result))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise MalformedPacket(f"not an answer of the daemon: {error}") from None
