@@ -4,6 +4,7 @@ A NetMap outlives its connection: losing the server changes nothing in it, and a
 marked offline, since its tunnel may well be alive. Only the server's word removes a peer.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from uuid import UUID
@@ -92,6 +93,14 @@ class NetMapClient:
         except ValueError as error:
             raise MalformedPacket(f"the server's message makes no sense: {error}") from None
         return self._netmap if self._netmap != before else None
+
+    def forget(self, node_ids: Set[UUID]) -> NetMap | None:
+        """Drops peers that the server lost and whose tunnels have died since; returns the new NetMap if it changed."""
+        if self._netmap is None or not node_ids & self._netmap.peers.keys():
+            return None
+        peers = {node_id: peer for node_id, peer in self._netmap.peers.items() if node_id not in node_ids}
+        self._netmap = replace(self._netmap, peers=peers)
+        return self._netmap
 
     def handle_disconnected(self) -> None:
         """The connection is gone: what was half said is forgotten, the NetMap stays."""

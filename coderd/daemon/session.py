@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
 
 import structlog
@@ -164,12 +164,10 @@ class Session:
             if self.netmap is None:
                 continue
             now = trio.current_time()
-            kept = {
-                id: peer for id, peer in self.netmap.peers.items() if peer.online or self._is_alive(peer, now)
-            }
-            if len(kept) != len(self.netmap.peers):
-                self._client.forget_peers(self.netmap.peers.keys() - kept.keys())
-                self._set_netmap(replace(self.netmap, peers=kept))
+            peers = self.netmap.peers.values()
+            self._client.forget_peers(
+                {peer.node_id for peer in peers if not peer.online and not self._is_alive(peer, now)}
+            )
 
     def _is_alive(self, peer: Peer, now: float) -> bool:
         status = self.tunnel.wireguard(peer.node_key)

@@ -5,8 +5,9 @@ server's considered word (a refused token, another machine in our place) ends ``
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import cast
+from uuid import UUID
 
 import structlog
 import trio
@@ -124,6 +125,7 @@ class CoordinationClient:
         self._is_leaving = False
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
+        self._connection = trio.CancelScope()
         self._left = trio.Event()
 
     @property
@@ -142,6 +144,16 @@ class CoordinationClient:
             self._update = update
             self._is_update_owed = True
             self._wake.set()
+
+    def forget_peers(self, node_ids: Set[UUID]) -> None:
+        """Drops peers that the server lost and whose tunnels have died since; ``on_netmap`` hears of it."""
+        netmap = self._core.forget(node_ids)
+        if netmap is not None:
+            self._on_netmap(netmap)
+
+    def break_connection(self) -> None:
+        """Cuts the link as a network would; it is dialled again."""
+        self._connection.cancel()
 
     async def goodbye(self) -> None:
         """Leaves on purpose, so that peers drop this node at once; ``run`` then returns. Takes at most a second."""
@@ -200,6 +212,7 @@ class CoordinationClient:
             )
         try:
             async with trio.open_nursery() as nursery:
+                self._connection = nursery.cancel_scope
                 with trio.fail_after(JOIN_TIMEOUT):
                     websocket = await self._upgrade(nursery, stream)
                     await self._join(websocket)
