@@ -1,5 +1,7 @@
-"""How long to wait before dialling a relay again: doubling from 50 ms to 5 s, jittered, so that a relay which restarts is
-not met by all its nodes in one instant."""
+"""How long to wait before dialling a relay again.
+
+From 50 ms doubling to 5 s, jittered, so that a relay which restarts is not met by all its nodes in one instant.
+"""
 
 from coderd.model import RandomBytes
 

@@ -154,7 +154,7 @@ class Conn:
         """Pings a peer by the path that its traffic takes now; an answer is a ``PingReply`` with this token.
 
         No answer within five seconds is none at all: the caller keeps the time. While relayed, this also looks for a
-        direct path, at most once a second.
+        direct path, at most twice a second.
         """
         if (known := self._known.get(peer)) is not None:
             self._surroundings.note_use(now)

@@ -41,7 +41,7 @@ GOOD_ENOUGH_LATENCY = 0.005
 """Seconds at or below which no nearer path is looked for."""
 BURST = (0.25, 0.75, 1.5, 3.0)
 """Waits between the first rounds after news: a lost ping must not cost five seconds."""
-IMPATIENT_ROUND_INTERVAL = 1.0
+IMPATIENT_ROUND_INTERVAL = 0.5
 """Least seconds between rounds that a user's ping starts."""
 FEW_DATAGRAMS = 4
 """A batch no longer than this also goes over a best path that is no longer trusted; more is the relay's alone."""

@@ -1,0 +1,336 @@
+"""A small internet under a virtual clock: hosts behind NATs, a relay that is a STUN server too, loss, blocked UDP.
+
+```
+ node a --- NAT a ---+                +--- NAT b --- node b     every hop between two public places takes HOP seconds
+                     +--- internet ---+
+ node a ~~~ TLS ~~~~~ relay and STUN ~~~~~ TLS ~~~ node b       the relay is reached whatever UDP does
+```
+NATs are named as in RFC 4787: how a mapping is chosen, and what may come in through it.
+"""
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv6Address
+from random import Random
+from uuid import UUID
+
+from coderd.magicsock import (
+    Conn,
+    ConnEvent,
+    DerpTransmit,
+    EndpointsChanged,
+    HomeChanged,
+    HttpsProbeWanted,
+    PingReply,
+    UdpTransmit,
+)
+from coderd.model.addresses import AddrPort
+from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
+from coderd.model.netmap import NodeKind, Peer
+from coderd.stun import encode_response, parse_request
+
+HOP = 0.02
+"""Seconds from one public place to another."""
+REGION = 999
+RELAY_IP = "192.0.2.10"
+STUN_PORTS = (3478, 3479)
+COORDINATION_DELAY = 0.03
+"""Seconds from one node's news to the other's NetMap."""
+
+
+class Mapping(Enum):
+    """What a NAT's choice of public port depends on."""
+
+    ENDPOINT_INDEPENDENT = "eim"
+    ADDRESS_DEPENDENT = "adm"
+    ADDRESS_AND_PORT_DEPENDENT = "apdm"
+
+
+class Filtering(Enum):
+    """Which senders a NAT lets in to a mapping."""
+
+    ENDPOINT_INDEPENDENT = "eif"
+    ADDRESS_DEPENDENT = "adf"
+    ADDRESS_AND_PORT_DEPENDENT = "apdf"
+
+
+class Nat:
+    """One public address, shared by what is behind it."""
+
+    def __init__(self, ip: str, mapping: Mapping, filtering: Filtering) -> None:
+        self.ip = ip
+        self._mapping = mapping
+        self._filtering = filtering
+        self._port_of: dict[tuple[object, ...], int] = {}
+        self._inside: dict[int, AddrPort] = {}
+        self._contacted: dict[int, set[AddrPort]] = {}
+        self._next_port = itertools.count(20000, 7)
+
+    def outbound(self, inside: AddrPort, to: AddrPort) -> AddrPort:
+        """The public source of a datagram that leaves."""
+        depends_on: tuple[object, ...] = {
+            Mapping.ENDPOINT_INDEPENDENT: (inside,),
+            Mapping.ADDRESS_DEPENDENT: (inside, to[0]),
+            Mapping.ADDRESS_AND_PORT_DEPENDENT: (inside, to),
+        }[self._mapping]
+        port = self._port_of.get(depends_on)
+        if port is None:
+            port = self._port_of[depends_on] = next(self._next_port)
+            self._inside[port] = inside
+        self._contacted.setdefault(port, set()).add(to)
+        return (self.ip, port)
+
+    def inbound(self, sender: AddrPort, port: int) -> AddrPort | None:
+        """Where a datagram that arrives goes; None: nowhere."""
+        contacted = self._contacted.get(port, set())
+        lets_in = {
+            Filtering.ENDPOINT_INDEPENDENT: True,
+            Filtering.ADDRESS_DEPENDENT: sender[0] in {ip for ip, _ in contacted},
+            Filtering.ADDRESS_AND_PORT_DEPENDENT: sender in contacted,
+        }[self._filtering]
+        return self._inside.get(port) if lets_in else None
+
+
+@dataclass
+class Node:
+    """One node: its Conn, its place, what it saw."""
+
+    name: str
+    conn: Conn
+    key: NodePrivate
+    disco: DiscoPrivate
+    addr: AddrPort
+    nat: Nat | None
+    generation: int = 1
+    endpoints: tuple[AddrPort, ...] = ()
+    home: int = 0
+    told_at: float | None = None
+    """When its first STUN endpoint became known."""
+    events: list[tuple[float, ConnEvent]] = field(default_factory=list)
+    delivered: list[tuple[float, str, bytes]] = field(default_factory=list)
+    """WireGuard datagrams that arrived: when, by which kind of path, which."""
+    n_sent: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def public(self) -> NodePublic:
+        return self.key.public()
+
+    def replies(self) -> list[tuple[float, PingReply]]:
+        return [(at, event) for at, event in self.events if isinstance(event, PingReply)]
+
+
+class Internet:
+    """The clock, the wires and what may happen to them."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.now = 1000.0
+        self.rng = Random(seed)
+        self.loss = 0.0
+        self.is_udp_blocked = False
+        """Between nodes; STUN goes on."""
+        self.is_stun_blocked = False
+        self.largest_payload = 65535
+        """What the wires between nodes carry, bytes of UDP payload."""
+        self.nodes: list[Node] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    # Building
+
+    def add_node(self, name: str, nat: Nat | None, *, ip: str) -> Node:
+        """A node at ``ip``, behind a NAT or in the open."""
+        key, disco = NodePrivate.generate(self.rng.randbytes), DiscoPrivate.generate(self.rng.randbytes)
+        conn = Conn(node_key=key.public(), disco_key=disco, rng=self.rng.randbytes, now=self.now)
+        node = Node(name, conn, key, disco, (ip, 41641), nat)
+        self.nodes.append(node)
+        return node
+
+    def start(self) -> None:
+        """Every node learns of the relay and of each other."""
+        for node in self.nodes:
+            node.conn.set_local_endpoints(41641, None, [node.addr[0]], self.now)
+            node.conn.set_derp_map(derp_map(), {}, self.now)
+            node.conn.handle_relay_connected(REGION, self.now)
+            self.drain(node)
+            self.coordinate(node)
+
+    def restart(self, node: Node) -> None:
+        """A node's process dies and comes back with new disco key and generation, at the same socket address."""
+        node.disco = DiscoPrivate.generate(self.rng.randbytes)
+        node.generation += 1
+        node.conn = Conn(node_key=node.public, disco_key=node.disco, rng=self.rng.randbytes, now=self.now)
+        node.conn.set_local_endpoints(41641, None, [node.addr[0]], self.now)
+        node.conn.set_derp_map(derp_map(), {}, self.now)
+        node.conn.handle_relay_connected(REGION, self.now)
+        self.drain(node)
+        for each in self.nodes:
+            self.coordinate(each)
+
+    # Running
+
+    def run_for(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.run_until(lambda: False, seconds)
+
+    def run_until(self, condition: Callable[[], bool], limit: float) -> float:
+        """Runs until a condition holds; returns the seconds that took, ``limit`` where it never did."""
+        began, end = self.now, self.now + limit
+        while not condition():
+            when = self._next_at()
+            if when is None or when > end:
+                self.now = end
+                break
+            self.now = max(self.now, when)
+            self._step()
+        return self.now - began
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (when, next(self._order), action))
+
+    def every(self, interval: float, action: Callable[[], None]) -> None:
+        def again() -> None:
+            action()
+            self.at(self.now + interval, again)
+
+        self.at(self.now, again)
+
+    def send(self, sender: Node, to: Node, data: bytes, n: int = 1) -> None:
+        """WireGuard data, ``n`` datagrams in one batch."""
+        sender.conn.send(to.public, [b"\4\0\0\0" + data] * n, 4 + len(data), self.now)
+        self.drain(sender)
+
+    def ping(self, sender: Node, to: Node, token: int) -> None:
+        sender.conn.ping(to.public, token, self.now)
+        self.drain(sender)
+
+    def _next_at(self) -> float | None:
+        deadlines = [d.when for node in self.nodes if (d := node.conn.poll_timeout()) is not None]
+        if self._queue:
+            deadlines.append(self._queue[0][0])
+        return min(deadlines, default=None)
+
+    def _step(self) -> None:
+        while self._queue and self._queue[0][0] <= self.now:
+            heapq.heappop(self._queue)[2]()
+        for node in self.nodes:
+            deadline = node.conn.poll_timeout()
+            if deadline is not None and deadline.when <= self.now:
+                node.conn.handle_timeout(self.now)
+                self.drain(node)
+
+    # Wires
+
+    def drain(self, node: Node) -> None:
+        while (transmit := node.conn.poll_transmit()) is not None:
+            self._carry(node, transmit)
+        while (event := node.conn.poll_event()) is not None:
+            node.events.append((self.now, event))
+            self._note(node, event)
+
+    def _note(self, node: Node, event: ConnEvent) -> None:
+        if isinstance(event, EndpointsChanged):
+            node.endpoints = tuple(addr for addr, _ in event.endpoints)
+            if node.told_at is None and any(kind == 2 for _, kind in event.endpoints):
+                node.told_at = self.now
+            self.coordinate(node)
+        elif isinstance(event, HomeChanged):
+            node.home = event.region
+            self.coordinate(node)
+        elif isinstance(event, HttpsProbeWanted):
+            self.at(self.now + 4 * HOP, lambda: self._answer_https(node))
+
+    def _answer_https(self, node: Node) -> None:
+        node.conn.handle_https_latency(REGION, 2 * HOP, self.now)
+        self.drain(node)
+
+    def coordinate(self, node: Node) -> None:
+        """The server passes a node's news on to the others."""
+        self.at(self.now + COORDINATION_DELAY, self._tell_everyone)
+
+    def _tell_everyone(self) -> None:
+        for node in self.nodes:
+            node.conn.set_netmap([peer_of(other) for other in self.nodes if other is not node], self.now)
+            self.drain(node)
+
+    def _carry(self, sender: Node, transmit: UdpTransmit | DerpTransmit) -> None:
+        if isinstance(transmit, DerpTransmit):
+            sender.n_sent["relay"] += len(transmit.datagrams)
+            receiver = next((node for node in self.nodes if node.public == transmit.to), None)
+            if receiver is not None:
+                self.at(self.now + 2 * HOP, lambda: self._relay(sender, receiver, transmit.datagrams))
+            return
+        sender.n_sent["direct"] += len(transmit.datagrams)
+        source = sender.nat.outbound(sender.addr, transmit.addr) if sender.nat else sender.addr
+        for datagram in transmit.datagrams:
+            if self.rng.random() >= self.loss:
+                self._fly(source, transmit.addr, datagram)
+
+    def _relay(self, sender: Node, receiver: Node, datagrams: list[bytes]) -> None:
+        source, rest = receiver.conn.handle_relayed(REGION, sender.public, datagrams, self.now)
+        self._deliver(receiver, sender, source, rest, "relay")
+
+    def _fly(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
+        if to[0] == RELAY_IP:
+            if to[1] in STUN_PORTS and not self.is_stun_blocked:
+                self.at(self.now + HOP, lambda: self._answer_stun(source, to, datagram))
+        elif not self.is_udp_blocked and len(datagram) <= self.largest_payload:
+            self.at(self.now + HOP, lambda: self._land(source, to, datagram))
+
+    def _answer_stun(self, source: AddrPort, server: AddrPort, datagram: bytes) -> None:
+        try:
+            tx = parse_request(datagram)
+        except MalformedPacket:
+            return
+        if self.rng.random() >= self.loss:
+            self.at(self.now + HOP, lambda: self._land(server, source, encode_response(tx, source)))
+
+    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
+        for node in self.nodes:
+            if self._reaches(node, source, to):
+                came_from, rest = node.conn.handle_udp(source, [datagram], self.now)
+                sender = next((n for n in self.nodes if n is not node), node)
+                self._deliver(node, sender, came_from, rest, "direct")
+
+    def _reaches(self, node: Node, source: AddrPort, to: AddrPort) -> bool:
+        if node.nat is None:
+            return node.addr == to
+        return node.nat.ip == to[0] and node.nat.inbound(source, to[1]) == node.addr
+
+    def _deliver(self, node: Node, sender: Node, source: object, rest: list[bytes], kind: str) -> None:
+        if rest:
+            n_bytes = sum(map(len, rest))
+            node.conn.handle_authenticated(sender.public, source, n_bytes, self.now)
+        node.delivered.extend((self.now, kind, bytes(datagram)) for datagram in rest)
+        self.drain(node)
+
+
+def derp_map() -> DerpMap:
+    """One relay, with STUN on two ports of its address."""
+    nodes = tuple(
+        DerpNode(
+            name, REGION, "relay.test", ipv4=RELAY_IP, ipv6="none", stun_port=port, stun_only=port != 3478
+        )
+        for name, port in zip(("999b", "999c"), STUN_PORTS, strict=True)
+    )
+    return DerpMap({REGION: DerpRegion(REGION, "coder", "Coder", nodes)})
+
+
+def peer_of(node: Node) -> Peer:
+    """A node as the server describes it to others."""
+    return Peer(
+        node_id=UUID(int=int(node.public.hex()[:32], 16)),
+        kind=NodeKind.WORKSPACE,
+        name=f"team/{node.name}",
+        node_key=node.public,
+        disco_key=node.disco.public(),
+        address=IPv6Address("fd60:627a:a42b::1"),
+        home_region=node.home,
+        endpoints=node.endpoints,
+        generation=node.generation,
+    )
