@@ -252,14 +252,15 @@ class _Connection:
 
     async def send(self, line: bytes) -> None:
         """Sends a line; raises _CallerGone, then and ever after, when the caller does not take it."""
-        if not self._is_broken:
-            self._is_broken = True
-            try:
-                with trio.move_on_after(WRITE_TIMEOUT):
-                    await self._stream.send_all(line)
-                    self._is_broken = False
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+        if self._is_broken:
+            raise _CallerGone
+        self._is_broken = True  # a line that went out in part cannot be mended
+        try:
+            with trio.move_on_after(WRITE_TIMEOUT):
+                await self._stream.send_all(line)
+                self._is_broken = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
         if self._is_broken:
             self._counters["control.caller_gone"] += 1
             raise _CallerGone
