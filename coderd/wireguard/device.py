@@ -13,8 +13,6 @@ rest waits its turn, and as long as it does the device's deadline is already pas
 import struct
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from math import inf
-from typing import NamedTuple
 
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
@@ -24,9 +22,11 @@ from coderd.model.keys import NodePrivate, NodePublic
 from coderd.wireguard.allowed_ips import AllowedIps
 from coderd.wireguard.batch import cut_batches
 from coderd.wireguard.cookie import CookieChecker
+from coderd.wireguard.handshake_queue import COST_OF_HANDSHAKE, COST_OF_VERDICT, HandshakeQueue, Queued
 from coderd.wireguard.index_table import IndexTable
 from coderd.wireguard.inner import admit, destination
 from coderd.wireguard.limiter import HandshakeLimiter, limiter_key
+from coderd.wireguard.local import IndexEntry, Local
 from coderd.wireguard.message import (
     COOKIE_REPLY_SIZE,
     TRANSPORT,
@@ -37,32 +37,13 @@ from coderd.wireguard.message import (
     parse_handshake,
 )
 from coderd.wireguard.noise import Identity, Refused, open_static
-from coderd.wireguard.peer import IndexEntry, Local, Peer
+from coderd.wireguard.peer import Peer
 from coderd.wireguard.schedule import Schedule
 from coderd.wireguard.status import DeviceStatus, Event, Network, PeerStatus, Received, Source, Transmit
 from coderd.wireguard.tai64n import TimestampClock
 
 DEFAULT_MTU = 1280
-MAX_QUEUED_HANDSHAKES = 1024
-UNDER_LOAD_FROM = MAX_QUEUED_HANDSHAKES // 8
-UNDER_LOAD_FOR = 1.0
-"""Seconds for which one overload counts."""
-
-_COST_OF_VERDICT = 1
-"""Turning a message down, or answering it with a cookie, in sixteenths of a handshake."""
-_COST_OF_HANDSHAKE = 16
-_DRAIN_BUDGET = 4 * _COST_OF_HANDSHAKE
-
 _decode_prefix = struct.Struct("<II").unpack_from
-
-
-class _Queued(NamedTuple):
-    """A handshake message whose MAC1 was right."""
-
-    data: bytes
-    message: Initiation | Response | CookieReply
-    source: Source
-    arrived_at: float
 
 
 class Device:
@@ -97,9 +78,7 @@ class Device:
         self._schedule: Schedule[Peer] = Schedule()
         self._checker: CookieChecker | None = None
         self._limiter = HandshakeLimiter()
-        self._under_load_until = -inf
-        self._handshakes: deque[_Queued] = deque()
-        self._budget = _DRAIN_BUDGET
+        self._handshakes = HandshakeQueue()
         self._with_output: dict[NodePublic, Peer] = {}
         self._transmits: deque[Transmit] = deque()
         self._received: deque[Received] = deque()
@@ -262,7 +241,7 @@ class Device:
             self._with_output.clear()
         if self._transmits:
             return self._transmits.popleft()
-        self._budget = _DRAIN_BUDGET
+        self._handshakes.refill()
         return None
 
     def poll_packets(self) -> Received | None:
@@ -275,8 +254,9 @@ class Device:
 
     def poll_timeout(self) -> Deadline | None:
         """When to call ``handle_timeout``."""
-        if self._handshakes:
-            return Deadline(self._handshakes[0].arrived_at, "handshakes are queued")
+        waiting_since = self._handshakes.waiting_since()
+        if waiting_since is not None:
+            return Deadline(waiting_since, "handshakes are queued")
         peer = self._schedule.first()
         return peer.poll_timeout() if peer is not None else None
 
@@ -300,7 +280,7 @@ class Device:
             is_up=self._local.is_up,
             mtu=self._local.mtu,
             n_queued_handshakes=len(self._handshakes),
-            is_under_load=now < self._under_load_until,
+            is_under_load=self._handshakes.is_under_load(now),
             peers=tuple(self._peer_status(peer, now) for peer in self._peers.values()),
         )
 
@@ -361,30 +341,21 @@ class Device:
         is_cookie_reply = isinstance(message, CookieReply)
         if not is_cookie_reply and (self._checker is None or not self._checker.has_valid_mac1(data)):
             self._counters["wireguard.drop.mac1"] += 1
-        elif len(self._handshakes) >= MAX_QUEUED_HANDSHAKES:
+        elif not self._handshakes.push(Queued(data, message, source, now)):
             self._counters["wireguard.drop.handshake_queue_full"] += 1
-        else:
-            self._handshakes.append(_Queued(data, message, source, now))
 
     def _work_off_handshakes(self, now: float, unix_now: float) -> None:
-        while self._handshakes and self._budget > 0:
-            is_under_load = self._sample_load(now)
-            queued = self._handshakes.popleft()
+        while (queued := self._handshakes.pop(now)) is not None:
             if isinstance(queued.message, CookieReply):
-                self._budget -= _COST_OF_VERDICT
+                self._handshakes.spend(COST_OF_VERDICT)
                 self._handle_cookie_reply(queued.message, now)
-            elif is_under_load and not self._may_pass(queued, now):
-                self._budget -= _COST_OF_VERDICT
+            elif self._handshakes.is_under_load(now) and not self._may_pass(queued, now):
+                self._handshakes.spend(COST_OF_VERDICT)
             else:
-                self._budget -= _COST_OF_HANDSHAKE
+                self._handshakes.spend(COST_OF_HANDSHAKE)
                 self._handle_handshake(queued, now, unix_now)
 
-    def _sample_load(self, now: float) -> bool:
-        if len(self._handshakes) >= UNDER_LOAD_FROM:
-            self._under_load_until = now + UNDER_LOAD_FOR
-        return now < self._under_load_until
-
-    def _may_pass(self, queued: _Queued, now: float) -> bool:
+    def _may_pass(self, queued: Queued, now: float) -> bool:
         """Under load: only who can receive at its address, and not too often."""
         if self._checker is None:
             return False
@@ -404,7 +375,7 @@ class Device:
         if entry is None or not entry.peer.handle_cookie_reply(reply, now):
             self._counters["wireguard.drop.cookie_reply"] += 1
 
-    def _handle_handshake(self, queued: _Queued, now: float, unix_now: float) -> None:
+    def _handle_handshake(self, queued: Queued, now: float, unix_now: float) -> None:
         identity = self._local.identity
         if identity is None:
             return
@@ -412,7 +383,7 @@ class Device:
             if isinstance(queued.message, Initiation):
                 self._handle_initiation(queued.message, identity, queued.source, now)
             elif isinstance(queued.message, Response):
-                self._handle_response(queued.message, identity, queued.source, now, unix_now)
+                self._handle_response(queued.message, queued.source, now, unix_now)
         except Refused:
             self._counters["wireguard.drop.handshake_refused"] += 1
 
@@ -425,12 +396,10 @@ class Device:
         peer.handle_initiation(opened, source, now)
         self._touch(peer)
 
-    def _handle_response(
-        self, message: Response, identity: Identity, source: Source, now: float, unix_now: float
-    ) -> None:
+    def _handle_response(self, message: Response, source: Source, now: float, unix_now: float) -> None:
         entry = self._local.indices.get(message.receiver)
         if entry is None or entry.keypair is not None:
             self._counters["wireguard.drop.unknown_index"] += 1
             return
-        entry.peer.handle_response(message, identity, source, now, unix_now)
+        entry.peer.handle_response(message, source, now, unix_now)
         self._touch(entry.peer)

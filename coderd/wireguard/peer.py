@@ -3,40 +3,22 @@
 What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
 (what arrived, what was sent, what expired), after the protocol's own table. A peer queues datagrams in ``outbox`` and
 events in ``Local.events``; its device takes both away.
-
-An initiation of ours stays pending when the peer's own arrives: each end answers the other's, and both complete. The
-reference keeps one handshake per peer instead, so that two that cross kill each other and both wait five seconds.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from itertools import compress
-from math import inf
-from typing import NamedTuple
 
-from coderd.metrics import Counters
-from coderd.model import Buffer, RandomBytes
+from coderd.model import Buffer
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
-from coderd.wireguard.cookie import MacStamp
-from coderd.wireguard.index_table import IndexTable
+from coderd.wireguard.handshake import Handshake
 from coderd.wireguard.keypair import Keypair, KeypairSlots
+from coderd.wireguard.local import IndexEntry, Local
 from coderd.wireguard.message import INITIATION_SIZE, RESPONSE_SIZE, TRANSPORT_MIN_SIZE, CookieReply, Response
-from coderd.wireguard.noise import (
-    NO_PRESHARED_KEY,
-    Identity,
-    OpenedInitiation,
-    Pending,
-    Refused,
-    Remote,
-    TransportKeys,
-    create_initiation,
-)
-from coderd.wireguard.status import Authenticated, Event, HandshakeCompleted, SessionExpired, Source
-from coderd.wireguard.tai64n import TimestampClock
+from coderd.wireguard.noise import OpenedInitiation
+from coderd.wireguard.status import Authenticated, HandshakeCompleted, SessionExpired, Source
 from coderd.wireguard.timers import (
-    BEFORE_START,
-    INITIATION_INTERVAL,
     KEEPALIVE_TIMEOUT,
     LAST_MINUTE_REKEY,
     REKEY_ATTEMPTS,
@@ -50,29 +32,6 @@ from coderd.wireguard.transport import open_batch, seal_batch
 
 MAX_STAGED = 512
 """Packets that wait for a session; the oldest goes first."""
-
-
-class IndexEntry(NamedTuple):
-    """What a session index of ours stands for: a pending handshake of a peer (no keypair), or one of its sessions."""
-
-    peer: "Peer"
-    keypair: Keypair | None
-
-
-class Local:
-    """What all peers of a device share. The device owns it; a peer draws from it and reports to it."""
-
-    def __init__(
-        self, *, rng: RandomBytes, clock: TimestampClock, indices: IndexTable[IndexEntry], counters: Counters
-    ) -> None:
-        self.rng = rng
-        self.clock = clock
-        self.indices = indices
-        self.counters = counters
-        self.events: deque[Event] = deque()
-        self.identity: Identity | None = None
-        self.mtu = 0
-        self.is_up = False
 
 
 class Peer:
@@ -93,29 +52,20 @@ class Peer:
         self.last_handshake_at: float | None = None
         self.persistent_keepalive = 0
         self._local = local
-        self._preshared_key = NO_PRESHARED_KEY
-        self._remote: Remote | None = None
-        self._yields = False
-        """Whether, of two sessions that crossed, ours is the one to go."""
-        self._stamp = MacStamp(key)
+        self._handshake = Handshake(key, local, IndexEntry(self, None), now)
         self._slots = KeypairSlots()
-        self._pending: Pending | None = None
         self._staged: deque[bytes] = deque()
         self._timers = TimerTable()
         self._attempts = 0
         self._needs_another_keepalive = False
         self._has_sent_last_minute = False
-        self._last_sent_handshake_at = now - BEFORE_START
-        self._last_initiation_at = -inf
-        self._last_timestamp = b""
-        self.handle_identity(now)
 
     # Looking
 
     @property
     def has_preshared_key(self) -> bool:
         """Whether a preshared key other than zeros is set."""
-        return self._preshared_key != NO_PRESHARED_KEY
+        return self._handshake.has_preshared_key
 
     @property
     def n_staged(self) -> int:
@@ -138,11 +88,7 @@ class Peer:
 
     def set_preshared_key(self, key: bytes) -> None:
         """Takes effect with the next handshake; sessions stay."""
-        if len(key) != len(NO_PRESHARED_KEY):
-            raise ValueError(f"a preshared key has {len(NO_PRESHARED_KEY)} bytes, not {len(key)}")
-        self._preshared_key = bytes(key)
-        if self._remote is not None:
-            self._remote = self._remote._replace(preshared_key=self._preshared_key)
+        self._handshake.set_preshared_key(key)
 
     def set_persistent_keepalive(self, interval: int, now: float) -> None:
         """Keeps the path open by a packet every ``interval`` seconds, at once if that is news; 0 turns it off."""
@@ -156,24 +102,14 @@ class Peer:
 
     def handle_identity(self, now: float) -> None:
         """Our own key has changed: no handshake of the old one may finish, no session of it may send."""
-        self._forget_pending()
+        self._handshake.handle_identity(now)
         self._slots.retire_from_sending()
-        self._last_sent_handshake_at = now - BEFORE_START
-        self._remote = None
-        self._yields = False
-        if self._local.identity is not None:
-            self._yields = self._local.identity.public > self.key
-            try:
-                static_static = self._local.identity.exchange(self.key)
-            except Refused:
-                return  # a key of low order stays configured and never gets a handshake
-            self._remote = Remote(self.key, static_static, self._preshared_key)
 
     def start(self, now: float) -> None:
         """The device is up."""
         self._attempts = 0
         self._needs_another_keepalive = self._has_sent_last_minute = False
-        self._last_sent_handshake_at = now - BEFORE_START
+        self._handshake.restart(now)
         if self.persistent_keepalive:
             self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now)
 
@@ -181,19 +117,18 @@ class Peer:
         """The device is down or the peer removed: nothing survives but configuration and what guards from replay."""
         self._timers.clear()
         self._destroy(self._slots.clear())
-        self._forget_pending()
+        self._handshake.forget_pending()
         self._drop_staged("down")
         self.outbox.clear()
 
     def forget_sessions(self, now: float) -> None:
         """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting."""
         self._destroy(self._slots.clear())
-        self._forget_pending()
+        self._handshake.restart(now)
         for timer in (Timer.RETRANSMIT, Timer.KEEPALIVE, Timer.NEW_HANDSHAKE, Timer.ZERO_KEYS):
             self._timers.disarm(timer)
         self._attempts = 0
         self._needs_another_keepalive = self._has_sent_last_minute = False
-        self._last_sent_handshake_at = now - BEFORE_START
         if self._staged:  # should the peer not initiate, as it is expected to
             self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
 
@@ -210,14 +145,19 @@ class Peer:
         """
         if not is_retry:
             self._attempts = 0
-        if not self._local.is_up or self._local.identity is None or self._remote is None:
+        if not self._local.is_up or not self._handshake.can_begin:
             return
-        allowed_at = self._last_sent_handshake_at + REKEY_TIMEOUT
+        allowed_at = self._handshake.may_begin_at
         if now < allowed_at and not is_forced:
-            if self._staged and not self._timers.is_armed(Timer.RETRANSMIT):
+            if (is_retry or self._staged) and not self._timers.is_armed(Timer.RETRANSMIT):
                 self._timers.arm(Timer.RETRANSMIT, allowed_at)
             return
-        self._send_initiation(self._local.identity, self._remote, now, unix_now)
+        message = self._handshake.create_initiation(now, unix_now)
+        self._on_traversal(now)
+        self._on_sent()
+        self._emit([message])
+        self._local.counters["wireguard.initiations_sent"] += 1
+        self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
 
     def send(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
         """Seals packets on the current session, or keeps copies until there is one."""
@@ -256,42 +196,33 @@ class Peer:
 
     def handle_initiation(self, opened: OpenedInitiation, source: Source, now: float) -> None:
         """Answers an initiation that names this peer; raises Refused, nothing changed, if it does not verify."""
-        if self._remote is None:
-            raise Refused("this peer's key is of low order")
-        timestamp = opened.open_timestamp(self._remote.static_static)
-        if timestamp <= self._last_timestamp:
-            self._local.counters["wireguard.drop.old_timestamp"] += 1
+        reason = self._handshake.accept_initiation(opened, now)
+        if reason is not None:
+            self._local.counters[f"wireguard.drop.{reason}"] += 1
             return
-        if now - self._last_initiation_at <= INITIATION_INTERVAL:
-            self._local.counters["wireguard.drop.initiation_flood"] += 1
-            return
-        self._last_timestamp = timestamp
-        self._last_initiation_at = now
         self._on_traversal(now)
         self._on_received()
         self._authenticated(source, INITIATION_SIZE)
-        self._send_response(opened, self._remote, now)
+        message, keypair = self._handshake.create_response(opened, now)
+        self._destroy(self._slots.add_responded(keypair))
+        self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
+        self._on_sent()
+        self._emit([message])
 
-    def handle_response(
-        self, response: Response, identity: Identity, source: Source, now: float, unix_now: float
-    ) -> None:
+    def handle_response(self, response: Response, source: Source, now: float, unix_now: float) -> None:
         """Completes our pending handshake; raises Refused, nothing changed, if the response does not verify."""
-        pending = self._pending
-        if pending is None or pending.sender != response.receiver:
-            raise Refused("no handshake waits for this response")
-        keys = pending.finish(response, identity, self._preshared_key)
-        self._pending = None
+        keypair = self._handshake.finish(response, now)
         self._authenticated(source, RESPONSE_SIZE)
         self._on_traversal(now)
         self._on_received()
-        keypair = self._derive(keys, pending.sender, remote_index=response.sender, is_initiator=True, now=now)
         self._destroy(self._slots.add_initiated(keypair))
+        self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
         self._on_handshake_complete(now)
         self._keepalive(now, unix_now)
 
     def handle_cookie_reply(self, reply: CookieReply, now: float) -> bool:
         """Keeps a cookie for the next attempt; False if it does not answer our last message."""
-        return self._stamp.handle_reply(reply, now)
+        return self._handshake.handle_cookie_reply(reply, now)
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
         """Does everything that is due."""
@@ -307,57 +238,6 @@ class Peer:
                     self._handle_stale_keys()
                 case Timer.PERSISTENT_KEEPALIVE:
                     self._keepalive(now, unix_now)
-
-    # Handshakes
-
-    def _send_initiation(self, identity: Identity, remote: Remote, now: float, unix_now: float) -> None:
-        self._last_sent_handshake_at = now
-        self._forget_pending()
-        message, self._pending = create_initiation(
-            identity,
-            remote,
-            ephemeral=self._local.rng(32),
-            timestamp=self._local.clock.stamp(unix_now),
-            sender=self._local.indices.insert(IndexEntry(self, None)),
-        )
-        self._on_traversal(now)
-        self._on_sent()
-        self._emit([self._stamp.stamp(message.encode(), now)])
-        self._local.counters["wireguard.initiations_sent"] += 1
-        self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
-
-    def _send_response(self, opened: OpenedInitiation, remote: Remote, now: float) -> None:
-        self._last_sent_handshake_at = now
-        index = self._local.indices.insert(IndexEntry(self, None))
-        try:
-            message, keys = opened.create_response(remote, ephemeral=self._local.rng(32), sender=index)
-        except Refused:
-            self._local.indices.discard(index)
-            raise
-        keypair = self._derive(keys, index, remote_index=message.receiver, is_initiator=False, now=now)
-        self._destroy(self._slots.add_responded(keypair))
-        self._on_traversal(now)
-        self._on_sent()
-        self._emit([self._stamp.stamp(message.encode(), now)])
-
-    def _derive(
-        self, keys: TransportKeys, local_index: int, *, remote_index: int, is_initiator: bool, now: float
-    ) -> Keypair:
-        keypair = Keypair(
-            keys, local_index=local_index, remote_index=remote_index, is_initiator=is_initiator, now=now
-        )
-        self._local.indices.replace(local_index, IndexEntry(self, keypair))
-        self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
-        return keypair
-
-    def _forget_pending(self) -> None:
-        if self._pending is not None:
-            self._local.indices.discard(self._pending.sender)
-            self._pending = None
-
-    def _destroy(self, keypairs: list[Keypair]) -> None:
-        for keypair in keypairs:
-            self._local.indices.discard(keypair.local_index)
 
     # Data
 
@@ -398,10 +278,10 @@ class Peer:
         self._authenticated(source, sum(map(len, plaintexts)) + TRANSPORT_MIN_SIZE * len(plaintexts))
         if keypair is self._slots.next:
             self._destroy(self._slots.confirm_next())
-            self._forget_pending()
+            self._handshake.forget_pending()
             self._on_handshake_complete(now)
             self._flush(now, unix_now)
-        elif keypair.is_crossed and self._yields:
+        elif keypair.is_crossed and self._handshake.yields_when_crossed:
             self._slots.yield_to_previous()
         self._rekey_in_last_minute(now, unix_now)
         self._on_traversal(now)
@@ -420,6 +300,10 @@ class Peer:
         ):
             self._has_sent_last_minute = True
             self.initiate(now, unix_now)
+
+    def _destroy(self, keypairs: list[Keypair]) -> None:
+        for keypair in keypairs:
+            self._local.indices.discard(keypair.local_index)
 
     def _emit(self, datagrams: list[bytes]) -> None:
         self.outbox += datagrams
@@ -482,7 +366,7 @@ class Peer:
     def _handle_stale_keys(self) -> None:
         destroyed = self._slots.clear()
         self._destroy(destroyed)
-        self._forget_pending()
+        self._handshake.forget_pending()
         self._drop_staged("expired_unsent")
         if destroyed:
             self._local.events.append(SessionExpired(self.key))
