@@ -11,7 +11,8 @@ the interface is up and sends router solicitations through the tunnel.
 
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -136,7 +137,8 @@ class _Link:
         self.change(mtu=mtu)
         self.change(state="up")
         for address in self.addresses() - wanted:
-            self._address("del", address)
+            with _gone_already():
+                self._address("del", address)
         # Read again: with a primary IPv4 address the kernel takes away the others of its network.
         for address in sorted(wanted - self.addresses(), key=_order):
             self._address("add", address)
@@ -167,7 +169,8 @@ class _Link:
     def set_routes(self, wanted: set[Network]) -> None:
         present = self.routes()
         for network in present - wanted:
-            self._route("del", network)
+            with _gone_already():
+                self._route("del", network)
         for network in sorted(wanted - present, key=_order):
             self._route("replace", network)
 
@@ -196,6 +199,16 @@ class _Link:
 
 
 _ADDR_GEN_MODE = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}
+
+
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    """Somebody else may take away what we are about to, between our looking and our asking."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in (errno.ESRCH, errno.EADDRNOTAVAIL):
+            raise
 
 
 def _order(item: Address | Network) -> tuple[int, str]:
