@@ -20,17 +20,22 @@ from lab.topology import EASY
 FAILED = 1
 INTERRUPTED = 130
 
-DIRECT_TIMEOUT = 15.0
-"""Seconds in which a direct path must be found once UDP may pass."""
+N_PINGS = 20
+"""How many pings, two a second, wait for a direct path."""
+
+DIRECT_TIMEOUT = 5.0
+"""Seconds that a direct path still has after them, before it is claimed."""
 
 SECONDS = 3
 """Length of each speed test."""
 
+WAY = {"direct": "directly", "relay": "by the relay"}
+
 PICTURE = """\
-              server {server:<20}
+              server {server}
                      │
         ┌────────────┴────────────┐
-    [ {nat:^5} ]                 [ {nat:^5} ]
+    [ NAT ]                   [ NAT ]
         │                         │
       user  ═══ encrypted ═══    dev"""
 
@@ -112,13 +117,13 @@ class Demo:
         self._stage.claim("dev answers", f"{len(pongs)} pongs", len(pongs) > 0)
         paths = {f"{pong['path']} {pong['via']}" for pong in pongs}
         self._stage.claim("by the relay", ", ".join(sorted(paths)), paths == {"relay coder"})
-        held = until(lambda: self._lab.internet.held_datagrams or None, "the two sites to try UDP")
-        self._stage.claim("datagrams between the sites that nftables stopped", held, held > 0)
+        stopped = self._lab.internet.stopped_datagrams
+        self._stage.claim("datagrams between the sites that nftables stopped", stopped, stopped > 0)
 
     @contextmanager
     def _watched_ping(self) -> Iterator[None]:
         """A ping that goes on until it is direct; the block is run after its first answers."""
-        argv = ["coderctl", "ping", "dev", "--until-direct", "-c", "30", "--interval", "0.5s"]
+        argv = ["coderctl", "ping", "dev", "--until-direct", "-c", str(N_PINGS), "--interval", "0.5s"]
         self._stage.command(argv)
         with self._lab.user.host.start(argv, name="the watched ping") as ping:
             shown = 0
@@ -133,7 +138,7 @@ class Demo:
 
             until(lambda: show() >= 2 or not ping.is_running, "two answers to the ping")
             yield
-            until(lambda: not ping.is_running or None, "the ping to turn direct", timeout=DIRECT_TIMEOUT + 5)
+            until(lambda: show() and not ping.is_running, "the ping to end", timeout=N_PINGS)
             show()
 
     def _directly(self) -> None:
@@ -144,7 +149,7 @@ class Demo:
         )
         (pong,) = self._pongs("-c", "1")
         self._stage.claim(
-            "a pong came directly", f"{pong['via']} in {pong['latency_ms']} ms", pong["path"] == "direct"
+            "a pong came directly", f"{pong['via']} in {pong['latency_ms']:.1f} ms", pong["path"] == "direct"
         )
 
     def _path(self) -> dict[str, Any]:
@@ -155,7 +160,7 @@ class Demo:
         return dict(path)
 
     def _speedtest(self, kind: str) -> None:
-        self._stage.heading({"direct": "Speed, directly", "relay": "Speed, by the relay"}[kind])
+        self._stage.heading(f"Speed, {WAY[kind]}")
         flags = ["-t", f"{SECONDS}s", f"--{kind}"]
         self._show("speedtest", "dev", *flags)
         self._lab.internet.watch_server_link()
@@ -164,16 +169,18 @@ class Demo:
         path, overall = result["path"], result["overall"]
         moved = overall["megabits"] / 8
         self._stage.claim(
-            "the test's own byte counters say", f"{path['kind']} via {path['via']}", path["kind"] == kind
+            f"a speed test asked to go {WAY[kind]} counts its bytes there",
+            f"{path['kind']} via {path['via']}",
+            path["kind"] == kind,
         )
         self._stage.claim(
-            "throughput in Mbit/s", f"{overall['throughput_mbits']:.0f}", overall["throughput_mbits"] > 0
+            f"throughput {WAY[kind]}, Mbit/s",
+            f"{overall['throughput_mbits']:.0f}",
+            overall["throughput_mbits"] > 0,
         )
         share = f"{via_server:.2f} MB, of {moved:.0f} MB moved"
         expected = via_server < moved / 10 if kind == "direct" else via_server > 2 * moved
-        self._stage.claim(
-            "what passed the server's link" + " in and out" * (kind == "relay"), share, expected
-        )
+        self._stage.claim(f"{WAY[kind]}, the server's link carried in and out", share, expected)
 
     # ---- commands on the user's machine
 
@@ -230,8 +237,9 @@ def perform(topology: Topology) -> int:
     started = time.monotonic()
     try:
         with Lab(topology) as lab:
-            nat = "NAT" if topology.user.passes_udp else "NAT*"
-            stage.say(PICTURE.format(server=lab.server.url, nat=nat))
+            stage.say(PICTURE.format(server=lab.server.url))
+            if not topology.user.passes_udp:
+                stage.say("\nThese NATs block UDP all along: the claim of a direct path must fail.")
             try:
                 Demo(lab, stage).tell()
             except ClaimFailed as failure:

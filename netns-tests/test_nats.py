@@ -206,5 +206,5 @@ def test_udp_held_between_the_sites_stops_there_and_passes_when_released(everyth
                     assert server.recv(10) == b"x"
             if not everything:
                 assert not punch(lab)
-                assert lab.internet.held_datagrams > 0
+                assert lab.internet.stopped_datagrams > 0
         assert punch(lab)

@@ -114,9 +114,10 @@ def tcp_stream(lab: Lab) -> Iterator[Stream]:
     address = address_of(lab.dev)
     with lab.dev.host.network():
         listener = socket.create_server((address, 7000), family=socket.AF_INET6)
-    with listener, lab.user.host.network():
-        sender = socket.create_connection((address, 7000), 10)
-    receiver, _ = listener.accept()
+    with listener:
+        with lab.user.host.network():
+            sender = socket.create_connection((address, 7000), 10)
+        receiver, _ = listener.accept()
     with sender, receiver:
         stream = Stream(sender, receiver)
         stream.start()

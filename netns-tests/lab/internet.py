@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lab.host import Host
 from lab.nat import ruleset
@@ -201,9 +201,18 @@ class Internet:
             self.release_udp()
 
     @property
-    def held_datagrams(self) -> int:
-        """How many datagrams the hold has stopped in the core so far: proof that somebody tried."""
-        return self._counter(self.core, "inet", "hold", "held")
+    def stopped_datagrams(self) -> int:
+        """How many datagrams the hold in the core and the sites' own firewalls have stopped: proof that somebody tried.
+
+        Releasing the hold sets its count to zero.
+        """
+        return self._packets(self.core, "held") + sum(
+            self._packets(router, "stopped") for router in self.routers.values()
+        )
+
+    @staticmethod
+    def _packets(host: Host, name: str) -> int:
+        return sum(counter["packets"] for counter in _counters(host) if counter["name"] == name)
 
     # ---- what passed the server
 
@@ -214,13 +223,12 @@ class Internet:
     @property
     def server_link_bytes(self) -> int:
         """Bytes both ways over the server's link since `watch_server_link`."""
-        return self._counter(self.core, "inet", "watch", "server")
+        return sum(counter["bytes"] for counter in _counters(self.core) if counter["name"] == "server")
 
-    @staticmethod
-    def _counter(host: Host, family: str, table: str, name: str) -> int:
-        listing = json.loads(host.run(["nft", "-j", "list", "counter", family, table, name]).stdout)
-        (counter,) = [entry["counter"] for entry in listing["nftables"] if "counter" in entry]
-        return int(counter["packets" if table == "hold" else "bytes"])
+
+def _counters(host: Host) -> list[dict[str, Any]]:
+    listing = json.loads(host.run(["nft", "-j", "list", "counters"]).stdout)
+    return [entry["counter"] for entry in listing["nftables"] if "counter" in entry]
 
 
 RELEASE = """

@@ -44,9 +44,10 @@ table inet guard {
 
 NO_UDP = """
 table inet no_udp {
+    counter stopped {}
     chain forward {
         type filter hook forward priority filter
-        meta l4proto udp counter drop
+        meta l4proto udp counter name stopped drop
     }
 }"""
 
