@@ -86,7 +86,6 @@ OPERATOR, MEMBER, OTHER, GROUP_ID = 61000, 61001, 61002, 61990
 USE = {"status", "ping", "speedtest", "port-forward", "nc"}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, so it needs root")
 @pytest.mark.parametrize(
     ("uid", "gid", "groups", "allowed"),
