@@ -1,0 +1,70 @@
+"""Trust in the best path, on a literal clock."""
+
+from coderd.magicsock.best_path import BestPath
+from coderd.magicsock.path import PathQuality
+
+NEAR = PathQuality(("198.51.100.1", 1), 0.010, 1312)
+FAR = PathQuality(("198.51.100.2", 1), 0.050, 1312)
+
+
+def test_a_pong_is_trusted_for_six_and_a_half_seconds() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    assert best.is_trusted(106.49)
+    assert not best.is_trusted(106.5)
+    assert best.addr == NEAR.addr
+
+
+def test_while_trusted_only_a_better_path_takes_over() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    best.handle_pong(FAR, 101.0)
+    assert best.addr == NEAR.addr
+    assert best.trust_until == 106.5
+
+
+def test_once_trust_has_ended_any_answer_wins() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    best.handle_pong(FAR, 106.5)
+    assert best.addr == FAR.addr
+    best.handle_pong(NEAR, 106.6)
+    assert best.addr == NEAR.addr
+
+
+def test_silence_of_a_second_raises_doubt_and_two_more_end_trust() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    assert not best.should_doubt(101.0)
+    assert best.should_doubt(101.1)
+    best.begin_doubt(101.1)
+    assert not best.should_doubt(101.2)
+    assert not best.is_lost(103.0)
+    assert best.is_lost(103.2)
+
+
+def test_data_from_the_path_delays_doubt_but_does_not_end_it() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    best.handle_heard(NEAR.addr, 101.5)
+    assert not best.should_doubt(102.0)
+    best.begin_doubt(102.6)
+    best.handle_heard(NEAR.addr, 104.0)
+    assert best.is_lost(104.7)
+
+
+def test_a_pong_ends_doubt() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    best.begin_doubt(102.0)
+    best.handle_pong(NEAR, 103.9)
+    assert not best.is_in_doubt
+    assert not best.is_lost(105.0)
+
+
+def test_a_slow_path_is_given_four_round_trips() -> None:
+    best = BestPath()
+    best.handle_pong(PathQuality(("198.51.100.3", 1), 0.8, 1312), 100.0)
+    best.begin_doubt(102.0)
+    assert not best.is_lost(105.1)
+    assert best.is_lost(105.3)

@@ -1,0 +1,50 @@
+"""The path order against the 36 cases of ``better``, and against its known circle."""
+
+import json
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from coderd.magicsock.path import PathQuality, Tier, is_improvement, path_score
+from coderd.model.addresses import parse_addr_port
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "magicsock.json").read_text())
+CASES = VECTORS["better_addr"]
+
+
+def quality(case: dict[str, object]) -> PathQuality | None:
+    if not case["addr"]:
+        return None
+    tier = Tier.RELAYED if case["vni"] else Tier.DIRECT
+    latency = int(str(case["latency_ns"])) / 1e9
+    return PathQuality(parse_addr_port(str(case["addr"])), latency, int(str(case["wire_mtu"])), tier)
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_an_improvement_is_what_the_pairwise_rule_calls_better(case: dict[str, dict[str, object]]) -> None:
+    a, b = quality(case["a"]), quality(case["b"])
+    assert (a is not None and is_improvement(a, b)) == case["a_better"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_no_pair_is_an_improvement_both_ways(case: dict[str, dict[str, object]]) -> None:
+    a, b = quality(case["a"]), quality(case["b"])
+    if a is not None and b is not None:
+        assert not (is_improvement(a, b) and is_improvement(b, a))
+
+
+def test_the_pairwise_rules_circle_is_none_here() -> None:
+    public = PathQuality(("198.51.100.1", 1), 0.054)
+    private = PathQuality(("10.0.0.1", 1), 0.068)
+    private_v6 = PathQuality(("fd00::1", 1), 0.076)
+    for one, two, three in permutations((public, private, private_v6)):
+        assert not (is_improvement(one, two) and is_improvement(two, three) and is_improvement(three, one))
+    assert min((public, private, private_v6), key=path_score) == private_v6
+
+
+def test_a_direct_path_beats_any_relayed_one() -> None:
+    slow = PathQuality(("198.51.100.1", 1), 0.9)
+    relayed = PathQuality(("198.51.100.2", 1), 0.001, tier=Tier.RELAYED)
+    assert is_improvement(slow, relayed)
+    assert not is_improvement(relayed, slow)
