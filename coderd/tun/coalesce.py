@@ -216,7 +216,8 @@ class _Grouping:
         while index < n_packets:
             run = self._add(index, packets[index])
             index += 1
-            if run is not None and not refused:
+            # Two neighbours in one run promise more; where connections alternate, looking ahead would be in vain.
+            if run is not None and run.members[-2:] == [index - 2, index - 1] and not refused:
                 index = self._take_followers(run, index)
 
     def _add(self, index: int, packet: Buffer) -> _Run | None:
