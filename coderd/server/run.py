@@ -1,6 +1,7 @@
 """The server, assembled: one port for API, coordination and relay, and STUN beside it."""
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -62,18 +63,18 @@ async def run_server(
     Raises:
         UserError: the state directory, the database or an address cannot be used.
     """
-    with StateDirectory(config.state_dir) as state:
-        listener = open_listener(config.http_address)
+    listener = open_listener(config.http_address)
+    with closing(listener.socket), StateDirectory(config.state_dir) as state:
         store = await trio.to_thread.run_sync(_open_store, state)
         try:
-            is_first = await trio.to_thread.run_sync(
-                store.create_first_admin, FIRST_ADMIN, state.write_admin_token
-            )
             async with trio.open_nursery() as nursery:
                 server = _Server(config, state, store)
                 addresses = await server.start(nursery, listener)
+                is_first = await trio.to_thread.run_sync(
+                    store.create_first_admin, FIRST_ADMIN, state.write_admin_token
+                )
                 task_status.started(Started(*addresses, state.admin_token_file if is_first else None))
-                await (trio.sleep_forever() if stop is None else stop.wait())
+                await (trio.sleep_forever if stop is None else stop.wait)()
                 await server.coordination.close()
                 nursery.cancel_scope.cancel()
         finally:

@@ -4,6 +4,7 @@ A handler gets a caller that has the right to call it, and a parsed request; it 
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
@@ -278,17 +279,20 @@ def _bearer(request: Request) -> str:
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise ApiError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    "too_large",
-                    f"A request's body may have {MAX_BODY} bytes.",
-                )
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise _too_large()
     except ClientDisconnect:
         raise MalformedPacket("it ended early") from None
     return bytes(body)
+
+
+def _too_large() -> ApiError:
+    return ApiError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"A request's body may have {MAX_BODY} bytes."
+    )
 
 
 def _answer(message: ApiMessage, status: HTTPStatus) -> Response:

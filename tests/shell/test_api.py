@@ -1,0 +1,253 @@
+"""The API over real sockets: every route for every kind of caller, bounds, and errors that programs can read."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from coderd.api.io.client import ApiClient, enrol_device, remove_device
+from coderd.api.io.routes import Role, api_rules
+from coderd.api.messages import MAX_ANSWER, MAX_BODY, PREFIX, ErrorBody, parse_message
+from coderd.model.errors import Exit, UserError
+from coderd.model.keys import NodePrivate
+from tests.shell.server_world import JoinedNode, World, in_thread, serving
+
+ROUTES = {
+    ("GET", "/healthz"): set(Role),
+    ("GET", "/users/me"): {Role.USER, Role.ADMIN},
+    ("POST", "/users"): {Role.ADMIN},
+    ("DELETE", "/sessions/me"): {Role.USER, Role.ADMIN},
+    ("GET", "/workspaces"): {Role.USER, Role.ADMIN},
+    ("POST", "/workspaces"): {Role.USER, Role.ADMIN},
+    ("GET", "/workspaces/{key}"): {Role.USER, Role.ADMIN},
+    ("DELETE", "/workspaces/{key}"): {Role.USER, Role.ADMIN},
+    ("GET", "/devices"): {Role.USER, Role.ADMIN},
+    ("POST", "/devices"): {Role.USER, Role.ADMIN},
+    ("DELETE", "/devices/{key}"): {Role.USER, Role.ADMIN, Role.DEVICE},
+    ("GET", "/debug/counters"): {Role.ADMIN},
+}
+"""Written out a second time on purpose: whoever changes a right changes it here, too."""
+
+
+def new_key() -> NodePrivate:
+    return NodePrivate.generate(os.urandom)
+
+
+def error_of(response: httpx.Response) -> ErrorBody:
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    return parse_message(ErrorBody, response.content)
+
+
+async def tokens(world: World) -> dict[Role, str]:
+    user = await world.add_user("ann")
+    return {
+        Role.NOBODY: "",
+        Role.WORKSPACE: await world.add_workspace("dev", user),
+        Role.DEVICE: await world.enrol(new_key(), user),
+        Role.USER: user,
+        Role.ADMIN: world.admin_token,
+    }
+
+
+async def test_the_table_covers_every_route(tmp_path: Path) -> None:
+    rules = api_rules(None, version="0")  # type: ignore[arg-type]
+    assert {(rule.method, rule.path): set(rule.roles) for rule in rules} == ROUTES
+
+
+@pytest.mark.slow
+async def test_every_route_answers_those_who_may_and_refuses_everybody_else(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        for role, token in (await tokens(world)).items():
+            ordered = sorted(ROUTES.items(), key=lambda item: item[0][1] == "/sessions/me")
+            for (method, path), allowed in ordered:
+                where = PREFIX + path.replace("{key}", "no-such-thing")
+                options = {"content": b"{}"} if method == "POST" else {}
+                response = await world.ask(method, where, token, **options)
+                refused = response.status_code in (401, 403)
+                own_only = (role, path) == (Role.DEVICE, "/devices/{key}")
+                assert refused == (role not in allowed or own_only), (role, method, path, response.text)
+                if refused:
+                    assert response.status_code == (401 if role is Role.NOBODY else 403)
+                    assert error_of(response).message
+
+
+async def test_an_unknown_token_is_nobody_even_where_anybody_may_ask(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        for token in ("cdrs_" + "x" * 43, "x", "cdrs_" + "é" * 3):
+            for path, status in (("/users/me", 401), ("/healthz", 200)):
+                headers = {"authorization": f"Bearer {token}".encode()}
+                async with httpx.AsyncClient() as client:
+                    response = await client.get(world.url + PREFIX + path, headers=headers)
+                assert response.status_code == status
+
+
+async def test_a_workspace_lives_from_creation_to_deletion(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
+        admin = world.admin
+        created = await in_thread(lambda: admin.create_workspace("dev"))
+        assert created.token.startswith("cdrw_")
+        shown = await in_thread(lambda: admin.get_workspace("dev"))
+        assert (shown.id, shown.owner, shown.online) == (created.id, "admin", False)
+        node = JoinedNode(created.token)
+
+        async def run() -> None:
+            with pytest.raises(UserError):
+                await node.client(world.url).run()
+
+        nursery.start_soon(run)
+        await node.until(lambda node: node.is_connected)
+        assert [space.online for space in await in_thread(admin.list_workspaces)] == [True]
+        await in_thread(lambda: admin.delete_workspace(str(created.id)))
+        assert await in_thread(admin.list_workspaces) == []
+        with pytest.raises(UserError) as caught:
+            await in_thread(lambda: admin.get_workspace("dev"))
+        assert caught.value.exit_code is Exit.NO_SUCH_WORKSPACE
+
+
+async def test_the_same_machine_enrols_as_the_same_device_and_can_log_out(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        key = new_key()
+        first = await enrol_device(world.url, world.admin_token, name="My.Laptop", node_key=key.public())
+        again = await enrol_device(world.url, world.admin_token, name="other", node_key=key.public())
+        assert (first.id, first.name, first.owner) == (again.id, "my", "admin")
+        assert first.token != again.token
+        other = await enrol_device(world.url, world.admin_token, name="my", node_key=new_key().public())
+        assert other.name == "my-2"
+        with pytest.raises(UserError) as caught:
+            await remove_device(world.url, again.token, other.id)
+        assert caught.value.exit_code is Exit.REFUSED
+        await remove_device(world.url, again.token, again.id)
+        with pytest.raises(UserError) as caught:
+            await remove_device(world.url, again.token, again.id)
+        assert caught.value.exit_code is Exit.REFUSED
+        assert [device.name for device in await in_thread(world.admin.list_devices)] == ["my-2"]
+
+
+async def test_users_see_their_own_and_not_each_others(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        ann = ApiClient(world.url, await world.add_user("ann"))
+        bob = ApiClient(world.url, await world.add_user("bob"))
+        created = await in_thread(lambda: ann.create_workspace("dev"))
+        assert await in_thread(bob.list_workspaces) == []
+        for name in ("dev", str(created.id)):
+            for act in (bob.get_workspace, bob.delete_workspace, world.admin.delete_workspace):
+                with pytest.raises(UserError) as caught:
+                    await in_thread(lambda act=act, name=name: act(name))  # type: ignore[misc]
+                assert caught.value.code == "not_found"
+        assert len(await in_thread(ann.list_workspaces)) == 1
+
+
+async def test_a_session_that_was_ended_is_nobody(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        ann = ApiClient(world.url, await world.add_user("ann"))
+        assert (await in_thread(ann.me)).name == "ann"
+        await in_thread(ann.end_session)
+        with pytest.raises(UserError) as caught:
+            await in_thread(ann.me)
+        assert caught.value.exit_code is Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/workspaces", b"", 400, "bad_request"),
+        ("/workspaces", b"[]", 400, "bad_request"),
+        ("/workspaces", b'{"name": 5}', 400, "bad_request"),
+        ("/workspaces", b'{"name": ""}', 400, "bad_request"),
+        ("/workspaces", b'{"name": "Dev"}', 400, "bad_name"),
+        ("/workspaces", b'{"name": "../etc"}', 400, "bad_name"),
+        ("/workspaces", b"[" * 60_000, 400, "bad_request"),
+        ("/workspaces", b"\xff\xfe", 400, "bad_request"),
+        ("/workspaces", b" " * (MAX_BODY + 1), 413, "too_large"),
+        ("/devices", b'{"name": "x", "node_key": "nodekey:zz"}', 400, "bad_key"),
+        ("/nothing", b"{}", 404, "not_found"),
+        ("/healthz", b"{}", 405, "method_not_allowed"),
+    ],
+)
+async def test_a_bad_request_gets_one_clear_answer(
+    tmp_path: Path, path: str, body: bytes, status: int, code: str
+) -> None:
+    async with serving(tmp_path) as world:
+        response = await world.ask("POST", PREFIX + path, world.admin_token, content=body)
+        assert (response.status_code, error_of(response).code) == (status, code)
+
+
+async def test_a_body_without_end_is_cut_off(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        stream = await trio.open_tcp_stream("127.0.0.1", world.started.http_address[1])
+        async with stream:
+            await stream.send_all(
+                b"POST /api/v1/workspaces HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                b"Authorization: Bearer " + world.admin_token.encode() + b"\r\n\r\n"
+            )
+            for _ in range(17):
+                await stream.send_all(b"1000\r\n" + bytes(0x1000) + b"\r\n")
+            with trio.fail_after(5):
+                assert b" 413 " in await stream.receive_some()
+
+
+async def test_names_clash_with_409(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        await world.add_workspace("dev")
+        response = await world.ask(
+            "POST", PREFIX + "/workspaces", world.admin_token, content=json.dumps({"name": "dev"})
+        )
+        assert (response.status_code, error_of(response).code) == (409, "name_taken")
+
+
+# The client's side
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnope",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 599 Odd\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (MAX_ANSWER + 1),
+        b"SSH-2.0-OpenSSH\r\n",
+        b"",
+    ],
+    ids=["no JSON", "redirect", "odd status", "too long", "another protocol", "nothing"],
+)
+async def test_a_strange_server_is_one_clear_error(answer: bytes) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
+    async def reply(stream: trio.SocketStream) -> None:
+        try:
+            await stream.receive_some()
+            await stream.send_all(answer)
+            await stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, reply, listeners)
+        questions: list[Callable[[], object]] = [ApiClient(url, "cdrs_x").me, ApiClient(url, "cdrs_x").health]
+        for question in questions:
+            with pytest.raises(UserError) as caught:
+                await in_thread(question)
+            assert caught.value.code in ("bad_answer", "unreachable")
+        with pytest.raises(UserError):
+            await enrol_device(url, "cdrs_x", name="x", node_key=new_key().public())
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_is_not_there_is_unreachable() -> None:
+    with pytest.raises(UserError) as caught:
+        await in_thread(ApiClient("http://127.0.0.1:9", "cdrs_x").me)
+    assert caught.value.exit_code is Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize("token", ["a b", "a\nb", "ä", "a\x00"])
+async def test_a_token_that_is_none_never_leaves(token: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ApiClient("http://127.0.0.1:9", token).me()
+    assert caught.value.exit_code is Exit.REFUSED
+    assert token not in caught.value.message
