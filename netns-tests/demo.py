@@ -61,7 +61,7 @@ class Stage:
 
     def line(self, text: str) -> None:
         """Show a line of a program."""
-        self.say(f"    {text}")
+        self.say(f"    {text}".rstrip())
 
     def claim(self, what: str, read: object, holds: bool) -> None:
         """Print a claim with the value that was read for it; ClaimFailed when it does not hold."""

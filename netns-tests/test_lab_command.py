@@ -1,10 +1,12 @@
 """``scripts/lab`` as people call it."""
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from lab import TOPOLOGIES
+from lab import TOPOLOGIES, until
+from traces import processes_of, realm_made_by, traces
 
 LAB = Path(__file__).parents[1] / "scripts" / "lab"
 
@@ -45,6 +47,23 @@ def test_the_command_runs_on_the_users_host_and_its_exit_code_is_the_labs() -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_nothing_is_left_when_a_run_is_stopped(how: signal.Signals) -> None:
+    before = traces()
+    argv = [LAB, "run", "no-nat", "--", "sh", "-c", "echo running; exec sleep 1111"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"running\n"
+        realm = realm_made_by(run.pid)
+        run.send_signal(how)
+        run.wait(20)
+    assert run.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how]
+    until(lambda: not processes_of(realm), "the lab's last process to end", timeout=5)
+    assert traces() == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("topology", "via"),
     [
@@ -58,4 +77,4 @@ def test_a_speed_test_says_how_it_went(topology: str, via: str) -> None:
     done = lab("run", topology, "--", "coderctl", "speedtest", "dev", "-t", "3s")
     assert done.returncode == 0, done.stderr
     assert via in done.stdout.splitlines()[0]
-    assert done.stdout.splitlines()[-1].endswith("Mbits/sec")
+    assert done.stdout.rstrip().endswith("Mbits/sec")
