@@ -44,7 +44,7 @@ def port_forward(
         ]
     import trio  # late: it costs a tenth of a second, which status should not pay
 
-    trio.run(_run, list(zip(wanted, targets, strict=True)), strict_exception_groups=False)
+    trio.run(_run, list(zip(wanted, targets, strict=True)))
     return Exit.DONE
 
 

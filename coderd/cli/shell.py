@@ -42,11 +42,11 @@ def run_app(app: typer.Typer, program: str, arguments: list[str]) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return Exit.FAILED
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
         return _explain(program, error)
 
 
-def _explain(program: str, error: Exception) -> int:
+def _explain(program: str, error: BaseException) -> int:
     known = _only_leaf(error)
     if isinstance(known, UserError):
         show_error(program, known)

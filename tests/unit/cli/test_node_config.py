@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from coderd.cli.node_config import parse_node_config
+from coderd.daemon.config import NodeConfig
+from coderd.model.errors import Exit, UserError
+
+
+def test_without_a_word_a_node_waits_for_up() -> None:
+    assert parse_node_config({}, {}) == NodeConfig()
+
+
+def test_flag_goes_before_environment_before_file() -> None:
+    file = 'interface = "file0"\nmtu = "1400"\nlisten_port = "1000"'
+    environment = {"CODERD_MTU": "1380", "CODERD_LISTEN_PORT": "2000"}
+    config = parse_node_config({"listen_port": "3000"}, environment, file)
+    assert (config.interface, config.mtu, config.listen_port) == ("file0", 1380, 3000)
+
+
+def test_a_workspace_brings_server_and_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("cdrw_secret\n")
+    config = parse_node_config(
+        {"access_url": "http://192.0.2.10:3000/", "token_file": str(tmp_path / "token")}, {}
+    )
+    assert (config.access_url, config.token) == ("http://192.0.2.10:3000", "cdrw_secret")
+    assert "secret" not in repr(config)
+
+
+def test_an_agent_s_environment_works_too() -> None:
+    environment = {"CODER_AGENT_URL": "http://192.0.2.10:3000", "CODER_AGENT_TOKEN": "cdrw_secret"}
+    config = parse_node_config({}, environment)
+    assert (config.access_url, config.token) == ("http://192.0.2.10:3000", "cdrw_secret")
+
+
+def test_the_operator_is_a_name_or_a_number() -> None:
+    assert parse_node_config({"operator": "root"}, {}).operator_uid == 0
+    assert parse_node_config({"operator": "1000"}, {}).operator_uid == 1000
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"mtu": "1279"},
+        {"mtu": "9001"},
+        {"mtu": "big"},
+        {"listen_port": "0"},
+        {"interface": "0123456789abcdef"},
+        {"interface": ".."},
+        {"interface": "a b"},
+        {"operator": "no-such-user-here"},
+        {"access_url": "http://192.0.2.10:3000"},
+        {"token_file": "/dev/null"},
+        {"access_url": "nonsense", "token_file": "/dev/null"},
+    ],
+)
+def test_a_value_that_cannot_be_is_wrong_usage(flags: dict[str, str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_node_config(flags, {})
+    assert caught.value.exit_code is Exit.USAGE

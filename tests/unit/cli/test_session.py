@@ -1,0 +1,70 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from coderd.cli.session import (
+    Session,
+    find_session,
+    forget_session,
+    load_session,
+    read_token,
+    save_session,
+    session_path,
+)
+from coderd.model.errors import Exit, UserError
+
+HERE = Session("http://192.0.2.10:3000", "cdrs_here")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+def test_a_session_is_kept_for_its_owner_alone() -> None:
+    save_session(Session("http://old", "old"))
+    save_session(HERE)
+    assert load_session() == HERE
+    assert stat.S_IMODE(session_path().stat().st_mode) == 0o600
+    assert [path.name for path in session_path().parent.iterdir()] == ["session.json"]
+    forget_session()
+    forget_session()
+    assert load_session() is None
+
+
+def test_a_session_does_not_show_its_token() -> None:
+    assert "cdrs" not in repr(HERE)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b'{"url":1}', b"\xff"])
+def test_a_damaged_session_is_no_session(damaged: bytes) -> None:
+    save_session(HERE)
+    session_path().write_bytes(damaged)
+    assert load_session() is None
+
+
+def test_what_is_given_goes_before_what_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("cdrs_given")
+    save_session(HERE)
+    assert find_session(None, None) == HERE
+    assert find_session("http://192.0.2.10:3000/", None) == HERE
+    assert find_session("http://192.0.2.11:3000", str(tmp_path / "token")) == Session(
+        "http://192.0.2.11:3000", "cdrs_given"
+    )
+    assert find_session(None, str(tmp_path / "token")).token == "cdrs_given"
+
+
+def test_without_a_server_it_is_wrong_usage() -> None:
+    with pytest.raises(UserError) as caught:
+        find_session(None, None)
+    assert caught.value.exit_code is Exit.USAGE
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"a\nb\n", b"\xff\xfe", b"x" * 5000])
+def test_what_is_no_token_is_refused_without_repeating_it(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_token(str(tmp_path / "token"), HERE.url)
+    assert caught.value.exit_code is Exit.REFUSED
+    assert "words" not in caught.value.message

@@ -1,0 +1,91 @@
+from coderd.cli.status_text import peer_state, status_text
+from coderd.control.messages import PeerPath, PeerStatus, Region, SelfStatus, ServerStatus, Status
+
+DIRECT = PeerPath(kind="direct", via="203.0.113.7:41641", latency_ms=12.0)
+RELAY = PeerPath(kind="relay", via="coder", latency_ms=31.0)
+NONE = PeerPath(kind="none")
+
+
+def peer(
+    path: PeerPath, *, name: str = "ann/dev", online: bool = True, handshake: float | None = 12.0
+) -> PeerStatus:
+    return PeerStatus(
+        name=name,
+        id="2",
+        kind="workspace",
+        address="fd60:627a:a42b::22",
+        online=online,
+        node_key="nodekey:01",
+        path=path,
+        last_handshake_s=handshake,
+        tx_bytes=2048,
+        rx_bytes=5,
+    )
+
+
+def test_a_peer_s_state_comes_from_the_data_path() -> None:
+    assert peer_state(peer(DIRECT)) == "direct 203.0.113.7:41641, 12ms"
+    assert peer_state(peer(RELAY)) == 'relay "coder", 31ms'
+    assert peer_state(peer(PeerPath(kind="relay", via="coder"))) == 'relay "coder"'
+    assert peer_state(peer(NONE)) == "no path"
+
+
+def test_without_a_session_a_peer_is_idle_or_offline_whatever_path_there_was() -> None:
+    assert peer_state(peer(RELAY, handshake=None)) == "idle"
+    assert peer_state(peer(DIRECT, handshake=7 * 3600)) == "idle"
+    assert peer_state(peer(RELAY, handshake=None, online=False)) == "offline"
+    assert peer_state(peer(DIRECT, handshake=181, online=False)) == "offline"
+
+
+def test_a_tunnel_that_outlives_the_server_s_knowledge_is_shown_as_it_is() -> None:
+    assert peer_state(peer(DIRECT, online=False)) == "direct 203.0.113.7:41641, 12ms; the server has lost it"
+
+
+def test_rows_stand_under_each_other() -> None:
+    status = Status(
+        version="1",
+        state="running",
+        interface="coder0",
+        self_node=SelfStatus(
+            name="ann/laptop", id="1", kind="device", address="fd60:627a:a42b::1", node_key="k"
+        ),
+        server=ServerStatus(
+            url="http://192.0.2.10:3000", connected=False, since_s=65.0, error="connection refused"
+        ),
+        home_region=Region(id=999, code="coder"),
+        peers=(
+            peer(DIRECT),
+            peer(RELAY, name="ann/build"),
+            peer(NONE, name="ann/old", online=False, handshake=None),
+        ),
+        health=("no UDP leaves this machine",),
+    )
+    assert status_text(status) == (
+        "ann/laptop  fd60:627a:a42b::1   this machine\n"
+        "ann/dev     fd60:627a:a42b::22  direct 203.0.113.7:41641, 12ms  tx 2.0 KiB  rx 5 B  handshake 12s ago\n"
+        'ann/build   fd60:627a:a42b::22  relay "coder", 31ms             tx 2.0 KiB  rx 5 B  handshake 12s ago\n'
+        "ann/old     fd60:627a:a42b::22  offline\n"
+        "\n"
+        'server http://192.0.2.10:3000, not connected since 1m: connection refused; home relay "coder"\n'
+        "# Health:\n"
+        "#   - no UDP leaves this machine\n"
+    )
+
+
+def test_before_the_first_map_there_is_only_the_server() -> None:
+    status = Status(
+        version="1",
+        state="connecting",
+        interface="coder0",
+        server=ServerStatus(url="http://192.0.2.10:3000", connected=False),
+    )
+    assert status_text(status) == "server http://192.0.2.10:3000, not connected; no relay yet\n"
+
+
+def test_signed_out_is_one_sentence_and_what_is_wrong() -> None:
+    status = Status(version="1", state="logged-out", interface="coder0", health=("the token was revoked",))
+    assert status_text(status) == (
+        "Not signed in. Join with: sudo coderctl up http://SERVER:3000\n"
+        "# Health:\n"
+        "#   - the token was revoked\n"
+    )
