@@ -181,11 +181,16 @@ class Registry:
         return self._delta(connection, now)
 
     def poll_timeout(self, connection: Connection) -> Deadline | None:
-        """When ``poll`` may have something although nothing happens: the end of the earliest hold."""
-        held = [
-            when for node_id, when in connection._held_until.items() if not self._knows(node_id, connection)
-        ]
-        return Deadline(min(held), "hold") if held else None
+        """When ``poll`` may have something although nothing happens: ask after ``poll`` has returned None.
+
+        A full list waits for the last hold to end, a change for its own.
+        """
+        held = connection._held_until
+        if connection._is_full_owed:
+            waits = [when for node_id, when in held.items() if not self._knows(node_id, connection)]
+            return Deadline(max(waits), "hold") if waits else None
+        waits = [held[node_id] for node_id in connection._changed if node_id in held]
+        return Deadline(min(waits), "hold") if waits else None
 
     # Looking
 

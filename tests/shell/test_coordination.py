@@ -78,6 +78,32 @@ async def test_an_unknown_token_ends_with_refused(tmp_path: Path) -> None:
             assert caught.value.exit_code is Exit.REFUSED
 
 
+@pytest.mark.parametrize("token", ["a b", "a\r\nX: y", "ä", "a\x00"])
+async def test_a_token_that_is_none_never_leaves(token: str) -> None:
+    with pytest.raises(UserError) as caught:
+        await JoinedNode(token).client("http://127.0.0.1:9").run()
+    assert caught.value.exit_code is Exit.REFUSED
+    assert token not in caught.value.message
+
+
+@pytest.mark.slow
+async def test_a_cut_link_is_dialled_again_and_even_then_a_goodbye_is_heard(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
+        laptop, dev = await pair(world)
+        client = dev.client(world.url)
+        nursery.start_soon(laptop.client(world.url).run)
+        nursery.start_soon(client.run)
+        await laptop.until(lambda node: node.sees("admin/dev"))
+        client.break_connection()
+        await laptop.until(lambda node: not node.sees("admin/dev"))
+        assert "admin/dev" in laptop.peers
+        await laptop.until(lambda node: node.sees("admin/dev"))
+        assert dev.states[-1].resume_token
+        await client.goodbye()
+        await laptop.until(lambda node: "admin/dev" not in node.peers)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_deleted_workspace_is_refused_in_mid_session(tmp_path: Path) -> None:
     async with serving(tmp_path) as world, trio.open_nursery() as nursery:
         laptop, dev = await pair(world)

@@ -171,6 +171,8 @@ class CoordinationClient:
             UserError: with Exit.REFUSED, if the server refuses the token, the key or the version, or another
                 machine has taken this node's place.
         """
+        if not (self._token.isascii() and self._token.isprintable()) or " " in self._token:
+            raise _refusal("the token contains characters that no token has")
         with self._scope:
             while not self._is_leaving:
                 delay = await self._attempt()
@@ -181,10 +183,10 @@ class CoordinationClient:
         error: BaseException | None = None
         try:
             await self._connect()
-        except* UserError as group:
-            error = _leaf(group)
         except* LINK_ERRORS as group:
             error = _leaf(group)
+        except* UserError as group:
+            error = _leaf(group)  # the last word, whatever broke beside it
         if isinstance(error, ConnectionRejected) and error.status_code == 401:
             error = _refusal("the server does not know this token")
         if isinstance(error, UserError):
@@ -210,6 +212,7 @@ class CoordinationClient:
             stream = await dial(
                 self._url.host, self._url.port, tls=self._tls_context(), server_name=self._url.host
             )
+        self._left = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
                 self._connection = nursery.cancel_scope

@@ -196,7 +196,24 @@ def test_a_device_does_not_wait_longer_than_the_hold() -> None:
     join(registry, workspace(), update=at())
     assert user.drain(10.0) == []
     assert user.names(10.0 + HOLD) == ["ann/dev"]
-    assert registry.poll_timeout(user.connection) is None or user.drain(10.0 + HOLD) == []
+    assert user.drain(10.0 + HOLD) == []
+    assert registry.poll_timeout(user.connection) is None
+
+
+def test_a_later_workspace_is_held_for_itself_alone() -> None:
+    registry, device = Registry(), laptop()
+    user, _ = meet(registry, device, workspace())
+    join(registry, workspace("slow"), update=at())
+    assert user.drain(20.0) == []
+    quick = join(registry, workspace("quick"), update=at())
+    quick.drain(20.5)
+    quick.ready(device)
+    assert user.names(20.5) == ["ann/quick"]
+    deadline = registry.poll_timeout(user.connection)
+    assert deadline is not None
+    assert deadline.when == 20.0 + HOLD
+    assert user.names(deadline.when) == ["ann/slow"]
+    assert registry.poll_timeout(user.connection) is None
 
 
 def test_a_restarted_device_waits_again_since_the_workspace_knows_the_old_one() -> None:
