@@ -1,6 +1,7 @@
 """A whole server on loopback, and nodes that join it, for the shell tests."""
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ class JoinedNode:
     resume_token: str | None = None
     _news: trio.Event = field(default_factory=trio.Event)
 
-    def client(self, url: str) -> CoordinationClient:
+    def client(self, url: str, tls: ssl.SSLContext | None = None) -> CoordinationClient:
         client = CoordinationClient(
             url,
             self.token,
@@ -92,6 +93,7 @@ class JoinedNode:
             resume_token=self.resume_token,
             on_netmap=self._take_netmap,
             on_state=self._take_state,
+            tls=tls,
         )
         client.update(NodeUpdate(999, ((("192.0.2.1", self.port), 0),), {999: 0.01}))
         return client

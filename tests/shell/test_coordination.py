@@ -1,12 +1,15 @@
 """Coordination over real sockets: nodes meet, are refused, replaced, lost and found again."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
+import trustme
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from coderd.coordination.message import (
@@ -199,6 +202,45 @@ async def test_a_server_that_is_down_is_retried_for_ever(tmp_path: Path) -> None
         assert [state.attempts for state in node.states[:4]] == [1, 2, 3, 4]
         assert node.states[0].reason
         nursery.cancel_scope.cancel()
+
+
+async def test_https_is_verified_and_works_through_a_tls_proxy(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server_tls)
+    client_tls = ssl.create_default_context()
+    authority.configure_trust(client_tls)
+    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
+        listeners = await trio.open_ssl_over_tcp_listeners(0, server_tls, host="127.0.0.1")
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, partial(forward, world), listeners)
+        url = f"https://localhost:{port}"
+        dev = JoinedNode(await world.add_workspace("dev"))
+        nursery.start_soon(dev.client(url, tls=client_tls).run)
+        await dev.until(lambda node: node.is_connected)
+        assert dev.netmap is not None
+        node = dev.netmap.derp_map.regions[999].nodes[0]
+        assert (node.host_name, node.derp_port, node.force_http) == ("localhost", port, False)
+        distrustful = JoinedNode(dev.token)
+        nursery.start_soon(distrustful.client(url).run)
+        await distrustful.until(lambda node: bool(node.states))
+        assert distrustful.states[0].reason.startswith("TLS failed")
+        nursery.cancel_scope.cancel()
+
+
+async def forward(world: World, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    """A TLS proxy's connection."""
+    inner = await trio.open_tcp_stream("127.0.0.1", world.started.http_address[1])
+
+    async def pump(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await sink.send_all(data)
+        nursery.cancel_scope.cancel()
+
+    async with stream, inner, trio.open_nursery() as nursery:
+        nursery.start_soon(pump, stream, inner)
+        nursery.start_soon(pump, inner, stream)
 
 
 async def test_a_silent_server_is_noticed(autojump_clock: trio.testing.MockClock) -> None:
