@@ -125,7 +125,7 @@ def _has_socket(host: Host) -> bool:
 
 def iperf(lab: Lab, address: str, options: Sequence[str], seconds: float) -> float:
     """One iperf3 run from the user to an address on dev; Gbit/s received, both directions added up."""
-    server = lab.dev.host.start(["iperf3", "--server", "--one-off"], name="iperf3 -s")
+    server = lab.dev.host.start(["iperf3", "--server", "--one-off", "--forceflush"], name="iperf3 -s")
     try:
         server.wait_for("Server listening")
         argv = ["iperf3", "--client", address, "--time", f"{seconds:g}", "--omit", "1", "--json", *options]

@@ -26,9 +26,8 @@ from lab import Capture, Lab, Node
 from coderd.daemon.state import NodeState
 from coderd.disco import looks_like_disco
 from coderd.model.keys import NodePrivate
-from coderd.wireguard.keypair import TransportKeys
-from coderd.wireguard.message import Initiation, Response, parse_initiation, parse_response
-from coderd.wireguard.noise import Identity, Remote, open_static
+from coderd.wireguard.message import Initiation, Response, parse_handshake
+from coderd.wireguard.noise import Identity, Remote, TransportKeys, open_static
 from coderd.wireguard.transport import make_cipher, open_batch
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -207,11 +206,13 @@ def sessions(found: Relayed) -> Iterator[tuple[int, TransportKeys]]:
     initiations: dict[int, Initiation] = {}
     responses: list[Response] = []
     for payload in found.payloads:
-        if len(payload) == 148:
-            initiation = parse_initiation(payload)
-            initiations[initiation.sender] = initiation
-        elif len(payload) == 92:
-            responses.append(parse_response(payload))
+        if len(payload) not in (148, 92) or looks_like_disco(payload):
+            continue
+        match parse_handshake(payload):
+            case Initiation() as initiation:
+                initiations[initiation.sender] = initiation
+            case Response() as response:
+                responses.append(response)
     for response in responses:
         for identity in identities.values():
             keys = keys_of(initiations.get(response.receiver), response, identity, ephemerals)

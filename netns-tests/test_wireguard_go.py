@@ -81,7 +81,7 @@ def test_pings_pass_both_ways(hosts: tuple[Host, Host], family: int) -> None:
 @pytest.mark.parametrize("address", ["10.99.0.2", "fd00:99::2"])
 def test_a_bulk_transfer_passes_both_ways(hosts: tuple[Host, Host], address: str, direction: str) -> None:
     user, dev = hosts
-    with dev.start(["iperf3", "--server", "--one-off"]) as server:
+    with dev.start(["iperf3", "--server", "--one-off", "--forceflush"]) as server:
         server.wait_for("Server listening")
         argv = ["iperf3", "--client", address, "--bytes", "20M", "--json"]
         report = json.loads(user.run(argv + ["-R"] * (direction == "from them"), timeout=60).stdout)

@@ -132,6 +132,7 @@ class Session:
             self.server_state_at = trio.current_time()
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
         self.server_state = state
+        self._changed.set()
         if state.resume_token:
             self._store.update(resume_token=state.resume_token)
 
@@ -142,10 +143,10 @@ class Session:
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
-            assert self.netmap is not None
-            await self._apply_map(self.netmap)
-            if self.server_state.connected:
-                self.joined.set()
+            if self.netmap is not None:
+                await self._apply_map(self.netmap)
+                if self.server_state.connected:
+                    self.joined.set()
 
     async def _apply_map(self, netmap: NetMap) -> None:
         if netmap.self_node.address != self._address:
