@@ -53,6 +53,7 @@ class Surroundings:
         self._netcheck = Netcheck(rng=rng)
         self._own = OwnEndpoints()
         self._derp_map = DerpMap()
+        self._resolved: dict[str, Sequence[str]] = {}
         self._told: tuple[OwnEndpoint, ...] = ()
         self._home = 0
         self._probed: dict[bytes, AddrPort] = {}
@@ -68,8 +69,10 @@ class Surroundings:
     # Commands
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
-        """Takes a new map, a home out of it if there is no choice, and looks at the network."""
-        self._derp_map = derp_map
+        """Takes a new map, a home out of it if there is no choice, and looks at the network. The same again is no news."""
+        if (derp_map, dict(resolved)) == (self._derp_map, self._resolved):
+            return
+        self._derp_map, self._resolved = derp_map, dict(resolved)
         self._netcheck.set_derp_map(derp_map, resolved)
         eligible = self._eligible_homes()
         if self._home not in eligible:

@@ -1,0 +1,80 @@
+"""Word of network changes from a real kernel, in a network namespace of its own.
+
+```
+ namespace:   a0 ---veth--- a1       coder0 and tun7 (TUN)
+```
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import subprocess, trio
+from coderd.magicsock.io import interfaces
+from coderd.magicsock.io.interfaces import local_addresses, watch_interfaces
+
+interfaces.LOOK_INTERVAL = 0.01
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+async def settle():
+    with trio.move_on_after(0.4):
+        await trio.sleep_forever()
+
+async def main():
+    ip("link", "set", "lo", "up")
+    ip("link", "add", "a0", "type", "veth", "peer", "name", "a1")
+    for name in ("a0", "a1"):
+        ip("link", "set", name, "up")
+    for name in ("coder0", "tun7"):
+        ip("tuntap", "add", name, "mode", "tun")
+        ip("link", "set", name, "up")
+    print(await local_addresses(ignore="coder0"))
+    seen = []
+    async def watch():
+        async for view in watch_interfaces(ignore="coder0"):
+            seen.append(view)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await settle()
+        ip("addr", "add", "10.9.0.1/24", "dev", "coder0")
+        ip("addr", "add", "10.8.0.1/24", "dev", "tun7")
+        ip("route", "add", "10.77.0.0/16", "dev", "coder0")
+        await settle()
+        print(len(seen))
+        ip("addr", "add", "192.168.4.4/24", "dev", "a0")
+        await settle()
+        print(seen[-1].addresses)
+        ip("route", "add", "default", "via", "192.168.4.1")
+        await settle()
+        print(seen[-1].default_routes[0][:2])
+        ip("addr", "del", "192.168.4.4/24", "dev", "a0")
+        await settle()
+        print(seen[-1].addresses)
+        nursery.cancel_scope.cancel()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_changes_of_real_interfaces_are_told_and_those_of_tunnels_are_not() -> None:
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-W", "error", "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "('127.0.0.1', '::1')",
+        "0",
+        "('192.168.4.4',)",
+        "(2, '192.168.4.1')",
+        "('127.0.0.1', '::1')",
+    ]
