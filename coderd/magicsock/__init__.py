@@ -8,6 +8,7 @@ candidate      one address: who named it, how it answered
 path           how good a path is: a total order
 pings          pings that wait for their pong
 path_log       which way traffic goes, since when, how much
+letterbox      disco packets sealed and opened, and who is behind them
 peer_map       node key <-> disco key <-> address
 surroundings   this node's own place: netcheck, own endpoints, home relay
 own_endpoints  where this node may be reached, and by whose word
@@ -15,6 +16,7 @@ interfaces     which of a host's addresses are worth telling
 classify       STUN, disco or WireGuard
 timers         a table of timers
 backoff        waits between attempts at a relay
+wish           what an endpoint says to Conn
 wire           what crosses Conn's walls: sources, transmits, path facts, events
 io/            UDP sockets, relay links, interface addresses
 """

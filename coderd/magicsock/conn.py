@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
-from coderd.disco import CallMeMaybe, DiscoBox, Message, Ping, Pong, sender_of
+from coderd.disco import CallMeMaybe, Message, Ping, Pong
 from coderd.magicsock.classify import Kind, classify
-from coderd.magicsock.endpoint import Endpoint, PingAnswered, SendPing, Wish
+from coderd.magicsock.endpoint import Endpoint
+from coderd.magicsock.letterbox import Letterbox
 from coderd.magicsock.path_log import PathLog
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.surroundings import Surroundings
@@ -36,12 +37,12 @@ from coderd.magicsock.wire import (
     UdpSource,
     UdpTransmit,
 )
+from coderd.magicsock.wish import PingAnswered, SendPing, Wish
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
-from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePublic
 from coderd.model.netmap import PathPolicy, Peer
 
@@ -50,7 +51,6 @@ DATA_OVERHEAD = 32
 DERP_MAGIC_IP = "127.3.3.40"
 """Stands for a relay where only an ip:port fits; the port is the region."""
 
-_NONCE_SIZE = 24
 _WIREGUARD_DATA = 4
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
@@ -93,13 +93,13 @@ class Conn:
         counters: Counters | None = None,
     ) -> None:
         self._node_key = node_key
-        self._box = DiscoBox(disco_key)
         self._rng = rng
         self._now = now
         self._probe_size = tunnel_mtu + DATA_OVERHEAD
         self._counters = counters if counters is not None else Counters()
         self._known: dict[NodePublic, _Known] = {}
         self._peer_map = PeerMap()
+        self._letterbox = Letterbox(disco_key, self._peer_map, rng)
         self._surroundings = Surroundings(rng=rng)
         self._connected: set[int] = set()
         self._deadlines: dict[NodePublic, Deadline] = {}
@@ -379,21 +379,12 @@ class Conn:
         return kind is Kind.WIREGUARD
 
     def _handle_disco(self, packet: Buffer, source: Source, now: float) -> None:
-        """A stranger's packet is dropped unopened. An opened one proves who holds the disco key, not when it was sent."""
-        try:
-            nodes = self._peer_map.nodes_of(sender_of(packet))
-            if not nodes:
-                self._drop("disco_unknown_key")
-                return
-            _, message = self._box.open(packet)
-        except MalformedPacket:
-            self._drop("disco_malformed")
+        letter = self._letterbox.open(packet, source)
+        if isinstance(letter, str):
+            self._drop(letter)
             return
-        if isinstance(source, DerpSource) and source.key not in nodes:
-            self._drop("disco_wrong_sender")
-            return
-        self._handle_message(message, nodes, source, now)
-        for node in nodes:
+        self._handle_message(letter.message, letter.nodes, source, now)
+        for node in letter.nodes:
             self._drain(self._known[node], now)
         self._drain_surroundings(now)
 
@@ -405,7 +396,7 @@ class Conn:
                 self._handle_ping(message, nodes, addr, now)
             case Ping(), DerpSource(region, key):
                 pong = Pong(message.tx_id, (DERP_MAGIC_IP, region))
-                self._transmits.append(DerpTransmit(region, key, [self._seal(pong, key)]))
+                self._transmits.append(DerpTransmit(region, key, [self._letterbox.seal(pong, key)]))
             case Pong(), _:
                 self._handle_pong(message, nodes, source, now)
             case CallMeMaybe(endpoints), DerpSource(_, key):
@@ -421,7 +412,7 @@ class Conn:
             return
         if ping.node_key in nodes or len(nodes) == 1:
             self._peer_map.learn_address(addr, ping.node_key if ping.node_key in nodes else nodes[0])
-        self._send_udp(addr, self._seal(Pong(ping.tx_id, addr), deserves[0]))
+        self._send_udp(addr, self._letterbox.seal(Pong(ping.tx_id, addr), deserves[0]))
 
     def _handle_pong(self, pong: Pong, nodes: tuple[NodePublic, ...], source: Source, now: float) -> None:
         addr = source.addr if isinstance(source, UdpSource) else None
@@ -461,12 +452,12 @@ class Conn:
             return
         endpoints = tuple(addr for addr, _ in self._surroundings.endpoints)
         if endpoints:
-            self._send_relayed(known, self._seal(CallMeMaybe(endpoints), known.peer.node_key))
+            self._send_relayed(known, self._letterbox.seal(CallMeMaybe(endpoints), known.peer.node_key))
         if not self._surroundings.is_fresh(now):
             self._surroundings.check(now)
 
     def _send_ping(self, wish: SendPing, known: _Known) -> None:
-        packet = self._seal(Ping(wish.tx_id, self._node_key, wish.padding), known.peer.node_key)
+        packet = self._letterbox.seal(Ping(wish.tx_id, self._node_key, wish.padding), known.peer.node_key)
         if wish.to is None:
             self._send_relayed(known, packet)
         elif self._surroundings.can_send_to(wish.to):
@@ -515,9 +506,6 @@ class Conn:
             self._events.append(PathChanged(endpoint.key, self._info(known)))
 
     # Packets
-
-    def _seal(self, message: Message, to: NodePublic) -> bytes:
-        return self._box.seal(message, self._known[to].peer.disco_key, self._rng(_NONCE_SIZE))
 
     def _send_udp(self, addr: AddrPort, packet: bytes) -> None:
         self._transmits.append(UdpTransmit(addr, [packet], len(packet)))

@@ -14,7 +14,6 @@ It never seals a packet: what is to be sent comes out of ``poll_wish``.
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple, TypeAlias
 
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
 from coderd.magicsock.candidate import may_be_candidate
@@ -23,6 +22,7 @@ from coderd.magicsock.path import PathQuality
 from coderd.magicsock.pings import Pings, Purpose, SentPing
 from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wire import CandidateStatus, PathKind, Pin
+from coderd.magicsock.wish import PingAnswered, Route, SendCallMeMaybe, SendPing, Wish
 from coderd.model import RandomBytes
 from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline
@@ -69,36 +69,6 @@ class Timer(Enum):
     """6.5 s after the best path's last pong."""
     DOUBT = "path in doubt"
     """Every 0.5 s from a silence under load until a pong or the end of trust."""
-
-
-class SendPing(NamedTuple):
-    """A ping to be sealed and sent; ``to`` is None for the relay."""
-
-    tx_id: bytes
-    to: AddrPort | None
-    padding: int
-
-
-class SendCallMeMaybe(NamedTuple):
-    """Tell the peer by relay where this node may be reached."""
-
-
-class PingAnswered(NamedTuple):
-    """A user's ping was answered: over ``by``, or by relay where that is None."""
-
-    token: int
-    by: AddrPort | None
-    latency: float
-
-
-class Route(NamedTuple):
-    """How one batch goes: straight, by relay, both, or (neither) not at all."""
-
-    udp: AddrPort | None
-    by_relay: bool
-
-
-Wish: TypeAlias = SendPing | SendCallMeMaybe
 
 
 class Endpoint:

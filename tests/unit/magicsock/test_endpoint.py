@@ -4,8 +4,9 @@ from random import Random
 
 import pytest
 
-from coderd.magicsock.endpoint import PING_SIZE, Endpoint, SendCallMeMaybe, SendPing, Wish
+from coderd.magicsock.endpoint import PING_SIZE, Endpoint
 from coderd.magicsock.wire import PathKind, Pin
+from coderd.magicsock.wish import SendCallMeMaybe, SendPing, Wish
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePrivate
 

@@ -1,0 +1,35 @@
+"""What one peer's endpoint says to ``Conn``: what to send for it, how a batch goes, which ping was answered."""
+
+from typing import NamedTuple, TypeAlias
+
+from coderd.model.addresses import AddrPort
+
+
+class SendPing(NamedTuple):
+    """A ping to be sealed and sent; ``to`` is None for the relay."""
+
+    tx_id: bytes
+    to: AddrPort | None
+    padding: int
+
+
+class SendCallMeMaybe(NamedTuple):
+    """Tell the peer by relay where this node may be reached."""
+
+
+Wish: TypeAlias = SendPing | SendCallMeMaybe
+
+
+class PingAnswered(NamedTuple):
+    """A user's ping was answered: over ``by``, or by relay where that is None."""
+
+    token: int
+    by: AddrPort | None
+    latency: float
+
+
+class Route(NamedTuple):
+    """How one batch goes: straight, by relay, both, or (neither) not at all."""
+
+    udp: AddrPort | None
+    by_relay: bool
