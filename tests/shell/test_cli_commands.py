@@ -2,13 +2,14 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -617,3 +618,56 @@ def test_coderd_refuses_wrong_usage_with_2(
     assert run_app(coderd.build_app(), "coderd", arguments) == Exit.USAGE
     out, err = capsys.readouterr()
     assert (out, err[:8]) == ("", "coderd: ")
+
+
+# On a terminal
+
+
+def on_terminal(*arguments: str, until: bytes, interrupt: bool = False) -> tuple[int, bytes]:
+    """Runs coderctl on a terminal of its own until it has printed something; its exit code and output."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "coderd.cli.coderctl", *arguments]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        seen = b""
+        while until not in seen:
+            seen += os.read(controller, 65536)
+        if interrupt:
+            process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # EIO: the other end has closed
+            while chunk := os.read(controller, 65536):
+                seen += chunk
+        process.wait(timeout=10)
+    os.close(controller)
+    return process.returncode, seen
+
+
+@pytest.mark.slow
+def test_watch_shows_the_status_over_and_over_until_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with daemon(monkeypatch, ScriptedHandler(status=((), STATUS))):
+        code, seen = on_terminal("status", "--watch", until=b"home relay", interrupt=True)
+    assert code == Exit.INTERRUPTED
+    assert b"Traceback" not in seen
+
+
+@pytest.mark.slow
+def test_rows_are_shown_live_on_a_terminal_and_make_way_for_the_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with speedtest_port() as port, daemon(monkeypatch, SpeedtestDaemon(ready(port))):
+        code, seen = on_terminal("speedtest", "dev", "-t", "1.1s", until=b"BANDWIDTH")
+    assert code == Exit.DONE
+    live, wiped, table = seen.partition(b"\x1b[1F\x1b[J")
+    assert b"0.00-1.00 sec  " in live
+    assert wiped
+    assert table.startswith(b"INTERVAL")
+
+
+@pytest.mark.slow
+def test_a_token_is_asked_for_on_a_terminal_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with daemon(monkeypatch, ScriptedHandler(up=((), JOINED))):
+        code, seen = on_terminal("up", "http://192.0.2.10:3000", until=b"Token for", interrupt=True)
+    assert code == Exit.INTERRUPTED
+    assert seen.startswith(b"Token for http://192.0.2.10:3000: ")
