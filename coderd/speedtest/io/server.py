@@ -125,7 +125,8 @@ class _SpeedtestServer(Generic[PeerT]):
 
 async def _run_worker(stream: trio.SocketStream, request: StartRequest) -> None:
     fd = stream.socket.fileno()
-    command = [sys.executable, "-m", "coderd.speedtest.io.worker", str(fd), str(request.direction)]
+    # -P: the daemon's working directory is no place to import from
+    command = [sys.executable, "-P", "-m", "coderd.speedtest.io.worker", str(fd), str(request.direction)]
     process = await trio.lowlevel.open_process(
         [*command, str(request.time)], pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
