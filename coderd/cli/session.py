@@ -1,7 +1,10 @@
 """Who is signed in to which server, and how tokens are given: by file, stdin or prompt, never in the arguments."""
 
 import os
+import pwd
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +31,20 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def session_path() -> Path:
-    """``$XDG_CONFIG_HOME/coderd/session.json``, under ~/.config by default."""
+    """``$XDG_CONFIG_HOME/coderd/session.json``, under ~/.config by default; under sudo, of whoever called sudo."""
+    person = _behind_sudo()
+    if person is not None:
+        return Path(person.pw_dir) / ".config" / "coderd" / "session.json"
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "coderd" / "session.json"
 
 
 def load_session() -> Session | None:
     """The saved session; None where there is none, or none that can be read."""
+    path = session_path()
     try:
-        return msgspec.json.decode(session_path().read_bytes(), type=Session)
+        with _as_owner():
+            return msgspec.json.decode(path.read_bytes(), type=Session)
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
 
@@ -46,19 +54,52 @@ def save_session(session: Session) -> None:
     path = session_path()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh.unlink(missing_ok=True)
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(session))
-        fresh.replace(path)
+        with _as_owner():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh.unlink(missing_ok=True)
+            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(msgspec.json.encode(session))
+            fresh.replace(path)
     except OSError as error:
         raise UserError(f"the session cannot be saved in {path}: {error.strerror}") from None
 
 
 def forget_session() -> None:
     """Removes the saved session, if there is one."""
-    session_path().unlink(missing_ok=True)
+    path = session_path()
+    with _as_owner():
+        path.unlink(missing_ok=True)
+
+
+def _behind_sudo() -> pwd.struct_passwd | None:
+    """The person who called ``sudo coderctl``: the session is theirs, so that ``coderctl`` without sudo finds it."""
+    uid = os.environ.get("SUDO_UID", "")
+    if os.geteuid() != 0 or not uid.isascii() or not uid.isdigit() or int(uid) == 0:
+        return None
+    try:
+        return pwd.getpwuid(int(uid))
+    except KeyError:
+        return None
+
+
+@contextmanager
+def _as_owner() -> Iterator[None]:
+    """Touches a person's files with that person's rights: root must not follow the links that they may have laid."""
+    person = _behind_sudo()
+    if person is None:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([person.pw_gid])
+    os.setegid(person.pw_gid)
+    os.seteuid(person.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def find_session(url: str | None, token_file: str | None) -> Session:

@@ -4,7 +4,7 @@ A NetMap outlives its connection: losing the server changes nothing in it, and a
 marked offline, since its tunnel may well be alive. Only the server's word removes a peer.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from uuid import UUID
@@ -14,10 +14,12 @@ import msgspec
 from coderd.config.url import ServerUrl, parse_server_url
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
+    Absence,
     DerpMapChanged,
     Endpoint,
     PeerEntry,
     Peers,
+    Removal,
     SelfEntry,
     ServerMessage,
     Update,
@@ -28,10 +30,12 @@ from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
 from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import NetMap, NodeKind, PathPolicy, Peer, SelfNode
+from coderd.model.netmap import AbsentNode, NetMap, NodeKind, PathPolicy, Peer, SelfNode
 
 LOST = "lost"
 """The removal reason that keeps a peer, marked offline."""
+DISCONNECTED = "disconnected"
+"""The removal reason that ends a peer's tunnel and keeps its name."""
 
 MAX_PEERS = 65_536
 """Peers that a node believes its server to have; more is hostile."""
@@ -73,7 +77,7 @@ class NetMapClient:
     def __init__(self, url: ServerUrl, netmap: NetMap | None = None) -> None:
         self._url = url
         self._netmap = netmap
-        self._full: dict[UUID, Peer] | None = None
+        self._full: NetMap | None = None
 
     @property
     def netmap(self) -> NetMap | None:
@@ -98,8 +102,8 @@ class NetMapClient:
         """Drops peers that the server lost and whose tunnels have died since; returns the new NetMap if it changed."""
         if self._netmap is None or not node_ids & self._netmap.peers.keys():
             return None
-        peers = {node_id: peer for node_id, peer in self._netmap.peers.items() if node_id not in node_ids}
-        self._netmap = replace(self._netmap, peers=peers)
+        dead = Peers(remove=[Removal(node_id, DISCONNECTED) for node_id in node_ids])
+        self._netmap = _with_changes(self._netmap, dead, self._netmap.peers)
         return self._netmap
 
     def handle_disconnected(self) -> None:
@@ -110,8 +114,10 @@ class NetMapClient:
         node = parse_self(message.self)
         derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url)
         same = self._netmap is not None and self._netmap.self_node.node_id == node.node_id
-        peers = self._netmap.peers if self._netmap is not None and same else {}
-        self._netmap = NetMap(node, derp_map, peers)
+        if self._netmap is not None and same:
+            self._netmap = replace(self._netmap, self_node=node, derp_map=derp_map)
+        else:
+            self._netmap = NetMap(node, derp_map)
 
     def _handle_derp_map(self, message: DerpMapChanged) -> None:
         derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url)
@@ -120,17 +126,16 @@ class NetMapClient:
     def _handle_peers(self, message: Peers) -> None:
         netmap = self._welcomed()
         if message.full and self._full is None:
-            self._full = {}
-        peers = dict(netmap.peers) if self._full is None else self._full
-        for entry in message.upsert:
-            peers[entry.id] = parse_peer(entry)
-        for removal in message.remove:
-            _remove(peers, netmap.peers.get(removal.id), removal.id, removal.reason)
-        if len(peers) > MAX_PEERS:
+            self._full = replace(netmap, peers={}, absent={})
+        base = netmap if self._full is None else self._full
+        changed = _with_changes(base, message, netmap.peers)
+        if len(changed.peers) + len(changed.absent) > MAX_PEERS:
             raise ValueError(f"more than {MAX_PEERS} peers")
-        if self._full is None or not message.more:
-            self._full = None
-            self._netmap = replace(netmap, peers=peers)
+        if self._full is not None and message.more:
+            self._full = changed
+            return
+        self._full = None
+        self._netmap = changed
 
     def _welcomed(self) -> NetMap:
         if self._netmap is None:
@@ -138,11 +143,28 @@ class NetMapClient:
         return self._netmap
 
 
-def _remove(peers: dict[UUID, Peer], known: Peer | None, node_id: UUID, reason: str) -> None:
-    if reason == LOST and known is not None:
-        peers[node_id] = replace(known, online=False)
-    else:
-        peers.pop(node_id, None)
+def _with_changes(netmap: NetMap, message: Peers, known: Mapping[UUID, Peer]) -> NetMap:
+    """A map with one message applied; ``known`` are the peers as they were before a full list began."""
+    peers, absent = dict(netmap.peers), dict(netmap.absent)
+    for entry in message.upsert:
+        peers[entry.id] = parse_peer(entry)
+    for absence in message.absent:
+        absent[absence.id] = parse_absence(absence)
+    for removal in message.remove:
+        peer = known.get(removal.id)
+        peers.pop(removal.id, None)
+        if removal.reason == LOST and peer is not None:
+            peers[removal.id] = replace(peer, online=False)
+        elif removal.reason == DISCONNECTED and peer is not None:
+            absent[removal.id] = AbsentNode(peer.node_id, peer.kind, peer.name, peer.address)
+        elif removal.reason not in (LOST, DISCONNECTED):
+            absent.pop(removal.id, None)
+    return replace(netmap, peers=peers, absent={id: node for id, node in absent.items() if id not in peers})
+
+
+def parse_absence(entry: Absence) -> AbsentNode:
+    """Reads the name of somebody who is not there. Raises ValueError on an unknown kind."""
+    return AbsentNode(entry.id, NodeKind(entry.kind), entry.name, tailnet_address(entry.id))
 
 
 def parse_peer(entry: PeerEntry) -> Peer:
@@ -213,6 +235,7 @@ class SavedNetMap(msgspec.Struct, frozen=True):
     self: SelfEntry
     derp_map: dict[str, object]
     peers: list[SavedPeer]
+    absent: list[Absence] = []
 
 
 def encode_netmap(netmap: NetMap) -> bytes:
@@ -222,6 +245,7 @@ def encode_netmap(netmap: NetMap) -> bytes:
         SelfEntry(node.node_id, node.kind.value, node.name, str(node.address)),
         derp_map_to_json(netmap.derp_map),
         [_save_peer(peer) for peer in netmap.peers.values()],
+        [Absence(absent.node_id, absent.kind.value, absent.name) for absent in netmap.absent.values()],
     )
     return msgspec.json.encode(saved)
 
@@ -235,7 +259,8 @@ def decode_netmap(data: bytes, url: str) -> NetMap | None:
         saved = msgspec.json.decode(data, type=SavedNetMap)
         derp_map = rewrite_embedded_region(parse_derp_map(saved.derp_map), parse_server_url(url))
         peers = {entry.id: _load_peer(entry) for entry in saved.peers[:MAX_PEERS]}
-        return NetMap(parse_self(saved.self), derp_map, peers)
+        absent = {entry.id: parse_absence(entry) for entry in saved.absent[:MAX_PEERS]}
+        return NetMap(parse_self(saved.self), derp_map, peers, absent)
     except (ValueError, RecursionError):
         return None
 

@@ -5,7 +5,7 @@
      |  hello{keys, generation, proof} ->    |
      |  <- welcome{self, derp_map, ...}      |   the node measures its network
      |  update{home_region, endpoints} ->    |   from now on its peers see it, and it them
-     |  <- peers{upsert, remove, full}       |   at most 256 entries each; `more` announces a continuation
+     |  <- peers{upsert, remove, absent, full} |   at most 256 entries each; `more` announces a continuation
      |  ready{ids} ->                        |   these peers may now initiate a handshake
      |  alive{} <->                          |   each way every few seconds: silence means death
      |  goodbye{} ->                         |   peers remove the node at once
@@ -163,11 +163,21 @@ class Removal(msgspec.Struct, frozen=True):
     """``lost``: keep it while its tunnel lives. Anything else (``disconnected``, ``denied``): remove it at once."""
 
 
+class Absence(msgspec.Struct, frozen=True):
+    """Somebody whom the receiver may meet and who is not connected; a peer that it knows as lost stays a peer."""
+
+    id: UUID
+    kind: NameText
+    name: NameText
+
+
 class Peers(Message, frozen=True, tag="peers"):
-    """Changes, or with ``full`` all that there is: a peer in neither list is then removed."""
+    """Changes, or with ``full`` all that there is: a peer in no list is then removed."""
 
     upsert: Annotated[list[PeerEntry], msgspec.Meta(max_length=MAX_ENTRIES)] = []
     remove: Annotated[list[Removal], msgspec.Meta(max_length=MAX_ENTRIES)] = []
+    absent: Annotated[list[Absence], msgspec.Meta(max_length=MAX_ENTRIES)] = []
+    """Told to devices, so that they can tell an absent workspace from one that does not exist."""
     full: bool = False
     more: bool = False
     """A ``full`` list goes on in the next message; apply it when complete."""

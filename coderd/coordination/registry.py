@@ -15,6 +15,7 @@ from uuid import UUID
 
 from coderd.coordination.message import (
     MAX_ENTRIES,
+    Absence,
     PeerEntry,
     Peers,
     Reconnect,
@@ -53,13 +54,13 @@ class Facts:
 class Connection:
     """One node's connection, as the registry sees it. Only the registry touches its privates."""
 
-    def __init__(self, node: Node, facts: Facts, partners: Iterable[UUID], wake: Callable[[], None]) -> None:
+    def __init__(self, node: Node, facts: Facts, partners: Iterable[Node], wake: Callable[[], None]) -> None:
         self.node = node
         self.facts = facts
         self.end: Refusal | Reconnect | None = None
         """Set when the server must end the connection: the last thing to say."""
         self._wake = wake
-        self._partners = frozenset(partners)
+        self._partners = {partner.node_id: partner for partner in partners}
         self._is_published = False
         self._is_full_owed = False
         self._full: list[Peers] = []
@@ -92,7 +93,7 @@ class Registry:
         node: Node,
         facts: Facts,
         *,
-        partners: Iterable[UUID] = (),
+        partners: Iterable[Node] = (),
         resumed: bool = False,
         wake: Callable[[], None],
     ) -> Connection:
@@ -101,7 +102,8 @@ class Registry:
         Args:
             node: the identity.
             facts: what its hello proved and said.
-            partners: every node that it may meet, connected or not: those absent count as lost, not as removed.
+            partners: every node that it may meet, connected or not: those absent count as lost, not as removed, and
+                a device is told their names.
             resumed: the hello showed a resume token, so an older connection is a stale one of the same machine.
             wake: called, at any time, when ``poll`` may have something new.
         """
@@ -149,6 +151,14 @@ class Registry:
         """A connection broke: peers keep the node while their tunnel lives. Harmless after ``goodbye``."""
         self._leave(connection, LOST)
 
+    def introduce(self, node: Node) -> None:
+        """A new identity: whoever may meet it is told that it exists, before it connects."""
+        for presence in self._presences.values():
+            viewer = presence.connection
+            if viewer is not None and may_tunnel(viewer.node, node):
+                viewer._partners[node.node_id] = node
+        self._mark(node)
+
     def forget(self, node_id: UUID) -> None:
         """An identity is gone: its connection ends, peers remove it."""
         presence = self._presences.pop(node_id, None)
@@ -156,6 +166,9 @@ class Registry:
             return
         if presence.connection is not None:
             _end(presence.connection, DELETED)
+        for other in self._presences.values():
+            if other.connection is not None:
+                other.connection._partners.pop(node_id, None)
         self._mark(presence.node)
 
     def close(self, reconnect: Reconnect) -> None:
@@ -252,22 +265,26 @@ class Registry:
     def _build_full(self, viewer: Connection) -> None:
         upsert: list[PeerEntry] = []
         remove: list[Removal] = []
+        absent: list[Absence] = []
         for node_id in dict.fromkeys([*self._presences, *sorted(viewer._partners)]):
             view = self._view(viewer, node_id)
             if isinstance(view, PeerEntry):
                 upsert.append(view)
-            elif view in (LOST, None):
+                continue
+            if view in (LOST, None):
                 remove.append(Removal(node_id, LOST))
+            absent += self._absence(viewer, node_id, view)
         viewer._sent = {entry.id: entry for entry in upsert}
-        viewer._full = _full_messages(upsert, remove)
+        viewer._full = _full_messages(upsert, remove, absent)
         viewer._is_full_owed = False
         viewer._changed.clear()
 
     def _delta(self, viewer: Connection, now: float) -> Peers | None:
         upsert: list[PeerEntry] = []
         remove: list[Removal] = []
+        absent: list[Absence] = []
         for node_id in list(viewer._changed):
-            if len(upsert) == MAX_ENTRIES or len(remove) == MAX_ENTRIES:
+            if MAX_ENTRIES in (len(upsert), len(remove), len(absent)):
                 break
             if self._is_held(viewer, node_id, now):
                 continue
@@ -278,7 +295,16 @@ class Registry:
                 upsert.append(view)
             elif isinstance(view, str) and viewer._sent.pop(node_id, None) is not None:
                 remove.append(Removal(node_id, view))
-        return Peers(upsert, remove) if upsert or remove else None
+            elif isinstance(view, str):
+                absent += self._absence(viewer, node_id, view)
+        return Peers(upsert, remove, absent) if upsert or remove or absent else None
+
+    def _absence(self, viewer: Connection, node_id: UUID, view: PeerEntry | str | None) -> list[Absence]:
+        """The name of somebody who is not there, for a device that may meet them."""
+        node = viewer._partners.get(node_id)
+        if node is None or viewer.node.kind is not NodeKind.DEVICE or view == DENIED:
+            return []
+        return [Absence(node_id, node.kind.value, node.full_name)]
 
     # Holding a device back until the workspace is ready for it
 
@@ -335,15 +361,11 @@ def _entry(connection: Connection, update: Update) -> PeerEntry:
     )
 
 
-def _full_messages(upsert: list[PeerEntry], remove: list[Removal]) -> list[Peers]:
+def _full_messages(upsert: list[PeerEntry], remove: list[Removal], absent: list[Absence]) -> list[Peers]:
     """A full list in messages of at most ``MAX_ENTRIES`` entries; there is always one, if only to say that nobody is there."""
-    n_messages = max(1, -(-len(upsert) // MAX_ENTRIES), -(-len(remove) // MAX_ENTRIES))
+    n_messages = max(1, *(-(-len(entries) // MAX_ENTRIES) for entries in (upsert, remove, absent)))
+    cuts = [slice(index * MAX_ENTRIES, (index + 1) * MAX_ENTRIES) for index in range(n_messages)]
     return [
-        Peers(
-            upsert[index * MAX_ENTRIES : (index + 1) * MAX_ENTRIES],
-            remove[index * MAX_ENTRIES : (index + 1) * MAX_ENTRIES],
-            full=True,
-            more=index < n_messages - 1,
-        )
-        for index in range(n_messages)
+        Peers(upsert[cut], remove[cut], absent[cut], full=True, more=index < n_messages - 1)
+        for index, cut in enumerate(cuts)
     ]

@@ -1,15 +1,13 @@
 """The node's process: locks the state, opens the TUN, serves the control socket, ends on signals."""
 
-import logging
-import os
 import signal
-import sys
 from contextlib import closing
 
 import sdnotify
 import structlog
 import trio
 
+from coderd.config.io import configure_logging
 from coderd.control.io.server import serve_control
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node, first_user_error
@@ -54,17 +52,3 @@ async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
             await node.leave()
             scope.cancel()
             return
-
-
-def configure_logging() -> None:
-    """Log lines to stderr: key=value, coloured on a terminal; debug where CODERD_DEBUG is set."""
-    level = logging.DEBUG if os.environ.get("CODERD_DEBUG") else logging.INFO
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
-    )

@@ -119,6 +119,11 @@ class Session:
         """Peers that a person may mean by ``name``."""
         return self.netmap.find(name) if self.netmap is not None else []
 
+    def is_absent(self, name: str) -> bool:
+        """Whether ``name`` may mean somebody whom this node may meet, but who is not connected."""
+        absent = self.netmap.absent.values() if self.netmap is not None else ()
+        return any(name in (node.name, node.name.partition("/")[2]) for node in absent)
+
     # What the server says
 
     def _set_netmap(self, netmap: NetMap) -> None:

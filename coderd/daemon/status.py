@@ -1,5 +1,7 @@
 """What this node knows of itself and its peers, as ``coderctl status`` shows it."""
 
+from functools import partial
+
 import trio
 
 from coderd import __version__
@@ -18,7 +20,7 @@ from coderd.daemon.session import Session
 from coderd.magicsock import PathInfo
 from coderd.metrics import Counters
 from coderd.model.addresses import format_addr_port
-from coderd.model.netmap import Peer
+from coderd.model.netmap import AbsentNode, Peer
 
 
 def node_status(node: Node) -> Status:
@@ -42,7 +44,15 @@ def node_status(node: Node) -> Status:
         home_region=_home_region(session),
         endpoints=tuple(format_addr_port(addr) for addr in tunnel.endpoints),
         udp_port=tunnel.udp_port,
-        peers=tuple(_peer_status(session, peer) for peer in _peers(session)),
+        peers=tuple(
+            sorted(
+                [
+                    *map(partial(_peer_status, session), _peers(session)),
+                    *map(_absent_status, _absent(session)),
+                ],
+                key=lambda peer: peer.name,
+            )
+        ),
         counters=dict(sorted(tunnel.counters.items())),
         batches=_batches(tunnel.counters),
         health=tuple(_health(session)),
@@ -65,8 +75,23 @@ def _state(session: Session) -> State:
 
 
 def _peers(session: Session) -> list[Peer]:
-    peers = session.netmap.peers.values() if session.netmap is not None else ()
-    return sorted(peers, key=lambda peer: peer.name)
+    return list(session.netmap.peers.values()) if session.netmap is not None else []
+
+
+def _absent(session: Session) -> list[AbsentNode]:
+    return list(session.netmap.absent.values()) if session.netmap is not None else []
+
+
+def _absent_status(node: AbsentNode) -> PeerStatus:
+    return PeerStatus(
+        name=node.name,
+        id=str(node.node_id),
+        kind=node.kind.value,
+        address=str(node.address),
+        online=False,
+        node_key="",
+        path=PeerPath(kind="none"),
+    )
 
 
 def _self_status(session: Session) -> SelfStatus | None:

@@ -267,6 +267,7 @@ class Tunnel:
                 self._report()
             case NetcheckDone():
                 self._latencies = dict(event.report.region_latency)
+                self._report()
             case PathChanged():
                 log.info("path changed", peer=event.peer.short, kind=event.path.kind.value)
             case PingReply():

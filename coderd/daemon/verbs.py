@@ -276,6 +276,8 @@ class Verbs:
     def _find(self, name: str) -> tuple[Session, Peer]:
         session = self._session()
         found = session.find(name)
+        if not found and session.is_absent(name):
+            raise _offline(name)
         if not found:
             raise UserError(
                 f"there is no workspace {name} that this machine may reach",
@@ -294,6 +296,15 @@ class Verbs:
         return session, found[0]
 
 
+def _offline(name: str) -> UserError:
+    return UserError(
+        f"{name} is offline",
+        exit_code=Exit.NO_PATH,
+        hint="start its daemon, then see coderctl status",
+        code="offline",
+    )
+
+
 def device_name(host_name: str) -> str:
     """A host's name as a DNS label: ``Ann's_laptop.example.com`` becomes ``ann-s-laptop``."""
     label = re.sub("[^a-z0-9]+", "-", host_name.partition(".")[0].lower())[:63].strip("-")
@@ -310,12 +321,7 @@ def _pong_event(session: Session, seq: int, pong: Pong | None) -> PongEvent:
 
 def _unreachable(peer: Peer) -> UserError:
     if not peer.online:
-        return UserError(
-            f"{peer.name} is offline",
-            exit_code=Exit.NO_PATH,
-            hint="start its daemon, and see coderctl status",
-            code="offline",
-        )
+        return _offline(peer.name)
     return UserError(
         f"{peer.name} does not answer by any path",
         exit_code=Exit.NO_PATH,

@@ -48,6 +48,16 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class AbsentNode:
+    """Somebody whom this node may meet, but who is not there: a name to be told apart from a wrong one."""
+
+    node_id: UUID
+    kind: NodeKind
+    name: str
+    address: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
 class SelfNode:
     """This node as the server describes it."""
 
@@ -64,6 +74,7 @@ class NetMap:
     self_node: SelfNode
     derp_map: DerpMap
     peers: dict[UUID, Peer] = field(default_factory=dict)
+    absent: dict[UUID, AbsentNode] = field(default_factory=dict)
 
     def find(self, name: str) -> list[Peer]:
         """Peers that a person may mean by ``name``: ``owner/workspace``, ``user/device`` or the part after the slash."""

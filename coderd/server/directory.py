@@ -111,6 +111,8 @@ class Directory:
     async def create_workspace(self, caller: Caller, request: CreateWorkspace) -> WorkspaceCreated:
         """A new workspace of the caller's."""
         node, token = await self._ask(lambda: self._store.create_workspace(_user(caller), request.name))
+        assert self._registry is not None
+        self._registry.introduce(node)
         return WorkspaceCreated(
             id=node.node_id, name=node.name, owner=node.owner.name, address=str(node.address), token=token
         )

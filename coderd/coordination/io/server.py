@@ -195,7 +195,7 @@ class CoordinationServer:
         return facts, resumed
 
     async def _converse(self, websocket: WebSocket, node: Node, facts: Facts, resumed: bool) -> None:
-        partners = [partner.node_id for partner in await self._directory.partners(node)]
+        partners = await self._directory.partners(node)
         bell = _Bell()
         connection = self.registry.connect(node, facts, partners=partners, resumed=resumed, wake=bell.ring)
         log.info("node_joined", node_id=str(node.node_id), kind=node.kind.value, resumed=resumed)

@@ -1,3 +1,5 @@
+import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -68,3 +70,39 @@ def test_what_is_no_token_is_refused_without_repeating_it(content: bytes, tmp_pa
         read_token(str(tmp_path / "token"), HERE.url)
     assert caught.value.exit_code is Exit.REFUSED
     assert "words" not in caught.value.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_under_sudo_the_session_is_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    for directory in [tmp_path, *list(tmp_path.parents)[:3]]:
+        directory.chmod(0o755)
+    nobody = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: nobody)
+    monkeypatch.setenv("SUDO_UID", "65534")
+    save_session(Session("http://192.0.2.10:3000", "cdrs_secret"))
+    file = home / ".config" / "coderd" / "session.json"
+    assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (65534, 0o600)
+    assert load_session() == Session("http://192.0.2.10:3000", "cdrs_secret")
+    assert os.geteuid() == 0
+    forget_session()
+    assert not file.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_under_sudo_a_link_into_roots_files_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, roots = tmp_path / "home", tmp_path / "roots"
+    home.mkdir()
+    roots.mkdir(mode=0o700)
+    os.chown(home, 65534, 65534)
+    (home / ".config").symlink_to(roots)
+    nobody = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: nobody)
+    monkeypatch.setenv("SUDO_UID", "65534")
+    with pytest.raises(UserError, match="cannot be saved"):
+        save_session(Session("http://192.0.2.10:3000", "cdrs_secret"))
+    assert list(roots.iterdir()) == []

@@ -17,6 +17,7 @@ from coderd.coordination.client import (
 )
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
+    Absence,
     DerpMapChanged,
     PeerEntry,
     Peers,
@@ -145,6 +146,30 @@ def test_the_netmap_outlives_connections_but_not_another_identity() -> None:
     assert peers(core) == {2: True}
     core.handle_message(welcome(UUID(int=77)))
     assert peers(core) == {}
+
+
+def test_who_is_absent_is_known_by_name_until_denied() -> None:
+    core = joined(entry(2))
+    absence = Absence(UUID(int=3), "workspace", "ann/w3")
+    netmap = core.handle_message(Peers(absent=[absence]))
+    assert netmap is not None
+    assert [node.name for node in netmap.absent.values()] == ["ann/w3"]
+    netmap = core.handle_message(Peers(remove=[Removal(UUID(int=2), "disconnected")]))
+    assert netmap is not None
+    assert sorted(node.name for node in netmap.absent.values()) == ["ann/w2", "ann/w3"]
+    netmap = core.handle_message(Peers([entry(3)], [Removal(UUID(int=2), "denied")]))
+    assert netmap is not None
+    assert not netmap.absent
+    assert decode_netmap(encode_netmap(netmap), str(URL)) == netmap
+
+
+def test_a_lost_peer_is_no_absent_one() -> None:
+    core = joined(entry(2))
+    lost = Peers(remove=[Removal(UUID(int=2), "lost")], absent=[Absence(UUID(int=2), "workspace", "ann/w2")])
+    netmap = core.handle_message(lost)
+    assert netmap is not None
+    assert not netmap.absent
+    assert not netmap.peers[UUID(int=2)].online
 
 
 def test_a_dead_peer_is_forgotten_once() -> None:

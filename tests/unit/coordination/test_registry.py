@@ -10,6 +10,7 @@ import pytest
 from coderd.coordination.client import NetMapClient, parse_server_url
 from coderd.coordination.message import (
     MAX_ENTRIES,
+    Absence,
     Endpoint,
     PeerEntry,
     Peers,
@@ -82,7 +83,7 @@ def join(
     connection = registry.connect(
         node,
         facts(generation),
-        partners=[partner.node_id for partner in partners],
+        partners=partners,
         resumed=resumed,
         wake=lambda: wakes.append(1),
     )
@@ -342,7 +343,25 @@ def test_a_reconnecting_node_is_not_lost_in_between() -> None:
 def test_a_restarted_server_calls_absent_partners_lost_and_strangers_nothing() -> None:
     registry, space = Registry(), workspace()
     user = join(registry, laptop(), update=at(), partners=[space])
-    assert user.drain() == [Peers(remove=[Removal(space.node_id, "lost")], full=True)]
+    absence = Absence(space.node_id, "workspace", "ann/dev")
+    assert user.drain() == [Peers(remove=[Removal(space.node_id, "lost")], absent=[absence], full=True)]
+
+
+def test_a_device_is_told_of_a_workspace_that_was_made_and_has_not_joined() -> None:
+    registry, space = Registry(), workspace()
+    user = join(registry, laptop(), update=at())
+    user.drain()
+    registry.introduce(space)
+    assert user.drain() == [Peers(absent=[Absence(space.node_id, "workspace", "ann/dev")])]
+    registry.forget(space.node_id)
+    registry.introduce(workspace("other"))
+    assert [absence.name for message in user.drain() for absence in message.absent] == ["ann/other"]
+
+
+def test_a_workspace_is_not_told_of_devices_that_are_absent() -> None:
+    registry, device = Registry(), laptop()
+    dev = join(registry, workspace(), update=at(), partners=[device])
+    assert [message.absent for message in dev.drain()] == [[]]
 
 
 def test_closing_tells_everybody_and_loses_nobody() -> None:
