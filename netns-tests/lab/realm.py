@@ -12,7 +12,9 @@ that we can signal and wait for, and still dies with the realm.
 
 import ctypes
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,12 @@ from lab.process import LabError
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWPID = 0x20000000
+
+DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+"""Signals whose handlers may raise an exception in the midst of anything."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds; the kernel ends a realm in milliseconds, unless a member of it was not reaped."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,6 +64,25 @@ def entered(namespace: str, kind: int) -> Iterator[None]:
         os.close(own)
 
 
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Within, the handlers of Python wait: an interrupt between a fork and our noting of the child would lose it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread alone
+        return
+    came: list[int] = []
+    ours = {number: handler for number in DEFERRED if callable(handler := signal.getsignal(number))}
+    for number in ours:
+        signal.signal(number, lambda arrived, _: came.append(arrived))
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)
+
+
 class Realm:
     """The pid namespace of one laboratory. Leaving it kills whoever is still inside."""
 
@@ -88,9 +115,9 @@ class Realm:
 
     def spawn(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """`subprocess.Popen`, its child born into the realm."""
-        with entered(f"/proc/{self.init}/ns/pid", CLONE_NEWPID):
+        with signals_deferred(), entered(f"/proc/{self.init}/ns/pid", CLONE_NEWPID):
             child = subprocess.Popen(argv, **options)
-        self._children.append(child)
+            self._children.append(child)
         return child
 
     def keep(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -112,8 +139,17 @@ class Realm:
         """Kill everything inside. Our own children must be reaped, else the kernel holds the realm open for them."""
         assert self._unshare.stdin is not None
         self._unshare.stdin.close()
-        for child in [*self._children, self._unshare]:
+        for child in self._children:
             child.wait()
-            for pipe in (child.stdin, child.stdout, child.stderr):
-                if pipe is not None:
-                    pipe.close()
+            _close_pipes(child)
+        try:
+            self._unshare.wait(CLOSE_TIMEOUT)
+        except subprocess.TimeoutExpired:  # a child of ours that we do not know: our own end will reap it
+            return
+        _close_pipes(self._unshare)
+
+
+def _close_pipes(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
