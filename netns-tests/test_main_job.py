@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from lab import Lab, Process, ProgramFailed, until
@@ -139,7 +140,7 @@ def test_a_direct_transfer_does_not_notice_that_the_server_died(lab: Lab) -> Non
     killed = received(sink)
     until(lambda: received(sink) >= killed + 50 * MEGABYTE, "the stream to go on", timeout=30)
     times = arrivals(sink)
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert max(gaps) < 0.2
     status = lab.user.status()
     assert status is not None
