@@ -103,8 +103,10 @@ class Verbs:
         session, peer = self._find(params.peer)
         if peer.kind is not NodeKind.WORKSPACE:
             raise UserError(f"{peer.name} is no workspace, and only workspaces serve the speed test")
-        with session.tunnel.pinned(peer.node_key, params.path):
+        # A wait for the direct path is not pinned to it: only pongs by the relay tell it from no path at all.
+        with session.tunnel.pinned(peer.node_key, "relay" if params.path == "relay" else "any"):
             pong = await self._reach(session, peer, params.path, emit)
+        with session.tunnel.pinned(peer.node_key, params.path):
             await emit(
                 Ready(
                     name=peer.name,
