@@ -12,6 +12,8 @@ import trio
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.session import Identity, Session
 from coderd.daemon.state import NodeState, StateStore
+from coderd.daemon.tunnel import INTERFACE_GONE
+from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.tun.io.device import TunDevice
@@ -29,6 +31,8 @@ class Node:
         self.session: Session | None = None
         self.error: UserError | None = None
         """Why the last session ended, until the next one begins."""
+        self.counters = Counters()
+        """What outlives a session: the control socket's refusals."""
         self._tun = tun
         self._scope: trio.CancelScope | None = None
         self._wanted = trio.Event()
@@ -49,7 +53,7 @@ class Node:
         return None
 
     async def run(self) -> None:
-        """Runs sessions for ever. Raises UserError when an unattended identity is refused."""
+        """Runs sessions for ever. Raises UserError when an unattended identity is refused, or the interface is deleted."""
         while True:
             identity = self.identity()
             if identity is None:
@@ -93,7 +97,7 @@ class Node:
 
     def _handle_refused(self, error: UserError) -> None:
         log.error("session ended", error=error.message)
-        if self.is_unattended:
+        if self.is_unattended or error.code == INTERFACE_GONE:
             raise error
         self.error = error
         self.store.update(is_up=False)

@@ -37,7 +37,11 @@ async def _main(config: NodeConfig) -> None:
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             await nursery.start(
                 lambda task_status: serve_control(
-                    config.socket_path, Verbs(node), operator_uid=config.operator_uid, task_status=task_status
+                    config.socket_path,
+                    Verbs(node),
+                    operator_uid=config.operator_uid,
+                    counters=node.counters,
+                    task_status=task_status,
                 )
             )
             sdnotify.SystemdNotifier().notify("READY=1")

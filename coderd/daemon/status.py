@@ -32,6 +32,7 @@ def node_status(node: Node) -> Status:
             version=__version__,
             state="down" if is_enrolled else "logged-out",
             interface=node.interface,
+            counters=dict(sorted(node.counters.items())),
             health=(node.error.message,) if node.error is not None else (),
         )
     tunnel = session.tunnel
@@ -53,7 +54,7 @@ def node_status(node: Node) -> Status:
                 key=lambda peer: peer.name,
             )
         ),
-        counters=dict(sorted(tunnel.counters.items())),
+        counters=dict(sorted((node.counters + tunnel.counters).items())),
         batches=_batches(tunnel.counters),
         health=tuple(_health(session)),
     )

@@ -4,6 +4,7 @@ Owns the parts and drains them; nobody else touches them. Commands are synchrono
 takes effect before it returns. The NetMap comes from above and is never changed here.
 """
 
+import errno
 import os
 import time
 from collections import Counter
@@ -36,11 +37,15 @@ from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap
+from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
+
+INTERFACE_GONE = "interface_gone"
+"""Code of the error that no other identity could mend either: the process has to start again."""
 
 log = structlog.get_logger()
 
@@ -120,7 +125,7 @@ class Tunnel:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Carries packets until cancelled. Raises OSError if the interface is deleted."""
+        """Carries packets until cancelled. Raises UserError if the interface is deleted under us."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -130,6 +135,10 @@ class Tunnel:
                 nursery.start_soon(self._links.run)
                 nursery.start_soon(self._watch_network)
                 task_status.started()
+        except BaseExceptionGroup as group:
+            if group.subgroup(_is_interface_gone) is None:
+                raise
+            raise _interface_gone(self._interface) from None
         finally:
             self._nursery = None
             self._sockets.close()
@@ -303,3 +312,15 @@ class Tunnel:
     def _pin(self, peer: NodePublic, path: PathWish) -> None:
         self._conn.pin_path(peer, path)
         self._driver.drain()
+
+
+def _is_interface_gone(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EBADFD
+
+
+def _interface_gone(name: str) -> UserError:
+    return UserError(
+        f"the network interface {name} was deleted while the daemon used it",
+        hint="Start the daemon again: it makes the interface anew.",
+        code=INTERFACE_GONE,
+    )
