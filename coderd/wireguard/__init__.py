@@ -12,6 +12,7 @@ keypair       the three session slots; replay: the window of counters
 allowed_ips   longest prefix match; index_table: who owns a session index
 timers        every constant of time, and a peer's timer table; tai64n: the handshake's timestamp
 local         what all peers of a device share; schedule: whose deadline is next; batch: what one sendmsg takes
+uapi          the text protocol of wg and wg-quick
 status        events and frozen snapshots for whoever owns a device
 
 Nothing here waits, reads a clock or knows a path. ``source`` is whatever the layer below hands in.
@@ -20,6 +21,7 @@ Nothing here waits, reads a clock or knows a path. ``source`` is whatever the la
 from coderd.wireguard.device import Device
 from coderd.wireguard.status import (
     Authenticated,
+    DeviceSecrets,
     DeviceStatus,
     Event,
     HandshakeCompleted,
@@ -33,6 +35,7 @@ from coderd.wireguard.status import (
 __all__ = [
     "Authenticated",
     "Device",
+    "DeviceSecrets",
     "DeviceStatus",
     "Event",
     "HandshakeCompleted",

@@ -39,7 +39,16 @@ from coderd.wireguard.message import (
 from coderd.wireguard.noise import Identity, Refused, open_static
 from coderd.wireguard.peer import Peer
 from coderd.wireguard.schedule import Schedule
-from coderd.wireguard.status import DeviceStatus, Event, Network, PeerStatus, Received, Source, Transmit
+from coderd.wireguard.status import (
+    DeviceSecrets,
+    DeviceStatus,
+    Event,
+    Network,
+    PeerStatus,
+    Received,
+    Source,
+    Transmit,
+)
 from coderd.wireguard.tai64n import TimestampClock
 
 DEFAULT_MTU = 1280
@@ -271,6 +280,19 @@ class Device:
         """Whose a packed inner address (4 or 16 bytes) is."""
         peer = self._allowed_ips.lookup(address)
         return peer.key if peer is not None else None
+
+    def allowed_ips(self, key: NodePublic) -> tuple[Network, ...] | None:
+        """A peer's prefixes, in order of insertion; None where there is no such peer."""
+        peer = self._peers.get(key)
+        return tuple(self._allowed_ips.networks(peer)) if peer is not None else None
+
+    def secrets(self) -> DeviceSecrets:
+        """What was configured and must not be shown, but to whoever may configure us."""
+        identity = self._local.identity
+        return DeviceSecrets(
+            private_key=identity.private if identity is not None else None,
+            preshared_keys={peer.key: peer.preshared_key for peer in self._peers.values()},
+        )
 
     def status(self, now: float) -> DeviceStatus:
         """Everything worth showing."""

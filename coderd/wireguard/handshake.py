@@ -53,6 +53,11 @@ class Handshake:
         return self._preshared_key != NO_PRESHARED_KEY
 
     @property
+    def preshared_key(self) -> bytes:
+        """A secret: 32 bytes, zeros for none."""
+        return self._preshared_key
+
+    @property
     def can_begin(self) -> bool:
         """Whether there are keys to begin with; a peer's key of low order never gives any."""
         return self._remote is not None

@@ -68,6 +68,11 @@ class Peer:
         return self._handshake.has_preshared_key
 
     @property
+    def preshared_key(self) -> bytes:
+        """A secret: 32 bytes, zeros for none."""
+        return self._handshake.preshared_key
+
+    @property
     def n_staged(self) -> int:
         """Packets that wait for a session."""
         return len(self._staged)

@@ -1,12 +1,12 @@
 """What a device tells: batches, packets, events, frozen snapshots."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, Protocol, TypeAlias
 
 from coderd.model import Buffer
-from coderd.model.keys import NodePublic
+from coderd.model.keys import NodePrivate, NodePublic
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -76,6 +76,18 @@ class PeerStatus:
     persistent_keepalive: int
     """Seconds; 0 is off."""
     has_preshared_key: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DeviceSecrets:
+    """The keys of a device; they do not print themselves."""
+
+    private_key: NodePrivate | None
+    preshared_keys: Mapping[NodePublic, bytes]
+    """Of every peer; zeros for none."""
+
+    def __repr__(self) -> str:
+        return "<DeviceSecrets redacted>"
 
 
 @dataclass(frozen=True, slots=True)
