@@ -159,17 +159,15 @@ class Registry:
                 viewer._partners[node.node_id] = node
         self._mark(node)
 
-    def forget(self, node_id: UUID) -> None:
-        """An identity is gone: its connection ends, peers remove it."""
-        presence = self._presences.pop(node_id, None)
-        if presence is None:
-            return
-        if presence.connection is not None:
+    def forget(self, node: Node) -> None:
+        """An identity is gone: its connection ends, peers remove it, also those that knew it before this server did."""
+        presence = self._presences.pop(node.node_id, None)
+        if presence is not None and presence.connection is not None:
             _end(presence.connection, DELETED)
         for other in self._presences.values():
             if other.connection is not None:
-                other.connection._partners.pop(node_id, None)
-        self._mark(presence.node)
+                other.connection._partners.pop(node.node_id, None)
+        self._mark(node)
 
     def close(self, reconnect: Reconnect) -> None:
         """The server goes: everybody is told when to come back, nobody is lost."""
@@ -293,7 +291,8 @@ class Registry:
             if isinstance(view, PeerEntry) and viewer._sent.get(node_id) != view:
                 viewer._sent[node_id] = view
                 upsert.append(view)
-            elif isinstance(view, str) and viewer._sent.pop(node_id, None) is not None:
+            elif isinstance(view, str) and (viewer._sent.pop(node_id, None) is not None or view == DENIED):
+                # Somebody denied is removed in any case: the viewer may know it from before this connection.
                 remove.append(Removal(node_id, view))
             elif isinstance(view, str):
                 absent += self._absence(viewer, node_id, view)

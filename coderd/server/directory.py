@@ -190,7 +190,7 @@ class Directory:
     async def _delete(self, owner: User, kind: NodeKind, key: UUID | str) -> None:
         node, node_key = await self._ask(lambda: self._store.delete_node(owner, kind, key))
         assert self._registry is not None
-        self._registry.forget(node.node_id)
+        self._registry.forget(node)
         if node_key is not None:
             self._close_relay_links(node_key)
 

@@ -299,9 +299,17 @@ def test_a_lost_node_that_returns_is_shown_again() -> None:
 def test_a_deleted_identity_ends_at_once_and_is_taken_away() -> None:
     registry, space = Registry(), workspace()
     user, dev = meet(registry, laptop(), space)
-    registry.forget(space.node_id)
+    registry.forget(space)
     assert dev.connection.end is not None
     assert dev.drain() == []
+    assert user.drain() == [Peers(remove=[Removal(space.node_id, "denied")])]
+
+
+def test_an_identity_deleted_while_away_is_taken_away_from_whoever_remembers_it() -> None:
+    registry, space = Registry(), workspace()
+    user = join(registry, laptop(), update=at(), partners=[space])
+    user.drain()  # the server has restarted: the device hears "lost", and keeps its tunnel
+    registry.forget(space)
     assert user.drain() == [Peers(remove=[Removal(space.node_id, "denied")])]
 
 
@@ -353,7 +361,8 @@ def test_a_device_is_told_of_a_workspace_that_was_made_and_has_not_joined() -> N
     user.drain()
     registry.introduce(space)
     assert user.drain() == [Peers(absent=[Absence(space.node_id, "workspace", "ann/dev")])]
-    registry.forget(space.node_id)
+    registry.forget(space)
+    assert user.drain() == [Peers(remove=[Removal(space.node_id, "denied")])]
     registry.introduce(workspace("other"))
     assert [absence.name for message in user.drain() for absence in message.absent] == ["ann/other"]
 
