@@ -31,6 +31,7 @@ class CloseReason(Enum):
     SLOW_READER = "slow_reader"
     SLOW_HANDSHAKE = "slow_handshake"
     KEY_REPLACED = "key_replaced"
+    CROWDED = "crowded"
     LEFT = "left"
 
 

@@ -38,6 +38,8 @@ from coderd.model.keys import KEY_SIZE, NodePublic, ServerPrivate, ServerPublic
 
 MAX_PING_SIZE: Final = 1000
 PING_SIZE: Final = 8
+MAX_CONNECTIONS: Final = 8
+"""Of one key: room for those that broke without a word, and no more for a client that dials for ever."""
 _DISCO_FIRST_BYTE: Final = DISCO_MAGIC[0]
 _MESH_FRAMES: Final = frozenset({FrameType.WATCH_CONNS, FrameType.FORWARD_PACKET, FrameType.CLOSE_PEER})
 
@@ -111,11 +113,14 @@ class Relay:
         return Introduction(self._private)
 
     def connect(self, key: NodePublic, info: ClientInfo, now: float) -> Connection:
-        """Takes an admitted client in: its newest connection is the one that gets its packets."""
+        """Takes an admitted client in: its newest connection gets its packets, its quietest makes room where it has many."""
         jitter = int.from_bytes(self._rng(2)) / 65536
         connection = Connection(key, info, jitter=jitter, now=now)
         self._readers[connection] = FrameReader()
-        self._clients.setdefault(key, []).append(connection)
+        connections = self._clients.setdefault(key, [])
+        connections.append(connection)
+        for quiet in [other for other in connections if other.closing is None][:-MAX_CONNECTIONS]:
+            self._close(quiet, CloseReason.CROWDED)
         connection.push_control(encode_server_info(ServerInfo(), self._private, key, self._rng))
         self._woken[connection] = None
         return connection

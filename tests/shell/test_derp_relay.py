@@ -14,6 +14,7 @@ import trustme
 from coderd.derp.frame import FrameReader, FrameType, encode_recv_packets, encode_send_packets
 from coderd.derp.handshake import ClientInfo, encode_client_info
 from coderd.derp.io.client import DerpLink
+from coderd.derp.server import MAX_CONNECTIONS
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
 from tests.shell.derp_world import A, B, Inbox, Server, serving
@@ -150,6 +151,36 @@ async def test_closing_a_key_ends_its_links() -> None:
             assert server.relay.close_client(A.public()) == 1
         assert reasons == ["the relay closed the connection"]
         assert server.relay.stats() == {}
+
+
+async def test_a_key_closed_while_its_admission_is_asked_for_is_not_let_in() -> None:
+    asked, answer = trio.Event(), trio.Event()
+
+    async def admit(key: NodePublic) -> object | None:
+        asked.set()
+        await answer.wait()
+        return key  # as it was when the question came
+
+    async with serving(admit=admit) as server, trio.open_nursery() as nursery:
+
+        async def dial() -> None:
+            with pytest.raises(OSError, match="did not admit"):
+                await server.link(A)
+
+        nursery.start_soon(dial)
+        await asked.wait()
+        server.relay.close_client(A.public())
+        answer.set()
+
+
+async def test_a_key_has_a_few_connections_and_the_quietest_makes_room() -> None:
+    async with serving() as server:
+        links = [await server.link(A) for _ in range(MAX_CONNECTIONS + 1)]
+        with trio.fail_after(5):
+            assert await links[0].run(Inbox()) == "the relay closed the connection"
+        assert server.relay.stats()[A.public()].n_connections == MAX_CONNECTIONS
+        for link in links:
+            await link.aclose()
 
 
 async def test_the_newest_of_two_connections_gets_the_packets_and_its_end_gives_them_back() -> None:

@@ -47,6 +47,7 @@ class RelayServer:
         self._relay = Relay(private, rng=rng, counters=counters)
         self._admit = admit
         self._links: dict[Connection, _Link] = {}
+        self._questions: set[_Question] = set()
 
     @property
     def public(self) -> ServerPublic:
@@ -63,7 +64,12 @@ class RelayServer:
         return self._relay.stats()
 
     def close_client(self, key: NodePublic) -> int:
-        """Ends all connections of a key, whose owner has another now; returns how many there were."""
+        """Ends all connections of a key, whose owner has another now; returns how many there were.
+
+        An admission that is still being asked for is void: its answer may be from before.
+        """
+        for question in self._questions:
+            question.is_void |= question.key == key
         n_connections = self._relay.close_client(key)
         self._drain()
         return n_connections
@@ -123,15 +129,19 @@ class RelayServer:
     async def _is_admitted(self, key: NodePublic) -> bool:
         """Fails closed: an error or no answer in time is a no."""
         identity: object | None = None
-        with trio.move_on_after(ADMIT_TIMEOUT) as scope:
-            try:
+        question = _Question(key)
+        self._questions.add(question)
+        try:
+            with trio.move_on_after(ADMIT_TIMEOUT) as scope:
                 identity = await self._admit(key)
-            except Exception as error:
-                self.counters["derp.admit.failed"] += 1
-                _log.warning("derp.admit_failed", error=type(error).__name__)
+        except Exception as error:
+            self.counters["derp.admit.failed"] += 1
+            _log.warning("derp.admit_failed", error=type(error).__name__)
+        finally:
+            self._questions.discard(question)
         if scope.cancelled_caught:
             self.counters["derp.admit.timed_out"] += 1
-        return identity is not None
+        return identity is not None and not question.is_void
 
     async def _run(self, stream: ServerStream, key: NodePublic, info: ClientInfo, rest: bytes) -> CloseReason:
         connection = self._relay.connect(key, info, trio.current_time())
@@ -172,6 +182,14 @@ class RelayServer:
             link = self._links.get(connection)
             if link is not None:
                 link.wake()
+
+
+class _Question:
+    """Whether a key is admitted, asked and not yet acted upon."""
+
+    def __init__(self, key: NodePublic) -> None:
+        self.key = key
+        self.is_void = False
 
 
 class _Link:
