@@ -31,7 +31,9 @@ PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired
 class Paths(Protocol):
     """What the plane needs of the layer that knows paths: ``magicsock.Conn``, or one endpoint per peer."""
 
-    def handle_udp(self, addr: AddrPort, datagrams: Sequence[Buffer], now: float) -> tuple[Source, list[Buffer]]:
+    def handle_udp(
+        self, addr: AddrPort, datagrams: Sequence[Buffer], now: float
+    ) -> tuple[Source, list[Buffer]]:
         """Takes what is its own (disco, STUN) from one UDP read; returns the rest and its source."""
 
     def handle_relayed(
@@ -106,11 +108,10 @@ class DataPlane:
     # What to do next
 
     def drain(self, now: float) -> None:
-        """Moves everything that is ready across the wall; call it once per wake-up, before polling."""
+        """Moves everything that is ready across the wall; call it before polling, at least once per wake-up."""
         self._drain_events(0, now)
         while (received := self.device.poll_packets()) is not None:
-            for iovec in coalesce(received.packets, uso=self._uso):
-                self._to_tun.append(iovec)
+            self._to_tun.extend(coalesce(received.packets, uso=self._uso))
             self._counters["tun.write_segments"] += len(received.packets)
         while (transmit := self.device.poll_transmit()) is not None:
             self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now)

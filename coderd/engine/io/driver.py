@@ -1,15 +1,19 @@
 """The loop around the data plane: wait once, take many, feed, drain once, re-arm the alarm.
 
-Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in. Every wake-up takes at most
-``READS_PER_WAKEUP`` reads, so that no direction starves another, and ends in ``drain``: synchronous, therefore atomic,
-therefore without locks. What a socket or the TUN does not take at once is dropped and counted: a VPN sheds load, it does
-not stall.
+Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in. Every wake-up ends in ``drain``:
+synchronous, therefore atomic, therefore without locks. What a socket or the TUN does not take at once is dropped and
+counted: a VPN sheds load, it does not stall.
+
+How much a wake-up takes is a bargain between three. Small packets are cheap to read and dear to send, so many reads share
+a drain. A big read is a batch by itself: it goes on at once, else the next hop would idle and then choke on many. And
+after a few big ones the other direction has its turn, for it carries the acknowledgements that keep this one going.
 """
 
 import errno
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -24,7 +28,11 @@ from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.tun.io.device import TunDevice
 
-READS_PER_WAKEUP = 16
+READS_PER_WAKEUP = 32
+BYTES_PER_WAKEUP = 4 * 65536
+"""About a millisecond of work."""
+FULL = 48_000
+"""A read of so many bytes is a super-packet or a full batch."""
 BUFFER_SIZE = 65536
 """A read of a TUN or of a GRO socket never exceeds this; a shorter buffer would lose the rest."""
 VIRTIO_HEADER_SIZE = 10
@@ -74,13 +82,16 @@ class Driver:
         self._on_send_error = on_send_error
         self._counters = counters
         self._alarm = trio.CancelScope()
+        self._tun_header = bytearray(VIRTIO_HEADER_SIZE)
+        self._tun_buffer = memoryview(bytearray(BUFFER_SIZE))
+        self._udp_buffer = memoryview(bytearray(BUFFER_SIZE))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled. Raises OSError when the interface is deleted under us."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_tun)
+            nursery.start_soon(self._pump, self._tun.fileno(), self._take_tun)
             for sock in self._sockets.sockets:
-                nursery.start_soon(self._read_udp, sock)
+                nursery.start_soon(self._pump, sock, partial(self._take_udp, sock))
             nursery.start_soon(self._run_alarm)
             task_status.started()
 
@@ -93,42 +104,58 @@ class Driver:
         """Sends, writes and reports whatever is ready, then re-arms. Call it after any command to the plane's parts."""
         now = trio.current_time()
         plane = self._plane
-        plane.drain(now)
-        while (transmit := plane.poll_transmit()) is not None:
-            self._transmit(transmit, now)
-        while (iovec := plane.poll_tun()) is not None:
-            self._write_tun(iovec)
+        self._flush(now)
         while (event := plane.poll_event()) is not None:
             self._on_event(event)
         self._on_drained()
         deadline = plane.poll_timeout()
         self._alarm.deadline = deadline.when if deadline is not None else float("inf")
 
-    async def _read_tun(self) -> None:
-        header, buffer = bytearray(VIRTIO_HEADER_SIZE), bytearray(BUFFER_SIZE)
-        view = memoryview(buffer)
+    async def _pump(self, source: int | socket.socket, take: Callable[[float, float], int]) -> None:
+        """One direction. ``take`` reads and feeds the plane, and returns the size of what it read, 0 for nothing."""
         while True:
-            await trio.lowlevel.wait_readable(self._tun.fileno())
+            await trio.lowlevel.wait_readable(source)
             now, unix_now = trio.current_time(), time.time()
+            n_bytes = n_flushed = 0
             for _ in range(READS_PER_WAKEUP):
-                try:
-                    size = self._tun.read_into(header, buffer)
-                except BlockingIOError:
+                size = take(now, unix_now)
+                n_bytes += size
+                if not size or n_bytes >= BYTES_PER_WAKEUP:
                     break
-                self._plane.handle_tun(header, view[:size], now, unix_now)
+                if n_bytes - n_flushed >= FULL:
+                    self._flush(now)
+                    n_flushed = n_bytes
             self.drain()
 
-    async def _read_udp(self, sock: socket.socket) -> None:
-        buffer = bytearray(BUFFER_SIZE)
-        while True:
-            await trio.lowlevel.wait_readable(sock)
-            now, unix_now = trio.current_time(), time.time()
-            for _ in range(READS_PER_WAKEUP):
-                received = self._sockets.receive(sock, buffer)
-                if received is None:
-                    break
-                self._plane.handle_udp(received[0], received[1], now, unix_now)
-            self.drain()
+    def _take_tun(self, now: float, unix_now: float) -> int:
+        try:
+            size = self._tun.read_into(self._tun_header, self._tun_buffer)
+        except BlockingIOError:
+            return 0
+        self._plane.handle_tun(self._tun_header, self._tun_buffer[:size], now, unix_now)
+        return size
+
+    def _take_udp(self, sock: socket.socket, now: float, unix_now: float) -> int:
+        """Reads a batch; behind a full one mostly comes the rest of the same super-packet, so that is read with it."""
+        size = self._receive(sock, now, unix_now)
+        return size + self._receive(sock, now, unix_now) if size >= FULL else size
+
+    def _receive(self, sock: socket.socket, now: float, unix_now: float) -> int:
+        received = self._sockets.receive(sock, self._udp_buffer)
+        if received is None:
+            return 0
+        addr, datagrams = received
+        self._plane.handle_udp(addr, datagrams, now, unix_now)
+        return sum(map(len, datagrams))
+
+    def _flush(self, now: float) -> None:
+        """Passes on what is ready."""
+        plane = self._plane
+        plane.drain(now)
+        while (transmit := plane.poll_transmit()) is not None:
+            self._transmit(transmit, now)
+        while (iovec := plane.poll_tun()) is not None:
+            self._write_tun(iovec)
 
     async def _run_alarm(self) -> None:
         while True:
