@@ -6,6 +6,7 @@ and aborted at the end: Hypercorn writes in a shield that no cancellation passes
 """
 
 import errno
+import resource
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
@@ -24,6 +25,8 @@ HEAD_TIMEOUT: Final = 10.0
 """For the TLS handshake, and again for the head."""
 REFUSAL_TIMEOUT: Final = 1.0
 ACCEPT_PAUSE: Final = 0.1
+MAX_STRANGERS: Final = 2048
+"""Connections of clients that have not said who they are; with one more, the oldest of them is given up."""
 _READ_SIZE: Final = 64 * 1024
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -55,6 +58,9 @@ async def serve_http(
         app: answers all HTTP requests and WebSockets, ``relay_routes`` among them. Its lifespan is not run.
         derp: owns a connection that asked for DERP until it returns.
         counters: ``http.connections``, ``http.connections.closed``, and ``http.drop.*`` by reason.
+
+    Whoever holds connections open without saying who it is cannot shut others out: of too many such strangers the
+    one that came first goes. Relay links and coordination stop being strangers once they are admitted.
         task_status: started once all listeners are being accepted from.
     """
     server = _Server(app, derp, Counters() if counters is None else counters)
@@ -76,6 +82,8 @@ class _Server:
         self._derp = derp
         self._counters = counters
         self._streams: set[ServerStream] = set()
+        self._strangers: dict[ServerStream, None] = {}
+        self._max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def abort_all(self) -> None:
         for stream in self._streams:
@@ -103,6 +111,7 @@ class _Server:
             return
         self._counters["http.connections"] += 1
         self._streams.add(stream)
+        self._receive_stranger(stream)
         try:
             await self._serve(stream)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -112,8 +121,18 @@ class _Server:
             _log.debug("http.connection_failed", error=_kind(error))
         finally:
             self._streams.discard(stream)
+            stream.note_known()
             self._counters["http.connections.closed"] += 1
             stream.abort()
+
+    def _receive_stranger(self, stream: ServerStream) -> None:
+        stream.note_known = partial(self._strangers.pop, stream, None)
+        self._strangers[stream] = None
+        if len(self._strangers) > self._max_strangers:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
+            self._counters["http.drop.stranger"] += 1
 
     async def _serve(self, stream: ServerStream) -> None:
         try:

@@ -34,6 +34,8 @@ class ServerStream(trio.abc.Stream):
         local: the address that the client reached.
         is_closed: whether it was closed or aborted at this end.
         write_timeout: seconds without progress after which ``send_all`` gives up.
+        note_known: to be called by whoever has learned who the client is; a stranger's connection may be
+            given up for another's.
     """
 
     def __init__(self, accepted: AcceptedStream) -> None:
@@ -42,6 +44,7 @@ class ServerStream(trio.abc.Stream):
         self._replayed = b""
         self.is_closed = False
         self.write_timeout = WRITE_TIMEOUT
+        self.note_known: Callable[[], None] = _nobody_asks
         self.remote = _address(self._tcp.socket.getpeername())
         self.local = _address(self._tcp.socket.getsockname())
         _watch_for_dead_peer(self._tcp)
@@ -123,6 +126,10 @@ async def _send_with_progress(
             scope.deadline = trio.current_time() + timeout
     if scope.cancelled_caught:
         raise WriteTimeout("the peer takes no more bytes")
+
+
+def _nobody_asks() -> None:
+    """Outside ``serve_http`` nobody counts strangers."""
 
 
 def _watch_for_dead_peer(stream: trio.SocketStream) -> None:

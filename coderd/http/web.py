@@ -21,8 +21,14 @@ from coderd.model.addresses import AddrPort, is_ipv6
 
 MAX_WEBSOCKET_MESSAGE: Final = 1 << 20
 KEEP_ALIVE_TIMEOUT: Final = 30.0
+_NOTE_KNOWN: Final = "coderd.note_known"
 
 _log = structlog.get_logger(__name__)
+
+
+def note_known(scope: Scope) -> None:
+    """An app has learned who is at the other end of this connection: see ``ServerStream.note_known``."""
+    scope[_NOTE_KNOWN]()
 
 
 async def serve_web(stream: ServerStream, app: ASGIApp) -> None:
@@ -125,6 +131,7 @@ class _ConnectionApp:
         self._nursery = nursery
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope[_NOTE_KNOWN] = self._stream.note_known
         answer = _Answer(self._stream, send, on_end=lambda: self._nursery.start_soon(_discard, receive))
         try:
             await self._run(scope, receive, answer)

@@ -16,6 +16,7 @@ from coderd.derp.io.client import DerpLink
 from coderd.derp.io.server import RelayServer
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import Listener, serve_http
+from coderd.http.web import note_known
 from coderd.metrics import Counters
 from coderd.model.derpmap import DerpNode, DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
@@ -37,6 +38,7 @@ async def _fail(request: Request) -> Response:
 
 async def _echo(websocket: WebSocket) -> None:
     await websocket.accept()
+    note_known(websocket.scope)
     while True:
         await websocket.send_text(await websocket.receive_text())
 

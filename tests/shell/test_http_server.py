@@ -144,6 +144,28 @@ async def test_a_slow_head_is_given_ten_seconds(start: bytes, autojump_clock: tr
         assert server.counters["http.drop.slow_head"] == 1
 
 
+async def test_strangers_make_room_for_newcomers_and_whoever_is_known_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("coderd.http.server.MAX_STRANGERS", 3)
+    async with serving() as server:
+        link = await server.link(A)
+        async with open_websocket_url(f"ws://127.0.0.1:{server.port}/echo") as websocket:
+            await websocket.send_message("a")
+            assert await websocket.get_message() == "a"
+            strangers = [await server.dial() for _ in range(4)]
+            with trio.fail_after(5):
+                assert (await answer_of(strangers[0]))[1] == b""
+            assert server.counters["http.drop.stranger"] == 1
+            assert (await ask(server, get("/hello")))[0] == 200
+            await websocket.send_message("b")
+            assert await websocket.get_message() == "b"
+            assert A.public() in server.relay.stats()
+        for stream in strangers:
+            await stream.aclose()
+        await link.aclose()
+
+
 async def test_http2_is_declined_and_http1_goes_on() -> None:
     async with serving() as server:
         status, text = await ask(

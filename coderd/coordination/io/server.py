@@ -33,6 +33,7 @@ from coderd.coordination.message import (
 from coderd.coordination.proof import NONCE_SIZE, is_proof
 from coderd.coordination.registry import DELETED, Connection, Facts, Registry, refuse_claim
 from coderd.coordination.resume import is_resume_token, make_resume_token
+from coderd.http.web import note_known
 from coderd.identity.people import IdentityError, Node, NotFound
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
@@ -202,6 +203,7 @@ class CoordinationServer:
         try:
             if await self._directory.find_node(_bearer(websocket)) is None:
                 raise _Refused(DELETED)  # it was deleted while it joined, before we could be told
+            note_known(websocket.scope)
             await _send(websocket, self._welcome(node, facts))
             await _race(
                 partial(self._read, websocket, connection),

@@ -148,6 +148,7 @@ class RelayServer:
         link = _Link(connection, stream)
         self._links[connection] = link
         stream.write_timeout = WRITE_TIMEOUT
+        stream.note_known()
         _log.info("derp.connected", key=key.short, app=info.app_name)
         try:
             async with trio.open_nursery() as nursery:
