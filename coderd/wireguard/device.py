@@ -101,11 +101,13 @@ class Device:
             return
         self._local.identity = Identity(key) if key is not None else None
         self._checker = None
+        self._forget_queued()
         if self._local.identity is not None:
             self._checker = CookieChecker(self._local.identity.public, self._rng)
             self.remove_peer(self._local.identity.public, now)
         for peer in self._peers.values():
             peer.handle_identity(now)
+            self._touch(peer)
 
     def set_mtu(self, mtu: int) -> None:
         """Follows the TUN device's MTU."""
@@ -166,7 +168,7 @@ class Device:
     def down(self, now: float) -> None:
         """Stops: every session and staged packet is gone, configuration stays."""
         self._local.is_up = False
-        self._handshakes.clear()
+        self._forget_queued()
         self._with_output.clear()
         self._transmits.clear()
         for peer in self._peers.values():
@@ -363,8 +365,16 @@ class Device:
         is_cookie_reply = isinstance(message, CookieReply)
         if not is_cookie_reply and (self._checker is None or not self._checker.has_valid_mac1(data)):
             self._counters["wireguard.drop.mac1"] += 1
+        elif not isinstance(message, Initiation) and self._local.indices.get(message.receiver) is None:
+            # Nobody we wrote to sent this: it must not take an initiation's place in the queue.
+            self._counters["wireguard.drop.unknown_index"] += 1
         elif not self._handshakes.push(Queued(data, message, source, now)):
             self._counters["wireguard.drop.handshake_queue_full"] += 1
+
+    def _forget_queued(self) -> None:
+        if self._handshakes:
+            self._counters["wireguard.drop.down"] += len(self._handshakes)
+            self._handshakes.clear()
 
     def _work_off_handshakes(self, now: float, unix_now: float) -> None:
         while (queued := self._handshakes.pop(now)) is not None:

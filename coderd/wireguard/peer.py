@@ -109,6 +109,8 @@ class Peer:
         """Our own key has changed: no handshake of the old one may finish, no session of it may send."""
         self._handshake.handle_identity(now)
         self._slots.retire_from_sending()
+        if self._local.is_up and self.persistent_keepalive:
+            self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now)
 
     def start(self, now: float) -> None:
         """The device is up."""
