@@ -12,12 +12,11 @@ plaintext. What goes in: one TUN read, one UDP read, one relay's run of packets,
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from coderd.magicsock import DerpTransmit, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
-from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
@@ -28,11 +27,16 @@ PathTransmit: TypeAlias = UdpTransmit | DerpTransmit
 PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired
 
 
-class Paths(Protocol):
+Origin = TypeVar("Origin")
+"""What a socket tells of where a batch came from: the sender's address, or more where the paths want more."""
+Origin_contra = TypeVar("Origin_contra", contravariant=True)
+
+
+class Paths(Protocol[Origin_contra]):
     """What the plane needs of the layer that knows paths: ``magicsock.Conn``, or one endpoint per peer."""
 
     def handle_udp(
-        self, addr: AddrPort, datagrams: Sequence[Buffer], now: float
+        self, addr: Origin_contra, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
         """Takes what is its own (disco, STUN) from one UDP read; returns the rest and its source."""
 
@@ -57,7 +61,7 @@ class Paths(Protocol):
         """When to call ``handle_timeout``."""
 
 
-class DataPlane:
+class DataPlane(Generic[Origin]):
     """One WireGuard device over one set of paths.
 
     Args:
@@ -67,7 +71,7 @@ class DataPlane:
         counters: told about TUN reads and writes and what was dropped between the layers.
     """
 
-    def __init__(self, device: Device, paths: Paths, *, uso: bool, counters: Counters) -> None:
+    def __init__(self, device: Device, paths: Paths[Origin], *, uso: bool, counters: Counters) -> None:
         self.device = device
         self.paths = paths
         self._uso = uso
@@ -88,7 +92,7 @@ class DataPlane:
         self._counters["tun.read_segments"] += len(segments)
         self.device.handle_packets(segments, now, unix_now)
 
-    def handle_udp(self, addr: AddrPort, datagrams: Sequence[Buffer], now: float, unix_now: float) -> None:
+    def handle_udp(self, addr: Origin, datagrams: Sequence[Buffer], now: float, unix_now: float) -> None:
         """One UDP read: datagrams of one sender. Buffers are borrowed."""
         source, ours = self.paths.handle_udp(addr, datagrams, now)
         self._open(source, ours, now, unix_now)

@@ -1,20 +1,36 @@
 """Paths without magicsock: one endpoint per peer, as a stock WireGuard has it. Pure.
 
-A peer's endpoint is configured, or learned from the source of whatever WireGuard authenticated last (roaming). There is
-no relay, no probing, no deadline: what has no endpoint is dropped and counted, and WireGuard's timers try again.
+A peer's endpoint is configured, or learned from the source of whatever WireGuard authenticated last (roaming). With it goes
+the address of ours that the peer spoke to: answers leave from there (the *sticky source*), so that a host with several
+addresses is one host to each of its peers. That half is forgotten whenever it may have become wrong, and learned again
+from the next packet. There is no relay, no probing, no deadline: what has no endpoint is dropped and counted, and
+WireGuard's timers try again.
 """
 
 from collections import deque
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 from coderd.engine.dataplane import PathTransmit
-from coderd.magicsock import DerpSource, UdpSource, UdpTransmit
+from coderd.magicsock import DerpSource, LocalAddress, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
-from coderd.model.addresses import AddrPort
+from coderd.model.addresses import AddrPort, encode_addr_port
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 from coderd.wireguard import Source
+
+
+class PlainSource(NamedTuple):
+    """Where a batch came from, and which of our addresses it was sent to."""
+
+    addr: AddrPort
+    local: LocalAddress | None = None
+
+    @property
+    def cookie_bytes(self) -> bytes:
+        """What WireGuard's cookie binds to: address and port, 18 bytes."""
+        return encode_addr_port(self.addr)
 
 
 class PlainPaths:
@@ -22,26 +38,49 @@ class PlainPaths:
 
     def __init__(self, *, counters: Counters) -> None:
         self._counters = counters
-        self._endpoints: dict[NodePublic, AddrPort] = {}
+        self._endpoints: dict[NodePublic, PlainSource] = {}
         self._transmits: deque[PathTransmit] = deque()
+
+    # Commands
 
     def set_endpoint(self, peer: NodePublic, addr: AddrPort) -> None:
         """Configures where a peer is, until it roams."""
-        self._endpoints[peer] = addr
+        self._endpoints[peer] = PlainSource(addr)
 
     def remove_peer(self, peer: NodePublic) -> None:
         """Forgets a peer."""
         self._endpoints.pop(peer, None)
 
+    def forget_source(self, peer: NodePublic) -> None:
+        """The peer does not answer: perhaps since what we send from is wrong."""
+        if (endpoint := self._endpoints.get(peer)) is not None:
+            self._endpoints[peer] = PlainSource(endpoint.addr)
+
+    def forget_sources(self) -> None:
+        """What we send from may be wrong for everybody: sockets, mark or routes have changed."""
+        for peer in self._endpoints:
+            self.forget_source(peer)
+
+    def forget_local(self, local: LocalAddress) -> None:
+        """The kernel does not let us send from there."""
+        for peer, endpoint in self._endpoints.items():
+            if endpoint.local == local:
+                self.forget_source(peer)
+
+    # Looking
+
     def endpoint(self, peer: NodePublic) -> AddrPort | None:
         """Where a peer is; None if nobody knows."""
-        return self._endpoints.get(peer)
+        endpoint = self._endpoints.get(peer)
+        return endpoint.addr if endpoint is not None else None
+
+    # What happened
 
     def handle_udp(
-        self, addr: AddrPort, datagrams: Sequence[Buffer], now: float
+        self, addr: PlainSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
         """All of it is WireGuard's."""
-        return UdpSource(addr), list(datagrams)
+        return addr, list(datagrams)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
@@ -51,22 +90,22 @@ class PlainPaths:
         return DerpSource(region, sender), []
 
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
-        """The peer is where it was heard last."""
-        if isinstance(source, UdpSource):
-            self._endpoints[peer] = source.addr
+        """The peer is where it was heard last, and knows us by the address that it spoke to."""
+        if isinstance(source, PlainSource):
+            self._endpoints[peer] = source
 
     def send(self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float) -> None:
         """Queues a batch to a peer's endpoint, or back to a source."""
-        addr = to.addr if isinstance(to, UdpSource) else None
-        if isinstance(to, NodePublic):
-            addr = self._endpoints.get(to)
-        if addr is None:
+        endpoint = self._endpoints.get(to) if isinstance(to, NodePublic) else to
+        if not isinstance(endpoint, PlainSource):
             self._counters["plain.drop.no_endpoint"] += len(datagrams)
             return
-        self._transmits.append(UdpTransmit(addr, datagrams, segment_size))
+        self._transmits.append(UdpTransmit(endpoint.addr, datagrams, segment_size, endpoint.local))
 
     def handle_timeout(self, now: float) -> None:
         """Nothing is ever due."""
+
+    # What to do next
 
     def poll_transmit(self) -> PathTransmit | None:
         """The next batch for the socket."""

@@ -35,12 +35,21 @@ class DerpSource(NamedTuple):
 Source: TypeAlias = UdpSource | DerpSource
 
 
+class LocalAddress(NamedTuple):
+    """One of this host's addresses, to send from: packed, and an interface's number where it needs one, else 0."""
+
+    ip: bytes
+    interface: int = 0
+
+
 class UdpTransmit(NamedTuple):
     """One batch for one ``sendmsg``: equal sizes, the last may be shorter."""
 
     addr: AddrPort
     datagrams: list[bytes]
     segment_size: int
+    local: LocalAddress | None = None
+    """What to send from; None leaves it to the kernel."""
 
 
 class DerpTransmit(NamedTuple):

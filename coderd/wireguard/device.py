@@ -278,6 +278,11 @@ class Device:
         """The greatest handshake timestamp so far, to be kept and given to the next life as ``tai64n_floor``."""
         return self._local.clock.last
 
+    @property
+    def public_key(self) -> NodePublic | None:
+        """Who we are; None without a private key."""
+        return self._local.identity.public if self._local.identity is not None else None
+
     def peer_for(self, address: bytes) -> NodePublic | None:
         """Whose a packed inner address (4 or 16 bytes) is."""
         peer = self._allowed_ips.lookup(address)

@@ -14,14 +14,13 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 import trio
 
-from coderd.engine.dataplane import DataPlane, PlaneEvent
+from coderd.engine.dataplane import DataPlane, Origin, PlaneEvent
 from coderd.magicsock import DerpTransmit, UdpTransmit
-from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
@@ -47,7 +46,26 @@ class Links(Protocol):
         """Queues a batch to a region's relay, dialling it if need be."""
 
 
-class Driver:
+Origin_co = TypeVar("Origin_co", covariant=True)
+
+
+class Sockets(Protocol[Origin_co]):
+    """Where datagrams come from and go to."""
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """Those that are open, to wait on and read from."""
+
+    def receive(
+        self, sock: socket.socket, buffer: bytearray | memoryview
+    ) -> tuple[Origin_co, list[memoryview]] | None:
+        """Reads one batch; None when there is nothing."""
+
+    def send_nowait(self, transmit: UdpTransmit) -> int:
+        """Sends one batch; an errno, 0 when the kernel took it."""
+
+
+class Driver(Generic[Origin]):
     """Moves bytes between one TUN, the UDP sockets, the relay links and the data plane.
 
     Args:
@@ -63,9 +81,9 @@ class Driver:
 
     def __init__(
         self,
-        plane: DataPlane,
+        plane: DataPlane[Origin],
         tun: TunDevice,
-        sockets: UdpSockets,
+        sockets: Sockets[Origin],
         links: Links,
         *,
         on_event: Callable[[PlaneEvent], None],
@@ -82,6 +100,7 @@ class Driver:
         self._on_send_error = on_send_error
         self._counters = counters
         self._alarm = trio.CancelScope()
+        self._readers = trio.CancelScope()
         self._tun_header = bytearray(VIRTIO_HEADER_SIZE)
         self._tun_buffer = memoryview(bytearray(BUFFER_SIZE))
         self._udp_buffer = memoryview(bytearray(BUFFER_SIZE))
@@ -90,8 +109,7 @@ class Driver:
         """Runs until cancelled. Raises OSError when the interface is deleted under us."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pump, self._tun.fileno(), self._take_tun)
-            for sock in self._sockets.sockets:
-                nursery.start_soon(self._pump, sock, partial(self._take_udp, sock))
+            nursery.start_soon(self._pump_sockets)
             nursery.start_soon(self._run_alarm)
             task_status.started()
 
@@ -99,6 +117,10 @@ class Driver:
         """A relay delivered a run of packets of one sender."""
         self._plane.handle_relayed(region, sender, packets, trio.current_time(), time.time())
         self.drain()
+
+    def handle_rebound(self) -> None:
+        """The sockets are others from now on. Call it before the old ones are closed."""
+        self._readers.cancel()
 
     def drain(self) -> None:
         """Sends, writes and reports whatever is ready, then re-arms. Call it after any command to the plane's parts."""
@@ -111,9 +133,19 @@ class Driver:
         deadline = plane.poll_timeout()
         self._alarm.deadline = deadline.when if deadline is not None else float("inf")
 
+    async def _pump_sockets(self) -> None:
+        while True:
+            with trio.CancelScope() as self._readers:
+                async with trio.open_nursery() as nursery:
+                    for sock in self._sockets.sockets:
+                        nursery.start_soon(self._pump, sock, partial(self._take_udp, sock))
+                    await trio.sleep_forever()
+
     async def _pump(self, source: int | socket.socket, take: Callable[[float, float], int]) -> None:
         """One direction. ``take`` reads and feeds the plane, and returns the size of what it read, 0 for nothing."""
         while True:
+            # A replaced socket is closed: nothing to wait for.
+            await trio.lowlevel.checkpoint_if_cancelled()
             await trio.lowlevel.wait_readable(source)
             now, unix_now = trio.current_time(), time.time()
             n_bytes = n_flushed = 0

@@ -8,10 +8,11 @@ import errno
 import socket
 import struct
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 import structlog
 
-from coderd.magicsock.wire import UdpTransmit
+from coderd.magicsock.wire import LocalAddress, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
 
@@ -26,12 +27,19 @@ _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_PROBE = 3
 """Don't fragment, and do not believe ICMP's word on the path MTU: our own padded pings find it out."""
+_PMTUDISC_DONT = 0
+"""Fragment where need be, as the kernel's WireGuard does: nobody measures the path."""
+_IP_PKTINFO = 8
 _SOL_UDP = 17
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SEGMENT = struct.Struct("=H")
 _INT = struct.Struct("=i")
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size)
+_IN_PKTINFO = struct.Struct("=i4s4s")
+_IN6_PKTINFO = struct.Struct("=16sI")
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_IN6_PKTINFO.size)
+_LOST = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+"""What recvmsg flags when data or the segment size did not fit; a plain number, as an ``enum.Flag`` costs microseconds."""
 _PORT_RETRIES = 100
 _MAPPED_PREFIX = "::ffff:"
 
@@ -39,6 +47,14 @@ _GSO_REFUSED = frozenset({errno.EIO, errno.EINVAL})
 """The device or kernel cannot segment: send one by one from now on."""
 
 log = structlog.get_logger()
+
+
+class Message(NamedTuple):
+    """One read: the sender as the kernel names it, its datagrams, and what came beside them."""
+
+    sender: Any
+    datagrams: list[memoryview]
+    ancillary: list[tuple[int, int, bytes]]
 
 
 class UdpSockets:
@@ -49,21 +65,35 @@ class UdpSockets:
         v6: the IPv6 socket, likewise.
         counters: ``udp.*`` are counted here.
         gro: whether the sockets merge what they receive.
+        df: whether datagrams are never fragmented on their way.
     """
 
     def __init__(
-        self, v4: socket.socket | None, v6: socket.socket | None, counters: Counters, *, gro: bool = True
+        self,
+        v4: socket.socket | None,
+        v6: socket.socket | None,
+        counters: Counters,
+        *,
+        gro: bool = True,
+        df: bool = True,
     ) -> None:
         self._v4 = v4
         self._v6 = v6
         self._counters = counters
         self._with_gso = {sock for sock in (v4, v6) if sock is not None and _knows_gso(sock)}
         for sock in self.sockets:
-            _set_options(sock, gro=gro)
+            _set_options(sock, gro=gro, df=df)
 
     @classmethod
     def open(
-        cls, listen_port: int | None, counters: Counters | None = None, *, gso: bool = True, gro: bool = True
+        cls,
+        listen_port: int | None,
+        counters: Counters | None = None,
+        *,
+        gso: bool = True,
+        gro: bool = True,
+        df: bool = True,
+        is_strict: bool = False,
     ) -> "UdpSockets":
         """Binds both families to one port: the wished one if it is free, else any.
 
@@ -72,12 +102,14 @@ class UdpSockets:
             counters: told what is sent and received.
             gso: whether to hand whole batches to the kernel.
             gro: whether to take whole batches from it.
+            df: whether datagrams are never fragmented on their way.
+            is_strict: whether the wished port is the only one that will do.
 
         Raises:
             OSError: neither family can be bound.
         """
-        v4, v6 = _bind_pair(DEFAULT_PORT if listen_port is None else listen_port)
-        sockets = cls(v4, v6, counters if counters is not None else Counters(), gro=gro)
+        v4, v6 = _bind_pair(DEFAULT_PORT if listen_port is None else listen_port, is_strict=is_strict)
+        sockets = cls(v4, v6, counters if counters is not None else Counters(), gro=gro, df=df)
         if not gso:
             sockets._with_gso.clear()
         return sockets
@@ -104,8 +136,13 @@ class UdpSockets:
 
         Returns: None when there is nothing to read now. The slices are good until the buffer's next use.
         """
+        message = self.receive_message(sock, buffer)
+        return (addr_port(message.sender), message.datagrams) if message is not None else None
+
+    def receive_message(self, sock: socket.socket, buffer: bytearray | memoryview) -> Message | None:
+        """The same, with all that the kernel said of it."""
         try:
-            n_bytes, ancillary, flags, addr = sock.recvmsg_into([buffer], _ANCILLARY_SIZE)
+            n_bytes, ancillary, flags, sender = sock.recvmsg_into([buffer], _ANCILLARY_SIZE)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -113,13 +150,13 @@ class UdpSockets:
             return None
         self._counters["udp.recvmsg"] += 1
         size = _segment_size(ancillary, n_bytes)
-        if size is None or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if size is None or flags & _LOST:
             self._counters["udp.drop.truncated"] += 1
-            return _addr_port(addr), []
+            return Message(sender, [], ancillary)
         view = memoryview(buffer)
         datagrams = [view[at : min(at + size, n_bytes)] for at in range(0, n_bytes, size)]
         self._counters["udp.received_datagrams"] += len(datagrams)
-        return _addr_port(addr), datagrams
+        return Message(sender, datagrams, ancillary)
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch by one ``sendmsg`` where the kernel can segment.
@@ -132,12 +169,14 @@ class UdpSockets:
             return errno.EAFNOSUPPORT
         datagrams = transmit.datagrams
         if len(datagrams) == 1:
-            return self._send_one(sock, datagrams[0], transmit.addr)
+            return self._send_one(sock, datagrams[0], transmit)
         if sock not in self._with_gso:
             return self._send_singly(sock, transmit)
         try:
-            segment = _SEGMENT.pack(transmit.segment_size)
-            sock.sendmsg(datagrams, [(_SOL_UDP, _UDP_SEGMENT, segment)], 0, transmit.addr)
+            ancillary = [(_SOL_UDP, _UDP_SEGMENT, _SEGMENT.pack(transmit.segment_size))]
+            if transmit.local is not None:
+                ancillary.append(_from(transmit.local))
+            sock.sendmsg(datagrams, ancillary, 0, _destination(transmit.addr))
         except OSError as error:
             return self._recover(sock, transmit, error.errno or errno.EIO)
         self._counters["udp.sendmsg"] += 1
@@ -151,6 +190,8 @@ class UdpSockets:
 
     def _recover(self, sock: socket.socket, transmit: UdpTransmit, error: int) -> int:
         """Nothing of a refused batch was sent. No segmentation there: never ask again. Too long: maybe only in one."""
+        if error == errno.EINVAL and transmit.local is not None:
+            return error  # more likely an address that is no longer ours
         if error in _GSO_REFUSED:
             self._with_gso.discard(sock)
             self._counters["udp.gso_refused"] += 1
@@ -163,13 +204,16 @@ class UdpSockets:
 
     def _send_singly(self, sock: socket.socket, transmit: UdpTransmit) -> int:
         for datagram in transmit.datagrams:
-            if error := self._send_one(sock, datagram, transmit.addr):
+            if error := self._send_one(sock, datagram, transmit):
                 return error
         return 0
 
-    def _send_one(self, sock: socket.socket, datagram: bytes, addr: AddrPort) -> int:
+    def _send_one(self, sock: socket.socket, datagram: bytes, transmit: UdpTransmit) -> int:
         try:
-            sock.sendto(datagram, addr)
+            if transmit.local is None:
+                sock.sendto(datagram, _destination(transmit.addr))
+            else:
+                sock.sendmsg([datagram], [_from(transmit.local)], 0, _destination(transmit.addr))
         except OSError as error:
             return error.errno or errno.EIO
         self._counters["udp.sendmsg"] += 1
@@ -177,10 +221,45 @@ class UdpSockets:
         return 0
 
 
-def _bind_pair(port: int) -> tuple[socket.socket | None, socket.socket | None]:
+def addr_port(sender: Any) -> AddrPort:
+    """A sender as the kernel names it: canonical text already, its scope, where it has one, as a number."""
+    ip: str = sender[0]
+    if ip.startswith(_MAPPED_PREFIX):
+        return (canonical_ip(ip), sender[1])
+    if "%" in ip:
+        return (f"{ip.partition('%')[0]}%{sender[3]}", sender[1])
+    return (ip, sender[1])
+
+
+def local_address(ancillary: list[tuple[int, int, bytes]]) -> LocalAddress | None:
+    """Which of our addresses a message was sent to, where the socket was told to ask (``ask_local_address``).
+
+    An interface is named only where the address says nothing without it: routing may choose another tomorrow.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(data) == _IN_PKTINFO.size:
+            return LocalAddress(_IN_PKTINFO.unpack(data)[1])
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(data) == _IN6_PKTINFO.size:
+            ip, interface = _IN6_PKTINFO.unpack(data)
+            if ip[0] == 0xFF:
+                return None
+            is_link_local = ip[0] == 0xFE and ip[1] & 0xC0 == 0x80
+            return LocalAddress(ip, interface if is_link_local else 0)
+    return None
+
+
+def ask_local_address(sock: socket.socket) -> None:
+    """Has the kernel say with each message which of our addresses it was sent to."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+
+def _bind_pair(port: int, *, is_strict: bool) -> tuple[socket.socket | None, socket.socket | None]:
     """IPv4 first, then IPv6 on the same port; a port that one family lacks is given up for another."""
     refusal: OSError | None = None
-    for attempt in range(_PORT_RETRIES):
+    for attempt in range(1 if is_strict and port else _PORT_RETRIES):
         wished = port if attempt == 0 else 0
         try:
             v4 = _bind(socket.AF_INET, wished)
@@ -224,7 +303,7 @@ def _bind(family: socket.AddressFamily, port: int) -> socket.socket | None:
     return sock
 
 
-def _set_options(sock: socket.socket, *, gro: bool) -> None:
+def _set_options(sock: socket.socket, *, gro: bool, df: bool) -> None:
     """Each is a wish: without it things are slower, not wrong."""
     is_v6 = sock.family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if is_v6 else socket.IPPROTO_IP
@@ -234,7 +313,7 @@ def _set_options(sock: socket.socket, *, gro: bool) -> None:
         (socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_SIZE),
         (socket.SOL_SOCKET, _SO_RCVBUFFORCE, SOCKET_BUFFER_SIZE),
         (socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BUFFER_SIZE),
-        (level, mtu_option, _PMTUDISC_PROBE),
+        (level, mtu_option, _PMTUDISC_PROBE if df else _PMTUDISC_DONT),
         (_SOL_UDP, _UDP_GRO, int(gro)),
     ]
     for option in wishes:
@@ -259,10 +338,17 @@ def _segment_size(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> int 
     return max(n_bytes, 1)
 
 
-def _addr_port(addr: tuple[str, int] | tuple[str, int, int, int]) -> AddrPort:
-    """A sender as the kernel names it: canonical text already, with a scope where one is needed."""
-    ip = addr[0]
-    return (canonical_ip(ip) if ip.startswith(_MAPPED_PREFIX) else ip, addr[1])
+def _destination(addr: AddrPort) -> tuple[str, int] | tuple[str, int, int, int]:
+    """An address as ``sendmsg`` wants it: a scope has a place of its own, and is ignored within the text."""
+    ip, percent, scope = addr[0].partition("%")
+    return (ip, addr[1], 0, int(scope)) if percent and scope.isdigit() else addr
+
+
+def _from(local: LocalAddress) -> tuple[int, int, bytes]:
+    """The ancillary message that chooses a source address."""
+    if len(local.ip) == 4:
+        return (socket.IPPROTO_IP, _IP_PKTINFO, _IN_PKTINFO.pack(local.interface, local.ip, bytes(4)))
+    return (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _IN6_PKTINFO.pack(local.ip, local.interface))
 
 
 def _port(sock: socket.socket | None) -> int | None:
