@@ -100,8 +100,7 @@ class Directory:
 
     async def create_user(self, caller: Caller, request: CreateUser) -> UserCreated:
         """A new user with a session."""
-        user = await self._ask(lambda: self._store.create_user(request.name))
-        token = await self._ask(lambda: self._store.issue_session(user))
+        user, token = await self._ask(lambda: self._store.create_user(request.name))
         return UserCreated(id=user.user_id, name=user.name, token=token)
 
     async def end_session(self, caller: Caller, token: str) -> None:

@@ -191,6 +191,32 @@ async def test_a_body_without_end_is_cut_off(tmp_path: Path) -> None:
                 assert b" 413 " in await stream.receive_some()
 
 
+async def test_a_body_that_never_comes_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coderd.api.io.routes.BODY_TIMEOUT", 0.05)
+    async with serving(tmp_path) as world:
+        stream = await trio.open_tcp_stream("127.0.0.1", world.started.http_address[1])
+        async with stream:
+            await stream.send_all(b"GET /api/v1/healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+            with trio.fail_after(5):
+                assert b" 408 " in await stream.receive_some()
+
+
+async def test_a_defect_is_refused_in_json_and_without_details(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    async with serving(tmp_path) as world:
+        token = world.admin_token
+        monkeypatch.setattr("coderd.identity.io.store.Store.list_nodes", fail)
+        response = await world.ask("GET", PREFIX + "/workspaces", token)
+        assert (response.status_code, error_of(response).code) == (500, "internal_server_error")
+        assert "luck" not in response.text
+
+
 async def test_names_clash_with_409(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         await world.add_workspace("dev")

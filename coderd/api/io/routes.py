@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-import structlog
+import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -41,7 +41,8 @@ from coderd.api.messages import (
 )
 from coderd.model.errors import MalformedPacket
 
-log = structlog.get_logger(__name__)
+BODY_TIMEOUT = 10.0
+"""Seconds for a request's whole body."""
 
 
 class Role(Enum):
@@ -132,6 +133,8 @@ class Call(NamedTuple):
 
 Handler: TypeAlias = Callable[[Call], Awaitable[ApiMessage]]
 
+_BROKEN = HTTPStatus.INTERNAL_SERVER_ERROR
+
 ANYBODY = frozenset(Role)
 SESSION = frozenset({Role.USER, Role.ADMIN})
 ADMIN = frozenset({Role.ADMIN})
@@ -180,8 +183,8 @@ def api_routes(backend: Backend, *, version: str) -> list[BaseRoute]:
 
 
 def error_handlers() -> dict[int | type[Exception], ExceptionHandler]:
-    """For the application: also what no route answers is refused in JSON."""
-    return {HTTPException: _refuse_http}
+    """For the application: also what no route answers, or a defect, is refused in JSON."""
+    return {HTTPException: _refuse_http, Exception: _refuse_http}
 
 
 class _Handlers:
@@ -279,13 +282,16 @@ def _bearer(request: Request) -> str:
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
     try:
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise _too_large()
+        with trio.fail_after(BODY_TIMEOUT):
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise _too_large()
     except ClientDisconnect:
         raise MalformedPacket("it ended early") from None
+    except trio.TooSlowError:
+        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "The request took too long.") from None
     return bytes(body)
 
 
@@ -303,7 +309,7 @@ def _answer(message: ApiMessage, status: HTTPStatus) -> Response:
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
-    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
+    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else _BROKEN
     body = ErrorBody(code=status.phrase.lower().replace(" ", "_"), message=f"{status.phrase}.")
     answer = _answer(body, status)
     for name, value in (getattr(error, "headers", None) or {}).items():

@@ -51,6 +51,13 @@ class Issued(NamedTuple):
     token: str
 
 
+class NewUser(NamedTuple):
+    """A user and the first session token, which is nowhere else to be had."""
+
+    user: User
+    token: str
+
+
 class Store:
     """All identities of one server.
 
@@ -75,14 +82,19 @@ class Store:
 
     # Users
 
-    def create_user(self, name: str, *, is_admin: bool = False) -> User:
-        """A new user. Raises BadName or NameTaken."""
-        user = User(uuid4(), check_label(name), is_admin)
+    def create_user(self, name: str, *, lifetime: float | None = None) -> NewUser:
+        """A new user with a session, good for ``lifetime`` seconds, else until it is revoked: both or neither.
+
+        Raises:
+            BadName, NameTaken: the name cannot be had.
+        """
+        user, token = User(uuid4(), check_label(name)), make_token(TokenKind.SESSION, self._rng)
         with self._write() as connection, _unique(f"There is a user named {name} already."):
             connection.execute(
-                users.insert().values(id=user.user_id, name=name, is_admin=is_admin, created_at=self._clock())
+                users.insert().values(id=user.user_id, name=name, is_admin=False, created_at=self._clock())
             )
-        return user
+            self._store_token(connection, token, TokenKind.SESSION, user_id=user.user_id, lifetime=lifetime)
+        return NewUser(user, token)
 
     def create_first_admin(self, name: str, deliver: Callable[[str], None]) -> bool:
         """The first user, if there is no user at all; whether it was. Of any number of racers one is told True.
@@ -102,13 +114,6 @@ class Store:
             self._store_token(connection, token, TokenKind.SESSION, user_id=user.user_id)
             deliver(token)
         return True
-
-    def issue_session(self, user: User, *, lifetime: float | None = None) -> str:
-        """A new session token of a user, good for ``lifetime`` seconds, else until it is revoked."""
-        token = make_token(TokenKind.SESSION, self._rng)
-        with self._write() as connection:
-            self._store_token(connection, token, TokenKind.SESSION, user_id=user.user_id, lifetime=lifetime)
-        return token
 
     # Tokens
 

@@ -34,12 +34,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def ann(store: Store) -> User:
-    return store.create_user("ann")
+    return store.create_user("ann").user
 
 
 @pytest.fixture
 def bob(store: Store) -> User:
-    return store.create_user("bob")
+    return store.create_user("bob").user
 
 
 def race(n_racers: int, attempt: Callable[[], bool]) -> int:
@@ -63,7 +63,7 @@ def race(n_racers: int, attempt: Callable[[], bool]) -> int:
 def test_the_file_is_its_owners_alone_and_holds_no_token(tmp_path: Path) -> None:
     path = tmp_path / "identity.db"
     store = Store(path)
-    token = store.create_workspace(store.create_user("ann"), "dev").token
+    token = store.create_workspace(store.create_user("ann").user, "dev").token
     store.close()
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -80,7 +80,7 @@ def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
 
 def test_a_store_opens_again_with_everything_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "identity.db")
-    issued = store.create_workspace(store.create_user("ann"), "dev")
+    issued = store.create_workspace(store.create_user("ann").user, "dev")
     store.close()
     again = Store(tmp_path / "identity.db")
     assert again.find_node(issued.token) == issued.node
@@ -125,8 +125,8 @@ def test_of_100_racers_for_one_name_one_wins(store: Store, ann: User) -> None:
 
 
 @pytest.mark.slow
-def test_of_100_racers_for_one_token_one_consumes_it(store: Store, ann: User) -> None:
-    token = store.issue_session(ann)
+def test_of_100_racers_for_one_token_one_consumes_it(store: Store) -> None:
+    token = store.create_user("ann").token
     assert race(100, lambda: store.revoke_token(token)) == 1
     assert store.find_user(token) is None
 
@@ -158,8 +158,8 @@ def test_names_are_labels_and_belong_to_their_owner(store: Store, ann: User, bob
         store.create_user("ann")
 
 
-def test_each_token_speaks_for_its_own_kind(store: Store, ann: User) -> None:
-    session = store.issue_session(ann)
+def test_each_token_speaks_for_its_own_kind(store: Store) -> None:
+    ann, session = store.create_user("ann")
     workspace = store.create_workspace(ann, "dev")
     device = store.enrol_device(ann, "laptop", key())
     assert store.find_user(session) == ann
@@ -175,8 +175,7 @@ def test_each_token_speaks_for_its_own_kind(store: Store, ann: User) -> None:
 def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
     now = 1000.0
     store = Store(tmp_path / "identity.db", clock=lambda: now)
-    ann = store.create_user("ann")
-    token = store.issue_session(ann, lifetime=60)
+    ann, token = store.create_user("ann", lifetime=60)
     now = 1059.0
     assert store.find_user(token) == ann
     now = 1060.0
