@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
 from coderd.model import Buffer
 
@@ -84,7 +85,10 @@ def split_sums(packets: Sequence[Buffer], at: int) -> tuple[list[int], list[int]
 
     Returns: two lists, each with one number 0..65534 per packet, congruent to the sum (0 may stand for 65535).
     """
-    sizes = [len(packet) for packet in packets]
+    sizes = list(map(len, packets))
+    if sizes[0] % _WORD == 0 and sizes.count(sizes[0]) == len(sizes):
+        rows = np.frombuffer(b"".join(packets), _LITTLE_ENDIAN_WORDS).reshape(len(sizes), -1)
+        return _reduce(rows[:, : at // _WORD]), _reduce(rows[:, at // _WORD :])
     if any(size % _WORD for size in sizes):
         packets = [part for packet in packets for part in (packet, _PADDING[len(packet) % _WORD])]
     words = np.frombuffer(b"".join(packets), _LITTLE_ENDIAN_WORDS)
@@ -107,5 +111,9 @@ def _row_sums(data: Buffer, offset: int, size: int, n_rows: int) -> list[int]:
         padded = np.zeros((n_rows, size + _WORD - size % _WORD), np.uint8)
         padded[:, :size] = np.frombuffer(data, np.uint8, n_rows * size, offset).reshape(n_rows, size)
         rows = padded.view(_LITTLE_ENDIAN_WORDS)
+    return _reduce(rows)
+
+
+def _reduce(rows: npt.NDArray[np.uint32]) -> list[int]:
     sums: list[int] = (np.add.reduce(rows, axis=1, dtype=np.uint64) * 256 % MODULUS).tolist()
     return sums

@@ -328,11 +328,7 @@ def _wrong_of_family(packets: Sequence[Buffer], family: _Family, runs: list[_Run
     """What is summed must make a multiple of 65535 together with what is not: pseudo-header, and addresses for IPv4."""
     members = [index for run in runs for index in run.members]
     heads, tails = split_sums([packets[index] for index in members], family.addresses_at)
-    due_tails = [
-        (family.ip_length - run.protocol - len(packets[index])) % MODULUS
-        for run in runs
-        for index in run.members
-    ]
+    due_tails = [due for run in runs for due in _due_tails(run, family, len(packets[run.members[-1]]))]
     due_heads = heads
     if family is _IPV4:
         due_heads = [due for run in runs for due in [_due_head(packets[run.members[0]])] * len(run.members)]
@@ -340,6 +336,13 @@ def _wrong_of_family(packets: Sequence[Buffer], family: _Family, runs: list[_Run
         return []
     checks = zip(members, heads, due_heads, tails, due_tails, strict=True)
     return [index for index, head, due_head, tail, due_tail in checks if head != due_head or tail != due_tail]
+
+
+def _due_tails(run: _Run, family: _Family, last_size: int) -> list[int]:
+    """What must come of the rest of each member; all but the last are of one size."""
+    due = (family.ip_length - run.protocol - run.header_length - run.segment_size) % MODULUS
+    due_last = (family.ip_length - run.protocol - last_size) % MODULUS
+    return [due] * (len(run.members) - 1) + [due_last]
 
 
 def _due_head(packet: Buffer) -> int:

@@ -218,19 +218,11 @@ class Device:
         if not self._local.is_up or self._local.identity is None:
             self._counters["wireguard.drop.down"] += len(datagrams)
             return
-        run: list[Buffer] = []
-        run_index = -1
-        for datagram in datagrams:
-            if len(datagram) >= TRANSPORT_MIN_SIZE:
-                kind, index = _decode_prefix(datagram)
-                if kind == TRANSPORT:
-                    if index != run_index:
-                        self._open(run_index, run, source, now, unix_now)
-                        run, run_index = [], index
-                    run.append(datagram)
-                    continue
-            self._queue_handshake(bytes(datagram), source, now)
-        self._open(run_index, run, source, now, unix_now)
+        index = _common_index(datagrams)
+        if index is not None:
+            self._open(index, datagrams, source, now, unix_now)
+        else:
+            self._sort(source, datagrams, now, unix_now)
         self._work_off_handshakes(now, unix_now)
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
@@ -328,7 +320,25 @@ class Device:
 
     # Data
 
-    def _open(self, index: int, datagrams: list[Buffer], source: Source, now: float, unix_now: float) -> None:
+    def _sort(self, source: Source, datagrams: Sequence[Buffer], now: float, unix_now: float) -> None:
+        """Datagrams of several kinds or sessions, run by run."""
+        run: list[Buffer] = []
+        run_index = -1
+        for datagram in datagrams:
+            if len(datagram) >= TRANSPORT_MIN_SIZE:
+                kind, index = _decode_prefix(datagram)
+                if kind == TRANSPORT:
+                    if index != run_index:
+                        self._open(run_index, run, source, now, unix_now)
+                        run, run_index = [], index
+                    run.append(datagram)
+                    continue
+            self._queue_handshake(bytes(datagram), source, now)
+        self._open(run_index, run, source, now, unix_now)
+
+    def _open(
+        self, index: int, datagrams: Sequence[Buffer], source: Source, now: float, unix_now: float
+    ) -> None:
         if not datagrams:
             return
         entry = self._local.indices.get(index)
@@ -440,3 +450,12 @@ class Device:
             return
         entry.peer.handle_response(message, source, now, unix_now)
         self._touch(entry.peer)
+
+
+def _common_index(datagrams: Sequence[Buffer]) -> int | None:
+    """The session of datagrams that are all transport data of one, as nearly every read is."""
+    if min(map(len, datagrams), default=0) < TRANSPORT_MIN_SIZE:
+        return None
+    prefixes = set(map(_decode_prefix, datagrams))
+    kind, index = prefixes.pop()
+    return index if kind == TRANSPORT and not prefixes else None

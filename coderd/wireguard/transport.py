@@ -17,6 +17,7 @@ The contract, which any twin of these in another language must keep to the byte:
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -54,17 +55,28 @@ def seal_batch(
 
 def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], list[bytes]]:
     """Decrypts transport datagrams: see the module's contract."""
-    decrypt, decode_counter, encode_nonce = cipher.decrypt, _decode_counter, _encode_nonce
-    counters: list[int] = []
+    decrypt, encode_nonce = cipher.decrypt, _encode_nonce
+    counters = [counter for (counter,) in map(_decode_counter, datagrams)]
+    try:  # as a whole, which for honest datagrams is all there is to do
+        return counters, [
+            decrypt(encode_nonce(counter), datagram[16:], None)
+            for counter, datagram in zip(counters, datagrams, strict=True)
+        ]
+    except InvalidTag:
+        return _open_singly(cipher, counters, datagrams)
+
+
+def _open_singly(
+    cipher: Cipher, counters: Sequence[int], datagrams: Sequence[Buffer]
+) -> tuple[list[int], list[bytes]]:
+    """Those of a batch that authenticate, where not all do."""
+    authentic: list[int] = []
     plaintexts: list[bytes] = []
-    for datagram in datagrams:
-        (counter,) = decode_counter(datagram)
-        try:
-            plaintexts.append(decrypt(encode_nonce(counter), datagram[16:], None))
-        except InvalidTag:
-            continue
-        counters.append(counter)
-    return counters, plaintexts
+    for counter, datagram in zip(counters, datagrams, strict=True):
+        with suppress(InvalidTag):
+            plaintexts.append(cipher.decrypt(_encode_nonce(counter), datagram[16:], None))
+            authentic.append(counter)
+    return authentic, plaintexts
 
 
 def _padded(packets: Sequence[Buffer], mtu: int) -> Sequence[Buffer]:
@@ -73,4 +85,7 @@ def _padded(packets: Sequence[Buffer], mtu: int) -> Sequence[Buffer]:
     zeros = {size: bytes(padding(size, mtu)) for size in set(sizes)}
     if not any(zeros.values()):
         return packets
-    return [b"".join((packet, zeros[size])) for packet, size in zip(packets, sizes, strict=True)]
+    return [
+        b"".join((packet, zeros[size])) if zeros[size] else packet
+        for packet, size in zip(packets, sizes, strict=True)
+    ]
