@@ -15,7 +15,6 @@ own_endpoints  where this node may be reached, and by whose word
 interfaces     which of a host's addresses are worth telling
 classify       STUN, disco or WireGuard
 timers         a table of timers
-backoff        waits between attempts at a relay
 wish           what an endpoint says to Conn
 wire           what crosses Conn's walls: sources, transmits, path facts, events
 io/            UDP sockets, relay links, interface addresses

@@ -15,7 +15,6 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from trio_websocket import wrap_client_stream as wrap_websocket
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.backoff import Backoff
 from coderd.coordination.client import NetMapClient, NodeUpdate, ServerState, update_message
 from coderd.coordination.message import (
     ALIVE_INTERVAL,
@@ -41,6 +40,7 @@ from coderd.coordination.message import (
 from coderd.coordination.proof import NONCE_SIZE, make_proof
 from coderd.http.dialer import dial
 from coderd.model import RandomBytes
+from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap
@@ -48,6 +48,8 @@ from coderd.model.netmap import NetMap
 JOIN_TIMEOUT = 15.0
 """Seconds from the first SYN to the welcome."""
 GOODBYE_TIMEOUT = 1.0
+LONGEST_WAIT = 10.0
+"""Seconds between two attempts, at most."""
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +119,7 @@ class CoordinationClient:
         self._on_state = on_state
         self._tls = tls
         self._core = NetMapClient(self._url, netmap)
-        self._backoff = Backoff(rng)
+        self._backoff = Backoff(rng, longest=LONGEST_WAIT)
         self._update: NodeUpdate | None = None
         self._outbox: list[Message] = []
         self._is_update_owed = False
@@ -196,7 +198,7 @@ class CoordinationClient:
 
     def _after_attempt(self, error: BaseException | None) -> float:
         if self._welcomed_at is not None:
-            self._backoff.handle_connection(trio.current_time() - self._welcomed_at)
+            self._backoff.handle_connection_ended(trio.current_time() - self._welcomed_at)
             self._welcomed_at = None
         self._core.handle_disconnected()
         delay = self._backoff.next_delay()

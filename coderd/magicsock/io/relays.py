@@ -13,16 +13,18 @@ import structlog
 import trio
 
 from coderd.derp.io.client import DerpLink
-from coderd.magicsock.backoff import Backoff
 from coderd.magicsock.wire import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
+from coderd.model.backoff import Backoff
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
 
 IDLE_TIMEOUT = 60.0
 """Seconds after the last send that a link which is not home is closed."""
 IDLE_CHECK_INTERVAL = 15.0
+LONGEST_WAIT = 5.0
+"""Seconds between two attempts at one relay, at most."""
 QUEUE_SIZE = 256
 """Packets that wait for a link being dialled."""
 
@@ -134,7 +136,7 @@ class RelayLinks:
         region = self._derp_map.regions.get(region_id)
         if region is None or self._nursery is None:
             return None
-        entry = self._regions[region_id] = _Region(region, Backoff(self._rng), trio.current_time())
+        entry = self._regions[region_id] = _Region(region, Backoff(self._rng, longest=LONGEST_WAIT), trio.current_time())
         self._nursery.start_soon(self._keep, entry)
         return entry
 
@@ -188,7 +190,7 @@ class RelayLinks:
             log.info("relay link broken", region=region.code, reason=why)
         finally:
             entry.link = None
-            entry.backoff.handle_link_ended(trio.current_time() - started_at)
+            entry.backoff.handle_connection_ended(trio.current_time() - started_at)
             self._on_broken(region.region_id)
 
 

@@ -1,10 +1,8 @@
-"""The small parts: peer map, pings in flight, timers, classification, backoff."""
+"""The small parts: peer map, pings in flight, timers, classification."""
 
 from enum import Enum
-from random import Random
 
 from coderd.disco import MAGIC
-from coderd.magicsock.backoff import Backoff
 from coderd.magicsock.classify import Kind, classify
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.pings import Pings, Purpose, SentPing
@@ -95,14 +93,3 @@ def test_timers_fire_the_longest_overdue_first_and_once() -> None:
     assert table.pop_due(30.0) is Name.FIRST
     assert table.pop_due(30.0) is None
     assert table.poll_timeout() is None
-
-
-def test_waits_double_from_50_ms_to_5_s_with_jitter_and_start_over_after_a_steady_link() -> None:
-    backoff = Backoff(Random(1).randbytes)
-    waits = [backoff.next_delay() for _ in range(12)]
-    assert 0.025 <= waits[0] <= 0.05
-    assert all(2.5 <= wait <= 5.0 for wait in waits[8:])
-    backoff.handle_link_ended(1.0)
-    assert backoff.next_delay() > 2.0
-    backoff.handle_link_ended(10.0)
-    assert backoff.next_delay() <= 0.05

@@ -1,0 +1,45 @@
+"""How long to wait before dialling again: doubling, jittered, so that what restarts is not met by everybody at once."""
+
+from typing import Final
+
+from coderd.model import RandomBytes
+
+FIRST: Final = 0.05
+STEADY: Final = 10.0
+"""Seconds that a connection must have lasted for the next wait to be short again: one that breaks at once has failed."""
+
+
+class Backoff:
+    """The waits between attempts at one server or relay.
+
+    Args:
+        rng: randomness for the jitter.
+        longest: seconds beyond which no wait grows; the first is ``FIRST``.
+
+    Attributes:
+        attempts: waits since the last connection.
+    """
+
+    def __init__(self, rng: RandomBytes, *, longest: float) -> None:
+        self._rng = rng
+        self._longest = longest
+        self._ceiling = FIRST
+        self.attempts = 0
+
+    def next_delay(self) -> float:
+        """Seconds to wait now: uniform between half the ceiling and the ceiling, which then doubles."""
+        fraction = int.from_bytes(self._rng(4), "big") / 2**32
+        delay = self._ceiling * (0.5 + 0.5 * fraction)
+        self._ceiling = min(self._ceiling * 2, self._longest)
+        self.attempts += 1
+        return delay
+
+    def handle_connection_ended(self, lasted: float) -> None:
+        """A connection was up for ``lasted`` seconds."""
+        self.attempts = 0
+        if lasted >= STEADY:
+            self.reset()
+
+    def reset(self) -> None:
+        """There is reason to believe that the next attempt will do better."""
+        self._ceiling = FIRST
