@@ -8,7 +8,7 @@ client      the client's end of a connection, pure
 connection  one client's connection as the relay sees it, pure
 server      the relay: who is connected, who gets what, who is told that a peer has gone; pure
 dial_plan   which addresses, names and certificate rules a region's node is dialled with, pure
-io/         client (DerpLink), server (RelayServer), tls: trio around the pure parts
+io/         client (DerpLink), server (RelayServer), dial, tls: trio around the pure parts
 
 A connection's life, without fast start::
 

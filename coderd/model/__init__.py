@@ -2,6 +2,7 @@
 
 keys        node and disco keys, their text forms
 addresses   ip:port pairs, tailnet addresses
+backoff     waits between attempts
 deadline    when the next thing happens, and why
 derpmap     relay regions and their nodes (Tailscale's JSON)
 netmap      who this node is and whom it may talk to

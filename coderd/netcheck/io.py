@@ -3,19 +3,16 @@
 import structlog
 import trio
 
-from coderd.derp.dial_plan import DialPlan, Family, dial_plans
-from coderd.derp.io.tls import check_certificate, client_context
-from coderd.http.dialer import Target, dial_first, read_response_head
+from coderd.derp.dial_plan import DialPlan, dial_plans
+from coderd.derp.io.dial import dial_node
+from coderd.http.dialer import read_response_head
 from coderd.model.derpmap import DerpRegion
 from coderd.model.errors import MalformedPacket
 
-NODE_TIMEOUT = 1.5
-"""Seconds for TCP to one node."""
 TIMEOUT = 4.0
 """Seconds for the whole of it: a netcheck asks after one second and reports after five."""
 
 _PATH = "/derp/latency-check"
-_FAMILIES = {Family.IPV4: trio.socket.AF_INET, Family.IPV6: trio.socket.AF_INET6}
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +32,7 @@ async def https_latency(region: DerpRegion) -> float | None:
 
 
 async def _measure(plan: DialPlan) -> float:
-    stream = await _dial(plan)
+    stream = await dial_node(plan)
     request = (
         f"GET {_PATH} HTTP/1.1\r\nHost: {plan.host_header}\r\nUser-Agent: coderd\r\nConnection: close\r\n\r\n"
     )
@@ -49,24 +46,3 @@ async def _measure(plan: DialPlan) -> float:
     if not 200 <= status <= 299:
         raise OSError(f"{plan.host_header} answers {_PATH} with {status}")
     return latency
-
-
-async def _dial(plan: DialPlan) -> trio.abc.Stream:
-    """TCP and TLS to one node, held to the same certificate as a relay link to it. Raises OSError."""
-    node = plan.node
-    if not plan.attempts:
-        raise OSError(f"relay {node.name} has no address that can be dialled")
-    stream = await dial_first(
-        [Target(_FAMILIES[attempt.family], attempt.host, attempt.port) for attempt in plan.attempts],
-        host=node.host_name,
-        port=plan.attempts[0].port,
-        tls=None if plan.is_plain_http else client_context(node),
-        tcp_timeout=NODE_TIMEOUT,
-    )
-    if isinstance(stream, trio.SSLStream):
-        try:
-            check_certificate(stream, node, plan.server_name)
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-    return stream

@@ -7,18 +7,16 @@ import structlog
 import trio
 
 from coderd.derp.client import DerpClient, Health, Packets
-from coderd.derp.dial_plan import DialPlan, Family, dial_plans, upgrade_request
+from coderd.derp.dial_plan import DialPlan, dial_plans, upgrade_request
 from coderd.derp.frame import PeerGone
-from coderd.derp.io.tls import check_certificate, client_context
-from coderd.http.dialer import Target, dial_first, read_response_head
+from coderd.derp.io.dial import dial_node
+from coderd.http.dialer import read_response_head
 from coderd.metrics import Counters
 from coderd.model import RandomBytes
 from coderd.model.derpmap import DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPublic
 
-NODE_TIMEOUT: Final = 1.5
-"""For TCP to one node."""
 CONNECT_TIMEOUT: Final = 10.0
 """For everything: name, TCP, TLS, upgrade and the relay's admission."""
 READ_SIZE: Final = 256 * 1024
@@ -26,7 +24,6 @@ WRITE_AHEAD: Final = 64 * 1024
 UPGRADE_ATTEMPTS: Final = 2
 USER_TIMEOUT_MS: Final = 5000
 _TCP_USER_TIMEOUT: Final = 18
-_FAMILIES: Final = {Family.IPV4: trio.socket.AF_INET, Family.IPV6: trio.socket.AF_INET6}
 
 _log = structlog.get_logger(__name__)
 
@@ -174,7 +171,8 @@ async def _open(plan: DialPlan, region: DerpRegion, client: DerpClient) -> trio.
     """Reaches a node and lets the client greet it until it is admitted. Raises OSError."""
     request = upgrade_request(plan, ideal_node=region.nodes[0].name)
     for remaining in reversed(range(UPGRADE_ATTEMPTS)):
-        stream = await _dial(plan)
+        stream = await dial_node(plan)
+        _tune(stream)
         try:
             await stream.send_all(request)
             status, leftover = await read_response_head(stream)
@@ -192,29 +190,6 @@ async def _open(plan: DialPlan, region: DerpRegion, client: DerpClient) -> trio.
         # The connection had been used for something else on its way; a new one has not.
         await trio.aclose_forcefully(stream)
     raise AssertionError("the last attempt returns or raises")
-
-
-async def _dial(plan: DialPlan) -> trio.abc.Stream:
-    """TCP and TLS, or a tunnel through the environment's proxy. Raises OSError."""
-    node = plan.node
-    if not plan.attempts:
-        raise OSError(f"relay {node.name} has no address that can be dialled")
-    tls = None if plan.is_plain_http else client_context(node)
-    stream = await dial_first(
-        [Target(_FAMILIES[attempt.family], attempt.host, attempt.port) for attempt in plan.attempts],
-        host=node.host_name,
-        port=plan.attempts[0].port,
-        tls=tls,
-        tcp_timeout=NODE_TIMEOUT,
-    )
-    if isinstance(stream, trio.SSLStream):
-        try:
-            check_certificate(stream, node, plan.server_name)
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-    _tune(stream)
-    return stream
 
 
 async def _greet(stream: trio.abc.Stream, client: DerpClient, leftover: bytes) -> None:

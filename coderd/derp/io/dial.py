@@ -1,0 +1,34 @@
+"""Reaching one node of a region: for a relay link, and for whoever measures the way there."""
+
+from typing import Final
+
+import trio
+
+from coderd.derp.dial_plan import DialPlan, Family
+from coderd.derp.io.tls import check_certificate, client_context
+from coderd.http.dialer import Target, dial_first
+
+NODE_TIMEOUT: Final = 1.5
+"""For TCP to one node."""
+_FAMILIES: Final = {Family.IPV4: trio.socket.AF_INET, Family.IPV6: trio.socket.AF_INET6}
+
+
+async def dial_node(plan: DialPlan) -> trio.abc.Stream:
+    """TCP and TLS, or a tunnel through the environment's proxy, the certificate checked. Raises OSError."""
+    node = plan.node
+    if not plan.attempts:
+        raise OSError(f"relay {node.name} has no address that can be dialled")
+    stream = await dial_first(
+        [Target(_FAMILIES[attempt.family], attempt.host, attempt.port) for attempt in plan.attempts],
+        host=node.host_name,
+        port=plan.attempts[0].port,
+        tls=None if plan.is_plain_http else client_context(node),
+        tcp_timeout=NODE_TIMEOUT,
+    )
+    if isinstance(stream, trio.SSLStream):
+        try:
+            check_certificate(stream, node, plan.server_name)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+    return stream
