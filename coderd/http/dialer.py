@@ -68,13 +68,20 @@ async def dial_first(
 
 
 def proxy_for(host: str, *, is_tls: bool) -> SplitResult | None:
-    """The environment's proxy for a host (``https_proxy``, ``http_proxy``, ``all_proxy``; not in ``no_proxy``)."""
+    """The environment's proxy for a host (``https_proxy``, ``http_proxy``, ``all_proxy``; not in ``no_proxy``).
+
+    One of another kind, SOCKS say, is passed by. Raises OSError where the variable's value is no URL at all.
+    """
     proxies = getproxies()
     url = proxies.get("https" if is_tls else "http") or proxies.get("all")
     if not url or _is_loopback(host) or proxy_bypass(host):
         return None
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    return parts if parts.scheme in _SCHEME_PORTS and parts.hostname else None
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        is_usable = parts.scheme in _SCHEME_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the value may contain a password, so it is not told
+        raise OSError("the proxy that the environment names is no URL") from None
+    return parts if is_usable else None
 
 
 async def race(targets: Sequence[Target]) -> trio.SocketStream:
@@ -97,9 +104,14 @@ async def race(targets: Sequence[Target]) -> trio.SocketStream:
         else:
             stream.socket.close()
 
-    async with trio.open_nursery() as nursery:
-        for index, target in enumerate(targets):
-            nursery.start_soon(attempt, index, target)
+    try:
+        async with trio.open_nursery() as nursery:
+            for index, target in enumerate(targets):
+                nursery.start_soon(attempt, index, target)
+    except BaseException:  # cancelled in the very moment in which there was a winner
+        if winner is not None:
+            winner.socket.close()
+        raise
     if winner is None:
         raise errors[min(errors)]
     return winner

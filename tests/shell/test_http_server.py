@@ -261,6 +261,16 @@ async def test_a_proxy_is_asked_to_connect(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+@pytest.mark.parametrize("url", ["http://proxy:port", "http://[proxy:3128"])
+async def test_a_proxy_that_is_no_url_is_an_error_of_the_network(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(OSError, match="is no URL"):
+        await dial("server.example", 80)
+
+
 async def test_garbage_of_all_sizes_leaves_the_port_standing() -> None:
     async with serving() as server:
         for size in (1, 17, 4096, 70_000):
