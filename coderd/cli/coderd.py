@@ -8,7 +8,7 @@ import typer
 
 from coderd.cli.apps import add, new_app
 from coderd.cli.shell import run
-from coderd.model.errors import Exit, UserError
+from coderd.model.errors import Exit
 
 HELP = """Run a server, or a node: a user's machine or a workspace.
 
@@ -39,6 +39,7 @@ def server(
       coderd server --access-url http://192.0.2.10:3000
       coderd server --access-url https://coder.example.com --http-address [::]:3000
     """
+    from coderd.config.io import read_config_file
     from coderd.config.server import DEFAULT_FILE, parse_server_config
     from coderd.server.process import serve
 
@@ -49,7 +50,11 @@ def server(
         "state_dir": state_dir,
     }
     path = config or DEFAULT_FILE
-    serve(parse_server_config(flags, os.environ, _read(path, config is not None), str(path)))
+    serve(
+        parse_server_config(
+            flags, os.environ, read_config_file(path, is_required=config is not None), str(path)
+        )
+    )
     return Exit.DONE
 
 
@@ -86,6 +91,7 @@ def run_node(
       sudo coderd run --access-url http://192.0.2.10:3000 --token-file /etc/coderd/token
     """
     from coderd.cli.node_config import DEFAULT_FILE, parse_node_config
+    from coderd.config.io import read_config_file
     from coderd.daemon.process import run_node as run_daemon
 
     flags = {
@@ -99,28 +105,12 @@ def run_node(
         "operator": operator,
     }
     path = config or DEFAULT_FILE
-    run_daemon(parse_node_config(flags, os.environ, _read(path, config is not None), str(path)))
-    return Exit.DONE
-
-
-def _read(path: Path, is_asked_for: bool) -> str:
-    """A configuration file's text; the default one may be missing."""
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        if not is_asked_for:
-            return ""
-        raise _unreadable(path, "it does not exist") from None
-    except OSError as error:
-        raise _unreadable(path, error.strerror or "it cannot be read") from None
-    except UnicodeDecodeError:
-        raise _unreadable(path, "it is not UTF-8") from None
-
-
-def _unreadable(path: Path, why: str) -> UserError:
-    return UserError(
-        f"the configuration file {path} cannot be used: {why}", exit_code=Exit.USAGE, code="bad_config"
+    run_daemon(
+        parse_node_config(
+            flags, os.environ, read_config_file(path, is_required=config is not None), str(path)
+        )
     )
+    return Exit.DONE
 
 
 def build_app() -> typer.Typer:

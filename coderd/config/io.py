@@ -16,7 +16,10 @@ def read_config_file(path: Path, *, is_required: bool = False) -> str:
     """A configuration file's text; empty if it does not exist and need not. Raises UserError if it cannot be read."""
     try:
         with path.open(encoding="utf-8") as file:
-            return file.read(MAX_FILE_SIZE)
+            text = file.read(MAX_FILE_SIZE + 1)
+        if len(text) <= MAX_FILE_SIZE:
+            return text
+        why = "it is too long"
     except FileNotFoundError:
         if not is_required:
             return ""
