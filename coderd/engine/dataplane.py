@@ -21,10 +21,10 @@ from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
 from coderd.tun import coalesce, split
-from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source
+from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source, Unanswered
 
 PathTransmit: TypeAlias = UdpTransmit | DerpTransmit
-PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired
+PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired | Unanswered
 
 
 Origin = TypeVar("Origin")

@@ -30,6 +30,7 @@ from coderd.wireguard.status import (
     SessionExpired,
     Source,
     Transmit,
+    Unanswered,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "SessionExpired",
     "Source",
     "Transmit",
+    "Unanswered",
 ]

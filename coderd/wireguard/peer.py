@@ -17,7 +17,7 @@ from coderd.wireguard.keypair import Keypair, KeypairSlots
 from coderd.wireguard.local import IndexEntry, Local
 from coderd.wireguard.message import INITIATION_SIZE, RESPONSE_SIZE, TRANSPORT_MIN_SIZE, CookieReply, Response
 from coderd.wireguard.noise import OpenedInitiation
-from coderd.wireguard.status import Authenticated, HandshakeCompleted, SessionExpired, Source
+from coderd.wireguard.status import Authenticated, HandshakeCompleted, SessionExpired, Source, Unanswered
 from coderd.wireguard.timers import (
     KEEPALIVE_TIMEOUT,
     LAST_MINUTE_REKEY,
@@ -240,6 +240,7 @@ class Peer:
                 case Timer.KEEPALIVE:
                     self._handle_silence_of_ours(now, unix_now)
                 case Timer.NEW_HANDSHAKE:
+                    self._local.events.append(Unanswered(self.key))
                     self.initiate(now, unix_now)
                 case Timer.ZERO_KEYS:
                     self._handle_stale_keys()
@@ -354,6 +355,7 @@ class Peer:
     # Expiry
 
     def _handle_no_response(self, now: float, unix_now: float) -> None:
+        self._local.events.append(Unanswered(self.key))
         if self._attempts <= REKEY_ATTEMPTS:
             self._attempts += 1
             self.initiate(now, unix_now, is_retry=True)

@@ -54,7 +54,13 @@ class SessionExpired(NamedTuple):
     peer: NodePublic
 
 
-Event: TypeAlias = Authenticated | HandshakeCompleted | SessionExpired
+class Unanswered(NamedTuple):
+    """The peer owes us an answer: perhaps the way there is not what it was."""
+
+    peer: NodePublic
+
+
+Event: TypeAlias = Authenticated | HandshakeCompleted | SessionExpired | Unanswered
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import trio
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from coderd.model.errors import Exit, UserError
+from coderd.tun.io.link import LinkState
 
 Address: TypeAlias = IPv4Interface | IPv6Interface
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -38,13 +39,6 @@ _TABLE_MAIN = 254
 _SCOPE_LINK, _SCOPE_UNIVERSE = 253, 0
 
 _Result = TypeVar("_Result")
-
-
-class LinkState(NamedTuple):
-    """What the interface is set to right now."""
-
-    is_up: bool
-    mtu: int
 
 
 class Router:

@@ -1,0 +1,122 @@
+"""An interface's link as others set it: up or down, its MTU. Ioctls to look, netlink to be told when.
+
+What an event says does not matter, only that there was one; so nothing of netlink is parsed here, and nobody who only wants this
+pays for a netlink library.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from coderd.tun.io.device import TunDevice
+
+ELSEWHERE_INTERVAL = 1.0
+"""Seconds between looks at an interface that was moved to another network namespace, whose events we do not get."""
+
+_RTMGRP_LINK, _RTMGRP_IPV4_ROUTE, _RTMGRP_IPV6_ROUTE = 0x1, 0x40, 0x400
+_TUNGETIFF = 0x800454D2
+_SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCSIFMTU = 0x8913, 0x8921, 0x8922
+_IFF_UP = 0x1
+_IFREQ = struct.Struct("=16si20x")
+_EVENT_SIZE = 65536
+_MOST_EVENTS = 256
+
+
+class LinkState(NamedTuple):
+    """What the interface is set to right now."""
+
+    is_up: bool
+    mtu: int
+
+
+def prepare_link(interface: str, mtu: int) -> None:
+    """Sets the MTU, and keeps the kernel from making up an address and sending router solicitations through the tunnel.
+
+    Raises: OSError if the MTU cannot be set.
+    """
+    _interface_ioctl(_SIOCSIFMTU, interface, mtu)
+    with suppress(OSError):  # a host without IPv6
+        Path("/proc/sys/net/ipv6/conf", interface, "addr_gen_mode").write_text("1\n", encoding="ascii")
+
+
+async def watch_link(tun: TunDevice) -> AsyncIterator[LinkState]:
+    """Yields the state now, then after each change, until the interface is deleted. It may be renamed and moved meanwhile."""
+    events = _subscribe(_RTMGRP_LINK)
+    with events:
+        seen: LinkState | None = None
+        while True:
+            try:
+                state, is_elsewhere = _look(tun, seen)
+            except OSError as error:
+                if error.errno == errno.EBADFD:
+                    return
+                raise
+            if state != seen:
+                seen = state
+                yield state
+            with trio.move_on_after(ELSEWHERE_INTERVAL if is_elsewhere else float("inf")):
+                await trio.lowlevel.wait_readable(events)
+            _discard(events)
+
+
+async def watch_routes() -> AsyncIterator[None]:
+    """Yields after any change of this host's routes."""
+    events = _subscribe(_RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_ROUTE)
+    with events:
+        while True:
+            await trio.lowlevel.wait_readable(events)
+            _discard(events)
+            yield
+
+
+def _look(tun: TunDevice, seen: LinkState | None) -> tuple[LinkState, bool]:
+    """The state, and whether the interface is in another namespace: then writing nothing to it says whether it is up."""
+    request = fcntl.ioctl(tun.fileno(), _TUNGETIFF, bytes(_IFREQ.size))
+    name = request[:16].split(b"\0", 1)[0].decode()
+    try:
+        flags = _interface_ioctl(_SIOCGIFFLAGS, name) & 0xFFFF
+        return LinkState(bool(flags & _IFF_UP), _interface_ioctl(_SIOCGIFMTU, name)), False
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+    try:
+        os.write(tun.fileno(), b"")
+    except OSError as error:
+        if error.errno == errno.EBADFD:
+            raise
+        return LinkState(error.errno != errno.EIO, seen.mtu if seen is not None else 0), True
+    return LinkState(True, seen.mtu if seen is not None else 0), True
+
+
+def _interface_ioctl(request: int, interface: str, value: int = 0) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        reply = fcntl.ioctl(sock, request, _IFREQ.pack(interface.encode(), value))
+    number: int = _IFREQ.unpack(reply)[1]
+    return number
+
+
+def _subscribe(groups: int) -> socket.socket:
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    events.setblocking(False)
+    events.bind((0, groups))
+    return events
+
+
+def _discard(events: socket.socket) -> None:
+    """Takes what there is. ENOBUFS says that there was more, which matters as little."""
+    for _ in range(_MOST_EVENTS):
+        try:
+            events.recv(_EVENT_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
