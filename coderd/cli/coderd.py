@@ -8,9 +8,10 @@ import typer
 
 from coderd.cli.apps import add, new_app
 from coderd.cli.shell import run
+from coderd.cli.wireguard import wireguard
 from coderd.model.errors import Exit
 
-HELP = """Run a server, or a node: a user's machine or a workspace.
+HELP = """Run a server, or a node: a user's machine or a workspace; or a plain WireGuard.
 
 Start with:
   coderd server --access-url http://192.0.2.10:3000
@@ -118,6 +119,7 @@ def build_app() -> typer.Typer:
     app = new_app(HELP)
     add(app, "server", server, "Coordination, relay, STUN and API.")
     add(app, "run", run_node, "This machine's node: a user's or a workspace's.")
+    add(app, "wireguard", wireguard, "A plain WireGuard, for wg and wg-quick.")
     return app
 
 

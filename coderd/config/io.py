@@ -33,9 +33,10 @@ def read_config_file(path: Path, *, is_required: bool = False) -> str:
     )
 
 
-def configure_logging() -> None:
+def configure_logging(level: int = logging.INFO) -> None:
     """Log lines to stderr: key=value, coloured on a terminal; debug where CODERD_DEBUG is set."""
-    level = logging.DEBUG if os.environ.get("CODERD_DEBUG") else logging.INFO
+    if os.environ.get("CODERD_DEBUG"):
+        level = logging.DEBUG
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

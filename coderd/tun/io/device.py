@@ -173,7 +173,7 @@ def _explain(error: OSError, name: str) -> UserError:
     if error.errno == errno.EBUSY:
         return UserError(
             f"There is already a network interface named {name}.",
-            hint="Stop the daemon that owns it, delete it with `ip link delete`, or choose another name with --interface.",
+            hint="Stop the daemon that owns it, delete it with `ip link delete`, or choose another name.",
             code="interface_exists",
         )
     if error.errno in (errno.EPERM, errno.EACCES):

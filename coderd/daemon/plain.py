@@ -1,0 +1,272 @@
+"""``coderd wireguard``: the same engine as a stock WireGuard, configured by ``wg`` and started by ``wg-quick`` or by hand.
+
+No server, no magicsock, no state: what ``wg`` has set lives as long as the process. Interface and socket exist before the
+command returns; addresses, routes and the link itself are other people's, and followed.
+"""
+
+import errno
+import logging
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+
+import structlog
+import trio
+
+from coderd.config.io import configure_logging
+from coderd.daemon.background import detach
+from coderd.engine.configuration import apply, describe
+from coderd.engine.dataplane import DataPlane, PlaneEvent
+from coderd.engine.io.clock import BootClock, run_boot_timer
+from coderd.engine.io.driver import Driver
+from coderd.engine.io.plain_sockets import PlainSockets
+from coderd.engine.io.removal import wait_removed
+from coderd.engine.io.uapi import bound_socket, serve_uapi, socket_path
+from coderd.engine.plain import PlainPaths
+from coderd.magicsock import DerpTransmit
+from coderd.metrics import Counters
+from coderd.model.addresses import AddrPort
+from coderd.model.keys import NodePublic
+from coderd.tun.io.device import TunDevice
+from coderd.tun.io.link import LinkState, prepare_link, watch_link, watch_routes
+from coderd.wireguard import Device, HandshakeCompleted, Unanswered
+from coderd.wireguard.uapi import (
+    Change,
+    Description,
+    Operation,
+    Refused,
+    Request,
+    encode_errno,
+    encode_get,
+    parse_get,
+    parse_set,
+)
+
+DEFAULT_MTU = 1420
+LOG_LEVELS = {
+    "verbose": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "error": logging.ERROR,
+    "silent": logging.CRITICAL + 1,
+}
+"""Values of LOG_LEVEL, as wireguard-go has them."""
+
+log = structlog.get_logger()
+
+
+def run_wireguard(interface: str, *, in_foreground: bool, log_level: str = "") -> None:
+    """Makes an interface, and returns in the background's stead when it can be configured.
+
+    Args:
+        interface: its name.
+        in_foreground: whether to stay, until the end.
+        log_level: one of ``LOG_LEVELS``, else errors only; to be seen from the background it must be given.
+
+    Raises: UserError if the interface or its socket cannot be made.
+    """
+    configure_logging(LOG_LEVELS.get(log_level, logging.ERROR))
+    tun = TunDevice.open(interface)
+    keeps_output = log_level in LOG_LEVELS and log_level != "silent"
+    ready = (lambda: None) if in_foreground else detach(keeps_output=keeps_output)
+    with closing(tun), bound_socket(tun.name) as listening:
+        prepare_link(tun.name, DEFAULT_MTU)
+        trio.run(_main, tun, listening, ready, clock=BootClock())
+
+
+class PlainWireGuard:
+    """One interface: its device, its endpoints, its sockets, and the loop between them.
+
+    Args:
+        tun: the opened device.
+    """
+
+    def __init__(self, tun: TunDevice) -> None:
+        self.counters: Counters = Counter()
+        self._device = Device(
+            rng=os.urandom, now=trio.current_time(), mtu=DEFAULT_MTU, counters=self.counters
+        )
+        self._paths = PlainPaths(counters=self.counters)
+        self._handshakes: dict[NodePublic, float] = {}
+        """Wall clock of each peer's last handshake: told, it must not move when the clock is set."""
+        self._is_up = False
+        self._sockets = PlainSockets(
+            self.counters, on_rebound=self._handle_rebound, on_stale=self._paths.forget_local
+        )
+        self._driver = Driver(
+            DataPlane(self._device, self._paths, uso=tun.offloads.uso, counters=self.counters),
+            tun,
+            self._sockets,
+            _NoLinks(),
+            on_event=self._handle_event,
+            on_drained=lambda: None,
+            on_send_error=_note_send_error,
+            counters=self.counters,
+        )
+
+    async def run(self) -> None:
+        """Carries packets until cancelled. Raises OSError EBADFD when the interface is deleted."""
+        try:
+            await self._driver.run()
+        finally:
+            self._sockets.close()
+
+    def answer(self, request: Request) -> bytes:
+        """Does what ``wg`` asks, all of it or nothing."""
+        try:
+            if request.operation is Operation.GET:
+                parse_get(request.lines)
+                return encode_get(self._describe())
+            self._apply(parse_set(request.lines, interface_index))
+        except Refused as refusal:
+            log.debug("refused a configuration", errno=str(refusal))
+            return encode_errno(-refusal.number)
+        return encode_errno()
+
+    def handle_link(self, state: LinkState) -> None:
+        """Somebody has set the interface up or down, or changed its MTU."""
+        log.debug("link changed", up=state.is_up, mtu=state.mtu)
+        self._device.set_mtu(state.mtu)
+        if state.is_up and not self._is_up:
+            self._up()
+        elif self._is_up and not state.is_up:
+            self._is_up = False
+            self._device.down(trio.current_time())
+            self._sockets.close()
+        self._driver.drain()
+
+    def handle_routes_changed(self) -> None:
+        """What we send from may be the wrong address by now; the next packet of each peer says which is right."""
+        self._paths.forget_sources()
+
+    def _up(self) -> None:
+        try:
+            self._sockets.open()
+        except OSError as error:
+            log.error("the UDP port cannot be opened, so the tunnel stays down", why=error.strerror)
+            return
+        self._is_up = True
+        self._device.up(trio.current_time())
+
+    def _describe(self) -> Description:
+        return describe(
+            self._device,
+            self._paths,
+            trio.current_time(),
+            listen_port=self._sockets.port,
+            fwmark=self._sockets.fwmark,
+            handshakes=self._handshakes,
+        )
+
+    def _apply(self, change: Change) -> None:
+        """The sockets first: only they can fail."""
+        old_mark = self._sockets.fwmark
+        try:
+            self._sockets.configure(change.listen_port, change.fwmark)
+        except OSError as error:
+            raise Refused(error.errno or errno.EIO) from None
+        if self._sockets.fwmark != old_mark:
+            self._paths.forget_sources()
+        apply(change, self._device, self._paths, trio.current_time())
+        self._handshakes = {
+            key: at for key, at in self._handshakes.items() if self._device.allowed_ips(key) is not None
+        }
+        self._driver.drain()
+
+    def _handle_rebound(self) -> None:
+        self._paths.forget_sources()
+        self._driver.handle_rebound()
+
+    def _handle_event(self, event: PlaneEvent) -> None:
+        log.debug(type(event).__name__, peer=event.peer.short)
+        if isinstance(event, HandshakeCompleted):
+            self._handshakes[event.peer] = time.time()
+        elif isinstance(event, Unanswered):
+            self._paths.forget_source(event.peer)
+
+
+class _NoLinks:
+    """Nothing is ever relayed: ``PlainPaths`` asks for no such thing."""
+
+    def send_nowait(self, transmit: DerpTransmit) -> None:
+        """Never called."""
+        raise AssertionError("plain paths have no relay")
+
+
+async def _main(tun: TunDevice, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Until a signal comes, or the interface or the socket's file is removed: each is a way to say that it is enough."""
+    wireguard = PlainWireGuard(tun)
+    try:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            await _run(wireguard, tun, listening, signals, ready)
+    except* OSError as group:
+        if group.split(_is_deletion)[1] is not None:
+            raise
+        log.info("the interface was deleted")
+    log.debug("counters", **wireguard.counters)
+
+
+async def _run(
+    wireguard: PlainWireGuard,
+    tun: TunDevice,
+    listening: socket.socket,
+    signals: AsyncIterator[int],
+    ready: Callable[[], None],
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_boot_timer)
+        nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+        nursery.start_soon(_stop_on_removal, tun.name, nursery.cancel_scope)
+        nursery.start_soon(_follow_link, wireguard, tun)
+        nursery.start_soon(_follow_routes, wireguard)
+        nursery.start_soon(wireguard.run)
+        nursery.start_soon(serve_uapi, listening, wireguard.answer)
+        ready()
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("stopping", signal=signal.Signals(number).name)
+        scope.cancel()
+
+
+async def _stop_on_removal(interface: str, scope: trio.CancelScope) -> None:
+    await wait_removed(socket_path(interface))
+    log.info("stopping, as the socket for wg was removed")
+    scope.cancel()
+
+
+async def _follow_link(wireguard: PlainWireGuard, tun: TunDevice) -> None:
+    async for state in watch_link(tun):
+        wireguard.handle_link(state)
+
+
+async def _follow_routes(wireguard: PlainWireGuard) -> None:
+    async for _ in watch_routes():
+        wireguard.handle_routes_changed()
+
+
+def interface_index(zone: str) -> int | None:
+    """The number of an interface, from its name or its number; None where there is none."""
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError:
+        pass
+    if not (zone.isascii() and zone.isdigit() and len(zone) < 10):
+        return None
+    try:
+        socket.if_indextoname(int(zone))
+    except OSError:
+        return None
+    return int(zone)
+
+
+def _note_send_error(addr: AddrPort, error: int, now: float) -> None:
+    log.debug("the kernel refused a batch", errno=errno.errorcode.get(error, str(error)))
+
+
+def _is_deletion(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EBADFD
