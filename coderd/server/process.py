@@ -1,6 +1,7 @@
 """``coderd server`` as a process: signals, systemd, and the few lines that the first admin reads."""
 
 import os
+import resource
 import signal
 import sys
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 def serve(config: ServerConfig) -> None:
     """Serves until SIGTERM or SIGINT, then ends cleanly. Raises UserError if the server cannot start."""
     os.umask(0o077)
+    _allow_many_connections()
     configure_logging()
     error: UserError | None = None
     try:
@@ -46,6 +48,12 @@ async def _serve(config: ServerConfig) -> None:
                 notifier.notify("STOPPING=1")
                 stop.set()
                 break
+
+
+def _allow_many_connections() -> None:
+    """The usual soft limit of 1024 files would end at some five hundred nodes; what we may have, we take."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _announce(config: ServerConfig, started: Started) -> None:

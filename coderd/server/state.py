@@ -97,7 +97,7 @@ class StateDirectory:
 def _lock(directory: Path) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        _close_to_others(directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(directory / LOCK_FILE, flags, 0o600)
     except OSError as error:
@@ -118,6 +118,18 @@ def _lock(directory: Path) -> int:
     return lock
 
 
+def _close_to_others(directory: Path) -> None:
+    """Mode 0700, unless the directory is not ours alone: /tmp, say, would break for everybody else. Raises UserError."""
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UserError(
+            f"The state directory {directory} can be written by others.",
+            hint="Name a directory of the server's own with --state-dir.",
+            code="state_unusable",
+        )
+    directory.chmod(0o700)
+
+
 def _read(path: Path) -> bytes:
     """A regular file's content. Raises FileNotFoundError, or UserError for anything else."""
     try:
@@ -132,7 +144,18 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replaces a file atomically and durably."""
+    """Replaces a file atomically and durably. Raises UserError."""
+    try:
+        _replace(path, data)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}.",
+            hint="See whether the disk is full, and whose directory it is.",
+            code="state_unwritable",
+        ) from None
+
+
+def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -1,5 +1,7 @@
 """The server's state directory: private, locked, and never silently replaced."""
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -24,6 +26,26 @@ def test_an_open_directory_is_closed_to_others_again(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir(mode=0o755)
     with StateDirectory(tmp_path / "s"):
         assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+
+
+def test_a_directory_that_others_write_to_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s").chmod(0o1777)
+    with pytest.raises(UserError, match="can be written by others"):
+        StateDirectory(tmp_path / "s")
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o1777
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_disk_that_takes_nothing_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(UserError, match=r"keys\.json cannot be written: No space left"):
+        StateDirectory(tmp_path / "s")
 
 
 def test_two_servers_do_not_share_one(tmp_path: Path) -> None:
