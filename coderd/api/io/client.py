@@ -117,7 +117,7 @@ class ApiClient:
         request = _build_request(self._url, self._token, method, path, body)
         try:
             with (
-                httpx.Client(timeout=TIMEOUT, verify=_trust(self._tls)) as client,
+                httpx.Client(timeout=TIMEOUT, verify=_trust(self._url, self._tls)) as client,
                 client.stream(
                     request.method, request.url, headers=request.headers, content=request.content
                 ) as response,
@@ -177,8 +177,11 @@ def _build_request(
     return httpx.Request(method, f"{url}{PREFIX}{path}", headers=headers, content=content)
 
 
-def _trust(tls: ssl.SSLContext | None) -> ssl.SSLContext:
-    return tls if tls is not None else ssl.create_default_context()
+def _trust(url: ServerUrl, tls: ssl.SSLContext | None) -> ssl.SSLContext:
+    if tls is not None:
+        return tls
+    # Reading the system's certificates takes longer than a command: http gets a context that trusts nobody.
+    return ssl.create_default_context() if url.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _append(data: bytearray, chunk: bytes) -> None:
