@@ -2,9 +2,14 @@
 
 A workspace brings its identity along (``access_url`` and ``token``) and ends when the server refuses it; a user's machine
 gets one by ``coderctl up`` and goes back to waiting when it is refused, saying why in ``coderctl status``.
+
+A change of identity (``up``, ``down``, ``logout``) is one step that nothing cuts in half: the session ends wholly, the
+state changes, the session that the new state calls for begins. Changes take turns.
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
@@ -16,27 +21,38 @@ from coderd.daemon.tunnel import INTERFACE_GONE
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
-from coderd.tun.io.device import TunDevice
 
 log = structlog.get_logger()
 
 
 class Node:
-    """Which identity is at work, if any. Owns the session; the control socket's verbs ask it for changes."""
+    """Which identity is at work, if any. Owns the session; the control socket's verbs ask it for changes.
 
-    def __init__(self, config: NodeConfig, store: StateStore, tun: TunDevice) -> None:
+    Args:
+        config: the node's options.
+        store: what is remembered.
+        interface: the device's name.
+        open_session: makes the session of an identity, for ``run`` to run.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        store: StateStore,
+        interface: str,
+        open_session: Callable[[Identity], Session],
+    ) -> None:
         self.config = config
         self.store = store
-        self.interface = tun.name
+        self.interface = interface
         self.session: Session | None = None
         self.error: UserError | None = None
         """Why the last session ended, until the next one begins."""
         self.counters = Counters()
         """What outlives a session: the control socket's refusals."""
-        self._tun = tun
-        self._scope: trio.CancelScope | None = None
-        self._wanted = trio.Event()
-        self._started = trio.Event()
+        self._open_session = open_session
+        self._begun = trio.Event()
+        self._turn = trio.Lock()
 
     @property
     def is_unattended(self) -> bool:
@@ -54,46 +70,78 @@ class Node:
 
     async def run(self) -> None:
         """Runs sessions for ever. Raises UserError when an unattended identity is refused, or the interface is deleted."""
-        while True:
-            identity = self.identity()
-            if identity is None:
-                await self._wanted.wait()
-                self._wanted = trio.Event()
-                continue
-            self.error = None
-            await self._run_session(identity)
+        try:
+            if self.session is None:
+                self._begin()
+            while True:
+                await self._begun.wait()
+                self._begun = trio.Event()
+                if self.session is not None:
+                    await self._run_session(self.session)
+        finally:
+            if self.session is not None:
+                self.session.close()
 
-    async def restart(self) -> Session | None:
-        """Ends the running session, if any, and begins the one that the state now calls for; returns it."""
-        await self.leave()
-        self._started = trio.Event()
-        self._wanted.set()
-        if self._scope is not None:
-            self._scope.cancel()
-        if self.identity() is None:
-            return None
-        await self._started.wait()
-        return self.session
+    async def change(self, **changes: object) -> Session | None:
+        """Ends the session, changes fields of the state, begins the session that the state now calls for.
+
+        Raises UserError where no session can be opened.
+        """
+        return await self._between_sessions(partial(self.store.update, **changes))
+
+    async def forget(self) -> NodeState:
+        """Ends the session and forgets enrolment, map and key: whoever signs in next is somebody else.
+
+        Returns: what was known, for telling the server.
+        """
+        known = self.store.current
+        await self._between_sessions(lambda: self.store.save(NodeState(node_key=new_node_key())))
+        return known
+
+    async def settled(self) -> None:
+        """Waits until no change is under way."""
+        async with self._turn:
+            pass
 
     async def leave(self) -> None:
         """Says goodbye to the server, within a second."""
         if self.session is not None:
             await self.session.leave()
 
-    def forget(self) -> None:
-        """Forgets enrolment, map and key: whoever signs in next is somebody else."""
-        self.store.save(NodeState(node_key=new_node_key()))
+    async def _between_sessions(self, change: Callable[[], None]) -> Session | None:
+        """Once its turn has come this is not cancelled: it takes a second or two at most."""
+        async with self._turn:
+            with trio.CancelScope(shield=True):
+                await self._end_session()
+            change()
+            return self._begin()
 
-    async def _run_session(self, identity: Identity) -> None:
-        with trio.CancelScope() as self._scope:
-            self.session = Session(identity, self._tun, self.config, self.store)
-            self._started.set()
-            try:
-                await self.session.run()
-            except* UserError as group:
-                self._handle_refused(first_user_error(group))
+    def _begin(self) -> Session | None:
+        self.error = None
+        identity = self.identity()
+        try:
+            self.session = self._open_session(identity) if identity is not None else None
+        except UserError as error:
+            self.error = error
+            raise
+        self._begun.set()
+        return self.session
+
+    async def _end_session(self) -> None:
+        if (session := self.session) is None:
+            return
+        await session.leave()
+        session.end()
+        await session.over.wait()
         self.session = None
-        self._scope = None
+
+    async def _run_session(self, session: Session) -> None:
+        try:
+            await session.run()
+        except* UserError as group:
+            self._handle_refused(first_user_error(group))
+        finally:
+            self.session = None
 
     def _handle_refused(self, error: UserError) -> None:
         log.error("session ended", error=error.message)

@@ -11,6 +11,7 @@ from coderd.config.io import configure_logging
 from coderd.control.io.server import serve_control
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node, first_user_error
+from coderd.daemon.session import Session
 from coderd.daemon.state import StateStore
 from coderd.daemon.verbs import Verbs
 from coderd.engine.io.clock import BootClock, run_boot_timer
@@ -23,15 +24,18 @@ log = structlog.get_logger()
 def run_node(config: NodeConfig) -> None:
     """Runs one node until SIGTERM or SIGINT. Raises UserError for whatever a person must mend."""
     configure_logging()
+    refusal: UserError | None = None
     try:
         trio.run(_main, config, clock=BootClock())
     except* UserError as group:
-        raise first_user_error(group) from None
+        refusal = first_user_error(group)  # raised here it would leave in a group again
+    if refusal is not None:
+        raise refusal
 
 
 async def _main(config: NodeConfig) -> None:
     with StateStore(config.state_dir) as store, closing(TunDevice.open(config.interface)) as tun:
-        node = Node(config, store, tun)
+        node = Node(config, store, tun.name, lambda identity: Session(identity, tun, config, store))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_boot_timer)
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)

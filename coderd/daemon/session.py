@@ -1,15 +1,16 @@
 """One identity joined to its network: what the server says becomes peers, addresses, routes and services.
 
 The coordination client calls ``_set_netmap`` whenever the server has said something new. WireGuard and the paths learn of
-it at once; what needs the kernel or DNS (address, routes, relay names) is done by ``_apply``, always towards the newest
-map. Losing the server changes nothing here: the map stays, and so does the tunnel.
+it at once; what needs the kernel (address, routes) is done by ``_apply``, what needs DNS by ``_follow_relays``, always
+towards the newest map. Losing the server changes nothing here: the map stays, and so does the tunnel. A session that ends
+takes everything along that was its identity's: address, routes, services, and the work that others do with it.
 """
 
 import os
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
 
 import structlog
@@ -19,14 +20,14 @@ from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
 from coderd.daemon.config import NodeConfig
+from coderd.daemon.relay_hosts import is_complete, resolve_hosts
+from coderd.daemon.services import serve_peers
 from coderd.daemon.state import StateStore
 from coderd.daemon.tunnel import Tunnel
-from coderd.engine.io.node_api import serve_node_api
-from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.derpmap import DerpMap
+from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind, Peer
-from coderd.speedtest.io.server import serve_speedtest
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router
 
@@ -35,6 +36,11 @@ LOST_PEER_TIMEOUT = 900.0
 PRUNE_INTERVAL = 60.0
 GOODBYE_TIMEOUT = 1.0
 """Seconds that leaving may take; the server notices a broken connection soon enough."""
+CLEANUP_TIMEOUT = 2.0
+RESOLVE_RETRY = 10.0
+"""Seconds between two looks for relay hosts while some have no address."""
+RESOLVE_INTERVAL = 600.0
+"""The same while all have."""
 
 log = structlog.get_logger()
 
@@ -46,6 +52,10 @@ class Identity:
     url: str
     token: str = field(repr=False)
     node_key: NodePrivate = field(repr=False)
+
+
+class SessionOver(Exception):
+    """What was being done with a session cannot go on: the session has ended."""
 
 
 class Session:
@@ -63,6 +73,8 @@ class Session:
         self.netmap: NetMap | None = None
         self.joined = trio.Event()
         """Set when the first map from the server is in force: address, routes and peers are there."""
+        self.over = trio.Event()
+        """Set when nothing of the session is left."""
         self.server_state = ServerState(connected=False, reason="not yet connected")
         self.server_state_at = trio.current_time()
         self._config = config
@@ -72,6 +84,10 @@ class Session:
         self._changed = trio.Event()
         self._address: IPv6Address | None = None
         self._derp_map: DerpMap | None = None
+        self._are_relays_stale = trio.Event()
+        self._services: trio.CancelScope | None = None
+        self._scope = trio.CancelScope()
+        self._lifetimes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery | None = None
         self.tunnel = Tunnel(
             identity.node_key,
@@ -96,15 +112,51 @@ class Session:
         self._last_netmap = last
 
     async def run(self) -> None:
-        """Joins and stays. Raises UserError (in a group) when the server refuses the identity or replaces it."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            await nursery.start(self.tunnel.run)
-            if self._last_netmap is not None:
-                self._set_netmap(self._last_netmap)
-            nursery.start_soon(self._apply)
-            nursery.start_soon(self._prune_lost_peers)
-            nursery.start_soon(self._client.run)
+        """Joins and stays until ``end``. Raises UserError (in a group) when the server refuses the identity."""
+        try:
+            with self._scope:
+                await self._run()
+        finally:
+            self.close()
+
+    async def _run(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await nursery.start(self.tunnel.run)
+                if self._last_netmap is not None:
+                    self._set_netmap(self._last_netmap)
+                nursery.start_soon(self._apply)
+                nursery.start_soon(self._follow_relays)
+                nursery.start_soon(self._prune_lost_peers)
+                nursery.start_soon(self._client.run)
+        finally:
+            await self._clear_interface()
+
+    def end(self) -> None:
+        """Ends ``run``; ``over`` is set when that is done."""
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Gives up what the session holds, also where it never ran."""
+        self.tunnel.close()
+        for scope in self._lifetimes:
+            scope.cancel()
+        self.over.set()
+
+    @contextmanager
+    def lifetime(self) -> Iterator[None]:
+        """Work that needs this session. Raises SessionOver where the session ends before it."""
+        if self.over.is_set():
+            raise SessionOver
+        with trio.CancelScope() as scope:
+            self._lifetimes.add(scope)
+            try:
+                yield
+            finally:
+                self._lifetimes.remove(scope)
+        if scope.cancelled_caught:
+            raise SessionOver
 
     async def leave(self) -> None:
         """Tells the server that we go, so that peers drop us at once. Never takes longer than a second."""
@@ -129,6 +181,9 @@ class Session:
     def _set_netmap(self, netmap: NetMap) -> None:
         self.netmap = netmap
         self.tunnel.set_netmap(netmap)
+        if netmap.derp_map != self._derp_map:
+            self._derp_map = netmap.derp_map
+            self._are_relays_stale.set()
         self._store.update(netmap=encode_netmap(netmap))
         self._changed.set()
 
@@ -136,6 +191,7 @@ class Session:
         if state.connected != self.server_state.connected:
             self.server_state_at = trio.current_time()
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
+            self._are_relays_stale.set()
         self.server_state = state
         self._changed.set()
         if state.resume_token:
@@ -157,12 +213,31 @@ class Session:
         if netmap.self_node.address != self._address:
             self._address = netmap.self_node.address
             await self._router.configure([IPv6Interface(f"{self._address}/128")], self._config.mtu)
-            if netmap.self_node.kind is NodeKind.WORKSPACE:
-                await self._start_services(self._address)
+            await self._serve(netmap.self_node.kind, self._address)
         await self._router.set_routes([IPv6Network(peer.address) for peer in netmap.peers.values()])
-        if netmap.derp_map != self._derp_map:
-            self._derp_map = netmap.derp_map
-            self.tunnel.set_derp_map(netmap.derp_map, await resolve_hosts(netmap.derp_map))
+
+    async def _clear_interface(self) -> None:
+        """The device outlives the session, and must not keep an identity that is not at work."""
+        if self._address is None:
+            return
+        with trio.move_on_after(CLEANUP_TIMEOUT, shield=True):
+            try:
+                await self._router.set_routes([])
+                await self._router.configure([], self._config.mtu)
+            except (OSError, UserError) as error:
+                log.warning("the interface keeps its settings", interface=self._interface, error=str(error))
+
+    async def _follow_relays(self) -> None:
+        """Keeps the relays' addresses known. At boot the resolver may not be there yet, and after a move be another."""
+        while True:
+            self._are_relays_stale = trio.Event()
+            wait = RESOLVE_INTERVAL
+            if (derp_map := self._derp_map) is not None:
+                resolved = await resolve_hosts(derp_map)
+                self.tunnel.set_derp_map(derp_map, resolved)
+                wait = RESOLVE_INTERVAL if is_complete(resolved) else RESOLVE_RETRY
+            with trio.move_on_after(wait):
+                await self._are_relays_stale.wait()
 
     async def _prune_lost_peers(self) -> None:
         while True:
@@ -182,21 +257,15 @@ class Session:
 
     # What a workspace serves to its peers inside the tunnel
 
-    async def _start_services(self, address: IPv6Address) -> None:
-        assert self._nursery is not None
-        services: tuple[tuple[int, Callable[[list[trio.SocketListener]], Awaitable[None]]], ...] = (
-            (PORT_SPEEDTEST, self._serve_speedtest),
-            (PORT_NODE_API, self._serve_node_api),
-        )
-        for port, serve in services:
-            listener = await _listen(str(address), port, self._interface)
-            self._nursery.start_soon(serve, [listener])
-
-    async def _serve_speedtest(self, listeners: list[trio.SocketListener]) -> None:
-        await serve_speedtest(listeners, self._device_at, self._pin, counters=self.tunnel.counters)
-
-    async def _serve_node_api(self, listeners: list[trio.SocketListener]) -> None:
-        await serve_node_api(listeners, self._device_at, counters=self.tunnel.counters)
+    async def _serve(self, kind: NodeKind, address: IPv6Address) -> None:
+        """Serves at an address, and at no earlier one any more."""
+        if self._services is not None:
+            self._services.cancel()
+            self._services = None
+        if kind is NodeKind.WORKSPACE:
+            assert self._nursery is not None
+            serve = partial(serve_peers, address, self._interface, self._device_at, self._pin)
+            self._services = await self._nursery.start(serve, self.tunnel.counters)
 
     def _device_at(self, ip: str) -> Peer | None:
         """The user's device with a tailnet address; WireGuard has already proved the address."""
@@ -216,32 +285,3 @@ class Session:
     def _pin(self, peer: Peer, path: PathWish) -> Iterator[None]:
         with self.tunnel.pinned(peer.node_key, path):
             yield
-
-
-async def resolve_hosts(derp_map: DerpMap) -> dict[str, tuple[str, ...]]:
-    """The addresses of every relay and STUN host of the map; a name that does not resolve has none."""
-    hosts = {node.host_name for region in derp_map.regions.values() for node in region.nodes}
-    resolved: dict[str, tuple[str, ...]] = {}
-
-    async def resolve(host: str) -> None:
-        try:
-            found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            log.info("relay host does not resolve", error=str(error))
-            found = []
-        resolved[host] = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-    async with trio.open_nursery() as nursery:
-        for host in hosts:
-            nursery.start_soon(resolve, host)
-    return resolved
-
-
-async def _listen(address: str, port: int, interface: str) -> trio.SocketListener:
-    """Listens on a tailnet address, on our interface only."""
-    sock = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-    await sock.bind((address, port))
-    sock.listen(128)
-    return trio.SocketListener(sock)

@@ -31,7 +31,7 @@ from coderd.magicsock import (
     PathInfo,
     PingReply,
 )
-from coderd.magicsock.io.interfaces import local_addresses, watch_interfaces
+from coderd.magicsock.io.interfaces import NetworkView, watch_interfaces
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
@@ -85,6 +85,7 @@ class Tunnel:
         self._interface = tun.name
         self._on_update = on_update
         self._peers: dict[NodePublic, Peer] = {}
+        self._pins: dict[NodePublic, list[PathWish]] = {}
         self._pings: dict[int, tuple[trio.Event, list[Pong]]] = {}
         self._last_token = 0
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -93,7 +94,7 @@ class Tunnel:
         self._derp_map = DerpMap()
         self._nursery: trio.Nursery | None = None
 
-        self._sockets = UdpSockets.open(listen_port, counters=self.counters)
+        self._sockets = _open_sockets(listen_port, self.counters)
         self._device = Device(rng=os.urandom, now=now, mtu=mtu, counters=self.counters)
         self._device.set_private_key(node_key, now)
         self._conn = Conn(
@@ -130,7 +131,6 @@ class Tunnel:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._device.up(trio.current_time())
-                await self._refresh_addresses()
                 await nursery.start(self._driver.run)
                 nursery.start_soon(self._links.run)
                 nursery.start_soon(self._watch_network)
@@ -141,7 +141,11 @@ class Tunnel:
             raise _interface_gone(self._interface) from None
         finally:
             self._nursery = None
-            self._sockets.close()
+            self.close()
+
+    def close(self) -> None:
+        """Closes the sockets; ``run`` does so itself at its end."""
+        self._sockets.close()
 
     # Commands
 
@@ -157,10 +161,12 @@ class Tunnel:
         for key in self._peers.keys() - peers.keys():
             self._device.remove_peer(key, now)
         for key, peer in peers.items():
-            if key not in self._peers:
+            if (known := self._peers.get(key)) is None or known.address != peer.address:
                 self._device.set_peer(key, now, allowed_ips=[IPv6Network(peer.address)])
         self._peers = peers
         self._conn.set_netmap(peers.values(), now)
+        for key in self._pins.keys() & peers.keys():
+            self._conn.pin_path(key, self._pin_of(key))
         for key in restarted:
             self._device.forget_sessions(key, now)
             if netmap.self_node.kind is NodeKind.DEVICE:
@@ -176,12 +182,16 @@ class Tunnel:
 
     @contextmanager
     def pinned(self, peer: NodePublic, path: PathWish) -> Iterator[None]:
-        """Keeps what we send to a peer on one kind of path meanwhile."""
-        self._pin(peer, path)
+        """Keeps what we send to a peer on one kind of path meanwhile. Of several wishes at once the first counts."""
+        self._pins.setdefault(peer, []).append(path)
+        self._pin(peer)
         try:
             yield
         finally:
-            self._pin(peer, "any")
+            self._pins[peer].remove(path)
+            if not self._pins[peer]:
+                del self._pins[peer]
+            self._pin(peer)
 
     async def ping(self, peer: NodePublic, timeout: float) -> Pong | None:
         """Pings by the best path now; None after ``timeout`` seconds without an answer."""
@@ -248,12 +258,10 @@ class Tunnel:
         self._driver.drain()
 
     def _handle_relay_connected(self, region: int) -> None:
-        log.info("relay connected", region=region)
         self._conn.handle_relay_connected(region, trio.current_time())
         self._driver.drain()
 
     def _handle_relay_broken(self, region: int) -> None:
-        log.info("relay broken", region=region)
         self._conn.handle_relay_broken(region, trio.current_time())
         self._driver.drain()
 
@@ -297,21 +305,34 @@ class Tunnel:
         self._driver.drain()
 
     async def _watch_network(self) -> None:
-        async for _ in watch_interfaces(ignore=self._interface):
-            log.info("network changed")
-            await self._refresh_addresses()
-            self._conn.handle_rebound(trio.current_time())
+        seen: NetworkView | None = None
+        async for view in watch_interfaces(ignore=self._interface):
+            now = trio.current_time()
+            self._conn.set_local_endpoints(self._sockets.v4_port, self._sockets.v6_port, view.addresses, now)
+            if seen is not None:
+                log.info("network changed")
+                self._conn.handle_rebound(now)
+            seen = view
             self._driver.drain()
 
-    async def _refresh_addresses(self) -> None:
-        addresses = await local_addresses(ignore=self._interface)
-        self._conn.set_local_endpoints(
-            self._sockets.v4_port, self._sockets.v6_port, addresses, trio.current_time()
-        )
-
-    def _pin(self, peer: NodePublic, path: PathWish) -> None:
-        self._conn.pin_path(peer, path)
+    def _pin(self, peer: NodePublic) -> None:
+        self._conn.pin_path(peer, self._pin_of(peer))
         self._driver.drain()
+
+    def _pin_of(self, peer: NodePublic) -> PathWish:
+        """Two tests at once must not undo each other's wish; a wish for any path wishes nothing."""
+        return next((path for path in self._pins.get(peer, ()) if path != "any"), "any")
+
+
+def _open_sockets(listen_port: int | None, counters: Counters) -> UdpSockets:
+    try:
+        return UdpSockets.open(listen_port, counters=counters)
+    except OSError as error:
+        raise UserError(
+            f"no UDP socket can be opened: {error.strerror or error}",
+            hint="Choose another port with --listen-port, or leave it out.",
+            code="no_udp",
+        ) from None
 
 
 def _is_interface_gone(error: BaseException) -> bool:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
+
+from coderd.magicsock.io import interfaces
 
 SCRIPT = """
 import subprocess, trio
 from coderd.magicsock.io import interfaces
-from coderd.magicsock.io.interfaces import local_addresses, watch_interfaces
+from coderd.magicsock.io.interfaces import watch_interfaces
 
 interfaces.LOOK_INTERVAL = 0.01
 
@@ -32,7 +35,6 @@ async def main():
     for name in ("coder0", "tun7"):
         ip("tuntap", "add", name, "mode", "tun")
         ip("link", "set", name, "up")
-    print(await local_addresses(ignore="coder0"))
     seen = []
     async def watch():
         async for view in watch_interfaces(ignore="coder0"):
@@ -40,6 +42,7 @@ async def main():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
         await settle()
+        print(seen[0].addresses)
         ip("addr", "add", "10.9.0.1/24", "dev", "coder0")
         ip("addr", "add", "10.8.0.1/24", "dev", "tun7")
         ip("route", "add", "10.77.0.0/16", "dev", "coder0")
@@ -73,8 +76,26 @@ def test_changes_of_real_interfaces_are_told_and_those_of_tunnels_are_not() -> N
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "('127.0.0.1', '::1')",
-        "0",
+        "1",
         "('192.168.4.4',)",
         "(2, '192.168.4.1')",
         "('127.0.0.1', '::1')",
     ]
+
+
+def test_a_look_at_tables_that_change_meanwhile_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = interfaces.NetworkView(("10.0.0.1",), ())
+    outcomes: list[interfaces.NetworkView | Exception] = [
+        NetlinkDumpInterrupted(),
+        NetlinkDumpInterrupted(),
+        view,
+    ]
+
+    def look_once(ignore: str) -> interfaces.NetworkView:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(interfaces, "_look_once", look_once)
+    assert interfaces._look("coder0") == view

@@ -7,11 +7,13 @@ lifetimes make no difference. Looking is pyroute2's work, in a thread, since it 
 import errno
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import trio
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
 from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses
 
@@ -30,6 +32,7 @@ _UNUSABLE = _IFA_F_DADFAILED | _IFA_F_DEPRECATED | _IFA_F_TENTATIVE
 _TABLE_MAIN = 254
 _EVENT_SIZE = 65536
 _MOST_EVENTS = 256
+_LOOKS = 10
 
 
 class NetworkView(NamedTuple):
@@ -40,18 +43,10 @@ class NetworkView(NamedTuple):
     """Address family, gateway, interface index."""
 
 
-async def local_addresses(*, ignore: str) -> tuple[str, ...]:
-    """The addresses at which peers on the same network may reach this host.
-
-    Args:
-        ignore: our own interface.
-    """
-    view = await trio.to_thread.run_sync(_look, ignore)
-    return view.addresses
-
-
 async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
-    """Yields after each change of addresses or default routes. The first look is what later ones are compared to.
+    """Yields the present view at once, then one after each change of addresses or default routes.
+
+    Events are listened for before the first look, so no change is lost between the two.
 
     Args:
         ignore: our own interface; what happens to it is no change.
@@ -61,6 +56,7 @@ async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
         events.setblocking(False)
         events.bind((0, _GROUPS))
         seen = await trio.to_thread.run_sync(_look, ignore)
+        yield seen
         while True:
             await trio.lowlevel.wait_readable(events)
             _discard(events)
@@ -84,6 +80,14 @@ def _discard(events: socket.socket) -> None:
 
 
 def _look(ignore: str) -> NetworkView:
+    """Looks again where the kernel's tables changed under the look, as they do while containers start."""
+    for _ in range(_LOOKS - 1):
+        with suppress(NetlinkDumpInterrupted):
+            return _look_once(ignore)
+    return _look_once(ignore)
+
+
+def _look_once(ignore: str) -> NetworkView:
     with IPRoute() as netlink:
         links = {link["index"]: link for link in netlink.get_links()}
         tunnels = {index for index, link in links.items() if _is_tunnel(link)}

@@ -1,0 +1,148 @@
+"""Pings and speed tests of one peer, over one session, told event by event to whoever asked."""
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeAlias
+
+import trio
+
+from coderd.control.messages import (
+    Message,
+    PathBytes,
+    PathWish,
+    PingParams,
+    PingResult,
+    Ready,
+    SpeedtestParams,
+    Waiting,
+)
+from coderd.control.messages import Pong as PongEvent
+from coderd.daemon.session import Session
+from coderd.daemon.status import via
+from coderd.daemon.tunnel import Pong
+from coderd.magicsock import PathKind
+from coderd.model.errors import Exit, UserError
+from coderd.model.netmap import NodeKind, Peer
+
+Emit: TypeAlias = Callable[[Message], Awaitable[None]]
+
+DIRECT_GRACE = 2.0
+"""Seconds that a speed test gives the path to become direct before it takes the relay."""
+DIRECT_TIMEOUT = 30.0
+"""Seconds that ``--direct`` waits for a direct path."""
+REACH_TIMEOUT = 6.0
+"""Seconds without any pong after which a peer counts as unreachable."""
+PING_TIMEOUT = 1.0
+REPORT_INTERVAL = 0.25
+
+
+async def ping(session: Session, peer: Peer, params: PingParams, emit: Emit) -> PingResult:
+    """Pings as often as asked, or until the first direct pong where that is what is asked for."""
+    sent = received = 0
+    direct = False
+    next_at = trio.current_time()
+    while (params.count == 0 or sent < params.count) and not (direct and params.until_direct):
+        await trio.sleep_until(next_at)
+        next_at = trio.current_time() + params.interval_s
+        sent += 1
+        pong = await session.tunnel.ping(peer.node_key, params.timeout_s)
+        received += pong is not None
+        direct = direct or (pong is not None and pong.path.kind is PathKind.DIRECT)
+        await emit(_pong_event(session, sent, pong))
+    return PingResult(sent=sent, received=received, direct=direct)
+
+
+def _pong_event(session: Session, seq: int, pong: Pong | None) -> PongEvent:
+    if pong is None:
+        return PongEvent(seq=seq, timeout=True)
+    return PongEvent(
+        seq=seq, path=pong.path.kind.value, via=via(session, pong.path), latency_ms=pong.latency * 1000
+    )
+
+
+async def speedtest(session: Session, peer: Peer, params: SpeedtestParams, emit: Emit) -> NoReturn:
+    """Holds the wished path and tells its counters until cancelled, which the caller does by leaving."""
+    if peer.kind is not NodeKind.WORKSPACE:
+        raise UserError(f"{peer.name} is no workspace, and only workspaces serve the speed test")
+    # A wait for the direct path is not pinned to it: only pongs by the relay tell it from no path at all.
+    with session.tunnel.pinned(peer.node_key, "relay" if params.path == "relay" else "any"):
+        pong = await _reach(session, peer, params.path, emit)
+    with session.tunnel.pinned(peer.node_key, params.path):
+        await emit(
+            Ready(
+                name=peer.name,
+                address=str(peer.address),
+                path=pong.path.kind.value,
+                via=via(session, pong.path),
+                latency_ms=pong.latency * 1000,
+            )
+        )
+        while True:
+            await emit(_path_bytes(session, peer))
+            await trio.sleep(REPORT_INTERVAL)
+
+
+def _path_bytes(session: Session, peer: Peer) -> PathBytes:
+    path = session.tunnel.path(peer.node_key)
+    return PathBytes(
+        tx_direct_bytes=path.tx_direct,
+        tx_relay_bytes=path.tx_relay,
+        rx_direct_bytes=path.rx_direct,
+        rx_relay_bytes=path.rx_relay,
+    )
+
+
+async def _reach(session: Session, peer: Peer, wish: PathWish, emit: Emit) -> Pong:
+    """Pings until the wished path answers, or the time for it is over."""
+    started = trio.current_time()
+    patience = {"any": DIRECT_GRACE, "relay": 0.0, "direct": DIRECT_TIMEOUT}[wish]
+    last: Pong | None = None
+    while True:
+        pong = await session.tunnel.ping(peer.node_key, PING_TIMEOUT)
+        last = pong or last
+        waited = trio.current_time() - started
+        if pong is not None and (wish == "relay" or pong.path.kind is PathKind.DIRECT):
+            return pong
+        if last is None:
+            if waited >= max(REACH_TIMEOUT, patience):
+                raise _unreachable(peer)
+        elif waited >= patience:
+            if wish == "direct":
+                raise _only_relayed(peer)
+            return last
+        elif wish == "direct":
+            await emit(_waiting(session, last))
+        await trio.sleep(1.0 if wish == "direct" else 0.1)
+
+
+def _waiting(session: Session, pong: Pong) -> Waiting:
+    return Waiting(path=pong.path.kind.value, via=via(session, pong.path), latency_ms=pong.latency * 1000)
+
+
+def _only_relayed(peer: Peer) -> UserError:
+    return UserError(
+        f"no direct path to {peer.name} could be opened within {DIRECT_TIMEOUT:.0f} seconds",
+        exit_code=Exit.ONLY_RELAYED,
+        hint="run the test without --direct to measure the relayed path",
+        code="only_relayed",
+    )
+
+
+def _unreachable(peer: Peer) -> UserError:
+    if not peer.online:
+        return offline(peer.name)
+    return UserError(
+        f"{peer.name} does not answer by any path",
+        exit_code=Exit.NO_PATH,
+        hint="see coderctl status for what this machine knows",
+        code="no_path",
+    )
+
+
+def offline(name: str) -> UserError:
+    """What to say of a peer that is not connected."""
+    return UserError(
+        f"{name} is offline",
+        exit_code=Exit.NO_PATH,
+        hint="start its daemon, then see coderctl status",
+        code="offline",
+    )
