@@ -226,7 +226,7 @@ def addr_port(sender: Any) -> AddrPort:
     ip: str = sender[0]
     if ip.startswith(_MAPPED_PREFIX):
         return (canonical_ip(ip), sender[1])
-    if "%" in ip:
+    if len(sender) == 4 and sender[3]:
         return (f"{ip.partition('%')[0]}%{sender[3]}", sender[1])
     return (ip, sender[1])
 
