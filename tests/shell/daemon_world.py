@@ -20,14 +20,14 @@ from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import AbsentNode, NetMap, NodeKind, Peer, SelfNode
 
-ME = UUID(int=1 << 100)
+ME = UUID(int=255)
 DIRECT = PathInfo(PathKind.DIRECT, ("203.0.113.7", 41641), 0.012, 0.0)
 RELAYED = PathInfo(PathKind.RELAY, 999, 0.031, 0.0)
 
 
 def make_peer(name: str, number: int, *, kind: NodeKind = NodeKind.WORKSPACE, online: bool = True) -> Peer:
     """A peer of the name; the number makes its keys and its id."""
-    node_id = UUID(int=number << 100)
+    node_id = UUID(int=number)
     return Peer(
         node_id=node_id,
         kind=kind,

@@ -44,7 +44,7 @@ DEV = make_peer("ann/dev", 1)
 BOBS = make_peer("bob/dev", 2)
 PHONE = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)
 LOST = make_peer("ann/lost", 4, online=False)
-GONE_ID = UUID(int=5 << 100)
+GONE_ID = UUID(int=5)
 GONE = AbsentNode(GONE_ID, NodeKind.WORKSPACE, "ann/gone", tailnet_address(GONE_ID))
 
 

@@ -1,0 +1,253 @@
+"""One identity joined to its network: what the map asks of the kernel and of DNS, and what is left when it ends."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from ipaddress import IPv6Interface, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from coderd.coordination.client import ServerState
+from coderd.daemon import session as session_module
+from coderd.daemon.config import NodeConfig
+from coderd.daemon.session import Identity, Session, SessionOver
+from coderd.daemon.state import StateStore
+from coderd.model.keys import NodePrivate
+from coderd.model.netmap import NetMap, NodeKind
+from tests.shell.daemon_world import make_netmap, make_peer
+
+DEV = make_peer("ann/dev", 1)
+
+
+class FakeTunnel:
+    """Remembers what it was told."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self.counters: dict[str, int] = {}
+        self.disco_key = self.generation = None
+        self.resolved: list[dict[str, tuple[str, ...]]] = []
+        self.is_closed = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def set_netmap(self, netmap: NetMap) -> None: ...
+
+    def set_derp_map(self, derp_map: object, resolved: dict[str, tuple[str, ...]]) -> None:
+        self.resolved.append(resolved)
+
+    @contextmanager
+    def pinned(self, peer: object, path: object) -> Any:
+        yield
+
+
+class FakeRouter:
+    """An interface's settings."""
+
+    def __init__(self, interface: str) -> None:
+        self.addresses: list[IPv6Interface] = []
+        self.routes: list[IPv6Network] = []
+        self.error: OSError | None = None
+
+    async def configure(self, addresses: list[IPv6Interface], mtu: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self._fail()
+        self.addresses = addresses
+
+    async def set_routes(self, networks: list[IPv6Network]) -> None:
+        await trio.lowlevel.checkpoint()
+        self._fail()
+        self.routes = networks
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class FakeClient:
+    """A server that says what the test says."""
+
+    def __init__(self, *args: object, on_netmap: Any, on_state: Any, **kwargs: object) -> None:
+        self.say_map: Callable[[NetMap], None] = on_netmap
+        self.say_state: Callable[[ServerState], None] = on_state
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+
+class World:
+    """A session over fakes, and how many services listen where."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, fake in (
+            ("Tunnel", FakeTunnel),
+            ("Router", FakeRouter),
+            ("CoordinationClient", FakeClient),
+        ):
+            monkeypatch.setattr(session_module, name, fake)
+        monkeypatch.setattr(session_module, "serve_peers", self._serve)
+        monkeypatch.setattr(session_module, "resolve_hosts", self._resolve)
+        self.listening: list[str] = []
+        self.answers: list[dict[str, tuple[str, ...]]] = []
+        self.n_resolved = 0
+        self.store = StateStore(directory)
+        self.session: Any = None
+        self._identity = Identity("http://192.0.2.10:3000", "cdrd_1", NodePrivate(b"\x01" * 32))
+
+    def open(self) -> Any:
+        tun = type("Tun", (), {"name": "coder0"})()
+        self.session = Session(self._identity, tun, NodeConfig(), self.store)
+        return self.session
+
+    async def _serve(self, address: object, *args: object, task_status: Any) -> None:
+        with trio.CancelScope() as scope:
+            self.listening.append(str(address))
+            task_status.started(scope)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.listening.remove(str(address))
+
+    async def _resolve(self, derp_map: object) -> dict[str, tuple[str, ...]]:
+        await trio.lowlevel.checkpoint()
+        self.n_resolved += 1
+        return self.answers.pop(0) if self.answers else {"relay": ("192.0.2.10",)}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncIterator[Any]:
+    session = world.open()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield session
+        session.end()
+
+
+def say(world: World, netmap: NetMap) -> None:
+    world.session._client.say_map(netmap)
+    world.session._client.say_state(ServerState(connected=True))
+
+
+async def test_a_map_becomes_address_and_routes_and_then_the_node_has_joined(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        netmap = make_netmap(DEV)
+        say(world, netmap)
+        await session.joined.wait()
+        assert session._router.addresses == [IPv6Interface(f"{netmap.self_node.address}/128")]
+        assert session._router.routes == [IPv6Network(DEV.address)]
+
+
+async def test_the_last_map_is_in_force_before_the_server_speaks(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world):
+        say(world, make_netmap(DEV))
+    async with running(world) as session:
+        await trio.testing.wait_all_tasks_blocked()
+        assert session._router.routes == [IPv6Network(DEV.address)]
+        assert not session.joined.is_set()
+
+
+async def test_a_session_that_ends_leaves_nothing_on_the_interface(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(DEV, kind=NodeKind.WORKSPACE))
+        await session.joined.wait()
+        assert len(world.listening) == 1
+        router = session._router
+    assert (router.addresses, router.routes, world.listening) == ([], [], [])
+    assert session.over.is_set()
+    assert session.tunnel.is_closed
+
+
+async def test_an_interface_that_is_gone_does_not_keep_a_session_from_ending(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(DEV))
+        await session.joined.wait()
+        session._router.error = OSError(19, "No such device")
+    assert session.over.is_set()
+
+
+async def test_a_device_serves_nobody(autojump_clock: MockClock, world: World) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(DEV, kind=NodeKind.DEVICE))
+        await session.joined.wait()
+        assert world.listening == []
+
+
+async def test_services_move_with_the_address(autojump_clock: MockClock, world: World) -> None:
+    async with running(world) as session:
+        first = make_netmap(DEV, kind=NodeKind.WORKSPACE)
+        say(world, first)
+        await session.joined.wait()
+        me = first.self_node
+        moved = type(me)(DEV.node_id, me.kind, me.name, DEV.address)
+        say(world, type(first)(moved, first.derp_map, {}))
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.listening == [str(DEV.address)]
+
+
+async def test_relay_names_that_do_not_resolve_are_asked_again(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """At boot DNS may come later than the daemon; the relay's addresses were once missed for good."""
+    world.answers = [{"relay": ()}, {"relay": ()}]
+    async with running(world) as session:
+        say(world, make_netmap(DEV))
+        await trio.sleep(2.5 * session_module.RESOLVE_RETRY)
+        assert session.tunnel.resolved[-1] == {"relay": ("192.0.2.10",)}
+
+
+async def test_relay_names_are_asked_for_again_with_each_connection(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(DEV))
+        await trio.testing.wait_all_tasks_blocked()
+        before = world.n_resolved
+        session._client.say_state(ServerState(connected=False, reason="gone"))
+        await trio.testing.wait_all_tasks_blocked()
+        session._client.say_state(ServerState(connected=True))
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.n_resolved > before
+
+
+async def test_work_with_a_session_ends_when_it_does(autojump_clock: MockClock, world: World) -> None:
+    async def work(session: Session) -> None:
+        with pytest.raises(SessionOver), session.lifetime():
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery, running(world) as session:
+        nursery.start_soon(work, session)
+        await trio.testing.wait_all_tasks_blocked()
+    with pytest.raises(SessionOver), session.lifetime():
+        pass
+
+
+async def test_only_devices_may_use_what_a_workspace_serves(autojump_clock: MockClock, world: World) -> None:
+    phone = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)
+    async with running(world) as session:
+        assert session._device_at(str(phone.address)) is None
+        say(world, make_netmap(DEV, phone, kind=NodeKind.WORKSPACE))
+        assert session._device_at(str(phone.address)) == phone
+        assert session._device_at(str(DEV.address)) is None
+        assert session._device_at("::1") is None
