@@ -1,6 +1,7 @@
 """The addresses at which one peer may be: bounded, and each with somebody who vouches for it."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from coderd.magicsock.candidate import Candidate, may_be_candidate
 from coderd.magicsock.wire import CandidateStatus
@@ -10,6 +11,8 @@ MOST_CANDIDATES = 100
 """An authenticated but unkind peer must not grow the table without end."""
 MOST_NAMED = 64
 """Addresses taken from one call-me-maybe or NetMap."""
+_MOST_LOOKED_AT = 2 * MOST_NAMED
+"""Of a list that holds nonsense too: a relayed call-me-maybe has room for thousands."""
 
 
 class Candidates:
@@ -83,5 +86,6 @@ class Candidates:
 
 
 def valid_addresses(endpoints: Iterable[AddrPort]) -> list[AddrPort]:
-    """Those of somebody's list that may be a peer's, once each, no more than a fair number."""
-    return list(dict.fromkeys(addr for addr in endpoints if may_be_candidate(addr)))[:MOST_NAMED]
+    """Those of somebody's list that may be a peer's, once each, no more than a fair number; the rest is not looked at."""
+    fair = islice(endpoints, _MOST_LOOKED_AT)
+    return list(dict.fromkeys(addr for addr in fair if may_be_candidate(addr)))[:MOST_NAMED]

@@ -415,11 +415,11 @@ class Conn:
         self._send_udp(addr, self._letterbox.seal(Pong(ping.tx_id, addr), deserves[0]))
 
     def _handle_pong(self, pong: Pong, nodes: tuple[NodePublic, ...], source: Source, now: float) -> None:
-        addr = source.addr if isinstance(source, UdpSource) else None
+        way = source.addr if isinstance(source, UdpSource) else source.region
         for node in nodes:
-            if self._known[node].endpoint.handle_pong(pong.tx_id, addr, now):
-                if addr is not None:
-                    self._peer_map.learn_address(addr, node)
+            if self._known[node].endpoint.handle_pong(pong.tx_id, way, now):
+                if isinstance(source, UdpSource):
+                    self._peer_map.learn_address(source.addr, node)
                 return
         self._drop("pong")
 
@@ -466,11 +466,8 @@ class Conn:
             known.endpoint.forget_ping(wish.tx_id)
 
     def _reply(self, known: _Known, answer: PingAnswered) -> None:
-        if answer.by is not None:
-            path = PathInfo(PathKind.DIRECT, answer.by, answer.latency, known.log.since)
-        else:
-            region = self._region_for(known.endpoint)
-            path = PathInfo(PathKind.RELAY, region, answer.latency, known.log.since)
+        kind = PathKind.RELAY if isinstance(answer.by, int) else PathKind.DIRECT
+        path = PathInfo(kind, answer.by, answer.latency, known.log.since)
         self._events.append(PingReply(answer.token, known.peer.node_key, path, answer.latency))
 
     def _drain_surroundings(self, now: float) -> None:

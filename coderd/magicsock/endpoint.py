@@ -183,10 +183,10 @@ class Endpoint:
             self._ping(addr, Purpose.DISCOVERY, now)
         return True
 
-    def handle_pong(self, tx_id: bytes, addr: AddrPort | None, now: float) -> bool:
-        """A pong came from an address, or by relay (None). Returns whether it answered a ping of ours that way."""
+    def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> bool:
+        """A pong came from an address, or through a region's relay. Returns whether it answered a ping sent that way."""
         ping = self._pings.get(tx_id)
-        if ping is None or (ping.to is None) != (addr is None):
+        if ping is None or (ping.to is None) != isinstance(source, int):
             return False
         self._pings.pop(tx_id)
         latency = max(now - ping.at, 0.0)
@@ -195,7 +195,9 @@ class Endpoint:
         elif (candidate := self._candidates.get(ping.to)) is not None:
             candidate.latencies.append(latency)
             self._offer(ping, latency, now)
-        self._answer(ping, latency)
+        if ping.token is not None:
+            self._pings.forget_token(ping.token)
+            self._answers.append(PingAnswered(ping.token, source if ping.to is None else ping.to, latency))
         self._rearm()
         return True
 
@@ -433,11 +435,6 @@ class Endpoint:
         self._best.handle_pong(PathQuality(ping.to, latency, ping.udp_payload), now)
         if not was_trusted:
             self._schedule_round(now)
-
-    def _answer(self, ping: SentPing, latency: float) -> None:
-        if ping.token is not None:
-            self._pings.forget_token(ping.token)
-            self._answers.append(PingAnswered(ping.token, ping.to, latency))
 
     def _forget_direct(self) -> None:
         """Nothing is left but what the server names anew."""

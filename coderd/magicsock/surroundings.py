@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TypeAlias
 
+from coderd.magicsock.candidate import may_be_candidate
 from coderd.magicsock.own_endpoints import OwnEndpoint, OwnEndpoints
 from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wire import EndpointsChanged, HomeChanged, HttpsProbeWanted, NetcheckDone
@@ -118,12 +119,12 @@ class Surroundings:
     # What happened
 
     def handle_stun(self, datagram: Buffer, now: float) -> bool:
-        """A STUN message came. Returns whether it answered a probe of ours."""
+        """A STUN message came. Returns whether it answered a probe of ours with an address that a node can have."""
         try:
             tx, mapped = parse_response(datagram)
         except MalformedPacket:
             return False
-        if not self._netcheck.handle_stun(tx, mapped, now):
+        if not may_be_candidate(mapped) or not self._netcheck.handle_stun(tx, mapped, now):
             return False
         self._fresh_at = now
         if is_ipv6(mapped) not in self._mapped_families:

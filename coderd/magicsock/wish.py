@@ -21,10 +21,10 @@ Wish: TypeAlias = SendPing | SendCallMeMaybe
 
 
 class PingAnswered(NamedTuple):
-    """A user's ping was answered: over ``by``, or by relay where that is None."""
+    """A user's ping was answered: over the address ``by``, or through the relay of the region ``by``."""
 
     token: int
-    by: AddrPort | None
+    by: AddrPort | int
     latency: float
 
 

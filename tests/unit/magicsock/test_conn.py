@@ -359,3 +359,27 @@ def test_status_shows_everything_frozen(bench: Bench) -> None:
     assert peer.path.kind is PathKind.DIRECT
     assert peer.candidates[0].addr == ADDR
     assert peer.candidates[0].origins == ("netmap",)
+
+
+@pytest.mark.parametrize("mapped", [("0.0.0.0", 41641), ("198.51.100.99", 0), ("224.0.0.1", 41641)])
+def test_a_stun_answer_that_names_no_possible_address_is_a_counted_drop(
+    bench: Bench, mapped: AddrPort
+) -> None:
+    bench.start()
+    bench.conn.set_derp_map(one_relay(), {}, T)
+    bench.events(EndpointsChanged)
+    (request,) = [t for t in bench.transmits() if isinstance(t, UdpTransmit) and t.addr == STUN]
+    response = encode_response(parse_request(request.datagrams[0]), mapped)
+    assert bench.conn.handle_udp(STUN, [response], T + 0.02)[1] == []
+    assert bench.events(EndpointsChanged) == []
+    assert bench.counters["magicsock.drop.stun"] == 1
+
+
+def test_a_relayed_ping_names_the_relay_that_the_pong_came_by(bench: Bench) -> None:
+    bench.start(replace(bench.peer, endpoints=()))
+    bench.transmits()
+    bench.conn.ping(bench.key, 3, T + 1)
+    ping = next(message for to, message in bench.messages() if to == REGION and isinstance(message, Ping))
+    bench.conn.handle_relayed(REGION + 1, bench.key, [bench.sealed(Pong(ping.tx_id, MAPPED))], T + 1.03)
+    (reply,) = bench.events(PingReply)
+    assert (reply.path.kind, reply.path.via) == (PathKind.RELAY, REGION + 1)

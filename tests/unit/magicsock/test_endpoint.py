@@ -166,7 +166,7 @@ def test_a_pong_counts_for_the_address_that_was_pinged(endpoint: Endpoint) -> No
 
 def test_a_pong_by_relay_proves_nothing_about_udp(endpoint: Endpoint) -> None:
     (ping,) = learn(endpoint, ADDR)
-    assert not endpoint.handle_pong(ping.tx_id, None, T + 0.02)
+    assert not endpoint.handle_pong(ping.tx_id, 999, T + 0.02)
     assert not endpoint.handle_pong(bytes(12), ADDR, T + 0.02)
     assert endpoint.kind is PathKind.RELAY
 
@@ -288,7 +288,7 @@ def test_a_users_ping_goes_both_ways_while_no_path_is_trusted_and_is_answered_on
     direct = next(ping for ping in sent if ping.to == ADDR)
     relayed = next(ping for ping in sent if ping.to is None)
     assert endpoint.handle_pong(direct.tx_id, ADDR, T + 6.65)
-    assert endpoint.handle_pong(relayed.tx_id, None, T + 6.7)
+    assert endpoint.handle_pong(relayed.tx_id, 999, T + 6.7)
     (answer,) = iter(endpoint.poll_answer, None)
     assert (answer.token, answer.by) == (5, ADDR)
     assert answer.latency == pytest.approx(0.05)

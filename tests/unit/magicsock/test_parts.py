@@ -1,8 +1,10 @@
 """The small parts: peer map, pings in flight, timers, classification."""
 
+from collections.abc import Iterator
 from enum import Enum
 
 from coderd.disco import MAGIC
+from coderd.magicsock.candidates import MOST_NAMED, valid_addresses
 from coderd.magicsock.classify import Kind, classify
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.pings import Pings, Purpose, SentPing
@@ -93,3 +95,16 @@ def test_timers_fire_the_longest_overdue_first_and_once() -> None:
     assert table.pop_due(30.0) is Name.FIRST
     assert table.pop_due(30.0) is None
     assert table.poll_timeout() is None
+
+
+def test_an_endless_list_of_addresses_is_not_read_to_its_end() -> None:
+    n_read = 0
+
+    def endless() -> Iterator[tuple[str, int]]:
+        nonlocal n_read
+        while True:
+            n_read += 1
+            yield ("203.0.113.7", 0) if n_read % 2 else ("203.0.113.7", n_read)
+
+    assert len(valid_addresses(endless())) == MOST_NAMED
+    assert n_read <= 2 * MOST_NAMED
