@@ -53,7 +53,7 @@ def describe(
             status=status,
             endpoint=paths.endpoint(status.key),
             preshared_key=secrets.preshared_keys.get(status.key, NO_KEY),
-            last_handshake_at=handshakes.get(status.key),
+            last_handshake_at=handshakes.get(status.key) if status.last_handshake_at is not None else None,
         )
         for status in device.status(now).peers
     )
