@@ -321,6 +321,24 @@ async def test_too_many_callers_are_told_so(monkeypatch: pytest.MonkeyPatch) -> 
     assert error["code"] == "busy"
 
 
+async def test_one_users_idle_connections_do_not_keep_root_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    callers = [Caller(1000, 1000, frozenset())] * 2 + [Caller(0, 0, frozenset())]
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS_PER_USER", 1)
+    monkeypatch.setattr(server_module, "peer_caller", lambda sock: callers.pop(0))
+    async with (
+        served(ScriptedHandler(status=((), STATUS_RESULT))) as path,
+        await trio.open_unix_socket(path),
+        await trio.open_unix_socket(path) as second,
+    ):
+        with trio.fail_after(5):
+            error = (await read_line(second))["error"]
+            async with await trio.open_unix_socket(path) as roots:
+                await roots.send_all(encode_request(1, STATUS, StatusParams()))
+                assert "result" in await read_line(roots)
+    assert isinstance(error, dict)
+    assert error["code"] == "busy"
+
+
 # The client's own errors
 
 

@@ -5,6 +5,7 @@ answers one request after the other. Whatever a caller does is answered and coun
 """
 
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -33,7 +34,9 @@ from coderd.model.errors import MalformedPacket, UserError
 
 SO_PEERGROUPS = 59
 """The caller's supplementary groups, which SO_PEERCRED does not carry (``asm-generic/socket.h``)."""
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 128
+MAX_CONNECTIONS_PER_USER = 32
+"""The socket is open to everybody: one user's idle connections must not keep the others, and root, out."""
 MAX_WAITING_LINES = 16
 IDLE_TIMEOUT = 30.0
 """Seconds that a connection may stay without a request."""
@@ -114,7 +117,7 @@ class _CallerGone(Exception):
 
 
 class _ControlServer:
-    """Serves connections. Owns the number of open ones."""
+    """Serves connections. Owns the number of open ones, in all and by user."""
 
     def __init__(
         self, handler: ControlHandler, operator_uid: int | None, group_gid: int | None, counters: Counters
@@ -123,19 +126,22 @@ class _ControlServer:
         self._operator_uid = operator_uid
         self._group_gid = group_gid
         self._counters = counters
-        self._n_open = 0
+        self._n_open: Counter[int | None] = Counter()
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serves one connection to its end."""
-        self._n_open += 1
+        caller = peer_caller(stream.socket)
+        uid = caller.uid if caller is not None else None
+        self._n_open[uid] += 1
         try:
             async with stream:
-                await self._converse(_Connection(stream, self._counters), peer_caller(stream.socket))
+                await self._converse(_Connection(stream, self._counters), caller, uid)
         finally:
-            self._n_open -= 1
+            self._n_open[uid] -= 1
+            self._n_open += Counter()  # which drops the zeros
 
-    async def _converse(self, connection: "_Connection", caller: Caller | None) -> None:
-        if self._n_open > MAX_CONNECTIONS:
+    async def _converse(self, connection: "_Connection", caller: Caller | None, uid: int | None) -> None:
+        if self._n_open.total() > MAX_CONNECTIONS or self._n_open[uid] > MAX_CONNECTIONS_PER_USER:
             self._counters["control.drop.too_many_connections"] += 1
             await connection.refuse(UserError("the daemon serves too many callers at once", code="busy"))
             return

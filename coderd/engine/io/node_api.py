@@ -4,6 +4,7 @@ Listens on the tailnet address, port 4. One bounded line each way, then bytes ar
 on its own as its sender closes it.
 """
 
+import socket
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -55,6 +56,9 @@ class _NodeApi:
         self._n_open = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
+        stream.setsockopt(
+            socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+        )  # a caller that vanished must not stay for ever
         self._n_open += 1
         try:
             async with stream:
