@@ -32,7 +32,6 @@ NO_KEY = bytes(KEY_SIZE)
 """As a private or preshared key: none."""
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
-_NANO = 1_000_000_000
 
 InterfaceIndex: TypeAlias = Callable[[str], int | None]
 """The number of a network interface, from its name or that number in digits; None where there is no such interface."""
@@ -338,14 +337,15 @@ def _device_lines(description: Description) -> Iterator[str]:
 
 def _peer_lines(peer: PeerDescription) -> Iterator[str]:
     status = peer.status
-    seconds, nanoseconds = divmod(round((peer.last_handshake_at or 0.0) * _NANO), _NANO)
+    at = peer.last_handshake_at or 0.0
+    seconds = int(at)  # apart: times a billion, a float's precision would not do
     yield f"public_key={status.key.hex()}"
     yield f"preshared_key={peer.preshared_key.hex()}"
     yield "protocol_version=1"
     if peer.endpoint is not None:
         yield f"endpoint={format_addr_port(peer.endpoint)}"
     yield f"last_handshake_time_sec={seconds}"
-    yield f"last_handshake_time_nsec={nanoseconds}"
+    yield f"last_handshake_time_nsec={int((at - seconds) * 1_000_000_000)}"
     yield f"tx_bytes={status.tx_bytes}"
     yield f"rx_bytes={status.rx_bytes}"
     yield f"persistent_keepalive_interval={status.persistent_keepalive}"

@@ -1,0 +1,114 @@
+"""Paths without magicsock: an endpoint per peer, roaming, the source that sticks and when it is forgotten."""
+
+from collections import Counter
+
+import pytest
+
+from coderd.engine.plain import PlainPaths, PlainSource
+from coderd.magicsock import LocalAddress, UdpTransmit
+from coderd.model.keys import NodePublic
+
+PEER, OTHER = NodePublic(bytes([1]) * 32), NodePublic(bytes([2]) * 32)
+HERE, THERE = ("192.0.2.1", 1), ("192.0.2.2", 2)
+LOCAL = LocalAddress(bytes([10, 0, 0, 1]))
+
+
+class World:
+    """Paths and what they counted."""
+
+    def __init__(self):
+        self.counters = Counter()
+        self.paths = PlainPaths(counters=self.counters)
+
+    def heard(self, peer, addr, local=None):
+        source, rest = self.paths.handle_udp(PlainSource(addr, local), [b"x"], 0.0)
+        assert rest == [b"x"]
+        self.paths.handle_authenticated(peer, source, 1, 0.0)
+
+    def sent(self, to=PEER):
+        self.paths.send(to, [b"data"], 4, 0.0)
+        return self.paths.poll_transmit()
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_a_configured_endpoint_is_where_it_goes(world):
+    world.paths.set_endpoint(PEER, HERE)
+    assert world.sent() == UdpTransmit(HERE, [b"data"], 4)
+    assert world.paths.poll_transmit() is None
+
+
+def test_without_an_endpoint_it_is_dropped_and_counted(world):
+    assert world.sent() is None
+    assert world.counters == {"plain.drop.no_endpoint": 1}
+
+
+def test_a_peer_is_where_it_was_heard_last_and_hears_us_from_where_it_spoke_to(world):
+    world.paths.set_endpoint(PEER, HERE)
+    world.heard(PEER, THERE, LOCAL)
+    assert world.paths.endpoint(PEER) == THERE
+    assert world.sent() == UdpTransmit(THERE, [b"data"], 4, LOCAL)
+
+
+def test_what_was_not_authenticated_moves_nobody(world):
+    world.paths.set_endpoint(PEER, HERE)
+    world.paths.handle_udp(PlainSource(THERE, LOCAL), [b"x"], 0.0)
+    assert world.sent() == UdpTransmit(HERE, [b"data"], 4)
+
+
+def test_an_answer_to_a_source_goes_there_from_where_it_was_spoken_to_and_touches_no_peer(world):
+    world.paths.set_endpoint(PEER, HERE)
+    assert world.sent(PlainSource(THERE, LOCAL)) == UdpTransmit(THERE, [b"data"], 4, LOCAL)
+    assert world.paths.endpoint(PEER) == HERE
+
+
+def forget_one(paths):
+    paths.forget_source(PEER)
+
+
+def forget_all(paths):
+    paths.forget_sources()
+
+
+def forget_address(paths):
+    paths.forget_local(LOCAL)
+
+
+def configure_again(paths):
+    paths.set_endpoint(PEER, THERE)
+
+
+@pytest.mark.parametrize("forget", [forget_one, forget_all, forget_address, configure_again])
+def test_the_source_is_forgotten_and_the_endpoint_stays(world, forget):
+    world.heard(PEER, THERE, LOCAL)
+    forget(world.paths)
+    assert world.sent() == UdpTransmit(THERE, [b"data"], 4)
+
+
+def test_an_address_that_is_gone_is_forgotten_by_those_who_used_it_alone(world):
+    world.heard(PEER, THERE, LOCAL)
+    other = LocalAddress(bytes([10, 0, 0, 2]))
+    world.heard(OTHER, HERE, other)
+    world.paths.forget_local(LOCAL)
+    assert world.sent(OTHER) == UdpTransmit(HERE, [b"data"], 4, other)
+
+
+def test_a_removed_peer_is_nowhere(world):
+    world.paths.set_endpoint(PEER, HERE)
+    world.paths.remove_peer(PEER)
+    world.paths.forget_source(PEER)
+    assert world.paths.endpoint(PEER) is None
+    assert world.sent() is None
+
+
+def test_nothing_is_relayed(world):
+    assert world.paths.handle_relayed(999, PEER, [b"a", b"b"], 0.0)[1] == []
+    assert world.counters == {"plain.drop.relayed": 2}
+
+
+def test_a_cookie_is_bound_to_address_and_port():
+    assert PlainSource(HERE).cookie_bytes == bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1]) + b"\x00\x01"
+    assert PlainSource(HERE).cookie_bytes == PlainSource(HERE, LOCAL).cookie_bytes
