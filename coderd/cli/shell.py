@@ -16,8 +16,6 @@ DEBUG_ENVIRONMENT = "CODERD_DEBUG"
 _ClickUsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 """typer's parser of the command line brings its own exceptions, under a name that depends on typer's version."""
 
-_ARTICLES = ("The ", "This ", "A ", "An ", "No ", "Another ")
-
 
 def run(app: typer.Typer, program: str) -> NoReturn:
     """Runs ``app`` on the process's arguments and ends the process."""
@@ -80,21 +78,17 @@ def _show_usage(program: str, error: BaseException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(message, file=sys.stderr)
     else:
+        # typer's own sentences, in the form that ours have after ``program:``.
+        message = message[:1].lower() + message[1:].removesuffix(".")
         show_error(program, UserError(message, hint=f"See: {command} --help"))
     return Exit.USAGE
 
 
 def show_error(program: str, error: UserError) -> None:
     """``program: message`` and, indented below it, what to do next; on stderr."""
-    print(f"{program}: {_clause(error.message)}", file=sys.stderr)
+    print(f"{program}: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
-
-
-def _clause(message: str) -> str:
-    """A sentence in the form that follows ``program:``."""
-    message = message.strip().removesuffix(".")
-    return message[:1].lower() + message[1:] if message.startswith(_ARTICLES) else message
 
 
 def check_platform() -> None:

@@ -29,7 +29,7 @@ def read_config_file(path: Path, *, is_required: bool = False) -> str:
     except OSError as error:
         why = error.strerror or type(error).__name__
     raise UserError(
-        f"The configuration file {path} cannot be read: {why}.", exit_code=Exit.USAGE, code="bad_config"
+        f"the configuration file {path} cannot be read: {why}", exit_code=Exit.USAGE, code="bad_config"
     )
 
 

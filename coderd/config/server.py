@@ -59,7 +59,7 @@ def parse_server_config(
 def _access_url(value: Value | None) -> ServerUrl:
     if value is None:
         raise UserError(
-            "The server does not know where it can be reached.",
+            "the server does not know where it can be reached",
             exit_code=Exit.USAGE,
             hint=f"Give {ACCESS_URL.flag} http://ADDRESS:{DEFAULT_HTTP_PORT}, or set {ACCESS_URL.environment}.",
             code="no_access_url",

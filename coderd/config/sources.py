@@ -63,7 +63,7 @@ def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str,
 def bad_value(value: Value, why: str, hint: str = "") -> UserError:
     """The error for a value that cannot be used."""
     return UserError(
-        f"The value {value.text!r} of {value.origin} cannot be used: {why}.",
+        f"the value {value.text!r} of {value.origin} cannot be used: {why}",
         exit_code=Exit.USAGE,
         hint=hint,
         code="bad_config",
@@ -72,7 +72,7 @@ def bad_value(value: Value, why: str, hint: str = "") -> UserError:
 
 def _bad_file(path: str, why: str, hint: str = "") -> UserError:
     return UserError(
-        f"The configuration file {path} cannot be used: {why}.",
+        f"the configuration file {path} cannot be used: {why}",
         exit_code=Exit.USAGE,
         hint=hint,
         code="bad_config",

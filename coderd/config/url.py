@@ -53,7 +53,7 @@ def parse_server_url(text: str) -> ServerUrl:
 
 def _refusal(why: str) -> UserError:
     return UserError(
-        f"The server's URL cannot be used: {why}.",
+        f"the server's URL cannot be used: {why}",
         exit_code=Exit.USAGE,
         hint="Give it as in http://192.0.2.10:3000 or https://coder.example.com.",
         code="bad_url",

@@ -149,7 +149,7 @@ class Verbs:
         try:
             await remove_device(known.url, known.device_token, known.device_id)
         except UserError as error:
-            await emit(Progress(text=f"The server keeps the device for now ({error.message.rstrip('.')})"))
+            await emit(Progress(text=f"The server keeps the device for now ({error.message})"))
         return Done()
 
     # Faults on purpose

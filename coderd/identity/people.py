@@ -80,7 +80,7 @@ class NotFound(IdentityError):
 def check_label(name: str) -> str:
     """The name itself, if it is a DNS label. Raises BadName."""
     if _LABEL.fullmatch(name) is None:
-        raise BadName("A name must be a DNS label.")
+        raise BadName("a name must be a DNS label")
     return name
 
 

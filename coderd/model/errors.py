@@ -27,9 +27,9 @@ class UserError(Exception):
     """Something a person must know: what happened and why in one sentence, and what to do next.
 
     Args:
-        message: one sentence, what and why.
+        message: one sentence, what and why, as it stands after ``coderctl:``: no capital of its own, no full stop.
         exit_code: the process's exit code if nothing handles it.
-        hint: what to do next; may be empty.
+        hint: what to do next, a whole sentence on its own line; may be empty.
         code: a short machine-readable word for ``--json`` and the control socket, such as ``no_such_workspace``.
     """
 

@@ -136,7 +136,7 @@ class Directory:
             node_key = NodePublic.parse(request.node_key)
         except ValueError as error:
             raise ApiError(
-                HTTPStatus.BAD_REQUEST, "bad_key", f"The node key cannot be used: {error}."
+                HTTPStatus.BAD_REQUEST, "bad_key", f"the node key cannot be used: {error}"
             ) from None
         issued = await self._ask(lambda: self._store.enrol_device(_user(caller), request.name, node_key))
         node = issued.node
@@ -156,7 +156,7 @@ class Directory:
     async def delete_device(self, caller: Caller, key: UUID | str) -> None:
         """Deletes one of the caller's devices, or the device that calls, and ends its connections."""
         if caller.role is Role.DEVICE and key != caller.node_id:
-            raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "A device may remove itself, nobody else.")
+            raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "a device may remove itself, nobody else")
         await self._delete(_user(caller), NodeKind.DEVICE, key)
 
     async def counters(self) -> ServerCounters:

@@ -54,5 +54,5 @@ def _refusal(address: AddrPort, error: OSError) -> UserError:
         case _:
             why, hint = error.strerror or str(error), "Choose another --http-address."
     return UserError(
-        f"The server cannot listen at {format_addr_port(address)}: {why}.", hint=hint, code="http_address"
+        f"the server cannot listen at {format_addr_port(address)}: {why}", hint=hint, code="http_address"
     )

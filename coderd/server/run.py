@@ -137,7 +137,7 @@ def _open_store(state: StateDirectory) -> Store:
         return Store(state.database)
     except (OSError, SQLAlchemyError, CommandError) as error:
         raise UserError(
-            f"The database {state.database} cannot be used: {type(error).__name__}.",
+            f"the database {state.database} cannot be used: {type(error).__name__}",
             hint="Restore it from a backup; a database written by a newer coderd needs that coderd.",
             code="database_unusable",
         ) from error

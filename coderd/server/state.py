@@ -88,7 +88,7 @@ class StateDirectory:
             return ServerPrivate.parse(keys.relay_key), NodePrivate.parse(keys.coordination_key)
         except ValueError:
             raise UserError(
-                f"{path} is damaged.",
+                f"{path} is damaged",
                 hint="Restore it from a backup, or remove it: every node then reconnects to a new relay key.",
                 code="state_damaged",
             ) from None
@@ -102,7 +102,7 @@ def _lock(directory: Path) -> int:
         lock = os.open(directory / LOCK_FILE, flags, 0o600)
     except OSError as error:
         raise UserError(
-            f"The state directory {directory} cannot be used: {error.strerror}.",
+            f"the state directory {directory} cannot be used: {error.strerror}",
             hint="Run the server as its owner, or name another directory with --state-dir.",
             code="state_unusable",
         ) from None
@@ -111,7 +111,7 @@ def _lock(directory: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise UserError(
-            f"Another server uses the state directory {directory}.",
+            f"another server uses the state directory {directory}",
             hint="Stop it first, or give this one its own --state-dir.",
             code="state_locked",
         ) from None
@@ -123,7 +123,7 @@ def _close_to_others(directory: Path) -> None:
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UserError(
-            f"The state directory {directory} can be written by others.",
+            f"the state directory {directory} can be written by others",
             hint="Name a directory of the server's own with --state-dir.",
             code="state_unusable",
         )
@@ -135,12 +135,12 @@ def _read(path: Path) -> bytes:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UserError(f"{path} is no regular file.", code="state_unreadable")
+                raise UserError(f"{path} is no regular file", code="state_unreadable")
             return file.read(MAX_KEYS_SIZE)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.", code="state_unreadable") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}", code="state_unreadable") from None
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -149,7 +149,7 @@ def _write(path: Path, data: bytes) -> None:
         _replace(path, data)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written: {error.strerror}.",
+            f"{path} cannot be written: {error.strerror}",
             hint="See whether the disk is full, and whose directory it is.",
             code="state_unwritable",
         ) from None

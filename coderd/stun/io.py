@@ -113,7 +113,7 @@ def _bind(address: AddrPort) -> socket.socket:
         if error.errno == errno.EAFNOSUPPORT and address[0] == "::":  # a kernel without IPv6
             return _bind(("0.0.0.0", address[1]))
         raise UserError(
-            f"STUN cannot listen on UDP {format_addr_port(address)}: {error.strerror or error}.",
+            f"STUN cannot listen on UDP {format_addr_port(address)}: {error.strerror or error}",
             hint="Give another address with --stun-address, or turn STUN off with --stun-address off.",
             code="stun_address",
         ) from error

@@ -216,7 +216,7 @@ def test_ping_as_json_is_a_line_per_pong_and_one_for_the_totals(
 def test_the_daemon_s_exit_code_and_hint_are_the_command_s(
     code: Exit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = UserError("The workspace is not there.", exit_code=code, hint="Look for it.")
+    error = UserError("the workspace is not there", exit_code=code, hint="Look for it.")
     with daemon(monkeypatch, ScriptedHandler(ping=((), error))):
         assert ctl("ping", "dev") == code
     assert capsys.readouterr().err == "coderctl: the workspace is not there\n  Look for it.\n"

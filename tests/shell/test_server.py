@@ -73,7 +73,7 @@ async def test_every_file_of_the_state_is_its_owners_alone(tmp_path: Path) -> No
 
 async def test_a_second_server_on_one_state_directory_is_told_so(tmp_path: Path) -> None:
     async with serving(tmp_path):
-        with pytest.raises(UserError, match="Another server uses"):
+        with pytest.raises(UserError, match="another server uses"):
             await run_server(config(tmp_path))
 
 

@@ -333,7 +333,7 @@ async def test_up_tells_why_the_server_refused(autojump_clock: MockClock, tmp_pa
 
         async def refuse() -> None:
             await trio.sleep(1)
-            world.opened[1].refuse(UserError("The server refused this node.", exit_code=Exit.REFUSED))
+            world.opened[1].refuse(UserError("the server refused this node", exit_code=Exit.REFUSED))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(refuse)
@@ -347,14 +347,14 @@ async def test_logging_out_forgets_even_where_the_server_does_not_answer(
 ) -> None:
     async def unreachable(*args: object, **kwargs: object) -> None:
         await trio.lowlevel.checkpoint()
-        raise UserError("The server cannot be reached.", exit_code=Exit.UNREACHABLE)
+        raise UserError("the server cannot be reached", exit_code=Exit.UNREACHABLE)
 
     monkeypatch.setattr(verbs, "remove_device", unreachable)
     async with joined(tmp_path) as (world, verb):
         assert await verb.handle("logout", LogoutParams(), world.emit) == Done()
         assert world.store.current.device_token == ""
         told = [event.text for event in world.said if isinstance(event, Progress)]
-        assert told[-1] == "The server keeps the device for now (The server cannot be reached)"
+        assert told[-1] == "The server keeps the device for now (the server cannot be reached)"
 
 
 async def test_after_logging_out_everything_says_that_nobody_is_signed_in(

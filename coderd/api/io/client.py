@@ -165,7 +165,7 @@ def _build_request(
     if token:
         if not token.isascii() or not token.isprintable() or " " in token:
             raise UserError(
-                "The token cannot be used: it contains characters that no token has.",
+                "the token cannot be used: it contains characters that no token has",
                 exit_code=Exit.REFUSED,
                 hint="Copy it again, without spaces or line breaks.",
                 code="unauthorized",
@@ -205,7 +205,7 @@ def _parse_answer(kind: type[M], status: int, data: bytes, path: str) -> M:
 
 def _not_understood(why: str) -> UserError:
     return UserError(
-        f"The server's answer cannot be understood: {why}.",
+        f"the server's answer cannot be understood: {why}",
         hint="Check that the URL is that of a coderd server.",
         code="bad_answer",
     )
@@ -214,7 +214,7 @@ def _not_understood(why: str) -> UserError:
 def _unreachable(url: ServerUrl, error: httpx.HTTPError) -> UserError:
     why = "it does not answer in time" if isinstance(error, httpx.TimeoutException) else str(error)
     return UserError(
-        f"The server at {url} cannot be reached: {why or type(error).__name__}.",
+        f"the server at {url} cannot be reached: {why or type(error).__name__}",
         exit_code=Exit.UNREACHABLE,
         hint="Check the URL, and that the server runs.",
         code="unreachable",

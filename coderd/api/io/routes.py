@@ -255,7 +255,7 @@ class _Endpoint:
             return _answer(error.body, error.status)
         except MalformedPacket as error:
             return _answer(
-                ErrorBody(code="bad_request", message=f"The request makes no sense: {error}."),
+                ErrorBody(code="bad_request", message=f"the request makes no sense: {error}"),
                 HTTPStatus.BAD_REQUEST,
             )
         return _answer(answer, rule.status)
@@ -268,10 +268,10 @@ def _authorise(caller: Caller, rule: Rule) -> None:
         raise ApiError(
             HTTPStatus.UNAUTHORIZED,
             "unauthorized",
-            "This token is unknown or has been revoked.",
+            "this token is unknown or has been revoked",
             "Sign in with a valid session token.",
         )
-    raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "This token has not the right to do that.")
+    raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "this token has not the right to do that")
 
 
 def _bearer(request: Request) -> str:
@@ -291,13 +291,13 @@ async def _read_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise MalformedPacket("it ended early") from None
     except trio.TooSlowError:
-        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "The request took too long.") from None
+        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "the request took too long") from None
     return bytes(body)
 
 
 def _too_large() -> ApiError:
     return ApiError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"A request's body may have {MAX_BODY} bytes."
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a request's body may have {MAX_BODY} bytes"
     )
 
 
@@ -310,7 +310,7 @@ def _answer(message: ApiMessage, status: HTTPStatus) -> Response:
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else _BROKEN
-    body = ErrorBody(code=status.phrase.lower().replace(" ", "_"), message=f"{status.phrase}.")
+    body = ErrorBody(code=status.phrase.lower().replace(" ", "_"), message=status.phrase.lower())
     answer = _answer(body, status)
     for name, value in (getattr(error, "headers", None) or {}).items():
         answer.headers[name] = value

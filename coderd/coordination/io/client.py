@@ -333,7 +333,7 @@ class CoordinationClient:
 
 def _refusal(reason: str, code: str = "unauthorized") -> UserError:
     return UserError(
-        f"The server refused this node: {reason.rstrip('.')}.",
+        f"the server refused this node: {reason}",
         exit_code=Exit.REFUSED,
         hint="Join it again with a new token." if code == "unauthorized" else "",
         code=code,

@@ -300,7 +300,7 @@ def _bearer(websocket: WebSocket) -> str:
 
 
 def _unauthorized() -> JSONResponse:
-    body = {"code": "unauthorized", "message": "This token is unknown or has been revoked.", "hint": ""}
+    body = {"code": "unauthorized", "message": "this token is unknown or has been revoked", "hint": ""}
     return JSONResponse(body, status_code=401, headers={"www-authenticate": "Bearer"})
 
 

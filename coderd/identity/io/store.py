@@ -89,7 +89,7 @@ class Store:
             BadName, NameTaken: the name cannot be had.
         """
         user, token = User(uuid4(), check_label(name)), make_token(TokenKind.SESSION, self._rng)
-        with self._write() as connection, _unique(f"There is a user named {name} already."):
+        with self._write() as connection, _unique(f"there is a user named {name} already"):
             connection.execute(
                 users.insert().values(id=user.user_id, name=name, is_admin=False, created_at=self._clock())
             )
@@ -147,7 +147,7 @@ class Store:
         """A new workspace and its token. Raises BadName or NameTaken."""
         node = Node(uuid4(), NodeKind.WORKSPACE, check_label(name), owner, self._clock())
         token = make_token(TokenKind.WORKSPACE, self._rng)
-        with self._write() as connection, _unique(f"There is a workspace named {name} already."):
+        with self._write() as connection, _unique(f"there is a workspace named {name} already"):
             _insert_node(connection, node, None)
             self._store_token(connection, token, TokenKind.WORKSPACE, node_id=node.node_id)
         return Issued(node, token)
@@ -208,7 +208,7 @@ class Store:
         """
         with self._write() as connection:
             if connection.execute(sa.select(nodes.c.id).where(nodes.c.id == node.node_id)).first() is None:
-                raise NotFound("This node has been deleted.")
+                raise NotFound("this node has been deleted")
             old = _key_of(connection, node.node_id)
             if old == node_key:
                 return None
@@ -220,7 +220,7 @@ class Store:
                     )
                 )
             except IntegrityError:
-                raise KeyTaken("This node key belongs to another identity.") from None
+                raise KeyTaken("this node key belongs to another identity") from None
         return old
 
     def admit(self, node_key: NodePublic) -> Node | None:
@@ -237,7 +237,7 @@ class Store:
         proven = _select_nodes().join(node_keys, node_keys.c.node_id == nodes.c.id)
         row = connection.execute(proven.where(node_keys.c.node_key == bytes(node_key))).one_or_none()
         if row is not None and (row.owner_id, row.kind) != (owner.user_id, NodeKind.DEVICE.value):
-            raise KeyTaken("This machine's node key belongs to another identity.")
+            raise KeyTaken("this machine's node key belongs to another identity")
         if row is None:
             enrolled = _select_nodes().where(
                 nodes.c.owner_id == owner.user_id, nodes.c.enrol_key == bytes(node_key)
@@ -253,7 +253,7 @@ class Store:
         for number in range(1, MAX_SAME_NAME + 1):
             if (name := numbered_label(label, number)) not in taken:
                 return name
-        raise NameTaken(f"There are {MAX_SAME_NAME} devices named {label} already.")
+        raise NameTaken(f"there are {MAX_SAME_NAME} devices named {label} already")
 
     def _get(self, connection: Connection, owner: User, kind: NodeKind, key: UUID | str) -> Node:
         column = nodes.c.id if isinstance(key, UUID) else nodes.c.name
@@ -262,7 +262,7 @@ class Store:
         )
         row = connection.execute(query).one_or_none()
         if row is None:
-            raise NotFound(f"You have no {kind.value} {key}.")
+            raise NotFound(f"you have no {kind.value} {key}")
         return _node(row)
 
     def _store_token(

@@ -159,7 +159,7 @@ def _check_name(name: str) -> None:
 
 def _bad_name(name: str) -> UserError:
     return UserError(
-        f"{name!r} cannot be the name of a network interface.",
+        f"{name!r} cannot be the name of a network interface",
         exit_code=Exit.USAGE,
         hint=f"Choose up to {MAX_NAME_LENGTH} letters, digits, dots and dashes, such as coder0.",
         code="bad_interface_name",
@@ -172,22 +172,22 @@ def _explain(error: OSError, name: str) -> UserError:
         return _bad_name(name)
     if error.errno == errno.EBUSY:
         return UserError(
-            f"There is already a network interface named {name}.",
+            f"there is already a network interface named {name}",
             hint="Stop the daemon that owns it, delete it with `ip link delete`, or choose another name.",
             code="interface_exists",
         )
     if error.errno in (errno.EPERM, errno.EACCES):
         return UserError(
-            f"Creating the network interface {name} is not permitted: that needs CAP_NET_ADMIN and access to /dev/net/tun.",
+            f"creating the network interface {name} is not permitted: that needs CAP_NET_ADMIN and access to /dev/net/tun",
             hint="Run as root, or start the daemon by its systemd unit, which grants the capability.",
             code="not_permitted",
         )
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return UserError(
-            "This machine has no /dev/net/tun, so no network interface can be created.",
+            "this machine has no /dev/net/tun, so no network interface can be created",
             hint="Load the module with `modprobe tun`; in a container, pass the device in with `--device /dev/net/tun`.",
             code="no_tun",
         )
     return UserError(
-        f"The network interface {name} cannot be created: {error.strerror or error}.", code="no_tun"
+        f"the network interface {name} cannot be created: {error.strerror or error}", code="no_tun"
     )

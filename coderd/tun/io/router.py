@@ -111,7 +111,7 @@ class Router:
         except OSError as error:
             raise UserError(
                 f"IPv6 is switched off on this machine and cannot be switched on for {self._interface}"
-                f" ({error.strerror or error}).",
+                f" ({error.strerror or error})",
                 hint=f"Set the sysctl net.ipv6.conf.{self._interface}.disable_ipv6=0, or in a container"
                 " net.ipv6.conf.default.disable_ipv6=0 when it is started; IPv6 must not be off in the kernel itself.",
                 code="no_ipv6",
@@ -216,7 +216,7 @@ def _any(family: int) -> str:
 def _check_ipv6_mtu(mtu: int) -> None:
     if mtu < IPV6_MIN_MTU:
         raise UserError(
-            f"An MTU of {mtu} is too small for IPv6.",
+            f"an MTU of {mtu} is too small for IPv6",
             exit_code=Exit.USAGE,
             hint=f"Choose {IPV6_MIN_MTU} or more with --mtu.",
             code="bad_mtu",
@@ -225,7 +225,7 @@ def _check_ipv6_mtu(mtu: int) -> None:
 
 def _not_permitted(interface: str) -> UserError:
     return UserError(
-        f"Configuring the network interface {interface} is not permitted: that needs CAP_NET_ADMIN.",
+        f"configuring the network interface {interface} is not permitted: that needs CAP_NET_ADMIN",
         hint="Run as root, or start the daemon by its systemd unit, which grants the capability.",
         code="not_permitted",
     )

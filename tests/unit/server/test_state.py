@@ -49,7 +49,7 @@ def test_a_disk_that_takes_nothing_is_one_clear_error(
 
 
 def test_two_servers_do_not_share_one(tmp_path: Path) -> None:
-    with StateDirectory(tmp_path / "s"), pytest.raises(UserError, match="Another server"):
+    with StateDirectory(tmp_path / "s"), pytest.raises(UserError, match="another server"):
         StateDirectory(tmp_path / "s")
     StateDirectory(tmp_path / "s").close()
 
