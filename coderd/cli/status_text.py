@@ -81,10 +81,12 @@ def _server_line(status: Status) -> str:
 def _server(server: ServerStatus) -> str:
     if server.connected:
         return f"{server.url}, connected"
-    since = f" since {ago_text(server.since_s)}" if server.since_s is not None else ""
-    return f"{server.url}, not connected{since.removesuffix(' ago')}" + (
-        f": {server.error}" if server.error else ""
+    since = (
+        f" for {ago_text(max(server.since_s, 1.0)).removesuffix(' ago')}"
+        if server.since_s is not None
+        else ""
     )
+    return f"{server.url}, not connected{since}" + (f": {server.error}" if server.error else "")
 
 
 def _health(problems: Sequence[str]) -> list[str]:

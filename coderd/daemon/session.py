@@ -75,7 +75,7 @@ class Session:
         """Set when the first map from the server is in force: address, routes and peers are there."""
         self.over = trio.Event()
         """Set when nothing of the session is left."""
-        self.server_state = ServerState(connected=False, reason="not yet connected")
+        self.server_state = ServerState(connected=False, reason="still connecting")
         self.server_state_at = trio.current_time()
         self._config = config
         self._store = store
@@ -95,6 +95,8 @@ class Session:
             mtu=config.mtu,
             listen_port=config.listen_port,
             on_update=self._update_server,
+            tai64n_mark=store.current.timestamp_floor(),
+            on_mark=self._keep_mark,
         )
         last = decode_netmap(bytes(store.current.netmap), identity.url)
         self._client = CoordinationClient(
@@ -196,6 +198,12 @@ class Session:
         self._changed.set()
         if state.resume_token:
             self._store.update(resume_token=state.resume_token)
+
+    def _keep_mark(self, mark: bytes) -> None:
+        try:
+            self._store.update(tai64n_mark=mark.hex())
+        except OSError as error:  # only a clock that steps back after a crash would make it matter
+            log.warning("the mark of handshakes cannot be kept", why=error.strerror)
 
     def _update_server(self, update: NodeUpdate) -> None:
         self._client.update(update)

@@ -167,9 +167,7 @@ def _batches(counters: Counters) -> Batches:
 def _health(session: Session) -> list[str]:
     found = []
     if not session.server_state.connected:
-        found.append(
-            f"The server cannot be reached: {session.server_state.reason}. Tunnels live on meanwhile."
-        )
+        found.append("The server cannot be reached. Tunnels live on meanwhile.")
     if session.netmap is not None and not session.tunnel.home_region:
         found.append(
             "No relay answers, so this machine is reachable only by peers that already know a direct path."

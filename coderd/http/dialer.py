@@ -1,6 +1,8 @@
 """Dialling out: TCP, through an HTTP CONNECT proxy where the environment names one, and TLS. For relay links and WebSockets."""
 
 import base64
+import errno
+import os
 import ssl
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -113,8 +115,18 @@ async def race(targets: Sequence[Target]) -> trio.SocketStream:
             winner.socket.close()
         raise
     if winner is None:
-        raise errors[min(errors)]
+        raise _in_plain_words(errors[min(errors)])
     return winner
+
+
+def _in_plain_words(error: OSError) -> OSError:
+    """The kernel's words alone: trio's name the address too, as Python writes a tuple."""
+    leaf: BaseException | None = error
+    while isinstance(leaf, BaseExceptionGroup) or (isinstance(leaf, OSError) and leaf.errno is None):
+        leaf = leaf.exceptions[0] if isinstance(leaf, BaseExceptionGroup) else leaf.__cause__
+    if not isinstance(leaf, OSError) or leaf.errno is None or leaf.errno not in errno.errorcode:
+        return error  # a name that does not resolve has numbers of its own
+    return OSError(leaf.errno, os.strerror(leaf.errno))
 
 
 async def start_tls(

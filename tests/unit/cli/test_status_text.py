@@ -66,7 +66,7 @@ def test_rows_stand_under_each_other() -> None:
         'ann/build   fd60:627a:a42b::22  relay "coder", 31ms             tx 2.0 KiB  rx 5 B  handshake 12s ago\n'
         "ann/old     fd60:627a:a42b::22  offline\n"
         "\n"
-        'server http://192.0.2.10:3000, not connected since 1m: connection refused; home relay "coder"\n'
+        'server http://192.0.2.10:3000, not connected for 1m: connection refused; home relay "coder"\n'
         "# Health:\n"
         "#   - no UDP leaves this machine\n"
     )
