@@ -44,11 +44,22 @@ def parse_server_url(text: str) -> ServerUrl:
         raise _refusal("it must not carry a user name or password")
     if not host or any(character.isspace() or character in "<>\"'\\" for character in host):
         raise _refusal("it names no host")
+    if not _can_be_looked_up(host):
+        raise _refusal("its host is no name that can be looked up")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise _refusal("it must end after the host and port")
     if port == 0:
         raise _refusal("its port must lie between 1 and 65535")
     return ServerUrl(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Whether every label has 1 to 63 octets, as the resolver will demand."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _refusal(why: str) -> UserError:

@@ -114,8 +114,8 @@ class ApiClient:
         return self._ask(ServerCounters, "GET", "/debug/counters")
 
     def _ask(self, kind: type[M], method: str, path: str, body: ApiMessage | None = None) -> M:
-        request = _build_request(self._url, self._token, method, path, body)
         try:
+            request = _build_request(self._url, self._token, method, path, body)
             with (
                 httpx.Client(timeout=TIMEOUT, verify=_trust(self._url, self._tls)) as client,
                 client.stream(
@@ -125,7 +125,7 @@ class ApiClient:
                 data = bytearray()
                 for chunk in response.iter_bytes():
                     _append(data, chunk)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _unreachable(self._url, error) from None
         return _parse_answer(kind, response.status_code, bytes(data), path)
 
@@ -211,7 +211,7 @@ def _not_understood(why: str) -> UserError:
     )
 
 
-def _unreachable(url: ServerUrl, error: httpx.HTTPError) -> UserError:
+def _unreachable(url: ServerUrl, error: Exception) -> UserError:
     why = "it does not answer in time" if isinstance(error, httpx.TimeoutException) else str(error)
     return UserError(
         f"the server at {url} cannot be reached: {why or type(error).__name__}",

@@ -82,7 +82,7 @@ def test_a_url_is_reduced_to_its_origin(text: str, expected: str) -> None:
     "text",
     [
         "", "192.0.2.10:3000", "ftp://x", "http://", "http://x/path", "http://x?q", "http://x#f", "http://x:0",
-        "http://x:99999", "http://x y", "http://user:secret@x", "http://[::1", "javascript:alert(1)",
+        "http://x:99999", "http://x y", "http://a..b", "http://" + "a" * 64, "http://user:secret@x", "http://[::1", "javascript:alert(1)",
     ],
 )  # fmt: skip
 def test_anything_else_is_no_url_and_no_secret_is_repeated(text: str) -> None:
