@@ -162,12 +162,14 @@ class Conn:
             self._drain(known, now)
             self._drain_surroundings(now)
 
-    def send(self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float) -> None:
+    def send(
+        self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
+    ) -> None:
         """Queues one WireGuard batch to a peer by its best path, or back to a source that it answers."""
         if isinstance(to, NodePublic):
-            self._send_to_peer(to, datagrams, segment_size, now)
+            self._send_to_peer(to, datagrams, segment_size, now, tos)
         elif isinstance(to, UdpSource):
-            self._transmits.append(UdpTransmit(to.addr, datagrams, segment_size))
+            self._transmits.append(UdpTransmit(to.addr, datagrams, segment_size, tos=tos))
         elif isinstance(to, DerpSource):
             self._transmits.append(DerpTransmit(to.region, to.key, datagrams))
         else:
@@ -338,7 +340,9 @@ class Conn:
 
     # Sending
 
-    def _send_to_peer(self, to: NodePublic, datagrams: list[bytes], segment_size: int, now: float) -> None:
+    def _send_to_peer(
+        self, to: NodePublic, datagrams: list[bytes], segment_size: int, now: float, tos: int
+    ) -> None:
         known = self._known.get(to)
         if known is None:
             self._drop("unknown_peer", len(datagrams))
@@ -348,7 +352,7 @@ class Conn:
         n_bytes = sum(map(len, datagrams))
         if route.udp is not None:
             known.log.tx_direct += n_bytes
-            self._transmits.append(UdpTransmit(route.udp, datagrams, segment_size))
+            self._transmits.append(UdpTransmit(route.udp, datagrams, segment_size, tos=tos))
         if route.by_relay:
             known.log.tx_relay += n_bytes
             self._transmits.append(DerpTransmit(self._region_for(known.endpoint), to, datagrams))
