@@ -48,8 +48,10 @@ class Paths(Protocol[Origin_contra]):
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
         """WireGuard vouches that ``n_bytes`` from ``source`` are the peer's."""
 
-    def send(self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float) -> None:
-        """Queues one batch to a peer by the best path now, or back to a source."""
+    def send(
+        self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
+    ) -> None:
+        """Queues one batch to a peer by the best path now, or back to a source; ``tos`` where a path has such a thing."""
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due."""
@@ -92,10 +94,18 @@ class DataPlane(Generic[Origin]):
         self._counters["tun.read_segments"] += len(segments)
         self.device.handle_packets(segments, now, unix_now)
 
-    def handle_udp(self, addr: Origin, datagrams: Sequence[Buffer], now: float, unix_now: float) -> None:
-        """One UDP read: datagrams of one sender. Buffers are borrowed."""
+    def handle_udp(
+        self,
+        addr: Origin,
+        datagrams: Sequence[Buffer],
+        now: float,
+        unix_now: float,
+        *,
+        is_congested: bool = False,
+    ) -> None:
+        """One UDP read: datagrams of one sender, and whether they met congestion. Buffers are borrowed."""
         source, ours = self.paths.handle_udp(addr, datagrams, now)
-        self._open(source, ours, now, unix_now)
+        self._open(source, ours, now, unix_now, is_congested=is_congested)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
@@ -118,7 +128,7 @@ class DataPlane(Generic[Origin]):
             self._to_tun.extend(coalesce(received.packets, uso=self._uso))
             self._counters["tun.write_segments"] += len(received.packets)
         while (transmit := self.device.poll_transmit()) is not None:
-            self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now)
+            self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now, transmit.tos)
 
     def poll_transmit(self) -> PathTransmit | None:
         """The next batch for a socket or a relay."""
@@ -136,10 +146,18 @@ class DataPlane(Generic[Origin]):
         """The earliest deadline of both layers."""
         return earliest(self.device.poll_timeout(), self.paths.poll_timeout())
 
-    def _open(self, source: Source, datagrams: list[Buffer], now: float, unix_now: float) -> None:
+    def _open(
+        self,
+        source: Source,
+        datagrams: list[Buffer],
+        now: float,
+        unix_now: float,
+        *,
+        is_congested: bool = False,
+    ) -> None:
         if not datagrams:
             return
-        self.device.handle_datagrams(source, datagrams, now, unix_now)
+        self.device.handle_datagrams(source, datagrams, now, unix_now, is_congested=is_congested)
         self._drain_events(sum(map(len, datagrams)), now)
 
     def _drain_events(self, n_bytes: int, now: float) -> None:

@@ -94,13 +94,15 @@ class PlainPaths:
         if isinstance(source, PlainSource):
             self._endpoints[peer] = source
 
-    def send(self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float) -> None:
+    def send(
+        self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
+    ) -> None:
         """Queues a batch to a peer's endpoint, or back to a source."""
         endpoint = self._endpoints.get(to) if isinstance(to, NodePublic) else to
         if not isinstance(endpoint, PlainSource):
             self._counters["plain.drop.no_endpoint"] += len(datagrams)
             return
-        self._transmits.append(UdpTransmit(endpoint.addr, datagrams, segment_size, endpoint.local))
+        self._transmits.append(UdpTransmit(endpoint.addr, datagrams, segment_size, endpoint.local, tos))
 
     def handle_timeout(self, now: float) -> None:
         """Nothing is ever due."""

@@ -50,6 +50,8 @@ class UdpTransmit(NamedTuple):
     segment_size: int
     local: LocalAddress | None = None
     """What to send from; None leaves it to the kernel."""
+    tos: int = 0
+    """The service byte of the IP header."""
 
 
 class DerpTransmit(NamedTuple):

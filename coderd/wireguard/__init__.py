@@ -4,7 +4,7 @@ device        all peers behind one key: routes by allowed IPs and index, works o
 peer          one peer: keypairs, timers, staged packets; handshake: what it and we may begin and finish
 handshake_queue  handshake messages that wait their turn, and what counts as load
 transport     seal and open: all the cryptography of the data path, a batch at a time
-inner         what a decrypted packet must look like; where a packet goes
+inner         what a decrypted packet must look like; where a packet goes; ecn: congestion across the wall
 noise         the handshake (Noise IKpsk2) as pure steps
 message       layouts of the handshake messages
 cookie        MAC1, MAC2, cookie replies; limiter: handshakes per source under load

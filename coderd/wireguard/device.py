@@ -22,6 +22,7 @@ from coderd.model.keys import NodePrivate, NodePublic
 from coderd.wireguard.allowed_ips import AllowedIps
 from coderd.wireguard.batch import cut_batches
 from coderd.wireguard.cookie import CookieChecker
+from coderd.wireguard.ecn import HANDSHAKE_TOS, with_congestion
 from coderd.wireguard.handshake_queue import COST_OF_HANDSHAKE, COST_OF_VERDICT, HandshakeQueue, Queued
 from coderd.wireguard.index_table import IndexTable
 from coderd.wireguard.inner import admit, destination
@@ -91,6 +92,8 @@ class Device:
         self._with_output: dict[NodePublic, Peer] = {}
         self._transmits: deque[Transmit] = deque()
         self._received: deque[Received] = deque()
+        self._is_congested = False
+        """What the network said of the datagrams at hand."""
 
     # Commands
 
@@ -212,9 +215,24 @@ class Device:
         self._touch(peer)
 
     def handle_datagrams(
-        self, source: Source, datagrams: Sequence[Buffer], now: float, unix_now: float
+        self,
+        source: Source,
+        datagrams: Sequence[Buffer],
+        now: float,
+        unix_now: float,
+        *,
+        is_congested: bool = False,
     ) -> None:
-        """Datagrams of one UDP read or one relay's run, all from one source. Buffers are borrowed for the call."""
+        """Datagrams of one UDP read or one relay's run, all from one source. Buffers are borrowed for the call.
+
+        Args:
+            source: where they came from.
+            datagrams: in order.
+            now: seconds.
+            unix_now: wall clock.
+            is_congested: whether the network marked them as having met congestion.
+        """
+        self._is_congested = is_congested
         if not self._local.is_up or self._local.identity is None:
             self._counters["wireguard.drop.down"] += len(datagrams)
             return
@@ -238,8 +256,9 @@ class Device:
         """The next batch. Packets to one peer since the last drain share batches as far as their sizes allow."""
         if not self._transmits:
             for peer in self._with_output.values():
-                for batch in cut_batches(peer.outbox):
-                    self._transmits.append(Transmit(peer.key, batch, len(batch[0])))
+                for tos, datagrams in peer.outbox:
+                    for batch in cut_batches(datagrams):
+                        self._transmits.append(Transmit(peer.key, batch, len(batch[0]), tos))
                 peer.outbox = []
             self._with_output.clear()
         if self._transmits:
@@ -355,7 +374,8 @@ class Device:
         if verdict.n_foreign:
             self._counters["wireguard.drop.foreign_source"] += verdict.n_foreign
         if verdict.packets:
-            self._deliver(peer.key, verdict.packets)
+            packets = verdict.packets
+            self._deliver(peer.key, list(map(with_congestion, packets)) if self._is_congested else packets)
 
     def _deliver(self, key: NodePublic, packets: list[Buffer]) -> None:
         if self._received and self._received[-1].peer is key:
@@ -409,7 +429,7 @@ class Device:
         address = queued.source.cookie_bytes
         if not self._checker.has_valid_mac2(queued.data, address, now):
             reply = self._checker.create_reply(queued.data, address, now)
-            self._transmits.append(Transmit(queued.source, [reply], COOKIE_REPLY_SIZE))
+            self._transmits.append(Transmit(queued.source, [reply], COOKIE_REPLY_SIZE, HANDSHAKE_TOS))
             self._counters["wireguard.cookie_replies_sent"] += 1
             return False
         if self._limiter.allow(limiter_key(address), int(now * 1_000_000_000)):

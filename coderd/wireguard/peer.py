@@ -7,11 +7,12 @@ events in ``Local.events``; its device takes both away.
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import compress
+from itertools import compress, groupby
 
 from coderd.model import Buffer
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
+from coderd.wireguard.ecn import HANDSHAKE_TOS, outer_tos
 from coderd.wireguard.handshake import Handshake
 from coderd.wireguard.keypair import Keypair, KeypairSlots
 from coderd.wireguard.local import IndexEntry, Local
@@ -45,8 +46,8 @@ class Peer:
 
     def __init__(self, key: NodePublic, local: Local, now: float) -> None:
         self.key = key
-        self.outbox: list[bytes] = []
-        """Datagrams to send, in order; the device takes them."""
+        self.outbox: list[tuple[int, list[bytes]]] = []
+        """Datagrams to send, in order, in runs of one service byte; the device takes them."""
         self.tx_bytes = 0
         self.rx_bytes = 0
         self.last_handshake_at: float | None = None
@@ -162,7 +163,7 @@ class Peer:
         message = self._handshake.create_initiation(now, unix_now)
         self._on_traversal(now)
         self._on_sent()
-        self._emit([message])
+        self._emit([message], HANDSHAKE_TOS)
         self._local.counters["wireguard.initiations_sent"] += 1
         self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
 
@@ -214,7 +215,7 @@ class Peer:
         self._destroy(self._slots.add_responded(keypair))
         self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
         self._on_sent()
-        self._emit([message])
+        self._emit([message], HANDSHAKE_TOS)
 
     def handle_response(self, response: Response, source: Source, now: float, unix_now: float) -> None:
         """Completes our pending handshake; raises Refused, nothing changed, if the response does not verify."""
@@ -250,9 +251,11 @@ class Peer:
     # Data
 
     def _seal(self, keypair: Keypair, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
+        """Seals packets that share the congestion bits of their headers."""
         counter = keypair.send_counter
         keypair.send_counter += len(packets)
-        self._emit(seal_batch(keypair.send_cipher, keypair.remote_index, counter, packets, self._local.mtu))
+        sealed = seal_batch(keypair.send_cipher, keypair.remote_index, counter, packets, self._local.mtu)
+        self._emit(sealed, outer_tos(packets[0]))
         self._on_traversal(now)
         self._on_sent()
         if any(packets) and not self._timers.is_armed(Timer.NEW_HANDSHAKE):
@@ -272,7 +275,8 @@ class Peer:
             return
         packets = list(self._staged)
         self._staged.clear()
-        self._seal(keypair, packets, now, unix_now)
+        for _, run in groupby(packets, outer_tos):
+            self._seal(keypair, list(run), now, unix_now)
 
     def _keepalive(self, now: float, unix_now: float) -> None:
         """Sends something: what is staged, else an empty packet."""
@@ -313,8 +317,11 @@ class Peer:
         for keypair in keypairs:
             self._local.indices.discard(keypair.local_index)
 
-    def _emit(self, datagrams: list[bytes]) -> None:
-        self.outbox += datagrams
+    def _emit(self, datagrams: list[bytes], tos: int) -> None:
+        if self.outbox and self.outbox[-1][0] == tos:
+            self.outbox[-1][1].extend(datagrams)
+        else:
+            self.outbox.append((tos, datagrams))
         self.tx_bytes += sum(map(len, datagrams))
 
     def _authenticated(self, source: Source, n_bytes: int) -> None:

@@ -26,6 +26,8 @@ class Transmit(NamedTuple):
     """The peer, by whatever path; a source only for a cookie reply."""
     datagrams: list[bytes]
     segment_size: int
+    tos: int = 0
+    """The service byte of the outer header: congestion bits from inside, or a handshake's class."""
 
 
 class Received(NamedTuple):

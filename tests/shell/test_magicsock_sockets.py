@@ -151,3 +151,39 @@ async def test_with_segmentation_switched_off_all_arrives_all_the_same(pair: Pai
         arrived += (await receive(pair.b, 4))[1]
     assert arrived == batch(3)
     plain.close()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("tos", "is_congested"), [(0, False), (2, False), (3, True), (0x88, False)])
+@pytest.mark.parametrize("n", [1, 5])
+async def test_the_service_byte_travels_with_a_batch(
+    pair: Pair, version: int, tos: int, is_congested: bool, n: int
+) -> None:
+    transmit = UdpTransmit(pair.addr_of(pair.b, version), batch(n), SIZE, tos=tos)
+    assert pair.a.send_nowait(transmit) == 0
+    sock = socket_of(pair.b, version)
+    with trio.fail_after(5):
+        await trio.lowlevel.wait_readable(sock)
+    message = pair.b.receive_message(sock, bytearray(BUFFER_SIZE))
+    assert message is not None
+    assert len(message.datagrams) == n
+    assert message.is_congested == is_congested
+    assert [data[0] for level, _, data in message.ancillary if level in (0, 41)] == [tos]
+
+
+async def test_what_the_kernel_had_no_room_for_is_counted(pair: Pair) -> None:
+    sock = socket_of(pair.b, 4)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sender, addr = socket_of(pair.a, 4), pair.addr_of(pair.b, 4)
+    for _ in range(50):
+        sender.sendto(bytes(1000), addr)
+    drain(pair.b, sock)
+    sender.sendto(bytes(1000), addr)  # the first that has room again brings word of those that had none
+    drain(pair.b, sock)
+    n_lost = 51 - pair.b_counters["udp.received_datagrams"]
+    assert pair.b_counters["udp.drop.kernel"] == n_lost > 0
+
+
+def drain(sockets: UdpSockets, sock: socket.socket) -> None:
+    while sockets.receive(sock, bytearray(BUFFER_SIZE)) is not None:
+        pass

@@ -58,8 +58,8 @@ class Sockets(Protocol[Origin_co]):
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[Origin_co, list[memoryview]] | None:
-        """Reads one batch; None when there is nothing."""
+    ) -> tuple[Origin_co, list[memoryview], bool] | None:
+        """Reads one batch, and whether it met congestion; None when there is nothing."""
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch; an errno, 0 when the kernel took it."""
@@ -176,8 +176,8 @@ class Driver(Generic[Origin]):
         received = self._sockets.receive(sock, self._udp_buffer)
         if received is None:
             return 0
-        addr, datagrams = received
-        self._plane.handle_udp(addr, datagrams, now, unix_now)
+        addr, datagrams, is_congested = received
+        self._plane.handle_udp(addr, datagrams, now, unix_now, is_congested=is_congested)
         return sum(map(len, datagrams))
 
     def _flush(self, now: float) -> None:

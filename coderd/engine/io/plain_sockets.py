@@ -88,12 +88,13 @@ class PlainSockets:
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[PlainSource, list[memoryview]] | None:
-        """Reads one batch into ``buffer`` (64 KiB); None when there is nothing."""
+    ) -> tuple[PlainSource, list[memoryview], bool] | None:
+        """Reads one batch into ``buffer`` (64 KiB), and whether it met congestion; None when there is nothing."""
         message = self._udp.receive_message(sock, buffer)
         if message is None:
             return None
-        return PlainSource(addr_port(message.sender), local_address(message.ancillary)), message.datagrams
+        source = PlainSource(addr_port(message.sender), local_address(message.ancillary))
+        return source, message.datagrams, message.is_congested
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch; where its source address is not ours any more, from any. Returns an errno, 0 for success."""

@@ -136,7 +136,9 @@ class RelayLinks:
         region = self._derp_map.regions.get(region_id)
         if region is None or self._nursery is None:
             return None
-        entry = self._regions[region_id] = _Region(region, Backoff(self._rng, longest=LONGEST_WAIT), trio.current_time())
+        entry = self._regions[region_id] = _Region(
+            region, Backoff(self._rng, longest=LONGEST_WAIT), trio.current_time()
+        )
         self._nursery.start_soon(self._keep, entry)
         return entry
 

@@ -7,6 +7,7 @@ own), stay bound to the wildcard whatever happens to interfaces, and never wait.
 import errno
 import socket
 import struct
+import sys
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -30,6 +31,13 @@ _PMTUDISC_PROBE = 3
 _PMTUDISC_DONT = 0
 """Fragment where need be, as the kernel's WireGuard does: nobody measures the path."""
 _IP_PKTINFO = 8
+_IP_RECVTOS = 13
+_SO_RXQ_OVFL = 40
+_CE = 3
+"""Of the service byte: a router on the way was congested."""
+_IPPROTO_IP, _IPPROTO_IPV6, _SOL_SOCKET = 0, 41, 1
+_IP_TOS, _IPV6_TCLASS = 1, 67
+"""Plain numbers all: an enum costs at every look."""
 _SOL_UDP = 17
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
@@ -37,7 +45,7 @@ _SEGMENT = struct.Struct("=H")
 _INT = struct.Struct("=i")
 _IN_PKTINFO = struct.Struct("=i4s4s")
 _IN6_PKTINFO = struct.Struct("=16sI")
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_IN6_PKTINFO.size)
+_ANCILLARY_SIZE = 3 * socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_IN6_PKTINFO.size)
 _LOST = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 """What recvmsg flags when data or the segment size did not fit; a plain number, as an ``enum.Flag`` costs microseconds."""
 _PORT_RETRIES = 100
@@ -55,6 +63,7 @@ class Message(NamedTuple):
     sender: Any
     datagrams: list[memoryview]
     ancillary: list[tuple[int, int, bytes]]
+    is_congested: bool
 
 
 class UdpSockets:
@@ -81,6 +90,8 @@ class UdpSockets:
         self._v6 = v6
         self._counters = counters
         self._with_gso = {sock for sock in (v4, v6) if sock is not None and _knows_gso(sock)}
+        self._n_overflowed: dict[socket.socket, int] = {}
+        """Datagrams for which a socket's buffer had no room, as last told."""
         for sock in self.sockets:
             _set_options(sock, gro=gro, df=df)
 
@@ -131,13 +142,16 @@ class UdpSockets:
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[AddrPort, list[memoryview]] | None:
-        """Reads one batch into ``buffer`` (64 KiB): its sender, and its datagrams as slices of the buffer.
+    ) -> tuple[AddrPort, list[memoryview], bool] | None:
+        """Reads one batch into ``buffer`` (64 KiB): its sender, its datagrams as slices of the buffer, and its fate.
 
-        Returns: None when there is nothing to read now. The slices are good until the buffer's next use.
+        Returns: None when there is nothing to read now. The slices are good until the buffer's next use. Last comes
+            whether the network marked the batch as having met congestion.
         """
         message = self.receive_message(sock, buffer)
-        return (addr_port(message.sender), message.datagrams) if message is not None else None
+        if message is None:
+            return None
+        return addr_port(message.sender), message.datagrams, message.is_congested
 
     def receive_message(self, sock: socket.socket, buffer: bytearray | memoryview) -> Message | None:
         """The same, with all that the kernel said of it."""
@@ -149,14 +163,16 @@ class UdpSockets:
             self._counters[f"udp.receive_error.{_name(error.errno)}"] += 1
             return None
         self._counters["udp.recvmsg"] += 1
-        size = _segment_size(ancillary, n_bytes)
+        size, is_congested, n_overflowed = _describe(ancillary, n_bytes)
+        if n_overflowed:
+            self._count_overflow(sock, n_overflowed)
         if size is None or flags & _LOST:
             self._counters["udp.drop.truncated"] += 1
-            return Message(sender, [], ancillary)
+            return Message(sender, [], ancillary, is_congested)
         view = memoryview(buffer)
         datagrams = [view[at : min(at + size, n_bytes)] for at in range(0, n_bytes, size)]
         self._counters["udp.received_datagrams"] += len(datagrams)
-        return Message(sender, datagrams, ancillary)
+        return Message(sender, datagrams, ancillary, is_congested)
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch by one ``sendmsg`` where the kernel can segment.
@@ -174,8 +190,8 @@ class UdpSockets:
             return self._send_singly(sock, transmit)
         try:
             ancillary = [(_SOL_UDP, _UDP_SEGMENT, _SEGMENT.pack(transmit.segment_size))]
-            if transmit.local is not None:
-                ancillary.append(_from(transmit.local))
+            if transmit.local is not None or transmit.tos:
+                ancillary += _beside(transmit)
             sock.sendmsg(datagrams, ancillary, 0, _destination(transmit.addr))
         except OSError as error:
             return self._recover(sock, transmit, error.errno or errno.EIO)
@@ -187,6 +203,13 @@ class UdpSockets:
         """Closes both."""
         for sock in self.sockets:
             sock.close()
+
+    def _count_overflow(self, sock: socket.socket, n_overflowed: int) -> None:
+        """The kernel counts for as long as the socket lives, in 32 bits, and tells only once there is something to tell."""
+        n_new = (n_overflowed - self._n_overflowed.get(sock, 0)) & 0xFFFFFFFF
+        if n_new:
+            self._n_overflowed[sock] = n_overflowed
+            self._counters["udp.drop.kernel"] += n_new
 
     def _recover(self, sock: socket.socket, transmit: UdpTransmit, error: int) -> int:
         """Nothing of a refused batch was sent. No segmentation there: never ask again. Too long: maybe only in one."""
@@ -210,10 +233,10 @@ class UdpSockets:
 
     def _send_one(self, sock: socket.socket, datagram: bytes, transmit: UdpTransmit) -> int:
         try:
-            if transmit.local is None:
+            if transmit.local is None and not transmit.tos:
                 sock.sendto(datagram, _destination(transmit.addr))
             else:
-                sock.sendmsg([datagram], [_from(transmit.local)], 0, _destination(transmit.addr))
+                sock.sendmsg([datagram], _beside(transmit), 0, _destination(transmit.addr))
         except OSError as error:
             return error.errno or errno.EIO
         self._counters["udp.sendmsg"] += 1
@@ -315,6 +338,8 @@ def _set_options(sock: socket.socket, *, gro: bool, df: bool) -> None:
         (socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BUFFER_SIZE),
         (level, mtu_option, _PMTUDISC_PROBE if df else _PMTUDISC_DONT),
         (_SOL_UDP, _UDP_GRO, int(gro)),
+        (level, socket.IPV6_RECVTCLASS if is_v6 else _IP_RECVTOS, 1),
+        (socket.SOL_SOCKET, _SO_RXQ_OVFL, 1),
     ]
     for option in wishes:
         with suppress(OSError):
@@ -329,19 +354,38 @@ def _knows_gso(sock: socket.socket) -> bool:
     return True
 
 
-def _segment_size(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> int | None:
-    """The size of a batch's datagrams; without the kernel's word it is one datagram. None for a word that is wrong."""
+def _describe(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> tuple[int | None, bool, int]:
+    """What the kernel says of a batch: its datagrams' size, whether it met congestion, how many the buffer had no room for.
+
+    Without its word on the size there is one datagram; None is for a word that is wrong.
+    """
+    size: int | None = max(n_bytes, 1)
+    is_congested, n_overflowed = False, 0
     for level, kind, data in ancillary:
-        if (level, kind) == (_SOL_UDP, _UDP_GRO):
-            size = _INT.unpack(data)[0] if len(data) == _INT.size else 0
-            return size if 0 < size <= n_bytes else None
-    return max(n_bytes, 1)
+        if level == _SOL_UDP and kind == _UDP_GRO:
+            said = _INT.unpack(data)[0] if len(data) == _INT.size else 0
+            size = said if 0 < said <= n_bytes else None
+        elif (level == _IPPROTO_IP and kind == _IP_TOS) or (level == _IPPROTO_IPV6 and kind == _IPV6_TCLASS):
+            is_congested = int.from_bytes(data, sys.byteorder) & _CE == _CE
+        elif level == _SOL_SOCKET and kind == _SO_RXQ_OVFL:
+            n_overflowed = int.from_bytes(data, sys.byteorder)
+    return size, is_congested, n_overflowed
 
 
 def _destination(addr: AddrPort) -> tuple[str, int] | tuple[str, int, int, int]:
     """An address as ``sendmsg`` wants it: a scope has a place of its own, and is ignored within the text."""
     ip, percent, scope = addr[0].partition("%")
     return (ip, addr[1], 0, int(scope)) if percent and scope.isdigit() else addr
+
+
+def _beside(transmit: UdpTransmit) -> list[tuple[int, int, bytes]]:
+    """The ancillary messages for what a batch asks of its IP header."""
+    beside = [_from(transmit.local)] if transmit.local is not None else []
+    if transmit.tos:
+        is_v6 = is_ipv6(transmit.addr)
+        level, kind = (_IPPROTO_IPV6, _IPV6_TCLASS) if is_v6 else (_IPPROTO_IP, _IP_TOS)
+        beside.append((level, kind, _INT.pack(transmit.tos)))
+    return beside
 
 
 def _from(local: LocalAddress) -> tuple[int, int, bytes]:
