@@ -168,7 +168,8 @@ class ServerCounters(ApiMessage, frozen=True):
     """Nodes on the coordination link."""
     relay: list[RelayClient]
     relay_bytes: int
-    """Passed on by the relay, for all nodes, also those that have left."""
+    """Taken on by the relay for nodes that were connected, with frame headers; what a full queue then dropped of it is
+    counted, in packets, as ``derp.drop.queue_full``."""
     relay_packets: int
 
 

@@ -65,10 +65,7 @@ class Connection:
 
     def push(self, run: bytes, n_packets: int, *, is_disco: bool) -> int:
         """Queues a run of RecvPacket frames; returns how many packets had to be dropped."""
-        dropped = (self._disco if is_disco else self._data).push(run, n_packets)
-        self.packets_out += n_packets - dropped
-        self.bytes_out += len(run)
-        return dropped
+        return (self._disco if is_disco else self._data).push(run, n_packets)
 
     def push_control(self, frame: bytes) -> None:
         """Queues a frame that is not a packet."""
@@ -90,8 +87,12 @@ class Connection:
         if self._pong is not None:
             pieces.append(encode_frame(FrameType.PONG, self._pong))
             self._pong = None
-        pieces += self._disco.take(WRITE_SIZE)
-        pieces += self._data.take(WRITE_SIZE)
+        for queue in (self._disco, self._data):
+            before = queue.n_packets
+            taken = queue.take(WRITE_SIZE)
+            self.packets_out += before - queue.n_packets
+            self.bytes_out += sum(map(len, taken))
+            pieces += taken
         return b"".join(pieces) if pieces else None
 
     def poll_timeout(self) -> Deadline:

@@ -210,7 +210,8 @@ class CoordinationClient:
         return 0.0 if self._is_leaving else delay
 
     async def _connect(self) -> None:
-        with trio.fail_after(JOIN_TIMEOUT):
+        join_deadline = trio.current_time() + JOIN_TIMEOUT
+        with trio.fail_at(join_deadline):
             stream = await dial(
                 self._url.host, self._url.port, tls=self._tls_context(), server_name=self._url.host
             )
@@ -218,7 +219,7 @@ class CoordinationClient:
         try:
             async with trio.open_nursery() as nursery:
                 self._connection = nursery.cancel_scope
-                with trio.fail_after(JOIN_TIMEOUT):
+                with trio.fail_at(join_deadline):
                     websocket = await self._upgrade(nursery, stream)
                     await self._join(websocket)
                 nursery.start_soon(self._write, websocket, nursery.cancel_scope)
