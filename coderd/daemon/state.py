@@ -14,6 +14,7 @@ import msgspec
 
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
+from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
 LOCK_FILE = "lock"
@@ -32,12 +33,18 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     is_up: bool = True
     """False after ``coderctl down``, until ``up``."""
     resume_token: str = ""
+    tai64n_mark: str = ""
+    """Hex; no handshake of ours has carried a later timestamp than this."""
     netmap: msgspec.Raw = msgspec.Raw(b"null")
     """The last NetMap, as coordination encodes it."""
 
     def private_key(self) -> NodePrivate:
         """The node key. Raises ValueError if the text is damaged."""
         return NodePrivate.parse(self.node_key)
+
+    def timestamp_floor(self) -> bytes | None:
+        """Every handshake's timestamp must be later; None before the first. Raises ValueError if the text is damaged."""
+        return parse_mark(self.tai64n_mark) if self.tai64n_mark else None
 
     def __repr__(self) -> str:
         return f"<NodeState url={self.url!r} device={self.device_id!r} secrets redacted>"
@@ -118,6 +125,7 @@ class StateStore:
         try:
             state = msgspec.json.decode(data, type=NodeState)
             state.private_key()
+            state.timestamp_floor()
         except ValueError:
             raise UserError(
                 f"{self._path} is damaged",

@@ -43,6 +43,7 @@ from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
+from coderd.wireguard.tai64n import next_mark, stamp_of
 
 INTERFACE_GONE = "interface_gone"
 """Code of the error that no other identity could mend either: the process has to start again."""
@@ -66,6 +67,8 @@ class Tunnel:
         tun: the opened device; it outlives the tunnel.
         listen_port: preferred UDP port, None for 41641 or any.
         on_update: told whenever the server should know something new about this node.
+        tai64n_mark: no handshake before this life had a later timestamp; None for none.
+        on_mark: told the mark to keep from now on.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class Tunnel:
         mtu: int,
         listen_port: int | None,
         on_update: Callable[[NodeUpdate], None],
+        tai64n_mark: bytes | None,
+        on_mark: Callable[[bytes], None],
     ) -> None:
         now = trio.current_time()
         self.counters: Counters = Counter()
@@ -84,6 +89,9 @@ class Tunnel:
         self.generation = int.from_bytes(os.urandom(8))
         self._interface = tun.name
         self._on_update = on_update
+        self._on_mark = on_mark
+        self._mark = tai64n_mark
+        self._last_stamp = tai64n_mark
         self._peers: dict[NodePublic, Peer] = {}
         self._pins: dict[NodePublic, list[PathWish]] = {}
         self._pings: dict[int, tuple[trio.Event, list[Pong]]] = {}
@@ -95,7 +103,9 @@ class Tunnel:
         self._nursery: trio.Nursery | None = None
 
         self._sockets = _open_sockets(listen_port, self.counters)
-        self._device = Device(rng=os.urandom, now=now, mtu=mtu, counters=self.counters)
+        self._device = Device(
+            rng=os.urandom, now=now, mtu=mtu, counters=self.counters, tai64n_floor=tai64n_mark
+        )
         self._device.set_private_key(node_key, now)
         self._conn = Conn(
             node_key=node_key.public(),
@@ -130,6 +140,7 @@ class Tunnel:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._keep_mark(stamp_of(time.time()))
                 self._device.up(trio.current_time())
                 await nursery.start(self._driver.run)
                 nursery.start_soon(self._links.run)
@@ -142,6 +153,10 @@ class Tunnel:
         finally:
             self._nursery = None
             self.close()
+            if self._device.tai64n_mark is not None:
+                self._on_mark(
+                    self._device.tai64n_mark
+                )  # a known end: what was sent last, and not an hour ahead
 
     def close(self) -> None:
         """Closes the sockets; ``run`` does so itself at its end."""
@@ -270,8 +285,16 @@ class Tunnel:
         log.debug(type(event).__name__, peer=peer.name if peer is not None else event.peer.short)
 
     def _handle_drained(self) -> None:
+        if (stamp := self._device.tai64n_mark) is not self._last_stamp and stamp is not None:
+            self._last_stamp = stamp
+            self._keep_mark(stamp)
         while (event := self._conn.poll_event()) is not None:
             self._handle_conn_event(event)
+
+    def _keep_mark(self, last: bytes) -> None:
+        if (mark := next_mark(self._mark, last)) is not None:
+            self._mark = mark
+            self._on_mark(mark)
 
     def _handle_conn_event(self, event: ConnEvent) -> None:
         match event:

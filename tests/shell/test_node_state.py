@@ -8,6 +8,7 @@ import pytest
 
 from coderd.daemon.state import NodeState, StateStore
 from coderd.model.errors import UserError
+from coderd.wireguard.tai64n import encode_tai64n
 
 
 def test_a_first_start_makes_a_key_that_later_starts_keep(tmp_path: Path) -> None:
@@ -72,3 +73,20 @@ def test_a_symlink_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 def test_a_state_shows_its_key_only_through_the_redacting_type() -> None:
     state = NodeState(node_key="privkey:" + "11" * 32)
     assert "11" * 8 not in repr(state.private_key())
+
+
+def test_the_mark_of_handshakes_comes_back(tmp_path: Path) -> None:
+    mark = encode_tai64n(1_700_000_000, 0)
+    with StateStore(tmp_path) as store:
+        assert store.current.timestamp_floor() is None
+        store.update(tai64n_mark=mark.hex())
+    with StateStore(tmp_path) as store:
+        assert store.current.timestamp_floor() == mark
+
+
+@pytest.mark.parametrize("mark", ["00", "00" * 12, "ff" * 12, "zz" * 12])
+def test_a_mark_that_no_clock_has_said_is_damage(tmp_path: Path, mark: str) -> None:
+    with StateStore(tmp_path) as store:
+        store.update(tai64n_mark=mark)
+    with pytest.raises(UserError, match="is damaged"):
+        StateStore(tmp_path)
