@@ -6,6 +6,7 @@ an IPv4 or IPv6 address (never ``::ffff:a.b.c.d``) and a port. IPv6 link-local c
 
 import struct
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 from uuid import UUID
@@ -88,8 +89,12 @@ def canonical_ip(ip: str) -> str:
     return str(mapped or address)
 
 
+@lru_cache(maxsize=1024)
 def encode_addr_port(addr: AddrPort) -> bytes:
-    """The 18-byte wire form of disco: 16-byte address (IPv4 mapped), port, big-endian."""
+    """The 18-byte wire form of disco: 16-byte address (IPv4 mapped), port, big-endian.
+
+    Remembered for a while: parsing costs as much as a handshake's MACs, and a flood asks for one address again and again.
+    """
     ip = addr[0].partition("%")[0]
     packed = IPv6Address(ip).packed if ":" in ip else _MAPPED + IPv4Address(ip).packed
     return packed + _PORT.pack(addr[1])

@@ -42,10 +42,16 @@ class HandshakeLimiter:
             del self._buckets[source]
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
 def limiter_key(address: bytes) -> bytes:
-    """What counts as one source: an IPv4 address, an IPv6 /64, a relayed sender's key; ports do not count."""
+    """What counts as one source: an IPv4 address, an IPv6 /64, a relayed sender's key; ports do not count.
+
+    An IPv4 address may come in IPv6's form, ``::ffff:a.b.c.d``, whose first half is the same for all of them.
+    """
     if len(address) == 4 + 2:
         return address[:4]
     if len(address) == 16 + 2:
-        return address[:8]
+        return address[12:16] if address.startswith(_MAPPED) else address[:8]
     return address
