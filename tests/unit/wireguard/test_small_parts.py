@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from coderd.magicsock import UdpSource
 from coderd.wireguard.allowed_ips import AllowedIps
 from coderd.wireguard.batch import MAX_BYTES, MAX_DATAGRAMS, cut_batches
 from coderd.wireguard.index_table import IndexTable
@@ -86,6 +87,19 @@ class TestLimiter:
         assert limiter_key(bytes(range(6))) == bytes(range(4))
         assert limiter_key(bytes(range(18))) == bytes(range(8))
         assert limiter_key(bytes(range(32))) == bytes(range(32))
+
+    @pytest.mark.parametrize(
+        ("one", "other", "is_same"),
+        [
+            (("192.0.2.1", 1), ("192.0.2.1", 2), True),
+            (("192.0.2.1", 1), ("192.0.2.2", 1), False),
+            (("2001:db8::1", 1), ("2001:db8::2", 2), True),
+            (("2001:db8::1", 1), ("2001:db8:0:1::1", 1), False),
+        ],
+    )
+    def test_so_it_is_for_addresses_as_the_paths_give_them(self, one, other, is_same):
+        keys = [limiter_key(UdpSource(addr).cookie_bytes) for addr in (one, other)]
+        assert (keys[0] == keys[1]) == is_same
 
 
 class TestAllowedIps:
