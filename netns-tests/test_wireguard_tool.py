@@ -139,6 +139,15 @@ def test_sockets_are_there_while_the_link_is_up_with_port_and_mark(host: Host) -
     until_bound(host, set())
 
 
+def test_a_port_that_somebody_took_meanwhile_keeps_the_tunnel_down_until_there_is_another(host: Host) -> None:
+    setconf(host, "[Interface]\nListenPort = 51823\n")
+    with host.udp("0.0.0.0", 51823):
+        host.ip(f"link set {INTERFACE} up")
+        wg(host, "set", INTERFACE, "listen-port", "51824")
+        until_bound(host, {"0.0.0.0:51823", "0.0.0.0:51824", "[::]:51824"})
+    host.ip(f"link set {INTERFACE} down")
+
+
 def test_a_thousand_peers_in_one_setconf(host: Host) -> None:
     config = "".join(
         f"[Peer]\nPublicKey={key()}\nAllowedIPs=10.{i >> 8}.{i & 255}.0/24,fd00:{i:x}::/64\n"

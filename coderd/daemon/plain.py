@@ -92,6 +92,7 @@ class PlainWireGuard:
         self._paths = PlainPaths(counters=self.counters)
         self._handshakes: dict[NodePublic, float] = {}
         """Wall clock of each peer's last handshake: told, it must not move when the clock is set."""
+        self._is_wanted_up = False
         self._is_up = False
         self._sockets = PlainSockets(
             self.counters, on_rebound=self._handle_rebound, on_stale=self._paths.forget_local
@@ -130,19 +131,22 @@ class PlainWireGuard:
         """Somebody has set the interface up or down, or changed its MTU."""
         log.debug("link changed", up=state.is_up, mtu=state.mtu)
         self._device.set_mtu(state.mtu)
-        if state.is_up and not self._is_up:
-            self._up()
-        elif self._is_up and not state.is_up:
+        self._is_wanted_up = state.is_up
+        if self._is_up and not state.is_up:
             self._is_up = False
             self._device.down(trio.current_time())
             self._sockets.close()
+        self._up_if_wanted()
         self._driver.drain()
 
     def handle_routes_changed(self) -> None:
         """What we send from may be the wrong address by now; the next packet of each peer says which is right."""
         self._paths.forget_sources()
 
-    def _up(self) -> None:
+    def _up_if_wanted(self) -> None:
+        """Without sockets there is no being up; another port, or another change of the link, is another try."""
+        if self._is_up or not self._is_wanted_up:
+            return
         try:
             self._sockets.open()
         except OSError as error:
@@ -171,6 +175,7 @@ class PlainWireGuard:
         if self._sockets.fwmark != old_mark:
             self._paths.forget_sources()
         apply(change, self._device, self._paths, trio.current_time())
+        self._up_if_wanted()
         self._handshakes = {
             key: at for key, at in self._handshakes.items() if self._device.allowed_ips(key) is not None
         }
