@@ -82,6 +82,7 @@ class Session:
         self._interface = tun.name
         self._router = Router(tun.name)
         self._changed = trio.Event()
+        self._is_unsaved = trio.Event()
         self._address: IPv6Address | None = None
         self._derp_map: DerpMap | None = None
         self._are_relays_stale = trio.Event()
@@ -128,6 +129,7 @@ class Session:
                 await nursery.start(self.tunnel.run)
                 if self._last_netmap is not None:
                     self._set_netmap(self._last_netmap)
+                nursery.start_soon(self._remember)
                 nursery.start_soon(self._apply)
                 nursery.start_soon(self._follow_relays)
                 nursery.start_soon(self._prune_lost_peers)
@@ -186,7 +188,7 @@ class Session:
         if netmap.derp_map != self._derp_map:
             self._derp_map = netmap.derp_map
             self._are_relays_stale.set()
-        self._store.update(netmap=encode_netmap(netmap))
+        self._note(netmap=encode_netmap(netmap))
         self._changed.set()
 
     def _set_server_state(self, state: ServerState) -> None:
@@ -197,13 +199,24 @@ class Session:
         self.server_state = state
         self._changed.set()
         if state.resume_token:
-            self._store.update(resume_token=state.resume_token)
+            self._note(resume_token=state.resume_token)
 
     def _keep_mark(self, mark: bytes) -> None:
-        try:
-            self._store.update(tai64n_mark=mark.hex())
-        except OSError as error:  # only a clock that steps back after a crash would make it matter
-            log.warning("the mark of handshakes cannot be kept", why=error.strerror)
+        self._note(tai64n_mark=mark.hex())
+
+    def _note(self, **changes: object) -> None:
+        if self._store.note(**changes):
+            self._is_unsaved.set()
+
+    async def _remember(self) -> None:
+        """Writes what was noted, in a thread: a disk that syncs slowly stalls no packet, one that is full no session."""
+        while True:
+            await self._is_unsaved.wait()
+            self._is_unsaved = trio.Event()
+            try:
+                await trio.to_thread.run_sync(self._store.save_newest)
+            except OSError as error:
+                log.warning("the state cannot be saved", why=error.strerror)
 
     def _update_server(self, update: NodeUpdate) -> None:
         self._client.update(update)

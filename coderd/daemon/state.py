@@ -7,6 +7,8 @@ node that silently made itself a new key would be somebody else.
 
 import fcntl
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -77,14 +79,42 @@ class StateStore:
                 hint="stop it first, or give this one its own --state-dir, --socket and --interface",
                 code="state_locked",
             ) from None
+        self._writing = threading.Lock()
+        self._saved: NodeState | None = None
         try:
             self.current = self._load()
+            self.save_newest()
         except BaseException:
             os.close(self._lock)
             raise
 
     def save(self, state: NodeState) -> None:
-        """Replaces the file atomically; after it returns the state survives a crash."""
+        """Makes this the state; after it returns it survives a crash. Raises OSError where the disk refuses."""
+        self.current = state
+        self.save_newest()
+
+    def update(self, **changes: object) -> None:
+        """Saves the current state with some fields changed, if that changes anything."""
+        self.note(**changes)
+        self.save_newest()
+
+    def note(self, **changes: object) -> bool:
+        """Changes fields in memory only, until the next save; returns whether there is now anything to save."""
+        state: NodeState = msgspec.structs.replace(self.current, **changes)
+        if state != self.current:
+            self.current = state
+        return self.current is not self._saved
+
+    def save_newest(self) -> None:
+        """Writes what is not written yet. May be called in a thread: a slow disk then stalls nobody, and newest wins."""
+        with self._writing:
+            state = self.current
+            if state is not self._saved:
+                self._write(state)
+                self._saved = state
+
+    def _write(self, state: NodeState) -> None:
+        """Replaces the file atomically."""
         temporary = self._path.with_suffix(".tmp")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with open(os.open(temporary, flags, 0o600), "wb") as file:
@@ -92,16 +122,11 @@ class StateStore:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
-        self.current = state
-
-    def update(self, **changes: object) -> None:
-        """Saves the current state with some fields changed, if that changes anything."""
-        state: NodeState = msgspec.structs.replace(self.current, **changes)
-        if state != self.current:
-            self.save(state)
 
     def close(self) -> None:
-        """Gives the directory up."""
+        """Writes what was only noted, as far as the disk takes it, and gives the directory up."""
+        with suppress(OSError):
+            self.save_newest()
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -115,9 +140,7 @@ class StateStore:
             with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
                 data = file.read(MAX_STATE_BYTES + 1)
         except FileNotFoundError:
-            state = NodeState(node_key=NodePrivate.generate(os.urandom).secret_text())
-            self.save(state)
-            return state
+            return NodeState(node_key=NodePrivate.generate(os.urandom).secret_text())
         except OSError as error:
             raise UserError(
                 f"{self._path} cannot be read: {error.strerror}", code="state_unreadable"
@@ -132,4 +155,5 @@ class StateStore:
                 hint="restore it from a backup, or remove it to enrol this machine as a new one",
                 code="state_damaged",
             ) from None
+        self._saved = state
         return state

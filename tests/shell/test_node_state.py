@@ -1,5 +1,6 @@
 """node.json: locked, atomic, secret, and never silently replaced."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -90,3 +91,34 @@ def test_a_mark_that_no_clock_has_said_is_damage(tmp_path: Path, mark: str) -> N
         store.update(tai64n_mark=mark)
     with pytest.raises(UserError, match="is damaged"):
         StateStore(tmp_path)
+
+
+def test_what_is_noted_is_written_with_the_next_save_or_at_the_end(tmp_path: Path) -> None:
+    with StateStore(tmp_path) as store:
+        before = (tmp_path / "node.json").read_bytes()
+        assert store.note(resume_token="r1")
+        assert store.current.resume_token == "r1"
+        assert (tmp_path / "node.json").read_bytes() == before
+        store.update(url="http://192.0.2.10:3000")
+        assert b"r1" in (tmp_path / "node.json").read_bytes()
+        assert not store.note(resume_token="r1")
+        store.note(resume_token="r2")
+    with StateStore(tmp_path) as store:
+        assert store.current.resume_token == "r2"
+
+
+def test_a_full_disk_keeps_what_was_noted_for_the_next_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StateStore(tmp_path) as store:
+        store.note(resume_token="r1")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", _no_space)
+            with pytest.raises(OSError, match="No space"):
+                store.save_newest()
+        store.save_newest()
+        assert b"r1" in (tmp_path / "node.json").read_bytes()
+
+
+def _no_space(fd: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
