@@ -11,4 +11,5 @@ status    a snapshot of all of it
 verbs     the methods of the control socket
 measure   pings and speed tests, told event by event
 process   the process: locks, opens, serves, ends on signals
+plain     another process: `coderd wireguard`, configured by wg; background: how it gets there
 """
