@@ -10,7 +10,6 @@ Never more than a few dozen are under way, so that nobody calls for cookies; a h
 """
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 
+from bench.report import add_form_options, load, print_json, publish_text
 from flood import Feeling, Flood, cpu_seconds, ping, wait_idle
 from lab import Host, Lab, LabError
 from tunnels import (
@@ -194,8 +194,8 @@ def text(result: dict[str, object]) -> str:
     assert isinstance(engine, dict)
     assert isinstance(peers, dict)
     lines = [
-        f"answered per CPU second: ours {result['ours']}, wireguard-go {peers['wireguard-go']}",
-        f"our engine alone, one core: {engine['responder']} answered, {engine['initiator']} begun and finished",
+        f"Answered per CPU second: ours {result['ours']}, wireguard-go {peers['wireguard-go']}.",
+        f"Our engine alone, one core: {engine['responder']} answered, {engine['initiator']} begun and finished.",
         "",
         "| initiations/s, half with a true MAC1 | at | pings lost | median round trip | dropped by the kernel |",
         "| --- | --- | --- | --- | --- |",
@@ -214,14 +214,17 @@ def main() -> int:
         prog="scripts/bench handshakes", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--peers", type=int, default=1000, help="how many shake hands")
-    parser.add_argument("--json", action="store_true", help="JSON to stdout instead of words")
-    options = parser.parse_args()
+    add_form_options(parser)
+    options, busy = parser.parse_args(), load()
     try:
         result = measure(options.peers)
+        if options.json:
+            print_json([result], [busy])
+        else:
+            publish_text(text(result), [busy], "handshakes" if options.write else None)
     except LabError as error:
         print(f"scripts/bench: {error}", file=sys.stderr)
         return 125
-    print(json.dumps(result, indent=2) if options.json else text(result))
     return 0
 
 

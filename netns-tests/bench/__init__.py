@@ -1,0 +1,15 @@
+"""``scripts/bench``: our data path against a real peer's, in one run, on one pair of hosts; ratios, not boasts.
+
+::
+
+    contenders    tunnels between the two hosts, all up at once: ours, wireguard-go, any other program of its kind
+    instruments   what is measured of one: iperf3, small datagrams, echoes, CPU time, memory
+    results       figures of alternating rounds: medians, ratios, JSON, Markdown
+    report        where they go: stdout, or the command's own section of docs/benchmarks.md
+    throughput    one command: tunnels against each other
+    outside       one command: the tunnel against no tunnel, on links of several speeds
+    __main__      the command line; ``handshakes`` lives in bench_handshakes
+
+Contenders alternate within every case, and who begins changes with every round, so that whatever else the machine does
+meets all of them.
+"""
