@@ -2,39 +2,77 @@
 
 For a site behind a NAT, RFC 4787 says whether its outer port can be known beforehand (mapping) and who may answer
 through it (filtering). A stateful firewall keeps addresses, so it maps independently of the endpoint and filters by
-address and port.
+address and port. Both ends know the outer address and port at which a server saw the other, and send there again and
+again; an answer goes back the way on which its question came. Nobody guesses ports, sequential or not.
 """
 
 from typing import Literal
 
-from lab.topology import EASY, EASY_OPEN, Filtering, Mapping, Nat, Site, Topology
+from lab.topology import EASY, EASY_OPEN, Family, Filtering, Mapping, Nat, Site, Topology
 
 Path = Literal["direct", "relay"]
+
+DIRECT_MTU = {4: 1280 + 32 + 8 + 20, 6: 1280 + 32 + 8 + 40}
+"""The IP packet that carries the smallest tunnel fit for IPv6: its 1280 bytes, WireGuard, UDP, IP."""
+
+_STRICTNESS = list(Filtering)
+"""Loosest first."""
 
 
 def predict(topology: Topology) -> Path:
     """The path that the user and the workspace of a topology settle on."""
     if topology.dev is None:
+        return _one_lan(topology.user)
+    families = [topology.family]
+    if topology.second is not None and topology.second_works:
+        families.append(topology.second)
+    if any(_is_direct(topology.user, topology.dev, family) for family in families):
+        return "direct"
+    return "relay"
+
+
+def _one_lan(site: Site) -> Path:
+    if not site.isolates:
         return "direct"  # their own LAN is between them, and nothing else
-    if not (topology.user.passes_udp and topology.dev.passes_udp):
-        return "relay"
-    return predict_nats(behaviour(topology.user), behaviour(topology.dev))
+    return "direct" if site.hairpins and site.passes_udp else "relay"
 
 
-def behaviour(site: Site) -> Nat:
+def _is_direct(user: Site, dev: Site, family: Family) -> bool:
+    for site in (user, dev):
+        if not site.passes_udp or min(site.mtu, site.swallows_over or 1500) < DIRECT_MTU[family]:
+            return False
+    return predict_nats(behaviour(user, family), behaviour(dev, family)) == "direct"
+
+
+def behaviour(site: Site, family: Family = 4) -> Nat:
     """A site's mapping and filtering, in the words for NATs, whatever makes them."""
-    if site.nat is not None:
-        return site.nat
-    return EASY if site.firewall == "stateful" else EASY_OPEN
+    if site.nat is None or family == 6:
+        return EASY if site.firewall == "stateful" else EASY_OPEN
+    return site.nat if site.upstream is None else in_a_row(site.nat, site.upstream)
+
+
+def in_a_row(inner: Nat, outer: Nat) -> Nat:
+    """What two NATs are together: the port can be foretold if neither varies it, and both must let in."""
+    varying = next((nat for nat in (inner, outer) if nat.mapping is not Mapping.ENDPOINT_INDEPENDENT), inner)
+    strictest = max(inner.filtering, outer.filtering, key=_STRICTNESS.index)
+    return Nat(varying.mapping, strictest, varying.sequential)
 
 
 def predict_nats(one: Nat, other: Nat) -> Path:
-    """Whether two NATs can be punched through from both sides at once."""
-    independent = [nat for nat in (one, other) if nat.mapping is Mapping.ENDPOINT_INDEPENDENT]
-    match independent:
-        case [_, _]:
-            return "direct"
-        case [nat]:  # the other side's port cannot be foretold: it must not matter here
-            return "relay" if nat.filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT else "direct"
-        case _:
-            return "relay"
+    """Whether two NATs can be punched through from both sides at once. One datagram that arrives is enough."""
+    return "direct" if _gets_in(one, other) or _gets_in(other, one) else "relay"
+
+
+def _gets_in(sender: Nat, receiver: Nat) -> bool:
+    """Whether what the sender sends to the port that the server saw of the receiver arrives.
+
+    The receiver has sent to the sender, too. If its mapping depends on the endpoint, it did so from another port; the
+    one that the server saw is open to the server alone, unless the NAT filters nothing.
+    """
+    if receiver.filtering is Filtering.ENDPOINT_INDEPENDENT:
+        return True
+    if receiver.mapping is not Mapping.ENDPOINT_INDEPENDENT:
+        return False
+    if receiver.filtering is Filtering.ADDRESS_DEPENDENT:
+        return True
+    return sender.mapping is Mapping.ENDPOINT_INDEPENDENT  # else it comes from a port that nobody sent to
