@@ -8,6 +8,7 @@
     report        where they go: stdout, or the command's own section of docs/benchmarks.md
     throughput    one command: tunnels against each other
     outside       one command: the tunnel against no tunnel, on links of several speeds
+    packet        one command: each function of the data path by itself
     __main__      the command line; ``handshakes`` lives in bench_handshakes
 
 Contenders alternate within every case, and who begins changes with every round, so that whatever else the machine does

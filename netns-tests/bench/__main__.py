@@ -12,7 +12,7 @@ from types import FrameType
 import bench_handshakes
 from lab import LabError
 
-from bench import outside, throughput
+from bench import outside, packet, throughput
 
 FAILED = 125
 INTERRUPTED = 130
@@ -28,6 +28,7 @@ EPILOG = """\
   sudo scripts/bench throughput --full --rounds 5 --seconds 3 --write
   sudo scripts/bench throughput --case 'tcp-1-*' --peer ~/go/bin/wireguard-go
   sudo scripts/bench outside
+  sudo scripts/bench packet
   sudo scripts/bench handshakes"""
 
 
@@ -58,10 +59,13 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = bench.add_subparsers(dest="verb", required=True, metavar="throughput | outside | handshakes")
+    verbs = bench.add_subparsers(
+        dest="verb", required=True, metavar="throughput | outside | packet | handshakes"
+    )
     for name, module, says in (
         ("throughput", throughput, "tunnels against each other"),
         ("outside", outside, "the tunnel against no tunnel, on links of several speeds"),
+        ("packet", packet, "what each function of the data path costs per packet, by itself"),
     ):
         verb = verbs.add_parser(name, help=says, description=says)
         module.add_options(verb)
