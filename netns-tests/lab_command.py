@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from lab import TOPOLOGIES, Lab, LabError
+from lab_matrix import run_matrix
 from oracle import predict
 
+SURPRISED = 1
+"""Of a matrix that is not as predicted."""
 LAB_FAILED = 125
 INTERRUPTED = 130
 GRACE = 5.0
@@ -40,8 +43,13 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = lab.add_subparsers(dest="verb", required=True, metavar="list | run | shell")
+    verbs = lab.add_subparsers(dest="verb", required=True, metavar="list | run | shell | matrix")
     verbs.add_parser("list", help="name the topologies")
+    matrix = verbs.add_parser("matrix", help="all of them and every pair of NATs; writes docs/topologies.md")
+    matrix.add_argument("--jobs", type=int, default=1, metavar="N", help="laboratories at a time")
+    matrix.add_argument(
+        "--only", metavar="PATTERN", help="those whose names match, such as 'hard-*'; writes nothing"
+    )
     for verb, says in (("run", "run a command in one"), ("shell", "a prompt on the user's host of one")):
         sub = verbs.add_parser(verb, help=says)
         sub.add_argument("topology", choices=TOPOLOGIES, metavar="TOPOLOGY", help="a name that `list` gives")
@@ -70,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     try:
+        if arguments.verb == "matrix":
+            return 0 if run_matrix(jobs=max(1, arguments.jobs), only=arguments.only) else SURPRISED
         return run(
             arguments.topology, command or prompt(arguments.topology), server_arguments=arguments.server_arg
         )
@@ -93,7 +103,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 def print_topologies() -> None:
     """One line each: name, predicted path, description."""
     for name, topology in TOPOLOGIES.items():
-        print(f"{name:<14} {predict(topology):<7} {topology.says}")
+        print(f"{name:<16} {predict(topology):<7} {topology.says}")
 
 
 def prompt(topology: str) -> list[str]:

@@ -5,6 +5,8 @@
     inside 10.0.1.2 ──[ NAT 198.51.100.2 ]── core ── server 192.0.2.10 and 192.0.2.11, two ports each
                                                └──── a second site, for punching
 
+And coturn's ``turnutils_natdiscovery`` (RFC 5780) is asked as well, since it has never heard of these recipes.
+
 The servers here are this test's own sockets: they note whom a datagram came from, and answer from where we like.
 """
 
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from lab import Filtering, Lab, Mapping, Nat, Site, Topology
+from lab import Filtering, Lab, Mapping, Nat, Site, Topology, until
 from lab.topology import EASY, EASY_BY_ADDRESS, EASY_OPEN, HARD, NAT_KINDS
 from oracle import behaviour, predict_nats
 
@@ -101,8 +103,36 @@ def test_a_nat_filters_as_it_claims(nat: Nat, bench: Bench) -> None:
     )
 
 
+COTURN = (
+    "turnserver -n --stun-only -p 3478 --alt-listening-port 3479 --no-tls --no-dtls --no-cli "
+    "--log-file stdout --pidfile /run/turnserver.pid --userdb /run/turnserver.db"
+)
+
+
+def test_coturn_finds_the_same(nat: Nat) -> None:
+    with lab_with(nat) as lab:
+        one, two = lab.internet.server_address, lab.internet.second_server_address
+        lab.server.host.start([*COTURN.split(), "-L", one, "-L", two])
+        with lab.user.host.udp("0.0.0.0") as sock:
+            until(lambda: answers_stun(sock, (two, 3479)), "coturn to answer")
+        found = lab.user.run(["turnutils_natdiscovery", "-m", "-f", one])
+    verdicts = [line.removeprefix("NAT with ") for line in found.splitlines() if line.startswith("NAT with")]
+    wanted = [f"{kind.value}!".replace("-", " ") for kind in (nat.mapping, nat.filtering)]
+    assert [verdict.lower() for verdict in verdicts] == wanted
+
+
+def answers_stun(sock: socket.socket, server: AddrPort) -> bool:
+    """Whether a bare Binding request is answered."""
+    sock.settimeout(SILENCE)
+    sock.sendto(bytes.fromhex("00010000 2112a442") + bytes(12), server)
+    try:
+        return sock.recv(1000)[:2] == b"\x01\x01"
+    except (TimeoutError, ConnectionRefusedError):
+        return False
+
+
 def test_sequential_ports_step_evenly() -> None:
-    with lab_with(NAT_KINDS["hard-sequential"]) as lab, ExitStack() as stack:
+    with lab_with(NAT_KINDS["sequential-by-port"]) as lab, ExitStack() as stack:
         server = lab.internet.server_address
         inside = stack.enter_context(lab.user.host.udp("0.0.0.0", 41641))
         ports = []
@@ -134,6 +164,9 @@ PAIRS = [
     (HARD, EASY_OPEN),
     (HARD, EASY),
     (HARD, HARD),
+    (NAT_KINDS["hard-open"], HARD),
+    (NAT_KINDS["address-by-address"], EASY_BY_ADDRESS),
+    (NAT_KINDS["sequential-by-address"], NAT_KINDS["address-by-address"]),
 ]
 
 

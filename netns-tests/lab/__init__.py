@@ -9,6 +9,7 @@
     host        one machine: its own network, /run, /var/lib, /etc and host name
     internet    the routed core, the sites around it, and the UDP between them
     capture     what tcpdump saw on a host
+    front       nginx or haproxy before the server
     nodes       ``coderd server`` and ``coderd run`` on hosts
     laboratory  all of it together: ``with Lab("easy-nat") as lab``
     waiting     polling with a deadline; nothing here sleeps and hopes

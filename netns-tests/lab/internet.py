@@ -11,21 +11,23 @@
   user 10.0.1.2          198.18.x.2              dev 10.0.2.2
                        guests, by add_host
 
+A site with a second NAT has its provider's router between its own and the core, with ``198.51.100.2`` or ``203.0.113.2``.
+
 With IPv6: the server at 2001:db8:0:1::10, the routers in 2001:db8:0:2::/64 and 2001:db8:0:3::/64, the sites' LANs
 2001:db8:1::/64 and 2001:db8:2::/64. A site without router has its host in the router's place. The core forwards
 between the sites and knows no way to private addresses.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lab.host import Host
-from lab.nat import ruleset
+from lab.nat import INPUT, ruleset, translation
 from lab.realm import Realm
-from lab.topology import Family, Site
+from lab.topology import Family, Nat, Site, Topology
 
 SiteName = Literal["user", "dev"]
 
@@ -52,6 +54,9 @@ class Net:
         return f"route add {'::/0' if ':' in self.prefix else '0.0.0.0/0'} via {self.at(1)}"
 
 
+Nets = Sequence[tuple[Net, tuple[int, ...]]]
+"""Nets of a link, at most one of a family, and the places that its far end takes in each."""
+
 SERVER_NET: dict[Family, Net] = {4: Net("192.0.2.", 24), 6: Net("2001:db8:0:1::", 64)}
 WAN: dict[SiteName, dict[Family, Net]] = {
     "user": {4: Net("198.51.100.", 24), 6: Net("2001:db8:0:2::", 64)},
@@ -67,89 +72,131 @@ SERVER_PLACES: dict[Family, tuple[int, int]] = {4: (10, 11), 6: (0x10, 0x11)}
 class Internet:
     """The core, the server's link, and the sites' routers; hosts are attached to it."""
 
-    def __init__(self, realm: Realm, family: Family) -> None:
-        self.family: Family = family
+    def __init__(self, realm: Realm, topology: Topology) -> None:
+        self.family: Family = topology.family
+        self.families: list[Family] = [topology.family]
+        if topology.second is not None:
+            self.families.append(topology.second)
         self.routers: dict[SiteName, Host] = {}
+        self.providers: list[Host] = []
         self._realm = realm
         self._places: dict[SiteName, int] = {}
         self._guests = 0
         self.core = Host(realm, "core")
         self._forward(self.core)
+        if topology.second is not None and not topology.second_works:
+            self.core.nft(LOST.format(family=topology.second))
         self.server = Host(realm, "server")
-        net = SERVER_NET[family]
-        self.server_address, self.second_server_address = (net.at(place) for place in SERVER_PLACES[family])
-        self._attach(self.server, "server", net, SERVER_PLACES[family])
+        places = SERVER_PLACES[self.family]
+        self.server_address, self.second_server_address = (
+            SERVER_NET[self.family].at(place) for place in places
+        )
+        nets = {family: (SERVER_NET[family], SERVER_PLACES[family]) for family in self.families}
+        self._attach(self.server, "server", list(nets.values()))
 
     @property
     def hosts(self) -> list[Host]:
         """The machines that the internet itself is made of."""
-        return [self.core, self.server, *self.routers.values()]
+        return [self.core, self.server, *self.providers, *self.routers.values()]
 
     def add_site(self, name: SiteName, site: Site, host_name: str) -> Host:
         """A site and its first host."""
-        wan = WAN[name][self.family]
+        nets = [(WAN[name][family], (2,)) for family in self.families]
         if not site.has_router:
             host = Host(self._realm, host_name)
-            self._attach(host, name, wan, (2,))
+            self._attach(host, name, nets)
             return host
-        lan = LAN[name][self.family]
         router = self.routers[name] = Host(self._realm, f"router-{name}")
         self._forward(router)
-        self._attach(router, name, wan, (2,), interface="wan")
+        outer = WAN[name][4].at(2)
+        if site.upstream is None:
+            self._attach(router, name, nets, interface="wan", mtu=site.mtu)
+        else:
+            between = Net(site.upstream_net, 24)
+            provider = self._add_provider(name, site.upstream, between)
+            self._cable(provider, router, "lan", "wan", [(between, (2,))])
+            outer = between.at(2)
+        lans = [LAN[name][family] for family in self.families]
         router.ip(
             "link add name lan type bridge",
             "link set lan addrgenmode none",
             "link set lan up",
-            *self._addresses("lan", lan, (1,)),
+            *(command for lan in lans for command in self._addresses("lan", lan, (1,))),
         )
-        router.nft(ruleset(site, wan.at(2), lan.at(2)))
-        if site.nat is None:  # its addresses are real ones: the core knows the way to them
-            self.core.ip(f"route add {lan.prefix}/{lan.bits} via {wan.at(2)}")
+        router.nft(ruleset(site, outer))
+        for family, lan in zip(self.families, lans, strict=True):
+            if site.nat is None or family == 6:  # its addresses are real ones: the core knows the way to them
+                self.core.ip(f"route add {lan.at(0)}/{lan.bits} via {WAN[name][family].at(2)}")
         self._places[name] = 2
-        return self.add_host(name, host_name)
+        return self.add_host(name, host_name, isolated=site.isolates)
 
-    def add_host(self, site: SiteName | None, name: str) -> Host:
-        """One more host: on a site's LAN, or (None) a guest with a public address of its own."""
+    def change_router(self, name: SiteName, site: Site) -> None:
+        """Give a site's router other rules, and let it forget all that passed it. Links and addresses stay."""
+        router = self.routers[name]
+        router.nft("flush ruleset\n" + ruleset(site, WAN[name][4].at(2)))
+        router.run(["conntrack", "-F"])
+
+    def _add_provider(self, name: SiteName, nat: Nat, between: Net) -> Host:
+        """The router of a site's provider, in the site's place, ready for the site's own behind it."""
+        provider = Host(self._realm, f"provider-{name}")
+        self.providers.append(provider)
+        self._forward(provider)
+        self._attach(provider, name, [(WAN[name][4], (2,))], interface="wan")
+        provider.nft(INPUT + "\n" + translation(nat, WAN[name][4].at(2)))
+        return provider
+
+    def add_host(self, site: SiteName | None, name: str, *, isolated: bool = False) -> Host:
+        """One more host: on a site's LAN, or (None) a guest with a public address of its own.
+
+        Args:
+            site: whose LAN.
+            name: its host name.
+            isolated: from the other isolated hosts of that LAN.
+        """
         host = Host(self._realm, name)
         if site is None:
             self._guests += 1
-            net = (
-                Net(f"198.18.{self._guests}.", 24)
-                if self.family == 4
-                else Net(f"2001:db8:f:{self._guests:x}::", 64)
-            )
-            self._attach(host, f"guest{self._guests}", net, (2,))
+            guest_nets: dict[Family, Net] = {
+                4: Net(f"198.18.{self._guests}.", 24),
+                6: Net(f"2001:db8:f:{self._guests:x}::", 64),
+            }
+            nets = [(guest_nets[family], (2,)) for family in self.families]
+            self._attach(host, f"guest{self._guests}", nets)
             return host
         place = self._places[site]
         self._places[site] += 1
-        net = LAN[site][self.family]
         port = f"port{place}"
+        isolate = [f"link set {port} type bridge_slave isolated on"] if isolated else []
         self.routers[site].ip(
             f"link add name {port} type veth peer name eth0 netns {host.pid}",
             f"link set {port} master lan addrgenmode none",
+            *isolate,
             f"link set {port} up",
         )
-        self._address(host, "eth0", net, (place,))
+        self._address(host, "eth0", [(LAN[site][family], (place,)) for family in self.families])
         return host
 
-    def _attach(
-        self, host: Host, port: str, net: Net, places: tuple[int, ...], *, interface: str = "eth0"
+    def _attach(self, host: Host, port: str, nets: Nets, *, interface: str = "eth0", mtu: int = 1500) -> None:
+        self._cable(self.core, host, f"to-{port}", interface, nets, mtu=mtu)
+
+    def _cable(
+        self, near: Host, far: Host, port: str, interface: str, nets: Nets, *, mtu: int = 1500
     ) -> None:
-        port = f"to-{port}"
-        self.core.ip(
-            f"link add name {port} type veth peer name {interface} netns {host.pid}",
+        """A link from a router, which has place 1 of each net there, to whom it routes for."""
+        near.ip(
+            f"link add name {port} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {far.pid}",
             f"link set {port} addrgenmode none",
             f"link set {port} up",
-            *self._addresses(port, net, (1,)),
+            *(command for net, _ in nets for command in self._addresses(port, net, (1,))),
         )
-        self._address(host, interface, net, places)
+        self._address(far, interface, nets)
 
-    def _address(self, host: Host, interface: str, net: Net, places: tuple[int, ...]) -> None:
+    def _address(self, host: Host, interface: str, nets: Nets) -> None:
         host.ip(
             f"link set {interface} addrgenmode none",
             f"link set {interface} up",
-            *self._addresses(interface, net, places),
-            net.default,
+            *(command for net, places in nets for command in self._addresses(interface, net, places)),
+            *(net.default for net, _ in nets),
         )
 
     @staticmethod
@@ -247,6 +294,14 @@ table {family} hold {{
     }}
 }}"""
 )
+
+LOST = """
+table inet lost {{
+    chain forward {{
+        type filter hook forward priority -30
+        meta nfproto ipv{family} drop
+    }}
+}}"""
 
 WATCH = """
 table inet watch {}

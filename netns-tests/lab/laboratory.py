@@ -43,13 +43,13 @@ class Lab:
 
     def _build(self) -> None:
         self._guests: list[Host] = []
-        self.internet = Internet(self._realm, self.topology.family)
+        self.internet = Internet(self._realm, self.topology)
         user = self.internet.add_site("user", self.topology.user, "user")
         if self.topology.dev is None:
-            dev = self.internet.add_host("user", "dev")
+            dev = self.internet.add_host("user", "dev", isolated=self.topology.user.isolates)
         else:
             dev = self.internet.add_site("dev", self.topology.dev, "dev")
-        self.server = Server(self.internet.server, self.internet.server_address)
+        self.server = Server(self.internet.server, self.internet.server_address, front=self.topology.front)
         self.user = Node(user)
         self.dev = Node(dev)
 

@@ -1,22 +1,29 @@
 """coderd on the hosts of a laboratory, run as people run it: by its commands alone."""
 
 import json
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from lab.front import start_front
 from lab.host import Host
 from lab.process import LabError, Process, ProgramFailed
+from lab.topology import Front
 from lab.waiting import until
 
 HTTP_PORT = 3000
+
+BEHIND = ("127.0.0.1", 3001)
+"""Where the server itself listens when something else takes its connections."""
 
 
 class Server:
     """``coderd server`` on a host."""
 
-    def __init__(self, host: Host, address: str) -> None:
+    def __init__(self, host: Host, address: str, *, front: Front = "none") -> None:
         self.host = host
+        self._front: Front = front
         shown = f"[{address}]" if ":" in address else address
         self.address = address
         self.url = f"http://{shown}:{HTTP_PORT}"
@@ -26,6 +33,9 @@ class Server:
     def start(self, *arguments: str) -> None:
         """Start it, and wait until it answers and the first admin has a token."""
         argv = ["coderd", "server", "--access-url", self.url, "--state-dir", self.state_dir, *arguments]
+        if self._front != "none":
+            argv += ["--http-address", f"{BEHIND[0]}:{BEHIND[1]}"]
+            start_front(self.host, self._front, (self.address, HTTP_PORT), BEHIND)
         daemon = self.daemon = self.host.start(argv, name="coderd server")
 
         def is_up() -> bool:
@@ -81,7 +91,16 @@ class Node:
         own = ["--interface", self.interface, "--socket", self.socket, "--state-dir", self.state_dir]
         self.host.path(self.socket).parent.mkdir(mode=0o755, exist_ok=True)
         self.daemon = self.host.start(["coderd", "run", *own, *arguments], name=f"coderd run on {self.name}")
-        until(self.status, f"the control socket of {self.name}", timeout=20)
+        until(self._is_answering, f"the control socket of {self.name}", timeout=20)
+
+    def _is_answering(self) -> bool:
+        assert self.daemon is not None
+        if not self.daemon.is_running:
+            raise LabError(f"coderd on {self.name} ended {self.daemon.code}")
+        try:
+            return bool(self.ask("status"))
+        except OSError:
+            return False
 
     def join_as_workspace(self, url: str, token: str, *arguments: str) -> None:
         """Start the daemon as a workspace does, unattended."""
@@ -124,6 +143,18 @@ class Node:
         """The same with ``--json``, parsed."""
         parsed: dict[str, Any] = json.loads(self.coderctl(*arguments, "--json", timeout=timeout))
         return parsed
+
+    def ask(self, method: str, **params: object) -> dict[str, Any]:
+        """The result of one request to its control socket, in no more time than the daemon takes. OSError without one."""
+        request = json.dumps({"v": 1, "id": 1, "method": method, "params": params})
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5.0)
+            sock.connect(str(self.host.path(self.socket)))
+            sock.sendall(request.encode() + b"\n")
+            with sock.makefile("rb") as lines:
+                answer = json.loads(lines.readline() or b"{}")
+        result: dict[str, Any] = answer.get("result", {})
+        return result
 
     def status(self) -> dict[str, Any] | None:
         """What its daemon says of itself; None while it cannot be asked. LabError when it has ended."""
