@@ -7,10 +7,12 @@ from coderd.cli.apps import add, new_app
 from coderd.cli.forward import port_forward
 from coderd.cli.join import down, logout, up
 from coderd.cli.nc import nc
+from coderd.cli.netcheck import netcheck
 from coderd.cli.ping import ping
 from coderd.cli.shell import run
 from coderd.cli.speedtest import speedtest
 from coderd.cli.status import status
+from coderd.cli.why import why
 
 HELP = """Join your workspaces over an encrypted tunnel, directly where any path can be opened.
 
@@ -29,6 +31,8 @@ def build_app() -> typer.Typer:
     add(app, "logout", logout, "Leave, and forget this machine's keys and tokens.")
     add(app, "status", status, "This machine, its server, and every peer's path.")
     add(app, "ping", ping, "Ping a workspace, and show by which path.")
+    add(app, "why", why, "Why a workspace is reached as it is, and the cure.")
+    add(app, "netcheck", netcheck, "Measure the network: UDP, NAT, relays.")
     add(app, "speedtest", speedtest, "Measure the throughput to a workspace.")
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")
     add(app, "nc", nc, "A workspace's TCP port on stdin and stdout.")

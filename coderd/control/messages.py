@@ -7,6 +7,8 @@ Bounds stand in the types, so that what reaches a handler is within them.
 method        params             events                     result
 status        StatusParams       -                          Status
 ping          PingParams         Pong                       PingResult
+netcheck      NetcheckParams     -                          Netcheck
+why           WhyParams          -                          Why
 speedtest     SpeedtestParams    Waiting, Ready, PathBytes  Done (never: it lasts until the caller closes)
 port-forward  DialParams         -                          DialTarget
 nc            DialParams         -                          DialTarget
@@ -23,6 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
+from coderd.netcheck.facts import Facts
 
 PathKind: TypeAlias = Literal["direct", "relay", "none"]
 PathWish: TypeAlias = Literal["any", "direct", "relay"]
@@ -162,6 +165,91 @@ class PingResult(Message, frozen=True, kw_only=True):
     sent: int
     received: int
     direct: bool
+
+
+class NetcheckParams(Message, frozen=True, kw_only=True):
+    """``netcheck``: measure the network in full, now."""
+
+
+class RegionDistance(Message, frozen=True, kw_only=True):
+    """One relay region and how far it is; null where it was not measured."""
+
+    id: int
+    code: str
+    name: str
+    latency_ms: float | None = None
+    preferred: bool = False
+    """Whether it is the home that the measurement proposes."""
+
+
+class Netcheck(Message, frozen=True, kw_only=True):
+    """What a full netcheck found. Names in capitals are Tailscale's, latencies among them in nanoseconds by region id."""
+
+    udp: bool = msgspec.field(name="UDP")
+    ipv4: bool = msgspec.field(name="IPv4")
+    ipv6: bool = msgspec.field(name="IPv6")
+    ipv4_can_send: bool = msgspec.field(name="IPv4CanSend")
+    ipv6_can_send: bool = msgspec.field(name="IPv6CanSend")
+    os_has_ipv6: bool = msgspec.field(name="OSHasIPv6")
+    mapping_varies: bool | None = msgspec.field(name="MappingVariesByDestIP")
+    preferred_derp: int = msgspec.field(name="PreferredDERP")
+    region_latency: dict[int, int] = msgspec.field(name="RegionLatency")
+    region_v4_latency: dict[int, int] = msgspec.field(name="RegionV4Latency")
+    region_v6_latency: dict[int, int] = msgspec.field(name="RegionV6Latency")
+    global_v4: str = msgspec.field(name="GlobalV4")
+    """``ip:port`` that the first STUN server saw; empty where none did."""
+    global_v6: str = msgspec.field(name="GlobalV6")
+    global_v4_counters: dict[str, int] = msgspec.field(name="GlobalV4Counters")
+    global_v6_counters: dict[str, int] = msgspec.field(name="GlobalV6Counters")
+    nat: bool | None = None
+    """Whether the address is translated on the way; null where no STUN server answered."""
+    mapping: str = "unknown"
+    """RFC 4787: ``endpoint-independent``, ``address-dependent``, ``address-and-port-dependent`` or ``unknown``."""
+    filtering: str = "unknown"
+    hairpin: bool | None = None
+    """Null: not measured."""
+    proxy: str = ""
+    """The HTTP proxy that the server is reached through, without its credentials; empty where there is none."""
+    mtu: int | None = None
+    """Of the way to the home relay, as far as this host knows."""
+    mtu_needed: int | None = None
+    """What the tunnel needs of a direct path."""
+    clock_skew_s: float | None = None
+    """This machine's clock less the server's, to about a second; null where the server did not say."""
+    regions: tuple[RegionDistance, ...] = ()
+    """The nearest first, those without a measurement last."""
+    warnings: tuple[str, ...] = ()
+    """What stands in the way, one sentence each."""
+
+
+class WhyParams(Message, frozen=True, kw_only=True):
+    """``why``: why a peer is reached as it is."""
+
+    peer: PeerName
+
+
+class Cause(Message, frozen=True, kw_only=True):
+    """One reason why there is no direct path."""
+
+    cause: str
+    """A word for programs."""
+    side: Literal["this", "peer", "both", "network"]
+    sentence: str
+    fix: str
+
+
+class Why(Message, frozen=True, kw_only=True):
+    """How a peer is reached, and where not directly why: the deciding cause first."""
+
+    name: str
+    """The peer's full name."""
+    path: PeerPath
+    causes: tuple[Cause, ...] = ()
+    this: Facts
+    peer: Facts | None = None
+    """Null where the peer could not be asked: see ``not_asked``."""
+    not_asked: str = ""
+    """Why the peer could not be asked."""
 
 
 class SpeedtestParams(Message, frozen=True, kw_only=True):
@@ -319,6 +407,8 @@ SPEEDTEST: Final[Method[SpeedtestParams, SpeedtestEvent, Done]] = Method(
     event=SpeedtestEvent,  # type: ignore[arg-type]  # a union is a type to msgspec, not to mypy
     result=Done,
 )
+NETCHECK: Final = Method("netcheck", Access.USE, params=NetcheckParams, event=Done, result=Netcheck)
+WHY: Final = Method("why", Access.USE, params=WhyParams, event=Done, result=Why)
 PORT_FORWARD: Final = Method("port-forward", Access.USE, params=DialParams, event=Done, result=DialTarget)
 NC: Final = Method("nc", Access.USE, params=DialParams, event=Done, result=DialTarget)
 UP: Final = Method("up", Access.MANAGE, params=UpParams, event=Progress, result=UpResult)
@@ -330,6 +420,6 @@ AnyMethod: TypeAlias = Method[Message, Message, Message]
 
 METHODS: Final[dict[str, AnyMethod]] = {
     method.name: method  # type: ignore[misc]  # one dictionary for methods of all types
-    for method in (STATUS, PING, SPEEDTEST, PORT_FORWARD, NC, UP, DOWN, LOGOUT, DEBUG)
+    for method in (STATUS, PING, NETCHECK, WHY, SPEEDTEST, PORT_FORWARD, NC, UP, DOWN, LOGOUT, DEBUG)
 }
 """Every method by its name on the wire."""

@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 import trio
 
 from coderd.control.messages import PathWish
-from coderd.engine.io.node_api import serve_node_api
+from coderd.engine.io.node_api import FactsOf, serve_node_api
 from coderd.metrics import Counters
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
@@ -24,6 +24,7 @@ async def serve_peers(
     interface: str,
     authorise: Callable[[str], Peer | None],
     pin: Callable[[Peer, PathWish], AbstractContextManager[None]],
+    facts: FactsOf,
     counters: Counters,
     *,
     task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
@@ -35,6 +36,7 @@ async def serve_peers(
         interface: packets of any other are not taken, whatever their address.
         authorise: the user's device with a source address, None for anybody else.
         pin: keeps our sending to a peer to one kind of path meanwhile.
+        facts: what a peer that asks is told of this node's network.
         counters: ``speedtest.*`` and ``node_api.*``.
         task_status: told the scope that ends the services, once peers can connect.
 
@@ -46,7 +48,7 @@ async def serve_peers(
             speedtest = await _listen(address, PORT_SPEEDTEST, interface)
             nursery.start_soon(lambda: serve_speedtest([speedtest], authorise, pin, counters=counters))
             node_api = await _listen(address, PORT_NODE_API, interface)
-            nursery.start_soon(lambda: serve_node_api([node_api], authorise, counters=counters))
+            nursery.start_soon(lambda: serve_node_api([node_api], authorise, facts=facts, counters=counters))
             task_status.started(scope)
 
 

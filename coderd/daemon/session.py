@@ -20,6 +20,7 @@ from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
 from coderd.daemon.config import NodeConfig
+from coderd.daemon.facts import own_facts
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.services import serve_peers
 from coderd.daemon.state import StateStore
@@ -28,6 +29,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.netcheck import Facts
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router
 
@@ -180,6 +182,16 @@ class Session:
         absent = self.netmap.absent.values() if self.netmap is not None else ()
         return any(name in (node.name, node.name.partition("/")[2]) for node in absent)
 
+    @property
+    def mtu(self) -> int:
+        """The tunnel's, in bytes."""
+        return self._config.mtu
+
+    async def facts(self, peer: Peer | None = None) -> Facts:
+        """This end's network, measured now; as far as it matters to a peer, where one is given."""
+        derp_map = self.netmap.derp_map if self.netmap is not None else DerpMap()
+        return await own_facts(self.tunnel, derp_map, self.mtu, peer)
+
     # What the server says
 
     def _set_netmap(self, netmap: NetMap) -> None:
@@ -285,7 +297,9 @@ class Session:
             self._services = None
         if kind is NodeKind.WORKSPACE:
             assert self._nursery is not None
-            serve = partial(serve_peers, address, self._interface, self._device_at, self._pin)
+            serve = partial(
+                serve_peers, address, self._interface, self._device_at, self._pin, self._facts_for
+            )
             self._services = await self._nursery.start(serve, self.tunnel.counters)
 
     def _device_at(self, ip: str) -> Peer | None:
@@ -301,6 +315,9 @@ class Session:
             ),
             None,
         )
+
+    async def _facts_for(self, peer: object) -> Facts:
+        return await self.facts(peer if isinstance(peer, Peer) else None)
 
     @contextmanager
     def _pin(self, peer: Peer, path: PathWish) -> Iterator[None]:

@@ -40,6 +40,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.netcheck import Report
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
@@ -100,6 +101,13 @@ class Tunnel:
         self._home_region = 0
         self._latencies: dict[int, float] = {}
         self._derp_map = DerpMap()
+        self._checked = trio.Event()
+        self.report: Report | None = None
+        """What the last finished netcheck found."""
+        self.addresses: frozenset[str] = frozenset()
+        """Of this host's interfaces, tunnels not among them."""
+        self.resolved: Mapping[str, tuple[str, ...]] = {}
+        """Addresses of the relays' host names."""
         self._nursery: trio.Nursery | None = None
 
         self._sockets = _open_sockets(listen_port, self.counters)
@@ -190,7 +198,7 @@ class Tunnel:
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, tuple[str, ...]]) -> None:
         """Tells paths and links about the relays; ``resolved`` has the addresses of their host names."""
-        self._derp_map = derp_map
+        self._derp_map, self.resolved = derp_map, resolved
         self._links.set_derp_map(derp_map)
         self._conn.set_derp_map(derp_map, resolved, trio.current_time())
         self._driver.drain()
@@ -232,6 +240,17 @@ class Tunnel:
         self._conn.check(trio.current_time())
         self._driver.drain()
 
+    async def netcheck(self, timeout: float, *, max_age: float = 0.0) -> Report | None:
+        """A report begun now, or not longer ago than ``max_age``; None where there is none within ``timeout`` seconds."""
+        oldest = trio.current_time() - max_age
+        with trio.move_on_after(timeout):
+            if self.report is None or self.report.started_at < oldest:
+                self.check()
+            while self.report is None or self.report.started_at < oldest:
+                await self._checked.wait()
+            return self.report
+        return None
+
     def break_relays(self) -> None:
         """Cuts every relay link; they are dialled again."""
         self._links.break_all()
@@ -250,6 +269,16 @@ class Tunnel:
     def home_region(self) -> int:
         """The relay region we listen at; 0 while unknown."""
         return self._home_region
+
+    @property
+    def is_relay_connected(self) -> bool:
+        """Whether the link to the home relay is up."""
+        return self._home_region in self._conn.status(trio.current_time()).connected_regions
+
+    @property
+    def has_ipv6_socket(self) -> bool:
+        """Whether this host could bind an IPv6 port."""
+        return self._sockets.v6_port is not None
 
     @property
     def endpoints(self) -> tuple[AddrPort, ...]:
@@ -307,6 +336,9 @@ class Tunnel:
                 self._report()
             case NetcheckDone():
                 self._latencies = dict(event.report.region_latency)
+                self.report = event.report
+                self._checked.set()
+                self._checked = trio.Event()
                 self._report()
             case PathChanged():
                 log.info("path changed", peer=event.peer.short, kind=event.path.kind.value)
@@ -331,6 +363,7 @@ class Tunnel:
         seen: NetworkView | None = None
         async for view in watch_interfaces(ignore=self._interface):
             now = trio.current_time()
+            self.addresses = frozenset(view.addresses)
             self._conn.set_local_endpoints(self._sockets.v4_port, self._sockets.v6_port, view.addresses, now)
             if seen is not None:
                 log.info("network changed")

@@ -18,13 +18,16 @@ from coderd.control.messages import (
     DownParams,
     LogoutParams,
     Message,
+    NetcheckParams,
     PingParams,
     Progress,
     SpeedtestParams,
     StatusParams,
     UpParams,
     UpResult,
+    WhyParams,
 )
+from coderd.daemon.diagnosis import absent, netcheck, why
 from coderd.daemon.measure import Emit, offline, ping, speedtest
 from coderd.daemon.node import Node
 from coderd.daemon.session import Session, SessionOver
@@ -51,6 +54,12 @@ class Verbs:
                 session, peer = self._find(params.peer)
                 async with self._during(session):
                     return await ping(session, peer, params, emit)
+            case NetcheckParams():
+                session = self._session()
+                async with self._during(session):
+                    return await netcheck(session)
+            case WhyParams():
+                return await self._why(params)
             case SpeedtestParams():
                 session, peer = self._find(params.peer)
                 async with self._during(session):
@@ -66,6 +75,14 @@ class Verbs:
             case DebugParams():
                 return self._debug(params)
         raise UserError(f"the daemon knows no method {method}", code="unknown_method")
+
+    async def _why(self, params: WhyParams) -> Message:
+        session = self._session()
+        async with self._during(session):
+            if not session.find(params.peer) and session.is_absent(params.peer):
+                return await absent(session, params.peer)
+            _, peer = self._find(params.peer)
+            return await why(session, peer)
 
     def _dial(self, params: DialParams) -> DialTarget:
         _, peer = self._find(params.peer)

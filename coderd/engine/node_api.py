@@ -1,26 +1,38 @@
-r"""The node API's lines, on tailnet port 4: a peer asks for a TCP service of this machine, then the stream is spliced. Pure.
+r"""The node API's lines, on tailnet port 4: a peer asks for a TCP service of this machine, or how its network is. Pure.
 
 caller   {"v":1,"method":"dial","port":N}\n
 node     {"ok":true}\n  or  {"ok":false,"error":{"code":"refused","message":"..."}}\n     then the service's own bytes
+
+caller   {"v":1,"method":"facts"}\n
+node     {"ok":true,"facts":{...}}\n  or an error as above
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from coderd.model import Buffer
 from coderd.model.errors import MalformedPacket, UserError
+from coderd.netcheck.facts import Facts
 
 MAX_LINE = 4096
 """Bytes of either line, its newline included."""
 
 
-class DialRequest(msgspec.Struct, frozen=True, kw_only=True):
+class DialRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="dial"):
     """Asks for the TCP service on a port of the node's loopback."""
 
     v: Literal[1] = 1
-    method: Literal["dial"] = "dial"
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class FactsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="facts"):
+    """Asks what the node knows of its own network."""
+
+    v: Literal[1] = 1
+
+
+Request: TypeAlias = DialRequest | FactsRequest
 
 
 class DialError(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,19 +49,26 @@ class DialReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: DialError | None = None
 
 
-def encode(message: DialRequest | DialReply) -> bytes:
-    """Either line, newline included."""
-    if isinstance(message, DialRequest):
-        return msgspec.json.encode({"v": message.v, "method": message.method, "port": message.port}) + b"\n"
+class FactsReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The node's facts, or why there are none."""
+
+    ok: bool
+    facts: Facts | None = None
+    error: DialError | None = None
+
+
+def encode(message: Request | DialReply | FactsReply) -> bytes:
+    """Any line, newline included."""
     return msgspec.json.encode(message) + b"\n"
 
 
-def parse_dial_request(line: Buffer) -> DialRequest:
+def parse_node_request(line: Buffer) -> Request:
     """Reads a request; raises MalformedPacket, and nothing else, on what is none."""
     try:
-        return msgspec.json.decode(line, type=DialRequest)
+        request: Request = msgspec.json.decode(line, type=Request)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedPacket(f"not a request to the node API: {error}") from None
+    return request
 
 
 def parse_dial_reply(line: Buffer) -> None:
@@ -66,3 +85,14 @@ def parse_dial_reply(line: Buffer) -> None:
     if not reply.ok:
         why = reply.error or DialError(code="failed", message="the workspace refused")
         raise UserError(why.message, code=why.code)
+
+
+def parse_facts_reply(line: Buffer) -> Facts:
+    """Reads the answer to a ``FactsRequest``; raises MalformedPacket where it holds no facts."""
+    try:
+        reply = msgspec.json.decode(line, type=FactsReply)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MalformedPacket(f"not an answer of the node API: {error}") from None
+    if reply.facts is None:
+        raise MalformedPacket("the node told no facts")
+    return reply.facts

@@ -6,25 +6,32 @@ plan       which probes a run sends, and when
 target     a relay node's STUN address
 findings   what a run has learned so far
 report     the result, frozen
+nat        what a report says of the NAT, in the words of RFC 4787
+facts      what one end of a tunnel tells the other of its network
 home       the choice of the home region
 io         latency by HTTPS or HTTP, where UDP is silent
 """
 
+from coderd.netcheck.facts import Facts
 from coderd.netcheck.home import HomeQuestion, choose_home
+from coderd.netcheck.nat import Mapping, mapping_of
 from coderd.netcheck.netcheck import Netcheck
 from coderd.netcheck.report import Report
 from coderd.netcheck.run import HttpsProbe, StunProbe, Wish
 from coderd.netcheck.target import Family, Resolved, stun_target
 
 __all__ = [
+    "Facts",
     "Family",
     "HomeQuestion",
     "HttpsProbe",
+    "Mapping",
     "Netcheck",
     "Report",
     "Resolved",
     "StunProbe",
     "Wish",
     "choose_home",
+    "mapping_of",
     "stun_target",
 ]

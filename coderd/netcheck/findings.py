@@ -18,6 +18,7 @@ class Findings:
         self._first_v4: tuple[AddrPort, AddrPort] | None = None
         """The first IPv4 reply: destination probed, mapping shown."""
         self._last_v6: AddrPort | None = None
+        self._v4_mappings: dict[AddrPort, AddrPort] = {}
         self._v4_counters: Counter[AddrPort] = Counter()
         self._v6_counters: Counter[AddrPort] = Counter()
         self._n_sent: Counter[Family] = Counter()
@@ -54,6 +55,7 @@ class Findings:
     def _note_v4_mapping(self, target: AddrPort, mapped: AddrPort) -> None:
         """Two mappings differ: it varies. Equal ones mean that it does not, if two destinations showed them."""
         self._v4_counters[mapped] += 1
+        self._v4_mappings[target] = mapped
         if self._first_v4 is None:
             self._first_v4 = (target, mapped)
         elif mapped != self._first_v4[1]:
@@ -77,6 +79,7 @@ class Findings:
             region_v6_latency=dict(self.v6_latency),
             global_v4=self._first_v4[1] if self._first_v4 is not None else None,
             global_v6=self._last_v6,
+            v4_mappings=dict(self._v4_mappings),
             global_v4_counters=dict(self._v4_counters),
             global_v6_counters=dict(self._v6_counters),
         )

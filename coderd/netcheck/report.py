@@ -35,3 +35,5 @@ class Report:
     global_v4_counters: Mapping[AddrPort, int] = field(default_factory=dict)
     global_v6_counters: Mapping[AddrPort, int] = field(default_factory=dict)
     """How many replies showed each mapping, in order of first sight."""
+    v4_mappings: Mapping[AddrPort, AddrPort] = field(default_factory=dict)
+    """Which mapping each probed IPv4 address and port showed last."""

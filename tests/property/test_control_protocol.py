@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from coderd.control.messages import METHODS, PING
 from coderd.control.protocol import LineSplitter, Refusal, parse_answer, parse_request
-from coderd.engine.node_api import parse_dial_reply, parse_dial_request
+from coderd.engine.node_api import parse_dial_reply, parse_facts_reply, parse_node_request
 from coderd.model.errors import MalformedPacket, UserError
 
 JSON = st.recursive(
@@ -55,6 +55,6 @@ def test_any_bytes_are_an_answer_an_error_or_malformed(line: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_to_the_node_api_are_a_request_or_malformed(line: bytes) -> None:
-    for parse in (parse_dial_request, parse_dial_reply):
+    for parse in (parse_node_request, parse_dial_reply, parse_facts_reply):
         with contextlib.suppress(MalformedPacket, UserError):
             parse(line)

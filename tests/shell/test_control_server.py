@@ -77,13 +77,14 @@ print(json.dumps(codes))
 """
 PARAMS: dict[str, dict[str, object]] = {
     "ping": {"peer": "dev"},
+    "why": {"peer": "dev"},
     "speedtest": {"peer": "dev"},
     "port-forward": {"peer": "dev", "port": 80},
     "nc": {"peer": "dev", "port": 80},
     "debug": {"action": "rebind"},
 }
 OPERATOR, MEMBER, OTHER, GROUP_ID = 61000, 61001, 61002, 61990
-USE = {"status", "ping", "speedtest", "port-forward", "nc"}
+USE = {"status", "ping", "netcheck", "why", "speedtest", "port-forward", "nc"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, so it needs root")

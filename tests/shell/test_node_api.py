@@ -5,10 +5,11 @@ from functools import partial
 import pytest
 import trio
 
-from coderd.engine.io.node_api import serve_node_api
+from coderd.engine.io.node_api import ask_facts, serve_node_api
 from coderd.engine.node_api import DialRequest, encode, parse_dial_reply
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket, UserError
+from coderd.netcheck.facts import Facts
 
 
 def anybody(ip: str) -> object:
@@ -145,3 +146,20 @@ async def test_a_silent_caller_is_let_go(autojump_clock: trio.testing.MockClock)
 def test_what_is_no_reply_is_malformed(line: bytes) -> None:
     with pytest.raises(MalformedPacket):
         parse_dial_reply(line)
+
+
+async def test_facts_are_told_to_those_who_may_ask_and_to_nobody_else() -> None:
+    async def facts(caller: object) -> Facts:
+        return Facts(udp=True, home=str(caller)[:9])
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        closed = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(partial(serve_node_api, listeners, anybody, facts=facts))
+        nursery.start_soon(partial(serve_node_api, closed, lambda ip: None, facts=facts))
+        with trio.fail_after(10):
+            told = await ask_facts(*listeners[0].socket.getsockname())
+            assert told == Facts(udp=True, home="127.0.0.1")
+            with pytest.raises(MalformedPacket):
+                await ask_facts(*closed[0].socket.getsockname())
+        nursery.cancel_scope.cancel()

@@ -1,11 +1,12 @@
-"""The node API: lets the peers that may reach this node reach the TCP services on its loopback too.
+"""The node API: lets the peers that may reach this node reach the TCP services on its loopback too, and ask how it is.
 
 Listens on the tailnet address, port 4. One bounded line each way, then bytes are spliced both ways, each direction closed
 on its own as its sender closes it.
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import structlog
 import trio
@@ -14,18 +15,28 @@ from coderd.engine.node_api import (
     MAX_LINE,
     DialError,
     DialReply,
+    DialRequest,
+    FactsReply,
+    FactsRequest,
     encode,
-    parse_dial_request,
+    parse_facts_reply,
+    parse_node_request,
 )
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket
+from coderd.netcheck.facts import Facts
 
 REQUEST_TIMEOUT = 10.0
 DIAL_TIMEOUT = 5.0
+CONNECT_RETRY = 1.0
+"""Seconds after which a peer is called anew: a path that was lost meanwhile swallows what opens a stream."""
 LOOPBACKS = ("127.0.0.1", "::1")
 """In this order: where a service that listens on loopback only is looked for."""
 MAX_CONNECTIONS = 512
 CHUNK = 1 << 18
+
+FactsOf: TypeAlias = Callable[[object], Awaitable[Facts]]
+"""What to tell whoever was authorised."""
 
 log = structlog.get_logger()
 
@@ -34,6 +45,7 @@ async def serve_node_api(
     listeners: Sequence[trio.SocketListener],
     authorise: Callable[[str], object | None],
     *,
+    facts: FactsOf | None = None,
     counters: Counters | None = None,
 ) -> None:
     """Serves the node API until cancelled.
@@ -41,17 +53,21 @@ async def serve_node_api(
     Args:
         listeners: on the node's tailnet address, port 4.
         authorise: who has this source address, None for whoever may not use it; WireGuard has proved the address.
+        facts: this node's network, for those who may ask; None tells nobody.
         counters: ``node_api.*``.
     """
-    server = _NodeApi(authorise, counters if counters is not None else Counters())
+    server = _NodeApi(authorise, facts, counters if counters is not None else Counters())
     await trio.serve_listeners(server.serve, list(listeners))
 
 
 class _NodeApi:
     """Serves connections. Owns the number of open ones."""
 
-    def __init__(self, authorise: Callable[[str], object | None], counters: Counters) -> None:
+    def __init__(
+        self, authorise: Callable[[str], object | None], facts: FactsOf | None, counters: Counters
+    ) -> None:
         self._authorise = authorise
+        self._facts = facts
         self._counters = counters
         self._n_open = 0
 
@@ -69,25 +85,42 @@ class _NodeApi:
             self._n_open -= 1
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        if self._authorise(stream.socket.getpeername()[0]) is None:
+        caller = self._authorise(stream.socket.getpeername()[0])
+        if caller is None:
             self._counters["node_api.refused"] += 1
             await _refuse(stream, "not_allowed", "this machine may not use the workspace's services")
         elif self._n_open > MAX_CONNECTIONS:
             self._counters["node_api.drop.too_many_connections"] += 1
             await _refuse(stream, "busy", "the workspace serves too many connections at once")
         else:
-            await self._dial(stream)
+            await self._answer(stream, caller)
 
-    async def _dial(self, stream: trio.SocketStream) -> None:
+    async def _answer(self, stream: trio.SocketStream, caller: object) -> None:
         line = rest = b""
         with trio.move_on_after(REQUEST_TIMEOUT):
             line, rest = await _read_line(stream)
         try:
-            request = parse_dial_request(line)
+            request = parse_node_request(line)
         except MalformedPacket as error:
             self._counters["node_api.drop.malformed"] += 1
             await _refuse(stream, "malformed", str(error))
             return
+        match request:
+            case DialRequest():
+                await self._dial(stream, request, rest)
+            case FactsRequest():
+                await self._tell(stream, caller)
+
+    async def _tell(self, stream: trio.SocketStream, caller: object) -> None:
+        if self._facts is None:
+            await _refuse(stream, "no_facts", "the workspace tells nothing of its network")
+            return
+        self._counters["node_api.facts"] += 1
+        reply = FactsReply(ok=True, facts=await self._facts(caller))
+        with trio.move_on_after(REQUEST_TIMEOUT):
+            await stream.send_all(encode(reply))
+
+    async def _dial(self, stream: trio.SocketStream, request: DialRequest, rest: bytes) -> None:
         service = await _dial_loopback(request.port)
         if service is None:
             self._counters["node_api.no_service"] += 1
@@ -124,6 +157,26 @@ async def _dial_loopback(port: int) -> trio.SocketStream | None:
 async def _refuse(stream: trio.SocketStream, code: str, message: str) -> None:
     with trio.move_on_after(REQUEST_TIMEOUT):
         await stream.send_all(encode(DialReply(ok=False, error=DialError(code=code, message=message))))
+
+
+async def ask_facts(address: str, port: int) -> Facts:
+    """A peer's facts, asked through the tunnel for as long as the caller waits.
+
+    Raises:
+        OSError: the peer closed the connection, or refused it.
+        MalformedPacket: it answered something else.
+    """
+    while True:
+        with trio.move_on_after(CONNECT_RETRY):
+            stream = await trio.open_tcp_stream(address, port)
+            break
+    async with stream:
+        try:
+            await stream.send_all(encode(FactsRequest()))
+            line, _ = await _read_line(stream)
+        except trio.BrokenResourceError:
+            raise ConnectionResetError("the peer closed the connection") from None
+    return parse_facts_reply(line)
 
 
 async def splice(one: trio.SocketStream, other: trio.SocketStream, from_one: bytes = b"") -> None:

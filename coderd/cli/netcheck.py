@@ -1,0 +1,88 @@
+"""``coderctl netcheck``: the network as this machine sees it."""
+
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from coderd.cli.options import SOCKET, Json, Socket
+from coderd.cli.status_text import aligned
+from coderd.cli.values import latency_text
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import NETCHECK, Netcheck, NetcheckParams
+from coderd.model.errors import Exit
+
+PATIENCE = 20.0
+"""Seconds that the daemon gets: a measurement that is under way ends first."""
+
+
+def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
+    """Measure the network now: UDP, NAT, MTU, clock, and how far each relay is.
+
+    Examples:
+      coderctl netcheck
+      coderctl netcheck --json | jq .RegionLatency
+
+    Ends with 0 where a relay answers, else with 11.
+    """
+    with ControlClient(socket) as client:
+        found = client.call(NETCHECK, NetcheckParams(), patience=PATIENCE)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    else:
+        sys.stdout.write(netcheck_text(found))
+    return Exit.DONE if found.region_latency else Exit.NO_PATH
+
+
+def netcheck_text(found: Netcheck) -> str:
+    """What a person reads; ends with a newline."""
+    rows = [
+        ["UDP", "works" if found.udp else "does not get through"],
+        ["IPv4", _family(found.ipv4, found.global_v4, found.ipv4_can_send)],
+        ["IPv6", _family(found.ipv6, found.global_v6, found.ipv6_can_send)],
+        ["NAT", nat_text(found.nat, found.mapping, found.mapping_varies)],
+        ["filtering", found.filtering],
+        ["MTU", f"{found.mtu}" if found.mtu is not None else "unknown"],
+        ["clock", clock_text(found.clock_skew_s)],
+        ["proxy", found.proxy or "none"],
+    ]
+    return "\n".join([*aligned(rows), "", *aligned(list(_regions(found))), *_warnings(found)]) + "\n"
+
+
+def nat_text(nat: bool | None, mapping: str, varies: bool | None) -> str:
+    """What stands between this machine and the internet, and how it maps, in plain words."""
+    if nat is None:
+        return "unknown"
+    if not nat:
+        return "none: the address is seen as it is"
+    kind = f" ({mapping} mapping)" if mapping != "unknown" else ""
+    if varies:
+        return f"hard: another port for each destination{kind}"
+    if varies is None:
+        return "some: only one STUN server answered, so its kind is unknown"
+    return f"easy: one port for all destinations{kind}" if kind else "one port for all that was asked"
+
+
+def clock_text(skew: float | None) -> str:
+    """How far this machine's clock is from the server's."""
+    if skew is None:
+        return "unknown: the server does not say the time"
+    if abs(skew) < 2:
+        return "agrees with the server's"
+    return f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
+
+
+def _family(works: bool, seen: str, can_send: bool) -> str:
+    if works:
+        return f"yes, seen as {seen}"
+    return "no answer" if can_send else "no"
+
+
+def _regions(found: Netcheck) -> Iterator[list[str]]:
+    for region in found.regions:
+        latency = latency_text(region.latency_ms) if region.latency_ms is not None else "no answer"
+        yield [f'relay "{region.code}"', latency, "home" if region.preferred else ""]
+
+
+def _warnings(found: Netcheck) -> list[str]:
+    return ["", *(f"! {warning}" for warning in found.warnings)] if found.warnings else []

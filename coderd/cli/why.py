@@ -1,0 +1,77 @@
+"""``coderctl why``: how a workspace is reached, and why not directly."""
+
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from coderd.cli.netcheck import nat_text
+from coderd.cli.options import SOCKET, Json, Socket, Workspace
+from coderd.cli.status_text import aligned
+from coderd.cli.values import latency_text
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import WHY, Why, WhyParams
+from coderd.model.errors import Exit
+from coderd.netcheck.facts import Facts
+
+PATIENCE = 20.0
+"""Seconds that the daemon gets; it takes at most eight."""
+
+
+def why(workspace: Workspace, socket: Socket = SOCKET, json: Json = False) -> int:
+    """Say how a workspace is reached and, where not directly, why: the deciding cause first, with its cure.
+
+    Examples:
+      coderctl why dev
+      coderctl why dev --json | jq '.causes[0].cause'
+
+    Both ends measure their network, so it takes a few seconds. Ends with 0 where the path is direct,
+    10 where it is relayed, 11 where there is none.
+    """
+    with ControlClient(socket) as client:
+        found = client.call(WHY, WhyParams(peer=workspace), patience=PATIENCE)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    else:
+        sys.stdout.write(why_text(found))
+    return {"direct": Exit.DONE, "relay": Exit.ONLY_RELAYED, "none": Exit.NO_PATH}[found.path.kind]
+
+
+def why_text(found: Why) -> str:
+    """What a person reads; ends with a newline."""
+    rows = [["", "this machine", found.name], *_rows(found.this, found.peer)]
+    if found.peer is None:
+        rows = [row[:2] for row in rows]
+    lines = [_verdict(found), *_causes(found), "", *aligned(rows)]
+    if found.not_asked:
+        lines += ["", f"{found.name} could not be asked: {found.not_asked}."]
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(found: Why) -> str:
+    latency = f", {latency_text(found.path.latency_ms)}" if found.path.latency_ms is not None else ""
+    match found.path.kind:
+        case "direct":
+            return f"{found.name} is reached directly at {found.path.via}{latency}."
+        case "relay":
+            return f'{found.name} is reached only by relay "{found.path.via}"{latency}.'
+        case "none":
+            return f"{found.name} is not reached."
+
+
+def _causes(found: Why) -> Iterator[str]:
+    for number, cause in enumerate(found.causes):
+        yield ""
+        yield ("Also: " if number else "Because: ") + cause.sentence
+        yield f"  Cure: {cause.fix}"
+
+
+def _rows(this: Facts, peer: Facts | None) -> list[list[str]]:
+    both = [this, peer if peer is not None else Facts()]
+    return [
+        ["UDP", *({True: "works", False: "blocked", None: "unknown"}[facts.udp] for facts in both)],
+        ["NAT", *(nat_text(facts.nat, facts.mapping, facts.varies) for facts in both)],
+        ["MTU", *(str(facts.mtu or "unknown") for facts in both)],
+        ["relay", *((facts.home if facts.relay else "not connected") for facts in both)],
+        ["addresses", *(str(facts.endpoints) for facts in both)],
+    ]

@@ -1,0 +1,154 @@
+"""Why there is no direct path: the facts of both ends to causes, the deciding one first. Pure.
+
+Rules are tried in order. Each is a fact that alone keeps a direct path from opening; the last ones hold only where the path
+was tried and did not open, which is what makes them certain enough to say.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from coderd.control.messages import Cause, PathKind
+from coderd.netcheck.facts import Facts
+
+Side = Literal["this", "peer", "both"]
+
+UDP_FIX = "Let UDP out to anywhere at the firewall, and its answers in again, at least to the peer and the server's STUN port."
+NAT_FIX = (
+    "Make one side's NAT keep the same port for all destinations, forward a UDP port to that machine "
+    "(coderd run --listen-port), or give it a public address."
+)
+NO_REASON_FIX = "Let the firewalls pass UDP between the two, then ask again."
+
+
+def explain(
+    name: str, path: PathKind, this: Facts, peer: Facts | None, *, is_online: bool
+) -> tuple[Cause, ...]:
+    """Causes of the path's not being direct, the deciding one first; none where it is.
+
+    Args:
+        name: the peer's, for the sentences.
+        path: by which way the peer answered just now.
+        this: this end's facts.
+        peer: the other end's; None where it could not be asked.
+        is_online: whether the server sees the peer.
+    """
+    if path == "direct":
+        return ()
+    causes = [*(_unreachable(name, this, is_online) if path == "none" else ()), *_certain(name, this, peer)]
+    if path == "relay":
+        causes += _likely(name, this, peer)
+    if not causes:
+        causes.append(_unexplained(name, path, peer))
+    return tuple(causes)
+
+
+def _unreachable(name: str, this: Facts, is_online: bool) -> Iterator[Cause]:
+    if not is_online:
+        yield Cause(
+            cause="offline",
+            side="peer",
+            sentence=f"{name} is offline: the server has no connection to it.",
+            fix="Start its daemon, or look there at: coderctl status",
+        )
+    if not this.relay:
+        yield Cause(
+            cause="no-relay",
+            side="this",
+            sentence="This machine is connected to no relay.",
+            fix="Let TCP out to the server's address, and see that the server runs.",
+        )
+
+
+def _certain(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
+    if this.blocked or (peer is not None and peer.blocked):
+        yield Cause(
+            cause="blocked-by-policy",
+            side="network",
+            sentence=f"The server allows this machine and {name} the relay only.",
+            fix="Ask the server's administrator to allow direct connections.",
+        )
+    if not this.stun:
+        yield Cause(
+            cause="no-stun",
+            side="network",
+            sentence="The server offers no STUN, so neither side can learn its public address.",
+            fix="Start coderd server without --stun-address off, and let UDP 3478 and 3479 reach it.",
+        )
+    yield from _no_udp(name, this, peer)
+    if this.varies and peer is not None and peer.varies:
+        yield Cause(
+            cause="hard-nat",
+            side="both",
+            sentence=f"Both this machine and {name} are behind hard NATs, which use another port for each "
+            "destination, so neither knows where to send to.",
+            fix=NAT_FIX,
+        )
+    yield from _small_mtu(name, this, peer)
+
+
+def _no_udp(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
+    side = _side(this.udp is False, peer is not None and peer.udp is False)
+    if side is None:
+        return
+    who = {
+        "this": "This machine gets no UDP through",
+        "peer": f"{name} gets no UDP through",
+        "both": f"Neither this machine nor {name} gets UDP through",
+    }[side]
+    yield Cause(cause="no-udp", side=side, sentence=f"{who}: no STUN server answers.", fix=UDP_FIX)
+
+
+def _small_mtu(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
+    ends: tuple[tuple[Literal["this", "peer"], str, Facts | None], ...] = (
+        ("this", "this machine", this),
+        ("peer", name, peer),
+    )
+    for side, who, facts in ends:
+        if facts is None or facts.mtu is None or facts.mtu_needed is None or facts.mtu >= facts.mtu_needed:
+            continue
+        yield Cause(
+            cause="small-mtu",
+            side=side,
+            sentence=f"Packets out of {who} may have {facts.mtu} bytes, and a direct path needs {facts.mtu_needed}.",
+            fix=f"Raise the MTU of that machine's interface to {facts.mtu_needed} or more.",
+        )
+
+
+def _likely(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
+    """A hard NAT on one side is overcome by a lenient one on the other, so it counts only as the path is not direct."""
+    side = _side(this.varies is True, peer is not None and peer.varies is True)
+    if side is None or side == "both":
+        return
+    who, other = ("This machine", name) if side == "this" else (name, "this machine")
+    yield Cause(
+        cause="hard-nat",
+        side=side,
+        sentence=f"{who} is behind a hard NAT, which uses another port for each destination, and {other}'s side "
+        "lets in only ports that it has sent to.",
+        fix=NAT_FIX,
+    )
+
+
+def _unexplained(name: str, path: PathKind, peer: Facts | None) -> Cause:
+    if path == "none":
+        return Cause(
+            cause="no-answer",
+            side="peer",
+            sentence=f"{name} does not answer by any path.",
+            fix="Look at coderctl status on that machine.",
+        )
+    unasked = "" if peer is not None else f", and {name} could not be asked"
+    return Cause(
+        cause="unexplained",
+        side="network",
+        sentence=f"No direct path has opened, though nothing here speaks against one{unasked}.",
+        fix=NO_REASON_FIX,
+    )
+
+
+def _side(this: bool, peer: bool) -> Side | None:
+    if this and peer:
+        return "both"
+    if this:
+        return "this"
+    return "peer" if peer else None

@@ -1,0 +1,233 @@
+"""Netcheck and why: this node's network measured in full, and both ends' facts put together."""
+
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+
+from coderd.control.messages import Netcheck, PeerPath, RegionDistance, Why
+from coderd.control.messages import PathKind as PathWord
+from coderd.control.why import explain
+from coderd.daemon.facts import has_stun, relay_mtu
+from coderd.daemon.measure import PING_TIMEOUT
+from coderd.daemon.session import Session
+from coderd.daemon.status import via
+from coderd.daemon.tunnel import Pong
+from coderd.engine.io.node_api import ask_facts
+from coderd.http.dialer import proxy_for
+from coderd.magicsock import PathKind
+from coderd.model.addresses import PORT_NODE_API, AddrPort, format_addr_port
+from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.netmap import NodeKind, Peer
+from coderd.netcheck import Facts, Report, mapping_of
+from coderd.netcheck.nat import has_nat
+
+CHECK_TIMEOUT = 12.0
+"""Seconds for a netcheck: one that is under way has to end first."""
+CLOCK_TIMEOUT = 3.0
+WHY_TIMEOUT = 7.5
+"""Seconds for all of ``why``."""
+DIRECT_PATIENCE = 2.0
+"""Seconds that a path gets to become direct before the relay is the verdict."""
+SKEW_WORTH_TELLING = 5.0
+
+
+async def netcheck(session: Session) -> Netcheck:
+    """Measures everything now. Raises UserError where there is nothing to measure."""
+    clock: list[float | None] = [None]
+
+    async def look_at_clock() -> None:
+        clock[0] = await clock_skew(session.identity.url)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look_at_clock)
+        report = await session.tunnel.netcheck(CHECK_TIMEOUT)
+    if report is None:
+        raise UserError(
+            "the network could not be measured: no relay is known yet",
+            exit_code=Exit.TIMED_OUT,
+            hint="see coderctl status for whether the server is connected",
+            code="no_netcheck",
+        )
+    return _message(session, report, clock[0])
+
+
+def _message(session: Session, report: Report, skew: float | None) -> Netcheck:
+    tunnel = session.tunnel
+    mtu, needed = relay_mtu(tunnel, session.mtu) or (None, None)
+    proxy, proxy_problem = _proxy(session.identity.url)
+    return Netcheck(
+        udp=report.udp,
+        ipv4=report.ipv4,
+        ipv6=report.ipv6,
+        ipv4_can_send=report.ipv4_can_send,
+        ipv6_can_send=report.ipv6_can_send,
+        os_has_ipv6=tunnel.has_ipv6_socket,
+        mapping_varies=report.mapping_varies_by_dest,
+        preferred_derp=report.preferred_derp,
+        region_latency=_nanoseconds(report.region_latency),
+        region_v4_latency=_nanoseconds(report.region_v4_latency),
+        region_v6_latency=_nanoseconds(report.region_v6_latency),
+        global_v4=_text(report.global_v4),
+        global_v6=_text(report.global_v6),
+        global_v4_counters={_text(addr): n_seen for addr, n_seen in report.global_v4_counters.items()},
+        global_v6_counters={_text(addr): n_seen for addr, n_seen in report.global_v6_counters.items()},
+        nat=has_nat(report, tunnel.addresses),
+        mapping=mapping_of(report, tunnel.addresses).value,
+        proxy=proxy,
+        mtu=mtu,
+        mtu_needed=needed,
+        clock_skew_s=skew,
+        regions=_regions(session, report),
+        warnings=tuple(_warnings(session, report, skew, (mtu, needed), proxy_problem)),
+    )
+
+
+def _nanoseconds(latencies: Mapping[int, float]) -> dict[int, int]:
+    return {region: round(seconds * 1e9) for region, seconds in latencies.items()}
+
+
+def _text(addr: AddrPort | None) -> str:
+    return format_addr_port(addr) if addr is not None else ""
+
+
+def _regions(session: Session, report: Report) -> tuple[RegionDistance, ...]:
+    regions = session.netmap.derp_map.regions.values() if session.netmap is not None else ()
+    latency = report.region_latency
+    return tuple(
+        RegionDistance(
+            id=region.region_id,
+            code=region.code,
+            name=region.name,
+            latency_ms=latency[region.region_id] * 1000 if region.region_id in latency else None,
+            preferred=region.region_id == report.preferred_derp,
+        )
+        for region in sorted(
+            regions, key=lambda region: (latency.get(region.region_id, float("inf")), region.region_id)
+        )
+    )
+
+
+def _warnings(
+    session: Session,
+    report: Report,
+    skew: float | None,
+    mtu: tuple[int | None, int | None],
+    proxy_problem: str,
+) -> Iterator[str]:
+    offers_stun = session.netmap is not None and has_stun(session.netmap.derp_map)
+    if not offers_stun:
+        yield "The server offers no STUN, so this machine cannot learn its public address."
+    elif not report.udp:
+        yield "No STUN server answers: UDP does not get through, and peers are reached by relay only."
+    if not report.region_latency:
+        yield "No relay answers."
+    if mtu[0] is not None and mtu[1] is not None and mtu[0] < mtu[1]:
+        yield f"Packets out of this machine may have {mtu[0]} bytes, and a direct path needs {mtu[1]}."
+    if skew is not None and abs(skew) >= SKEW_WORTH_TELLING:
+        yield f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
+    if proxy_problem:
+        yield f"{proxy_problem[0].upper()}{proxy_problem[1:]}."
+
+
+def _proxy(url: str) -> tuple[str, str]:
+    """The proxy to the server without its credentials, and what is wrong with it."""
+    parts = urlsplit(url)
+    try:
+        proxy = proxy_for(parts.hostname or "", is_tls=parts.scheme == "https")
+    except OSError as error:
+        return "", str(error)
+    if proxy is None:
+        return "", ""
+    port = f":{proxy.port}" if proxy.port else ""
+    return f"{proxy.scheme}://{proxy.hostname}{port}", ""
+
+
+async def clock_skew(url: str) -> float | None:
+    """Our clock less the server's, from the Date of one answer, to about a second; None where it has none."""
+    try:
+        async with httpx.AsyncClient(timeout=CLOCK_TIMEOUT) as client:
+            asked_at = time.time()
+            answer = await client.head(url)
+            middle = (asked_at + time.time()) / 2
+        told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError, OSError):
+        return None
+    return round(middle - told - 0.5, 1)  # a Date is cut to the second, so the middle of it is nearest
+
+
+class _Look:
+    """What is found out side by side within one ``why``."""
+
+    def __init__(self) -> None:
+        self.this = Facts()
+        self.peer: Facts | None = None
+        self.not_asked = "it did not answer in time"
+        self.pong: Pong | None = None
+
+
+async def why(session: Session, peer: Peer) -> Why:
+    """Measures here, asks the peer to do so, and pings meanwhile; then says what the path is, and why."""
+    look = _Look()
+    with trio.move_on_after(WHY_TIMEOUT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_look_here, session, peer, look)
+            nursery.start_soon(_look_there, peer, look)
+            nursery.start_soon(_reach, session, peer, look)
+    path = look.pong.path if look.pong is not None else None
+    kind: PathWord = path.kind.value if path is not None else "none"
+    return Why(
+        name=peer.name,
+        path=PeerPath(
+            kind=kind,
+            via=via(session, path) if path is not None else "",
+            latency_ms=look.pong.latency * 1000 if look.pong is not None else None,
+        ),
+        causes=explain(peer.name, kind, look.this, look.peer, is_online=peer.online),
+        this=look.this,
+        peer=look.peer,
+        not_asked="" if look.peer is not None else look.not_asked,
+    )
+
+
+async def absent(session: Session, name: str) -> Why:
+    """The same of a peer that is not connected."""
+    this = await session.facts()
+    return Why(
+        name=name,
+        path=PeerPath(kind="none"),
+        causes=explain(name, "none", this, None, is_online=False),
+        this=this,
+        not_asked="it is offline",
+    )
+
+
+async def _look_here(session: Session, peer: Peer, look: _Look) -> None:
+    look.this = await session.facts(peer)
+
+
+async def _look_there(peer: Peer, look: _Look) -> None:
+    if peer.kind is not NodeKind.WORKSPACE:
+        look.not_asked = "it is a user's device, and those answer nobody"
+        return
+    try:
+        look.peer = await ask_facts(str(peer.address), PORT_NODE_API)
+    except MalformedPacket:
+        look.not_asked = "its daemon tells nothing of its network"
+    except OSError as error:
+        look.not_asked = f"it cannot be connected to ({error.strerror or error})"
+
+
+async def _reach(session: Session, peer: Peer, look: _Look) -> None:
+    """Pings until the direct path answers, or it had time enough to."""
+    started_at = trio.current_time()
+    while True:
+        look.pong = await session.tunnel.ping(peer.node_key, PING_TIMEOUT) or look.pong
+        if look.pong is not None and (
+            look.pong.path.kind is PathKind.DIRECT or trio.current_time() - started_at >= DIRECT_PATIENCE
+        ):
+            return
+        await trio.sleep(0.1)

@@ -1,0 +1,38 @@
+"""What one end of a tunnel tells the other of its own network: enough to say why no direct path opens, and no more. Pure."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Word = Annotated[str, Meta(max_length=64)]
+Small = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """One end's network, as its netcheck and its sockets show it. Names no address."""
+
+    udp: bool | None = None
+    """Whether a STUN server answered by UDP; null where none is offered, or nothing was measured."""
+    stun: bool = True
+    """Whether the relay map offers any STUN server."""
+    nat: bool | None = None
+    """Whether addresses are translated on the way out; null where that was not seen."""
+    mapping: Word = "unknown"
+    """In the words of RFC 4787."""
+    filtering: Word = "unknown"
+    """The same: no STUN server can tell it, so ``unknown``."""
+    varies: bool | None = None
+    """Whether the mapping depends on the destination, on which part of it ever: a hard NAT."""
+    endpoints: Small = 0
+    """How many addresses it offers to be reached at directly."""
+    home: Word = ""
+    """Code of its home relay's region."""
+    relay: bool = False
+    """Whether it is connected to that relay."""
+    blocked: bool = False
+    """Whether it may reach the other end by relay only."""
+    mtu: Small | None = None
+    """Of the way out to its relay, in bytes, as far as its own host knows."""
+    mtu_needed: Small | None = None
+    """What its tunnel needs of a direct path, in bytes of IP."""

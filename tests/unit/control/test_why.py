@@ -1,0 +1,57 @@
+"""Facts of both ends to causes: which one decides, on whose side, and in which words."""
+
+import pytest
+
+from coderd.control.why import explain
+from coderd.netcheck.facts import Facts
+
+EASY = Facts(
+    udp=True, nat=True, varies=False, endpoints=2, home="coder", relay=True, mtu=1500, mtu_needed=1340
+)
+HARD = Facts(udp=True, nat=True, varies=True, relay=True)
+NO_UDP = Facts(udp=False, relay=True)
+NO_STUN = Facts(udp=None, stun=False, relay=True)
+SMALL = Facts(udp=True, relay=True, mtu=1300, mtu_needed=1340)
+BLOCKED = Facts(udp=True, relay=True, blocked=True)
+
+
+@pytest.mark.parametrize(
+    ("this", "peer", "causes"),
+    [
+        (NO_UDP, EASY, [("no-udp", "this")]),
+        (EASY, NO_UDP, [("no-udp", "peer")]),
+        (NO_UDP, NO_UDP, [("no-udp", "both")]),
+        (HARD, HARD, [("hard-nat", "both")]),
+        (HARD, EASY, [("hard-nat", "this")]),
+        (EASY, HARD, [("hard-nat", "peer")]),
+        (SMALL, EASY, [("small-mtu", "this")]),
+        (EASY, SMALL, [("small-mtu", "peer")]),
+        (NO_STUN, NO_STUN, [("no-stun", "network")]),
+        (BLOCKED, HARD, [("blocked-by-policy", "network"), ("hard-nat", "peer")]),
+        (NO_UDP, HARD, [("no-udp", "this"), ("hard-nat", "peer")]),
+        (SMALL, HARD, [("small-mtu", "this"), ("hard-nat", "peer")]),
+        (HARD, None, [("hard-nat", "this")]),
+        (EASY, EASY, [("unexplained", "network")]),
+        (EASY, None, [("unexplained", "network")]),
+    ],
+)
+def test_the_deciding_cause_of_a_relayed_path_comes_first(
+    this: Facts, peer: Facts | None, causes: list[tuple[str, str]]
+) -> None:
+    found = explain("ann/dev", "relay", this, peer, is_online=True)
+    assert [(cause.cause, cause.side) for cause in found] == causes
+
+
+def test_a_direct_path_has_no_causes_whatever_the_facts() -> None:
+    assert explain("ann/dev", "direct", HARD, HARD, is_online=True) == ()
+
+
+def test_a_peer_that_does_not_answer_is_offline_or_there_is_no_relay() -> None:
+    assert explain("ann/dev", "none", EASY, None, is_online=False)[0].cause == "offline"
+    assert explain("ann/dev", "none", Facts(), None, is_online=True)[0].cause == "no-relay"
+    assert explain("ann/dev", "none", EASY, None, is_online=True)[0].cause == "no-answer"
+
+
+def test_a_peer_that_could_not_be_asked_is_said_to_be_so() -> None:
+    (cause,) = explain("ann/dev", "relay", EASY, None, is_online=True)
+    assert "ann/dev could not be asked" in cause.sentence
