@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-Word = Annotated[str, Meta(max_length=64)]
+Word = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+"""Without control characters: it is shown on terminals as the peer told it."""
 Small = Annotated[int, Meta(ge=0, le=65535)]
 
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from coderd.engine.io.node_api import ask_facts, serve_node_api
-from coderd.engine.node_api import DialRequest, encode, parse_dial_reply
+from coderd.engine.node_api import DialRequest, encode, parse_dial_reply, parse_facts_reply
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.netcheck.facts import Facts
@@ -163,3 +163,9 @@ async def test_facts_are_told_to_those_who_may_ask_and_to_nobody_else() -> None:
             with pytest.raises(MalformedPacket):
                 await ask_facts(*closed[0].socket.getsockname())
         nursery.cancel_scope.cancel()
+
+
+def test_facts_that_would_steer_a_terminal_are_no_facts() -> None:
+    with pytest.raises(MalformedPacket):
+        parse_facts_reply(b'{"ok":true,"facts":{"home":"\\u001b[2J"}}')
+    assert parse_facts_reply(b'{"ok":true,"facts":{"home":"coder"}}').home == "coder"
