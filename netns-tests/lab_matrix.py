@@ -112,10 +112,14 @@ def measure(lab: Lab, name: str) -> Outcome:
     until(lambda: sees(lab.user, "dev") and sees(lab.dev, "user"), "both to see each other", timeout=40)
     address = str(lab.dev.ask("status")["self"]["address"]).partition("/")[0]
     started = time.monotonic()
-    argv = ["ping", "-6", "-n", "-i", "0.1", "-s", "1200", "-w", "60", address]
-    with lab.user.host.start(argv) as pings:
-        until(lambda: "bytes from" in pings.output, f"an answer through the tunnel on {name}", timeout=40)
-        first_byte = time.monotonic() - started
+    ping = ["ping", "-6", "-n", "-s", "1200", "-W", "2", address]
+    until(  # one by one: the tunnel may get its addresses only after the map, and ping gives up without
+        lambda: lab.user.host.run([*ping, "-c", "1"], check=False).returncode == 0,
+        f"an answer through the tunnel on {name}",
+        timeout=40,
+    )
+    first_byte = time.monotonic() - started
+    with lab.user.host.start([*ping, "-i", "0.1", "-w", "60"]):
         patience = PATIENCE if predict(ALL[name]) == "direct" else SETTLED
         direct = time_until(lambda: kinds(lab) == {"direct"}, started, patience)
         if direct is not None:
