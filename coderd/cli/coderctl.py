@@ -6,6 +6,7 @@ from coderd.cli import debug, workspaces
 from coderd.cli.apps import add, new_app
 from coderd.cli.forward import port_forward
 from coderd.cli.join import down, logout, up
+from coderd.cli.metrics import metrics
 from coderd.cli.nc import nc
 from coderd.cli.netcheck import netcheck
 from coderd.cli.ping import ping
@@ -34,6 +35,7 @@ def build_app() -> typer.Typer:
     add(app, "why", why, "Why a workspace is reached as it is, and the cure.")
     add(app, "netcheck", netcheck, "Measure the network: UDP, NAT, relays.")
     add(app, "speedtest", speedtest, "Measure the throughput to a workspace.")
+    add(app, "metrics", metrics, "Counters and paths, as Prometheus reads them.")
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")
     add(app, "nc", nc, "A workspace's TCP port on stdin and stdout.")
     app.add_typer(_workspaces(), name="workspaces")

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from coderd.cli import coderctl, coderd
@@ -124,6 +126,28 @@ def test_status_as_json_has_every_field(
         "latency_ms": 12.0,
         "since_s": None,
     }
+
+
+def test_metrics_are_the_status_as_prometheus_reads_it(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    now = msgspec.structs.replace(STATUS, counters={"wireguard.drop.replay": 3})
+    file = tmp_path / "coderd.prom"
+    with daemon(monkeypatch, ScriptedHandler(status=((), now))):
+        assert ctl("metrics") == Exit.DONE
+        assert ctl("metrics", "--output", str(file)) == Exit.DONE
+        assert ctl("metrics", "--output", str(tmp_path / "nowhere" / "x")) == Exit.FAILED
+    shown = capsysbinary.readouterr().out
+    assert file.read_bytes() == shown
+    values = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(shown.decode())
+        for sample in family.samples
+    }
+    assert values["coderd_events_total", "wireguard.drop.replay"] == 3
+    assert values["coderd_peer_path", "ann/dev", "direct"] == 1
+    assert values["coderd_peer_latency_seconds", "ann/dev"] == 0.012
+    assert values["coderd_server_connected",] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""``coderctl metrics``: the status as Prometheus reads it, on stdout or in a file for a node exporter."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coderd.cli.options import SOCKET, Socket
+from coderd.cli.status import ask_status
+from coderd.control.messages import Status
+from coderd.model.errors import Exit, UserError
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+
+def metrics(
+    socket: Socket = SOCKET,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="PATH", help="Write there, at once or not at all, instead of to stdout."
+        ),
+    ] = None,
+) -> int:
+    """Show this node's counters and paths in Prometheus's text format.
+
+    Examples:
+      coderctl metrics
+      coderctl metrics --output /var/lib/prometheus/node-exporter/coderd.prom
+    """
+    text = metrics_text(ask_status(socket))
+    if output is None:
+        sys.stdout.buffer.write(text)
+    else:
+        _write(output, text)
+    return Exit.DONE
+
+
+def metrics_text(now: Status) -> bytes:
+    """The exposition of one status."""
+    from prometheus_client import CollectorRegistry, generate_latest  # late: what status should not pay for
+
+    class Collector:
+        def collect(self) -> "Iterator[Metric]":
+            return _families(now)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector())
+    return generate_latest(registry)
+
+
+def _families(now: Status) -> "Iterator[Metric]":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    events = CounterMetricFamily(
+        "coderd_events", "What the daemon moved and what it dropped, by reason.", labels=["event"]
+    )
+    for name, count in now.counters.items():
+        events.add_metric([name], count)
+    yield events
+    yield GaugeMetricFamily(
+        "coderd_server_connected",
+        "Whether the coordination server is connected.",
+        value=now.server is not None and now.server.connected,
+    )
+    transferred = CounterMetricFamily(
+        "coderd_peer_bytes",
+        "Bytes of WireGuard datagrams to and from a peer, by kind of path.",
+        labels=["peer", "direction", "path"],
+    )
+    online = GaugeMetricFamily(
+        "coderd_peer_online", "Whether the server has the peer connected.", labels=["peer"]
+    )
+    path = GaugeMetricFamily("coderd_peer_path", "1 for the kind of path in use.", labels=["peer", "kind"])
+    latency = GaugeMetricFamily(
+        "coderd_peer_latency_seconds", "Round trip of the path in use.", labels=["peer"]
+    )
+    for peer in now.peers:
+        online.add_metric([peer.name], peer.online)
+        path.add_metric([peer.name, peer.path.kind], 1)
+        if peer.path.latency_ms is not None:
+            latency.add_metric([peer.name], peer.path.latency_ms / 1000)
+        transferred.add_metric([peer.name, "tx", "direct"], peer.tx_direct_bytes)
+        transferred.add_metric([peer.name, "tx", "relay"], peer.tx_relay_bytes)
+        transferred.add_metric([peer.name, "rx", "direct"], peer.rx_direct_bytes)
+        transferred.add_metric([peer.name, "rx", "relay"], peer.rx_relay_bytes)
+    yield from (online, path, latency, transferred)
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Replaces the file in one step: a scrape never sees half of it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(text)
+        fresh.chmod(0o644)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
