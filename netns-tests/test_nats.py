@@ -192,6 +192,17 @@ def test_two_stateful_firewalls_can_be_punched_with_ipv6() -> None:
         assert punch(lab, any_address="::")
 
 
+@pytest.mark.parametrize("name", ["hairpin", "no-hairpin"])
+def test_isolated_hosts_of_one_lan_meet_only_at_a_router_that_turns_around(name: str) -> None:
+    with Lab(name) as lab:
+        with lab.dev.host.udp("0.0.0.0", 41000) as dev, lab.user.host.udp("0.0.0.0") as user:
+            dev.settimeout(SILENCE)
+            user.sendto(b"hello", ("10.0.1.3", 41000))
+            with pytest.raises(TimeoutError):
+                dev.recv(10)
+        assert punch(lab) == lab.topology.user.hairpins
+
+
 @pytest.mark.parametrize("name", ["same-lan", "no-nat"])
 def test_nothing_stands_between_hosts_that_no_nat_parts(name: str) -> None:
     with Lab(name) as lab:

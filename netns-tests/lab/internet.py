@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from lab.host import Host
@@ -108,6 +109,7 @@ class Internet:
             return host
         router = self.routers[name] = Host(self._realm, f"router-{name}")
         self._forward(router)
+        self._route_between_ports(router)
         outer = WAN[name][4].at(2)
         if site.upstream is None:
             self._attach(router, name, nets, interface="wan", mtu=site.mtu)
@@ -218,6 +220,17 @@ class Internet:
             ipv4__conf__all__send_redirects=0,
             ipv4__conf__default__send_redirects=0,
         )
+
+    @staticmethod
+    def _route_between_ports(router: Host) -> None:
+        """Keep a bridge out of IP's hooks, where the machine has br_netfilter loaded.
+
+        It would else run prerouting itself, and what that turns around to a host of the same LAN it would bridge there
+        at once, past the router's forwarding and into the isolation of the ports.
+        """
+        with router.network():
+            for hook in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
+                hook.write_text("0\n", encoding="ascii")
 
     # ---- holding UDP back
 
