@@ -7,6 +7,10 @@ from typing import NamedTuple
 from coderd.model.errors import Exit, UserError
 
 
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
 class Setting(NamedTuple):
     """A setting's names: ``name`` in the file, ``--name`` with hyphens as a flag, and one in the environment."""
 
@@ -46,7 +50,11 @@ class Sources(NamedTuple):
 
 
 def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str, str]:
-    """Reads a TOML file of texts. Raises UserError on bad TOML, an unknown name or another type, naming it."""
+    """Reads a TOML file of texts, booleans, whole numbers and lists of texts, each as the text that a flag would have.
+
+    Raises:
+        UserError: bad TOML, an unknown name or a value of another type, naming it.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -55,9 +63,17 @@ def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str,
     for name, value in table.items():
         if name not in known:
             raise _bad_file(path, f"it has no setting named {name}", f"It has: {', '.join(sorted(known))}.")
-        if not isinstance(value, str):
-            raise _bad_file(path, f"{name} must be a text in quotes")
-    return table
+    return {name: _as_text(name, value, path) for name, value in table.items()}
+
+
+def as_bool(value: Value) -> bool:
+    """The truth of a setting: true, yes, on and 1, or false, no, off and 0, in any case. Raises UserError on others."""
+    text = value.text.strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise bad_value(value, "it is neither true nor false")
 
 
 def bad_value(value: Value, why: str, hint: str = "") -> UserError:
@@ -68,6 +84,20 @@ def bad_value(value: Value, why: str, hint: str = "") -> UserError:
         hint=hint,
         code="bad_config",
     )
+
+
+def _as_text(name: str, value: object, path: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    if not isinstance(value, str):
+        raise _bad_file(
+            path, f"{name} must be a text in quotes, true or false, a whole number, or a list of texts"
+        )
+    return value
 
 
 def _bad_file(path: str, why: str, hint: str = "") -> UserError:

@@ -52,7 +52,7 @@ def test_stun_listens_at_as_many_addresses_as_given() -> None:
         ({"state_dir": "relative"}, "", "--state-dir"),
         ({}, 'state_dir = "relative"', "state_dir in the configuration file"),
         ({}, "acess_url = 'x'", "no setting named acess_url"),
-        ({}, "access_url = 5", "access_url must be a text"),
+        ({}, "access_url = 5.5", "access_url must be a text"),
         ({}, "= nonsense", "not TOML"),
     ],
 )
