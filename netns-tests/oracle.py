@@ -3,7 +3,11 @@
 For a site behind a NAT, RFC 4787 says whether its outer port can be known beforehand (mapping) and who may answer
 through it (filtering). A stateful firewall keeps addresses, so it maps independently of the endpoint and filters by
 address and port. Both ends know the outer address and port at which a server saw the other, and send there again and
-again; an answer goes back the way on which its question came. Nobody guesses ports, sequential or not.
+again; an answer goes back the way on which its question came.
+
+Random ports are nobody's to guess. Sequential ones are foretold, one end at a time: what an end sends to the other's
+address lies in its NAT's sequence between two servers' sightings, and the other is told. Two ends cannot both foretell,
+since each one's next port depends on where it sends, which is the other's.
 """
 
 from typing import Literal
@@ -58,20 +62,29 @@ def in_a_row(inner: Nat, outer: Nat) -> Nat:
     return Nat(varying.mapping, strictest, varying.sequential)
 
 
-def predict_nats(one: Nat, other: Nat) -> Path:
-    """Whether two NATs can be punched through from both sides at once. One datagram that arrives is enough."""
-    return "direct" if _gets_in(one, other) or _gets_in(other, one) else "relay"
+def predict_nats(one: Nat, other: Nat, *, foretells: bool = True) -> Path:
+    """Whether two NATs can be punched through from both sides at once. One datagram that arrives is enough.
+
+    Args:
+        one: of the two.
+        other: of the two.
+        foretells: whether ends behind sequential ports foretell them; else they know what servers saw, and no more.
+    """
+    is_open = _gets_in(one, other, foretells) or _gets_in(other, one, foretells)
+    return "direct" if is_open else "relay"
 
 
-def _gets_in(sender: Nat, receiver: Nat) -> bool:
-    """Whether what the sender sends to the port that the server saw of the receiver arrives.
+def _gets_in(sender: Nat, receiver: Nat, foretells: bool) -> bool:
+    """Whether what the sender sends to a port that it knows of the receiver's arrives.
 
-    The receiver has sent to the sender, too. If its mapping depends on the endpoint, it did so from another port; the
-    one that the server saw is open to the server alone, unless the NAT filters nothing.
+    The receiver has sent to the sender, too. If its mapping depends on the endpoint, it did so from another port than
+    the one that the server saw, which is open to the server alone, unless the NAT filters nothing. That other port is
+    known only where it can be foretold.
     """
     if receiver.filtering is Filtering.ENDPOINT_INDEPENDENT:
         return True
-    if receiver.mapping is not Mapping.ENDPOINT_INDEPENDENT:
+    is_foretold = foretells and receiver.sequential
+    if receiver.mapping is not Mapping.ENDPOINT_INDEPENDENT and not is_foretold:
         return False
     if receiver.filtering is Filtering.ADDRESS_DEPENDENT:
         return True

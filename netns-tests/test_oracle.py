@@ -40,6 +40,12 @@ def test_there_are_twelve_kinds_of_nat_and_each_pair_is_in_the_grid_once() -> No
         (HARD, HARD, "relay"),
         (NAT_KINDS["address-by-address"], NAT_KINDS["address-by-address"], "relay"),
         (NAT_KINDS["hard-open"], HARD, "direct"),
+        (NAT_KINDS["sequential-by-port"], EASY, "direct"),
+        (NAT_KINDS["sequential-by-port"], HARD, "relay"),
+        (NAT_KINDS["sequential-by-port"], NAT_KINDS["sequential-by-port"], "relay"),
+        (NAT_KINDS["sequential-by-port"], NAT_KINDS["address-by-address"], "relay"),
+        (NAT_KINDS["sequential-by-address"], HARD, "direct"),
+        (NAT_KINDS["sequential-by-address"], NAT_KINDS["sequential-by-port"], "direct"),
     ],
     ids=str,
 )
@@ -65,9 +71,17 @@ def test_an_independent_mapping_never_costs_the_direct_path() -> None:
             assert predict_nats(Nat(Mapping.ENDPOINT_INDEPENDENT, one.filtering), other) == "direct"
 
 
-def test_sequential_ports_are_as_good_as_random_ones() -> None:
+def test_sequential_ports_are_as_good_as_random_ones_where_nobody_foretells_them() -> None:
     for one, other in PAIRS:
-        assert predict_nats(Nat(one.mapping, one.filtering), other) == predict_nats(one, other)
+        expected = predict_nats(one, other, foretells=False)
+        assert predict_nats(Nat(one.mapping, one.filtering), other, foretells=False) == expected
+
+
+def test_foretelling_opens_paths_and_closes_none() -> None:
+    for one, other in PAIRS:
+        if predict_nats(one, other) != predict_nats(one, other, foretells=False):
+            assert predict_nats(one, other) == "direct"
+            assert one.sequential or other.sequential
 
 
 def test_nats_in_a_row_are_as_hard_as_the_hardest() -> None:
