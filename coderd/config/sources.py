@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from coderd.model.errors import Exit, UserError
 
-
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -60,7 +59,7 @@ def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str,
     except tomllib.TOMLDecodeError as error:
         raise _bad_file(path, f"it is not TOML ({error})") from None
     known = {setting.name for setting in settings}
-    for name, value in table.items():
+    for name in table:
         if name not in known:
             raise _bad_file(path, f"it has no setting named {name}", f"It has: {', '.join(sorted(known))}.")
     return {name: _as_text(name, value, path) for name, value in table.items()}
