@@ -112,16 +112,19 @@ class NetMapClient:
 
     def _handle_welcome(self, message: Welcome) -> None:
         node = parse_self(message.self)
-        derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url)
+        embedded = message.embedded_region
+        derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url, embedded)
         same = self._netmap is not None and self._netmap.self_node.node_id == node.node_id
         if self._netmap is not None and same:
-            self._netmap = replace(self._netmap, self_node=node, derp_map=derp_map)
+            self._netmap = replace(self._netmap, self_node=node, derp_map=derp_map, embedded_region=embedded)
         else:
-            self._netmap = NetMap(node, derp_map)
+            self._netmap = NetMap(node, derp_map, embedded_region=embedded)
 
     def _handle_derp_map(self, message: DerpMapChanged) -> None:
-        derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url)
-        self._netmap = replace(self._welcomed(), derp_map=derp_map)
+        netmap = self._welcomed()
+        derp_map = parse_derp_map(message.derp_map)
+        derp_map = rewrite_embedded_region(derp_map, self._url, netmap.embedded_region)
+        self._netmap = replace(netmap, derp_map=derp_map)
 
     def _handle_peers(self, message: Peers) -> None:
         netmap = self._welcomed()
@@ -200,16 +203,16 @@ def update_message(update: NodeUpdate, generation: int) -> Update:
     return Update(update.home_region, endpoints, dict(sorted(update.latencies.items())), generation)
 
 
-def rewrite_embedded_region(derp_map: DerpMap, url: ServerUrl) -> DerpMap:
+def rewrite_embedded_region(derp_map: DerpMap, url: ServerUrl, region_id: int = EMBEDDED_REGION) -> DerpMap:
     """The map with the server's own region at the host, port and scheme by which this node knows the server.
 
     A node may reach its server by an internal name that the access URL does not tell; it then relays by it, too.
     """
-    region = derp_map.regions.get(EMBEDDED_REGION)
+    region = derp_map.regions.get(region_id)
     if region is None:
         return derp_map
     nodes = tuple(_rewrite_node(node, url) for node in region.nodes)
-    return replace(derp_map, regions={**derp_map.regions, EMBEDDED_REGION: replace(region, nodes=nodes)})
+    return replace(derp_map, regions={**derp_map.regions, region_id: replace(region, nodes=nodes)})
 
 
 def _rewrite_node(node: DerpNode, url: ServerUrl) -> DerpNode:
@@ -236,6 +239,7 @@ class SavedNetMap(msgspec.Struct, frozen=True):
     derp_map: dict[str, object]
     peers: list[SavedPeer]
     absent: list[Absence] = []
+    embedded_region: int = EMBEDDED_REGION
 
 
 def encode_netmap(netmap: NetMap) -> bytes:
@@ -246,6 +250,7 @@ def encode_netmap(netmap: NetMap) -> bytes:
         derp_map_to_json(netmap.derp_map),
         [_save_peer(peer) for peer in netmap.peers.values()],
         [Absence(absent.node_id, absent.kind.value, absent.name) for absent in netmap.absent.values()],
+        netmap.embedded_region,
     )
     return msgspec.json.encode(saved)
 
@@ -257,10 +262,11 @@ def decode_netmap(data: bytes, url: str) -> NetMap | None:
     """
     try:
         saved = msgspec.json.decode(data, type=SavedNetMap)
-        derp_map = rewrite_embedded_region(parse_derp_map(saved.derp_map), parse_server_url(url))
+        derp_map = parse_derp_map(saved.derp_map)
+        derp_map = rewrite_embedded_region(derp_map, parse_server_url(url), saved.embedded_region)
         peers = {entry.id: _load_peer(entry) for entry in saved.peers[:MAX_PEERS]}
         absent = {entry.id: parse_absence(entry) for entry in saved.absent[:MAX_PEERS]}
-        return NetMap(parse_self(saved.self), derp_map, peers, absent)
+        return NetMap(parse_self(saved.self), derp_map, peers, absent, saved.embedded_region)
     except (ValueError, RecursionError):
         return None
 

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import msgspec
 
+from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.errors import MalformedPacket
 
 VERSION = 1
@@ -135,7 +136,9 @@ class Welcome(Message, frozen=True, tag="welcome"):
     derp_map: dict[str, object]
     resume_token: TokenText
     server_key: KeyText = ""
-    """The embedded relay's key, ``derpkey:<hex>``."""
+    """The embedded relay's key, ``derpkey:<hex>``; empty where the server has no relay."""
+    embedded_region: RegionId = EMBEDDED_REGION
+    """The map's region that is the server itself, which a node dials by the URL that it knows; 0 = none is."""
 
 
 class PeerEntry(msgspec.Struct, frozen=True):

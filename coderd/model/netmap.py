@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 from uuid import UUID
 
 from coderd.model.addresses import AddrPort
-from coderd.model.derpmap import DerpMap
+from coderd.model.derpmap import EMBEDDED_REGION, DerpMap
 from coderd.model.keys import DiscoPublic, NodePublic
 
 
@@ -75,6 +75,8 @@ class NetMap:
     derp_map: DerpMap
     peers: dict[UUID, Peer] = field(default_factory=dict)
     absent: dict[UUID, AbsentNode] = field(default_factory=dict)
+    embedded_region: int = EMBEDDED_REGION
+    """The region of the map that is the server itself; 0 = none is."""
 
     def find(self, name: str) -> list[Peer]:
         """Peers that a person may mean by ``name``: ``owner/workspace``, ``user/device`` or the part after the slash."""

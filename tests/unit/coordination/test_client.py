@@ -67,9 +67,9 @@ def entry(number: int, **changes: object) -> PeerEntry:
     return PeerEntry(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def welcome(node_id: UUID = SELF) -> Welcome:
+def welcome(node_id: UUID = SELF, *, embedded_region: int = EMBEDDED_REGION) -> Welcome:
     self_entry = SelfEntry(node_id, "device", "ann/laptop", str(tailnet_address(node_id)))
-    return Welcome(self_entry, derp_map_to_json(DERP_MAP), "token")
+    return Welcome(self_entry, derp_map_to_json(DERP_MAP), "token", embedded_region=embedded_region)
 
 
 def joined(*entries: PeerEntry) -> NetMapClient:
@@ -190,6 +190,25 @@ def test_the_embedded_region_is_dialled_by_the_url_that_the_node_was_given() -> 
     node = tls.regions[EMBEDDED_REGION].nodes[0]
     assert (node.host_name, node.derp_port, node.force_http) == ("2001:db8::1", 443, False)
     assert rewrite_embedded_region(DerpMap(), URL) == DerpMap()
+
+
+def test_the_server_says_which_region_it_is_itself_and_files_and_new_maps_keep_to_it() -> None:
+    core = NetMapClient(URL)
+    netmap = core.handle_message(welcome(embedded_region=1))
+    assert netmap is not None
+    assert netmap.derp_map.regions[1].nodes[0].host_name == "10.0.0.1"
+    assert netmap.derp_map.regions[EMBEDDED_REGION] == DERP_MAP.regions[EMBEDDED_REGION]
+    assert core.handle_message(DerpMapChanged(derp_map_to_json(DERP_MAP))) is None
+    saved = decode_netmap(encode_netmap(netmap), "http://new.example.com")
+    assert saved is not None
+    assert saved.derp_map.regions[1].nodes[0].host_name == "new.example.com"
+    assert saved.embedded_region == 1
+
+
+def test_a_server_without_a_relay_has_no_region_that_a_node_could_dial_by_its_url() -> None:
+    netmap = NetMapClient(URL).handle_message(welcome(embedded_region=0))
+    assert netmap is not None
+    assert netmap.derp_map == DERP_MAP
 
 
 def test_a_new_relay_map_replaces_the_old() -> None:
