@@ -1,4 +1,4 @@
-"""Relay regions and their nodes: Tailscale's DERP map in JSON, with one field of ours, ``ForceHTTP``.
+"""Relay regions and their nodes: Tailscale's DERP map in JSON, with two fields of ours, ``ForceHTTP`` and ``ForceWebSockets``.
 
 Field names on the wire are Tailscale's; a reader takes absent, null and zero alike and ignores what it does not know.
 """
@@ -55,6 +55,8 @@ class DerpMap:
     regions: dict[int, DerpRegion] = field(default_factory=dict)
     region_score: dict[int, float] = field(default_factory=dict)
     omit_default_regions: bool = False
+    force_websockets: bool = False
+    """Ours: reach every relay by WebSocket, without trying the upgrade to DERP first."""
 
     def code(self, region_id: int) -> str:
         """A region's short code for people, its number where the map does not know it."""

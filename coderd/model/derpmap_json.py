@@ -1,6 +1,7 @@
 """The DERP map's JSON, as Tailscale writes it: names match in any case, absent, null and zero mean the same.
 
-One name is ours: ``ForceHTTP`` on a node. The writer leaves out what is zero, empty or false, where upstream does.
+Two names are ours: ``ForceHTTP`` on a node and ``ForceWebSockets`` on the map. The writer leaves out what is zero, empty or
+false, where upstream does.
 """
 
 import math
@@ -34,6 +35,7 @@ def parse_derp_map(value: object) -> DerpMap:
         regions=regions,
         region_score=_keyed(home_params, "RegionScore", _number),
         omit_default_regions=fields.flag("omitDefaultRegions"),
+        force_websockets=fields.flag("ForceWebSockets"),
     )
 
 
@@ -44,7 +46,12 @@ def derp_map_to_json(derp_map: DerpMap) -> Json:
     value["Regions"] = {
         str(region_id): _region_to_json(region) for region_id, region in sorted(derp_map.regions.items())
     }
-    return value | _kept({"omitDefaultRegions": derp_map.omit_default_regions})
+    return value | _kept(
+        {
+            "omitDefaultRegions": derp_map.omit_default_regions,
+            "ForceWebSockets": derp_map.force_websockets,
+        }
+    )
 
 
 def node_to_json(node: DerpNode) -> Json:

@@ -51,6 +51,7 @@ derp_maps = st.builds(
     st.lists(regions(), max_size=4).map(lambda found: {region.region_id: region for region in found}),
     st.dictionaries(region_ids, st.floats(-1, 10), max_size=4),
     st.booleans(),
+    st.booleans(),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | words,

@@ -60,6 +60,12 @@ def test_our_own_field_says_that_the_relay_is_reached_by_plain_http() -> None:
     assert node_to_json(node) == NODE | {"ForceHTTP": True}
 
 
+def test_our_own_field_says_that_every_relay_is_reached_by_websocket() -> None:
+    derp_map = parse_derp_map({"ForceWebSockets": True})
+    assert derp_map == DerpMap(force_websockets=True)
+    assert derp_map_to_json(derp_map) == {"Regions": {}, "ForceWebSockets": True}
+
+
 def test_a_region_without_nodes_is_written_with_an_empty_list() -> None:
     derp_map = DerpMap({2: DerpRegion(2, "b", "B"), 1: DerpRegion(1, "a", "A", (DerpNode("1a", 1, "h"),))})
     value = derp_map_to_json(derp_map)
