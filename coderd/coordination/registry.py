@@ -2,7 +2,7 @@
 
 Nothing is queued. A connection remembers what it was told of each peer and which peers have changed since; ``poll``
 turns that into the next message, so a slow node costs a set of ids however much happens meanwhile, and always learns the
-newest state. What a peer looks like is decided here from its identity; of what a node says of itself, only its proven
+newest state. The relay map is owed in the same way: a mark, and the newest map when it is taken. What a peer looks like is decided here from its identity; of what a node says of itself, only its proven
 key, its disco key, its generation and where it can be reached are passed on.
 
 A device is shown a workspace only once the workspace knows the device (``ready``, or ``HOLD`` seconds): devices initiate,
@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from coderd.coordination.message import (
     MAX_ENTRIES,
     Absence,
+    DerpMapChanged,
     PeerEntry,
     Peers,
     Reconnect,
@@ -28,7 +31,7 @@ from coderd.identity.policy import may_tunnel
 from coderd.model.addresses import format_addr_port, parse_addr_port
 from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import NodeKind
+from coderd.model.netmap import NodeKind, PathPolicy
 
 HOLD = 1.0
 """Seconds that a device waits for a workspace's ``ready`` before it is shown the workspace all the same."""
@@ -62,6 +65,7 @@ class Connection:
         self._wake = wake
         self._partners = {partner.node_id: partner for partner in partners}
         self._is_published = False
+        self._is_map_owed = False
         self._is_full_owed = False
         self._full: list[Peers] = []
         self._changed: dict[UUID, None] = {}
@@ -81,9 +85,16 @@ class _Presence:
 
 
 class Registry:
-    """Everybody who is connected. Commands mark what changed and wake the connections that care."""
+    """Everybody who is connected. Commands mark what changed and wake the connections that care.
 
-    def __init__(self) -> None:
+    Args:
+        blocks_direct: every peer is told to be reached by relay only, and nobody learns another's addresses.
+    """
+
+    def __init__(self, *, blocks_direct: bool = False) -> None:
+        self.derp_map: dict[str, object] = {}
+        """The relay map in JSON, as ``set_derp_map`` left it."""
+        self._blocks_direct = blocks_direct
         self._presences: dict[UUID, _Presence] = {}
 
     # Commands
@@ -129,7 +140,7 @@ class Registry:
             entry = _entry(connection, update)
         except ValueError as error:
             return Refusal("malformed", str(error))
-        self._publish(connection, entry)
+        self._publish(connection, _relayed_only(entry) if self._blocks_direct else entry)
         return None
 
     def ready(self, connection: Connection, ids: Iterable[UUID]) -> None:
@@ -169,6 +180,16 @@ class Registry:
                 other.connection._partners.pop(node.node_id, None)
         self._mark(node)
 
+    def set_derp_map(self, derp_map: dict[str, object]) -> None:
+        """A new relay map, in JSON: who joins gets it with the welcome, who is connected is owed it."""
+        if derp_map == self.derp_map:
+            return
+        self.derp_map = derp_map
+        for presence in self._presences.values():
+            if presence.connection is not None:
+                presence.connection._is_map_owed = True
+                presence.connection._wake()
+
     def close(self, reconnect: Reconnect) -> None:
         """The server goes: everybody is told when to come back, nobody is lost."""
         for presence in self._presences.values():
@@ -179,9 +200,14 @@ class Registry:
 
     # Polls
 
-    def poll(self, connection: Connection, now: float) -> Peers | None:
+    def poll(self, connection: Connection, now: float) -> Peers | DerpMapChanged | None:
         """The next message that a connection is owed, None if nothing now."""
-        if connection.end is not None or not connection._is_published:
+        if connection.end is not None:
+            return None
+        if connection._is_map_owed:
+            connection._is_map_owed = False
+            return DerpMapChanged(self.derp_map)
+        if not connection._is_published:
             return None
         if connection._is_full_owed and not self._hold_any(connection, now):
             self._build_full(connection)
@@ -358,6 +384,11 @@ def _entry(connection: Connection, update: Update) -> PeerEntry:
         generation=facts.generation,
         endpoints=endpoints,
     )
+
+
+def _relayed_only(entry: PeerEntry) -> PeerEntry:
+    """A peer as others may see it where direct connections are blocked."""
+    return replace(entry, endpoints=[], path_policy=PathPolicy.RELAY_ONLY.value)
 
 
 def _full_messages(upsert: list[PeerEntry], remove: list[Removal], absent: list[Absence]) -> list[Peers]:

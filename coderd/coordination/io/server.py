@@ -38,6 +38,7 @@ from coderd.identity.people import IdentityError, Node, NotFound
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
 from coderd.model import RandomBytes
+from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic, ServerPublic
 
@@ -98,6 +99,8 @@ class CoordinationServer:
         relay_key: the embedded relay's public key, for the welcome.
         rng: randomness for challenges.
         counters: what was refused and dropped.
+        embedded_region: the map's region that is this server itself; 0 where it has no relay.
+        blocks_direct: all traffic goes by relay.
     """
 
     def __init__(
@@ -108,13 +111,15 @@ class CoordinationServer:
         relay_key: ServerPublic,
         rng: RandomBytes,
         counters: Counters,
+        embedded_region: int = EMBEDDED_REGION,
+        blocks_direct: bool = False,
     ) -> None:
-        self.registry = Registry()
+        self.registry = Registry(blocks_direct=blocks_direct)
         self._directory = directory
         self._private = private
         self._public = private.public()
         self._relay_key = relay_key
-        self._derp_map: dict[str, object] = {}
+        self._embedded_region = embedded_region
         self._rng = rng
         self._counters = counters
         self._idle = trio.Event()
@@ -122,8 +127,8 @@ class CoordinationServer:
         self._n_open = 0
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
-        """The relay map, in JSON, for every node that joins from now on."""
-        self._derp_map = derp_map
+        """The relay map, in JSON, for everybody: those who are connected learn of a change at once."""
+        self.registry.set_derp_map(derp_map)
 
     async def endpoint(self, websocket: WebSocket) -> None:
         """One connection, from the bearer token to its end."""
@@ -215,9 +220,10 @@ class CoordinationServer:
     def _welcome(self, node: Node, facts: Facts) -> Welcome:
         return Welcome(
             self=SelfEntry(node.node_id, node.kind.value, node.full_name, str(node.address)),
-            derp_map=self._derp_map,
+            derp_map=self.registry.derp_map,
             resume_token=make_resume_token(self._private, node.node_id, facts.node_key, time.time()),
-            server_key=self._relay_key.text,
+            server_key=self._relay_key.text if self._embedded_region else "",
+            embedded_region=self._embedded_region,
         )
 
     # A node that is in

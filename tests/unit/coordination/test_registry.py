@@ -11,6 +11,7 @@ from coderd.coordination.client import NetMapClient, parse_server_url
 from coderd.coordination.message import (
     MAX_ENTRIES,
     Absence,
+    DerpMapChanged,
     Endpoint,
     PeerEntry,
     Peers,
@@ -60,6 +61,7 @@ class Link:
     def drain(self, now: float = 0.0) -> list[Peers]:
         messages = []
         while (message := self.registry.poll(self.connection, now)) is not None:
+            assert isinstance(message, Peers)
             messages.append(message)
         return messages
 
@@ -102,6 +104,44 @@ def meet(registry: Registry, device: Node, space: Node) -> tuple[Link, Link]:
     dev.ready(device)
     user.drain()
     return user, dev
+
+
+# The relay map
+
+
+def test_a_new_relay_map_is_owed_to_everybody_who_is_connected_only_once_and_only_the_newest() -> None:
+    registry = Registry()
+    user, newcomer = join(registry, laptop(), update=at("192.0.2.1:1")), join(registry, workspace())
+    user.drain()
+    registry.set_derp_map({"Regions": {"1": {}}})
+    registry.set_derp_map({"Regions": {"2": {}}})
+    for link in (user, newcomer):
+        assert link.n_wakes
+        assert registry.poll(link.connection, 0.0) == DerpMapChanged({"Regions": {"2": {}}})
+        assert registry.poll(link.connection, 0.0) is None
+
+
+def test_the_same_relay_map_again_wakes_nobody() -> None:
+    registry = Registry()
+    registry.set_derp_map({"Regions": {}})
+    user = join(registry, laptop())
+    registry.set_derp_map({"Regions": {}})
+    assert user.n_wakes == []
+    assert user.drain() == []
+
+
+def test_where_direct_connections_are_blocked_nobody_learns_an_address() -> None:
+    registry, device, space = Registry(blocks_direct=True), laptop(), workspace()
+    user, dev = (
+        join(registry, device, update=at("192.0.2.1:1")),
+        join(registry, space, update=at("192.0.2.2:2")),
+    )
+    (to_workspace,) = dev.drain()
+    dev.ready(device)
+    (to_device,) = user.drain()
+    entries = [*to_workspace.upsert, *to_device.upsert]
+    assert [entry.endpoints for entry in entries] == [[], []]
+    assert {entry.path_policy for entry in entries} == {"relay-only"}
 
 
 # Who sees whom
