@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from lab import TOPOLOGIES, Lab, LabError
 from lab_matrix import run_matrix
@@ -96,8 +97,8 @@ def split_at_dashes(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:at], argv[at + 1 :]
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # an exception, so that every "with" is left
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt  # so that every "with" is left
 
 
 def print_topologies() -> None:

@@ -1,12 +1,13 @@
 """``scripts/lab`` as people call it."""
 
+import os
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from lab import TOPOLOGIES, until
-from traces import processes_of, realm_made_by, traces
+from traces import children_of, processes_of, realm_made_by, traces
 
 LAB = Path(__file__).parents[1] / "scripts" / "lab"
 
@@ -57,9 +58,44 @@ def test_nothing_is_left_when_a_run_is_stopped(how: signal.Signals) -> None:
         realm = realm_made_by(run.pid)
         run.send_signal(how)
         run.wait(20)
-    assert run.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[how]
+    assert run.returncode == {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}[how]
     until(lambda: not processes_of(realm), "the lab's last process to end", timeout=5)
     assert traces() == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_matrix_that_is_stopped_begins_no_more_and_leaves_nothing(how: signal.Signals) -> None:
+    """As ^C does it: to the whole process group, which the matrix's workers are not in."""
+    before = traces()
+    argv = [LAB, "matrix", "--jobs", "2", "--only", "*-by-port/*"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as matrix:
+        workers = until(lambda: two(children_of(matrix.pid)), "two workers")
+        realms = [until(lambda worker=worker: maybe_realm(worker), "a laboratory") for worker in workers]
+        os.killpg(matrix.pid, how)
+        matrix.wait(5)
+    assert matrix.returncode == (-9 if how is signal.SIGKILL else 130)
+    until(lambda: not any(map(is_alive, workers)), "the workers to end", timeout=5)
+    until(lambda: not any(map(processes_of, realms)), "the laboratories' last process to end", timeout=5)
+    assert traces() == before
+
+
+def two(pids: list[int]) -> list[int]:
+    return pids if len(pids) == 2 else []
+
+
+def maybe_realm(maker: int) -> str:
+    try:
+        return realm_made_by(maker)
+    except ValueError:  # not made yet
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.slow

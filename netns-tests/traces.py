@@ -27,6 +27,11 @@ def realm_made_by(maker: int) -> str:
     return realm
 
 
+def children_of(parent: int) -> list[int]:
+    """The processes that a process has started."""
+    return [pid for pid in _pids() if _parent(pid) == parent]
+
+
 def _pids() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 

@@ -195,6 +195,7 @@ class Session:
     # What the server says
 
     def _set_netmap(self, netmap: NetMap) -> None:
+        _log_presence(self.netmap, netmap)
         self.netmap = netmap
         self.tunnel.set_netmap(netmap)
         if netmap.derp_map != self._derp_map:
@@ -323,3 +324,15 @@ class Session:
     def _pin(self, peer: Peer, path: PathWish) -> Iterator[None]:
         with self.tunnel.pinned(peer.node_key, path):
             yield
+
+
+def _log_presence(before: NetMap | None, after: NetMap) -> None:
+    """Notes whom the server says to have come, come back as a new process, or gone."""
+    known = before.peers if before is not None else {}
+    for node_id in known.keys() | after.peers.keys():
+        old, new = known.get(node_id), after.peers.get(node_id)
+        if new is not None and new.online:
+            if old is None or not old.online or old.generation != new.generation:
+                log.info("peer online", peer=new.node_key.short)
+        elif old is not None and old.online:
+            log.info("peer offline", peer=old.node_key.short, lost=new is not None)

@@ -11,6 +11,9 @@
     capture     what tcpdump saw on a host
     front       nginx or haproxy before the server
     nodes       ``coderd server`` and ``coderd run`` on hosts
+    journal     what a daemon's log says happened, and when
+    probe       when the first byte gets through the tunnel
+    workers     processes that go through many laboratories, some at a time
     laboratory  all of it together: ``with Lab("easy-nat") as lab``
     waiting     polling with a deadline; nothing here sleeps and hopes
 

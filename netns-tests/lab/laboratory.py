@@ -12,6 +12,7 @@ from lab.nodes import Node, Server
 from lab.process import Process
 from lab.realm import Realm
 from lab.topology import TOPOLOGIES, Topology
+from lab.waiting import until
 
 OPEN: list["Lab"] = []
 """The laboratories that are within their ``with`` now, for whoever reports a failure."""
@@ -85,12 +86,20 @@ class Lab:
 
     def join(self, *, server_arguments: Sequence[str] = ()) -> None:
         """Start the server, the workspace and the user's machine, and wait until the two see each other."""
+        self.join_dev(server_arguments=server_arguments)
+        self.join_user()
+        self.user.wait_for_peer("dev")
+
+    def join_dev(self, *, server_arguments: Sequence[str] = ()) -> str:
+        """Start the server and the workspace, and wait until it has joined; its tailnet address."""
         self.server.start(*server_arguments)
-        token = self.server.create_workspace("dev")
-        self.dev.join_as_workspace(self.server.url, token)
+        self.dev.join_as_workspace(self.server.url, self.server.create_workspace("dev"))
+        return until(lambda: self.dev.address, "dev to be given its address")
+
+    def join_user(self) -> None:
+        """Start the user's machine and enrol it."""
         self.user.host.environment["CODER_URL"] = self.server.url
         self.user.join_as_user(self.server.url, self.server.admin_token)
-        self.user.wait_for_peer("dev")
 
     # ---- the network
 

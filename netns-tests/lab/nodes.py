@@ -121,6 +121,13 @@ class Node:
         """Start the daemon again as it was started before."""
         self.start(*self._arguments)
 
+    def forget_netmap(self) -> None:
+        """Between two starts: let it know itself and nobody else, as at its first."""
+        file = self.host.path(f"{self.state_dir}/node.json")
+        state = json.loads(file.read_text(encoding="utf-8"))
+        state.pop("netmap", None)
+        file.write_text(json.dumps(state), encoding="utf-8")
+
     # ---- the host it runs on
 
     def run(self, argv: Sequence[str], **options: Any) -> str:
@@ -155,6 +162,12 @@ class Node:
                 answer = json.loads(lines.readline() or b"{}")
         result: dict[str, Any] = answer.get("result", {})
         return result
+
+    @property
+    def address(self) -> str:
+        """Its tailnet address, bare; empty before the server has given it one."""
+        own = self.ask("status").get("self")
+        return str(own["address"]).partition("/")[0] if own else ""
 
     def status(self) -> dict[str, Any] | None:
         """What its daemon says of itself; None while it cannot be asked. LabError when it has ended."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from ipaddress import IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from coderd.coordination.client import ServerState
@@ -151,6 +153,19 @@ async def test_a_map_becomes_address_and_routes_and_then_the_node_has_joined(
         await session.joined.wait()
         assert session._router.addresses == [IPv6Interface(f"{netmap.self_node.address}/128")]
         assert session._router.routes == [IPv6Network(DEV.address)]
+
+
+async def test_the_log_says_who_came_who_came_back_and_who_went(
+    autojump_clock: MockClock, world: World
+) -> None:
+    lost = replace(DEV, online=False)
+    again = replace(DEV, generation=2)
+    async with running(world):
+        with capture_logs() as log:
+            for peers in ([DEV], [DEV], [lost], [again], [replace(again, generation=3)], []):
+                say(world, make_netmap(*peers))
+    told = [entry["event"] for entry in log if "peer" in entry]
+    assert told == ["peer online", "peer offline", "peer online", "peer online", "peer offline"]
 
 
 async def test_the_last_map_is_in_force_before_the_server_speaks(
