@@ -8,6 +8,9 @@ again; an answer goes back the way on which its question came.
 Random ports are nobody's to guess. Sequential ones are foretold, one end at a time: what an end sends to the other's
 address lies in its NAT's sequence between two servers' sightings, and the other is told. Two ends cannot both foretell,
 since each one's next port depends on where it sends, which is the other's.
+
+A server that sees no sources, since something stands before it, tells nobody an outer address. Then only public
+addresses are known, to whom they belong and so to the other end.
 """
 
 from typing import Literal
@@ -30,7 +33,7 @@ def predict(topology: Topology) -> Path:
     families = [topology.family]
     if topology.second is not None and topology.second_works:
         families.append(topology.second)
-    if any(_is_direct(topology.user, topology.dev, family) for family in families):
+    if any(_is_direct(topology, topology.user, topology.dev, family) for family in families):
         return "direct"
     return "relay"
 
@@ -41,10 +44,14 @@ def _one_lan(site: Site) -> Path:
     return "direct" if site.hairpins and site.passes_udp else "relay"
 
 
-def _is_direct(user: Site, dev: Site, family: Family) -> bool:
+def _is_direct(topology: Topology, user: Site, dev: Site, family: Family) -> bool:
     for site in (user, dev):
         if not site.passes_udp or min(site.mtu, site.swallows_over or 1500) < DIRECT_MTU[family]:
             return False
+    if topology.gate in ("masks", "balances"):
+        public = [site for site in (user, dev) if site.nat is None or family == 6]
+        if len(public) < 2:  # whoever is public cannot send first, and so must let in whoever comes
+            return any(behaviour(site, family).filtering is Filtering.ENDPOINT_INDEPENDENT for site in public)
     return predict_nats(behaviour(user, family), behaviour(dev, family)) == "direct"
 
 

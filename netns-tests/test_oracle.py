@@ -108,4 +108,6 @@ def test_every_named_topology_has_a_prediction() -> None:
         "broken-ipv6-hard",
         "behind-nginx",
         "behind-haproxy",
+        "server-masked",
+        "server-balanced",
     }

@@ -69,6 +69,7 @@ NAT_KINDS = nat_kinds()
 Family = Literal[4, 6]
 Firewall = Literal["none", "stateful"]
 Front = Literal["none", "nginx", "haproxy"]
+Gate = Literal["none", "forwards", "masks", "balances"]
 UpstreamNet = Literal["100.64.0.", "192.168.100."]
 
 
@@ -125,6 +126,10 @@ class Topology:
     """Else packets of the second family vanish in the core, though addresses and routes say that it is there."""
     front: Front = "none"
     """What takes the server's connections first; STUN is asked of the server itself."""
+    gate: Gate = "none"
+    """What stands at the server's public address, the server itself having a private one: a router that ``forwards``
+    its TCP and UDP ports; one that ``masks`` besides, so that all senders look like the router; or a machine that
+    ``balances`` TCP connections, which hides who makes them, and knows nothing of UDP."""
 
 
 TOPOLOGIES: dict[str, Topology] = {
@@ -230,6 +235,36 @@ TOPOLOGIES: dict[str, Topology] = {
         user=Site(HARD),
         dev=Site(HARD),
         front="haproxy",
+    ),
+    "server-forwarded": Topology(
+        "easy NATs; the server behind a router that forwards its ports",
+        user=Site(EASY),
+        dev=Site(EASY),
+        gate="forwards",
+    ),
+    "server-masked": Topology(
+        "easy NATs; the server behind a router that forwards its ports and hides who sends",
+        user=Site(EASY),
+        dev=Site(EASY),
+        gate="masks",
+    ),
+    "server-masked-open": Topology(
+        "the user behind an easy NAT, dev public; the server behind a router that hides who sends",
+        user=Site(EASY),
+        dev=Site(),
+        gate="masks",
+    ),
+    "server-balanced": Topology(
+        "easy NATs; a load balancer before the server that passes TCP alone and hides who connects",
+        user=Site(EASY),
+        dev=Site(EASY),
+        gate="balances",
+    ),
+    "server-balanced-open": Topology(
+        "the user behind an easy NAT, dev public; the same load balancer",
+        user=Site(EASY),
+        dev=Site(),
+        gate="balances",
     ),
 }
 """The named ones, for ``scripts/lab run``."""
