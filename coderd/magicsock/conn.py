@@ -16,8 +16,8 @@ from typing import Literal
 
 from coderd.disco import CallMeMaybe, Message, Ping, Pong
 from coderd.magicsock.classify import Kind, classify
-from coderd.magicsock.endpoint import Endpoint
-from coderd.magicsock.letterbox import Letterbox
+from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
+from coderd.magicsock.letterbox import WRONG_SENDER, Letterbox
 from coderd.magicsock.path_log import PathLog
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.surroundings import Surroundings
@@ -26,6 +26,7 @@ from coderd.magicsock.wire import (
     ConnStatus,
     DerpSource,
     DerpTransmit,
+    DiscoUnreadable,
     EndpointsChanged,
     EndpointStatus,
     PathChanged,
@@ -51,6 +52,15 @@ DATA_OVERHEAD = 32
 DERP_MAGIC_IP = "127.3.3.40"
 """Stands for a relay where only an ip:port fits; the port is the region."""
 
+MOST_PLACES = 16
+"""Addresses that a lone handshake is sent to when nothing is known of the way to a peer but where it may be."""
+HEARD_LATELY = 3.0
+"""Seconds for which WireGuard's word on where a peer sent from is all that lone datagrams need."""
+UNREADABLE_INTERVAL = 1.0
+"""Seconds between two hints that one peer's disco cannot be read."""
+
+_UNREADABLE_GAP = 0.05
+"""Least seconds between two looks for the sender of disco that cannot be read."""
 _WIREGUARD_DATA = 4
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
@@ -59,12 +69,15 @@ _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 class _Known:
     """One peer: as the server describes it, its endpoint, its log."""
 
-    __slots__ = ("endpoint", "log", "peer")
+    __slots__ = ("endpoint", "heard_from", "log", "peer", "unreadable_at")
 
     def __init__(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
         self.peer = peer
         self.endpoint = endpoint
         self.log = PathLog(now)
+        self.heard_from: tuple[AddrPort, float] | None = None
+        """Where WireGuard last heard it without a relay, and when."""
+        self.unreadable_at = float("-inf")
 
 
 class Conn:
@@ -102,6 +115,7 @@ class Conn:
         self._letterbox = Letterbox(disco_key, self._peer_map, rng)
         self._surroundings = Surroundings(rng=rng)
         self._connected: set[int] = set()
+        self._unreadable_at = float("-inf")
         self._deadlines: dict[NodePublic, Deadline] = {}
         self._transmits: deque[UdpTransmit | DerpTransmit] = deque()
         self._events: deque[ConnEvent] = deque()
@@ -117,6 +131,18 @@ class Conn:
             self._peer_map.remove_peer(key)
         for peer in wanted.values():
             self._set_peer(peer, now)
+        self._drain_surroundings(now)
+
+    def introduce(self, peer: Peer, now: float) -> None:
+        """Takes a peer's own word, given inside the tunnel, on the disco key that it has since it restarted."""
+        known = self._known.get(peer.node_key)
+        if known is None:
+            return
+        known.peer = peer
+        self._peer_map.set_peer(peer.node_key, peer.disco_key)
+        known.endpoint.handle_rebound(now)
+        known.endpoint.discover(now)
+        self._drain(known, now)
         self._drain_surroundings(now)
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
@@ -219,6 +245,7 @@ class Conn:
             known.log.rx_relay += n_bytes
         elif isinstance(source, UdpSource):
             known.log.rx_direct += n_bytes
+            known.heard_from = (source.addr, now)
             self._peer_map.learn_address(source.addr, peer)
             known.endpoint.handle_heard(source.addr, now)
             if known.endpoint.has_news:
@@ -356,11 +383,31 @@ class Conn:
         if route.by_relay:
             known.log.tx_relay += n_bytes
             self._transmits.append(DerpTransmit(self._region_for(known.endpoint), to, datagrams))
+        if route.udp is None and len(datagrams) <= FEW_DATAGRAMS:
+            self._send_unproven(known, datagrams, segment_size, now, tos)
         if route == (None, False):
             self._drop("no_path", len(datagrams))
         if known.endpoint.has_news:
             self._drain(known, now)
             self._drain_surroundings(now)
+
+    def _send_unproven(
+        self, known: _Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
+    ) -> None:
+        """With no relay at hand and no path proven, WireGuard finds the way: to where it heard the peer, or anywhere.
+
+        So a handshake succeeds although the server is gone and disco keys are not what it said.
+        """
+        endpoint = known.endpoint
+        is_relayed = endpoint.has_relay and self._region_for(endpoint) in self._connected
+        if is_relayed or not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
+            return
+        if known.heard_from is not None and now - known.heard_from[1] <= HEARD_LATELY:
+            places = [known.heard_from[0]]
+        else:
+            places = [candidate.addr for candidate in endpoint.candidates()][:MOST_PLACES]
+        for addr in filter(self._surroundings.can_send_to, places):
+            self._transmits.append(UdpTransmit(addr, datagrams, segment_size, tos=tos))
 
     def _region_for(self, endpoint: Endpoint) -> int:
         """The relay to reach a peer by: its home if connected, else where it was heard if still connected, else its home."""
@@ -386,11 +433,35 @@ class Conn:
         letter = self._letterbox.open(packet, source)
         if isinstance(letter, str):
             self._drop(letter)
+            if letter != WRONG_SENDER:
+                self._note_unreadable(source, now)
             return
         self._handle_message(letter.message, letter.nodes, source, now)
         for node in letter.nodes:
             self._drain(self._known[node], now)
         self._drain_surroundings(now)
+
+    def _note_unreadable(self, source: Source, now: float) -> None:
+        """Says whose disco that may have been, and opens our own firewall for the handshake that is to follow."""
+        known = self._known_at(source, now)
+        if known is None or now - known.unreadable_at < UNREADABLE_INTERVAL:
+            return
+        known.unreadable_at = now
+        self._events.append(DiscoUnreadable(known.peer.node_key))
+        if known.endpoint.is_active(now):
+            known.endpoint.discover(now)
+            self._drain(known, now)
+
+    def _known_at(self, source: Source, now: float) -> _Known | None:
+        """Who may have sent from there. A flood of nonsense is not looked into one by one."""
+        if isinstance(source, DerpSource):
+            return self._known.get(source.key)
+        if (key := self._peer_map.node_at(source.addr)) is not None:
+            return self._known.get(key)
+        if now - self._unreadable_at < _UNREADABLE_GAP:
+            return None
+        self._unreadable_at = now
+        return next((known for known in self._known.values() if known.endpoint.is_at(source.addr)), None)
 
     def _handle_message(
         self, message: Message, nodes: tuple[NodePublic, ...], source: Source, now: float

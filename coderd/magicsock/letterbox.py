@@ -12,6 +12,9 @@ from coderd.model import Buffer, RandomBytes
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePublic
 
+WRONG_SENDER = "disco_wrong_sender"
+"""A relay delivered one peer's disco as another's."""
+
 _NONCE_SIZE = 24
 
 
@@ -50,7 +53,7 @@ class Letterbox:
             if not nodes:
                 return "disco_unknown_key"
             if isinstance(source, DerpSource) and source.key not in nodes:
-                return "disco_wrong_sender"
+                return WRONG_SENDER
             return Letter(self._box.open(packet)[1], nodes)
         except MalformedPacket:
             return "disco_malformed"

@@ -176,6 +176,16 @@ class HttpsProbeWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscoUnreadable:
+    """Disco came from where a peer is, and no key that we know opens it: one of us has restarted. Anybody can forge it.
+
+    Once a second at most for each peer.
+    """
+
+    peer: NodePublic
+
+
+@dataclass(frozen=True, slots=True)
 class NetcheckDone:
     """A look at the network has ended."""
 
@@ -183,5 +193,11 @@ class NetcheckDone:
 
 
 ConnEvent: TypeAlias = (
-    EndpointsChanged | HomeChanged | PathChanged | PingReply | HttpsProbeWanted | NetcheckDone
+    EndpointsChanged
+    | HomeChanged
+    | PathChanged
+    | PingReply
+    | HttpsProbeWanted
+    | NetcheckDone
+    | DiscoUnreadable
 )
