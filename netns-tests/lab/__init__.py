@@ -10,6 +10,7 @@
     internet    the routed core, the sites around it, and the UDP between them
     capture     what tcpdump saw on a host
     front       nginx or haproxy before the server
+    gate        what the server may be behind: routers that forward to it, a load balancer
     nodes       ``coderd server`` and ``coderd run`` on hosts
     journal     what a daemon's log says happened, and when
     probe       when the first byte gets through the tunnel

@@ -1,8 +1,12 @@
 """What people put before a server: nginx and haproxy, with the configurations that their manuals give for WebSockets."""
 
+from typing import Literal
+
 from lab.host import Host
 from lab.process import Process
-from lab.topology import Front
+
+Kind = Literal["nginx", "haproxy", "balancer"]
+"""The last is haproxy too, in its TCP mode."""
 
 NGINX = """
 daemon off;
@@ -48,12 +52,26 @@ backend server
     server server {server}
 """
 
+BALANCER = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+frontend front
+    bind {front}
+    default_backend server
+backend server
+    server server {server}
+"""
 
-def start_front(host: Host, kind: Front, front: tuple[str, int], server: tuple[str, int]) -> Process:
+
+def start_front(host: Host, kind: Kind, front: tuple[str, int], server: tuple[str, int]) -> Process:
     """Start one on a host; it passes on to the server what comes to ``front``. Both addresses are IPv4."""
     text, argv = {
         "nginx": (NGINX, ["nginx", "-e", "stderr", "-c"]),
         "haproxy": (HAPROXY, ["haproxy", "-db", "-f"]),
+        "balancer": (BALANCER, ["haproxy", "-db", "-f"]),
     }[kind]
     where = {"front": f"{front[0]}:{front[1]}", "server": f"{server[0]}:{server[1]}"}
     host.path("/run/front.conf").write_text(text.format(**where), encoding="ascii")

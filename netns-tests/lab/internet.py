@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lab.gate import stand_before
 from lab.host import Host
 from lab.nat import INPUT, ruleset, translation
 from lab.realm import Realm
-from lab.topology import Family, Nat, Site, Topology
+from lab.topology import Family, Gate, Nat, Site, Topology
 
 SiteName = Literal["user", "dev"]
 
@@ -67,6 +68,7 @@ LAN: dict[SiteName, dict[Family, Net]] = {
     "user": {4: Net("10.0.1.", 24), 6: Net("2001:db8:1::", 64)},
     "dev": {4: Net("10.0.2.", 24), 6: Net("2001:db8:2::", 64)},
 }
+BEHIND_GATE = Net("192.168.7.", 24)
 SERVER_PLACES: dict[Family, tuple[int, int]] = {4: (10, 11), 6: (0x10, 0x11)}
 
 
@@ -92,13 +94,27 @@ class Internet:
         self.server_address, self.second_server_address = (
             SERVER_NET[self.family].at(place) for place in places
         )
-        nets = {family: (SERVER_NET[family], SERVER_PLACES[family]) for family in self.families}
-        self._attach(self.server, "server", list(nets.values()))
+        nets = [(SERVER_NET[family], SERVER_PLACES[family]) for family in self.families]
+        self.gate: Host | None = None
+        if topology.gate == "none":
+            self._attach(self.server, "server", nets)
+        else:
+            self.gate = self._add_gate(topology.gate, nets)
 
     @property
     def hosts(self) -> list[Host]:
         """The machines that the internet itself is made of."""
-        return [self.core, self.server, *self.providers, *self.routers.values()]
+        gates = [self.gate] if self.gate is not None else []
+        return [self.core, self.server, *gates, *self.providers, *self.routers.values()]
+
+    def _add_gate(self, kind: Gate, nets: Nets) -> Host:
+        """What stands at the server's public address, and the server behind it."""
+        gate = Host(self._realm, "gate")
+        self._forward(gate)
+        self._attach(gate, "server", nets, interface="wan")
+        self._cable(gate, self.server, "lan", "eth0", [(BEHIND_GATE, (2,))])
+        stand_before(BEHIND_GATE.at(2), gate, kind, self.server_address)
+        return gate
 
     def add_site(self, name: SiteName, site: Site, host_name: str) -> Host:
         """A site and its first host."""

@@ -50,7 +50,12 @@ class Lab:
             dev = self.internet.add_host("user", "dev", isolated=self.topology.user.isolates)
         else:
             dev = self.internet.add_site("dev", self.topology.dev, "dev")
-        self.server = Server(self.internet.server, self.internet.server_address, front=self.topology.front)
+        self.server = Server(
+            self.internet.server,
+            self.internet.server_address,
+            front=self.topology.front,
+            is_gated=self.internet.gate is not None,
+        )
         self.user = Node(user)
         self.dev = Node(dev)
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.front import start_front
+from lab.gate import HTTP_PORT
 from lab.host import Host
 from lab.process import LabError, Process, ProgramFailed
 from lab.topology import Front
 from lab.waiting import until
-
-HTTP_PORT = 3000
 
 BEHIND = ("127.0.0.1", 3001)
 """Where the server itself listens when something else takes its connections."""
@@ -21,12 +20,12 @@ BEHIND = ("127.0.0.1", 3001)
 class Server:
     """``coderd server`` on a host."""
 
-    def __init__(self, host: Host, address: str, *, front: Front = "none") -> None:
+    def __init__(self, host: Host, address: str, *, front: Front = "none", is_gated: bool = False) -> None:
         self.host = host
         self._front: Front = front
-        shown = f"[{address}]" if ":" in address else address
         self.address = address
-        self.url = f"http://{shown}:{HTTP_PORT}"
+        self.url = _url(address)
+        self._near = "127.0.0.1" if is_gated else address
         self.state_dir = "/run/coderd-server-state"
         self.daemon: Process | None = None
 
@@ -41,7 +40,7 @@ class Server:
         def is_up() -> bool:
             if not daemon.is_running:
                 raise LabError(f"the server ended {daemon.code}")
-            return self._token_file.exists() and self.host.answers_tcp(self.address, HTTP_PORT)
+            return self._token_file.exists() and self.host.answers_tcp(self._near, HTTP_PORT)
 
         until(is_up, "the server to answer", timeout=30)
 
@@ -56,7 +55,7 @@ class Server:
 
     def coderctl(self, *arguments: str, input: str | None = None) -> str:
         """Run ``coderctl`` on the server's host, as the admin sitting there; its stdout."""
-        where = ["--url", self.url, "--token-file", f"{self.state_dir}/admin-token"]
+        where = ["--url", _url(self._near), "--token-file", f"{self.state_dir}/admin-token"]
         return self.host.run(["coderctl", *arguments, *where], input=input).stdout
 
     def create_workspace(self, name: str) -> str:
@@ -67,6 +66,11 @@ class Server:
     def run(self, argv: Sequence[str], **options: Any) -> str:
         """Run any program on the server's host; its stdout."""
         return self.host.run(argv, **options).stdout
+
+
+def _url(address: str) -> str:
+    shown = f"[{address}]" if ":" in address else address
+    return f"http://{shown}:{HTTP_PORT}"
 
 
 class Node:
