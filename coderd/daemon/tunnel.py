@@ -30,6 +30,8 @@ from coderd.magicsock import (
     PathChanged,
     PathInfo,
     PingReply,
+    SocketsUnwanted,
+    SocketsWanted,
 )
 from coderd.magicsock.io.interfaces import NetworkView, watch_interfaces
 from coderd.magicsock.io.relays import RelayLinks
@@ -70,6 +72,7 @@ class Tunnel:
         on_update: told whenever the server should know something new about this node.
         tai64n_mark: no handshake before this life had a later timestamp; None for none.
         on_mark: told the mark to keep from now on.
+        plays_birthday: whether random ports may cost hundreds of sockets and pings.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Tunnel:
         on_update: Callable[[NodeUpdate], None],
         tai64n_mark: bytes | None,
         on_mark: Callable[[bytes], None],
+        plays_birthday: bool = False,
     ) -> None:
         now = trio.current_time()
         self.counters: Counters = Counter()
@@ -122,6 +126,7 @@ class Tunnel:
             now=now,
             tunnel_mtu=mtu,
             counters=self.counters,
+            plays_birthday=plays_birthday,
         )
         self._links = RelayLinks(
             node_key,
@@ -346,12 +351,32 @@ class Tunnel:
                 if (waiting := self._pings.get(event.token)) is not None:
                     waiting[1].append(Pong(event.path, event.latency))
                     waiting[0].set()
+            case SocketsWanted():
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._open_spare, event.sockets)
+            case SocketsUnwanted():
+                self._close_spare(event.sockets)
             case HttpsProbeWanted():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._measure_https, event.region)
 
     def _report(self) -> None:
         self._on_update(NodeUpdate(self._home_region, self._endpoints, self._latencies))
+
+    async def _open_spare(self, numbers: tuple[int, ...]) -> None:
+        opened = []
+        for number in numbers:
+            if (sock := self._sockets.open_spare(number)) is not None:
+                self._driver.read_also(sock)
+                opened.append(number)
+        self._conn.handle_sockets_opened(opened, trio.current_time())
+        self._driver.drain()
+
+    def _close_spare(self, numbers: tuple[int, ...]) -> None:
+        for number in numbers:
+            if (sock := self._sockets.spare(number)) is not None:
+                self._driver.stop_reading(sock)
+                self._sockets.close_spare(number)
 
     async def _measure_https(self, region_id: int) -> None:
         region = self._derp_map.regions.get(region_id)

@@ -52,7 +52,7 @@ class BestPath:
         """
         if not self.is_trusted(now) or is_improvement(path, self.quality):
             self.quality = path
-        if self.quality is not None and self.quality.addr == path.addr:
+        if self.quality is not None and (self.quality.addr, self.quality.socket) == (path.addr, path.socket):
             self.quality = self.quality._replace(latency=path.latency)
             self._trust_until = now + TRUST
             self._heard_at = now

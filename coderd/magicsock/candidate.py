@@ -23,10 +23,13 @@ class Candidate:
         "latencies",
         "ping_heard_at",
         "pinged_at",
+        "socket",
     )
 
     def __init__(self, addr: AddrPort) -> None:
         self.addr = addr
+        self.socket = 0
+        """Which of our sockets reaches it, as far as we know."""
         self.in_netmap = False
         self.call_me_maybe_at: float | None = None
         self.ping_heard_at: float | None = None
@@ -50,6 +53,7 @@ class Candidate:
 
     def forget_probes(self) -> None:
         """The network changed: what was measured is void, who named the address is not."""
+        self.socket = 0
         self.pinged_at = None
         self.last_tx = b""
         self.latencies.clear()

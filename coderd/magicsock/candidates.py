@@ -68,6 +68,13 @@ class Candidates:
         for candidate in self._by_addr.values():
             candidate.pinged_at = None
 
+    def forget_socket(self, socket: int) -> None:
+        """One of our spare sockets is no more: the usual ones have to do."""
+        for candidate in self._by_addr.values():
+            if candidate.socket == socket:
+                candidate.socket = 0
+                candidate.latencies.clear()
+
     def forget_probes(self) -> None:
         """What was measured is void; who named the addresses is not."""
         for candidate in self._by_addr.values():

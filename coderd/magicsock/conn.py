@@ -15,11 +15,13 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from coderd.disco import CallMeMaybe, Message, Ping, Pong
+from coderd.magicsock import punching
 from coderd.magicsock.classify import Kind, classify
 from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
 from coderd.magicsock.letterbox import WRONG_SENDER, Letterbox
 from coderd.magicsock.path_log import PathLog
 from coderd.magicsock.peer_map import PeerMap
+from coderd.magicsock.punching import Punching
 from coderd.magicsock.surroundings import Surroundings
 from coderd.magicsock.wire import (
     ConnEvent,
@@ -34,6 +36,8 @@ from coderd.magicsock.wire import (
     PathKind,
     Pin,
     PingReply,
+    SocketsUnwanted,
+    SocketsWanted,
     Source,
     UdpSource,
     UdpTransmit,
@@ -93,6 +97,7 @@ class Conn:
         now: seconds on the clock of every later ``now``.
         tunnel_mtu: a path that cannot carry packets of this size is never chosen.
         counters: drops by reason, and what was sent.
+        plays_birthday: whether random ports may cost hundreds of sockets and pings.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Conn:
         now: float,
         tunnel_mtu: int = 1280,
         counters: Counters | None = None,
+        plays_birthday: bool = False,
     ) -> None:
         self._node_key = node_key
         self._rng = rng
@@ -114,6 +120,7 @@ class Conn:
         self._peer_map = PeerMap()
         self._letterbox = Letterbox(disco_key, self._peer_map, rng)
         self._surroundings = Surroundings(rng=rng)
+        self._punching = Punching(rng=rng, plays_birthday=plays_birthday)
         self._connected: set[int] = set()
         self._unreadable_at = float("-inf")
         self._deadlines: dict[NodePublic, Deadline] = {}
@@ -129,9 +136,10 @@ class Conn:
             del self._known[key]
             self._deadlines.pop(key, None)
             self._peer_map.remove_peer(key)
+            self._punching.forget_peer(key)
         for peer in wanted.values():
             self._set_peer(peer, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def introduce(self, peer: Peer, now: float) -> None:
         """Takes a peer's own word, given inside the tunnel, on the disco key that it has since it restarted."""
@@ -143,32 +151,33 @@ class Conn:
         known.endpoint.handle_rebound(now)
         known.endpoint.discover(now)
         self._drain(known, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
         """Takes the relays, and their host names' addresses as the shell resolved them. Starts a netcheck."""
         self._surroundings.set_derp_map(derp_map, resolved, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def set_local_endpoints(
         self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str], now: float
     ) -> None:
         """Bound ports (None: no socket of that family) and interface addresses, already filtered by the shell."""
         self._surroundings.set_local_endpoints(v4_port, v6_port, addresses, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def handle_rebound(self, now: float) -> None:
         """Sockets were opened again, or the network changed: trust nothing of before, ping and STUN anew."""
         self._surroundings.handle_rebound(now)
+        self._punching.handle_rebound()
         for known in self._known.values():
             known.endpoint.handle_rebound(now)
             self._drain(known, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def check(self, now: float) -> None:
         """Starts a full netcheck now, or one more after the one under way; ends in ``NetcheckDone``."""
         self._surroundings.check(now, full=True)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def pin_path(self, peer: NodePublic, path: Literal["any", "direct", "relay"]) -> None:
         """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped. Unknown peers are ignored."""
@@ -186,7 +195,7 @@ class Conn:
             self._surroundings.note_use(now)
             known.endpoint.ping(token, now)
             self._drain(known, now)
-            self._drain_surroundings(now)
+            self._drain_common(now)
 
     def send(
         self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
@@ -195,7 +204,7 @@ class Conn:
         if isinstance(to, NodePublic):
             self._send_to_peer(to, datagrams, segment_size, now, tos)
         elif isinstance(to, UdpSource):
-            self._transmits.append(UdpTransmit(to.addr, datagrams, segment_size, tos=tos))
+            self._transmits.append(UdpTransmit(to.addr, datagrams, segment_size, tos=tos, socket=to.socket))
         elif isinstance(to, DerpSource):
             self._transmits.append(DerpTransmit(to.region, to.key, datagrams))
         else:
@@ -204,16 +213,25 @@ class Conn:
     # What happened
 
     def handle_udp(
-        self, addr: AddrPort, datagrams: Sequence[Buffer], now: float
+        self, origin: AddrPort | UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """One UDP read: keeps STUN and disco, returns the rest and where it came from. Each segment is looked at."""
+        """One UDP read: keeps STUN and disco, returns the rest and where it came from. Each segment is looked at.
+
+        A bare address is the origin of what came to the usual sockets.
+        """
+        source = origin if isinstance(origin, UdpSource) else UdpSource(origin)
         rest = [
             datagram
             for datagram in datagrams
             if (len(datagram) > 1 and datagram[0] == _WIREGUARD_DATA and datagram[1] == 0)
-            or self._is_wireguard(datagram, addr, now)
+            or self._is_wireguard(datagram, source, now)
         ]
-        return UdpSource(addr), rest
+        return source, rest
+
+    def handle_sockets_opened(self, sockets: Iterable[int], now: float) -> None:
+        """Sockets of a ``SocketsWanted`` are bound; those that could not be are left out."""
+        self._punching.handle_opened(sockets, now)
+        self._drain_common(now)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
@@ -250,7 +268,7 @@ class Conn:
             known.endpoint.handle_heard(source.addr, now)
             if known.endpoint.has_news:
                 self._drain(known, now)
-                self._drain_surroundings(now)
+                self._drain_common(now)
 
     def handle_relay_connected(self, region: int, now: float) -> None:
         """The link to a region's relay is up."""
@@ -264,7 +282,7 @@ class Conn:
             if known.endpoint.heard_region == region:
                 known.endpoint.heard_region = 0
         self._surroundings.check(now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
         self._note_paths(now)
 
     def handle_peer_gone(self, region: int, key: NodePublic, now: float) -> None:
@@ -277,7 +295,7 @@ class Conn:
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
         """The answer to an ``HttpsProbeWanted``; None where the relay could not be reached."""
         self._surroundings.handle_https_latency(region, seconds, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
         """The kernel refused to send to an address, with this errno."""
@@ -288,16 +306,17 @@ class Conn:
             if known.endpoint.is_at(addr):
                 known.endpoint.handle_send_failed(addr, now)
                 self._drain(known, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due."""
         self._surroundings.handle_timeout(now)
+        self._punching.handle_timeout(now, lambda peer, socket: self._known[peer].endpoint.uses(socket, now))
         for key in [key for key, deadline in self._deadlines.items() if deadline.when <= now]:
             known = self._known[key]
             known.endpoint.handle_timeout(now)
             self._drain(known, now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     # What to do next
 
@@ -311,7 +330,11 @@ class Conn:
 
     def poll_timeout(self) -> Deadline | None:
         """When to call ``handle_timeout``, and why."""
-        return earliest(self._surroundings.poll_timeout(), min(self._deadlines.values(), default=None))
+        return earliest(
+            self._surroundings.poll_timeout(),
+            self._punching.poll_timeout(),
+            min(self._deadlines.values(), default=None),
+        )
 
     # Looking
 
@@ -359,6 +382,7 @@ class Conn:
             known = self._known[peer.node_key] = _Known(peer, endpoint, now)
         elif (known.peer.generation, known.peer.disco_key) != (peer.generation, peer.disco_key):
             known.endpoint.restart()
+            self._punching.forget_peer(peer.node_key)
         known.peer = peer
         self._peer_map.set_peer(peer.node_key, peer.disco_key)
         allows_direct = peer.path_policy is PathPolicy.ANY
@@ -379,17 +403,19 @@ class Conn:
         n_bytes = sum(map(len, datagrams))
         if route.udp is not None:
             known.log.tx_direct += n_bytes
-            self._transmits.append(UdpTransmit(route.udp, datagrams, segment_size, tos=tos))
+            self._transmits.append(
+                UdpTransmit(route.udp, datagrams, segment_size, tos=tos, socket=route.socket)
+            )
         if route.by_relay:
             known.log.tx_relay += n_bytes
             self._transmits.append(DerpTransmit(self._region_for(known.endpoint), to, datagrams))
         if route.udp is None and len(datagrams) <= FEW_DATAGRAMS:
             self._send_unproven(known, datagrams, segment_size, now, tos)
-        if route == (None, False):
+        if route.udp is None and not route.by_relay:
             self._drop("no_path", len(datagrams))
         if known.endpoint.has_news:
             self._drain(known, now)
-            self._drain_surroundings(now)
+            self._drain_common(now)
 
     def _send_unproven(
         self, known: _Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
@@ -418,16 +444,21 @@ class Conn:
 
     # Receiving
 
-    def _is_wireguard(self, datagram: Buffer, addr: AddrPort, now: float) -> bool:
+    def _is_wireguard(self, datagram: Buffer, source: UdpSource, now: float) -> bool:
         """Whether a datagram is for WireGuard; what is not is dealt with here."""
         kind = classify(datagram)
         if kind is Kind.DISCO:
-            self._handle_disco(datagram, UdpSource(addr), now)
+            self._handle_disco(datagram, source, now)
         elif kind is Kind.STUN:
-            if not self._surroundings.handle_stun(datagram, now):
+            if not self._handle_stun(datagram, source.socket, now):
                 self._drop("stun")
-            self._drain_surroundings(now)
+            self._drain_common(now)
         return kind is Kind.WIREGUARD
+
+    def _handle_stun(self, datagram: Buffer, socket: int, now: float) -> bool:
+        if socket:
+            return self._punching.handle_stun(datagram, socket, now)
+        return self._surroundings.handle_stun(datagram, now)
 
     def _handle_disco(self, packet: Buffer, source: Source, now: float) -> None:
         letter = self._letterbox.open(packet, source)
@@ -439,7 +470,7 @@ class Conn:
         self._handle_message(letter.message, letter.nodes, source, now)
         for node in letter.nodes:
             self._drain(self._known[node], now)
-        self._drain_surroundings(now)
+        self._drain_common(now)
 
     def _note_unreadable(self, source: Source, now: float) -> None:
         """Says whose disco that may have been, and opens our own firewall for the handshake that is to follow."""
@@ -467,8 +498,8 @@ class Conn:
         self, message: Message, nodes: tuple[NodePublic, ...], source: Source, now: float
     ) -> None:
         match message, source:
-            case Ping(), UdpSource(addr):
-                self._handle_ping(message, nodes, addr, now)
+            case Ping(), UdpSource():
+                self._handle_ping(message, nodes, source, now)
             case Ping(), DerpSource(region, key):
                 pong = Pong(message.tx_id, (DERP_MAGIC_IP, region))
                 self._transmits.append(DerpTransmit(region, key, [self._letterbox.seal(pong, key)]))
@@ -479,15 +510,18 @@ class Conn:
             case _:
                 self._drop("disco_unexpected")
 
-    def _handle_ping(self, ping: Ping, nodes: tuple[NodePublic, ...], addr: AddrPort, now: float) -> None:
+    def _handle_ping(self, ping: Ping, nodes: tuple[NodePublic, ...], source: UdpSource, now: float) -> None:
         """Every node with this disco key may be at the address; the one that the ping names is."""
-        deserves = [node for node in nodes if self._known[node].endpoint.handle_ping(addr, ping.tx_id, now)]
+        addr, socket = source
+        deserves = [
+            node for node in nodes if self._known[node].endpoint.handle_ping(addr, ping.tx_id, now, socket)
+        ]
         if not deserves:
             self._drop("ping")
             return
         if ping.node_key in nodes or len(nodes) == 1:
             self._peer_map.learn_address(addr, ping.node_key if ping.node_key in nodes else nodes[0])
-        self._send_udp(addr, self._letterbox.seal(Pong(ping.tx_id, addr), deserves[0]))
+        self._send_udp(addr, self._letterbox.seal(Pong(ping.tx_id, addr), deserves[0]), socket)
 
     def _handle_pong(self, pong: Pong, nodes: tuple[NodePublic, ...], source: Source, now: float) -> None:
         way = source.addr if isinstance(source, UdpSource) else source.region
@@ -498,12 +532,19 @@ class Conn:
                 return
         self._drop("pong")
 
-    def _handle_call_me_maybe(self, endpoints: Iterable[AddrPort], key: NodePublic, now: float) -> None:
+    def _handle_call_me_maybe(self, endpoints: Sequence[AddrPort], key: NodePublic, now: float) -> None:
         """The peer wants a direct path: if our own mapping may have moved meanwhile, find out, so that it learns."""
-        if not self._known[key].endpoint.handle_call_me_maybe(endpoints, now):
+        endpoint = self._known[key].endpoint
+        if not endpoint.handle_call_me_maybe(endpoints, now):
             self._drop("call_me_maybe")
         elif not self._surroundings.is_fresh(now):
             self._surroundings.check(now)
+        if (
+            endpoint.allows_direct
+            and endpoint.kind is not PathKind.DIRECT
+            and self._surroundings.has_easy_nat
+        ):
+            self._punching.search(key, endpoints, now)
 
     # Draining
 
@@ -525,18 +566,26 @@ class Conn:
         if isinstance(wish, SendPing):
             self._send_ping(wish, known)
             return
-        endpoints = tuple(addr for addr, _ in self._surroundings.endpoints)
-        if endpoints:
-            self._send_relayed(known, self._letterbox.seal(CallMeMaybe(endpoints), known.peer.node_key))
+        self._call(known)
         if not self._surroundings.is_fresh(now):
             self._surroundings.check(now)
+        if known.endpoint.kind is not PathKind.DIRECT and self._surroundings.has_hard_nat:
+            servers = self._surroundings.stun_servers
+            self._punching.punch(known.peer.node_key, known.endpoint.targets(), servers, now)
+
+    def _call(self, known: _Known) -> None:
+        """Call-me-maybe: where we may be reached, and where this peer alone may come in."""
+        own = tuple(addr for addr, _ in self._surroundings.endpoints)
+        endpoints = own + self._punching.foretold(known.peer.node_key)
+        if endpoints:
+            self._send_relayed(known, self._letterbox.seal(CallMeMaybe(endpoints), known.peer.node_key))
 
     def _send_ping(self, wish: SendPing, known: _Known) -> None:
         packet = self._letterbox.seal(Ping(wish.tx_id, self._node_key, wish.padding), known.peer.node_key)
         if wish.to is None:
             self._send_relayed(known, packet)
         elif self._surroundings.can_send_to(wish.to):
-            self._send_udp(wish.to, packet)
+            self._send_udp(wish.to, packet, wish.socket)
         else:
             known.endpoint.forget_ping(wish.tx_id)
 
@@ -544,6 +593,34 @@ class Conn:
         kind = PathKind.RELAY if isinstance(answer.by, int) else PathKind.DIRECT
         path = PathInfo(kind, answer.by, answer.latency, known.log.since)
         self._events.append(PingReply(answer.token, known.peer.node_key, path, answer.latency))
+
+    def _drain_common(self, now: float) -> None:
+        """Takes what belongs to no one peer."""
+        self._drain_surroundings(now)
+        while (wish := self._punching.poll_wish()) is not None:
+            self._punch(wish, now)
+        self._drain_surroundings(now)
+
+    def _punch(self, wish: punching.Wish, now: float) -> None:
+        match wish:
+            case punching.OpenSockets(sockets):
+                self._events.append(SocketsWanted(sockets))
+            case punching.CloseSocket(peer, socket):
+                self._events.append(SocketsUnwanted((socket,)))
+                if peer is not None and (known := self._known.get(peer)) is not None:
+                    known.endpoint.forget_socket(socket, now)
+                    self._drain(known, now)
+            case punching.SendFrom(socket, to, datagram):
+                self._send_udp(to, datagram, socket)
+            case punching.ProbeFrom(peer, socket, to):
+                self._known[peer].endpoint.probe(to, socket, now)
+                self._drain(self._known[peer], now)
+            case punching.Scatter(peer, ways):
+                packet = self._letterbox.seal(Ping(self._rng(12), self._node_key, 0), peer)
+                for socket, to in ways:
+                    self._send_udp(to, packet, socket)
+            case punching.Call(peer):
+                self._call(self._known[peer])
 
     def _drain_surroundings(self, now: float) -> None:
         """Takes events and STUN probes. New own endpoints go to every peer that is in use and not direct yet."""
@@ -574,13 +651,15 @@ class Conn:
             via = endpoint.best.addr
         elif kind is PathKind.RELAY:
             via = self._region_for(endpoint)
+        if kind is PathKind.DIRECT and known.log.kind is not kind:
+            self._punching.handle_direct(endpoint.key)
         if known.log.note(kind, via, now):
             self._events.append(PathChanged(endpoint.key, self._info(known)))
 
     # Packets
 
-    def _send_udp(self, addr: AddrPort, packet: bytes) -> None:
-        self._transmits.append(UdpTransmit(addr, [packet], len(packet)))
+    def _send_udp(self, addr: AddrPort, packet: bytes, socket: int = 0) -> None:
+        self._transmits.append(UdpTransmit(addr, [packet], len(packet), socket=socket))
 
     def _send_relayed(self, known: _Known, packet: bytes) -> None:
         region = self._region_for(known.endpoint)

@@ -24,7 +24,7 @@ from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wire import CandidateStatus, PathKind, Pin
 from coderd.magicsock.wish import PingAnswered, Route, SendCallMeMaybe, SendPing, Wish
 from coderd.model import RandomBytes
-from coderd.model.addresses import AddrPort
+from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 
@@ -134,12 +134,13 @@ class Endpoint:
         best, has_relay = self._best, self.has_relay
         if self.pin is Pin.RELAY or best.quality is None:
             return Route(None, has_relay and self.pin is not Pin.DIRECT)
+        addr, socket = best.quality.addr, best.quality.socket
         if best.is_trusted(now):
             self._doubt_if_silent(now)
-            return Route(best.quality.addr, False)
+            return Route(addr, False, socket)
         if self.pin is Pin.DIRECT or not has_relay:
-            return Route(best.quality.addr, False)
-        return Route(best.quality.addr if n_datagrams <= FEW_DATAGRAMS else None, True)
+            return Route(addr, False, socket)
+        return Route(addr if n_datagrams <= FEW_DATAGRAMS else None, True, socket)
 
     def ping(self, token: int, now: float) -> None:
         """A user's ping: by the path that traffic takes; by every hopeful one while that is unclear."""
@@ -160,6 +161,19 @@ class Endpoint:
         self._round(now)
         self._schedule_round(now)
 
+    def probe(self, addr: AddrPort, socket: int, now: float) -> None:
+        """Pings an address by a spare socket."""
+        self._ping(addr, Purpose.DISCOVERY, now, socket=socket)
+
+    def forget_socket(self, socket: int, now: float) -> None:
+        """A spare socket is closed. If the best path went by it, there is none now."""
+        self._candidates.forget_socket(socket)
+        if self._best.quality is not None and self._best.quality.socket == socket:
+            self._best.clear()
+            self._rearm()
+            if self.is_active(now):
+                self.discover(now)
+
     def forget_ping(self, tx_id: bytes) -> None:
         """A ping could not be sent."""
         self._pings.pop(tx_id)
@@ -167,8 +181,11 @@ class Endpoint:
 
     # What happened
 
-    def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float) -> bool:
-        """The peer pinged from an address. Returns whether it deserves a pong: a duplicate does not."""
+    def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: int = 0) -> bool:
+        """The peer pinged from an address, one of our sockets. Returns whether it deserves a pong: a duplicate does not.
+
+        The socket that it came to is the one that reaches the address, unless another does already.
+        """
         if not self._allows_direct:
             return False
         if not may_be_candidate(addr):
@@ -179,6 +196,9 @@ class Endpoint:
             return False
         candidate.last_tx = tx_id
         candidate.ping_heard_at = now
+        if socket != candidate.socket and not self._is_trusted_at(addr, now):
+            candidate.socket = socket
+            candidate.pinged_at = None
         if is_new or (not self._best.is_trusted(now) and _is_older(candidate.pinged_at, _PING_BACK_GAP, now)):
             self._ping(addr, Purpose.DISCOVERY, now)
         return True
@@ -195,6 +215,8 @@ class Endpoint:
         elif (candidate := self._candidates.get(ping.to)) is not None:
             candidate.latencies.append(latency)
             self._offer(ping, latency, now)
+            if self._best.quality is not None and self._best.addr == candidate.addr:
+                candidate.socket = self._best.quality.socket
         if ping.token is not None:
             self._pings.forget_token(ping.token)
             self._answers.append(PingAnswered(ping.token, source if ping.to is None else ping.to, latency))
@@ -295,9 +317,20 @@ class Endpoint:
         """Whether somebody cared about this peer lately."""
         return now - self._active_at <= ACTIVE_TIMEOUT
 
+    def uses(self, socket: int, now: float) -> bool:
+        """Whether the path in use goes by a spare socket."""
+        quality = self._best.quality
+        return quality is not None and quality.socket == socket and self._best.is_trusted(now)
+
     def is_at(self, addr: AddrPort) -> bool:
         """Whether the peer may be at an address."""
         return addr in self._candidates
+
+    def targets(self) -> list[AddrPort]:
+        """The IPv4 addresses that the server or the peer names, those that are good anywhere first, else in their order."""
+        named = (c for c in self._candidates if c.in_netmap or c.call_me_maybe_at is not None)
+        v4 = [c.addr for c in named if not is_ipv6(c.addr)]
+        return [addr for addr in v4 if address_scope(addr[0]) is Scope.PUBLIC] or v4
 
     def candidates(self) -> tuple[CandidateStatus, ...]:
         """All addresses at which the peer may be."""
@@ -414,16 +447,24 @@ class Endpoint:
             self._relay_pinged_at = now
             self._ping(None, Purpose.DISCOVERY if token is None else Purpose.USER, now, token)
 
-    def _ping(self, to: AddrPort | None, purpose: Purpose, now: float, token: int | None = None) -> None:
+    def _ping(
+        self,
+        to: AddrPort | None,
+        purpose: Purpose,
+        now: float,
+        token: int | None = None,
+        socket: int | None = None,
+    ) -> None:
         """Full size wherever the answer may choose a path; small for what is chosen already, and for the relay."""
         is_chosen = to is None or purpose is Purpose.HEARTBEAT or to == self._best.addr
         is_small = to is None or (is_chosen and purpose is not Purpose.DISCOVERY)
         size = PING_SIZE if is_small else self._probe_size
         if to is not None and (candidate := self._candidates.get(to)) is not None:
             candidate.pinged_at = now
+            socket = candidate.socket if socket is None else socket
         tx_id = self._rng(12)
-        self._pings.add(SentPing(tx_id, to, now, purpose, size, token))
-        self._wishes.append(SendPing(tx_id, to, size - PING_SIZE))
+        self._pings.add(SentPing(tx_id, to, now, purpose, size, token, socket or 0))
+        self._wishes.append(SendPing(tx_id, to, size - PING_SIZE, socket or 0))
         self._rearm()
 
     def _offer(self, ping: SentPing, latency: float, now: float) -> None:
@@ -432,9 +473,13 @@ class Endpoint:
         if ping.udp_payload < self._probe_size and ping.to != self._best.addr:
             return
         was_trusted = self._best.is_trusted(now)
-        self._best.handle_pong(PathQuality(ping.to, latency, ping.udp_payload), now)
+        path = PathQuality(ping.to, latency, ping.udp_payload, socket=ping.socket)
+        self._best.handle_pong(path, now)
         if not was_trusted:
             self._schedule_round(now)
+
+    def _is_trusted_at(self, addr: AddrPort, now: float) -> bool:
+        return self._best.addr == addr and self._best.is_trusted(now)
 
     def _forget_direct(self) -> None:
         """Nothing is left but what the server names anew."""

@@ -35,12 +35,14 @@ class PathQuality(NamedTuple):
         latency: seconds there and back.
         udp_payload: bytes of UDP payload that it was seen to carry; 0 where nobody tried.
         tier: straight, or through somebody.
+        socket: the one of ours that reaches it: 0 for the usual pair, else a spare one's number.
     """
 
     addr: AddrPort
     latency: float
     udp_payload: int = 0
     tier: Tier = Tier.DIRECT
+    socket: int = 0
 
 
 def path_score(path: PathQuality) -> tuple[Tier, int]:

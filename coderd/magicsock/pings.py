@@ -31,6 +31,7 @@ class SentPing(NamedTuple):
         at: when.
         udp_payload: its size as a UDP payload, bytes; what a pong proves the path to carry.
         token: whose user ping it is; None for our own.
+        socket: which of ours it left by.
     """
 
     tx_id: bytes
@@ -39,6 +40,7 @@ class SentPing(NamedTuple):
     purpose: Purpose
     udp_payload: int
     token: int | None = None
+    socket: int = 0
 
 
 class Pings:

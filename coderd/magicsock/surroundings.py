@@ -190,6 +190,24 @@ class Surroundings:
         """The last finished report."""
         return self._netcheck.report()
 
+    @property
+    def has_hard_nat(self) -> bool:
+        """Whether the outer port depends on whom we send to."""
+        report = self.report
+        return report is not None and report.mapping_varies_by_dest is True
+
+    @property
+    def has_easy_nat(self) -> bool:
+        """Whether it was seen not to."""
+        report = self.report
+        return report is not None and report.mapping_varies_by_dest is False
+
+    @property
+    def stun_servers(self) -> tuple[AddrPort, ...]:
+        """The IPv4 ones that answered last, the nearest first."""
+        report = self.report
+        return tuple(report.v4_mappings) if report is not None else ()
+
     def is_fresh(self, now: float) -> bool:
         """Whether the mappings among own endpoints can be believed."""
         return now - self._fresh_at <= FRESH

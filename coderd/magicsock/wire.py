@@ -10,9 +10,10 @@ from coderd.netcheck.report import Report
 
 
 class UdpSource(NamedTuple):
-    """A batch came straight from this address."""
+    """A batch came straight from this address, to a socket of ours: 0 for the usual pair, else a spare one's number."""
 
     addr: AddrPort
+    socket: int = 0
 
     @property
     def cookie_bytes(self) -> bytes:
@@ -52,6 +53,8 @@ class UdpTransmit(NamedTuple):
     """What to send from; None leaves it to the kernel."""
     tos: int = 0
     """The service byte of the IP header."""
+    socket: int = 0
+    """Which socket sends it: 0 for the usual pair, else a spare one's number."""
 
 
 class DerpTransmit(NamedTuple):
@@ -176,6 +179,20 @@ class HttpsProbeWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketsWanted:
+    """Bind IPv4 sockets to any port, under these numbers, and say so by ``handle_sockets_opened``."""
+
+    sockets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketsUnwanted:
+    """Close these: no path uses them."""
+
+    sockets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoUnreadable:
     """Disco came from where a peer is, and no key that we know opens it: one of us has restarted. Anybody can forge it.
 
@@ -200,4 +217,6 @@ ConnEvent: TypeAlias = (
     | HttpsProbeWanted
     | NetcheckDone
     | DiscoUnreadable
+    | SocketsWanted
+    | SocketsUnwanted
 )

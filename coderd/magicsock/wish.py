@@ -6,11 +6,12 @@ from coderd.model.addresses import AddrPort
 
 
 class SendPing(NamedTuple):
-    """A ping to be sealed and sent; ``to`` is None for the relay."""
+    """A ping to be sealed and sent; ``to`` is None for the relay. ``socket`` is 0, or a spare one's number."""
 
     tx_id: bytes
     to: AddrPort | None
     padding: int
+    socket: int = 0
 
 
 class SendCallMeMaybe(NamedTuple):
@@ -33,3 +34,5 @@ class Route(NamedTuple):
 
     udp: AddrPort | None
     by_relay: bool
+    socket: int = 0
+    """Which socket sends what goes straight."""

@@ -101,6 +101,8 @@ class Driver(Generic[Origin]):
         self._counters = counters
         self._alarm = trio.CancelScope()
         self._readers = trio.CancelScope()
+        self._spare: dict[socket.socket, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
         self._tun_header = bytearray(VIRTIO_HEADER_SIZE)
         self._tun_buffer = memoryview(bytearray(BUFFER_SIZE))
         self._udp_buffer = memoryview(bytearray(BUFFER_SIZE))
@@ -108,6 +110,7 @@ class Driver(Generic[Origin]):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled. Raises OSError when the interface is deleted under us."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._pump, self._tun.fileno(), self._take_tun)
             nursery.start_soon(self._pump_sockets)
             nursery.start_soon(self._run_alarm)
@@ -121,6 +124,17 @@ class Driver(Generic[Origin]):
     def handle_rebound(self) -> None:
         """The sockets are others from now on. Call it before the old ones are closed."""
         self._readers.cancel()
+
+    def read_also(self, sock: socket.socket) -> None:
+        """Reads one more socket, until ``stop_reading``."""
+        if self._nursery is not None:
+            self._spare[sock] = trio.CancelScope()
+            self._nursery.start_soon(self._pump_spare, sock, self._spare[sock])
+
+    def stop_reading(self, sock: socket.socket) -> None:
+        """Leaves such a socket alone. Call it before it is closed."""
+        if (scope := self._spare.pop(sock, None)) is not None:
+            scope.cancel()
 
     def drain(self) -> None:
         """Sends, writes and reports whatever is ready, then re-arms. Call it after any command to the plane's parts."""
@@ -140,6 +154,10 @@ class Driver(Generic[Origin]):
                     for sock in self._sockets.sockets:
                         nursery.start_soon(self._pump, sock, partial(self._take_udp, sock))
                     await trio.sleep_forever()
+
+    async def _pump_spare(self, sock: socket.socket, scope: trio.CancelScope) -> None:
+        with scope:
+            await self._pump(sock, partial(self._take_udp, sock))
 
     async def _pump(self, source: int | socket.socket, take: Callable[[float, float], int]) -> None:
         """One direction. ``take`` reads and feeds the plane, and returns the size of what it read, 0 for nothing."""

@@ -1,6 +1,9 @@
 """The UDP sockets, one per address family on the same port: batches out by UDP_SEGMENT, batches in by UDP_GRO.
 
-They carry WireGuard, disco and STUN, are never connected (a connected socket would report ICMP errors of one peer as its
+Beside them there may be spare ones, for IPv4 alone, on any port: a NAT that gives each flow a port of its own may open by one
+of them. They go by numbers, and what comes to them is told with theirs.
+
+All carry WireGuard, disco and STUN, are never connected (a connected socket would report ICMP errors of one peer as its
 own), stay bound to the wildcard whatever happens to interfaces, and never wait.
 """
 
@@ -13,7 +16,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from coderd.magicsock.wire import LocalAddress, UdpTransmit
+from coderd.magicsock.wire import LocalAddress, UdpSource, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
 
@@ -90,6 +93,9 @@ class UdpSockets:
         self._v6 = v6
         self._counters = counters
         self._with_gso = {sock for sock in (v4, v6) if sock is not None and _knows_gso(sock)}
+        self._spare: dict[int, socket.socket] = {}
+        self._number_of: dict[socket.socket, int] = {}
+        self._gro, self._df = gro, df
         self._n_overflowed: dict[socket.socket, int] = {}
         """Datagrams for which a socket's buffer had no room, as last told."""
         for sock in self.sockets:
@@ -125,9 +131,37 @@ class UdpSockets:
             sockets._with_gso.clear()
         return sockets
 
+    def open_spare(self, number: int) -> socket.socket | None:
+        """Binds one more socket for IPv4, to be read like the usual ones; None where the host has none to give."""
+        try:
+            sock = _bind(socket.AF_INET, 0)
+        except OSError as error:
+            self._counters[f"udp.spare_refused.{_name(error.errno)}"] += 1
+            return None
+        if sock is None:
+            return None
+        _set_options(sock, gro=self._gro, df=self._df)
+        if self._v4 in self._with_gso:
+            self._with_gso.add(sock)
+        self._spare[number], self._number_of[sock] = sock, number
+        return sock
+
+    def spare(self, number: int) -> socket.socket | None:
+        """A spare socket, if there is one of that number."""
+        return self._spare.get(number)
+
+    def close_spare(self, number: int) -> None:
+        """Closes one; nobody may wait on it any more."""
+        if (sock := self._spare.pop(number, None)) is None:
+            return
+        del self._number_of[sock]
+        self._with_gso.discard(sock)
+        self._n_overflowed.pop(sock, None)
+        sock.close()
+
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """Those that are bound, to wait on and read from."""
+        """The usual ones that are bound, to wait on and read from."""
         return tuple(sock for sock in (self._v4, self._v6) if sock is not None)
 
     @property
@@ -142,16 +176,19 @@ class UdpSockets:
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[AddrPort, list[memoryview], bool] | None:
+    ) -> tuple[AddrPort | UdpSource, list[memoryview], bool] | None:
         """Reads one batch into ``buffer`` (64 KiB): its sender, its datagrams as slices of the buffer, and its fate.
 
         Returns: None when there is nothing to read now. The slices are good until the buffer's next use. Last comes
-            whether the network marked the batch as having met congestion.
+            whether the network marked the batch as having met congestion. The sender at a spare socket comes with
+            that one's number.
         """
         message = self.receive_message(sock, buffer)
         if message is None:
             return None
-        return addr_port(message.sender), message.datagrams, message.is_congested
+        addr = addr_port(message.sender)
+        origin = UdpSource(addr, self._number_of[sock]) if sock in self._number_of else addr
+        return origin, message.datagrams, message.is_congested
 
     def receive_message(self, sock: socket.socket, buffer: bytearray | memoryview) -> Message | None:
         """The same, with all that the kernel said of it."""
@@ -178,9 +215,15 @@ class UdpSockets:
         """Sends one batch by one ``sendmsg`` where the kernel can segment.
 
         Returns: 0 when the kernel took it, else the errno that says why not: EAGAIN for a full buffer, EAFNOSUPPORT
-            for a family without a socket. What was not taken is the caller's to count as dropped.
+            for a family without a socket, EBADF for a spare one that is closed. What was not taken is the caller's to
+            count as dropped.
         """
-        sock = self._v6 if is_ipv6(transmit.addr) else self._v4
+        if transmit.socket:
+            sock = self._spare.get(transmit.socket)
+            if sock is None:
+                return errno.EBADF
+        else:
+            sock = self._v6 if is_ipv6(transmit.addr) else self._v4
         if sock is None:
             return errno.EAFNOSUPPORT
         datagrams = transmit.datagrams
@@ -200,7 +243,9 @@ class UdpSockets:
         return 0
 
     def close(self) -> None:
-        """Closes both."""
+        """Closes all."""
+        for number in list(self._spare):
+            self.close_spare(number)
         for sock in self.sockets:
             sock.close()
 

@@ -26,6 +26,9 @@ from coderd.magicsock import (
     HomeChanged,
     HttpsProbeWanted,
     PingReply,
+    SocketsUnwanted,
+    SocketsWanted,
+    UdpSource,
     UdpTransmit,
 )
 from coderd.model.addresses import AddrPort
@@ -61,16 +64,27 @@ class Filtering(Enum):
 
 
 class Nat:
-    """One public address, shared by what is behind it."""
+    """One public address, shared by what is behind it. Ports are random, or (``step``) in sequence."""
 
-    def __init__(self, ip: str, mapping: Mapping, filtering: Filtering) -> None:
+    def __init__(self, ip: str, mapping: Mapping, filtering: Filtering, step: int | None = None) -> None:
         self.ip = ip
         self._mapping = mapping
         self._filtering = filtering
         self._port_of: dict[tuple[object, ...], int] = {}
         self._inside: dict[int, AddrPort] = {}
         self._contacted: dict[int, set[AddrPort]] = {}
-        self._next_port = itertools.count(20000, 7)
+        self._step = step
+        self._rng = Random(ip)
+        self._port = 20000
+
+    def _next_port(self) -> int:
+        """Any that is free, or the next in order, whatever the step."""
+        if self._step is not None:
+            self._port = (self._port + self._step) % 65536
+            return self._port
+        return next(
+            port for port in iter(lambda: self._rng.randrange(1024, 65536), 0) if port not in self._inside
+        )
 
     def outbound(self, inside: AddrPort, to: AddrPort) -> AddrPort:
         """The public source of a datagram that leaves."""
@@ -81,7 +95,7 @@ class Nat:
         }[self._mapping]
         port = self._port_of.get(depends_on)
         if port is None:
-            port = self._port_of[depends_on] = next(self._next_port)
+            port = self._port_of[depends_on] = self._next_port()
             self._inside[port] = inside
         self._contacted.setdefault(port, set()).add(to)
         return (self.ip, port)
@@ -94,7 +108,10 @@ class Nat:
             Filtering.ADDRESS_DEPENDENT: sender[0] in {ip for ip, _ in contacted},
             Filtering.ADDRESS_AND_PORT_DEPENDENT: sender in contacted,
         }[self._filtering]
-        return self._inside.get(port) if lets_in else None
+        inside = self._inside.get(port) if lets_in else None
+        if inside is not None and self._mapping is Mapping.ADDRESS_AND_PORT_DEPENDENT:
+            self._port_of.setdefault((inside, sender), port)  # an answer leaves by the way on which its question came
+        return inside
 
 
 @dataclass
@@ -107,6 +124,8 @@ class Node:
     disco: DiscoPrivate
     addr: AddrPort
     nat: Nat | None
+    spare: dict[int, AddrPort] = field(default_factory=dict)
+    """Its spare sockets' addresses inside, by number."""
     generation: int = 1
     endpoints: tuple[AddrPort, ...] = ()
     home: int = 0
@@ -143,10 +162,16 @@ class Internet:
 
     # Building
 
-    def add_node(self, name: str, nat: Nat | None, *, ip: str) -> Node:
+    def add_node(self, name: str, nat: Nat | None, *, ip: str, plays_birthday: bool = False) -> Node:
         """A node at ``ip``, behind a NAT or in the open."""
         key, disco = NodePrivate.generate(self.rng.randbytes), DiscoPrivate.generate(self.rng.randbytes)
-        conn = Conn(node_key=key.public(), disco_key=disco, rng=self.rng.randbytes, now=self.now)
+        conn = Conn(
+            node_key=key.public(),
+            disco_key=disco,
+            rng=self.rng.randbytes,
+            now=self.now,
+            plays_birthday=plays_birthday,
+        )
         node = Node(name, conn, key, disco, (ip, 41641), nat)
         self.nodes.append(node)
         return node
@@ -242,8 +267,18 @@ class Internet:
         elif isinstance(event, HomeChanged):
             node.home = event.region
             self.coordinate(node)
+        elif isinstance(event, SocketsWanted):
+            self.at(self.now, lambda: self._open(node, event.sockets))
+        elif isinstance(event, SocketsUnwanted):
+            for number in event.sockets:
+                node.spare.pop(number, None)
         elif isinstance(event, HttpsProbeWanted):
             self.at(self.now + 4 * HOP, lambda: self._answer_https(node))
+
+    def _open(self, node: Node, sockets: tuple[int, ...]) -> None:
+        node.spare |= {number: (node.addr[0], 42000 + number % 20000) for number in sockets}
+        node.conn.handle_sockets_opened(sockets, self.now)
+        self.drain(node)
 
     def _answer_https(self, node: Node) -> None:
         node.conn.handle_https_latency(REGION, 2 * HOP, self.now)
@@ -266,7 +301,10 @@ class Internet:
                 self.at(self.now + 2 * HOP, lambda: self._relay(sender, receiver, transmit.datagrams))
             return
         sender.n_sent["direct"] += len(transmit.datagrams)
-        source = sender.nat.outbound(sender.addr, transmit.addr) if sender.nat else sender.addr
+        inside = sender.spare.get(transmit.socket) if transmit.socket else sender.addr
+        if inside is None:
+            return
+        source = sender.nat.outbound(inside, transmit.addr) if sender.nat else inside
         for datagram in transmit.datagrams:
             if self.rng.random() >= self.loss:
                 self._fly(source, transmit.addr, datagram)
@@ -292,15 +330,19 @@ class Internet:
 
     def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
         for node in self.nodes:
-            if self._reaches(node, source, to):
-                came_from, rest = node.conn.handle_udp(source, [datagram], self.now)
+            if (socket := self._socket_at(node, source, to)) is not None:
+                came_from, rest = node.conn.handle_udp(UdpSource(source, socket), [datagram], self.now)
                 sender = next((n for n in self.nodes if n is not node), node)
                 self._deliver(node, sender, came_from, rest, "direct")
 
-    def _reaches(self, node: Node, source: AddrPort, to: AddrPort) -> bool:
-        if node.nat is None:
-            return node.addr == to
-        return node.nat.ip == to[0] and node.nat.inbound(source, to[1]) == node.addr
+    def _socket_at(self, node: Node, source: AddrPort, to: AddrPort) -> int | None:
+        """The number of a node's socket that a datagram reaches, 0 for the usual one."""
+        inside: AddrPort | None = to
+        if node.nat is not None:
+            inside = node.nat.inbound(source, to[1]) if node.nat.ip == to[0] else None
+        if inside == node.addr:
+            return 0
+        return next((number for number, addr in node.spare.items() if addr == inside), None)
 
     def _deliver(self, node: Node, sender: Node, source: object, rest: list[bytes], kind: str) -> None:
         if rest:

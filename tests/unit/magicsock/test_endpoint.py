@@ -68,13 +68,13 @@ def test_the_same_word_again_is_no_news(endpoint: Endpoint) -> None:
 
 def test_before_any_pong_everything_goes_by_relay(endpoint: Endpoint) -> None:
     learn(endpoint, ADDR)
-    assert endpoint.route(1, T) == (None, True)
+    assert endpoint.route(1, T) == (None, True, 0)
     assert endpoint.kind is PathKind.RELAY
 
 
 def test_after_a_pong_everything_goes_straight(endpoint: Endpoint) -> None:
     make_direct(endpoint)
-    assert endpoint.route(45, T + 0.1) == (ADDR, False)
+    assert endpoint.route(45, T + 0.1) == (ADDR, False, 0)
     assert endpoint.kind is PathKind.DIRECT
     assert endpoint.best is not None
     assert endpoint.best.latency == pytest.approx(0.02)
@@ -85,8 +85,8 @@ def test_a_stale_path_carries_small_batches_beside_the_relay_and_large_ones_not_
 ) -> None:
     make_direct(endpoint)
     run(endpoint, T + 6.6)
-    assert endpoint.route(4, T + 6.6) == (ADDR, True)
-    assert endpoint.route(5, T + 6.6) == (None, True)
+    assert endpoint.route(4, T + 6.6) == (ADDR, True, 0)
+    assert endpoint.route(5, T + 6.6) == (None, True, 0)
     assert endpoint.kind is PathKind.RELAY
 
 
@@ -94,7 +94,7 @@ def test_a_stale_path_is_forgotten_when_its_ping_times_out(endpoint: Endpoint) -
     make_direct(endpoint)
     run(endpoint, T + 12)
     assert endpoint.best is None
-    assert endpoint.route(1, T + 12) == (None, True)
+    assert endpoint.route(1, T + 12) == (None, True, 0)
 
 
 def test_without_a_relay_a_stale_path_is_better_than_none(endpoint: Endpoint) -> None:
@@ -102,7 +102,7 @@ def test_without_a_relay_a_stale_path_is_better_than_none(endpoint: Endpoint) ->
     (ping,) = pings(endpoint)
     endpoint.handle_pong(ping.tx_id, ADDR, T + 0.02)
     run(endpoint, T + 6.6)
-    assert endpoint.route(45, T + 6.6) == (ADDR, False)
+    assert endpoint.route(45, T + 6.6) == (ADDR, False, 0)
 
 
 def test_rounds_come_in_a_burst_and_then_every_five_seconds(endpoint: Endpoint) -> None:
@@ -122,7 +122,7 @@ def test_nobody_caring_for_45_seconds_ends_it(endpoint: Endpoint) -> None:
 def test_the_next_send_wakes_it_with_a_round(endpoint: Endpoint) -> None:
     make_direct(endpoint)
     run(endpoint, T + 500)
-    assert endpoint.route(1, T + 500) == (None, True)
+    assert endpoint.route(1, T + 500) == (None, True, 0)
     assert [ping.to for ping in pings(endpoint)] == [ADDR]
 
 
@@ -155,13 +155,13 @@ def test_a_nearer_path_takes_over(endpoint: Endpoint) -> None:
     to_addr, to_lan = learn(endpoint, ADDR, LAN)
     endpoint.handle_pong(to_addr.tx_id, ADDR, T + 0.02)
     endpoint.handle_pong(to_lan.tx_id, LAN, T + 0.021)
-    assert endpoint.route(1, T + 1) == (LAN, False)
+    assert endpoint.route(1, T + 1) == (LAN, False, 0)
 
 
 def test_a_pong_counts_for_the_address_that_was_pinged(endpoint: Endpoint) -> None:
     (ping,) = learn(endpoint, ADDR)
     assert endpoint.handle_pong(ping.tx_id, OTHER, T + 0.02)
-    assert endpoint.route(1, T + 1) == (ADDR, False)
+    assert endpoint.route(1, T + 1) == (ADDR, False, 0)
 
 
 def test_a_pong_by_relay_proves_nothing_about_udp(endpoint: Endpoint) -> None:
@@ -257,25 +257,25 @@ def test_a_relay_only_peer_gets_neither_pings_nor_pongs_nor_calls(endpoint: Endp
 def test_becoming_relay_only_ends_a_direct_path(endpoint: Endpoint) -> None:
     make_direct(endpoint)
     endpoint.update([ADDR], HOME, allows_direct=False, now=T + 1)
-    assert endpoint.route(1, T + 1) == (None, True)
+    assert endpoint.route(1, T + 1) == (None, True, 0)
 
 
 def test_pinned_to_the_relay_nothing_goes_straight_though_the_path_is_kept(endpoint: Endpoint) -> None:
     make_direct(endpoint)
     endpoint.pin = Pin.RELAY
-    assert endpoint.route(1, T + 1) == (None, True)
+    assert endpoint.route(1, T + 1) == (None, True, 0)
     assert endpoint.kind is PathKind.RELAY
     endpoint.pin = Pin.ANY
-    assert endpoint.route(1, T + 1) == (ADDR, False)
+    assert endpoint.route(1, T + 1) == (ADDR, False, 0)
 
 
 def test_pinned_direct_nothing_goes_by_relay(endpoint: Endpoint) -> None:
     endpoint.pin = Pin.DIRECT
-    assert endpoint.route(1, T) == (None, False)
+    assert endpoint.route(1, T) == (None, False, 0)
     assert endpoint.kind is PathKind.NONE
     make_direct(endpoint)
     run(endpoint, T + 6.6)
-    assert endpoint.route(45, T + 6.6) == (ADDR, False)
+    assert endpoint.route(45, T + 6.6) == (ADDR, False, 0)
 
 
 def test_a_users_ping_goes_both_ways_while_no_path_is_trusted_and_is_answered_once(
@@ -297,7 +297,7 @@ def test_a_users_ping_goes_both_ways_while_no_path_is_trusted_and_is_answered_on
 def test_a_refused_send_ends_the_path_at_once(endpoint: Endpoint) -> None:
     make_direct(endpoint)
     endpoint.handle_send_failed(ADDR, T + 1)
-    assert endpoint.route(1, T + 1) == (None, True)
+    assert endpoint.route(1, T + 1) == (None, True, 0)
 
 
 def test_under_load_silence_ends_trust_in_about_three_seconds(endpoint: Endpoint) -> None:
@@ -305,7 +305,7 @@ def test_under_load_silence_ends_trust_in_about_three_seconds(endpoint: Endpoint
     for tenth in range(1, 60):
         now = T + tenth / 10
         run(endpoint, now)
-        if endpoint.route(45, now) == (None, True):
+        if endpoint.route(45, now) == (None, True, 0):
             break
     assert 3.0 <= now - T <= 3.4
 
