@@ -11,10 +11,9 @@ import fnmatch
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
 
 from lab import TOPOLOGIES, Lab, LabError, Node, Topology, until
-from lab.journal import entries
+from lab.journal import Entry, entries
 from lab.probe import Probe
 from lab.workers import in_processes
 from lab_report import ALL, REPORT, Outcome, report, row
@@ -119,7 +118,7 @@ def direct_at(node: Node) -> float | None:
     return since
 
 
-def journal(node: Node) -> list[Any]:
+def journal(node: Node) -> list[Entry]:
     """What happened since a node's daemon was started."""
     assert node.daemon is not None
     return entries(node.daemon.output)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import TOPOLOGIES, Topology
-from lab.topology import nat_grid
+from lab.named import nat_grid
 from oracle import predict
 
 REPORT = Path(__file__).parents[1] / "docs" / "topologies.md"

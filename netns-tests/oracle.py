@@ -48,7 +48,7 @@ def _is_direct(topology: Topology, user: Site, dev: Site, family: Family) -> boo
     for site in (user, dev):
         if not site.passes_udp or min(site.mtu, site.swallows_over or 1500) < DIRECT_MTU[family]:
             return False
-    if topology.gate in ("masks", "balances"):
+    if topology.service.gate in ("masks", "balances"):
         public = [site for site in (user, dev) if site.nat is None or family == 6]
         if len(public) < 2:  # whoever is public cannot send first, and so must let in whoever comes
             return any(behaviour(site, family).filtering is Filtering.ENDPOINT_INDEPENDENT for site in public)

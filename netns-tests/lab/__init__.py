@@ -2,7 +2,8 @@
 
 ::
 
-    topology    the words: kinds of NAT, sites, and the named topologies as data
+    topology    the words: kinds of NAT, sites, services
+    named       the named topologies, as data
     nat         each kind of NAT as an nftables ruleset
     realm       one pid namespace that holds every process of a laboratory, and dies with us
     process     a program that runs in it: its log, its signals, waiting for what it says
@@ -11,7 +12,9 @@
     capture     what tcpdump saw on a host
     front       nginx or haproxy before the server
     gate        what the server may be behind: routers that forward to it, a load balancer
-    nodes       ``coderd server`` and ``coderd run`` on hosts
+    authority   who signs the lab's certificates
+    server      ``coderd server`` on a host
+    nodes       ``coderd run`` on hosts
     journal     what a daemon's log says happened, and when
     probe       when the first byte gets through the tunnel
     workers     processes that go through many laboratories, some at a time
@@ -27,9 +30,11 @@ from lab.capture import Capture, Packet
 from lab.host import Host
 from lab.internet import Internet
 from lab.laboratory import Lab
-from lab.nodes import Node, Server
+from lab.named import TOPOLOGIES
+from lab.nodes import Node
 from lab.process import LabError, Process, ProgramFailed
-from lab.topology import TOPOLOGIES, Filtering, Mapping, Nat, Site, Topology
+from lab.server import Server
+from lab.topology import Filtering, Mapping, Nat, Service, Site, Topology
 from lab.waiting import until
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "Process",
     "ProgramFailed",
     "Server",
+    "Service",
     "Site",
     "Topology",
     "until",

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
+from lab.authority import CertificateFiles
 from lab.host import Host
 from lab.process import Process
 
-Kind = Literal["nginx", "haproxy", "balancer"]
-"""The last is haproxy too, in its TCP mode."""
+Kind = Literal["nginx", "websockets", "haproxy", "balancer"]
+"""``websockets`` is an nginx that knows of no other upgrade, the last is haproxy in its TCP mode."""
 
 NGINX = """
 daemon off;
@@ -20,17 +21,20 @@ http {{
     fastcgi_temp_path /run/tmp/fastcgi;
     uwsgi_temp_path /run/tmp/uwsgi;
     scgi_temp_path /run/tmp/scgi;
-    map $http_upgrade $connection_upgrade {{
+    map $http_upgrade $passed_upgrade {{
+        {upgrades}
+    }}
+    map $passed_upgrade $connection_upgrade {{
         default upgrade;
         "" close;
     }}
     server {{
-        listen {front};
+        listen {front}{tls};
         location / {{
             proxy_pass http://{server};
             proxy_http_version 1.1;
             proxy_set_header Host $http_host;
-            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Upgrade $passed_upgrade;
             proxy_set_header Connection $connection_upgrade;
             proxy_read_timeout 1h;
         }}
@@ -66,13 +70,38 @@ backend server
 """
 
 
-def start_front(host: Host, kind: Kind, front: tuple[str, int], server: tuple[str, int]) -> Process:
-    """Start one on a host; it passes on to the server what comes to ``front``. Both addresses are IPv4."""
+TLS = " ssl; ssl_certificate {certificate}; ssl_certificate_key {key}"
+ANY_UPGRADE = "default $http_upgrade;"
+WEBSOCKET_ALONE = 'default ""; websocket websocket;'
+
+
+def start_front(
+    host: Host,
+    kind: Kind,
+    front: tuple[str, int],
+    server: tuple[str, int],
+    files: CertificateFiles | None = None,
+) -> Process:
+    """Start one on a host.
+
+    Args:
+        host: where.
+        kind: what.
+        front: the IPv4 address and port at which it takes connections.
+        server: where it passes them on to.
+        files: nginx speaks TLS with this certificate, and passes on what was in it.
+    """
     text, argv = {
         "nginx": (NGINX, ["nginx", "-e", "stderr", "-c"]),
+        "websockets": (NGINX, ["nginx", "-e", "stderr", "-c"]),
         "haproxy": (HAPROXY, ["haproxy", "-db", "-f"]),
         "balancer": (BALANCER, ["haproxy", "-db", "-f"]),
     }[kind]
-    where = {"front": f"{front[0]}:{front[1]}", "server": f"{server[0]}:{server[1]}"}
-    host.path("/run/front.conf").write_text(text.format(**where), encoding="ascii")
+    words = {
+        "front": f"{front[0]}:{front[1]}",
+        "server": f"{server[0]}:{server[1]}",
+        "upgrades": WEBSOCKET_ALONE if kind == "websockets" else ANY_UPGRADE,
+        "tls": TLS.format(certificate=files.certificate, key=files.key) if files is not None else "",
+    }
+    host.path("/run/front.conf").write_text(text.format(**words), encoding="ascii")
     return host.start([*argv, "/run/front.conf"], name=kind)

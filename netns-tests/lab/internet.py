@@ -96,10 +96,10 @@ class Internet:
         )
         nets = [(SERVER_NET[family], SERVER_PLACES[family]) for family in self.families]
         self.gate: Host | None = None
-        if topology.gate == "none":
+        if topology.service.gate == "none":
             self._attach(self.server, "server", nets)
         else:
-            self.gate = self._add_gate(topology.gate, nets)
+            self.gate = self._add_gate(topology.service.gate, nets)
 
     @property
     def hosts(self) -> list[Host]:

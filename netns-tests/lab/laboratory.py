@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Self
 
+from lab.authority import Authority
 from lab.capture import Capture, capture
 from lab.host import Host
 from lab.internet import Internet, SiteName
-from lab.nodes import Node, Server
+from lab.named import TOPOLOGIES
+from lab.nodes import Node
 from lab.process import Process
 from lab.realm import Realm
-from lab.topology import TOPOLOGIES, Topology
+from lab.server import Server
+from lab.topology import Topology
 from lab.waiting import until
 
 OPEN: list["Lab"] = []
@@ -50,11 +53,12 @@ class Lab:
             dev = self.internet.add_host("user", "dev", isolated=self.topology.user.isolates)
         else:
             dev = self.internet.add_site("dev", self.topology.dev, "dev")
+        authority = Authority() if self.topology.service.is_encrypted else None
+        if authority is not None:
+            for host in (self.internet.server, user, dev):
+                authority.make_known(host)
         self.server = Server(
-            self.internet.server,
-            self.internet.server_address,
-            front=self.topology.front,
-            is_gated=self.internet.gate is not None,
+            self.internet.server, self.internet.server_address, self.topology.service, authority
         )
         self.user = Node(user)
         self.dev = Node(dev)

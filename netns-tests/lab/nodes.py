@@ -1,4 +1,4 @@
-"""coderd on the hosts of a laboratory, run as people run it: by its commands alone."""
+"""``coderd run`` on the hosts of a laboratory, used as people use it: by its commands alone."""
 
 import json
 import socket
@@ -6,71 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lab.front import start_front
-from lab.gate import HTTP_PORT
 from lab.host import Host
 from lab.process import LabError, Process, ProgramFailed
-from lab.topology import Front
 from lab.waiting import until
-
-BEHIND = ("127.0.0.1", 3001)
-"""Where the server itself listens when something else takes its connections."""
-
-
-class Server:
-    """``coderd server`` on a host."""
-
-    def __init__(self, host: Host, address: str, *, front: Front = "none", is_gated: bool = False) -> None:
-        self.host = host
-        self._front: Front = front
-        self.address = address
-        self.url = _url(address)
-        self._near = "127.0.0.1" if is_gated else address
-        self.state_dir = "/run/coderd-server-state"
-        self.daemon: Process | None = None
-
-    def start(self, *arguments: str) -> None:
-        """Start it, and wait until it answers and the first admin has a token."""
-        argv = ["coderd", "server", "--access-url", self.url, "--state-dir", self.state_dir, *arguments]
-        if self._front != "none":
-            argv += ["--http-address", f"{BEHIND[0]}:{BEHIND[1]}"]
-            start_front(self.host, self._front, (self.address, HTTP_PORT), BEHIND)
-        daemon = self.daemon = self.host.start(argv, name="coderd server")
-
-        def is_up() -> bool:
-            if not daemon.is_running:
-                raise LabError(f"the server ended {daemon.code}")
-            return self._token_file.exists() and self.host.answers_tcp(self._near, HTTP_PORT)
-
-        until(is_up, "the server to answer", timeout=30)
-
-    @property
-    def _token_file(self) -> Any:
-        return self.host.path(f"{self.state_dir}/admin-token")
-
-    @property
-    def admin_token(self) -> str:
-        """The first admin's token, as the server left it in its state directory."""
-        return str(self._token_file.read_text(encoding="ascii")).strip()
-
-    def coderctl(self, *arguments: str, input: str | None = None) -> str:
-        """Run ``coderctl`` on the server's host, as the admin sitting there; its stdout."""
-        where = ["--url", _url(self._near), "--token-file", f"{self.state_dir}/admin-token"]
-        return self.host.run(["coderctl", *arguments, *where], input=input).stdout
-
-    def create_workspace(self, name: str) -> str:
-        """Create a workspace, and return the token that lets its machine join."""
-        created = json.loads(self.coderctl("workspaces", "create", name, "--json"))
-        return str(created["token"])
-
-    def run(self, argv: Sequence[str], **options: Any) -> str:
-        """Run any program on the server's host; its stdout."""
-        return self.host.run(argv, **options).stdout
-
-
-def _url(address: str) -> str:
-    shown = f"[{address}]" if ":" in address else address
-    return f"http://{shown}:{HTTP_PORT}"
 
 
 class Node:

@@ -1,4 +1,4 @@
-"""The words of RFC 4787 for a NAT, and the named topologies as data. No code of the lab or the product is used here."""
+"""The words: RFC 4787's for a NAT, ours for sites, for what is before a server, and for the whole. No code of lab or product."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -68,7 +68,7 @@ NAT_KINDS = nat_kinds()
 
 Family = Literal[4, 6]
 Firewall = Literal["none", "stateful"]
-Front = Literal["none", "nginx", "haproxy"]
+Front = Literal["none", "nginx", "haproxy", "websockets"]
 Gate = Literal["none", "forwards", "masks", "balances"]
 UpstreamNet = Literal["100.64.0.", "192.168.100."]
 
@@ -111,6 +111,29 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Service:
+    """How the server is reached, and what it lets its nodes do."""
+
+    front: Front = "none"
+    """What takes the server's connections first; STUN is asked of the server itself. The last, ``websockets``, upgrades
+    to WebSocket alone, and lets anything else that wants an upgrade through without it."""
+    gate: Gate = "none"
+    """What stands at the server's public address, the server itself having a private one: a router that ``forwards``
+    its TCP and UDP ports; one that ``masks`` besides, so that all senders look like the router; or a machine that
+    ``balances`` TCP connections, which hides who makes them, and knows nothing of UDP."""
+    is_encrypted: bool = False
+    """Its URL is https, with a certificate by an authority that the lab's hosts trust and nobody else."""
+    websockets_only: bool = False
+    """Nodes are told to reach relays by WebSocket, whatever else may work."""
+    blocks_direct: bool = False
+    """The team wants all traffic on its relays."""
+    n_relays: int = 0
+    """Relays on hosts of their own, each a region; the server itself is none then. 0: the server is the one relay."""
+    loses_relay: bool = False
+    """The relay at which dev listens is killed once data flows, for good."""
+
+
+@dataclass(frozen=True)
 class Topology:
     """Where the user and the workspace are, seen from the server. ``dev=None``: on the user's own LAN."""
 
@@ -124,159 +147,4 @@ class Topology:
     """The other one, where every host has addresses of both."""
     second_works: bool = True
     """Else packets of the second family vanish in the core, though addresses and routes say that it is there."""
-    front: Front = "none"
-    """What takes the server's connections first; STUN is asked of the server itself."""
-    gate: Gate = "none"
-    """What stands at the server's public address, the server itself having a private one: a router that ``forwards``
-    its TCP and UDP ports; one that ``masks`` besides, so that all senders look like the router; or a machine that
-    ``balances`` TCP connections, which hides who makes them, and knows nothing of UDP."""
-
-
-TOPOLOGIES: dict[str, Topology] = {
-    "same-lan": Topology("both on one LAN, behind one easy NAT", user=Site(EASY), dev=None),
-    "no-nat": Topology("both with public addresses", user=Site(), dev=Site()),
-    "easy-nat": Topology(
-        "each behind a NAT with endpoint-independent mapping", user=Site(EASY), dev=Site(EASY)
-    ),
-    "hard-open": Topology(
-        "the user behind a hard NAT, dev behind one that filters by address only",
-        user=Site(HARD),
-        dev=Site(EASY_BY_ADDRESS),
-    ),
-    "hard-strict": Topology(
-        "the user behind a hard NAT, dev behind an easy one that filters by port",
-        user=Site(HARD),
-        dev=Site(EASY),
-    ),
-    "hard-nat-both": Topology("each behind a hard NAT", user=Site(HARD), dev=Site(HARD)),
-    "udp-blocked": Topology(
-        "easy NATs whose firewalls pass TCP alone",
-        user=Site(EASY, passes_udp=False),
-        dev=Site(EASY, passes_udp=False),
-    ),
-    "ipv6-only": Topology(
-        "no IPv4 anywhere, a stateful firewall at each site",
-        user=Site(firewall="stateful"),
-        dev=Site(firewall="stateful"),
-        family=6,
-    ),
-    "udp-blocked-here": Topology(
-        "easy NATs, the user's passes TCP alone", user=Site(EASY, passes_udp=False), dev=Site(EASY)
-    ),
-    "hairpin": Topology(
-        "on one isolating LAN, behind one NAT that turns around what is meant for its own outer address",
-        user=Site(EASY_OPEN, isolates=True, hairpins=True),
-        dev=None,
-    ),
-    "no-hairpin": Topology(
-        "on one isolating LAN, behind one NAT that does not", user=Site(EASY_OPEN, isolates=True), dev=None
-    ),
-    "double-nat": Topology(
-        "the user behind two easy NATs in a row, dev behind one",
-        user=Site(EASY, upstream=EASY, upstream_net="192.168.100."),
-        dev=Site(EASY),
-    ),
-    "cgnat-easy": Topology(
-        "each behind an easy NAT and its carrier's easy NAT, the same 100.64.0.0/24 between them",
-        user=Site(EASY, upstream=EASY),
-        dev=Site(EASY, upstream=EASY),
-    ),
-    "cgnat-hard": Topology(
-        "the user behind an easy NAT and its carrier's hard one, dev behind an easy one",
-        user=Site(EASY, upstream=HARD),
-        dev=Site(EASY),
-    ),
-    "mtu-1280": Topology(
-        "easy NATs, the user's link carries 1280 bytes, too few for the tunnel's own 1280 in UDP",
-        user=Site(EASY, mtu=1280),
-        dev=Site(EASY),
-    ),
-    "large-swallowed": Topology(
-        "easy NATs, packets over 1300 bytes vanish on the user's link, without a word",
-        user=Site(EASY, swallows_over=1300),
-        dev=Site(EASY),
-    ),
-    "dual-stack": Topology(
-        "hard NATs for IPv4; IPv6 with a stateful firewall at each site",
-        user=Site(HARD, firewall="stateful"),
-        dev=Site(HARD, firewall="stateful"),
-        second=6,
-    ),
-    "broken-ipv6": Topology(
-        "easy NATs for IPv4; IPv6 has addresses and routes, and carries nothing",
-        user=Site(EASY),
-        dev=Site(EASY),
-        second=6,
-        second_works=False,
-    ),
-    "broken-ipv6-hard": Topology(
-        "hard NATs for IPv4; IPv6 has addresses and routes, and carries nothing",
-        user=Site(HARD),
-        dev=Site(HARD),
-        second=6,
-        second_works=False,
-    ),
-    "broken-ipv4": Topology(
-        "IPv6 with stateful firewalls; IPv4 has addresses and routes, and carries nothing",
-        user=Site(firewall="stateful"),
-        dev=Site(firewall="stateful"),
-        family=6,
-        second=4,
-        second_works=False,
-    ),
-    "behind-nginx": Topology(
-        "hard NATs, so that all goes by the relay, whose connections nginx takes and upgrades",
-        user=Site(HARD),
-        dev=Site(HARD),
-        front="nginx",
-    ),
-    "behind-haproxy": Topology(
-        "hard NATs, so that all goes by the relay, whose connections haproxy takes and upgrades",
-        user=Site(HARD),
-        dev=Site(HARD),
-        front="haproxy",
-    ),
-    "server-forwarded": Topology(
-        "easy NATs; the server behind a router that forwards its ports",
-        user=Site(EASY),
-        dev=Site(EASY),
-        gate="forwards",
-    ),
-    "server-masked": Topology(
-        "easy NATs; the server behind a router that forwards its ports and hides who sends",
-        user=Site(EASY),
-        dev=Site(EASY),
-        gate="masks",
-    ),
-    "server-masked-open": Topology(
-        "the user behind an easy NAT, dev public; the server behind a router that hides who sends",
-        user=Site(EASY),
-        dev=Site(),
-        gate="masks",
-    ),
-    "server-balanced": Topology(
-        "easy NATs; a load balancer before the server that passes TCP alone and hides who connects",
-        user=Site(EASY),
-        dev=Site(EASY),
-        gate="balances",
-    ),
-    "server-balanced-open": Topology(
-        "the user behind an easy NAT, dev public; the same load balancer",
-        user=Site(EASY),
-        dev=Site(),
-        gate="balances",
-    ),
-}
-"""The named ones, for ``scripts/lab run``."""
-
-
-def nat_grid() -> dict[str, Topology]:
-    """Every pair of kinds of NAT. Which end has which does not matter to a path, so each pair is there once."""
-    names = list(NAT_KINDS)
-    return {
-        f"{one}/{other}": Topology(
-            f"{one} and {other}", user=Site(NAT_KINDS[one]), dev=Site(NAT_KINDS[other])
-        )
-        for at, one in enumerate(names)
-        for other in names[at:]
-    }
+    service: Service = Service()

@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG = 1
 
 def in_processes(
     work: Callable[[Item], Iterable[Result]], items: Iterable[Item], *, jobs: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """What ``work`` yields for each item, as it comes. Closing the iterator ends all processes and starts no more.
 
     Args:
