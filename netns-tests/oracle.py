@@ -28,6 +28,8 @@ _STRICTNESS = list(Filtering)
 
 def predict(topology: Topology) -> Path:
     """The path that the user and the workspace of a topology settle on."""
+    if topology.service.blocks_direct:
+        return "relay"
     if topology.dev is None:
         return _one_lan(topology.user)
     families = [topology.family]

@@ -111,4 +111,11 @@ def test_every_named_topology_has_a_prediction() -> None:
         "behind-haproxy",
         "server-masked",
         "server-balanced",
+        "direct-blocked",
+        "websockets-forced",
+        "websockets-pass",
+        "private-ca",
+        "private-ca-nginx",
+        "two-regions",
+        "region-killed",
     }

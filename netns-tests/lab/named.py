@@ -145,6 +145,48 @@ TOPOLOGIES: dict[str, Topology] = {
         dev=Site(),
         service=Service(gate="balances"),
     ),
+    "direct-blocked": Topology(
+        "both with public addresses; the server allows no direct connections",
+        user=Site(),
+        dev=Site(),
+        service=Service(blocks_direct=True),
+    ),
+    "websockets-forced": Topology(
+        "hard NATs, so that all goes by the relay, to which nodes are told to speak by WebSocket alone",
+        user=Site(HARD),
+        dev=Site(HARD),
+        service=Service(websockets_only=True),
+    ),
+    "websockets-pass": Topology(
+        "hard NATs; an nginx before the server that knows of no upgrade but WebSocket",
+        user=Site(HARD),
+        dev=Site(HARD),
+        service=Service(front="websockets"),
+    ),
+    "private-ca": Topology(
+        "hard NATs; server and relay speak TLS, with a certificate by the team's own authority",
+        user=Site(HARD),
+        dev=Site(HARD),
+        service=Service(is_encrypted=True),
+    ),
+    "private-ca-nginx": Topology(
+        "hard NATs; nginx speaks TLS for the server, with a certificate by the team's own authority",
+        user=Site(HARD),
+        dev=Site(HARD),
+        service=Service(front="nginx", is_encrypted=True),
+    ),
+    "two-regions": Topology(
+        "hard NATs; two relays on hosts of their own, none in the server",
+        user=Site(HARD),
+        dev=Site(HARD),
+        service=Service(n_relays=2),
+    ),
+    "region-killed": Topology(
+        "hard NATs; two relays, of which the one at which dev listens is killed once data flows",
+        user=Site(HARD),
+        dev=Site(HARD),
+        service=Service(n_relays=2, loses_relay=True),
+    ),
 }
 """Those with names of their own, for ``scripts/lab run``."""
 
