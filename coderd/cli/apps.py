@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 
 import typer
+from typer.core import TyperCommand
 
 
 def new_app(text: str) -> typer.Typer:
@@ -18,9 +19,16 @@ def new_app(text: str) -> typer.Typer:
     )
 
 
-def add(app: typer.Typer, name: str, command: Callable[..., int | None], short: str) -> None:
-    """Adds a command: its docstring is its help, ``short`` its line in the list of commands."""
-    app.command(name, help=help_text(command.__doc__ or ""), short_help=short)(command)
+def add(
+    app: typer.Typer,
+    name: str,
+    command: Callable[..., int | None],
+    short: str,
+    *,
+    cls: type[TyperCommand] | None = None,
+) -> None:
+    """Adds a command: its docstring is its help, ``short`` its line in the list of commands, ``cls`` its parser."""
+    app.command(name, cls=cls, help=help_text(command.__doc__ or ""), short_help=short)(command)
 
 
 def help_text(docstring: str) -> str:

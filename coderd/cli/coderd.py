@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coderd.cli import relay_options as relay
 from coderd.cli.apps import add, new_app
 from coderd.cli.shell import run
 from coderd.cli.wireguard import wireguard
@@ -30,6 +31,15 @@ def server(
         str | None, typer.Option(help="Where it answers STUN: addresses with commas, or off.")
     ] = None,
     state_dir: Annotated[str | None, typer.Option(help="Database, keys and the first admin's token.")] = None,
+    derp_config_url: relay.DerpConfigUrl = None,
+    derp_config_path: relay.DerpConfigPath = None,
+    derp_server_enable: relay.DerpServerEnable = None,
+    derp_server_region_id: relay.DerpServerRegionId = None,
+    derp_server_region_code: relay.DerpServerRegionCode = None,
+    derp_server_region_name: relay.DerpServerRegionName = None,
+    derp_server_stun_addresses: relay.DerpServerStunAddresses = None,
+    derp_force_websockets: relay.DerpForceWebsockets = None,
+    block_direct_connections: relay.BlockDirectConnections = None,
     config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")] = None,
 ) -> int:
     """Run the server: coordination, relay and API on one port, and STUN.
@@ -39,6 +49,7 @@ def server(
     Examples:
       coderd server --access-url http://192.0.2.10:3000
       coderd server --access-url https://coder.example.com --http-address [::]:3000
+      coderd server --access-url http://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
     """
     from coderd.config.io import read_config_file
     from coderd.config.server import DEFAULT_FILE, parse_server_config
@@ -49,6 +60,15 @@ def server(
         "http_address": http_address,
         "stun_address": stun_address,
         "state_dir": state_dir,
+        "derp_config_url": derp_config_url,
+        "derp_config_path": derp_config_path,
+        "derp_server_enable": relay.as_text(derp_server_enable),
+        "derp_server_region_id": derp_server_region_id,
+        "derp_server_region_code": derp_server_region_code,
+        "derp_server_region_name": derp_server_region_name,
+        "derp_server_stun_addresses": derp_server_stun_addresses,
+        "derp_force_websockets": relay.as_text(derp_force_websockets),
+        "block_direct_connections": relay.as_text(block_direct_connections),
     }
     path = config or DEFAULT_FILE
     serve(
@@ -70,6 +90,13 @@ def run_node(
     mtu: Annotated[str | None, typer.Option(help="The tunnel's MTU.  [default: 1280]")] = None,
     listen_port: Annotated[
         str | None, typer.Option(help="The UDP port.  [default: 41641, any other where that is taken]")
+    ] = None,
+    birthday: Annotated[
+        bool | None,
+        typer.Option(
+            "--birthday/--no-birthday",
+            help="Search for random ports of NATs, by hundreds of sockets and pings; both ends need it.  [default: no]",
+        ),
     ] = None,
     access_url: Annotated[
         str | None, typer.Option(help="The server that a workspace joins. Environment: CODER_AGENT_URL.")
@@ -101,6 +128,7 @@ def run_node(
         "state_dir": state_dir,
         "mtu": mtu,
         "listen_port": listen_port,
+        "birthday": None if birthday is None else str(birthday).lower(),
         "access_url": access_url,
         "token_file": token_file,
         "operator": operator,
@@ -117,7 +145,7 @@ def run_node(
 def build_app() -> typer.Typer:
     """The whole of ``coderd``."""
     app = new_app(HELP)
-    add(app, "server", server, "Coordination, relay, STUN and API.")
+    add(app, "server", server, "Coordination, relay, STUN and API.", cls=relay.ServerCommand)
     add(app, "run", run_node, "This machine's node: a user's or a workspace's.")
     add(app, "wireguard", wireguard, "A plain WireGuard, for wg and wg-quick.")
     return app

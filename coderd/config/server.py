@@ -1,9 +1,10 @@
 """Everything that ``coderd server`` is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from coderd.config.derp import DERP_SETTINGS, DerpOptions, parse_derp_options
 from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
 from coderd.config.url import ServerUrl, parse_server_url
 from coderd.model.addresses import AddrPort, parse_addr_port
@@ -19,7 +20,7 @@ ACCESS_URL = Setting("access_url", "CODER_ACCESS_URL")
 HTTP_ADDRESS = Setting("http_address", "CODER_HTTP_ADDRESS")
 STUN_ADDRESS = Setting("stun_address", "CODERD_STUN_ADDRESS")
 STATE_DIR = Setting("state_dir", "CODERD_SERVER_STATE_DIR", str(DEFAULT_STATE_DIR))
-SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR)
+SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *DERP_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class ServerConfig:
     stun_addresses: tuple[AddrPort, ...] = DEFAULT_STUN_ADDRESSES
     """Where it answers STUN over UDP; empty = nowhere. Two ports on one address tell nodes more about their NAT."""
     state_dir: Path = DEFAULT_STATE_DIR
+    derp: DerpOptions = field(default_factory=DerpOptions)
+    """The relay map."""
 
 
 def parse_server_config(
@@ -48,11 +51,14 @@ def parse_server_config(
     """
     sources = Sources(flags, environment, parse_file(file_text, SETTINGS, file_path))
     access_url = _access_url(sources.find(ACCESS_URL))
+    derp = parse_derp_options(sources)
+    stun_addresses = _stun_addresses(sources.find(STUN_ADDRESS))
     return ServerConfig(
         access_url=access_url,
         http_address=_http_address(sources.find(HTTP_ADDRESS), access_url),
-        stun_addresses=_stun_addresses(sources.find(STUN_ADDRESS)),
+        stun_addresses=stun_addresses if derp.has_stun else (),
         state_dir=_state_dir(sources.find(STATE_DIR)),
+        derp=derp,
     )
 
 

@@ -8,12 +8,17 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+import trio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from coderd.http.head import RequestHead
+from coderd.http.streams import ServerStream
+
+_REFUSAL_TIMEOUT: Final = 1.0
 _NO_STORE: Final = "no-cache, no-store, must-revalidate, no-transform, max-age=0"
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -30,6 +35,12 @@ def relay_routes() -> list[BaseRoute]:
         Route("/derp/latency-check", _any_method(_probe)),
         Route("/generate_204", _any_method(_generate_204)),
     ]
+
+
+async def refuse_derp(stream: ServerStream, head: RequestHead, leftover: bytes) -> None:
+    """Answers an upgrade to DERP where there is no relay. A ``DerpHandler``."""
+    with trio.move_on_after(_REFUSAL_TIMEOUT):
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 
 
 def _any_method(respond: Callable[[Request], Response]) -> ASGIApp:

@@ -27,12 +27,14 @@ class HomeQuestion(NamedTuple):
         heard_at: when each region's relay last sent a frame.
         region_score: factors on regions' latencies; zero and less are ignored.
         forced: a region to have if it is alive; 0 for none.
+        barred: regions that can be measured and not lived in: they have no relay.
     """
 
     previous: int = 0
     heard_at: Mapping[int, float] = MappingProxyType({})
     region_score: Mapping[int, float] = MappingProxyType({})
     forced: int = 0
+    barred: frozenset[int] = frozenset()
 
 
 def choose_home(report: Report, history: Iterable[Report], question: HomeQuestion) -> int:
@@ -44,7 +46,7 @@ def choose_home(report: Report, history: Iterable[Report], question: HomeQuestio
         question: the rest.
     """
     best = _best_recent([*_recent(history, report.taken_at), report], question.region_score)
-    candidates = sorted(report.region_latency)
+    candidates = sorted(report.region_latency.keys() - question.barred)
     pick = min(candidates, key=lambda region_id: best[region_id], default=0)
     previous = question.previous
     if pick == 0:

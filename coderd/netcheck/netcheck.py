@@ -15,6 +15,7 @@ from coderd.netcheck.home import HISTORY, HomeQuestion, choose_home
 from coderd.netcheck.plan import full_plan, incremental_plan
 from coderd.netcheck.report import Report
 from coderd.netcheck.run import Run, Wish
+from coderd.netcheck.sighting import ANYWHERE, Here
 from coderd.netcheck.target import Family, Resolved
 
 FULL_INTERVAL = 300.0
@@ -35,6 +36,7 @@ class Netcheck:
         self._derp_map = DerpMap()
         self._resolved: Resolved = {}
         self._families: tuple[Family, ...] = (Family.V4, Family.V6)
+        self._here = ANYWHERE
         self._run: Run | None = None
         self._is_full = False
         self._full_at: float | None = None
@@ -56,6 +58,10 @@ class Netcheck:
         usable = ((Family.V4, has_ipv4), (Family.V6, has_ipv6))
         self._families = tuple(family for family, has in usable if has)
 
+    def set_here(self, here: Here) -> None:
+        """This host's addresses; counts from the next run on."""
+        self._here = here
+
     def start(self, now: float, full: bool = False) -> bool:
         """Starts a run. Returns False, and does nothing, while one is under way.
 
@@ -72,7 +78,9 @@ class Netcheck:
             self._full_at = now
         else:
             plan = incremental_plan(self._derp_map, self._families, last, last.preferred_derp)
-        self._run = Run(self._derp_map, self._resolved, plan, is_full=is_full, rng=self._rng, now=now)
+        self._run = Run(
+            self._derp_map, self._resolved, plan, is_full=is_full, rng=self._rng, now=now, here=self._here
+        )
         self._settle()
         return True
 
@@ -142,12 +150,13 @@ class Netcheck:
         found = self._run.report() if self._run is not None else None
         if found is None:
             return
-        last = self.report()
+        last, habitable = self.report(), self._habitable()
         question = HomeQuestion(
-            previous=last.preferred_derp if last is not None else 0,
+            previous=last.preferred_derp if last is not None and last.preferred_derp in habitable else 0,
             heard_at=self._heard_at,
             region_score=self._derp_map.region_score,
             forced=self._forced_home,
+            barred=frozenset(found.region_latency.keys() - habitable),
         )
         report = replace(found, preferred_derp=choose_home(found, self._history, question))
         while self._history and report.taken_at - self._history[0].taken_at > HISTORY:
@@ -155,3 +164,8 @@ class Netcheck:
         self._history.append(report)
         self._fresh.append(report)
         self._run = None
+
+    def _habitable(self) -> set[int]:
+        """Regions of the map, as it is now, that have a relay."""
+        regions = self._derp_map.regions.values()
+        return {region.region_id for region in regions if not all(node.stun_only for node in region.nodes)}

@@ -12,13 +12,17 @@ import trio
 from coderd.config.io import configure_logging
 from coderd.config.server import ServerConfig
 from coderd.model.errors import UserError
+from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
 
 log = structlog.get_logger(__name__)
 
 
 def serve(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT, then ends cleanly. Raises UserError if the server cannot start."""
+    """Serves until SIGTERM or SIGINT, then ends cleanly; SIGHUP has it read anew what may have changed.
+
+    Raises UserError if the server cannot start.
+    """
     os.umask(0o077)
     _allow_many_connections()
     configure_logging()
@@ -32,18 +36,22 @@ def serve(config: ServerConfig) -> None:
 
 
 async def _serve(config: ServerConfig) -> None:
-    stop = trio.Event()
+    stop, reloads = trio.Event(), Reloads()
 
     async def run(task_status: trio.TaskStatus[Started]) -> None:
-        await run_server(config, stop=stop, task_status=task_status)
+        await run_server(config, stop=stop, reloads=reloads, task_status=task_status)
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             started: Started = await nursery.start(run)
             _announce(config, started)
             notifier = sdnotify.SystemdNotifier()
             notifier.notify("READY=1")
             async for number in signals:
+                if number == signal.SIGHUP:
+                    log.info("server_reloading")
+                    reloads.ask()
+                    continue
                 log.info("server_stopping", signal=signal.Signals(number).name)
                 notifier.notify("STOPPING=1")
                 stop.set()

@@ -19,16 +19,19 @@ from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
 from coderd.coordination.message import PATH as COORDINATE
 from coderd.derp.io.server import RelayServer
-from coderd.http.relay_routes import relay_routes
+from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
 from coderd.identity.io.store import Store
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
+from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
-from coderd.server.derpmap import embedded_derp_map
+from coderd.server.derpmap import assemble
 from coderd.server.directory import Directory
 from coderd.server.listen import bound_address, open_listener
+from coderd.server.map_source import MapSource
+from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
 from coderd.stun.io import serve_stun
 
@@ -51,6 +54,7 @@ async def run_server(
     config: ServerConfig,
     *,
     stop: trio.Event | None = None,
+    reloads: Reloads | None = None,
     task_status: trio.TaskStatus[Started] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until ``stop`` is set, then tells every node to come back shortly, and ends; or until cancelled.
@@ -58,10 +62,11 @@ async def run_server(
     Args:
         config: the options; port 0 lets the kernel choose.
         stop: asks for a clean end.
+        reloads: asks to read again what may have changed: the relay map.
         task_status: started when every socket is bound and answers.
 
     Raises:
-        UserError: the state directory, the database or an address cannot be used.
+        UserError: the state directory, the database, the relay map or an address cannot be used.
     """
     listener = open_listener(config.http_address)
     with closing(listener.socket), StateDirectory(config.state_dir) as state:
@@ -69,7 +74,7 @@ async def run_server(
         try:
             async with trio.open_nursery() as nursery:
                 server = _Server(config, state, store)
-                addresses = await server.start(nursery, listener)
+                addresses = await server.start(nursery, listener, reloads or Reloads())
                 is_first = await trio.to_thread.run_sync(
                     store.create_first_admin, FIRST_ADMIN, state.write_admin_token
                 )
@@ -98,21 +103,32 @@ class _Server:
             relay_key=self._relay.public,
             rng=os.urandom,
             counters=self._counters,
+            embedded_region=config.derp.region_id if config.derp.has_relay else 0,
+            blocks_direct=config.derp.blocks_direct,
         )
+        self._stun: tuple[AddrPort, ...] = ()
+        self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self._relay)
 
     async def start(
-        self, nursery: trio.Nursery, listener: trio.SocketListener
+        self, nursery: trio.Nursery, listener: trio.SocketListener, reloads: Reloads
     ) -> tuple[AddrPort, tuple[AddrPort, ...]]:
         """Starts every service in the nursery; returns the HTTP and STUN addresses as bound."""
-        stun = await self._start_stun(nursery)
-        derp_map = embedded_derp_map(self._config.access_url, stun)
-        self.coordination.set_derp_map(derp_map_to_json(derp_map))
-        serve = partial(serve_http, derp=self._relay.handle_upgrade, counters=self._counters)
+        self._stun = await self._start_stun(nursery)
+        await self._maps.load()
+        nursery.start_soon(self._maps.follow, reloads)
+        derp = self._relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
+        serve = partial(serve_http, derp=derp, counters=self._counters)
         await nursery.start(serve, [listener], self._build_app())
         http = bound_address(listener)
-        log.info("server_started", http=format_addr_port(http), n_stun=len(stun))
-        return http, stun
+        log.info("server_started", http=format_addr_port(http), n_stun=len(self._stun))
+        return http, self._stun
+
+    def _set_derp_map(self, custom: DerpMap | None) -> None:
+        """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
+        derp_map = assemble(self._config.derp, self._config.access_url, self._stun, custom)
+        self.coordination.set_derp_map(derp_map_to_json(derp_map))
+        log.info("derp_map", regions=sorted(derp_map.regions))
 
     async def _start_stun(self, nursery: trio.Nursery) -> tuple[AddrPort, ...]:
         if not self._config.stun_addresses:
@@ -123,7 +139,7 @@ class _Server:
 
     def _build_app(self) -> Starlette:
         routes = [
-            *relay_routes(),
+            *(relay_routes() if self._config.derp.has_relay else ()),
             *api_routes(self._directory, version=version("coderd")),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),
         ]

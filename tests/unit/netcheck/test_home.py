@@ -59,3 +59,9 @@ def test_a_region_that_is_forced_but_silent_is_not_home() -> None:
     report = Report(started_at=9.0, taken_at=10.0, region_latency={2: 0.001})
     assert choose_home(report, [], HomeQuestion(forced=1)) == 2
     assert choose_home(report, [], HomeQuestion(forced=1, heard_at={1: 9.5})) == 1
+
+
+def test_a_region_without_a_relay_is_measured_and_never_home() -> None:
+    report = Report(0.0, 1.0, region_latency={7: 0.02, 1000: 0.001})
+    assert choose_home(report, [], HomeQuestion(barred=frozenset({1000}))) == 7
+    assert choose_home(report, [], HomeQuestion(barred=frozenset({7, 1000}))) == 0
