@@ -19,6 +19,7 @@ from coderd.coordination.io.client import CoordinationClient
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NetMap, Peer
+from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class World:
     config: ServerConfig
     started: Started
     stop: trio.Event
+    reloads: Reloads = field(default_factory=Reloads)
 
     @property
     def url(self) -> str:
@@ -139,14 +141,14 @@ def config(directory: Path, **changes: object) -> ServerConfig:
 @asynccontextmanager
 async def serving(directory: Path, **changes: object) -> AsyncIterator[World]:
     """A server for as long as the block lasts; setting ``stop`` inside ends it cleanly."""
-    options, stop = config(directory, **changes), trio.Event()
+    options, stop, reloads = config(directory, **changes), trio.Event(), Reloads()
 
     async def run(task_status: trio.TaskStatus[Started]) -> None:
-        await run_server(options, stop=stop, task_status=task_status)
+        await run_server(options, stop=stop, reloads=reloads, task_status=task_status)
 
     async with trio.open_nursery() as nursery:
         started: Started = await nursery.start(run)
-        yield World(options, started, stop)
+        yield World(options, started, stop, reloads)
         nursery.cancel_scope.cancel()
 
 
