@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coderd.cli.session import read_token
-from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
+from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
 from coderd.config.url import parse_server_url
 from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
 from coderd.model.errors import Exit, UserError
@@ -22,10 +22,11 @@ SOCKET = Setting("socket", "CODERD_SOCKET", str(DEFAULT_SOCKET))
 STATE_DIR = Setting("state_dir", "CODERD_STATE_DIR", str(DEFAULT_STATE_DIR))
 MTU = Setting("mtu", "CODERD_MTU", str(DEFAULT_MTU))
 LISTEN_PORT = Setting("listen_port", "CODERD_LISTEN_PORT")
+BIRTHDAY = Setting("birthday", "CODERD_BIRTHDAY", "false")
 ACCESS_URL = Setting("access_url", "CODER_AGENT_URL")
 TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
-SETTINGS = (INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, ACCESS_URL, TOKEN_FILE, OPERATOR)
+SETTINGS = (INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, TOKEN_FILE, OPERATOR)
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 
@@ -49,6 +50,7 @@ def parse_node_config(
         state_dir=_path(_known(sources, STATE_DIR)),
         mtu=_number(_known(sources, MTU), DEFAULT_MTU, MAX_MTU),
         listen_port=_optional_port(sources.find(LISTEN_PORT)),
+        plays_birthday=as_bool(_known(sources, BIRTHDAY)),
         access_url=access_url,
         token=token,
         operator_uid=_user(sources.find(OPERATOR)),

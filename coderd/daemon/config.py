@@ -24,6 +24,8 @@ class NodeConfig:
     """The tunnel's MTU in bytes, at least 1280 as IPv6 demands."""
     listen_port: int | None = None
     """UDP port; None prefers 41641 and takes any other where that is in use."""
+    plays_birthday: bool = False
+    """Whether a random port of a peer's NAT, or of ours, may cost hundreds of sockets and pings."""
     access_url: str | None = None
     token: str | None = field(default=None, repr=False)
     operator_uid: int | None = None

@@ -100,6 +100,7 @@ class Session:
             on_update=self._update_server,
             tai64n_mark=store.current.timestamp_floor(),
             on_mark=self._keep_mark,
+            plays_birthday=config.plays_birthday,
         )
         last = decode_netmap(bytes(store.current.netmap), identity.url)
         self._client = CoordinationClient(

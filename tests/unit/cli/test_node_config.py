@@ -33,6 +33,12 @@ def test_an_agent_s_environment_works_too() -> None:
     assert (config.access_url, config.token) == ("http://192.0.2.10:3000", "cdrw_secret")
 
 
+def test_a_birthday_is_played_on_wish_alone() -> None:
+    assert parse_node_config({}, {"CODERD_BIRTHDAY": "1"}).plays_birthday
+    assert parse_node_config({}, {}, "birthday = true").plays_birthday
+    assert not parse_node_config({"birthday": "false"}, {"CODERD_BIRTHDAY": "1"}).plays_birthday
+
+
 def test_the_operator_is_a_name_or_a_number() -> None:
     assert parse_node_config({"operator": "root"}, {}).operator_uid == 0
     assert parse_node_config({"operator": "1000"}, {}).operator_uid == 1000
@@ -45,6 +51,7 @@ def test_the_operator_is_a_name_or_a_number() -> None:
         {"mtu": "9001"},
         {"mtu": "big"},
         {"listen_port": "0"},
+        {"birthday": "perhaps"},
         {"interface": "0123456789abcdef"},
         {"interface": ".."},
         {"interface": "a b"},
