@@ -106,6 +106,17 @@ class NetMapClient:
         self._netmap = _with_changes(self._netmap, dead, self._netmap.peers)
         return self._netmap
 
+    def introduce(self, peer: Peer) -> NetMap | None:
+        """A peer's own word on its disco key and generation, the server's not having come; the new NetMap if it changed."""
+        known = self._netmap.peers.get(peer.node_id) if self._netmap is not None else None
+        if self._netmap is None or known is None or known.node_key != peer.node_key:
+            return None
+        introduced = replace(known, disco_key=peer.disco_key, generation=peer.generation)
+        if introduced == known:
+            return None
+        self._netmap = replace(self._netmap, peers={**self._netmap.peers, peer.node_id: introduced})
+        return self._netmap
+
     def handle_disconnected(self) -> None:
         """The connection is gone: what was half said is forgotten, the NetMap stays."""
         self._full = None

@@ -98,6 +98,7 @@ class Session:
             mtu=config.mtu,
             listen_port=config.listen_port,
             on_update=self._update_server,
+            on_introduced=self._handle_introduced,
             tai64n_mark=store.current.timestamp_floor(),
             on_mark=self._keep_mark,
             plays_birthday=config.plays_birthday,
@@ -231,6 +232,9 @@ class Session:
                 await trio.to_thread.run_sync(self._store.save_newest)
             except OSError as error:
                 log.warning("the state cannot be saved", why=error.strerror)
+
+    def _handle_introduced(self, peer: Peer) -> None:
+        self._client.introduce(peer)
 
     def _update_server(self, update: NodeUpdate) -> None:
         self._client.update(update)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv6Network
 
 import structlog
 import trio
@@ -20,9 +19,11 @@ from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.driver import Driver
+from coderd.engine.roster import Roster
 from coderd.magicsock import (
     Conn,
     ConnEvent,
+    DiscoUnreadable,
     EndpointsChanged,
     HomeChanged,
     HttpsProbeWanted,
@@ -41,7 +42,7 @@ from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
-from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.model.netmap import NetMap, Peer
 from coderd.netcheck import Report
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
@@ -70,6 +71,7 @@ class Tunnel:
         tun: the opened device; it outlives the tunnel.
         listen_port: preferred UDP port, None for 41641 or any.
         on_update: told whenever the server should know something new about this node.
+        on_introduced: told of a peer that has restarted and said so itself, as it is now.
         tai64n_mark: no handshake before this life had a later timestamp; None for none.
         on_mark: told the mark to keep from now on.
         plays_birthday: whether random ports may cost hundreds of sockets and pings.
@@ -83,6 +85,7 @@ class Tunnel:
         mtu: int,
         listen_port: int | None,
         on_update: Callable[[NodeUpdate], None],
+        on_introduced: Callable[[Peer], None],
         tai64n_mark: bytes | None,
         on_mark: Callable[[bytes], None],
         plays_birthday: bool = False,
@@ -94,10 +97,10 @@ class Tunnel:
         self.generation = int.from_bytes(os.urandom(8))
         self._interface = tun.name
         self._on_update = on_update
+        self._on_introduced = on_introduced
         self._on_mark = on_mark
         self._mark = tai64n_mark
         self._last_stamp = tai64n_mark
-        self._peers: dict[NodePublic, Peer] = {}
         self._pins: dict[NodePublic, list[PathWish]] = {}
         self._pings: dict[int, tuple[trio.Event, list[Pong]]] = {}
         self._last_token = 0
@@ -128,6 +131,7 @@ class Tunnel:
             counters=self.counters,
             plays_birthday=plays_birthday,
         )
+        self._roster = Roster(self._device, self._conn, disco_key=self.disco_key, generation=self.generation)
         self._links = RelayLinks(
             node_key,
             on_packets=self._handle_relayed,
@@ -138,7 +142,13 @@ class Tunnel:
             rng=os.urandom,
         )
         self._driver = Driver(
-            DataPlane(self._device, self._conn, uso=tun.offloads.uso, counters=self.counters),
+            DataPlane(
+                self._device,
+                self._conn,
+                uso=tun.offloads.uso,
+                counters=self.counters,
+                takes_introductions=True,
+            ),
             tun,
             self._sockets,
             self._links,
@@ -179,26 +189,9 @@ class Tunnel:
 
     def set_netmap(self, netmap: NetMap) -> None:
         """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once."""
-        now, unix_now = trio.current_time(), time.time()
-        peers = {peer.node_key: peer for peer in netmap.peers.values()}
-        restarted = [
-            key
-            for key, peer in peers.items()
-            if (old := self._peers.get(key)) is not None and old.generation != peer.generation
-        ]
-        for key in self._peers.keys() - peers.keys():
-            self._device.remove_peer(key, now)
-        for key, peer in peers.items():
-            if (known := self._peers.get(key)) is None or known.address != peer.address:
-                self._device.set_peer(key, now, allowed_ips=[IPv6Network(peer.address)])
-        self._peers = peers
-        self._conn.set_netmap(peers.values(), now)
-        for key in self._pins.keys() & peers.keys():
+        self._roster.set_netmap(netmap, trio.current_time(), time.time())
+        for key in self._pins.keys() & self._roster.keys():
             self._conn.pin_path(key, self._pin_of(key))
-        for key in restarted:
-            self._device.forget_sessions(key, now)
-            if netmap.self_node.kind is NodeKind.DEVICE:
-                self._device.initiate(key, now, unix_now)
         self._driver.drain()
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, tuple[str, ...]]) -> None:
@@ -315,8 +308,11 @@ class Tunnel:
         self._driver.drain()
 
     def _handle_plane_event(self, event: PlaneEvent) -> None:
-        peer = self._peers.get(event.peer)
+        peer = self._roster.get(event.peer)
         log.debug(type(event).__name__, peer=peer.name if peer is not None else event.peer.short)
+        if (changed := self._roster.handle_event(event, trio.current_time(), time.time())) is not None:
+            self._on_introduced(changed)
+        self._driver.drain()
 
     def _handle_drained(self) -> None:
         if (stamp := self._device.tai64n_mark) is not self._last_stamp and stamp is not None:
@@ -356,6 +352,9 @@ class Tunnel:
                     self._nursery.start_soon(self._open_spare, event.sockets)
             case SocketsUnwanted():
                 self._close_spare(event.sockets)
+            case DiscoUnreadable():
+                self._roster.handle_unreadable(event.peer, trio.current_time(), time.time())
+                self._driver.drain()
             case HttpsProbeWanted():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._measure_https, event.region)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from coderd.engine.introduction import Introduced, is_introduction, parse_introduction
 from coderd.magicsock import DerpTransmit, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
@@ -24,7 +25,10 @@ from coderd.tun import coalesce, split
 from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source, Unanswered
 
 PathTransmit: TypeAlias = UdpTransmit | DerpTransmit
-PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired | Unanswered
+PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired | Unanswered | Introduced
+
+FEW_PACKETS = 4
+"""A run no longer than this is looked through for introductions; they never come in bulk."""
 
 
 Origin = TypeVar("Origin")
@@ -71,13 +75,23 @@ class DataPlane(Generic[Origin]):
         paths: knows where peers are.
         uso: whether the kernel takes UDP super-packets on TUN writes.
         counters: told about TUN reads and writes and what was dropped between the layers.
+        takes_introductions: whether peers are daemons of ours, whose introductions are kept from the TUN.
     """
 
-    def __init__(self, device: Device, paths: Paths[Origin], *, uso: bool, counters: Counters) -> None:
+    def __init__(
+        self,
+        device: Device,
+        paths: Paths[Origin],
+        *,
+        uso: bool,
+        counters: Counters,
+        takes_introductions: bool = False,
+    ) -> None:
         self.device = device
         self.paths = paths
         self._uso = uso
         self._counters = counters
+        self._takes_introductions = takes_introductions
         self._to_tun: deque[list[Buffer]] = deque()
         self._events: deque[PlaneEvent] = deque()
 
@@ -125,8 +139,11 @@ class DataPlane(Generic[Origin]):
         """Moves everything that is ready across the wall; call it before polling, at least once per wake-up."""
         self._drain_events(0, now)
         while (received := self.device.poll_packets()) is not None:
-            self._to_tun.extend(coalesce(received.packets, uso=self._uso))
-            self._counters["tun.write_segments"] += len(received.packets)
+            packets = received.packets
+            if self._takes_introductions and len(packets) <= FEW_PACKETS:
+                packets = self._without_introductions(received.peer, packets)
+            self._to_tun.extend(coalesce(packets, uso=self._uso))
+            self._counters["tun.write_segments"] += len(packets)
         while (transmit := self.device.poll_transmit()) is not None:
             self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now, transmit.tos)
 
@@ -145,6 +162,18 @@ class DataPlane(Generic[Origin]):
     def poll_timeout(self) -> Deadline | None:
         """The earliest deadline of both layers."""
         return earliest(self.device.poll_timeout(), self.paths.poll_timeout())
+
+    def _without_introductions(self, peer: NodePublic, packets: list[Buffer]) -> list[Buffer]:
+        """What is for the TUN; what the peer's daemon says to ours becomes an event."""
+        meant_for_us = [packet for packet in packets if is_introduction(packet)]
+        if not meant_for_us:
+            return packets
+        for packet in meant_for_us:
+            if (introduced := parse_introduction(peer, packet)) is not None:
+                self._events.append(introduced)
+            else:
+                self._counters["engine.drop.introduction"] += 1
+        return [packet for packet in packets if not is_introduction(packet)]
 
     def _open(
         self,

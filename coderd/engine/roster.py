@@ -1,0 +1,106 @@
+"""The peers of the NetMap, as WireGuard and the paths know them, and what becomes of those that restart. Pure.
+
+Who restarted has lost its sessions and has a new disco key. There are three ways to learn of it, the quickest wins:
+
+    the server says so        a new generation: sessions are dropped, the user's side initiates at once
+    disco that nobody opens   comes from where the peer is, by a key not known: the user's side initiates, sessions stay
+    the peer says so          an introduction, the first packet of the new session: the map follows, nothing is dropped
+
+The last two need no server. The second is a hint that anybody may forge; so all that it can cause is one handshake with
+the peer itself, once a second at most.
+"""
+
+from dataclasses import replace
+from ipaddress import IPv6Address, IPv6Network
+
+from coderd.engine.dataplane import PlaneEvent
+from coderd.engine.introduction import Introduced, encode_introduction
+from coderd.magicsock import Conn, PathKind
+from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.wireguard import Device, HandshakeCompleted
+
+SETTLED_AFTER = 1.0
+"""Seconds: a handshake no older than this was with the peer as it is now."""
+
+
+class Roster:
+    """Whom this node's tunnel knows.
+
+    Args:
+        device: learns of keys and addresses.
+        conn: learns of endpoints and disco keys.
+        disco_key: this start's, told to peers that cannot have heard of it.
+        generation: likewise.
+    """
+
+    def __init__(self, device: Device, conn: Conn, *, disco_key: DiscoPublic, generation: int) -> None:
+        self._device = device
+        self._conn = conn
+        self._disco_key = disco_key
+        self._generation = generation
+        self._peers: dict[NodePublic, Peer] = {}
+        self._address: IPv6Address | None = None
+        self._initiates = False
+        """Whether this end begins handshakes for news of a restart: the user's does, so that two never cross."""
+
+    def get(self, key: NodePublic) -> Peer | None:
+        """A peer by its key."""
+        return self._peers.get(key)
+
+    def keys(self) -> set[NodePublic]:
+        """Everybody's."""
+        return set(self._peers)
+
+    def set_netmap(self, netmap: NetMap, now: float, unix_now: float) -> None:
+        """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once."""
+        self._address = netmap.self_node.address
+        self._initiates = netmap.self_node.kind is NodeKind.DEVICE
+        before, self._peers = self._peers, {peer.node_key: peer for peer in netmap.peers.values()}
+        for key in before.keys() - self._peers.keys():
+            self._device.remove_peer(key, now)
+        for key, peer in self._peers.items():
+            if (known := before.get(key)) is None or known.address != peer.address:
+                self._device.set_peer(key, now, allowed_ips=[IPv6Network(peer.address)])
+        self._conn.set_netmap(self._peers.values(), now)
+        for key, peer in self._peers.items():
+            if (known := before.get(key)) is not None and known.generation != peer.generation:
+                self._device.forget_sessions(key, now)
+                if self._initiates:
+                    self._device.initiate(key, now, unix_now)
+
+    def handle_event(self, event: PlaneEvent, now: float, unix_now: float) -> Peer | None:
+        """Something happened in the tunnel. Returns a peer that is not what the map says, as it is now."""
+        if isinstance(event, Introduced):
+            return self._handle_introduced(event, now)
+        if isinstance(event, HandshakeCompleted) and self._conn.path(event.peer).kind is not PathKind.DIRECT:
+            self._introduce_ourselves(event.peer, now, unix_now)
+        return None
+
+    def handle_unreadable(self, key: NodePublic, now: float, unix_now: float) -> None:
+        """Disco came from where a peer is, and no key opens it: one of the two has restarted."""
+        status = self._device.status(now).peer(key)
+        if status is None:
+            return
+        if status.has_session:
+            self._introduce_ourselves(key, now, unix_now)
+        shaken_at = status.last_handshake_at
+        if self._initiates and (shaken_at is None or now - shaken_at > SETTLED_AFTER):
+            self._device.initiate(key, now, unix_now, force=True)
+
+    def _handle_introduced(self, event: Introduced, now: float) -> Peer | None:
+        known = self._peers.get(event.peer)
+        if known is None or (known.disco_key, known.generation) == (event.disco_key, event.generation):
+            return None
+        peer = self._peers[event.peer] = replace(
+            known, disco_key=event.disco_key, generation=event.generation
+        )
+        self._conn.introduce(peer, now)
+        return peer
+
+    def _introduce_ourselves(self, key: NodePublic, now: float, unix_now: float) -> None:
+        peer = self._peers.get(key)
+        if peer is None or self._address is None:
+            return
+        packet = encode_introduction(self._address, peer.address, self._disco_key, self._generation)
+        self._device.handle_packets([packet], now, unix_now)
