@@ -77,7 +77,7 @@ class Surroundings:
         self._netcheck.set_derp_map(derp_map, resolved)
         eligible = self._eligible_homes()
         if self._home not in eligible:
-            self._set_home(eligible[0] if len(eligible) == 1 else 0)
+            self._set_home(self._interim_home(eligible))
         self.check(now)
 
     def set_local_endpoints(
@@ -258,6 +258,15 @@ class Surroundings:
 
     def _eligible_homes(self) -> list[int]:
         return [region.region_id for region in self._derp_map.regions.values() if _may_be_home(region)]
+
+    def _interim_home(self, eligible: Sequence[int]) -> int:
+        """Where to live until the new map is measured: the only region, or the nearest by the last report; 0 = unknown."""
+        if len(eligible) == 1:
+            return eligible[0]
+        known = self.report.region_latency if self.report is not None else {}
+        return min(
+            known.keys() & set(eligible), key=lambda region_id: (known[region_id], region_id), default=0
+        )
 
     def _set_home(self, region: int) -> None:
         if region != self._home:
