@@ -11,6 +11,7 @@
     GET    /devices             session          DeviceList
     POST   /devices             session          EnrolDevice -> DeviceEnrolled
     DELETE /devices/{id}        session, or the device's own token
+    GET    /reflection          any token        Reflection
     GET    /debug/counters      admin            ServerCounters
 
 A refusal has a status of 400 or more and an ``ErrorBody``. Tokens travel as ``Authorization: Bearer``, nowhere else.
@@ -171,6 +172,19 @@ class ServerCounters(ApiMessage, frozen=True):
     """Taken on by the relay for nodes that were connected, with frame headers; what a full queue then dropped of it is
     counted, in packets, as ``derp.drop.queue_full``."""
     relay_packets: int
+
+
+class Reflection(ApiMessage, frozen=True):
+    """How a request reached the server: whoever made it sees from that what stands in between."""
+
+    seen_from: str
+    """The address that it came from, as the server saw it."""
+    arrived_at: str
+    """The server's own address that it came to."""
+    unix_time: float
+    """The server's clock."""
+    n_stun_answered: int
+    """Binding requests, of anybody, that the server's STUN has answered since it started."""
 
 
 class Nothing(ApiMessage, frozen=True):

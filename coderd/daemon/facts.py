@@ -27,8 +27,8 @@ async def own_facts(tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int, peer: Pe
     return Facts(
         udp=report.udp if report is not None and offers_stun else None,
         stun=offers_stun,
-        nat=has_nat(report, tunnel.addresses) if report is not None else None,
-        mapping=mapping_of(report, tunnel.addresses).value if report is not None else "unknown",
+        nat=has_nat(report, tunnel.here.addresses) if report is not None else None,
+        mapping=mapping_of(report, tunnel.here.addresses).value if report is not None else "unknown",
         varies=report.mapping_varies_by_dest if report is not None else None,
         endpoints=len(tunnel.endpoints),
         home=derp_map.code(tunnel.home_region) if tunnel.home_region else "",

@@ -43,7 +43,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, Peer
-from coderd.netcheck import Report
+from coderd.netcheck import Here, Report
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
@@ -111,8 +111,8 @@ class Tunnel:
         self._checked = trio.Event()
         self.report: Report | None = None
         """What the last finished netcheck found."""
-        self.addresses: frozenset[str] = frozenset()
-        """Of this host's interfaces, tunnels not among them."""
+        self.here = Here()
+        """This host's addresses."""
         self.resolved: Mapping[str, tuple[str, ...]] = {}
         """Addresses of the relays' host names."""
         self._nursery: trio.Nursery | None = None
@@ -387,9 +387,11 @@ class Tunnel:
         seen: NetworkView | None = None
         async for view in watch_interfaces(ignore=self._interface):
             now = trio.current_time()
-            self.addresses = frozenset(view.addresses)
-            self._conn.set_local_endpoints(self._sockets.v4_port, self._sockets.v6_port, view.addresses, now)
-            if seen is not None:
+            self.here = Here(frozenset(view.addresses), frozenset(view.tunnels))
+            self._conn.set_local_endpoints(
+                self._sockets.v4_port, self._sockets.v6_port, view.addresses, now, view.tunnels
+            )
+            if seen is not None and not view.is_same_way_out(seen):
                 log.info("network changed")
                 self._conn.handle_rebound(now)
             seen = view

@@ -11,7 +11,7 @@ not right is dropped and counted under ``magicsock.drop.*``.
 
 import errno
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from coderd.disco import CallMeMaybe, Message, Ping, Pong
@@ -159,10 +159,18 @@ class Conn:
         self._drain_common(now)
 
     def set_local_endpoints(
-        self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str], now: float
+        self,
+        v4_port: int | None,
+        v6_port: int | None,
+        addresses: Sequence[str],
+        now: float,
+        tunnels: Collection[str] = (),
     ) -> None:
-        """Bound ports (None: no socket of that family) and interface addresses, already filtered by the shell."""
-        self._surroundings.set_local_endpoints(v4_port, v6_port, addresses, now)
+        """Bound ports (None: no socket of that family) and interface addresses, already filtered by the shell.
+
+        Those of tunnels come apart: they are never told to anybody, even where a STUN server sees one.
+        """
+        self._surroundings.set_local_endpoints(v4_port, v6_port, addresses, now, tunnels)
         self._drain_common(now)
 
     def handle_rebound(self, now: float) -> None:

@@ -6,13 +6,16 @@ its end. IPv4 link-local and loopback serve only where there is nothing else.
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple, TypeAlias
 
 from coderd.model.addresses import TAILNET_PREFIX, Scope, address_scope
 
 MOST_IPV6_PER_SUBNET = 2
 """Privacy extensions give a host many; each told one costs every peer a ping per round."""
+
+_INSIDE = (TAILNET_PREFIX, IPv6Network("fd7a:115c:a1e0::/48"))
+"""Our own tailnet, and Tailscale's: whoever has such an address has it of a tunnel."""
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -51,11 +54,17 @@ def choose_addresses(found: Iterable[InterfaceAddress], ignore: str) -> tuple[st
     return tuple(dict.fromkeys(str(a.address) for a in chosen))
 
 
+def tunnel_addresses(found: Iterable[InterfaceAddress], ignore: str) -> tuple[str, ...]:
+    """The addresses of tunnels other than ours (``ignore``), in order of their text."""
+    return tuple(sorted({str(a.address) for a in found if a.is_tunnel and a.interface != ignore}))
+
+
 def _is_usable(found: InterfaceAddress, ignore: str) -> bool:
     if found.interface == ignore or found.is_tunnel or not found.is_usable:
         return False
     if isinstance(found.address, IPv6Address):
-        return found.address not in TAILNET_PREFIX and not found.address.is_link_local
+        is_inside = any(found.address in prefix for prefix in _INSIDE)
+        return not is_inside and not found.address.is_link_local
     return True
 
 

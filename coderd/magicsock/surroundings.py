@@ -6,7 +6,7 @@ ping it a round trip after the start. A home is there at once where the map offe
 
 import errno
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import MalformedPacket
-from coderd.netcheck import HttpsProbe, Netcheck, Report, StunProbe
+from coderd.netcheck import Here, HttpsProbe, Netcheck, Report, StunProbe
 from coderd.stun import parse_response
 
 FRESH = 27.0
@@ -52,6 +52,7 @@ class Surroundings:
     def __init__(self, *, rng: RandomBytes) -> None:
         self._rng = rng
         self._netcheck = Netcheck(rng=rng)
+        self._here = Here()
         self._own = OwnEndpoints()
         self._derp_map = DerpMap()
         self._resolved: dict[str, Sequence[str]] = {}
@@ -81,9 +82,16 @@ class Surroundings:
         self.check(now)
 
     def set_local_endpoints(
-        self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str], now: float
+        self,
+        v4_port: int | None,
+        v6_port: int | None,
+        addresses: Sequence[str],
+        now: float,
+        tunnels: Collection[str] = (),
     ) -> None:
-        """Bound ports and interface addresses, as the shell found them. A change is told, and looked into."""
+        """Bound ports and addresses of interfaces and of tunnels. A change of what is of use is told, and looked into."""
+        self._here = Here(frozenset(addresses), frozenset(tunnels))
+        self._netcheck.set_here(self._here)
         if not self._own.set_local(v4_port, v6_port, addresses):
             return
         self._netcheck.set_families(
@@ -127,12 +135,17 @@ class Surroundings:
         if not may_be_candidate(mapped) or not self._netcheck.handle_stun(tx, mapped, now):
             return False
         self._fresh_at = now
-        if is_ipv6(mapped) not in self._mapped_families:
+        if is_ipv6(mapped) not in self._mapped_families and self._may_be_us(tx, mapped):
             self._mapped_families.add(is_ipv6(mapped))
             self._own.note_mapping(mapped, now)
             self._tell(now)
         self._settle(now)
         return True
+
+    def _may_be_us(self, tx: bytes, mapped: AddrPort) -> bool:
+        """Whether what the server asked with ``tx`` saw is an address to publish, and not somebody before the server."""
+        server = self._probed.get(tx)
+        return server is None or self._here.oddity(mapped[0], server[0]) is None
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
         """The answer to an ``HttpsProbeWanted``."""

@@ -7,6 +7,7 @@ target     a relay node's STUN address
 findings   what a run has learned so far
 report     the result, frozen
 nat        what a report says of the NAT, in the words of RFC 4787
+sighting   whether what a server saw may be this node
 facts      what one end of a tunnel tells the other of its network
 home       the choice of the home region
 io         latency by HTTPS or HTTP, where UDP is silent
@@ -18,15 +19,18 @@ from coderd.netcheck.nat import Mapping, mapping_of
 from coderd.netcheck.netcheck import Netcheck
 from coderd.netcheck.report import Report
 from coderd.netcheck.run import HttpsProbe, StunProbe, Wish
+from coderd.netcheck.sighting import Here, Oddity
 from coderd.netcheck.target import Family, Resolved, stun_target
 
 __all__ = [
     "Facts",
     "Family",
+    "Here",
     "HomeQuestion",
     "HttpsProbe",
     "Mapping",
     "Netcheck",
+    "Oddity",
     "Report",
     "Resolved",
     "StunProbe",

@@ -4,13 +4,19 @@ from collections import Counter
 
 from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.netcheck.report import Report
+from coderd.netcheck.sighting import ANYWHERE, Here
 from coderd.netcheck.target import Family
 
 
 class Findings:
-    """Latencies per region, mappings per family; grows while a run goes on."""
+    """Latencies per region, mappings per family; grows while a run goes on.
 
-    def __init__(self) -> None:
+    Args:
+        here: tells what may be this node's from what cannot.
+    """
+
+    def __init__(self, here: Here = ANYWHERE) -> None:
+        self._here = here
         self.region_latency: dict[int, float] = {}
         self.v4_latency: dict[int, float] = {}
         self.v6_latency: dict[int, float] = {}
@@ -21,6 +27,7 @@ class Findings:
         self._v4_mappings: dict[AddrPort, AddrPort] = {}
         self._v4_counters: Counter[AddrPort] = Counter()
         self._v6_counters: Counter[AddrPort] = Counter()
+        self._odd: dict[AddrPort, AddrPort] = {}
         self._n_sent: Counter[Family] = Counter()
         self._n_failed: Counter[Family] = Counter()
 
@@ -42,11 +49,13 @@ class Findings:
         self.region_latency[region] = min(seconds, self.region_latency.get(region, seconds))
 
     def note_stun(self, region: int, target: AddrPort, mapped: AddrPort, latency: float) -> None:
-        """A reply to a probe of ``target`` showed ``mapped``, whose family is what worked."""
+        """A reply to a probe of ``target`` showed ``mapped``, whose family is what worked. What cannot be us is no mapping."""
         self.note_latency(region, latency)
         by_family = self.v6_latency if is_ipv6(mapped) else self.v4_latency
         by_family[region] = min(latency, by_family.get(region, latency))
-        if is_ipv6(mapped):
+        if self._here.oddity(mapped[0], target[0]) is not None:
+            self._odd[target] = mapped
+        elif is_ipv6(mapped):
             self._last_v6 = mapped
             self._v6_counters[mapped] += 1
         else:
@@ -82,4 +91,5 @@ class Findings:
             v4_mappings=dict(self._v4_mappings),
             global_v4_counters=dict(self._v4_counters),
             global_v6_counters=dict(self._v6_counters),
+            odd_sightings=dict(self._odd),
         )

@@ -18,6 +18,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.netcheck.findings import Findings
 from coderd.netcheck.plan import ProbeSet
 from coderd.netcheck.report import Report
+from coderd.netcheck.sighting import ANYWHERE, Here
 from coderd.netcheck.target import Family, Resolved, stun_target
 from coderd.stun import TX_SIZE, encode_request
 
@@ -91,6 +92,7 @@ class Run:
         is_full: a full report is more patient.
         rng: for transaction ids.
         now: the run starts here.
+        here: this host's addresses.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Run:
         is_full: bool,
         rng: RandomBytes,
         now: float,
+        here: Here = ANYWHERE,
     ) -> None:
         self.started_at = now
         self._derp_map = derp_map
@@ -114,7 +117,7 @@ class Run:
         self._sent: dict[bytes, _Sent] = {}
         self._wishes: deque[Wish] = deque()
         self._https_wanted: set[int] | None = None
-        self._findings = Findings()
+        self._findings = Findings(here)
         self._finished_at: float | None = None
         self.handle_timeout(now)
 

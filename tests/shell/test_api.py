@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 import trio
 
-from coderd.api.io.client import ApiClient, enrol_device, remove_device
+from coderd.api.io.client import ApiClient, ask_reflection, enrol_device, remove_device
 from coderd.api.io.routes import Role, api_rules
 from coderd.api.messages import MAX_ANSWER, MAX_BODY, PREFIX, ErrorBody, parse_message
 from coderd.model.errors import Exit, UserError
@@ -28,6 +29,7 @@ ROUTES = {
     ("GET", "/devices"): {Role.USER, Role.ADMIN},
     ("POST", "/devices"): {Role.USER, Role.ADMIN},
     ("DELETE", "/devices/{key}"): {Role.USER, Role.ADMIN, Role.DEVICE},
+    ("GET", "/reflection"): set(Role) - {Role.NOBODY},
     ("GET", "/debug/counters"): {Role.ADMIN},
 }
 """Written out a second time on purpose: whoever changes a right changes it here, too."""
@@ -52,6 +54,14 @@ async def tokens(world: World) -> dict[Role, str]:
         Role.USER: user,
         Role.ADMIN: world.admin_token,
     }
+
+
+async def test_the_server_says_how_a_request_reached_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        before = time.time()
+        found = await ask_reflection(world.url, world.admin_token)
+        assert (found.seen_from, found.arrived_at, found.n_stun_answered) == ("127.0.0.1", "127.0.0.1", 0)
+        assert before <= found.unix_time <= time.time()
 
 
 async def test_the_table_covers_every_route(tmp_path: Path) -> None:

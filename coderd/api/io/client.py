@@ -26,6 +26,7 @@ from coderd.api.messages import (
     ErrorBody,
     Health,
     Nothing,
+    Reflection,
     ServerCounters,
     UserCreated,
     UserInfo,
@@ -109,6 +110,10 @@ class ApiClient:
         """Deletes a device, by name or id."""
         self._ask(Nothing, "DELETE", f"/devices/{quote(key, safe='')}")
 
+    def reflection(self) -> Reflection:
+        """How this request reached the server."""
+        return self._ask(Reflection, "GET", "/reflection")
+
     def counters(self) -> ServerCounters:
         """What the server has moved and refused; admins only."""
         return self._ask(ServerCounters, "GET", "/debug/counters")
@@ -149,6 +154,11 @@ async def remove_device(
     """Makes the server forget a device; its own device token will do. Raises UserError as ``enrol_device``."""
     client = ApiClient(url, token, tls=tls)
     await _in_thread(partial(client.delete_device, str(device_id)))
+
+
+async def ask_reflection(url: str, token: str, *, tls: ssl.SSLContext | None = None) -> Reflection:
+    """How the server sees a request of this machine. Raises UserError as ``enrol_device``."""
+    return await _in_thread(ApiClient(url, token, tls=tls).reflection)
 
 
 async def _in_thread(question: Callable[[], T]) -> T:

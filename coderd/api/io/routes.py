@@ -3,6 +3,7 @@
 A handler gets a caller that has the right to call it, and a parsed request; it raises ``ApiError`` to refuse.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from coderd.api.messages import (
     ErrorBody,
     Health,
     Nothing,
+    Reflection,
     ServerCounters,
     UserCreated,
     UserInfo,
@@ -139,6 +141,7 @@ ANYBODY = frozenset(Role)
 SESSION = frozenset({Role.USER, Role.ADMIN})
 ADMIN = frozenset({Role.ADMIN})
 SESSION_OR_DEVICE = SESSION | {Role.DEVICE}
+KNOWN = ANYBODY - {Role.NOBODY}
 
 
 class Rule(NamedTuple):
@@ -167,6 +170,7 @@ def api_rules(backend: Backend, *, version: str) -> list[Rule]:
         Rule("GET", "/devices", SESSION, api.list_devices),
         Rule("POST", "/devices", SESSION, api.enrol_device, created),
         Rule("DELETE", "/devices/{key}", SESSION_OR_DEVICE, api.delete_device),
+        Rule("GET", "/reflection", KNOWN, api.reflection),
         Rule("GET", "/debug/counters", ADMIN, api.counters),
     ]
 
@@ -231,6 +235,15 @@ class _Handlers:
     async def delete_device(self, call: Call) -> ApiMessage:
         await self._backend.delete_device(call.caller, call.key)
         return Nothing()
+
+    async def reflection(self, call: Call) -> ApiMessage:
+        client, here = call.request.client, call.request.scope.get("server")
+        return Reflection(
+            seen_from=client.host if client is not None else "",
+            arrived_at=here[0] if here is not None else "",
+            unix_time=time.time(),
+            n_stun_answered=(await self._backend.counters()).counters.get("stun.answered", 0),
+        )
 
     async def counters(self, call: Call) -> ApiMessage:
         return await self._backend.counters()

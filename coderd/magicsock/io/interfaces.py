@@ -15,7 +15,7 @@ import trio
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
-from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses
+from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses, tunnel_addresses
 
 LOOK_INTERVAL = 1.0
 """Least seconds between two looks: the first event counts at once, those in its wake together."""
@@ -27,6 +27,10 @@ _IFF_UP = 0x1
 _ARPHRD_NONE = 0xFFFE
 _TUNNEL_TYPES = frozenset({_ARPHRD_NONE, 512, 519, 768, 769, 776, 778, 823})
 """ARPHRD_NONE (TUN, WireGuard), PPP, RAWIP, and the kernel's own IP-in-IP, SIT and GRE tunnels."""
+_TUNNEL_KINDS = frozenset(
+    {"amneziawg", "geneve", "gretap", "ip6gretap", "ovpn", "tun", "vti", "vti6", "vxlan", "wireguard", "xfrm"}
+)
+"""Those that look like Ethernet, or like anything, among them TAP, which is ZeroTier's."""
 _IFA_F_DADFAILED, _IFA_F_DEPRECATED, _IFA_F_TENTATIVE = 0x08, 0x20, 0x40
 _UNUSABLE = _IFA_F_DADFAILED | _IFA_F_DEPRECATED | _IFA_F_TENTATIVE
 _TABLE_MAIN = 254
@@ -36,15 +40,21 @@ _LOOKS = 10
 
 
 class NetworkView(NamedTuple):
-    """What a change is a difference of: the addresses worth telling, and the ways out of the host."""
+    """What a change is a difference of: the addresses worth telling, the ways out of the host, and others' tunnels."""
 
     addresses: tuple[str, ...]
     default_routes: tuple[tuple[int, str, int], ...]
     """Address family, gateway, interface index."""
+    tunnels: tuple[str, ...] = ()
+    """Addresses of other tunnels than ours, never to be told."""
+
+    def is_same_way_out(self, other: "NetworkView") -> bool:
+        """Whether nothing has changed that paths depend on: tunnels are no paths."""
+        return (self.addresses, self.default_routes) == (other.addresses, other.default_routes)
 
 
 async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
-    """Yields the present view at once, then one after each change of addresses or default routes.
+    """Yields the present view at once, then one after each change of it.
 
     Events are listened for before the first look, so no change is lost between the two.
 
@@ -99,13 +109,15 @@ def _look_once(ignore: str) -> NetworkView:
             for message in netlink.get_default_routes(family=family, table=_TABLE_MAIN)
             if (route := _default_route(message))[2] not in ignored
         ]
-    return NetworkView(choose_addresses(found, ignore), tuple(sorted(routes)))
+    return NetworkView(
+        choose_addresses(found, ignore), tuple(sorted(routes)), tunnel_addresses(found, ignore)
+    )
 
 
 def _is_tunnel(link: Any) -> bool:
     info = link.get_attr("IFLA_LINKINFO")
     kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
-    return link["ifi_type"] in _TUNNEL_TYPES or kind in ("tun", "wireguard")
+    return link["ifi_type"] in _TUNNEL_TYPES or kind in _TUNNEL_KINDS
 
 
 def _found(message: Any, links: dict[int, Any], tunnels: set[int]) -> InterfaceAddress:

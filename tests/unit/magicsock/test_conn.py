@@ -312,10 +312,10 @@ def one_relay() -> DerpMap:
     return DerpMap({REGION: DerpRegion(REGION, "one", "One", (node,))})
 
 
-def answer_stun(bench: Bench, now: float) -> None:
+def answer_stun(bench: Bench, now: float, mapped: AddrPort = MAPPED) -> None:
     for transmit in bench.transmits():
         if isinstance(transmit, UdpTransmit) and transmit.addr == STUN:
-            response = encode_response(parse_request(transmit.datagrams[0]), MAPPED)
+            response = encode_response(parse_request(transmit.datagrams[0]), mapped)
             assert bench.conn.handle_udp(STUN, [response], now)[1] == []
 
 
@@ -373,6 +373,26 @@ def test_a_stun_answer_that_names_no_possible_address_is_a_counted_drop(
     assert bench.conn.handle_udp(STUN, [response], T + 0.02)[1] == []
     assert bench.events(EndpointsChanged) == []
     assert bench.counters["magicsock.drop.stun"] == 1
+
+
+@pytest.mark.parametrize(
+    "mapped", [("192.168.7.1", 20001), ("100.64.0.7", 20001), (STUN[0], 20001), ("10.8.0.2", 41641)]
+)
+def test_whoever_stands_before_the_server_is_never_told_as_an_endpoint(
+    bench: Bench, mapped: AddrPort
+) -> None:
+    bench.conn.set_local_endpoints(41641, None, ["10.0.0.1"], T, ["10.8.0.2"])
+    bench.conn.set_derp_map(one_relay(), {}, T)
+    bench.events(EndpointsChanged)
+    answer_stun(bench, T + 0.02, mapped)
+    while (deadline := bench.conn.poll_timeout()) is not None and deadline.when < T + 10:
+        bench.conn.handle_timeout(deadline.when)
+        answer_stun(bench, deadline.when, mapped)
+    (done, *_) = bench.events(NetcheckDone)
+    assert (done.report.udp, done.report.global_v4) == (True, None)
+    assert done.report.odd_sightings == {STUN: mapped}
+    assert bench.conn.status(T + 10).endpoints == ((("10.0.0.1", 41641), 1),)
+    assert bench.counters["magicsock.drop.stun"] == 0
 
 
 def test_a_relayed_ping_names_the_relay_that_the_pong_came_by(bench: Bench) -> None:
