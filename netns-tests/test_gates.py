@@ -1,4 +1,4 @@
-"""What stands before a server hides what it claims to hide, tried with plain sockets.
+"""What stands before a server hides and passes what it claims to, tried with plain sockets.
 
 ::
 
@@ -8,7 +8,8 @@
 import socket
 
 import pytest
-from lab import Lab
+from lab import Lab, until
+from lab.front import Kind, start_front
 
 NAT = "198.51.100.2"
 GATE = "192.168.7.1"
@@ -54,3 +55,34 @@ def seen_by_tcp(lab: Lab) -> str:
             connection, source = listener.accept()
             connection.close()
     return str(source[0])
+
+
+@pytest.mark.parametrize(
+    ("front", "asked", "passed"),
+    [
+        ("nginx", "DERP", "DERP"),
+        ("haproxy", "DERP", "DERP"),
+        ("websockets", "DERP", ""),
+        ("websockets", "websocket", "websocket"),
+    ],
+)
+def test_which_upgrades_pass_a_front(front: Kind, asked: str, passed: str) -> None:
+    with Lab("no-nat") as lab:
+        server = lab.server.host
+        with server.network():
+            listener = socket.create_server(("127.0.0.1", 3001))
+        with listener:
+            listener.settimeout(5)
+            start_front(server, front, (lab.server.address, 3000), ("127.0.0.1", 3001))
+            until(lambda: server.answers_tcp(lab.server.address, 3000), f"{front} to listen")
+            with lab.user.host.network():
+                user = socket.create_connection((lab.server.address, 3000), 5)
+            with user:
+                user.sendall(REQUEST.format(upgrade=asked).encode())
+                connection, _ = listener.accept()
+                with connection:
+                    head = connection.recv(10_000).decode().lower()
+    assert (f"\r\nupgrade: {passed.lower()}\r\n" in head) == bool(passed)
+
+
+REQUEST = "GET /derp HTTP/1.1\r\nHost: 192.0.2.10:3000\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"
