@@ -28,12 +28,13 @@ whatever NATs and firewalls a topology puts between them. Nothing of it is left 
 
 EPILOG = """\
 COMMAND runs on the user's host, where coderctl is on PATH and finds the daemon. Its exit code is the exit code;
-125 means that the laboratory itself failed, 130 that it was interrupted.
+125 means that the laboratory itself failed, 130 that it was interrupted. A matrix ends 1 if anything is not as predicted.
 
   scripts/lab list
   scripts/lab shell no-nat
   scripts/lab run easy-nat -- coderctl speedtest dev
-  scripts/lab run hard-nat-both -- coderctl ping dev -c 3"""
+  scripts/lab run hard-nat-both -- coderctl ping dev -c 3
+  scripts/lab matrix --jobs 2 --only 'server-*'"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,7 +105,7 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
 def print_topologies() -> None:
     """One line each: name, predicted path, description."""
     for name, topology in TOPOLOGIES.items():
-        print(f"{name:<16} {predict(topology):<7} {topology.says}")
+        print(f"{name:<20} {predict(topology):<7} {topology.says}")
 
 
 def prompt(topology: str) -> list[str]:
