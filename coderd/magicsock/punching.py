@@ -261,7 +261,7 @@ class Punching:
         self, peer: NodePublic, targets: tuple[AddrPort, ...], servers: tuple[AddrPort, ...], now: float
     ) -> None:
         row = self._rows.get(peer)
-        if len(servers) < 2 or (row is not None and now < row.patience_until):
+        if len(servers) < 2 or (row is not None and now < row.patience_until and targets[0] in row.targets):
             return
         if row is not None:
             self._close(row.socket)

@@ -46,6 +46,16 @@ def test_a_sequential_nat_opens_towards_a_port_that_is_known(step: int) -> None:
     assert len(a.spare) == 1
 
 
+def test_a_row_towards_an_address_that_is_no_longer_the_best_is_begun_anew() -> None:
+    net, a, b = two_nodes(a_nat(APDM, BY_PORT, 1), b_nat(EIM, BY_PORT))
+    told = b.endpoints
+    b.endpoints = (("10.9.9.9", 41641),)
+    net.coordinate(b)
+    net.run_until(lambda: bool(a.spare), 5)
+    b.endpoints = told
+    assert net.run_until(lambda: both_direct(a, b), 5) < 0.5
+
+
 @pytest.mark.parametrize("other", [b_nat(APDM, BY_PORT), b_nat(APDM, BY_PORT, 1), b_nat(APDM, BY_ADDRESS, 2)])
 def test_a_sequential_nat_that_filters_by_address_opens_towards_any(other: Nat) -> None:
     net, a, b = two_nodes(a_nat(APDM, BY_ADDRESS, 2), other)
