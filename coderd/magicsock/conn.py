@@ -42,7 +42,7 @@ from coderd.magicsock.wire import (
     UdpSource,
     UdpTransmit,
 )
-from coderd.magicsock.wish import PingAnswered, SendPing, Wish
+from coderd.magicsock.wish import PingAnswered, Route, SendPing, Wish
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort
@@ -65,6 +65,9 @@ UNREADABLE_INTERVAL = 1.0
 
 _UNREADABLE_GAP = 0.05
 """Least seconds between two looks for the sender of disco that cannot be read."""
+SETTLED_AFTER = 10.0
+"""Seconds after which a direct path is old enough to carry handshakes alone."""
+
 _WIREGUARD_DATA = 4
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
@@ -408,6 +411,8 @@ class Conn:
             return
         self._surroundings.note_use(now)
         route = known.endpoint.route(len(datagrams), now)
+        if datagrams[0][0] != _WIREGUARD_DATA and route.udp is not None:
+            route = self._with_relay(route, known, now)
         n_bytes = sum(map(len, datagrams))
         if route.udp is not None:
             known.log.tx_direct += n_bytes
@@ -442,6 +447,14 @@ class Conn:
             places = [candidate.addr for candidate in endpoint.candidates()][:MOST_PLACES]
         for addr in filter(self._surroundings.can_send_to, places):
             self._transmits.append(UdpTransmit(addr, datagrams, segment_size, tos=tos))
+
+    def _with_relay(self, route: Route, known: _Known, now: float) -> Route:
+        """A handshake over a path so new that nobody knows its loss goes by relay as well: lost, it would cost five seconds.
+
+        The second copy that arrives is dropped as a replay before it counts towards a flood.
+        """
+        may_be_relayed = known.endpoint.has_relay and known.endpoint.pin is Pin.ANY
+        return route._replace(by_relay=route.by_relay or (may_be_relayed and now - known.log.since < SETTLED_AFTER))
 
     def _region_for(self, endpoint: Endpoint) -> int:
         """The relay to reach a peer by: its home if connected, else where it was heard if still connected, else its home."""
