@@ -10,6 +10,9 @@ pings          pings that wait for their pong
 path_log       which way traffic goes, since when, how much
 letterbox      disco packets sealed and opened, and who is behind them
 peer_map       node key <-> disco key <-> address
+punching       ways through hard NATs: spare sockets, foretold ports, searches
+port_sequence  whether a NAT's ports come in sequence
+birthday       when ports are random: who does what
 surroundings   this node's own place: netcheck, own endpoints, home relay
 own_endpoints  where this node may be reached, and by whose word
 interfaces     which of a host's addresses are worth telling
@@ -37,6 +40,7 @@ from coderd.magicsock.wire import (
     PathChanged,
     PathInfo,
     PathKind,
+    PathLost,
     Pin,
     PingReply,
     SocketsUnwanted,
@@ -63,6 +67,7 @@ __all__ = [
     "PathChanged",
     "PathInfo",
     "PathKind",
+    "PathLost",
     "Pin",
     "PingReply",
     "SocketsUnwanted",
