@@ -98,6 +98,7 @@ class Session:
             mtu=config.mtu,
             listen_port=config.listen_port,
             on_update=self._update_server,
+            on_moved=self.break_server,
             on_introduced=self._handle_introduced,
             tai64n_mark=store.current.timestamp_floor(),
             on_mark=self._keep_mark,

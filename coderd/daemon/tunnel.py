@@ -30,6 +30,7 @@ from coderd.magicsock import (
     NetcheckDone,
     PathChanged,
     PathInfo,
+    PathLost,
     PingReply,
     SocketsUnwanted,
     SocketsWanted,
@@ -71,6 +72,7 @@ class Tunnel:
         tun: the opened device; it outlives the tunnel.
         listen_port: preferred UDP port, None for 41641 or any.
         on_update: told whenever the server should know something new about this node.
+        on_moved: told that this host's way out is another: connections of before are worth nothing.
         on_introduced: told of a peer that has restarted and said so itself, as it is now.
         tai64n_mark: no handshake before this life had a later timestamp; None for none.
         on_mark: told the mark to keep from now on.
@@ -85,6 +87,7 @@ class Tunnel:
         mtu: int,
         listen_port: int | None,
         on_update: Callable[[NodeUpdate], None],
+        on_moved: Callable[[], None],
         on_introduced: Callable[[Peer], None],
         tai64n_mark: bytes | None,
         on_mark: Callable[[bytes], None],
@@ -97,6 +100,7 @@ class Tunnel:
         self.generation = int.from_bytes(os.urandom(8))
         self._interface = tun.name
         self._on_update = on_update
+        self._on_moved = on_moved
         self._on_introduced = on_introduced
         self._on_mark = on_mark
         self._mark = tai64n_mark
@@ -355,6 +359,9 @@ class Tunnel:
             case DiscoUnreadable():
                 self._roster.handle_unreadable(event.peer, trio.current_time(), time.time())
                 self._driver.drain()
+            case PathLost():
+                self._roster.handle_path_lost(event.peer, trio.current_time(), time.time())
+                self._driver.drain()
             case HttpsProbeWanted():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._measure_https, event.region)
@@ -394,6 +401,8 @@ class Tunnel:
             if seen is not None and not view.is_same_way_out(seen):
                 log.info("network changed")
                 self._conn.handle_rebound(now)
+                self._links.break_all()
+                self._on_moved()
             seen = view
             self._driver.drain()
 

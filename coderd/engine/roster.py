@@ -1,12 +1,13 @@
 """The peers of the NetMap, as WireGuard and the paths know them, and what becomes of those that restart. Pure.
 
-Who restarted has lost its sessions and has a new disco key. There are three ways to learn of it, the quickest wins:
+Who restarted has lost its sessions and has a new disco key. There are four ways to learn of it, the quickest wins:
 
     the server says so        a new generation: sessions are dropped, the user's side initiates at once
     disco that nobody opens   comes from where the peer is, by a key not known: the user's side initiates, sessions stay
+    the path dies             and nothing relays: the same
     the peer says so          an introduction, the first packet of the new session: the map follows, nothing is dropped
 
-The last two need no server. The second is a hint that anybody may forge; so all that it can cause is one handshake with
+The last three need no server. The second is a hint that anybody may forge; so all that it can cause is one handshake with
 the peer itself, once a second at most.
 """
 
@@ -86,6 +87,11 @@ class Roster:
             self._introduce_ourselves(key, now, unix_now)
         shaken_at = status.last_handshake_at
         if self._initiates and (shaken_at is None or now - shaken_at > SETTLED_AFTER):
+            self._device.initiate(key, now, unix_now, force=True)
+
+    def handle_path_lost(self, key: NodePublic, now: float, unix_now: float) -> None:
+        """The direct path to a peer died and nothing relays: it may be there all the same, with no session of ours."""
+        if self._initiates:
             self._device.initiate(key, now, unix_now, force=True)
 
     def _handle_introduced(self, event: Introduced, now: float) -> Peer | None:

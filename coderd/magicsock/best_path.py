@@ -1,8 +1,9 @@
 """The direct path in use to one peer, how long it may be trusted alone, and when to doubt it.
 
-A pong makes the path exclusive for 6.5 s. While data flows, silence from the peer raises doubt after a second: the path is
-pinged twice a second, and without a pong in two seconds trust ends early, so a path that dies under load costs three
-seconds rather than six and a half. Only a pong ends doubt: data coming in says nothing about data going out.
+A pong makes the path exclusive for 6.5 s. While data flows, silence from the peer raises doubt after 0.3 s, and hearing it
+from elsewhere while the path is silent does so at once: the path is pinged five times a second. Not answered within a
+tenth of a second it is suspect: the relay carries everything too, and any other path that answers is taken. Not answered
+in two seconds it is lost. Only a pong ends doubt: data coming in says nothing about data going out.
 """
 
 from coderd.magicsock.path import PathQuality, is_improvement
@@ -10,10 +11,12 @@ from coderd.model.addresses import AddrPort
 
 TRUST = 6.5
 """Seconds that a pong makes the best path exclusive for."""
-DOUBT_AFTER = 1.0
+DOUBT_AFTER = 0.3
 """Seconds of silence, while sending, that raise doubt."""
-DOUBT_INTERVAL = 0.5
+DOUBT_INTERVAL = 0.2
 """Seconds between pings in doubt."""
+SUSPECT_AFTER = 0.1
+"""Seconds of doubt after which a path is suspect, or two round trips of a slow path if that is longer."""
 DOUBT_LIMIT = 2.0
 """Seconds of doubt that end trust, or four round trips of a slow path if that is longer."""
 
@@ -50,7 +53,7 @@ class BestPath:
 
         Once trust has ended any answer wins, whatever its latency: better ones follow.
         """
-        if not self.is_trusted(now) or is_improvement(path, self.quality):
+        if not self.is_trusted(now) or self.is_suspect(now) or is_improvement(path, self.quality):
             self.quality = path
         if self.quality is not None and (self.quality.addr, self.quality.socket) == (path.addr, path.socket):
             self.quality = self.quality._replace(latency=path.latency)
@@ -67,6 +70,12 @@ class BestPath:
         """Whether, as something is being sent, the path has been silent for too long."""
         return self._doubt_since is None and now - self._heard_at > DOUBT_AFTER and self.is_trusted(now)
 
+    def is_deserted(self, now: float) -> bool:
+        """Whether the peer, just heard from elsewhere, has left the path: it is trusted, yet silent."""
+        if self.quality is None or self._doubt_since is not None or not self.is_trusted(now):
+            return False
+        return now - self._heard_at > _patience(self.quality)
+
     @property
     def is_in_doubt(self) -> bool:
         """Whether the path has to prove itself."""
@@ -75,6 +84,12 @@ class BestPath:
     def begin_doubt(self, now: float) -> None:
         """From now on the path has to prove itself."""
         self._doubt_since = now
+
+    def is_suspect(self, now: float) -> bool:
+        """Whether doubt has lasted for so long that the path had better not carry anything alone."""
+        if self._doubt_since is None or self.quality is None:
+            return False
+        return now - self._doubt_since >= _patience(self.quality)
 
     def is_lost(self, now: float) -> bool:
         """Whether doubt has lasted for too long."""
@@ -92,3 +107,8 @@ class BestPath:
         self.quality = None
         self.end_trust()
         self._heard_at = _NEVER
+
+
+def _patience(path: PathQuality) -> float:
+    """Seconds in which an answer by this path may be expected."""
+    return max(SUSPECT_AFTER, 2 * path.latency)

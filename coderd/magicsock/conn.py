@@ -34,6 +34,7 @@ from coderd.magicsock.wire import (
     PathChanged,
     PathInfo,
     PathKind,
+    PathLost,
     Pin,
     PingReply,
     SocketsUnwanted,
@@ -272,14 +273,15 @@ class Conn:
             return
         if isinstance(source, DerpSource):
             known.log.rx_relay += n_bytes
+            known.endpoint.handle_heard_relayed(now)
         elif isinstance(source, UdpSource):
             known.log.rx_direct += n_bytes
             known.heard_from = (source.addr, now)
             self._peer_map.learn_address(source.addr, peer)
             known.endpoint.handle_heard(source.addr, now)
-            if known.endpoint.has_news:
-                self._drain(known, now)
-                self._drain_common(now)
+        if known.endpoint.has_news:
+            self._drain(known, now)
+            self._drain_common(now)
 
     def handle_relay_connected(self, region: int, now: float) -> None:
         """The link to a region's relay is up."""
@@ -438,8 +440,7 @@ class Conn:
         So a handshake succeeds although the server is gone and disco keys are not what it said.
         """
         endpoint = known.endpoint
-        is_relayed = endpoint.has_relay and self._region_for(endpoint) in self._connected
-        if is_relayed or not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
+        if self._is_relay_at_hand(endpoint) or not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
             return
         if known.heard_from is not None and now - known.heard_from[1] <= HEARD_LATELY:
             places = [known.heard_from[0]]
@@ -454,7 +455,9 @@ class Conn:
         The second copy that arrives is dropped as a replay before it counts towards a flood.
         """
         may_be_relayed = known.endpoint.has_relay and known.endpoint.pin is Pin.ANY
-        return route._replace(by_relay=route.by_relay or (may_be_relayed and now - known.log.since < SETTLED_AFTER))
+        return route._replace(
+            by_relay=route.by_relay or (may_be_relayed and now - known.log.since < SETTLED_AFTER)
+        )
 
     def _region_for(self, endpoint: Endpoint) -> int:
         """The relay to reach a peer by: its home if connected, else where it was heard if still connected, else its home."""
@@ -674,8 +677,20 @@ class Conn:
             via = self._region_for(endpoint)
         if kind is PathKind.DIRECT and known.log.kind is not kind:
             self._punching.handle_direct(endpoint.key)
+        if known.log.kind is PathKind.DIRECT and kind is not PathKind.DIRECT:
+            self._handle_path_lost(known, now)
         if known.log.note(kind, via, now):
             self._events.append(PathChanged(endpoint.key, self._info(known)))
+
+    def _handle_path_lost(self, known: _Known, now: float) -> None:
+        """Perhaps a NAT has forgotten us, or the peer has restarted where no server can tell."""
+        if known.endpoint.is_active(now):
+            self._surroundings.check(now)
+            if not self._is_relay_at_hand(known.endpoint):
+                self._events.append(PathLost(known.peer.node_key))
+
+    def _is_relay_at_hand(self, endpoint: Endpoint) -> bool:
+        return endpoint.has_relay and self._region_for(endpoint) in self._connected
 
     # Packets
 

@@ -39,14 +39,14 @@ UPGRADE_INTERVAL = 60.0
 """Seconds between rounds while a direct path works but a nearer one may exist."""
 GOOD_ENOUGH_LATENCY = 0.005
 """Seconds at or below which no nearer path is looked for."""
-BURST = (0.25, 0.75, 1.5, 3.0)
+BURST = (0.15, 0.35, 0.75, 1.5, 3.0)
 """Waits between the first rounds after news: a lost ping must not cost five seconds."""
 IMPATIENT_ROUND_INTERVAL = 0.5
 """Least seconds between rounds that a user's ping starts."""
 FEW_DATAGRAMS = 4
 """A batch no longer than this also goes over a best path that is no longer trusted; more is the relay's alone."""
 
-_PING_GAP = 0.2
+_PING_GAP = 0.1
 """Least seconds between two discovery pings to one address."""
 _PING_BACK_GAP = 1.0
 """The same for pings that only answer the peer's."""
@@ -68,7 +68,7 @@ class Timer(Enum):
     TRUST = "trust ends"
     """6.5 s after the best path's last pong."""
     DOUBT = "path in doubt"
-    """Every 0.5 s from a silence under load until a pong or the end of trust."""
+    """Every 0.2 s from a silence under load until a pong or the end of trust."""
 
 
 class Endpoint:
@@ -97,6 +97,8 @@ class Endpoint:
         self._round_at = _NEVER
         self._relay_pinged_at = _NEVER
         self._called_at = _NEVER
+        self._heard_elsewhere: AddrPort | None = None
+        """Where WireGuard heard the peer last that is not the best path."""
         self._burst: deque[float] = deque()
         self._timers: TimerTable[Timer] = TimerTable()
         self._wishes: deque[Wish] = deque()
@@ -137,7 +139,8 @@ class Endpoint:
         addr, socket = best.quality.addr, best.quality.socket
         if best.is_trusted(now):
             self._doubt_if_silent(now)
-            return Route(addr, False, socket)
+            is_helped = best.is_suspect(now) and has_relay and self.pin is Pin.ANY
+            return Route(addr, is_helped, socket)
         if self.pin is Pin.DIRECT or not has_relay:
             return Route(addr, False, socket)
         return Route(addr if n_datagrams <= FEW_DATAGRAMS else None, True, socket)
@@ -238,9 +241,16 @@ class Endpoint:
     def handle_heard(self, addr: AddrPort, now: float) -> None:
         """WireGuard vouches that the peer sent from an address. A new one is worth a ping: the peer may have moved."""
         self._best.handle_heard(addr, now)
+        if addr != self._best.addr:
+            self._heard_elsewhere = addr
+            self._doubt_if_deserted(now)
         if addr not in self._candidates and self._allows_direct and may_be_candidate(addr):
             self._candidates.add(addr).ping_heard_at = now
             self._ping(addr, Purpose.DISCOVERY, now)
+
+    def handle_heard_relayed(self, now: float) -> None:
+        """The same for what came through a relay: the peer does without our best path."""
+        self._doubt_if_deserted(now)
 
     def handle_send_failed(self, addr: AddrPort, now: float) -> None:
         """The kernel would not send there: a path that is refused at home need not be waited for."""
@@ -378,11 +388,18 @@ class Endpoint:
             self._best.begin_doubt(now)
             self._doubt(now)
 
+    def _doubt_if_deserted(self, now: float) -> None:
+        if self._best.is_deserted(now):
+            self._best.begin_doubt(now)
+            self._doubt(now)
+
     def _doubt(self, now: float) -> None:
         if self._best.is_lost(now):
             self._end_trust(now)
         elif self._best.addr is not None:
             self._ping(self._best.addr, Purpose.HEARTBEAT, now)
+            if self._heard_elsewhere in self._candidates and self._heard_elsewhere != self._best.addr:
+                self._ping(self._heard_elsewhere, Purpose.DISCOVERY, now)
             self._timers.set(Timer.DOUBT, now + DOUBT_INTERVAL)
 
     def _wake(self, now: float) -> None:

@@ -203,6 +203,13 @@ class DiscoUnreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class PathLost:
+    """A direct path in use has died, and no relay is at hand: only a handshake can tell what became of the peer."""
+
+    peer: NodePublic
+
+
+@dataclass(frozen=True, slots=True)
 class NetcheckDone:
     """A look at the network has ended."""
 
@@ -217,6 +224,7 @@ ConnEvent: TypeAlias = (
     | HttpsProbeWanted
     | NetcheckDone
     | DiscoUnreadable
+    | PathLost
     | SocketsWanted
     | SocketsUnwanted
 )

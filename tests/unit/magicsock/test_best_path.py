@@ -32,22 +32,45 @@ def test_once_trust_has_ended_any_answer_wins() -> None:
     assert best.addr == NEAR.addr
 
 
-def test_silence_of_a_second_raises_doubt_and_two_more_end_trust() -> None:
+def test_silence_raises_doubt_soon_and_two_seconds_more_end_trust() -> None:
     best = BestPath()
     best.handle_pong(NEAR, 100.0)
-    assert not best.should_doubt(101.0)
-    assert best.should_doubt(101.1)
-    best.begin_doubt(101.1)
-    assert not best.should_doubt(101.2)
-    assert not best.is_lost(103.0)
-    assert best.is_lost(103.2)
+    assert not best.should_doubt(100.2)
+    assert best.should_doubt(100.4)
+    best.begin_doubt(100.4)
+    assert not best.should_doubt(100.5)
+    assert not best.is_lost(102.3)
+    assert best.is_lost(102.5)
+
+
+def test_a_path_in_doubt_is_suspect_before_it_is_lost_and_then_any_answer_wins() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    best.begin_doubt(101.0)
+    assert not best.is_suspect(101.05)
+    best.handle_pong(FAR, 101.05)
+    assert best.addr == NEAR.addr
+    assert best.is_suspect(101.2)
+    best.handle_pong(FAR, 101.2)
+    assert best.addr == FAR.addr
+    assert not best.is_suspect(101.4)
+
+
+def test_a_peer_heard_elsewhere_has_deserted_a_path_that_is_silent_meanwhile() -> None:
+    best = BestPath()
+    best.handle_pong(NEAR, 100.0)
+    assert not best.is_deserted(100.05)
+    assert best.is_deserted(100.2)
+    best.handle_heard(NEAR.addr, 100.2)
+    assert not best.is_deserted(100.25)
+    assert not best.is_deserted(107.0)
 
 
 def test_data_from_the_path_delays_doubt_but_does_not_end_it() -> None:
     best = BestPath()
     best.handle_pong(NEAR, 100.0)
     best.handle_heard(NEAR.addr, 101.5)
-    assert not best.should_doubt(102.0)
+    assert not best.should_doubt(101.7)
     best.begin_doubt(102.6)
     best.handle_heard(NEAR.addr, 104.0)
     assert best.is_lost(104.7)
