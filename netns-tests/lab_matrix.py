@@ -86,13 +86,24 @@ def change(lab: Lab, topology: Topology) -> None:
 def watch(lab: Lab, probe: Probe, name: str) -> Outcome:
     """Wait until data flows and the path has settled; then say what happened when."""
     until(lambda: probe.first_at, f"an answer through the tunnel on {name}", timeout=60)
+    first_at = probe.first_at
+    assert first_at is not None
+    if lab.topology.service.loses_relay:
+        lose_relay(lab, probe)
     patience = PATIENCE if predict(ALL[name]) == "direct" else SETTLED
     comes_in_time(lambda: direct_at(lab.user) and direct_at(lab.dev), patience)
     got = " and ".join(sorted(kinds(lab)))
     joined = max(online_at(lab.user), online_at(lab.dev))
     direct = [at - joined for node in (lab.user, lab.dev) if (at := direct_at(node))]
-    assert probe.first_at is not None
-    return Outcome(name, got, probe.first_at - joined, max(direct) if got == "direct" else None)
+    return Outcome(name, got, first_at - joined, max(direct) if got == "direct" else None)
+
+
+def lose_relay(lab: Lab, probe: Probe) -> None:
+    """Kill the relay at which dev listens, and wait until data flows again."""
+    home = lab.dev.ask("status")["home_region"]["id"]
+    next(relay for relay in lab.relays if relay.region_id == home).kill()
+    probe.start_anew()
+    until(lambda: probe.first_at, "an answer after the relay's end", timeout=PATIENCE)
 
 
 def comes_in_time(condition: Callable[[], object], patience: float) -> bool:

@@ -14,6 +14,7 @@
     gate        what the server may be behind: routers that forward to it, a load balancer
     authority   who signs the lab's certificates
     server      ``coderd server`` on a host
+    relay       ``coderd derp`` on hosts of their own
     nodes       ``coderd run`` on hosts
     journal     what a daemon's log says happened, and when
     probe       when the first byte gets through the tunnel

@@ -29,6 +29,7 @@ from lab.gate import stand_before
 from lab.host import Host
 from lab.nat import INPUT, ruleset, translation
 from lab.realm import Realm
+from lab.relay import Relay
 from lab.topology import Family, Gate, Nat, Site, Topology
 
 SiteName = Literal["user", "dev"]
@@ -174,11 +175,7 @@ class Internet:
         host = Host(self._realm, name)
         if site is None:
             self._guests += 1
-            guest_nets: dict[Family, Net] = {
-                4: Net(f"198.18.{self._guests}.", 24),
-                6: Net(f"2001:db8:f:{self._guests:x}::", 64),
-            }
-            nets = [(guest_nets[family], (2,)) for family in self.families]
+            nets = [(self._guest_net(family), (2,)) for family in self.families]
             self._attach(host, f"guest{self._guests}", nets)
             return host
         place = self._places[site]
@@ -193,6 +190,16 @@ class Internet:
         )
         self._address(host, "eth0", [(LAN[site][family], (place,)) for family in self.families])
         return host
+
+    def add_relay(self, number: int) -> Relay:
+        """A guest that is to be a relay, and that relay, not yet started."""
+        host = self.add_host(None, f"relay-{number}")
+        return Relay(host, number, self._guest_net(self.family).at(2))
+
+    def _guest_net(self, family: Family) -> Net:
+        """The newest guest's."""
+        number = self._guests
+        return Net(f"198.18.{number}.", 24) if family == 4 else Net(f"2001:db8:f:{number:x}::", 64)
 
     def _attach(self, host: Host, port: str, nets: Nets, *, interface: str = "eth0", mtu: int = 1500) -> None:
         self._cable(self.core, host, f"to-{port}", interface, nets, mtu=mtu)

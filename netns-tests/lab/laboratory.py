@@ -57,8 +57,12 @@ class Lab:
         if authority is not None:
             for host in (self.internet.server, user, dev):
                 authority.make_known(host)
+        self.relays = [
+            self.internet.add_relay(number) for number in range(1, self.topology.service.n_relays + 1)
+        ]
+        self._guests += [relay.host for relay in self.relays]
         self.server = Server(
-            self.internet.server, self.internet.server_address, self.topology.service, authority
+            self.internet.server, self.internet.server_address, self.topology.service, authority, self.relays
         )
         self.user = Node(user)
         self.dev = Node(dev)

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import struct
 import threading
 import time
 from typing import Self
@@ -15,6 +16,8 @@ UNHURRIED = 0.1
 """The same once there was an answer: enough to keep a path in use."""
 SIZE = 1200
 """Bytes of a datagram: with IPv6 and UDP nearly the 1280 that the tunnel carries."""
+
+SENT_AT = struct.Struct("<d")
 
 
 class Probe:
@@ -31,6 +34,7 @@ class Probe:
         self._sender = _socket(sender, 0)
         self._echo = _socket(echo, PORT)
         self._is_over = False
+        self._since = 0.0
         self._thread = threading.Thread(target=self._go_on, daemon=True)
         self.first_at: float | None = None
         """When the first answer came, as `time.time` gives it."""
@@ -45,6 +49,11 @@ class Probe:
         self._sender.close()
         self._echo.close()
 
+    def start_anew(self) -> None:
+        """Wait once more for a first answer: to what is sent from now on."""
+        self._since = time.time()
+        self.first_at = None
+
     def _go_on(self) -> None:
         due = time.monotonic()
         while not self._is_over:
@@ -54,13 +63,13 @@ class Probe:
             if self._sender in ready:
                 self._note()
             if time.monotonic() >= due:
-                _send(self._sender, bytes(SIZE), self._goal)
+                _send(self._sender, SENT_AT.pack(time.time()).ljust(SIZE, b"\0"), self._goal)
                 due = time.monotonic() + (INTERVAL if self.first_at is None else UNHURRIED)
 
     def _note(self) -> None:
         now = time.time()
-        self._sender.recv(SIZE)
-        if self.first_at is None:
+        (sent_at,) = SENT_AT.unpack_from(self._sender.recv(SIZE))
+        if self.first_at is None and sent_at > self._since:
             self.first_at = now
 
 

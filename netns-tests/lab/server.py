@@ -10,11 +10,14 @@ from lab.front import start_front
 from lab.gate import HTTP_PORT
 from lab.host import Host
 from lab.process import LabError, Process
+from lab.relay import Relay, derp_map
 from lab.topology import Service
 from lab.waiting import until
 
 BEHIND_FRONT = ("127.0.0.1", 3001)
 """Where the server itself listens when something on its own host takes its connections."""
+
+MAP_FILE = "/run/derpmap.json"
 
 
 class Server:
@@ -25,15 +28,24 @@ class Server:
         address: the one that everybody reaches it at.
         service: what stands before it, and what it is told.
         authority: who makes its certificate, if it needs one.
+        relays: those of its map, if the server itself is none.
     """
 
-    def __init__(self, host: Host, address: str, service: Service, authority: Authority | None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        address: str,
+        service: Service,
+        authority: Authority | None,
+        relays: Sequence[Relay] = (),
+    ) -> None:
         self.host = host
         self.address = address
         self.state_dir = "/run/coderd-server-state"
         self.daemon: Process | None = None
         self._service = service
         self._authority = authority
+        self._relays = relays
         self.url = self._url(address)
         self._near = "127.0.0.1" if service.gate != "none" else address
 
@@ -55,6 +67,8 @@ class Server:
             return self._token_file.exists() and self.host.answers_tcp(self._near, HTTP_PORT)
 
         until(is_up, "the server to answer", timeout=30)
+        for relay in self._relays:
+            relay.start(f"{self.url}/derp/verify")
 
     def _where(self) -> list[str]:
         """How it listens; what stands before it on its own host is started."""
@@ -69,8 +83,15 @@ class Server:
 
     def _told(self) -> list[str]:
         """What it lets its nodes do."""
-        told = ["--derp-force-websockets"] if self._service.websockets_only else []
-        return [*told, "--block-direct-connections"] if self._service.blocks_direct else told
+        told = []
+        if self._service.websockets_only:
+            told.append("--derp-force-websockets")
+        if self._service.blocks_direct:
+            told.append("--block-direct-connections")
+        if self._relays:
+            self.host.path(MAP_FILE).write_text(derp_map(self._relays), encoding="utf-8")
+            told += ["--no-derp-server-enable", "--derp-config-path", MAP_FILE]
+        return told
 
     @property
     def _token_file(self) -> Path:
