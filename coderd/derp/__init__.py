@@ -7,8 +7,13 @@ limit       a token bucket
 client      the client's end of a connection, pure
 connection  one client's connection as the relay sees it, pure
 server      the relay: who is connected, who gets what, who is told that a peer has gone; pure
+gate        how many strangers may begin at once, pure
 dial_plan   which addresses, names and certificate rules a region's node is dialled with, pure
-io/         client (DerpLink), server (RelayServer), dial, tls: trio around the pure parts
+upgrade     the HTTP that turns a connection into DERP, or into a WebSocket that carries it; pure
+websocket   DERP's bytes in WebSocket messages, pure
+ways        what dialling has taught: who did not answer, where only a WebSocket gets through; pure
+io/         client (DerpLink), opening (one node: upgrade, else WebSocket), dial, tls, meta_certificate;
+            server (RelayServer); websocket (WebSocketStream): trio around the pure parts
 
 A connection's life, without fast start::
 

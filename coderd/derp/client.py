@@ -90,6 +90,10 @@ class DerpClient:
         rng: randomness for nonces and pings.
         now: seconds on the clock of all other ``now`` arguments.
         counters: ``derp.drop.*`` by reason.
+        server_key: the relay's, where it is known beforehand: this end then speaks first (fast start).
+
+    Attributes:
+        is_greeted: whether the relay has shown itself to be one, by its first frame.
     """
 
     def __init__(
@@ -100,8 +104,10 @@ class DerpClient:
         rng: RandomBytes,
         now: float,
         counters: Counters | None = None,
+        server_key: ServerPublic | None = None,
     ) -> None:
-        self.server_key: ServerPublic | None = None
+        self.is_greeted = False
+        self.server_key = server_key
         self.server_info: ServerInfo | None = None
         self._private = private
         self._is_home = is_home
@@ -115,6 +121,8 @@ class DerpClient:
         self._bucket: TokenBucket | None = None
         self._timers: dict[Timer, float] = {Timer.PING: now + PING_INTERVAL}
         self._pong: bytes | None = None
+        if server_key is not None:
+            self._introduce(server_key)
 
     # Commands
 
@@ -183,16 +191,23 @@ class DerpClient:
     def _handle_greeting(self) -> None:
         """ServerKey, which is answered, and ServerInfo; leaves later frames in the reader."""
         for frame in self._reader:
-            if self.server_key is None:
-                if frame.kind != FrameType.SERVER_KEY:
-                    raise MalformedPacket(f"a relay's first frame is ServerKey, not {frame.kind:#x}")
-                self.server_key = parse_server_key(frame.payload)
-                self._introduce(self.server_key)
-            elif frame.kind == FrameType.SERVER_INFO:
+            if not self.is_greeted:
+                self._take_server_key(frame)
+            elif frame.kind == FrameType.SERVER_INFO and self.server_key is not None:
                 self._take_server_info(self.server_key, frame.payload)
                 return
             else:
                 self._handle_frame(frame)
+
+    def _take_server_key(self, frame: Frame) -> None:
+        """The relay's first frame; after a fast start it says what is known."""
+        if frame.kind != FrameType.SERVER_KEY:
+            raise MalformedPacket(f"a relay's first frame is ServerKey, not {frame.kind:#x}")
+        key = parse_server_key(frame.payload)
+        self.is_greeted = True
+        if self.server_key is None:
+            self.server_key = key
+            self._introduce(key)
 
     def _introduce(self, server_key: ServerPublic) -> None:
         info = ClientInfo(can_ack_pings=True)

@@ -21,6 +21,7 @@ KEEP_ALIVE_INTERVAL: Final = 60.0
 KEEP_ALIVE_JITTER: Final = 5.0
 NOT_HERE_RATE: Final = 1.0
 NOT_HERE_BURST: Final = 3.0
+MAX_HEARD: Final = 4096
 
 
 class CloseReason(Enum):
@@ -32,6 +33,7 @@ class CloseReason(Enum):
     SLOW_HANDSHAKE = "slow_handshake"
     KEY_REPLACED = "key_replaced"
     CROWDED = "crowded"
+    TOO_MANY = "too_many"
     LEFT = "left"
 
 
@@ -42,7 +44,7 @@ class Connection:
         key: the client's proved key.
         is_home: whether the client calls this relay its home.
         closing: set when the connection has to end; what still waits is then not worth writing.
-        heard: everybody of whom this connection was sent a packet. Such a peer's leaving is told once.
+        heard: of whom this connection was sent a packet, the latest ``MAX_HEARD``. Such a peer's leaving is told once.
     """
 
     def __init__(self, key: NodePublic, info: ClientInfo, *, jitter: float, now: float) -> None:
@@ -50,7 +52,7 @@ class Connection:
         self.info = info
         self.is_home = False
         self.closing: CloseReason | None = None
-        self.heard: set[NodePublic] = set()
+        self.heard: dict[NodePublic, None] = {}
         self.bytes_in = self.bytes_out = self.packets_in = self.packets_out = 0
         self.not_here = TokenBucket(NOT_HERE_RATE, NOT_HERE_BURST, now)
         self.connected_at = now

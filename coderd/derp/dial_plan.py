@@ -1,4 +1,4 @@
-"""How a region's node is dialled: addresses, names, certificate rules, and the HTTP request. Pure."""
+"""How a region's node is dialled: addresses, names and certificate rules. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -86,34 +86,6 @@ def certificate_rule(node: DerpNode) -> CertificateRule:
     if node.cert_name and node.cert_name != node.host_name:
         return CertificateRule.OTHER_NAME
     return CertificateRule.ANYTHING if node.insecure_for_tests else CertificateRule.HOST_NAME
-
-
-def upgrade_request(plan: DialPlan, ideal_node: str) -> bytes:
-    """The HTTP request that turns the connection into DERP.
-
-    Args:
-        plan: the node that was reached.
-        ideal_node: the name of the region's first node; sent where it is another.
-    """
-    lines = [
-        "GET /derp HTTP/1.1",
-        f"Host: {plan.host_header}",
-        "User-Agent: coderd",
-        "Connection: Upgrade",
-    ]
-    if ideal_node != plan.node.name:
-        lines.append(f"Ideal-Node: {ideal_node}")
-    lines.append("Upgrade: DERP")
-    text = "\r\n".join(lines) + "\r\n\r\n"
-    return text.encode("latin-1", errors="replace")
-
-
-def upgrade_response(server_key: bytes) -> bytes:
-    """The relay's answer; ServerKey follows in the same write."""
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\nDerp-Version: 2\r\n"
-        b"Derp-Public-Key: " + server_key.hex().encode() + b"\r\n\r\n"
-    )
 
 
 def _target(host_name: str, literal: str, family: Family) -> str | None:

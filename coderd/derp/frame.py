@@ -134,6 +134,12 @@ def parse_peer_gone(payload: bytes) -> PeerGone:
     return PeerGone(NodePublic(payload[:KEY_SIZE]), reason)
 
 
+def encode_restarting(restarting: Restarting) -> bytes:
+    """Tells a client that the relay is about to restart."""
+    payload = struct.pack(">II", round(restarting.reconnect_in * 1000), round(restarting.try_for * 1000))
+    return encode_frame(FrameType.RESTARTING, payload)
+
+
 def parse_restarting(payload: bytes) -> Restarting:
     """Reads Restarting. Raises MalformedPacket."""
     if len(payload) < 8:

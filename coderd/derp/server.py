@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from coderd.derp.connection import CloseReason, Connection
+from coderd.derp.connection import MAX_HEARD, CloseReason, Connection
 from coderd.derp.frame import (
     DISCO_MAGIC,
     HEADER,
@@ -20,8 +20,10 @@ from coderd.derp.frame import (
     FrameReader,
     FrameType,
     PeerGoneReason,
+    Restarting,
     check_size,
     encode_peer_gone,
+    encode_restarting,
     encode_server_key,
 )
 from coderd.derp.handshake import (
@@ -145,6 +147,14 @@ class Relay:
             self._close(connection, CloseReason.KEY_REPLACED)
         return len(connections)
 
+    def announce_restart(self, reconnect_in: float, try_for: float) -> None:
+        """Tells every client that the relay is about to end; seconds after which, and for which, to try again."""
+        frame = encode_restarting(Restarting(reconnect_in, try_for))
+        for connections in self._clients.values():
+            for connection in connections:
+                connection.push_control(frame)
+                self._woken[connection] = None
+
     # What happened
 
     def handle_data(self, connection: Connection, data: Buffer, now: float) -> None:
@@ -231,14 +241,22 @@ class Relay:
             return
         receiver: Connection = connections[-1]
         if sender.key not in receiver.heard:
-            receiver.heard.add(sender.key)
-            self._heard_of.setdefault(sender.key, {})[receiver] = None
+            self._note_heard(receiver, sender.key)
         dropped = receiver.push(run, n_packets, is_disco=is_disco)
         self._woken[receiver] = None
         self.counters["derp.relay.packets"] += n_packets
         self.counters["derp.relay.bytes"] += len(run)
         if dropped:
             self.counters["derp.drop.queue_full"] += dropped
+
+    def _note_heard(self, receiver: Connection, sender: NodePublic) -> None:
+        """The receiver will be told when the sender leaves, unless too many others come in between."""
+        receiver.heard[sender] = None
+        self._heard_of.setdefault(sender, {})[receiver] = None
+        if len(receiver.heard) > MAX_HEARD:
+            oldest = next(iter(receiver.heard))
+            del receiver.heard[oldest]
+            self._heard_of.get(oldest, {}).pop(receiver, None)
 
     def _answer_not_here(
         self, sender: Connection, to: NodePublic, n_packets: int, *, is_disco: bool, now: float

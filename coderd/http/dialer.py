@@ -11,11 +11,12 @@ from urllib.request import getproxies, proxy_bypass
 
 import trio
 
-from coderd.http.head import find_head_end, parse_response_head
+from coderd.http.head import ResponseHead, find_head_end, parse_response_head
 from coderd.model.errors import MalformedPacket
 
 MAX_RESPONSE_HEAD: Final = 16 * 1024
 _READ_SIZE: Final = 4096
+_PROTOCOL: Final = b"HTTP/1."
 _SCHEME_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -144,8 +145,11 @@ async def start_tls(
     return secured
 
 
-async def read_response_head(stream: trio.abc.Stream) -> tuple[int, bytes]:
-    """Reads an HTTP response's head: its status, and what was read past it. Raises OSError, MalformedPacket."""
+async def read_response_head(stream: trio.abc.Stream) -> tuple[ResponseHead, bytes]:
+    """Reads an HTTP response's head, and says what was read past it. Raises OSError, MalformedPacket.
+
+    What cannot become an answer is told at once, not waited for: an HTTP/2 server's first frame, say.
+    """
     received = b""
     while (end := find_head_end(received)) < 0:
         if len(received) > MAX_RESPONSE_HEAD:
@@ -154,7 +158,9 @@ async def read_response_head(stream: trio.abc.Stream) -> tuple[int, bytes]:
         if not data:
             raise ConnectionResetError("the server closed the connection instead of answering")
         received += data
-    return parse_response_head(received[:end]).status, received[end:]
+        if not received.startswith(_PROTOCOL[: len(received)]):
+            raise MalformedPacket("not an HTTP/1.1 response")
+    return parse_response_head(received[:end]), received[end:]
 
 
 async def _dial_target(target: Target) -> trio.SocketStream:
@@ -184,10 +190,10 @@ async def _connect_through(proxy: SplitResult, host: str, port: int) -> trio.abc
         stream = await start_tls(stream, ssl.create_default_context(), proxy_host)
     try:
         await stream.send_all(_connect_request(proxy, host, port))
-        status, leftover = await read_response_head(stream)
-        if status != 200 or leftover:
+        answer, leftover = await read_response_head(stream)
+        if answer.status != 200 or leftover:
             raise OSError(
-                f"the proxy {proxy_host}:{proxy_port} refused to connect to {host}:{port} ({status})"
+                f"the proxy {proxy_host}:{proxy_port} refused to connect to {host}:{port} ({answer.status})"
             )
     except BaseException as error:
         await trio.aclose_forcefully(stream)

@@ -39,23 +39,26 @@ class RequestHead:
         return any(token == item.strip().lower() for value in values for item in value.split(","))
 
     def wants_derp(self) -> bool:
-        """Whether the connection shall become a relay's: an upgrade to DERP at ``/derp``.
+        """Whether the connection shall become a relay's: an upgrade at ``/derp``, to DERP itself or to a WebSocket."""
+        return self.path == "/derp" and self.field("upgrade").lower() in ("derp", "websocket")
 
-        A WebSocket upgrade without the subprotocol ``derp`` counts as one too, as it always has.
-        """
-        if self.path != "/derp":
-            return False
-        upgrade = self.field("upgrade").lower()
-        return upgrade == "derp" or (
-            upgrade == "websocket" and not self.has_token("sec-websocket-protocol", "derp")
+    def wants_derp_in_websocket(self) -> bool:
+        """Whether DERP shall go in WebSocket messages. Without the subprotocol it never has: that is a plain upgrade."""
+        return self.field("upgrade").lower() == "websocket" and self.has_token(
+            "sec-websocket-protocol", "derp"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A response's status."""
+    """A response's first lines; see ``RequestHead`` for the fields."""
 
     status: int
+    fields: tuple[tuple[str, str], ...] = ()
+
+    def field(self, name: str) -> str:
+        """The first value of a field, empty where it is absent."""
+        return next((value for field, value in self.fields if field == name), "")
 
 
 def find_head_end(data: bytes | bytearray, start: int = 0) -> int:
@@ -80,10 +83,11 @@ def parse_request_head(head: bytes) -> RequestHead:
 
 def parse_response_head(head: bytes) -> ResponseHead:
     """Reads a response's head. Raises MalformedPacket."""
-    match = _STATUS_LINE.fullmatch(_lines(head)[0])
+    first, fields = _lines(head)
+    match = _STATUS_LINE.fullmatch(first)
     if match is None:
         raise MalformedPacket("not an HTTP/1.1 response")
-    return ResponseHead(int(match[1]))
+    return ResponseHead(int(match[1]), fields)
 
 
 def _lines(head: bytes) -> tuple[bytes, tuple[tuple[str, str], ...]]:

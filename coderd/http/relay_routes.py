@@ -20,6 +20,8 @@ from coderd.http.streams import ServerStream
 
 _REFUSAL_TIMEOUT: Final = 1.0
 _NO_STORE: Final = "no-cache, no-store, must-revalidate, no-transform, max-age=0"
+_COME_BACK: Final = "DERP requires connection upgrade\n"
+_NEW_CONNECTION: Final = {"Connection": "close", "Upgrade": "DERP"}
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -59,13 +61,12 @@ class _Endpoint:
 
 
 def _upgrade_required(request: Request) -> Response:
-    headers = {"Connection": "close", "Upgrade": "DERP"}
-    return PlainTextResponse("DERP requires connection upgrade\n", 426, headers=headers)
+    return PlainTextResponse(_COME_BACK, 426, headers=_NEW_CONNECTION)
 
 
 async def _refuse_websocket(websocket: WebSocket) -> None:
-    """DERP inside WebSocket messages, which only browsers speak, is not served: the handshake gets 403."""
-    await websocket.close()
+    """The same for a WebSocket: a proxy has sent it over a connection that was used for something else before."""
+    await websocket.send_denial_response(PlainTextResponse(_COME_BACK, 426, headers=_NEW_CONNECTION))
 
 
 def _probe(request: Request) -> Response:

@@ -39,10 +39,10 @@ async def _measure(plan: DialPlan) -> float:
     try:
         asked_at = trio.current_time()
         await stream.send_all(request.encode("latin-1", errors="replace"))
-        status, _ = await read_response_head(stream)
+        answer, _ = await read_response_head(stream)
         latency = trio.current_time() - asked_at
     finally:
         await trio.aclose_forcefully(stream)
-    if not 200 <= status <= 299:
-        raise OSError(f"{plan.host_header} answers {_PATH} with {status}")
+    if not 200 <= answer.status <= 299:
+        raise OSError(f"{plan.host_header} answers {_PATH} with {answer.status}")
     return latency

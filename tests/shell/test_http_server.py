@@ -73,10 +73,10 @@ async def test_an_upgrade_on_a_kept_alive_connection_is_sent_to_a_new_one() -> N
     async with serving() as server:
         stream = await server.dial()
         await stream.send_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
-        status, body = await read_response_head(stream)
+        answer, body = await read_response_head(stream)
         while not body.endswith(b"127.0.0.1"):
             body += await stream.receive_some()
-        assert status == 200
+        assert answer.status == 200
         await stream.send_all(
             b"GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n\r\n"
         )
@@ -95,17 +95,30 @@ async def test_a_websocket_echoes_beside_the_relay() -> None:
         await link.aclose()
 
 
-async def test_derp_inside_websockets_is_refused_politely() -> None:
+WEBSOCKET = (
+    b"GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: derp\r\n"
+)
+
+
+async def test_a_relays_websocket_on_a_kept_alive_connection_is_sent_to_a_new_one() -> None:
     async with serving() as server:
-        request = get(
-            "/derp",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Protocol: derp",
-        )
-        status, _ = await ask(server, request.replace(b"Connection: close", b"Connection: Upgrade"))
-        assert status == 403
+        stream = await server.dial()
+        await stream.send_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+        _, body = await read_response_head(stream)
+        while not body.endswith(b"127.0.0.1"):
+            body += await stream.receive_some()
+        await stream.send_all(WEBSOCKET + b"Sec-WebSocket-Version: 13\r\n\r\n")
+        status, text = await answer_of(stream)
+        assert status == 426
+        assert b"connection: close" in text.lower()
+
+
+async def test_a_relays_websocket_of_another_version_is_told_ours() -> None:
+    async with serving() as server:
+        status, text = await ask(server, WEBSOCKET + b"Sec-WebSocket-Version: 8\r\n\r\n")
+        assert status == 400
+        assert b"Sec-WebSocket-Version: 13" in text
 
 
 @pytest.mark.parametrize(

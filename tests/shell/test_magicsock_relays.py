@@ -1,6 +1,7 @@
 """Relay links: kept, redialled, queued for, closed when idle. The links are fakes; time is trio's autojump clock."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from coderd.magicsock.io import relays
-from coderd.magicsock.io.relays import QUEUE_SIZE, RelayLinks
+from coderd.magicsock.io.relays import QUEUE_SIZE, RelayInfo, RelayLinks
 from coderd.magicsock.wire import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
@@ -21,8 +22,10 @@ PEER = NodePublic(b"p" * 32)
 class FakeLink:
     """One dialled link, driven by the test."""
 
-    def __init__(self, region: DerpRegion, is_home: bool) -> None:
+    def __init__(self, region: DerpRegion, is_home: bool, why_websocket: str) -> None:
         self.region = region
+        self.node = region.nodes[0]
+        self.why_websocket = why_websocket
         self.is_home = is_home
         self.sent: list[bytes] = []
         self.broken = trio.Event()
@@ -62,12 +65,14 @@ class Network:
         )
         self.relays.set_derp_map(derp_map(1, 2))
 
-    async def connect(self, region: DerpRegion, *_: object, is_home: bool, **__: object) -> FakeLink:
+    async def connect(
+        self, region: DerpRegion, *_: object, is_home: bool, force_websocket: bool, **__: object
+    ) -> FakeLink:
         self.n_dialled += 1
         await trio.sleep(0.02)
         if not self.is_reachable:
             raise ConnectionRefusedError("no relay here")
-        self.links.append(FakeLink(region, is_home))
+        self.links.append(FakeLink(region, is_home, "the map says so" if force_websocket else ""))
         return self.links[-1]
 
     def send(self, region: int, *packets: bytes) -> None:
@@ -187,6 +192,31 @@ async def test_sending_to_a_region_that_no_map_names_is_counted(
 ) -> None:
     network.send(77, b"x", b"y")
     assert network.counters["relays.drop.unknown_region"] == 2
+
+
+async def test_a_relay_that_answers_is_told_of_and_so_is_why_one_does_not(
+    network: Network, autojump_clock: MockClock
+) -> None:
+    network.relays.set_home(1)
+    await trio.sleep(0.1)
+    network.is_reachable = False
+    network.send(2, b"x")
+    await trio.sleep(0.1)
+    assert network.relays.infos() == (
+        RelayInfo(1, "r1", is_connected=True, node="1a"),
+        RelayInfo(2, "r2", is_connected=False, failure="no relay here"),
+    )
+
+
+async def test_a_map_that_forces_websockets_is_obeyed_at_the_next_dial(
+    network: Network, autojump_clock: MockClock
+) -> None:
+    network.relays.set_home(1)
+    await trio.sleep(0.1)
+    network.relays.set_derp_map(replace(derp_map(1, 2), force_websockets=True))
+    network.relays.break_all()
+    await trio.sleep(0.2)
+    assert [link.why_websocket for link in network.links] == ["", "the map says so"]
 
 
 async def test_what_arrives_is_passed_on_with_its_region(network: Network, autojump_clock: MockClock) -> None:

@@ -7,23 +7,21 @@ import structlog
 import trio
 
 from coderd.derp.client import DerpClient, Health, Packets
-from coderd.derp.dial_plan import DialPlan, dial_plans, upgrade_request
-from coderd.derp.frame import PeerGone
-from coderd.derp.io.dial import dial_node
-from coderd.http.dialer import read_response_head
+from coderd.derp.dial_plan import dial_plans
+from coderd.derp.frame import PeerGone, Restarting
+from coderd.derp.io.opening import READ_SIZE, Opened, open_node, reason
+from coderd.derp.upgrade import WHY_FORCED
+from coderd.derp.ways import Ways
 from coderd.metrics import Counters
 from coderd.model import RandomBytes
-from coderd.model.derpmap import DerpRegion
+from coderd.model.derpmap import DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPublic
 
 CONNECT_TIMEOUT: Final = 10.0
 """For everything: name, TCP, TLS, upgrade and the relay's admission."""
-READ_SIZE: Final = 256 * 1024
-WRITE_AHEAD: Final = 64 * 1024
-UPGRADE_ATTEMPTS: Final = 2
-USER_TIMEOUT_MS: Final = 5000
-_TCP_USER_TIMEOUT: Final = 18
+CLOSED_BY_RELAY: Final = "the relay closed the connection"
+RESTARTING: Final = "the relay restarts"
 
 _log = structlog.get_logger(__name__)
 
@@ -43,13 +41,17 @@ class DerpLink:
 
     Attributes:
         region: the region as it was when dialled.
-        server_key: the relay's key.
+        node: which of its relays was reached.
+        why_websocket: why the bytes go in WebSocket messages; empty where they do not.
     """
 
-    def __init__(self, region: DerpRegion, stream: trio.abc.Stream, client: DerpClient) -> None:
+    def __init__(self, region: DerpRegion, node: DerpNode, opened: Opened, ways: Ways) -> None:
         self.region = region
-        self._stream = stream
-        self._client = client
+        self.node = node
+        self.why_websocket = opened.why_websocket
+        self._stream = opened.stream
+        self._client = opened.client
+        self._ways = ways
         self._woken = trio.Event()
         self._why = ""
 
@@ -62,23 +64,53 @@ class DerpLink:
         is_home: bool,
         rng: RandomBytes,
         counters: Counters | None = None,
+        ways: Ways | None = None,
+        force_websocket: bool = False,
     ) -> Self:
         """Dials the region's nodes in order and returns once a relay has admitted this node.
 
+        Args:
+            region: whose relays.
+            private: this node's key.
+            is_home: whether the region is this node's home.
+            rng: for nonces and pings.
+            counters: ``derp.drop.*``.
+            ways: what was learned of these relays before, and learns more.
+            force_websocket: whether the upgrade is not even tried.
+
         Raises OSError where no node can be reached, refuses us, or is no relay; the first node's failure is told.
         """
+        ways = Ways() if ways is None else ways
+
+        def make_client(server_key: ServerPublic | None) -> DerpClient:
+            return DerpClient(
+                private,
+                is_home=is_home,
+                rng=rng,
+                now=trio.current_time(),
+                counters=counters,
+                server_key=server_key,
+            )
+
         failures: list[OSError] = []
-        try:
-            with trio.fail_after(CONNECT_TIMEOUT):
-                for plan in dial_plans(region):
-                    client = DerpClient(
-                        private, is_home=is_home, rng=rng, now=trio.current_time(), counters=counters
+        with trio.move_on_after(CONNECT_TIMEOUT) as timeout:
+            for plan in ways.in_order(dial_plans(region), trio.current_time()):
+                node = plan.node
+                detour = WHY_FORCED if force_websocket else ways.detour(node, trio.current_time())
+                # A failure until the opposite is known: the deadline for all nodes may strike meanwhile.
+                ways.note_failed(node, trio.current_time())
+                try:
+                    opened = await open_node(
+                        plan, make_client, ideal_node=region.nodes[0].name, detour=detour, rng=rng
                     )
-                    try:
-                        return cls(region, await _open(plan, region, client), client)
-                    except OSError as failure:
-                        failures.append(failure)
-        except trio.TooSlowError:
+                except OSError as failure:
+                    failures.append(failure)
+                    continue
+                ways.note_reached(node)
+                if opened.why_websocket and not detour:
+                    ways.note_detour(node, opened.why_websocket, trio.current_time())
+                return cls(region, node, opened, ways)
+        if timeout.cancelled_caught:
             failures.append(
                 TimeoutError(f"relay {region.code} did not answer within {CONNECT_TIMEOUT:.0f} s")
             )
@@ -123,9 +155,9 @@ class DerpLink:
                 self._client.handle_data(data, trio.current_time())
                 self._dispatch(handler)
                 self._woken.set()
-            self._break("the relay closed the connection")
+            self._break(CLOSED_BY_RELAY)
         except (MalformedPacket, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._break(_reason(error))
+            self._break(reason(error))
 
     def _dispatch(self, handler: DerpHandler) -> None:
         while (event := self._client.poll_event()) is not None:
@@ -135,6 +167,8 @@ class DerpLink:
                 handler.on_peer_gone(event.key, event.reason)
             elif isinstance(event, Health) and event.problem:
                 _log.info("derp.health", region=self.region.code, problem=event.problem)
+            elif isinstance(event, Restarting):
+                self._break(RESTARTING)
 
     async def _write(self, everything: trio.CancelScope) -> None:
         """Writes what waits, all of it in one piece."""
@@ -147,7 +181,7 @@ class DerpLink:
                 else:
                     await self._stream.send_all(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._break(_reason(error))
+            self._break(reason(error))
             everything.cancel()
 
     async def _watch(self, everything: trio.CancelScope) -> None:
@@ -159,64 +193,10 @@ class DerpLink:
                 self._client.handle_timeout(trio.current_time())
                 self._woken.set()
         except MalformedPacket as error:
-            self._break(_reason(error))
+            self._ways.note_failed(self.node, trio.current_time())
+            self._break(reason(error))
             everything.cancel()
 
     def _break(self, why: str) -> None:
         """The first reason is the true one."""
         self._why = self._why or why
-
-
-async def _open(plan: DialPlan, region: DerpRegion, client: DerpClient) -> trio.abc.Stream:
-    """Reaches a node and lets the client greet it until it is admitted. Raises OSError."""
-    request = upgrade_request(plan, ideal_node=region.nodes[0].name)
-    for remaining in reversed(range(UPGRADE_ATTEMPTS)):
-        stream = await dial_node(plan)
-        _tune(stream)
-        try:
-            await stream.send_all(request)
-            status, leftover = await read_response_head(stream)
-            if status == 101:
-                await _greet(stream, client, leftover)
-                return stream
-            if status != 426 or not remaining:
-                raise ConnectionRefusedError(f"{plan.host_header} is no relay: it answers {status}")
-        except (MalformedPacket, trio.BrokenResourceError) as error:
-            await trio.aclose_forcefully(stream)
-            raise ConnectionResetError(f"{plan.host_header}: {_reason(error)}") from error
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        # The connection had been used for something else on its way; a new one has not.
-        await trio.aclose_forcefully(stream)
-    raise AssertionError("the last attempt returns or raises")
-
-
-async def _greet(stream: trio.abc.Stream, client: DerpClient, leftover: bytes) -> None:
-    """Exchanges ServerKey, ClientInfo and ServerInfo. Raises OSError, MalformedPacket."""
-    data: bytes | bytearray = leftover
-    while True:
-        client.handle_data(data, trio.current_time())
-        if client.server_info is not None:
-            return
-        if (answer := client.poll_transmit()) is not None:
-            await stream.send_all(answer)
-        data = await stream.receive_some(READ_SIZE)
-        if not data:
-            raise ConnectionRefusedError("the relay closed the connection: it did not admit this node's key")
-
-
-def _tune(stream: trio.abc.Stream) -> None:
-    """Lets writes be large, and has the kernel give up on a relay that acknowledges nothing."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if isinstance(stream, trio.SocketStream):
-        stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, WRITE_AHEAD)
-        stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-
-
-def _reason(error: BaseException) -> str:
-    """Why a link broke, in words: a broken stream's own message says little, its cause more."""
-    if isinstance(error, trio.ClosedResourceError):
-        return "closed"
-    return str(error.__cause__ or error) or type(error).__name__

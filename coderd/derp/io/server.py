@@ -1,5 +1,6 @@
-"""The relay's shell: deadlines, admission, one reader and one writer per client."""
+"""The relay's shell: deadlines, admission, one reader and one writer per client, by upgrade and by WebSocket alike."""
 
+import resource
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -7,9 +8,17 @@ import structlog
 import trio
 
 from coderd.derp.connection import CloseReason, Connection
-from coderd.derp.dial_plan import upgrade_response
+from coderd.derp.gate import Gate, source_of
 from coderd.derp.handshake import ClientInfo
+from coderd.derp.io.websocket import WebSocketStream
 from coderd.derp.server import ClientStats, Relay
+from coderd.derp.upgrade import (
+    WEBSOCKET_VERSION,
+    is_websocket_key,
+    upgrade_response,
+    websocket_refusal,
+    websocket_response,
+)
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream, WriteTimeout
 from coderd.metrics import Counters
@@ -22,11 +31,25 @@ HANDSHAKE_TIMEOUT: Final = 10.0
 ADMIT_TIMEOUT: Final = 5.0
 WRITE_TIMEOUT: Final = 2.0
 """A client that takes nothing for so long is closed: its packets are stale anyway."""
+REFUSAL_TIMEOUT: Final = 1.0
+RESTART_TIMEOUT: Final = 0.5
+"""For the news of a restart to reach everybody."""
+RECONNECT_IN: Final = 0.1
+TRY_FOR: Final = 30.0
+"""What clients are told of a restart: when to come back, and for how long to try."""
 READ_SIZE: Final = 256 * 1024
 WRITE_AHEAD: Final = 128 * 1024
 
 Admit: TypeAlias = Callable[[NodePublic], Awaitable[object | None]]
 """Who a key belongs to, None for nobody. An exception or silence for ADMIT_TIMEOUT means nobody, too."""
+
+_Introduced: TypeAlias = tuple[NodePublic, ClientInfo, bytes]
+"""A client's proved key, what it says of itself, and what it sent past that."""
+_TOO_MANY: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+)
+_UPGRADE: Final = "upgrade"
+_WEBSOCKET: Final = "websocket"
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +69,7 @@ class RelayServer:
     ) -> None:
         self._relay = Relay(private, rng=rng, counters=counters)
         self._admit = admit
+        self._gate: Gate | None = None
         self._links: dict[Connection, _Link] = {}
         self._questions: set[_Question] = set()
 
@@ -74,10 +98,26 @@ class RelayServer:
         self._drain()
         return n_connections
 
+    async def announce_restart(self) -> None:
+        """Tells every client that the relay is about to end, and gives that news half a second to arrive."""
+        self._relay.announce_restart(RECONNECT_IN, TRY_FOR)
+        with trio.move_on_after(RESTART_TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                for link in self._links.values():
+                    nursery.start_soon(link.flush)
+
     async def handle_upgrade(self, stream: ServerStream, head: RequestHead, leftover: bytes) -> None:
-        """What ``serve_http`` calls for an upgrade to DERP."""
+        """What ``serve_http`` calls for an upgrade to DERP, or to a WebSocket that shall carry it."""
         stream.set_write_ahead(WRITE_AHEAD)
-        await self.serve(stream, fast_start=head.field("derp-fast-start") == "1", leftover=leftover)
+        if not head.wants_derp_in_websocket():
+            await self.serve(stream, fast_start=head.field("derp-fast-start") == "1", leftover=leftover)
+            return
+        key = head.field("sec-websocket-key")
+        if head.field("sec-websocket-version") != WEBSOCKET_VERSION or not is_websocket_key(key):
+            await self._refuse(stream, websocket_refusal(), CloseReason.MALFORMED)
+            return
+        carrier = WebSocketStream(stream, is_client=False, leftover=leftover)
+        await self._serve(stream, carrier, websocket_response(key))
 
     async def serve(self, stream: ServerStream, *, fast_start: bool, leftover: bytes = b"") -> None:
         """Serves one client until its connection ends, and leaves the stream closed.
@@ -88,17 +128,47 @@ class RelayServer:
             leftover: what was read past the request.
         """
         stream.replay(leftover)
+        await self._serve(stream, stream, b"" if fast_start else upgrade_response(self._relay.public))
+
+    async def _serve(self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes) -> None:
+        """Serves a client whose bytes go through ``carrier``, which is the stream itself or lies upon it."""
+        gate = self._open_gate()
+        source = source_of(stream.remote[0])
+        if not gate.enter(source, trio.current_time()):
+            await self._refuse(stream, _TOO_MANY, CloseReason.TOO_MANY)
+            return
         try:
-            reason = await self._serve(stream, fast_start)
+            try:
+                client = await self._receive(stream, carrier, response)
+            finally:
+                gate.settle(source)
+            reason = client if isinstance(client, CloseReason) else await self._run(stream, carrier, *client)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             reason = CloseReason.LEFT
         finally:
+            gate.leave()
             stream.abort()
         self.counters[f"derp.close.{reason.value}"] += 1
 
-    async def _serve(self, stream: ServerStream, fast_start: bool) -> CloseReason:
+    def _open_gate(self) -> Gate:
+        """The gate is as old as the first who comes: before that no clock runs."""
+        if self._gate is None:
+            max_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+            self._gate = Gate(max_connections, trio.current_time())
+        return self._gate
+
+    async def _refuse(self, stream: ServerStream, response: bytes, reason: CloseReason) -> None:
+        self.counters[f"derp.close.{reason.value}"] += 1
+        with trio.move_on_after(REFUSAL_TIMEOUT):
+            await stream.send_all(response)
+        await stream.aclose()
+
+    async def _receive(
+        self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes
+    ) -> _Introduced | CloseReason:
+        """The handshake: who the client is, or why it is sent away."""
         try:
-            key, info, rest = await self._introduce(stream, fast_start)
+            key, info, rest = await self._introduce(stream, carrier, response)
         except trio.TooSlowError:
             return CloseReason.SLOW_HANDSHAKE
         except MalformedPacket:
@@ -108,19 +178,22 @@ class RelayServer:
         if not await self._is_admitted(key):
             _log.info("derp.refused", key=key.short)
             return CloseReason.NOT_ADMITTED
-        return await self._run(stream, key, info, rest)
+        return key, info, rest
 
     async def _introduce(
-        self, stream: ServerStream, fast_start: bool
-    ) -> tuple[NodePublic, ClientInfo, bytes]:
+        self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes
+    ) -> _Introduced:
         """Greets, and learns who the client is and what it sent already."""
-        head = b"" if fast_start else upgrade_response(self._relay.public)
         with trio.fail_after(HANDSHAKE_TIMEOUT):
-            await stream.send_all(head + self._relay.greeting())
+            if carrier is stream:
+                await stream.send_all(response + self._relay.greeting())
+            else:
+                await stream.send_all(response)
+                await carrier.send_all(self._relay.greeting())
         introduction = self._relay.introduction()
         with trio.fail_after(HANDSHAKE_TIMEOUT):
             while True:
-                data = await stream.receive_some(READ_SIZE)
+                data = await carrier.receive_some(READ_SIZE)
                 if not data:
                     raise trio.EndOfChannel
                 if (client := introduction.handle_data(data)) is not None:
@@ -143,13 +216,20 @@ class RelayServer:
             self.counters["derp.admit.timed_out"] += 1
         return identity is not None and not question.is_void
 
-    async def _run(self, stream: ServerStream, key: NodePublic, info: ClientInfo, rest: bytes) -> CloseReason:
+    async def _run(
+        self, stream: ServerStream, carrier: trio.abc.Stream, key: NodePublic, info: ClientInfo, rest: bytes
+    ) -> CloseReason:
         connection = self._relay.connect(key, info, trio.current_time())
-        link = _Link(connection, stream)
+        link = _Link(connection, carrier)
         self._links[connection] = link
         stream.write_timeout = WRITE_TIMEOUT
         stream.note_known()
-        _log.info("derp.connected", key=key.short, app=info.app_name)
+        _log.info(
+            "derp.connected",
+            key=key.short,
+            app=info.app_name,
+            by=_UPGRADE if carrier is stream else _WEBSOCKET,
+        )
         try:
             async with trio.open_nursery() as nursery:
                 link.scope = nursery.cancel_scope
@@ -196,16 +276,23 @@ class _Question:
 class _Link:
     """A client's connection and the stream that it is written to."""
 
-    def __init__(self, connection: Connection, stream: ServerStream) -> None:
+    def __init__(self, connection: Connection, stream: trio.abc.Stream) -> None:
         self.connection = connection
         self.stream = stream
         self.scope = trio.CancelScope()
         self._woken = trio.Event()
+        self._flushed = trio.Event()
 
     def wake(self) -> None:
         if self.connection.closing is not None:
             self.scope.cancel()
         self._woken.set()
+
+    async def flush(self) -> None:
+        """Waits until everything that waits now has been written, or nothing ever will be."""
+        self._flushed = trio.Event()
+        self._woken.set()
+        await self._flushed.wait()
 
     async def write(self) -> None:
         """Writes what waits, all of it in one piece, and a KeepAlive when it is due."""
@@ -220,9 +307,12 @@ class _Link:
             self.connection.closing = CloseReason.SLOW_READER
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        finally:
+            self._flushed.set()
         self.scope.cancel()
 
     async def _wait(self) -> None:
+        self._flushed.set()
         self._woken = trio.Event()
         with trio.move_on_at(self.connection.poll_timeout().when):
             await self._woken.wait()

@@ -3,17 +3,14 @@
 import hashlib
 import hmac
 import ssl
-import warnings
 from datetime import UTC, datetime
-from typing import Final
 
 import trio
 from cryptography import x509
 
 from coderd.derp.dial_plan import PIN_PREFIX, CertificateRule, certificate_rule
+from coderd.derp.io.meta_certificate import is_meta, leaf, presented
 from coderd.model.derpmap import DerpNode
-
-META_CERTIFICATE_PREFIX: Final = "derpkey"
 
 
 def client_context(node: DerpNode) -> ssl.SSLContext:
@@ -38,16 +35,16 @@ def check_certificate(
     """What the context could not check. Raises ssl.CertificateError."""
     rule = certificate_rule(node)
     if rule is CertificateRule.PIN:
-        _check_pin(_presented(stream), node.cert_name, server_name)
+        _check_pin(presented(stream), node.cert_name, server_name)
     elif rule is CertificateRule.OTHER_NAME:
-        leaf = x509.load_der_x509_certificate(_leaf(stream))
-        if not _covers(leaf, node.cert_name):
+        certificate = x509.load_der_x509_certificate(leaf(stream))
+        if not _covers(certificate, node.cert_name):
             raise ssl.CertificateError(f"the relay's certificate is not for {node.cert_name}")
 
 
 def _check_pin(presented: list[bytes], pin: str, server_name: str | None) -> None:
     """The one certificate has the hash that the map says, is valid today, and fits the name that was asked for."""
-    certificates = [der for der in presented if not _is_meta(der)]
+    certificates = [der for der in presented if not is_meta(der)]
     if len(certificates) != 1:
         raise ssl.CertificateError(
             f"a pinned relay presents exactly one certificate, this one {len(certificates)}"
@@ -55,50 +52,17 @@ def _check_pin(presented: list[bytes], pin: str, server_name: str | None) -> Non
     digest = PIN_PREFIX + hashlib.sha256(certificates[0]).hexdigest()
     if not hmac.compare_digest(digest.encode(), pin.encode()):
         raise ssl.CertificateError("the relay's certificate is not the pinned one")
-    leaf = x509.load_der_x509_certificate(certificates[0])
-    if not leaf.not_valid_before_utc <= datetime.now(UTC) <= leaf.not_valid_after_utc:
+    pinned = x509.load_der_x509_certificate(certificates[0])
+    if not pinned.not_valid_before_utc <= datetime.now(UTC) <= pinned.not_valid_after_utc:
         raise ssl.CertificateError("the relay's pinned certificate is not valid today")
-    if server_name is not None and not _covers(leaf, server_name):
+    if server_name is not None and not _covers(pinned, server_name):
         raise ssl.CertificateError(f"the relay's pinned certificate is not for {server_name}")
 
 
-def _leaf(stream: trio.SSLStream[trio.abc.Stream]) -> bytes:
-    der: bytes | None = stream.getpeercert(binary_form=True)
-    if not der:
-        raise ssl.CertificateError("the relay presented no certificate")
-    return der
-
-
-def _presented(stream: trio.SSLStream[trio.abc.Stream]) -> list[bytes]:
-    """All certificates that were presented, where this Python can tell; else the first."""
-    sslobj = getattr(stream._ssl_object, "_sslobj", None)
-    get_chain = getattr(sslobj, "get_unverified_chain", None)
-    if get_chain is None:
-        return [_leaf(stream)]
-    # Private API of CPython 3.10 to 3.12, where the public one does not exist yet.
-    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in get_chain()]
-
-
-def _is_meta(der: bytes) -> bool:
-    """Whether this is the certificate in which a relay tells its DERP key: no part of the chain.
-
-    Its common name is longer than X.520 allows, which ``cryptography`` complains about; the bytes are looked at.
-    """
-    return META_CERTIFICATE_PREFIX.encode() in der and _common_name_is_meta(der)
-
-
-def _common_name_is_meta(der: bytes) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        subject = x509.load_der_x509_certificate(der).subject
-        names = subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return any(str(name.value).startswith(META_CERTIFICATE_PREFIX) for name in names)
-
-
-def _covers(leaf: x509.Certificate, name: str) -> bool:
+def _covers(certificate: x509.Certificate, name: str) -> bool:
     """Whether a certificate's alternative names include a DNS name or address, by the rules of RFC 6125."""
     try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return False
     if any(str(address) == name for address in names.get_values_for_type(x509.IPAddress)):

@@ -7,12 +7,14 @@ dials again; stopping it is cancelling its scope.
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import structlog
 import trio
 
 from coderd.derp.io.client import DerpLink
+from coderd.derp.ways import Ways
 from coderd.magicsock.wire import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
@@ -33,6 +35,21 @@ OnPeerGone: TypeAlias = Callable[[int, NodePublic], None]
 OnRegion: TypeAlias = Callable[[int], None]
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RelayInfo:
+    """One region that this node is connected to, or tries to be."""
+
+    region_id: int
+    code: str
+    is_connected: bool
+    node: str = ""
+    """The name of the relay that is reached."""
+    why_websocket: str = ""
+    """Why it is reached by WebSocket; empty where it is not."""
+    failure: str = ""
+    """Why the last attempt failed; empty once one has not."""
 
 
 class RelayLinks:
@@ -70,6 +87,7 @@ class RelayLinks:
         self._rng = rng
         self._derp_map = DerpMap()
         self._home = 0
+        self._ways = Ways()
         self._regions: dict[int, _Region] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -117,8 +135,13 @@ class RelayLinks:
         else:
             entry.enqueue(transmit, self._counters)
 
+    def infos(self) -> tuple[RelayInfo, ...]:
+        """Every region in use, by number."""
+        return tuple(self._regions[region_id].info() for region_id in sorted(self._regions))
+
     def break_all(self) -> None:
         """Cuts every link, after a change of network for one; those that are wanted are dialled at once."""
+        self._ways.forget()
         for entry in list(self._regions.values()):
             entry.backoff.reset()
             entry.attempt.cancel()
@@ -177,6 +200,8 @@ class RelayLinks:
                 is_home=region.region_id == self._home,
                 rng=self._rng,
                 counters=self._counters,
+                ways=self._ways,
+                force_websocket=self._derp_map.force_websockets,
             )
         except OSError as error:
             self._counters["relays.dial_failed"] += 1
@@ -185,7 +210,7 @@ class RelayLinks:
         started_at = trio.current_time()
         entry.open(link)
         link.note_preferred(region.region_id == self._home)
-        log.info("relay connected", region=region.code)
+        log.info("relay connected", region=region.code, node=link.node.name, by=_by(link))
         try:
             self._on_connected(region.region_id)
             why = await link.run(_Handler(region.region_id, self._on_packets, self._on_peer_gone))
@@ -210,6 +235,19 @@ class _Region:
         """The present link, or the wait for the next."""
         self._waiting: deque[tuple[NodePublic, bytes]] = deque()
         self._failure = ""
+
+    def info(self) -> RelayInfo:
+        """For people."""
+        region = self.region
+        if self.link is None:
+            return RelayInfo(region.region_id, region.code, is_connected=False, failure=self._failure)
+        return RelayInfo(
+            region.region_id,
+            region.code,
+            is_connected=True,
+            node=self.link.node.name,
+            why_websocket=self.link.why_websocket,
+        )
 
     def enqueue(self, transmit: DerpTransmit, counters: Counters) -> None:
         """Keeps packets until a link is up; the oldest give way."""
@@ -236,6 +274,10 @@ class _Region:
         if reason != self._failure:
             log.warning("relay unreachable", region=self.region.code, reason=reason)
         self._failure = reason
+
+
+def _by(link: DerpLink) -> str:
+    return f"WebSocket, because {link.why_websocket}" if link.why_websocket else "upgrade"
 
 
 class _Handler:

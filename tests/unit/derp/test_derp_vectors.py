@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coderd.derp.client import DerpClient, Ready
-from coderd.derp.dial_plan import dial_plan, upgrade_request, upgrade_response
+from coderd.derp.dial_plan import dial_plan
 from coderd.derp.frame import (
     FrameReader,
     FrameType,
@@ -34,6 +34,7 @@ from coderd.derp.handshake import (
     parse_server_info,
 )
 from coderd.derp.server import Introduction
+from coderd.derp.upgrade import upgrade_request, upgrade_response
 from coderd.http.head import parse_request_head
 from coderd.model.derpmap import DerpNode
 from coderd.model.errors import MalformedPacket

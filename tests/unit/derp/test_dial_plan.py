@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from coderd.derp.dial_plan import CertificateRule, certificate_rule, dial_plan, dial_plans, upgrade_request
+from coderd.derp.dial_plan import CertificateRule, certificate_rule, dial_plan, dial_plans
+from coderd.derp.upgrade import upgrade_request
 from coderd.model.derpmap import DerpNode, DerpRegion
 
 CASES: list[dict[str, Any]] = json.loads(

@@ -17,7 +17,8 @@ def request(*lines: str, first: str = "GET /derp HTTP/1.1") -> bytes:
         (request("upgrade:derp"), True),
         (request("Upgrade: DERP", first="POST /derp?x=1 HTTP/1.0"), True),
         (request("Upgrade: websocket"), True),
-        (request("Upgrade: websocket", "Sec-WebSocket-Protocol: a, derp"), False),
+        (request("Upgrade: websocket", "Sec-WebSocket-Protocol: a, derp"), True),
+        (request("Upgrade: websocket", first="GET /api/v1/coordinate HTTP/1.1"), False),
         (request("Upgrade: h2c"), False),
         (request(), False),
         (request("Upgrade: DERP", first="GET /derp/ HTTP/1.1"), False),
@@ -26,6 +27,15 @@ def request(*lines: str, first: str = "GET /derp HTTP/1.1") -> bytes:
 )
 def test_an_upgrade_to_derp_at_its_path_is_recognised(head: bytes, is_derp: bool) -> None:
     assert parse_request_head(head).wants_derp() is is_derp
+
+
+def test_derp_goes_in_messages_only_for_a_websocket_that_names_it() -> None:
+    named = request("Upgrade: WebSocket", "Sec-WebSocket-Protocol: a, derp")
+    assert parse_request_head(named).wants_derp_in_websocket()
+    assert not parse_request_head(request("Upgrade: websocket")).wants_derp_in_websocket()
+    assert not parse_request_head(
+        request("Upgrade: DERP", "Sec-WebSocket-Protocol: derp")
+    ).wants_derp_in_websocket()
 
 
 @pytest.mark.parametrize("blank", [b"\r\n\r\n", b"\n\n", b"\r\n\n"])

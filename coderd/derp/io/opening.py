@@ -1,0 +1,232 @@
+"""From one node's address to an admitted connection: by the upgrade to DERP, or by WebSocket where that is refused.
+
+The upgrade is refused by whoever stands in between, in every imaginable way: with a status, with silence, with a closed
+connection, with another protocol. Each of them is worth one try by WebSocket, on a fresh connection, and the reason is kept.
+What the relay itself refuses, once it has shown itself to be one, is final.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+import trio
+
+from coderd.derp.client import DerpClient
+from coderd.derp.dial_plan import DialPlan
+from coderd.derp.io.dial import dial_node
+from coderd.derp.io.meta_certificate import announced_key
+from coderd.derp.io.websocket import WebSocketStream
+from coderd.derp.upgrade import (
+    WHY_CLOSED,
+    WHY_GARBLED,
+    WHY_SILENT,
+    upgrade_request,
+    websocket_accept,
+    websocket_key,
+    websocket_request,
+    why_status,
+)
+from coderd.http.dialer import read_response_head
+from coderd.http.head import ResponseHead
+from coderd.model import RandomBytes
+from coderd.model.errors import MalformedPacket
+from coderd.model.keys import ServerPublic
+
+ANSWER_TIMEOUT: Final = 2.5
+"""Seconds for a relay to show itself, once TCP and TLS stand."""
+ATTEMPTS: Final = 2
+"""For the upgrade: a proxy's connection to the relay may have been used for something else before, a new one has not."""
+SWITCHING_PROTOCOLS: Final = 101
+UPGRADE_REQUIRED: Final = 426
+TOO_MANY_REQUESTS: Final = 429
+READ_SIZE: Final = 256 * 1024
+WRITE_AHEAD: Final = 64 * 1024
+USER_TIMEOUT_MS: Final = 5000
+_TCP_USER_TIMEOUT: Final = 18
+
+MakeClient: TypeAlias = Callable[[ServerPublic | None], DerpClient]
+"""A fresh client's end; its argument is the relay's key where TLS has announced it."""
+
+
+class Opened(NamedTuple):
+    """An admitted connection. ``why_websocket`` is empty where the upgrade worked."""
+
+    stream: trio.abc.Stream
+    client: DerpClient
+    why_websocket: str
+
+
+class NotAdmitted(ConnectionRefusedError):
+    """The relay has shown itself, and does not serve this node's key. ``why_websocket`` as in ``Opened``."""
+
+    def __init__(self, why_websocket: str) -> None:
+        super().__init__("the relay closed the connection: it did not admit this node's key")
+        self.why_websocket = why_websocket
+
+
+class UpgradeRefused(Exception):
+    """Nothing that speaks DERP was reached by the upgrade.
+
+    Attributes:
+        why: as a reason for a WebSocket.
+        error: the same as a failure of the node.
+    """
+
+    def __init__(self, why: str, error: OSError) -> None:
+        super().__init__(why)
+        self.why = why
+        self.error = error
+
+
+async def open_node(
+    plan: DialPlan, make_client: MakeClient, *, ideal_node: str, detour: str, rng: RandomBytes
+) -> Opened:
+    """Reaches a node and is admitted. Raises OSError, of several failures the first.
+
+    Args:
+        plan: the node.
+        make_client: called anew for each connection.
+        ideal_node: the name of the region's first node.
+        detour: why the upgrade is not to be tried; empty where it is.
+        rng: for the WebSocket's key.
+    """
+    if detour:
+        return await _by_websocket(plan, make_client, detour, rng)
+    try:
+        return await _by_upgrade(plan, make_client, ideal_node)
+    except UpgradeRefused as refused:
+        refusal = refused
+    try:
+        return await _by_websocket(plan, make_client, refusal.why, rng)
+    except NotAdmitted:  # so the WebSocket was the right way
+        raise
+    except OSError:
+        raise refusal.error from None
+
+
+async def _by_upgrade(plan: DialPlan, make_client: MakeClient, ideal_node: str) -> Opened:
+    for remaining in reversed(range(ATTEMPTS)):
+        stream = await dial_node(plan)
+        _tune(stream)
+        try:
+            announced = announced_key(stream)
+            client = make_client(announced)
+            request = upgrade_request(plan, ideal_node, fast_start=announced is not None)
+            status = await _ask(stream, client, request, plan, fast_start=announced is not None)
+            if status == SWITCHING_PROTOCOLS:
+                await _be_admitted(stream, client, "")
+                return Opened(stream, client, "")
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        await trio.aclose_forcefully(stream)
+        if status != UPGRADE_REQUIRED or not remaining:
+            break
+    raise UpgradeRefused(why_status(status), _no_relay(plan, status))
+
+
+async def _ask(
+    stream: trio.abc.Stream, client: DerpClient, request: bytes, plan: DialPlan, *, fast_start: bool
+) -> int:
+    """Asks for the upgrade, and reads up to the relay's first frame. Returns the status; raises UpgradeRefused, OSError."""
+    try:
+        with trio.fail_after(ANSWER_TIMEOUT):
+            if fast_start:
+                await stream.send_all(request + (client.poll_transmit() or b""))
+                leftover = b""
+            else:
+                await stream.send_all(request)
+                answer, leftover = await read_response_head(stream)
+                if answer.status == TOO_MANY_REQUESTS:  # that is the relay's own word
+                    raise ConnectionRefusedError(f"{plan.host_header} is asked to by too many")
+                if answer.status != SWITCHING_PROTOCOLS:
+                    return answer.status
+            await _converse(stream, client, leftover, lambda: client.is_greeted)
+    except trio.TooSlowError:
+        error: OSError = TimeoutError(f"{plan.host_header} did not answer within {ANSWER_TIMEOUT:g} s")
+        raise UpgradeRefused(WHY_SILENT, error) from None
+    except MalformedPacket as malformed:
+        error = ConnectionResetError(f"{plan.host_header}: {malformed}")
+        raise UpgradeRefused(WHY_GARBLED, error) from None
+    except (ConnectionResetError, trio.BrokenResourceError) as broken:
+        error = ConnectionResetError(f"{plan.host_header}: {reason(broken)}")
+        raise UpgradeRefused(WHY_CLOSED, error) from None
+    return SWITCHING_PROTOCOLS
+
+
+async def _by_websocket(plan: DialPlan, make_client: MakeClient, why: str, rng: RandomBytes) -> Opened:
+    """Raises OSError."""
+    stream = await dial_node(plan)
+    _tune(stream)
+    try:
+        key = websocket_key(rng)
+        client = make_client(None)
+        with trio.fail_after(ANSWER_TIMEOUT):
+            await stream.send_all(websocket_request(plan, key))
+            answer, leftover = await read_response_head(stream)
+            _check_websocket(plan, answer, key)
+            carrier = WebSocketStream(stream, is_client=True, leftover=leftover)
+            await _converse(carrier, client, b"", lambda: client.is_greeted)
+        await _be_admitted(carrier, client, why)
+    except (MalformedPacket, trio.BrokenResourceError) as error:
+        await trio.aclose_forcefully(stream)
+        raise ConnectionResetError(f"{plan.host_header}: {reason(error)}") from error
+    except trio.TooSlowError:
+        await trio.aclose_forcefully(stream)
+        raise TimeoutError(f"{plan.host_header} did not answer within {ANSWER_TIMEOUT:g} s") from None
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return Opened(carrier, client, why)
+
+
+def _check_websocket(plan: DialPlan, answer: ResponseHead, key: str) -> None:
+    """Raises OSError where the answer opens no WebSocket."""
+    if answer.status != SWITCHING_PROTOCOLS:
+        raise _no_relay(plan, answer.status)
+    if answer.field("sec-websocket-accept") != websocket_accept(key):
+        raise ConnectionRefusedError(f"{plan.host_header} is no relay: it does not speak WebSocket")
+
+
+async def _converse(
+    stream: trio.abc.Stream, client: DerpClient, data: bytes | bytearray, is_done: Callable[[], bool]
+) -> None:
+    """Reads and answers until something has become true. Raises MalformedPacket, and OSError at the stream's end."""
+    while True:
+        client.handle_data(data, trio.current_time())
+        if (answer := client.poll_transmit()) is not None:
+            await stream.send_all(answer)
+        if is_done():
+            return
+        data = await stream.receive_some(READ_SIZE)
+        if not data:
+            raise ConnectionResetError("the server closed the connection instead of answering")
+
+
+async def _be_admitted(stream: trio.abc.Stream, client: DerpClient, why_websocket: str) -> None:
+    """Waits for ServerInfo. Raises OSError."""
+    try:
+        await _converse(stream, client, b"", lambda: client.server_info is not None)
+    except MalformedPacket as error:
+        raise ConnectionResetError(str(error)) from error
+    except (ConnectionResetError, trio.BrokenResourceError):
+        raise NotAdmitted(why_websocket) from None
+
+
+def _no_relay(plan: DialPlan, status: int) -> OSError:
+    return ConnectionRefusedError(f"{plan.host_header} is no relay: it answers {status}")
+
+
+def _tune(stream: trio.abc.Stream) -> None:
+    """Lets writes be large, and has the kernel give up on a relay that acknowledges nothing."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if isinstance(stream, trio.SocketStream):
+        stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, WRITE_AHEAD)
+        stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+def reason(error: BaseException) -> str:
+    """Why a stream broke, in words: a broken stream's own message says little, its cause more."""
+    if isinstance(error, trio.ClosedResourceError):
+        return "closed"
+    return str(error.__cause__ or error) or type(error).__name__
