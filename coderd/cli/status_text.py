@@ -12,7 +12,7 @@ server http://192.0.2.10:3000, connected; home relay "coder"
 from collections.abc import Sequence
 
 from coderd.cli.values import ago_text, latency_text, size_text
-from coderd.control.messages import PeerStatus, ServerStatus, Status
+from coderd.control.messages import PeerStatus, RelayLink, ServerStatus, Status
 
 SESSION_LIFE = 180.0
 """Seconds after its handshake that a WireGuard session can carry data (``REJECT_AFTER_TIME``)."""
@@ -29,7 +29,8 @@ def status_text(status: Status) -> str:
         return "\n".join([NOT_JOINED[status.state], *_health(status.health)]) + "\n"
     rows = [_self_row(status)] if status.self_node is not None else []
     rows += [_peer_row(peer) for peer in status.peers]
-    parts = [*aligned(rows), *([""] if rows else []), _server_line(status), *_health(status.health)]
+    parts = [*aligned(rows), *([""] if rows else []), _server_line(status)]
+    parts += [*map(_detour_line, filter(_is_detour, status.relays)), *_health(status.health)]
     return "\n".join(parts) + "\n"
 
 
@@ -76,6 +77,17 @@ def _server_line(status: Status) -> str:
         f'; home relay "{status.home_region.code}"' if status.home_region is not None else "; no relay yet"
     )
     return (f"server {_server(status.server)}" if status.server is not None else "no server") + relay
+
+
+def _is_detour(relay: RelayLink) -> bool:
+    return relay.transport == "websocket" or bool(relay.error)
+
+
+def _detour_line(relay: RelayLink) -> str:
+    """A relay that is reached another way than it should be, or not at all."""
+    if relay.error:
+        return f'relay "{relay.code}": not reached: {relay.error}'
+    return f'relay "{relay.code}": WebSocket, because {relay.why}'
 
 
 def _server(server: ServerStatus) -> str:

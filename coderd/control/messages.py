@@ -29,6 +29,7 @@ from coderd.netcheck.facts import Facts
 
 PathKind: TypeAlias = Literal["direct", "relay", "none"]
 PathWish: TypeAlias = Literal["any", "direct", "relay"]
+Transport: TypeAlias = Literal["derp", "websocket"]
 State: TypeAlias = Literal["logged-out", "connecting", "running", "down"]
 Kind: TypeAlias = Literal["workspace", "device"]
 DebugAction: TypeAlias = Literal["rebind", "netcheck", "break-relay", "break-server"]
@@ -75,6 +76,21 @@ class Region(Message, frozen=True, kw_only=True):
 
     id: int
     code: str
+
+
+class RelayLink(Message, frozen=True, kw_only=True):
+    """One relay region that this node is connected to or dials: its home, and those of peers it talks to."""
+
+    id: int
+    code: str
+    connected: bool
+    node: str = ""
+    """Name of the relay that is reached, of those in the region."""
+    transport: Transport | None = None
+    why: str = ""
+    """Why it is reached by WebSocket, as the end of a sentence."""
+    error: str = ""
+    """Why it could not be reached the last time."""
 
 
 class PeerPath(Message, frozen=True, kw_only=True):
@@ -125,6 +141,7 @@ class Status(Message, frozen=True, kw_only=True):
     self_node: SelfStatus | None = msgspec.field(default=None, name="self")
     server: ServerStatus | None = None
     home_region: Region | None = None
+    relays: tuple[RelayLink, ...] = ()
     endpoints: tuple[str, ...] = ()
     """This node's own candidates, as ``ip:port``."""
     udp_port: int | None = None

@@ -10,14 +10,17 @@ from coderd.control.messages import (
     PeerPath,
     PeerStatus,
     Region,
+    RelayLink,
     SelfStatus,
     ServerStatus,
     State,
     Status,
+    Transport,
 )
 from coderd.daemon.node import Node
 from coderd.daemon.session import Session
 from coderd.magicsock import PathInfo
+from coderd.magicsock.io.relays import RelayInfo
 from coderd.metrics import Counters
 from coderd.model.addresses import format_addr_port
 from coderd.model.netmap import AbsentNode, Peer
@@ -43,6 +46,7 @@ def node_status(node: Node) -> Status:
         self_node=_self_status(session),
         server=_server_status(session),
         home_region=_home_region(session),
+        relays=tuple(map(_relay_link, tunnel.relays)),
         endpoints=tuple(format_addr_port(addr) for addr in tunnel.endpoints),
         udp_port=tunnel.udp_port,
         peers=tuple(
@@ -122,6 +126,19 @@ def _home_region(session: Session) -> Region | None:
     if not region or session.netmap is None:
         return None
     return Region(id=region, code=session.netmap.derp_map.code(region))
+
+
+def _relay_link(info: RelayInfo) -> RelayLink:
+    transport: Transport = "websocket" if info.why_websocket else "derp"
+    return RelayLink(
+        id=info.region_id,
+        code=info.code,
+        connected=info.is_connected,
+        node=info.node,
+        transport=transport if info.is_connected else None,
+        why=info.why_websocket,
+        error=info.failure,
+    )
 
 
 def _peer_status(session: Session, peer: Peer) -> PeerStatus:

@@ -36,7 +36,7 @@ from coderd.magicsock import (
     SocketsWanted,
 )
 from coderd.magicsock.io.interfaces import NetworkView, watch_interfaces
-from coderd.magicsock.io.relays import RelayLinks
+from coderd.magicsock.io.relays import RelayInfo, RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
@@ -276,6 +276,11 @@ class Tunnel:
     def is_relay_connected(self) -> bool:
         """Whether the link to the home relay is up."""
         return self._home_region in self._conn.status(trio.current_time()).connected_regions
+
+    @property
+    def relays(self) -> tuple[RelayInfo, ...]:
+        """The relays that are connected or dialled, and how."""
+        return self._links.infos()
 
     @property
     def has_ipv6_socket(self) -> bool:

@@ -80,6 +80,7 @@ async def run_server(
                 )
                 task_status.started(Started(*addresses, state.admin_token_file if is_first else None))
                 await (trio.sleep_forever if stop is None else stop.wait)()
+                await server.relay.announce_restart()
                 await server.coordination.close()
                 nursery.cancel_scope.cancel()
         finally:
@@ -94,13 +95,13 @@ class _Server:
         self._config = config
         self._counters = Counters()
         self._directory = Directory(store, self._counters)
-        self._relay = RelayServer(
+        self.relay = RelayServer(
             state.relay_key, self._directory.admit, rng=os.urandom, counters=self._counters
         )
         self.coordination = CoordinationServer(
             directory=self._directory,
             private=state.coordination_key,
-            relay_key=self._relay.public,
+            relay_key=self.relay.public,
             rng=os.urandom,
             counters=self._counters,
             embedded_region=config.derp.region_id if config.derp.has_relay else 0,
@@ -108,7 +109,7 @@ class _Server:
         )
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
-        self._directory.attach(self.coordination.registry, self._relay)
+        self._directory.attach(self.coordination.registry, self.relay)
 
     async def start(
         self, nursery: trio.Nursery, listener: trio.SocketListener, reloads: Reloads
@@ -117,7 +118,7 @@ class _Server:
         self._stun = await self._start_stun(nursery)
         await self._maps.load()
         nursery.start_soon(self._maps.follow, reloads)
-        derp = self._relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
+        derp = self.relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
         serve = partial(serve_http, derp=derp, counters=self._counters)
         await nursery.start(serve, [listener], self._build_app())
         http = bound_address(listener)

@@ -1,5 +1,5 @@
 from coderd.cli.status_text import peer_state, status_text
-from coderd.control.messages import PeerPath, PeerStatus, Region, SelfStatus, ServerStatus, Status
+from coderd.control.messages import PeerPath, PeerStatus, Region, RelayLink, SelfStatus, ServerStatus, Status
 
 DIRECT = PeerPath(kind="direct", via="203.0.113.7:41641", latency_ms=12.0)
 RELAY = PeerPath(kind="relay", via="coder", latency_ms=31.0)
@@ -39,6 +39,29 @@ def test_without_a_session_a_peer_is_idle_or_offline_whatever_path_there_was() -
 
 def test_a_tunnel_that_outlives_the_server_s_knowledge_is_shown_as_it_is() -> None:
     assert peer_state(peer(DIRECT, online=False)) == "direct 203.0.113.7:41641, 12ms; the server has lost it"
+
+
+def test_a_relay_on_a_detour_is_shown_with_its_reason_and_one_that_is_not_goes_without_saying() -> None:
+    status = Status(
+        version="1",
+        state="running",
+        interface="coder0",
+        relays=(
+            RelayLink(
+                id=1,
+                code="fra",
+                connected=True,
+                transport="websocket",
+                why="the proxy answered 426 to the upgrade",
+            ),
+            RelayLink(id=2, code="nyc", connected=True, transport="derp"),
+            RelayLink(id=3, code="syd", connected=False, error="Connection refused"),
+        ),
+    )
+    assert status_text(status).splitlines()[1:] == [
+        'relay "fra": WebSocket, because the proxy answered 426 to the upgrade',
+        'relay "syd": not reached: Connection refused',
+    ]
 
 
 def test_rows_stand_under_each_other() -> None:

@@ -190,6 +190,7 @@ def test_the_status_names_its_self_as_the_documents_do() -> None:
         "self",
         "server",
         "home_region",
+        "relays",
         "endpoints",
         "udp_port",
         "peers",
