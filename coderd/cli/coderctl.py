@@ -4,6 +4,7 @@ import typer
 
 from coderd.cli import debug, workspaces
 from coderd.cli.apps import add, new_app
+from coderd.cli.derp_map import derp_map
 from coderd.cli.forward import port_forward
 from coderd.cli.join import down, logout, up
 from coderd.cli.metrics import metrics
@@ -34,6 +35,7 @@ def build_app() -> typer.Typer:
     add(app, "ping", ping, "Ping a workspace, and show by which path.")
     add(app, "why", why, "Why a workspace is reached as it is, and the cure.")
     add(app, "netcheck", netcheck, "Measure the network: UDP, NAT, relays.")
+    add(app, "derp-map", derp_map, "The relays, and whether each of them works.")
     add(app, "speedtest", speedtest, "Measure the throughput to a workspace.")
     add(app, "metrics", metrics, "Counters and paths, as Prometheus reads them.")
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")

@@ -9,6 +9,7 @@ status        StatusParams       -                          Status
 ping          PingParams         Pong                       PingResult
 netcheck      NetcheckParams     -                          Netcheck
 why           WhyParams          -                          Why
+derp-map      DerpMapParams      -                          DerpMapInfo
 speedtest     SpeedtestParams    Waiting, Ready, PathBytes  Done (never: it lasts until the caller closes)
 port-forward  DialParams         -                          DialTarget
 nc            DialParams         -                          DialTarget
@@ -173,6 +174,8 @@ class Pong(Message, frozen=True, kw_only=True):
     path: PathKind = "none"
     via: str = ""
     latency_ms: float | None = None
+    direct_after_s: float | None = None
+    """With the first pong that came directly after others did not: seconds since the first ping."""
     timeout: bool = False
 
 
@@ -182,6 +185,8 @@ class PingResult(Message, frozen=True, kw_only=True):
     sent: int
     received: int
     direct: bool
+    direct_after_s: float | None = None
+    """Seconds from the first ping to the first pong that came directly; null where none did."""
 
 
 class NetcheckParams(Message, frozen=True, kw_only=True):
@@ -223,16 +228,26 @@ class Netcheck(Message, frozen=True, kw_only=True):
     mapping: str = "unknown"
     """RFC 4787: ``endpoint-independent``, ``address-dependent``, ``address-and-port-dependent`` or ``unknown``."""
     filtering: str = "unknown"
-    hairpin: bool | None = None
-    """Null: not measured."""
+    """The same words. Without a second address of a STUN server only the strictest can be told."""
+    filters_by_port: bool | None = None
+    """Whether an answer from another port than was asked is kept out; null where no server could answer so."""
+    hairpin: bool | None = msgspec.field(default=None, name="HairPinning")
+    """Whether the NAT turns around what is sent to its own outer address; null without NAT, or where that is unknown."""
+    captive_portal: bool | None = msgspec.field(default=None, name="CaptivePortal")
+    """Whether something else answers in place of the server; null where the server is asked by https, or nobody answers."""
+    server: str = "unknown"
+    """What stands before the server: nothing (``open``), something that lets UDP and its senders through (``forwarded``),
+    that hides senders (``masked``), or that lets no UDP through (``closed``); or ``unknown``."""
     proxy: str = ""
     """The HTTP proxy that the server is reached through, without its credentials; empty where there is none."""
     mtu: int | None = None
     """Of the way to the home relay, as far as this host knows."""
     mtu_needed: int | None = None
     """What the tunnel needs of a direct path."""
+    carries_full: bool | None = None
+    """Whether packets of that size came through, to a STUN server and back; null where no server could be asked."""
     clock_skew_s: float | None = None
-    """This machine's clock less the server's, to about a second; null where the server did not say."""
+    """This machine's clock less the server's; null where the server did not say."""
     regions: tuple[RegionDistance, ...] = ()
     """The nearest first, those without a measurement last."""
     warnings: tuple[str, ...] = ()
@@ -267,6 +282,46 @@ class Why(Message, frozen=True, kw_only=True):
     """Null where the peer could not be asked: see ``not_asked``."""
     not_asked: str = ""
     """Why the peer could not be asked."""
+
+
+class DerpMapParams(Message, frozen=True, kw_only=True):
+    """``derp-map``: the relays that this node knows."""
+
+    check: bool = False
+    """Probe every one of them, from here."""
+
+
+class RelayCheck(Message, frozen=True, kw_only=True):
+    """What a probe of one node of the map found. Null: not asked, because the map or this machine has no such way."""
+
+    region: int
+    node: str
+    stun_v4_ms: float | None = None
+    stun_v6_ms: float | None = None
+    connect_ms: float | None = None
+    """TCP and, where the relay has it, TLS."""
+    http_ms: float | None = None
+    """One request to ``/derp/probe``."""
+    derp_ms: float | None = None
+    """From the first SYN to the relay's first frame."""
+    derp_by: Literal["", "upgrade", "websocket"] = ""
+    why_websocket: str = ""
+    """Why the upgrade would not do."""
+    problems: tuple[str, ...] = ()
+    """One clause each; none where all is well."""
+
+
+class DerpMapInfo(Message, frozen=True, kw_only=True):
+    """The relay map of a node."""
+
+    map: dict[str, object]
+    """Tailscale's JSON, with the server's own region as this node dials it."""
+    home: int = 0
+    """The region that peers find this node at; 0 while unknown."""
+    server_region: int = 0
+    """The region that is the server itself; 0 where it has no relay."""
+    checks: tuple[RelayCheck, ...] | None = None
+    """In the map's order; null where nobody asked for them."""
 
 
 class SpeedtestParams(Message, frozen=True, kw_only=True):
@@ -425,6 +480,7 @@ SPEEDTEST: Final[Method[SpeedtestParams, SpeedtestEvent, Done]] = Method(
     result=Done,
 )
 NETCHECK: Final = Method("netcheck", Access.USE, params=NetcheckParams, event=Done, result=Netcheck)
+DERP_MAP: Final = Method("derp-map", Access.USE, params=DerpMapParams, event=Done, result=DerpMapInfo)
 WHY: Final = Method("why", Access.USE, params=WhyParams, event=Done, result=Why)
 PORT_FORWARD: Final = Method("port-forward", Access.USE, params=DialParams, event=Done, result=DialTarget)
 NC: Final = Method("nc", Access.USE, params=DialParams, event=Done, result=DialTarget)
@@ -437,6 +493,19 @@ AnyMethod: TypeAlias = Method[Message, Message, Message]
 
 METHODS: Final[dict[str, AnyMethod]] = {
     method.name: method  # type: ignore[misc]  # one dictionary for methods of all types
-    for method in (STATUS, PING, NETCHECK, WHY, SPEEDTEST, PORT_FORWARD, NC, UP, DOWN, LOGOUT, DEBUG)
+    for method in (
+        STATUS,
+        PING,
+        NETCHECK,
+        WHY,
+        DERP_MAP,
+        SPEEDTEST,
+        PORT_FORWARD,
+        NC,
+        UP,
+        DOWN,
+        LOGOUT,
+        DEBUG,
+    )
 }
 """Every method by its name on the wire."""

@@ -12,6 +12,8 @@ from coderd.api.io.client import enrol_device, remove_device
 from coderd.control.messages import (
     DebugParams,
     DebugResult,
+    DerpMapInfo,
+    DerpMapParams,
     DialParams,
     DialTarget,
     Done,
@@ -30,6 +32,7 @@ from coderd.control.messages import (
 from coderd.daemon.diagnosis import absent, netcheck, why
 from coderd.daemon.measure import Emit, offline, ping, speedtest
 from coderd.daemon.node import Node
+from coderd.daemon.relay_check import derp_map
 from coderd.daemon.session import Session, SessionOver
 from coderd.daemon.status import node_status
 from coderd.model.errors import Exit, UserError
@@ -58,6 +61,8 @@ class Verbs:
                 session = self._session()
                 async with self._during(session):
                     return await netcheck(session)
+            case DerpMapParams():
+                return await self._derp_map(params)
             case WhyParams():
                 return await self._why(params)
             case SpeedtestParams():
@@ -83,6 +88,11 @@ class Verbs:
                 return await absent(session, params.peer)
             _, peer = self._find(params.peer)
             return await why(session, peer)
+
+    async def _derp_map(self, params: DerpMapParams) -> DerpMapInfo:
+        session = self._session()
+        async with self._during(session):
+            return await derp_map(session, check=params.check)
 
     def _dial(self, params: DialParams) -> DialTarget:
         _, peer = self._find(params.peer)

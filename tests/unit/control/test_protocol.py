@@ -45,7 +45,7 @@ CALLERS = {
     "other": Caller(1003, 1003, frozenset({27})),
     "nobody knows": None,
 }
-USE = {"status", "ping", "netcheck", "why", "speedtest", "port-forward", "nc"}
+USE = {"status", "ping", "netcheck", "why", "derp-map", "speedtest", "port-forward", "nc"}
 MANAGE = {"up", "down", "logout", "debug"}
 ALLOWED = {
     "root": USE | MANAGE,

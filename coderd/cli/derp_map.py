@@ -1,0 +1,139 @@
+"""``coderctl derp-map``: the relays that this machine knows, and whether they do what the map says."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from coderd.cli.options import SOCKET, Json, Socket
+from coderd.cli.status_text import aligned
+from coderd.cli.values import latency_text
+from coderd.config.derp_map import MAX_MAP_SIZE, bad_map, read_derp_map
+from coderd.control.io.client import ControlClient
+from coderd.control.messages import DERP_MAP, DerpMapInfo, DerpMapParams, RelayCheck
+from coderd.model.derpmap import DEFAULT_DERP_PORT, DEFAULT_STUN_PORT, DerpNode, DerpRegion
+from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
+from coderd.model.errors import Exit
+
+PATIENCE = 30.0
+"""Seconds that the daemon gets; it takes at most twenty and a little."""
+
+
+def derp_map(
+    check: Annotated[
+        bool, typer.Option("--check", help="Probe every relay: STUN, TLS, HTTP and DERP.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Look at a file in place of the map in use.")
+    ] = None,
+    socket: Socket = SOCKET,
+    json: Json = False,
+) -> int:
+    """Show the relays that the server told this machine of.
+
+    Examples:
+      coderctl derp-map
+      coderctl derp-map --check
+      coderctl derp-map --file derpmap.json --check
+      coderctl derp-map --json | jq .map
+
+    With --file it needs no daemon, and is how a map is tried before the server gets it. With --check it ends with 0
+    where every relay does what the map says, else with 1.
+    """
+    found = _read(file, check) if file is not None else _ask(socket, check)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    else:
+        sys.stdout.write(derp_map_text(found))
+    return Exit.FAILED if any(node.problems for node in found.checks or ()) else Exit.DONE
+
+
+def _ask(socket: Path, check: bool) -> DerpMapInfo:
+    with ControlClient(socket) as client:
+        return client.call(DERP_MAP, DerpMapParams(check=check), patience=PATIENCE)
+
+
+def _read(path: Path, check: bool) -> DerpMapInfo:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_MAP_SIZE + 1)
+    except OSError as error:
+        raise bad_map(str(path), error.strerror or type(error).__name__) from None
+    found = read_derp_map(text, str(path))
+    if not check:
+        return DerpMapInfo(map=derp_map_to_json(found))
+    import trio
+
+    from coderd.daemon.relay_check import check_relays
+
+    return DerpMapInfo(map=derp_map_to_json(found), checks=tuple(trio.run(check_relays, found)))
+
+
+def derp_map_text(found: DerpMapInfo) -> str:
+    """What a person reads; ends with a newline."""
+    regions = parse_derp_map(found.map).regions
+    nodes = [(regions[region_id], node) for region_id in sorted(regions) for node in regions[region_id].nodes]
+    if found.checks is None:
+        return "\n".join(aligned([_HEADER, *_rows(nodes, found)])) + "\n"
+    codes = {region_id: region.code or str(region_id) for region_id, region in regions.items()}
+    lines = aligned([_CHECK_HEADER, *(_check_row(check, codes) for check in found.checks)])
+    return "\n".join([*lines, "", *_remarks(found.checks, codes)]) + "\n"
+
+
+_HEADER = ["REGION", "CODE", "NODE", "HOST", "PORT", "STUN", ""]
+_CHECK_HEADER = ["REGION", "NODE", "STUN IPv4", "STUN IPv6", "CONNECT", "HTTP", "DERP", ""]
+
+
+def _rows(nodes: Sequence[tuple[DerpRegion, DerpNode]], found: DerpMapInfo) -> Iterator[list[str]]:
+    for region, node in nodes:
+        port = (
+            "-" if node.stun_only else str(node.derp_port or (80 if node.force_http else DEFAULT_DERP_PORT))
+        )
+        stun = node.stun_port or DEFAULT_STUN_PORT
+        yield [
+            str(region.region_id),
+            region.code,
+            node.name,
+            node.host_name,
+            port,
+            str(stun) if 0 < stun <= 65535 else "-",
+            ", ".join(_notes(region, node, found)),
+        ]
+
+
+def _notes(region: DerpRegion, node: DerpNode, found: DerpMapInfo) -> Iterator[str]:
+    if region.region_id == found.home:
+        yield "home"
+    if region.region_id == found.server_region:
+        yield "the server"
+    if node.stun_only:
+        yield "STUN only"
+    if node.force_http:
+        yield "plain HTTP"
+    if node.insecure_for_tests:
+        yield "any certificate"
+    if region.avoid or region.no_measure_no_home:
+        yield "nobody's home"
+
+
+def _check_row(check: RelayCheck, codes: dict[int, str]) -> list[str]:
+    derp = _time(check.derp_ms) + (" by WebSocket" if check.derp_by == "websocket" else "")
+    times = [check.stun_v4_ms, check.stun_v6_ms, check.connect_ms, check.http_ms]
+    return [codes[check.region], check.node, *map(_time, times), derp, "fails" if check.problems else "ok"]
+
+
+def _remarks(checks: Sequence[RelayCheck], codes: dict[int, str]) -> Iterator[str]:
+    for check in checks:
+        here = f"{check.node} of {codes[check.region]}"
+        yield from (f"! {here}: {problem}" for problem in check.problems)
+        if check.why_websocket:
+            yield f"  {here} is reached by WebSocket: {check.why_websocket}"
+    n_failed = sum(bool(check.problems) for check in checks)
+    yield f"{len(checks) - n_failed} of {len(checks)} nodes do what the map says"
+
+
+def _time(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else latency_text(milliseconds)
