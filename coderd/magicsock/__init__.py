@@ -18,6 +18,8 @@ own_endpoints  where this node may be reached, and by whose word
 interfaces     which of a host's addresses are worth telling
 classify       STUN, disco or WireGuard
 timers         a table of timers
+deadlines      many peers' deadlines, and the earliest
+home           the relay region at which this node listens, and when it is given up
 wish           what an endpoint says to Conn
 wire           what crosses Conn's walls: sources, transmits, path facts, events
 io/            UDP sockets, relay links, interface addresses
@@ -43,6 +45,7 @@ from coderd.magicsock.wire import (
     PathLost,
     Pin,
     PingReply,
+    Slept,
     SocketsUnwanted,
     SocketsWanted,
     Source,
@@ -70,6 +73,7 @@ __all__ = [
     "PathLost",
     "Pin",
     "PingReply",
+    "Slept",
     "SocketsUnwanted",
     "SocketsWanted",
     "Source",

@@ -17,6 +17,7 @@ from typing import Literal
 from coderd.disco import CallMeMaybe, Message, Ping, Pong
 from coderd.magicsock import punching
 from coderd.magicsock.classify import Kind, classify
+from coderd.magicsock.deadlines import Deadlines
 from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
 from coderd.magicsock.letterbox import WRONG_SENDER, Letterbox
 from coderd.magicsock.path_log import PathLog
@@ -37,6 +38,7 @@ from coderd.magicsock.wire import (
     PathLost,
     Pin,
     PingReply,
+    Slept,
     SocketsUnwanted,
     SocketsWanted,
     Source,
@@ -66,6 +68,8 @@ UNREADABLE_INTERVAL = 1.0
 
 _UNREADABLE_GAP = 0.05
 """Least seconds between two looks for the sender of disco that cannot be read."""
+SLEPT_AFTER = 30.0
+"""Seconds by which a deadline is missed only by a machine that was suspended: NATs forget mappings after 30."""
 SETTLED_AFTER = 10.0
 """Seconds after which a direct path is old enough to carry handshakes alone."""
 
@@ -127,7 +131,7 @@ class Conn:
         self._punching = Punching(rng=rng, plays_birthday=plays_birthday)
         self._connected: set[int] = set()
         self._unreadable_at = float("-inf")
-        self._deadlines: dict[NodePublic, Deadline] = {}
+        self._deadlines = Deadlines()
         self._transmits: deque[UdpTransmit | DerpTransmit] = deque()
         self._events: deque[ConnEvent] = deque()
 
@@ -138,7 +142,7 @@ class Conn:
         wanted = {peer.node_key: peer for peer in peers}
         for key in [key for key in self._known if key not in wanted]:
             del self._known[key]
-            self._deadlines.pop(key, None)
+            self._deadlines.set(key, None)
             self._peer_map.remove_peer(key)
             self._punching.forget_peer(key)
         for peer in wanted.values():
@@ -185,6 +189,10 @@ class Conn:
             known.endpoint.handle_rebound(now)
             self._drain(known, now)
         self._drain_common(now)
+
+    def set_can_tell(self, can_tell: bool) -> None:
+        """Whether the server is there to tell peers of a new home. Without it, a home that is alive is kept."""
+        self._surroundings.set_can_tell(can_tell)
 
     def check(self, now: float) -> None:
         """Starts a full netcheck now, or one more after the one under way; ends in ``NetcheckDone``."""
@@ -286,6 +294,7 @@ class Conn:
     def handle_relay_connected(self, region: int, now: float) -> None:
         """The link to a region's relay is up."""
         self._connected.add(region)
+        self._surroundings.handle_relay_connected(region)
         self._note_paths(now)
 
     def handle_relay_broken(self, region: int, now: float) -> None:
@@ -294,6 +303,7 @@ class Conn:
         for known in self._known.values():
             if known.endpoint.heard_region == region:
                 known.endpoint.heard_region = 0
+        self._surroundings.handle_relay_broken(region, now)
         self._surroundings.check(now)
         self._drain_common(now)
         self._note_paths(now)
@@ -322,10 +332,14 @@ class Conn:
         self._drain_common(now)
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due."""
+        """Does what is due. What is due for very long was slept through, with the machine: that is a change of network."""
+        deadline = self.poll_timeout()
+        if deadline is not None and now - deadline.when > SLEPT_AFTER:
+            self._events.append(Slept(now - deadline.when))
+            self.handle_rebound(now)
         self._surroundings.handle_timeout(now)
         self._punching.handle_timeout(now, lambda peer, socket: self._known[peer].endpoint.uses(socket, now))
-        for key in [key for key, deadline in self._deadlines.items() if deadline.when <= now]:
+        while (key := self._deadlines.pop_due(now)) is not None:
             known = self._known[key]
             known.endpoint.handle_timeout(now)
             self._drain(known, now)
@@ -346,7 +360,7 @@ class Conn:
         return earliest(
             self._surroundings.poll_timeout(),
             self._punching.poll_timeout(),
-            min(self._deadlines.values(), default=None),
+            self._deadlines.first(),
         )
 
     # Looking
@@ -579,11 +593,7 @@ class Conn:
             self._grant(wish, known, now)
         while (answer := endpoint.poll_answer()) is not None:
             self._reply(known, answer)
-        deadline = endpoint.poll_timeout()
-        if deadline is None:
-            self._deadlines.pop(endpoint.key, None)
-        else:
-            self._deadlines[endpoint.key] = deadline
+        self._deadlines.set(endpoint.key, endpoint.poll_timeout())
         self._note_path(known, now)
 
     def _grant(self, wish: Wish, known: _Known, now: float) -> None:

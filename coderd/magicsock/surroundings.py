@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from coderd.magicsock.candidate import may_be_candidate
+from coderd.magicsock.home import Home
 from coderd.magicsock.own_endpoints import OwnEndpoint, OwnEndpoints
 from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wire import EndpointsChanged, HomeChanged, HttpsProbeWanted, NetcheckDone
@@ -57,7 +58,8 @@ class Surroundings:
         self._derp_map = DerpMap()
         self._resolved: dict[str, Sequence[str]] = {}
         self._told: tuple[OwnEndpoint, ...] = ()
-        self._home = 0
+        self._home = Home()
+        self._can_tell = True
         self._probed: dict[bytes, AddrPort] = {}
         self._mapped_families: set[bool] = set()
         """Families that have shown a mapping in this run: the first one seen is the one told."""
@@ -77,8 +79,8 @@ class Surroundings:
         self._derp_map, self._resolved = derp_map, dict(resolved)
         self._netcheck.set_derp_map(derp_map, resolved)
         eligible = self._eligible_homes()
-        if self._home not in eligible:
-            self._set_home(self._interim_home(eligible))
+        if self._home.region not in eligible:
+            self._set_home(self._interim_home(eligible), now)
         self.check(now)
 
     def set_local_endpoints(
@@ -103,8 +105,13 @@ class Surroundings:
     def handle_rebound(self, now: float) -> None:
         """The network changed: mappings of before are void; look again at once, and at everything. Told when known."""
         self._own.forget_mappings()
+        self._home.handle_rebound(now)
         self._netcheck.abort()
         self.check(now, full=True)
+
+    def set_can_tell(self, can_tell: bool) -> None:
+        """Whether peers would learn of a new home. While they would not, one that is alive is not left for a nearer one."""
+        self._can_tell = can_tell
 
     def check(self, now: float, *, full: bool = False) -> None:
         """Looks at the network: now, or once more when the look under way is done."""
@@ -156,6 +163,14 @@ class Surroundings:
         """A region's relay delivered something."""
         self._netcheck.handle_relay_heard(region, now)
 
+    def handle_relay_connected(self, region: int) -> None:
+        """The link to a region's relay is up."""
+        self._home.handle_connected(region)
+
+    def handle_relay_broken(self, region: int, now: float) -> None:
+        """The link to a region's relay is down."""
+        self._home.handle_broken(region, now)
+
     def handle_send_failed(self, addr: AddrPort, error: int, now: float) -> None:
         """The kernel refused to send there. A local firewall's refusal is a lost packet, not a missing family."""
         if error == errno.EPERM:
@@ -167,6 +182,9 @@ class Surroundings:
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due."""
+        if self._home.handle_timeout(now):
+            self._limit_home(now)
+            self.check(now, full=True)
         self._netcheck.handle_timeout(now)
         if self._timers.pop_due(now) is Timer.RECHECK and now - self._in_use_at <= IN_USE:
             self.check(now)
@@ -184,14 +202,14 @@ class Surroundings:
 
     def poll_timeout(self) -> Deadline | None:
         """When to call ``handle_timeout``."""
-        return earliest(self._netcheck.poll_timeout(), self._timers.poll_timeout())
+        return earliest(self._netcheck.poll_timeout(), self._timers.poll_timeout(), self._home.poll_timeout())
 
     # Looking
 
     @property
     def home(self) -> int:
         """The home region; 0 while there is none."""
-        return self._home
+        return self._home.region
 
     @property
     def endpoints(self) -> tuple[OwnEndpoint, ...]:
@@ -237,6 +255,7 @@ class Surroundings:
 
     def _settle(self, now: float) -> None:
         """Takes what the netcheck has to say."""
+        self._limit_home(now)
         while (wish := self._netcheck.poll_probe()) is not None:
             if isinstance(wish, HttpsProbe):
                 self._events.append(HttpsProbeWanted(wish.region))
@@ -249,7 +268,7 @@ class Surroundings:
     def _take_report(self, report: Report, now: float) -> None:
         self._own.note_report(report, now)
         self._fresh_at = now
-        self._choose_home(report)
+        self._choose_home(report, now)
         self._tell(now)
         self._events.append(NetcheckDone(report))
         self._timers.set(Timer.RECHECK, now + self._recheck_delay())
@@ -261,13 +280,17 @@ class Surroundings:
         share = int.from_bytes(self._rng(2), "big") / 65536
         return RECHECK_MIN + share * (RECHECK_MAX - RECHECK_MIN)
 
-    def _choose_home(self, report: Report) -> None:
+    def _limit_home(self, now: float) -> None:
+        forced = 0 if self._can_tell else self._home.region
+        self._netcheck.set_home_limits(forced=forced, dead=self._home.dead(now))
+
+    def _choose_home(self, report: Report, now: float) -> None:
         """The report's proposal; without one the present home, and without that any, rather than none."""
         eligible = self._eligible_homes()
         if report.preferred_derp in eligible:
-            self._set_home(report.preferred_derp)
-        elif self._home not in eligible:
-            self._set_home(eligible[self._rng(1)[0] % len(eligible)] if eligible else 0)
+            self._set_home(report.preferred_derp, now)
+        elif self._home.region not in eligible:
+            self._set_home(eligible[self._rng(1)[0] % len(eligible)] if eligible else 0, now)
 
     def _eligible_homes(self) -> list[int]:
         return [region.region_id for region in self._derp_map.regions.values() if _may_be_home(region)]
@@ -281,9 +304,8 @@ class Surroundings:
             known.keys() & set(eligible), key=lambda region_id: (known[region_id], region_id), default=0
         )
 
-    def _set_home(self, region: int) -> None:
-        if region != self._home:
-            self._home = region
+    def _set_home(self, region: int, now: float) -> None:
+        if self._home.move(region, now):
             self._events.append(HomeChanged(region))
 
     def _tell(self, now: float) -> None:

@@ -179,6 +179,13 @@ class HttpsProbeWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Slept:
+    """The machine was suspended for about so many seconds: streams of before may be dead."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SocketsWanted:
     """Bind IPv4 sockets to any port, under these numbers, and say so by ``handle_sockets_opened``."""
 
@@ -225,6 +232,7 @@ ConnEvent: TypeAlias = (
     | NetcheckDone
     | DiscoUnreadable
     | PathLost
+    | Slept
     | SocketsWanted
     | SocketsUnwanted
 )

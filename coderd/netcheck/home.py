@@ -27,7 +27,7 @@ class HomeQuestion(NamedTuple):
         heard_at: when each region's relay last sent a frame.
         region_score: factors on regions' latencies; zero and less are ignored.
         forced: a region to have if it is alive; 0 for none.
-        barred: regions that can be measured and not lived in: they have no relay.
+        barred: regions that can be measured and not lived in: they have no relay, or none that answers.
     """
 
     previous: int = 0
@@ -66,7 +66,9 @@ def _is_worth_moving(old: int, new: int) -> bool:
 
 
 def _is_alive(region_id: int, report: Report, question: HomeQuestion) -> bool:
-    """Measured in this report, or heard since it started, or heard a moment ago."""
+    """Measured in this report, or heard since it started, or heard a moment ago; and not barred."""
+    if region_id in question.barred:
+        return False
     if region_id in report.region_latency:
         return True
     heard_at = question.heard_at.get(region_id)

@@ -27,12 +27,12 @@ class Netcheck:
 
     Args:
         rng: for transaction ids.
-        forced_home: a region to have whenever it is alive; 0 for none.
     """
 
-    def __init__(self, *, rng: RandomBytes, forced_home: int = 0) -> None:
+    def __init__(self, *, rng: RandomBytes) -> None:
         self._rng = rng
-        self._forced_home = forced_home
+        self._forced_home = 0
+        self._dead_relays: frozenset[int] = frozenset()
         self._derp_map = DerpMap()
         self._resolved: Resolved = {}
         self._families: tuple[Family, ...] = (Family.V4, Family.V6)
@@ -61,6 +61,10 @@ class Netcheck:
     def set_here(self, here: Here) -> None:
         """This host's addresses; counts from the next run on."""
         self._here = here
+
+    def set_home_limits(self, *, forced: int, dead: frozenset[int]) -> None:
+        """What latency has no say in: a region to have while it is alive (0: none), and those whose relay is dead."""
+        self._forced_home, self._dead_relays = forced, dead
 
     def start(self, now: float, full: bool = False) -> bool:
         """Starts a run. Returns False, and does nothing, while one is under way.
@@ -156,7 +160,7 @@ class Netcheck:
             heard_at=self._heard_at,
             region_score=self._derp_map.region_score,
             forced=self._forced_home,
-            barred=frozenset(found.region_latency.keys() - habitable),
+            barred=self._dead_relays | (found.region_latency.keys() - habitable),
         )
         report = replace(found, preferred_derp=choose_home(found, self._history, question))
         while self._history and report.taken_at - self._history[0].taken_at > HISTORY:

@@ -1,0 +1,73 @@
+"""The relay region that this node calls home, and when its relay is given up.
+
+Netcheck proposes, by latency; but STUN may answer where the relay does not. So a home whose relay is not connected for three
+seconds is dead for a while, twice as long each time, and another region that answers takes its place.
+"""
+
+from coderd.model.deadline import Deadline
+
+PATIENCE = 3.0
+"""Seconds without a link to the home relay after which it is dead: a restart takes one."""
+DEAD_FOR = 60.0
+"""Seconds for which a dead relay is nobody's home, the first time."""
+DEAD_FOR_MOST = 3600.0
+
+
+class Home:
+    """One region, and those that are dead. Its owner is ``Surroundings``."""
+
+    def __init__(self) -> None:
+        self.region = 0
+        """0 while there is none."""
+        self._is_connected = False
+        self._patience_until: float | None = None
+        self._dead_until: dict[int, float] = {}
+        self._dead_for: dict[int, float] = {}
+
+    def move(self, region: int, now: float) -> bool:
+        """Lives in another region, 0 for none. Returns whether that is a change."""
+        if region == self.region:
+            return False
+        self.region = region
+        self._is_connected = False
+        self._patience_until = now + PATIENCE if region else None
+        return True
+
+    def handle_connected(self, region: int) -> None:
+        """The link to a region's relay is up: it is alive."""
+        self._dead_until.pop(region, None)
+        self._dead_for.pop(region, None)
+        if region == self.region:
+            self._is_connected = True
+            self._patience_until = None
+
+    def handle_broken(self, region: int, now: float) -> None:
+        """The link to a region's relay is down."""
+        if region == self.region and self._is_connected:
+            self._is_connected = False
+            self._patience_until = now + PATIENCE
+
+    def handle_rebound(self, now: float) -> None:
+        """The network changed: nothing was a relay's fault."""
+        self._dead_until.clear()
+        self._dead_for.clear()
+        if self.region and not self._is_connected:
+            self._patience_until = now + PATIENCE
+
+    def handle_timeout(self, now: float) -> bool:
+        """Does what is due. Returns whether home has just been given up."""
+        if self._patience_until is None or now < self._patience_until:
+            return False
+        self._patience_until = None
+        span = self._dead_for.get(self.region, DEAD_FOR)
+        self._dead_until[self.region] = now + span
+        self._dead_for[self.region] = min(2 * span, DEAD_FOR_MOST)
+        return True
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``."""
+        return Deadline(self._patience_until, "home relay away") if self._patience_until is not None else None
+
+    def dead(self, now: float) -> frozenset[int]:
+        """Regions that are nobody's home now."""
+        return frozenset(region for region, until in self._dead_until.items() if now < until)

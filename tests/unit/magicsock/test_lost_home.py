@@ -1,0 +1,163 @@
+"""Homes that are no more: gone from the map, or their relay silent while STUN goes on. The next nearest takes over."""
+
+from collections.abc import Collection
+from random import Random
+
+from coderd.magicsock import HomeChanged
+from coderd.magicsock.home import PATIENCE, Home
+from coderd.magicsock.surroundings import Surroundings
+from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
+from coderd.stun import encode_response, parse_request
+
+T = 1000.0
+DELAYS = {1: 0.010, 2: 0.080, 3: 0.040, 4: 0.001}
+STUN_ONLY = 4
+
+
+def region(number: int) -> DerpRegion:
+    node = DerpNode(
+        f"{number}a",
+        number,
+        "relay.test",
+        ipv4=f"192.0.2.{number}",
+        ipv6="none",
+        stun_only=number == STUN_ONLY,
+    )
+    return DerpRegion(number, f"r{number}", f"Region {number}", (node,))
+
+
+def world(*numbers: int) -> DerpMap:
+    return DerpMap({number: region(number) for number in numbers})
+
+
+def homes(surroundings: Surroundings) -> list[int]:
+    events = iter(surroundings.poll_event, None)
+    return [event.region for event in events if isinstance(event, HomeChanged)]
+
+
+def measure(surroundings: Surroundings, start: float, *, without_relay: Collection[int] = ()) -> None:
+    """Answers every probe after its region's delay, for eight seconds; relays connect but for those."""
+    now, answers = start, list[tuple[float, bytes]]()
+    while now < start + 8:
+        if surroundings.home and surroundings.home not in without_relay:
+            surroundings.handle_relay_connected(surroundings.home)
+        while (probe := surroundings.poll_probe()) is not None:
+            delay = DELAYS[int(probe.addr[0].rpartition(".")[2])]
+            answers.append((now + delay, encode_response(parse_request(probe.datagram), ("198.51.100.9", 4))))
+        answers.sort()
+        deadline = surroundings.poll_timeout()
+        if answers and (deadline is None or answers[0][0] <= deadline.when):
+            now, response = answers.pop(0)
+            surroundings.handle_stun(response, now)
+        else:
+            assert deadline is not None
+            now = max(now, deadline.when)
+            surroundings.handle_timeout(now)
+
+
+def settled(*numbers: int) -> Surroundings:
+    surroundings = Surroundings(rng=Random(1).randbytes)
+    surroundings.set_local_endpoints(41641, None, ["10.0.0.1"], T)
+    surroundings.set_derp_map(world(*numbers), {}, T)
+    measure(surroundings, T)
+    return surroundings
+
+
+def test_the_nearest_region_with_a_relay_is_home() -> None:
+    assert homes(settled(1, 2, 3, 4)) == [1]
+
+
+def test_a_node_whose_home_is_gone_lives_in_the_next_nearest_at_once() -> None:
+    surroundings = settled(1, 2, 3, 4)
+    homes(surroundings)
+    surroundings.set_derp_map(world(2, 3, 4), {}, T + 10)
+    assert homes(surroundings) == [3]
+    measure(surroundings, T + 10)
+    assert homes(surroundings) == []
+
+
+def test_among_regions_never_measured_there_is_no_home_until_they_are() -> None:
+    surroundings = settled(1)
+    assert homes(surroundings) == [1]
+    surroundings.set_derp_map(world(2, 3), {}, T + 10)
+    assert homes(surroundings) == [0]
+    measure(surroundings, T + 10)
+    assert homes(surroundings) == [3]
+
+
+def test_a_home_whose_relay_stays_away_is_left_for_the_next_nearest_within_seconds() -> None:
+    surroundings = settled(1, 2, 3)
+    homes(surroundings)
+    surroundings.handle_relay_broken(1, T + 10)
+    measure(surroundings, T + 10, without_relay=(1,))
+    assert homes(surroundings) == [3]
+    assert surroundings.home == 3
+
+
+def test_a_relay_that_never_answers_is_nobodys_home_however_near() -> None:
+    surroundings = Surroundings(rng=Random(1).randbytes)
+    surroundings.set_local_endpoints(41641, None, ["10.0.0.1"], T)
+    surroundings.set_derp_map(world(1, 2, 3), {}, T)
+    measure(surroundings, T, without_relay=(1, 3))
+    assert homes(surroundings) == [1, 3, 2]
+
+
+def test_a_relay_that_restarts_at_once_stays_home() -> None:
+    surroundings = settled(1, 2, 3)
+    homes(surroundings)
+    surroundings.handle_relay_broken(1, T + 10)
+    surroundings.handle_relay_connected(1)
+    surroundings.check(T + 10)
+    measure(surroundings, T + 10)
+    assert homes(surroundings) == []
+
+
+def test_where_nothing_answers_any_more_home_stays_where_it_was() -> None:
+    surroundings = settled(1, 2, 3)
+    homes(surroundings)
+    surroundings.handle_relay_broken(1, T + 10)
+    now = T + 10.0
+    while now < T + 40 and (deadline := surroundings.poll_timeout()) is not None:
+        now = deadline.when
+        surroundings.handle_timeout(now)
+        while surroundings.poll_probe() is not None:
+            pass
+        for number in (1, 2, 3):
+            surroundings.handle_https_latency(number, None, now)
+    assert homes(surroundings) == []
+
+
+def test_a_dead_relay_that_answers_again_is_home_again_after_a_minute() -> None:
+    surroundings = settled(1, 2, 3)
+    surroundings.handle_relay_broken(1, T + 10)
+    measure(surroundings, T + 10, without_relay=(1,))
+    homes(surroundings)
+    surroundings.check(T + 60)
+    measure(surroundings, T + 60)
+    assert homes(surroundings) == []
+    surroundings.check(T + 75)
+    measure(surroundings, T + 75)
+    assert homes(surroundings) == [1]
+
+
+def test_without_a_server_to_tell_peers_a_living_home_is_not_left_for_a_nearer_one() -> None:
+    surroundings = settled(2)
+    homes(surroundings)
+    surroundings.set_derp_map(world(1, 2), {}, T + 10)
+    surroundings.set_can_tell(False)
+    measure(surroundings, T + 10)
+    assert homes(surroundings) == []
+    surroundings.handle_relay_broken(2, T + 30)
+    measure(surroundings, T + 30, without_relay=(2,))
+    assert homes(surroundings) == [1]
+
+
+def test_homes_that_die_again_and_again_are_given_up_for_longer_each_time() -> None:
+    home = Home()
+    spans = []
+    for at in (0.0, 1000.0, 2000.0):
+        home.move(1, at)
+        assert home.handle_timeout(at + PATIENCE)
+        spans.append(next(s for s in range(0, 1000, 10) if not home.dead(at + PATIENCE + s)))
+        home.move(0, at + 500)
+    assert spans == [60, 120, 240]
