@@ -213,6 +213,7 @@ class Session:
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
             self._are_relays_stale.set()
         self.server_state = state
+        self.tunnel.set_server_connected(state.connected)
         self._changed.set()
         if state.resume_token:
             self._note(resume_token=state.resume_token)

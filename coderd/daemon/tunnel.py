@@ -32,6 +32,7 @@ from coderd.magicsock import (
     PathInfo,
     PathLost,
     PingReply,
+    Slept,
     SocketsUnwanted,
     SocketsWanted,
 )
@@ -253,6 +254,10 @@ class Tunnel:
             return self.report
         return None
 
+    def set_server_connected(self, is_connected: bool) -> None:
+        """Whether the server is there, to tell peers where we live."""
+        self._conn.set_can_tell(is_connected)
+
     def break_relays(self) -> None:
         """Cuts every relay link; they are dialled again."""
         self._links.break_all()
@@ -356,6 +361,10 @@ class Tunnel:
                 if (waiting := self._pings.get(event.token)) is not None:
                     waiting[1].append(Pong(event.path, event.latency))
                     waiting[0].set()
+            case Slept():
+                log.info("slept", seconds=round(event.seconds))
+                self._links.break_all()
+                self._on_moved()
             case SocketsWanted():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._open_spare, event.sockets)

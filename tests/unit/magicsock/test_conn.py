@@ -21,6 +21,7 @@ from coderd.magicsock import (
     PathChanged,
     PathKind,
     PingReply,
+    Slept,
     UdpSource,
     UdpTransmit,
 )
@@ -403,3 +404,22 @@ def test_a_relayed_ping_names_the_relay_that_the_pong_came_by(bench: Bench) -> N
     bench.conn.handle_relayed(REGION + 1, bench.key, [bench.sealed(Pong(ping.tx_id, MAPPED))], T + 1.03)
     (reply,) = bench.events(PingReply)
     assert (reply.path.kind, reply.path.via) == (PathKind.RELAY, REGION + 1)
+
+
+def test_a_machine_that_slept_trusts_nothing_and_looks_at_its_network_anew(bench: Bench) -> None:
+    bench.start()
+    bench.make_direct(T + 0.03)
+    bench.transmits()
+    bench.conn.handle_timeout(T + 3600)
+    (slept,) = bench.events(Slept)
+    assert 3500 < slept.seconds < 3600
+    assert bench.conn.path(bench.key).kind is PathKind.RELAY
+
+
+def test_a_deadline_that_is_merely_late_is_no_sleep(bench: Bench) -> None:
+    bench.start()
+    bench.make_direct(T + 0.03)
+    deadline = bench.conn.poll_timeout()
+    assert deadline is not None
+    bench.conn.handle_timeout(deadline.when + 20)
+    assert bench.events(Slept) == []
