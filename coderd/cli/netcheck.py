@@ -17,7 +17,7 @@ PATIENCE = 20.0
 
 
 def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
-    """Measure the network now: UDP, NAT, MTU, clock, and how far each relay is.
+    """Measure the network now: UDP, NAT, MTU, clock, what stands before the server, and how far each relay is.
 
     Examples:
       coderctl netcheck
@@ -41,12 +41,40 @@ def netcheck_text(found: Netcheck) -> str:
         ["IPv4", _family(found.ipv4, found.global_v4, found.ipv4_can_send)],
         ["IPv6", _family(found.ipv6, found.global_v6, found.ipv6_can_send)],
         ["NAT", nat_text(found.nat, found.mapping, found.mapping_varies)],
-        ["filtering", found.filtering],
-        ["MTU", f"{found.mtu}" if found.mtu is not None else "unknown"],
+        ["filtering", filtering_text(found.filtering, found.filters_by_port)],
+        [
+            "hairpin",
+            {True: "yes", False: "no", None: "no NAT" if found.nat is False else "unknown"}[found.hairpin],
+        ],
+        ["MTU", mtu_text(found.mtu, found.mtu_needed, found.carries_full)],
+        ["server", SERVER[found.server]],
         ["clock", clock_text(found.clock_skew_s)],
         ["proxy", found.proxy or "none"],
     ]
     return "\n".join([*aligned(rows), "", *aligned(list(_regions(found))), *_warnings(found)]) + "\n"
+
+
+SERVER = {
+    "open": "at the address that it is reached at",
+    "forwarded": "behind something that lets its clients through as they are",
+    "masked": "behind a NAT that hides who sends",
+    "closed": "behind something that lets no UDP through",
+    "unknown": "unknown",
+}
+"""What stands before the server, in plain words."""
+
+
+def filtering_text(filtering: str, by_port: bool | None) -> str:
+    """Who is let in: the known, or as much as two ports of one server tell."""
+    return "not by port; by address is unknown" if filtering == "unknown" and by_port is False else filtering
+
+
+def mtu_text(mtu: int | None, needed: int | None, carries_full: bool | None) -> str:
+    """What this host knows of the way out, and what was seen to come through."""
+    known = f"{mtu}" if mtu is not None else "unknown"
+    if needed is None or carries_full is None:
+        return known
+    return f"{known}; {needed} bytes {'come through' if carries_full else 'vanish on the way'}"
 
 
 def nat_text(nat: bool | None, mapping: str, varies: bool | None) -> str:
@@ -74,7 +102,7 @@ def clock_text(skew: float | None) -> str:
 
 def _family(works: bool, seen: str, can_send: bool) -> str:
     if works:
-        return f"yes, seen as {seen}"
+        return f"yes, seen as {seen}" if seen else "yes, but this machine is not what the server sees"
     return "no answer" if can_send else "no"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from coderd.cli.netcheck import nat_text
+from coderd.cli.netcheck import mtu_text, nat_text
 from coderd.cli.options import SOCKET, Json, Socket, Workspace
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
@@ -69,9 +69,16 @@ def _causes(found: Why) -> Iterator[str]:
 def _rows(this: Facts, peer: Facts | None) -> list[list[str]]:
     both = [this, peer if peer is not None else Facts()]
     return [
-        ["UDP", *({True: "works", False: "blocked", None: "unknown"}[facts.udp] for facts in both)],
+        ["UDP", *(_udp(facts) for facts in both)],
         ["NAT", *(nat_text(facts.nat, facts.mapping, facts.varies) for facts in both)],
-        ["MTU", *(str(facts.mtu or "unknown") for facts in both)],
+        ["filtering", *(facts.filtering for facts in both)],
+        ["MTU", *(mtu_text(facts.mtu, facts.mtu_needed, facts.carries_full) for facts in both)],
         ["relay", *((facts.home if facts.relay else "not connected") for facts in both)],
         ["addresses", *(str(facts.endpoints) for facts in both)],
     ]
+
+
+def _udp(facts: Facts) -> str:
+    """Silence says nothing where no datagram can reach the server."""
+    udp = None if facts.server == "closed" else facts.udp
+    return {True: "works", False: "blocked", None: "unknown"}[udp]

@@ -17,6 +17,10 @@ NAT_FIX = (
     "Make one side's NAT keep the same port for all destinations, forward a UDP port to that machine "
     "(coderd run --listen-port), or give it a public address."
 )
+SERVER_FIX = (
+    "Give the server a public address, or let what stands before it pass on UDP 3478 and 3479 with the senders' addresses; "
+    "or name other STUN servers (coderd server --derp-server-stun-addresses)."
+)
 NO_REASON_FIX = "Let the firewalls pass UDP between the two, then ask again."
 
 
@@ -74,6 +78,7 @@ def _certain(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
             sentence="The server offers no STUN, so neither side can learn its public address.",
             fix="Start coderd server without --stun-address off, and let UDP 3478 and 3479 reach it.",
         )
+    yield from _server_behind_nat(this, peer)
     yield from _no_udp(name, this, peer)
     if this.varies and peer is not None and peer.varies:
         yield Cause(
@@ -86,8 +91,25 @@ def _certain(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
     yield from _small_mtu(name, this, peer)
 
 
+def _server_behind_nat(this: Facts, peer: Facts | None) -> Iterator[Cause]:
+    standings = {this.server, peer.server if peer is not None else "unknown"}
+    if "masked" in standings:
+        sentence = (
+            "The server is behind a NAT that hides who sends: its STUN sees that NAT in place of its clients, "
+            "so no side can learn its public address from it."
+        )
+    elif "closed" in standings:
+        sentence = (
+            "The server is behind a NAT or load balancer, and no STUN request has ever come through that, "
+            "so no side can learn its public address."
+        )
+    else:
+        return
+    yield Cause(cause="server-behind-nat", side="network", sentence=sentence, fix=SERVER_FIX)
+
+
 def _no_udp(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
-    side = _side(this.udp is False, peer is not None and peer.udp is False)
+    side = _side(_has_no_udp(this), peer is not None and _has_no_udp(peer))
     if side is None:
         return
     who = {
@@ -98,20 +120,35 @@ def _no_udp(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
     yield Cause(cause="no-udp", side=side, sentence=f"{who}: no STUN server answers.", fix=UDP_FIX)
 
 
+def _has_no_udp(facts: Facts) -> bool:
+    """A STUN server that no datagram can reach is silent whatever a firewall at this side does."""
+    return facts.udp is False and facts.server != "closed"
+
+
 def _small_mtu(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
     ends: tuple[tuple[Literal["this", "peer"], str, Facts | None], ...] = (
         ("this", "this machine", this),
         ("peer", name, peer),
     )
     for side, who, facts in ends:
-        if facts is None or facts.mtu is None or facts.mtu_needed is None or facts.mtu >= facts.mtu_needed:
+        if facts is None or facts.mtu_needed is None:
             continue
-        yield Cause(
-            cause="small-mtu",
-            side=side,
-            sentence=f"Packets out of {who} may have {facts.mtu} bytes, and a direct path needs {facts.mtu_needed}.",
-            fix=f"Raise the MTU of that machine's interface to {facts.mtu_needed} or more.",
-        )
+        if facts.mtu is not None and facts.mtu < facts.mtu_needed:
+            yield Cause(
+                cause="small-mtu",
+                side=side,
+                sentence=f"Packets out of {who} may have {facts.mtu} bytes, and a direct path needs {facts.mtu_needed}.",
+                fix=f"Raise the MTU of that machine's interface to {facts.mtu_needed} or more.",
+            )
+        elif facts.carries_full is False:
+            yield Cause(
+                cause="small-mtu",
+                side=side,
+                sentence=f"Small datagrams come through from {who}, but packets of {facts.mtu_needed} bytes, which a "
+                "direct path needs, vanish on the way.",
+                fix=f"Look for a link with a smaller MTU, or a filter, on that side's way out, and let {facts.mtu_needed} "
+                "bytes pass.",
+            )
 
 
 def _likely(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:

@@ -1,20 +1,18 @@
 """Netcheck and why: this node's network measured in full, and both ends' facts put together."""
 
-import time
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import httpx
 import trio
 
 from coderd.control.messages import Netcheck, PeerPath, RegionDistance, Why
 from coderd.control.messages import PathKind as PathWord
-from coderd.control.why import explain
-from coderd.daemon.facts import has_stun, relay_mtu
+from coderd.control.why import SERVER_FIX, explain
+from coderd.daemon.facts import relay_mtu
 from coderd.daemon.measure import PING_TIMEOUT
 from coderd.daemon.session import Session
 from coderd.daemon.status import via
+from coderd.daemon.survey import Survey, has_stun
 from coderd.daemon.tunnel import Pong
 from coderd.engine.io.node_api import ask_facts
 from coderd.http.dialer import proxy_for
@@ -24,10 +22,10 @@ from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.netmap import NodeKind, Peer
 from coderd.netcheck import Facts, Report, mapping_of
 from coderd.netcheck.nat import has_nat
+from coderd.netcheck.standing import HURTS
 
 CHECK_TIMEOUT = 12.0
 """Seconds for a netcheck: one that is under way has to end first."""
-CLOCK_TIMEOUT = 3.0
 WHY_TIMEOUT = 7.5
 """Seconds for all of ``why``."""
 DIRECT_PATIENCE = 2.0
@@ -37,26 +35,19 @@ SKEW_WORTH_TELLING = 5.0
 
 async def netcheck(session: Session) -> Netcheck:
     """Measures everything now. Raises UserError where there is nothing to measure."""
-    clock: list[float | None] = [None]
-
-    async def look_at_clock() -> None:
-        clock[0] = await clock_skew(session.identity.url)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(look_at_clock)
-        report = await session.tunnel.netcheck(CHECK_TIMEOUT)
-    if report is None:
+    survey = await session.survey(CHECK_TIMEOUT)
+    if survey.report is None:
         raise UserError(
             "the network could not be measured: no relay is known yet",
             exit_code=Exit.TIMED_OUT,
             hint="see coderctl status for whether the server is connected",
             code="no_netcheck",
         )
-    return _message(session, report, clock[0])
+    return _message(session, survey, survey.report)
 
 
-def _message(session: Session, report: Report, skew: float | None) -> Netcheck:
-    tunnel = session.tunnel
+def _message(session: Session, survey: Survey, report: Report) -> Netcheck:
+    tunnel, examination = session.tunnel, survey.examination
     mtu, needed = relay_mtu(tunnel, session.mtu) or (None, None)
     proxy, proxy_problem = _proxy(session.identity.url)
     return Netcheck(
@@ -77,12 +68,18 @@ def _message(session: Session, report: Report, skew: float | None) -> Netcheck:
         global_v6_counters={_text(addr): n_seen for addr, n_seen in report.global_v6_counters.items()},
         nat=has_nat(report, tunnel.here.addresses),
         mapping=mapping_of(report, tunnel.here.addresses).value,
+        filtering=examination.filtering.value,
+        filters_by_port=examination.filters_by_port,
+        hairpin=examination.hairpin,
+        captive_portal=survey.is_captive,
+        server=survey.standing.value,
         proxy=proxy,
         mtu=mtu,
         mtu_needed=needed,
-        clock_skew_s=skew,
+        carries_full=examination.carries_full,
+        clock_skew_s=survey.clock_skew,
         regions=_regions(session, report),
-        warnings=tuple(_warnings(session, report, skew, (mtu, needed), proxy_problem)),
+        warnings=tuple(_warnings(session, survey, report, (mtu, needed), proxy_problem)),
     )
 
 
@@ -113,24 +110,42 @@ def _regions(session: Session, report: Report) -> tuple[RegionDistance, ...]:
 
 def _warnings(
     session: Session,
+    survey: Survey,
     report: Report,
-    skew: float | None,
     mtu: tuple[int | None, int | None],
     proxy_problem: str,
 ) -> Iterator[str]:
     offers_stun = session.netmap is not None and has_stun(session.netmap.derp_map)
+    if survey.is_captive:
+        yield "Something else answers in place of the server: sign in to this network first, in a browser."
     if not offers_stun:
         yield "The server offers no STUN, so this machine cannot learn its public address."
+    elif survey.standing in HURTS:
+        yield _server_warning(report)
     elif not report.udp:
         yield "No STUN server answers: UDP does not get through, and peers are reached by relay only."
     if not report.region_latency:
         yield "No relay answers."
-    if mtu[0] is not None and mtu[1] is not None and mtu[0] < mtu[1]:
-        yield f"Packets out of this machine may have {mtu[0]} bytes, and a direct path needs {mtu[1]}."
+    yield from _size_warnings(mtu, survey.examination.carries_full)
+    skew = survey.clock_skew
     if skew is not None and abs(skew) >= SKEW_WORTH_TELLING:
         yield f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
     if proxy_problem:
         yield f"{proxy_problem[0].upper()}{proxy_problem[1:]}."
+
+
+def _server_warning(report: Report) -> str:
+    if report.odd_sightings:
+        seen = next(iter(report.odd_sightings.values()))
+        return f"The server is behind a NAT that hides who sends: its STUN saw this machine as {seen[0]}. {SERVER_FIX}"
+    return f"The server is behind a NAT or load balancer that lets no UDP through to it. {SERVER_FIX}"
+
+
+def _size_warnings(mtu: tuple[int | None, int | None], carries_full: bool | None) -> Iterator[str]:
+    if mtu[0] is not None and mtu[1] is not None and mtu[0] < mtu[1]:
+        yield f"Packets out of this machine may have {mtu[0]} bytes, and a direct path needs {mtu[1]}."
+    elif carries_full is False:
+        yield f"Packets of {mtu[1]} bytes, which a direct path needs, vanish on the way to the server or back."
 
 
 def _proxy(url: str) -> tuple[str, str]:
@@ -144,19 +159,6 @@ def _proxy(url: str) -> tuple[str, str]:
         return "", ""
     port = f":{proxy.port}" if proxy.port else ""
     return f"{proxy.scheme}://{proxy.hostname}{port}", ""
-
-
-async def clock_skew(url: str) -> float | None:
-    """Our clock less the server's, from the Date of one answer, to about a second; None where it has none."""
-    try:
-        async with httpx.AsyncClient(timeout=CLOCK_TIMEOUT) as client:
-            asked_at = time.time()
-            answer = await client.head(url)
-            middle = (asked_at + time.time()) / 2
-        told = parsedate_to_datetime(answer.headers["Date"]).timestamp()
-    except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError, OSError):
-        return None
-    return round(middle - told - 0.5, 1)  # a Date is cut to the second, so the middle of it is nearest
 
 
 class _Look:

@@ -1,7 +1,8 @@
-"""This node's own network, measured: what it tells its peers, and itself, when somebody asks why."""
+"""This node's own network in the words that it tells its peers, and itself, when somebody asks why."""
 
 import socket
 
+from coderd.daemon.survey import Survey, has_stun
 from coderd.daemon.tunnel import Tunnel
 from coderd.model.addresses import is_ipv6
 from coderd.model.derpmap import DerpMap
@@ -10,25 +11,24 @@ from coderd.netcheck import Facts, mapping_of
 from coderd.netcheck.nat import has_nat
 
 CHECK_TIMEOUT = 5.0
-"""Seconds that a measurement may take while somebody waits for facts."""
-MAX_AGE = 1.0
-"""Seconds for which a measurement is told again, so that a peer who asks on and on does not keep us measuring."""
+"""Seconds that a netcheck may take while somebody waits for facts."""
 
 _WIREGUARD_OVERHEAD, _UDP_HEADER, _IPV4_HEADER, _IPV6_HEADER = 32, 8, 20, 40
 _IP_MTU, _IPV6_MTU = 14, 24
 _SOME_PORT = 9
 
 
-async def own_facts(tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int, peer: Peer | None) -> Facts:
-    """Measures, and says how this end's network is; ``peer`` is whom the facts are about to be told or compared to."""
+def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int, peer: Peer | None) -> Facts:
+    """How this end's network is; ``peer`` is whom the facts are about to be told or compared to."""
     offers_stun = has_stun(derp_map)
-    report = await tunnel.netcheck(CHECK_TIMEOUT, max_age=MAX_AGE)
+    report, own = survey.report, tunnel.here.addresses
     mtu = relay_mtu(tunnel, tunnel_mtu)
     return Facts(
         udp=report.udp if report is not None and offers_stun else None,
         stun=offers_stun,
-        nat=has_nat(report, tunnel.here.addresses) if report is not None else None,
-        mapping=mapping_of(report, tunnel.here.addresses).value if report is not None else "unknown",
+        nat=has_nat(report, own) if report is not None else None,
+        mapping=mapping_of(report, own).value if report is not None else "unknown",
+        filtering=survey.examination.filtering.value,
         varies=report.mapping_varies_by_dest if report is not None else None,
         endpoints=len(tunnel.endpoints),
         home=derp_map.code(tunnel.home_region) if tunnel.home_region else "",
@@ -36,12 +36,9 @@ async def own_facts(tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int, peer: Pe
         blocked=peer is not None and peer.path_policy is PathPolicy.RELAY_ONLY,
         mtu=mtu[0] if mtu is not None else None,
         mtu_needed=mtu[1] if mtu is not None else None,
+        carries_full=survey.examination.carries_full,
+        server=survey.standing.value,
     )
-
-
-def has_stun(derp_map: DerpMap) -> bool:
-    """Whether any node of a map answers STUN."""
-    return any(node.stun_port >= 0 for region in derp_map.regions.values() for node in region.nodes)
 
 
 def relay_mtu(tunnel: Tunnel, tunnel_mtu: int) -> tuple[int, int] | None:

@@ -20,10 +20,11 @@ from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
 from coderd.daemon.config import NodeConfig
-from coderd.daemon.facts import own_facts
+from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.services import serve_peers
 from coderd.daemon.state import StateStore
+from coderd.daemon.survey import MAX_AGE, Survey, Surveyor
 from coderd.daemon.tunnel import Tunnel
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
@@ -104,6 +105,7 @@ class Session:
             on_mark=self._keep_mark,
             plays_birthday=config.plays_birthday,
         )
+        self._surveyor = Surveyor(self.tunnel, identity.url, identity.token, config.mtu)
         last = decode_netmap(bytes(store.current.netmap), identity.url)
         self._client = CoordinationClient(
             identity.url,
@@ -193,7 +195,13 @@ class Session:
     async def facts(self, peer: Peer | None = None) -> Facts:
         """This end's network, measured now; as far as it matters to a peer, where one is given."""
         derp_map = self.netmap.derp_map if self.netmap is not None else DerpMap()
-        return await own_facts(self.tunnel, derp_map, self.mtu, peer)
+        survey = await self.survey(CHECK_TIMEOUT, max_age=MAX_AGE)
+        return own_facts(survey, self.tunnel, derp_map, self.mtu, peer)
+
+    async def survey(self, timeout: float, *, max_age: float = 0.0) -> Survey:
+        """This end's network, measured in full now, or not longer ago than ``max_age``."""
+        derp_map = self.netmap.derp_map if self.netmap is not None else DerpMap()
+        return await self._surveyor.survey(derp_map, timeout, max_age=max_age)
 
     # What the server says
 

@@ -7,6 +7,8 @@ target     a relay node's STUN address
 findings   what a run has learned so far
 report     the result, frozen
 nat        what a report says of the NAT, in the words of RFC 4787
+examination questions to a STUN server about NATs and sizes, and what their answers mean
+standing   what stands before the server
 sighting   whether what a server saw may be this node
 facts      what one end of a tunnel tells the other of its network
 home       the choice of the home region

@@ -22,7 +22,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     mapping: Word = "unknown"
     """In the words of RFC 4787."""
     filtering: Word = "unknown"
-    """The same: no STUN server can tell it, so ``unknown``."""
+    """The same; telling it all takes a STUN server with two addresses."""
     varies: bool | None = None
     """Whether the mapping depends on the destination, on which part of it ever: a hard NAT."""
     endpoints: Small = 0
@@ -37,3 +37,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Of the way out to its relay, in bytes, as far as its own host knows."""
     mtu_needed: Small | None = None
     """What its tunnel needs of a direct path, in bytes of IP."""
+    carries_full: bool | None = None
+    """Whether datagrams of that size were seen to come through, to a STUN server and back."""
+    server: Word = "unknown"
+    """What stands before the server: ``open``, ``forwarded``, ``masked``, ``closed`` or ``unknown``."""

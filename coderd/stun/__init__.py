@@ -3,16 +3,36 @@
 message   the codec, both ends
 io        the responder that the server runs
 
-Requests leave from the socket that carries WireGuard and disco: the mapping of any other socket is of no use.
+Requests leave from the socket that carries WireGuard and disco: the mapping of any other socket is of no use. Questions about
+a NAT's behaviour (RFC 5780, as far as one server can answer them) leave from sockets of their own: netcheck's examination.
 """
 
 from coderd.stun.message import (
     TX_SIZE,
+    Answer,
+    Question,
+    encode_answer,
+    encode_question,
     encode_request,
     encode_response,
     is_stun,
+    parse_answer,
+    parse_question,
     parse_request,
     parse_response,
 )
 
-__all__ = ["TX_SIZE", "encode_request", "encode_response", "is_stun", "parse_request", "parse_response"]
+__all__ = [
+    "TX_SIZE",
+    "Answer",
+    "Question",
+    "encode_answer",
+    "encode_question",
+    "encode_request",
+    "encode_response",
+    "is_stun",
+    "parse_answer",
+    "parse_question",
+    "parse_request",
+    "parse_response",
+]

@@ -2,6 +2,9 @@
 
 A reply leaves from the very address that the request came to (PKTINFO goes in and out again): on a host with several
 addresses the kernel's own choice of source would be dropped by the NAT that the client wants to learn about.
+
+Whoever asks for it is answered from another of the sockets: from another port, or where they are bound to addresses of
+their own, from another address. What no socket can do is not answered at all.
 """
 
 import errno
@@ -9,15 +12,16 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv6Address
 
 import trio
 
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, format_addr_port, is_ipv6
 from coderd.model.errors import MalformedPacket, UserError
-from coderd.stun.message import encode_response, parse_request
+from coderd.stun.message import Answer, Question, encode_answer, encode_response, parse_question
 
-READ_SIZE = 1500
+READ_SIZE = 9216
 """Bytes; a longer datagram is cut, so its length field no longer fits and it is dropped."""
 BATCH = 64
 """Datagrams read per wake-up before other tasks have their turn."""
@@ -29,6 +33,7 @@ _PKTINFO6 = struct.Struct("=16sI")
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_PKTINFO6.size) + socket.CMSG_SPACE(_PKTINFO4.size)
 
 _Ancillary = tuple[int, int, bytes]
+_ANY = ("::", "0.0.0.0")
 
 
 async def serve_stun(
@@ -52,10 +57,10 @@ async def serve_stun(
         task_status.started([_name_of(sock) for sock in sockets])
         async with trio.open_nursery() as nursery:
             for sock in sockets:
-                nursery.start_soon(_serve, sock, counters)
+                nursery.start_soon(_serve, sock, sockets, counters)
 
 
-async def _serve(sock: socket.socket, counters: Counters) -> None:
+async def _serve(sock: socket.socket, sockets: Sequence[socket.socket], counters: Counters) -> None:
     buffer = memoryview(bytearray(READ_SIZE))
     while True:
         await trio.lowlevel.wait_readable(sock)
@@ -67,30 +72,79 @@ async def _serve(sock: socket.socket, counters: Counters) -> None:
             except OSError:  # out of memory, or an ICMP error that concerns one client
                 counters["stun.drop.receive_error"] += 1
                 break
-            _answer(sock, buffer[:size], ancillary, client, counters)
+            _answer(sock, sockets, buffer[:size], ancillary, client, counters)
 
 
 def _answer(
     sock: socket.socket,
+    sockets: Sequence[socket.socket],
     datagram: memoryview,
     ancillary: Iterable[_Ancillary],
     client: tuple[str, int],
     counters: Counters,
 ) -> None:
     try:
-        tx = parse_request(datagram)
+        question = parse_question(datagram)
     except MalformedPacket:
         counters["stun.drop.malformed"] += 1
         return
-    response = encode_response(tx, (client[0], client[1]))
+    sender = _sender(question, sock, sockets)
+    if sender is None:
+        counters["stun.drop.unable"] += 1
+        return
+    mapped, source = (client[0], client[1]), _source(ancillary)
+    if question.is_extended:
+        here = _address_of(source, sock)
+        answer = Answer(question.tx, mapped, here, _other(here, sock, sockets))
+        response = encode_answer(answer, size=len(datagram) if question.is_padded else 0)
+    else:
+        response = encode_response(question.tx, mapped)
     try:
-        sock.sendmsg([response], _source(ancillary), 0, client)
+        sender.sendmsg([response], [] if question.change_ip else source, 0, client)
     except (
         OSError
     ):  # a full buffer, no way back, a port of 0: STUN is asked again, and forged senders are not helped
         counters["stun.drop.send_error"] += 1
     else:
         counters["stun.answered"] += 1
+
+
+def _sender(
+    question: Question, sock: socket.socket, sockets: Sequence[socket.socket]
+) -> socket.socket | None:
+    """The socket that answers a question which may want another than the one that it came to; None: there is none such."""
+    if not question.is_extended:
+        return sock
+    wanted = (question.change_ip, question.change_port)
+    return next((other for other in (sock, *sockets) if _difference(sock, other) == wanted), None)
+
+
+def _other(here: AddrPort, sock: socket.socket, sockets: Sequence[socket.socket]) -> AddrPort | None:
+    """The other address and port that questions can be answered from: another address, if any socket has one."""
+    others = {_difference(sock, other): _name_of(other) for other in sockets}
+    if (elsewhere := others.get((True, True))) is not None:
+        return elsewhere
+    return (here[0], others[False, True][1]) if (False, True) in others else None
+
+
+def _difference(sock: socket.socket, other: socket.socket) -> tuple[bool, bool] | None:
+    """Whether another socket differs in address, and in port; None where it may be either, or speaks no such addresses."""
+    (ip, port), (other_ip, other_port) = _name_of(sock), _name_of(other)
+    is_elsewhere = ip != other_ip
+    if sock.family != other.family or (is_elsewhere and (ip in _ANY or other_ip in _ANY)):
+        return None
+    return is_elsewhere, port != other_port
+
+
+def _address_of(source: Sequence[_Ancillary], sock: socket.socket) -> AddrPort:
+    """The address that a request came to."""
+    ip, port = _name_of(sock)
+    for level, _, value in source:
+        if level == socket.IPPROTO_IPV6:
+            ip = canonical_ip(str(IPv6Address(value[:16])))
+        else:
+            ip = str(IPv4Address(value[4:8]))
+    return (ip, port)
 
 
 def _source(ancillary: Iterable[_Ancillary]) -> list[_Ancillary]:

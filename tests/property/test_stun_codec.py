@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import MalformedPacket
-from coderd.stun import encode_request, encode_response, is_stun, parse_request, parse_response
+from coderd.stun import (
+    Answer,
+    Question,
+    encode_answer,
+    encode_question,
+    encode_request,
+    encode_response,
+    is_stun,
+    parse_answer,
+    parse_question,
+    parse_request,
+    parse_response,
+)
 
 txs = st.binary(min_size=12, max_size=12)
 ports = st.integers(0, 65535)
@@ -19,7 +31,8 @@ ipv6 = st.tuples(
 heads = st.sampled_from([b"\x00\x01", b"\x01\x01", b"\x01\x11"])
 attributes = st.lists(
     st.tuples(
-        st.sampled_from([0x0001, 0x0020, 0x8020, 0x8022, 0x8028]) | st.integers(0, 0xFFFF),
+        st.sampled_from([0x0001, 0x0003, 0x0020, 0x0026, 0x8020, 0x8022, 0x8028, 0x802B, 0x802C])
+        | st.integers(0, 0xFFFF),
         st.integers(0, 40),
         st.binary(max_size=24),
     ),
@@ -39,7 +52,7 @@ def nearly_stun(draw: st.DrawFn) -> bytes:
 
 @given(st.binary(max_size=100) | nearly_stun())
 def test_parsers_raise_nothing_but_malformed_packet(datagram: bytes) -> None:
-    for parse in (parse_request, parse_response):
+    for parse in (parse_request, parse_question, parse_response, parse_answer):
         try:
             parse(datagram)
         except MalformedPacket:
@@ -50,6 +63,29 @@ def test_parsers_raise_nothing_but_malformed_packet(datagram: bytes) -> None:
 @given(txs)
 def test_requests_read_back(tx: bytes) -> None:
     assert parse_request(encode_request(tx)) == tx
+
+
+@given(txs, st.booleans(), st.booleans(), st.none() | st.integers(0, 1500))
+def test_questions_read_back_as_large_as_they_were_asked_to_be(
+    tx: bytes, change_ip: bool, change_port: bool, size: int | None
+) -> None:
+    question = Question(tx, change_ip, change_port, is_extended=True, is_padded=size is not None)
+    datagram = encode_question(question, size=size or 0)
+    assert parse_question(datagram) == question
+    if size is not None and size >= 56:
+        assert size <= len(datagram) < size + 4
+
+
+@given(txs, ipv4 | ipv6, ipv4 | ipv6, ipv4 | ipv6, st.integers(0, 375))
+def test_answers_read_back(
+    tx: bytes, mapped: AddrPort, origin: AddrPort, other: AddrPort, n_words: int
+) -> None:
+    answer = Answer(tx, mapped, origin, other)
+    datagram = encode_answer(answer, size=4 * n_words)
+    assert parse_answer(datagram) == answer
+    assert parse_response(datagram) == (tx, mapped)
+    if 4 * n_words >= 128:
+        assert len(datagram) == 4 * n_words
 
 
 @given(txs, ipv4 | ipv6)

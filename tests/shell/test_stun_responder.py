@@ -11,7 +11,7 @@ import trio
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import UserError
-from coderd.stun import encode_request, parse_response
+from coderd.stun import Answer, Question, encode_question, encode_request, parse_answer, parse_response
 from coderd.stun.io import serve_stun
 
 TX = bytes(range(12))
@@ -118,3 +118,38 @@ async def test_a_taken_port_is_one_sentence() -> None:
             UserError, match=r"STUN cannot listen on UDP 127\.0\.0\.1:\d+: Address already in use"
         ):
             await serve_stun([bound], counters=Counter())
+
+
+async def test_a_question_is_answered_from_the_port_and_address_that_it_asks_for() -> None:
+    places = [("127.0.0.1", 0), ("127.0.0.1", 0), ("127.0.0.2", 0)]
+    async with responder(*places) as (one, two, elsewhere), client("127.0.0.1") as (sock, own):
+        for change_ip, change_port, answers_from in [
+            (False, False, one),
+            (False, True, two),
+            (True, True, elsewhere),
+        ]:
+            await sock.sendto(encode_question(Question(TX, change_ip, change_port)), one)
+            reply, sender = await sock.recvfrom(100)
+            assert sender == answers_from
+            assert parse_answer(reply) == Answer(TX, own, one, elsewhere)
+
+
+async def test_what_no_socket_can_do_is_not_answered_and_counted() -> None:
+    counters: Counters = Counter()
+    async with responder(("127.0.0.1", 0), counters=counters) as (bound,), client("127.0.0.1") as (sock, own):
+        await sock.sendto(encode_question(Question(TX, change_port=True)), bound)
+        await sock.sendto(encode_question(Question(TX)), bound)
+        assert parse_answer(await sock.recv(100)) == Answer(TX, own, bound, None)
+    assert counters["stun.drop.unable"] == 1
+
+
+async def test_a_dual_stack_server_answers_from_its_other_port_and_as_large_as_it_was_asked() -> None:
+    async with responder(("::", 0), ("::", 0)) as (one, two), client("127.0.0.1") as (sock, own):
+        await sock.sendto(encode_question(Question(TX, change_port=True)), ("127.0.0.3", one[1]))
+        reply, sender = await sock.recvfrom(100)
+        assert sender == ("127.0.0.3", two[1])
+        assert parse_answer(reply) == Answer(TX, own, ("127.0.0.3", one[1]), ("127.0.0.3", two[1]))
+        await sock.sendto(
+            encode_question(Question(TX, is_extended=True, is_padded=True), size=1312), ("127.0.0.3", one[1])
+        )
+        assert len(await sock.recv(2000)) == 1312

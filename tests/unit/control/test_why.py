@@ -12,6 +12,9 @@ HARD = Facts(udp=True, nat=True, varies=True, relay=True)
 NO_UDP = Facts(udp=False, relay=True)
 NO_STUN = Facts(udp=None, stun=False, relay=True)
 SMALL = Facts(udp=True, relay=True, mtu=1300, mtu_needed=1340)
+SWALLOWED = Facts(udp=True, relay=True, mtu=1500, mtu_needed=1340, carries_full=False)
+MASKED = Facts(udp=True, relay=True, server="masked")
+CLOSED = Facts(udp=False, relay=True, server="closed")
 BLOCKED = Facts(udp=True, relay=True, blocked=True)
 
 
@@ -26,6 +29,12 @@ BLOCKED = Facts(udp=True, relay=True, blocked=True)
         (EASY, HARD, [("hard-nat", "peer")]),
         (SMALL, EASY, [("small-mtu", "this")]),
         (EASY, SMALL, [("small-mtu", "peer")]),
+        (SWALLOWED, EASY, [("small-mtu", "this")]),
+        (EASY, SWALLOWED, [("small-mtu", "peer")]),
+        (MASKED, MASKED, [("server-behind-nat", "network")]),
+        (MASKED, None, [("server-behind-nat", "network")]),
+        (CLOSED, CLOSED, [("server-behind-nat", "network")]),
+        (CLOSED, NO_UDP, [("server-behind-nat", "network"), ("no-udp", "peer")]),
         (NO_STUN, NO_STUN, [("no-stun", "network")]),
         (BLOCKED, HARD, [("blocked-by-policy", "network"), ("hard-nat", "peer")]),
         (NO_UDP, HARD, [("no-udp", "this"), ("hard-nat", "peer")]),

@@ -1,0 +1,159 @@
+"""Everything about this node's own network that can be measured at once: what netcheck tells, and why is told.
+
+A netcheck, the server's account of our requests, and a look for a captive portal run side by side; the examination follows, at
+a STUN server that has just answered. What was measured a second ago is told again, so that a peer who asks on and on does not
+keep us measuring.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+
+from coderd.api.io.client import ask_reflection
+from coderd.api.messages import Reflection
+from coderd.daemon.examination import examine
+from coderd.daemon.tunnel import Tunnel
+from coderd.model.addresses import AddrPort
+from coderd.model.derpmap import DerpMap
+from coderd.model.errors import UserError
+from coderd.netcheck import Family, Report, stun_target
+from coderd.netcheck.examination import NOT_EXAMINED, Examination
+from coderd.netcheck.standing import Passage, Standing, standing_of
+
+MAX_AGE = 1.0
+"""Seconds for which a survey is told again."""
+HTTP_TIMEOUT = 3.0
+"""Seconds that the server gets to answer a request."""
+DATA_OVERHEAD = 32
+"""WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""
+
+_CHALLENGE, _RESPONSE = "X-Tailscale-Challenge", "X-Tailscale-Response"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found; None where it could not be."""
+
+    report: Report | None
+    examination: Examination = NOT_EXAMINED
+    standing: Standing = Standing.UNKNOWN
+    clock_skew: float | None = None
+    """This machine's clock less the server's, in seconds."""
+    is_captive: bool | None = None
+    """Whether something else than the server answers for it."""
+
+
+class Surveyor:
+    """Measures one session's network.
+
+    Args:
+        tunnel: whose sockets and relays are meant.
+        url: the server's.
+        token: the node's own, for that server only.
+        mtu: the tunnel's.
+    """
+
+    def __init__(self, tunnel: Tunnel, url: str, token: str, mtu: int) -> None:
+        self._tunnel = tunnel
+        self._url = url
+        self._token = token
+        self._size = mtu + DATA_OVERHEAD
+        self._last: tuple[float, Survey] | None = None
+
+    async def survey(self, derp_map: DerpMap, timeout: float, *, max_age: float = 0.0) -> Survey:
+        """Measures now, unless that was done ``max_age`` seconds ago at most; the netcheck within ``timeout`` seconds."""
+        asked_at = trio.current_time()
+        if self._last is not None and self._last[0] >= asked_at - max_age:
+            return self._last[1]
+        look = _Look()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reflect, look)
+            nursery.start_soon(self._look_for_portal, look)
+            look.report = await self._tunnel.netcheck(timeout, max_age=max_age)
+            if (server := self._stun_server(look.report, derp_map)) is not None:
+                look.examination = await examine(server, self._tunnel.here, self._size)
+        if look.reflection is not None:  # nobody else knows the token's owner
+            look.is_captive = False
+        survey = Survey(
+            look.report, look.examination, self._standing(look, derp_map), look.clock_skew, look.is_captive
+        )
+        self._last = (asked_at, survey)
+        return survey
+
+    def _standing(self, look: "_Look", derp_map: DerpMap) -> Standing:
+        said = look.reflection
+        passage = Passage(said.arrived_at, said.n_stun_answered) if said is not None else None
+        return standing_of(
+            look.report, self._tunnel.here, self._server_addresses(), passage, has_stun=has_stun(derp_map)
+        )
+
+    def _server_addresses(self) -> tuple[str, ...]:
+        return tuple(self._tunnel.resolved.get(urlsplit(self._url).hostname or "", ()))
+
+    def _stun_server(self, report: Report | None, derp_map: DerpMap) -> AddrPort | None:
+        """One that has just answered, our own server's before others."""
+        if report is None or not report.udp:
+            return None
+        own = self._server_addresses()
+        answered = [*report.v4_mappings, *report.odd_sightings]
+        if not answered and report.region_v6_latency:
+            answered = list(_targets(derp_map, report.region_v6_latency, Family.V6, self._tunnel))
+        return min(answered, key=lambda addr: addr[0] not in own, default=None)
+
+    async def _reflect(self, look: "_Look") -> None:
+        with trio.move_on_after(HTTP_TIMEOUT):
+            asked_at = time.time()
+            try:
+                look.reflection = await ask_reflection(self._url, self._token)
+            except UserError:
+                return
+            look.clock_skew = round((asked_at + time.time()) / 2 - look.reflection.unix_time, 3)
+
+    async def _look_for_portal(self, look: "_Look") -> None:
+        with trio.move_on_after(HTTP_TIMEOUT):
+            look.is_captive = await is_captive(self._url)
+
+
+class _Look:
+    """What is found out side by side."""
+
+    def __init__(self) -> None:
+        self.report: Report | None = None
+        self.examination = NOT_EXAMINED
+        self.reflection: Reflection | None = None
+        self.clock_skew: float | None = None
+        self.is_captive: bool | None = None
+
+
+def has_stun(derp_map: DerpMap) -> bool:
+    """Whether any node of a map answers STUN."""
+    return any(node.stun_port >= 0 for region in derp_map.regions.values() for node in region.nodes)
+
+
+async def is_captive(url: str) -> bool | None:
+    """Whether somebody else answers for the server, as portals do before one has signed in; None where nobody answers.
+
+    Only http can be answered for: to https the question cannot be put.
+    """
+    if not url.startswith("http://"):
+        return None
+    challenge = f"ts_{os.urandom(8).hex()}"
+    try:
+        async with httpx.AsyncClient(timeout=HTTP_TIMEOUT) as client:
+            answer = await client.get(f"{url}/generate_204", headers={_CHALLENGE: challenge})
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+    return answer.status_code != 204 or answer.headers.get(_RESPONSE) != f"response {challenge}"
+
+
+def _targets(derp_map: DerpMap, regions: Iterable[int], family: Family, tunnel: Tunnel) -> Iterable[AddrPort]:
+    for region_id in regions:
+        region = derp_map.regions.get(region_id)
+        for node in region.nodes if region is not None else ():
+            if (target := stun_target(node, family, tunnel.resolved)) is not None:
+                yield target
