@@ -55,7 +55,7 @@ def announced_key(stream: trio.abc.Stream) -> ServerPublic | None:
     if not isinstance(stream, trio.SSLStream) or stream.version() != "TLSv1.3":
         return None
     for der in presented(stream):
-        if is_meta(der) and (key := _key(der)) is not None:
+        if is_meta(der) and (key := key_of(der)) is not None:
             return key
     return None
 
@@ -78,7 +78,8 @@ def leaf(stream: trio.SSLStream[trio.abc.Stream]) -> bytes:
     return der
 
 
-def _key(der: bytes) -> ServerPublic | None:
+def key_of(der: bytes) -> ServerPublic | None:
+    """The key that such a certificate announces; None where it is unusable."""
     serial, names = _common_names(der)
     digits = next((name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)), "")
     if not 0 < serial <= _MAX_VERSION or len(digits) != 2 * KEY_SIZE:

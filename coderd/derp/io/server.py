@@ -61,7 +61,7 @@ class RelayServer:
         private: the relay's key.
         admit: asked once per connection, after the client has proved its key.
         rng: randomness for nonces and jitter.
-        counters: ``derp.relay.*``, ``derp.drop.*``, ``derp.close.*`` by reason.
+        counters: ``derp.accept.*`` by the way in, ``derp.relay.*``, ``derp.drop.*``, ``derp.close.*`` by reason.
     """
 
     def __init__(
@@ -110,8 +110,11 @@ class RelayServer:
         """What ``serve_http`` calls for an upgrade to DERP, or to a WebSocket that shall carry it."""
         stream.set_write_ahead(WRITE_AHEAD)
         if not head.wants_derp_in_websocket():
-            await self.serve(stream, fast_start=head.field("derp-fast-start") == "1", leftover=leftover)
+            is_fast = head.field("derp-fast-start") == "1"
+            self.counters["derp.accept.fast_start" if is_fast else "derp.accept.upgrade"] += 1
+            await self.serve(stream, fast_start=is_fast, leftover=leftover)
             return
+        self.counters["derp.accept.websocket"] += 1
         key = head.field("sec-websocket-key")
         if head.field("sec-websocket-version") != WEBSOCKET_VERSION or not is_websocket_key(key):
             await self._refuse(stream, websocket_refusal(), CloseReason.MALFORMED)
