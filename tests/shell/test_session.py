@@ -43,6 +43,8 @@ class FakeTunnel:
 
     def set_netmap(self, netmap: NetMap) -> None: ...
 
+    def set_server_connected(self, is_connected: bool) -> None: ...
+
     def set_derp_map(self, derp_map: object, resolved: dict[str, tuple[str, ...]]) -> None:
         self.resolved.append(resolved)
 
