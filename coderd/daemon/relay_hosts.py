@@ -8,17 +8,18 @@ import trio
 
 from coderd.model.derpmap import DerpMap
 
-PATIENCE = 2.0
-"""Seconds that a round waits: a dead resolver must not keep the names that it does not serve from being used."""
+PATIENCE = (0.4, 2.0)
+"""Seconds that each of two rounds waits. One name without an address must not keep the others from being used, or not for
+long; a slow resolver gets more time in the second."""
 
 log = structlog.get_logger()
 
 
-async def resolve_hosts(derp_map: DerpMap) -> dict[str, tuple[str, ...]]:
-    """The addresses of every host of the map; one that does not resolve within two seconds has none."""
+async def resolve_hosts(derp_map: DerpMap, patience: float = PATIENCE[-1]) -> dict[str, tuple[str, ...]]:
+    """The addresses of every host of the map; one that does not resolve within ``patience`` seconds has none."""
     hosts = {node.host_name for region in derp_map.regions.values() for node in region.nodes}
     resolved: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(hosts), ())
-    with trio.move_on_after(PATIENCE):
+    with trio.move_on_after(patience):
         async with trio.open_nursery() as nursery:
             for host in resolved:
                 nursery.start_soon(_resolve, host, resolved)

@@ -21,7 +21,7 @@ from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, e
 from coderd.coordination.io.client import CoordinationClient
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
-from coderd.daemon.relay_hosts import is_complete, resolve_hosts
+from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
 from coderd.daemon.services import serve_peers
 from coderd.daemon.state import StateStore
 from coderd.daemon.survey import MAX_AGE, Survey, Surveyor
@@ -282,11 +282,20 @@ class Session:
             self._are_relays_stale = trio.Event()
             wait = RESOLVE_INTERVAL
             if (derp_map := self._derp_map) is not None:
-                resolved = await resolve_hosts(derp_map)
-                self.tunnel.set_derp_map(derp_map, resolved)
-                wait = RESOLVE_INTERVAL if is_complete(resolved) else RESOLVE_RETRY
+                wait = RESOLVE_INTERVAL if await self._resolve_relays(derp_map) else RESOLVE_RETRY
             with trio.move_on_after(wait):
                 await self._are_relays_stale.wait()
+
+    async def _resolve_relays(self, derp_map: DerpMap) -> bool:
+        """Makes a map known, soon with the names that have addresses, then with those that take longer. True: all have."""
+        for patience in PATIENCE:
+            resolved = await resolve_hosts(derp_map, patience)
+            self.tunnel.set_derp_map(derp_map, resolved)
+            if is_complete(resolved):
+                return True
+            if self._are_relays_stale.is_set():  # there is a newer map
+                break
+        return False
 
     async def _prune_lost_peers(self) -> None:
         while True:

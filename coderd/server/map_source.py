@@ -52,6 +52,7 @@ class MapSource:
         self._take = take
         self._counters = counters
         self._signature: tuple[int, int, int] | None = None
+        self._newest: DerpMap | None = None
         self._failure = ""
 
     @property
@@ -99,11 +100,15 @@ class MapSource:
             return
         self._signature = await self._signature_now()
         text = await (self._fetch() if self._options.map_url else trio.to_thread.run_sync(self._read))
+        found = read_derp_map(text, self.origin)
         try:
-            self._take(read_derp_map(text, self.origin))
+            self._take(found)
         except MapClash as clash:
             raise bad_map(self.origin, str(clash)) from None
         self._counters["derp_map.loaded"] += 1
+        if self._newest not in (None, found):
+            log.info("derp_map_changed", origin=self.origin, regions=sorted(found.regions))
+        self._newest = found
 
     def _note_failure(self, error: UserError) -> None:
         """Every failure counts; the log names each only once in a row."""

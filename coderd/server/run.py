@@ -129,7 +129,6 @@ class _Server:
         """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
         derp_map = assemble(self._config.derp, self._config.access_url, self._stun, custom)
         self.coordination.set_derp_map(derp_map_to_json(derp_map))
-        log.info("derp_map", regions=sorted(derp_map.regions))
 
     async def _start_stun(self, nursery: trio.Nursery) -> tuple[AddrPort, ...]:
         if not self._config.stun_addresses:

@@ -626,6 +626,8 @@ def test_a_local_port_that_is_taken_is_one_sentence(monkeypatch: pytest.MonkeyPa
         ["server"],
         ["server", "--access-url", "nonsense"],
         ["server", "--config", "/nonexistent.toml"],
+        ["server", "--access-url", "http://x", "--derp-config-url", "--derp-config-path", "/x"],
+        ["server", "--access-url", "http://x", "--no-derp-server-enable"],
         ["run", "--mtu", "576"],
         ["run", "--interface", "a/b"],
         ["run", "--operator", "no-such-user"],
