@@ -1,7 +1,7 @@
 """The direct path in use to one peer, how long it may be trusted alone, and when to doubt it.
 
 A pong makes the path exclusive for 6.5 s. While data flows, silence from the peer raises doubt after 0.3 s, and hearing it
-from elsewhere while the path is silent does so at once: the path is pinged five times a second. Not answered within a
+from elsewhere while the path is silent does so at once: the path is pinged again and again. Not answered within a
 tenth of a second it is suspect: the relay carries everything too, and any other path that answers is taken. Not answered
 in two seconds it is lost. Only a pong ends doubt: data coming in says nothing about data going out.
 """
@@ -13,7 +13,7 @@ TRUST = 6.5
 """Seconds that a pong makes the best path exclusive for."""
 DOUBT_AFTER = 0.3
 """Seconds of silence, while sending, that raise doubt."""
-DOUBT_INTERVAL = 0.2
+DOUBT_INTERVAL = 0.15
 """Seconds between pings in doubt."""
 SUSPECT_AFTER = 0.1
 """Seconds of doubt after which a path is suspect, or two round trips of a slow path if that is longer."""

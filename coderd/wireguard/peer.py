@@ -244,7 +244,7 @@ class Peer:
                     self._local.events.append(Unanswered(self.key))
                     self.initiate(now, unix_now)
                 case Timer.ZERO_KEYS:
-                    self._handle_stale_keys()
+                    self._handle_stale_keys(now)
                 case Timer.PERSISTENT_KEEPALIVE:
                     self._keepalive(now, unix_now)
 
@@ -379,10 +379,12 @@ class Peer:
             self._needs_another_keepalive = False
             self._timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_TIMEOUT)
 
-    def _handle_stale_keys(self) -> None:
+    def _handle_stale_keys(self, now: float) -> None:
+        """Old keys go; a handshake begun just now, as by another timer on waking from suspension, does not."""
         destroyed = self._slots.clear()
         self._destroy(destroyed)
-        self._handshake.forget_pending()
-        self._drop_staged("expired_unsent")
+        if now >= self._handshake.may_begin_at:
+            self._handshake.forget_pending()
+            self._drop_staged("expired_unsent")
         if destroyed:
             self._local.events.append(SessionExpired(self.key))

@@ -316,13 +316,11 @@ def test_a_peer_that_speaks_from_elsewhere_is_followed_there(endpoint: Endpoint)
     make_direct(endpoint)
     endpoint.handle_heard(OTHER, T + 1)
     assert {ping.to for ping in pings(endpoint)} == {ADDR, OTHER}
-    run(endpoint, T + 1.15)
-    assert endpoint.route(1, T + 1.15) == (ADDR, True, 0)
-    elsewhere = [
-        wish for _, wish in run(endpoint, T + 1.21) if isinstance(wish, SendPing) and wish.to == OTHER
-    ]
-    endpoint.handle_pong(elsewhere[-1].tx_id, OTHER, T + 1.23)
-    assert endpoint.route(45, T + 1.24) == (OTHER, False, 0)
+    sent = [wish for _, wish in run(endpoint, T + 1.16)]
+    assert endpoint.route(1, T + 1.16) == (ADDR, True, 0)
+    (elsewhere,) = [wish for wish in sent if isinstance(wish, SendPing) and wish.to == OTHER]
+    endpoint.handle_pong(elsewhere.tx_id, OTHER, T + 1.18)
+    assert endpoint.route(45, T + 1.19) == (OTHER, False, 0)
 
 
 def test_a_restarted_peer_starts_from_nothing(endpoint: Endpoint) -> None:

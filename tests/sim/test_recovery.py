@@ -1,0 +1,175 @@
+"""What a tunnel lives through: suspension, clocks that jump, NATs that forget, and a server that is gone for good."""
+
+import pytest
+
+from coderd.wireguard.tai64n import stamp_of
+from tests.sim.test_aims import A_TICK, AIM_RTTS, streaming, streaming_relayed
+from tests.sim.world import EASY, OPEN, Nat
+
+pytestmark = pytest.mark.slow
+
+MINUTE, HOUR = 60.0, 3600.0
+
+
+@pytest.mark.parametrize("asleep", [20.0, 5 * MINUTE, 8 * HOUR])
+@pytest.mark.parametrize("sleeper", ["user", "dev"])
+def test_who_wakes_from_suspension_is_back_within_a_second(sleeper: str, asleep: float) -> None:
+    world = streaming(0.05)
+    node = getattr(world, sleeper)
+    node.sleep()
+    world.pause_stream()
+    world.run_for(asleep)
+    if node.nat is not None:
+        node.nat.forget()
+    node.wake()
+    woken_at = world.now
+    world.stream(A_TICK)
+    world.run_for(3)
+    assert world.gap(woken_at) <= 1.0
+    world.run_for(30)
+    assert world.is_direct()
+
+
+@pytest.mark.parametrize("jump", [-10 * 365 * 24 * HOUR, -HOUR, HOUR, 10 * 365 * 24 * HOUR])
+def test_a_wall_clock_that_jumps_ends_no_session_and_turns_no_timestamp_back(jump: float) -> None:
+    world = streaming(0.05)
+    world.stream(0.5)
+    jumped_at = world.now
+    world.user.wall_clock_error = jump
+    world.run_for(5 * MINUTE)  # long enough for two handshakes
+    assert world.gap(jumped_at) <= 0.5 + 1e-6
+    assert world.user.stamps == sorted(world.user.stamps)
+
+
+def test_a_clock_set_back_before_a_restart_still_gives_later_timestamps() -> None:
+    world = streaming(0.05)
+    before = world.user.stamps[-1]
+    world.user.kill()
+    world.user.wall_clock_error = -365 * 24 * HOUR
+    world.user.start()
+    started_at = world.now
+    world.run_for(5)
+    assert world.gap(started_at) <= 1.0
+    assert world.user.running.device.tai64n_mark is not None
+    assert world.user.running.device.tai64n_mark > before > stamp_of(world.user.running.unix)
+
+
+@pytest.mark.parametrize("rtt", AIM_RTTS)
+def test_mappings_that_a_nat_forgets_cost_less_than_a_second(rtt: float) -> None:
+    world = streaming(rtt)
+    forgotten_at = world.now
+    assert world.user.nat is not None
+    world.user.nat.forget()
+    world.run_for(8)
+    assert world.gap(forgotten_at) <= 1.0
+    assert world.is_direct()
+
+
+def test_mappings_that_expired_in_idleness_cost_nothing_but_the_way_by_the_relay() -> None:
+    world = streaming(0.05)
+    world.pause_stream()
+    world.run_for(10 * MINUTE)
+    for node in world.nodes:
+        assert node.nat is not None
+        node.nat.forget()
+    resumed_at = world.now
+    world.stream(A_TICK)
+    world.run_for(8)
+    assert world.gap(resumed_at) <= 0.4
+    assert world.is_direct()
+
+
+def test_an_unplugged_cable_costs_nothing_once_it_is_back() -> None:
+    world = streaming(0.05)
+    world.user.is_unplugged = True
+    world.run_for(5)
+    world.user.is_unplugged = False
+    world.user.running.handle_network_change()
+    back_at = world.now
+    world.run_for(8)
+    assert world.gap(back_at) <= 1.0
+    assert world.is_direct()
+
+
+# The server is gone
+
+
+@pytest.mark.parametrize("rtt", AIM_RTTS)
+@pytest.mark.parametrize("victims", [["user"], ["dev"], ["user", "dev"], ["dev", "user"]])
+def test_without_a_server_restarted_nodes_are_direct_again(rtt: float, victims: list[str]) -> None:
+    world = streaming(rtt)
+    world.stop_server()
+    world.run_for(2)
+    for name in victims:
+        getattr(world, name).kill()
+        world.run_for(0.7)
+        getattr(world, name).start()
+    started_at = world.now
+    world.run_for(5)
+    assert world.gap(started_at) <= 3.0
+    assert world.is_direct()
+
+
+def test_without_a_server_twenty_restarts_of_both_are_survived() -> None:
+    world = streaming(0.05)
+    world.stop_server()
+    for _ in range(20):
+        world.run_for(2)
+        for node in world.nodes:
+            node.kill()
+        for node in world.nodes:
+            world.run_for(world.rng.uniform(0.0, 2.0))
+            node.start()
+        started_at = world.now
+        world.run_until(world.is_direct, 5)
+        assert world.is_direct()
+        assert world.now - started_at <= 3.0
+
+
+def test_a_server_that_comes_back_after_restarts_in_its_absence_is_not_noticed() -> None:
+    world = streaming(0.05)
+    world.stop_server()
+    world.run_for(2)
+    for node in world.nodes:
+        node.kill()
+        node.start()
+    world.run_for(10)
+    assert world.is_direct()
+    back_at = world.now
+    world.start_server()
+    world.run_for(30)
+    assert world.is_joined()
+    assert world.gap(back_at) <= A_TICK + 1e-6
+
+
+def test_without_a_server_a_node_may_roam_as_long_as_its_peer_lets_it_in() -> None:
+    world = streaming(0.05, EASY, OPEN)
+    world.stop_server()
+    world.run_for(2)
+    moved_at = world.now
+    world.user.move("10.9.9.9", Nat("198.51.100.77", EASY, world.rng))
+    world.run_for(5)
+    assert world.gap(moved_at) <= 0.4
+    assert world.is_direct()
+
+
+def test_without_a_relay_a_bulk_of_nonsense_disco_causes_one_handshake_a_second() -> None:
+    world = streaming(0.05)
+    before = world.user.running.counters["wireguard.initiations_sent"]
+    nonsense = b"TS\xf0\x9f\x92\xac" + bytes(100)
+    for _ in range(1000):
+        assert world.dev.nat is not None
+        source = world.dev.nat.outbound(world.dev.addr, ("198.51.100.2", 1))
+        world.user.running.handle_udp(source, nonsense)
+        world.run_for(0.01)
+    assert world.user.running.counters["wireguard.initiations_sent"] - before <= 11
+    assert world.is_direct()
+
+
+def test_a_relay_that_is_gone_leaves_nothing_to_a_pair_that_needs_it() -> None:
+    world = streaming_relayed(0.05)
+    world.stop_server()
+    world.run_for(5)
+    n_arrived = len(world.dev.arrived)
+    world.run_for(5)
+    assert len(world.dev.arrived) == n_arrived

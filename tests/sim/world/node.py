@@ -1,0 +1,393 @@
+"""One machine of the world: where it is, what its state file holds, and its process while it runs.
+
+The process is assembled as ``daemon.Tunnel`` and ``daemon.Session`` do it, from the same pure parts: what those two do
+with sockets, streams and tasks, the world does with its queue of events.
+"""
+
+import struct
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from coderd.config.url import parse_server_url
+from coderd.coordination.client import NetMapClient, NodeUpdate, decode_netmap, encode_netmap, update_message
+from coderd.coordination.message import Message, Peers, Ready, ServerMessage
+from coderd.engine.dataplane import DataPlane
+from coderd.engine.roster import Roster
+from coderd.identity.people import Node as Identity
+from coderd.magicsock import (
+    Conn,
+    ConnEvent,
+    DiscoUnreadable,
+    EndpointsChanged,
+    HomeChanged,
+    HttpsProbeWanted,
+    NetcheckDone,
+    PathKind,
+    PathLost,
+)
+from coderd.model.addresses import AddrPort
+from coderd.model.backoff import Backoff
+from coderd.model.derpmap import DerpMap
+from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
+from coderd.model.netmap import NetMap
+from coderd.wireguard import Device
+from coderd.wireguard.tai64n import next_mark, stamp_of
+from tests.sim.world.nat import Nat
+
+if TYPE_CHECKING:
+    from tests.sim.world.world import World
+
+URL = "http://192.0.2.10:3000"
+PORT = 41641
+PLAIN = bytes(10)
+"""A virtio header that asks for nothing."""
+_INNER = struct.Struct(">IHBB16s16sHHHHQ")
+"""IPv6, UDP, and a number as all of its payload."""
+
+
+@dataclass
+class Node:
+    """A machine."""
+
+    world: "World"
+    identity: Identity
+    key: NodePrivate
+    ip: str
+    nat: Nat | None
+    rng: Random
+    wall_clock_error: float = 0.0
+    """Seconds that its idea of the date is off."""
+    is_asleep: bool = False
+    is_unplugged: bool = False
+    process: "Process | None" = None
+    saved_netmap: bytes = b""
+    saved_mark: bytes | None = None
+    arrived: list[tuple[float, int]] = field(default_factory=list)
+    """Numbers that came out of its TUN, and when."""
+    stamps: list[bytes] = field(default_factory=list)
+    """Every timestamp that its handshakes were marked with."""
+
+    @property
+    def public(self) -> NodePublic:
+        return self.key.public()
+
+    @property
+    def addr(self) -> AddrPort:
+        return (self.ip, PORT)
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether anything that arrives is read."""
+        return self.process is not None and not self.is_asleep and not self.is_unplugged
+
+    @property
+    def running(self) -> "Process":
+        assert self.process is not None
+        return self.process
+
+    def start(self) -> None:
+        """Its daemon starts, with what the state file holds."""
+        self.process = Process(self)
+        self.process.begin()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said to anybody, its streams are reset."""
+        process, self.process = self.running, None
+        process.coordination.cut()
+        process.relay.cut()
+
+    def move(self, ip: str, nat: Nat | None) -> None:
+        """Another address, perhaps on another network; the kernel says so at once."""
+        self.ip, self.nat = ip, nat
+        self.running.handle_network_change()
+
+    def sleep(self) -> None:
+        """The machine is suspended."""
+        self.is_asleep = True
+        self.running.coordination.fall_silent()
+        self.running.relay.fall_silent()
+
+    def wake(self) -> None:
+        """It resumes: every deadline that has passed is due at once."""
+        self.is_asleep = False
+        self.running.coordination.redial_now()
+        self.running.relay.redial_now()
+        self.running.handle_timeout()
+
+    def send(self, to: "Node", number: int) -> None:
+        """A small packet into its TUN."""
+        if self.process is not None and not self.is_asleep:
+            self.process.handle_tun(inner_packet(self, to, number))
+
+    def path_to(self, other: "Node") -> PathKind:
+        """How it reaches another."""
+        return self.process.conn.path(other.public).kind if self.process is not None else PathKind.NONE
+
+
+class Process:
+    """One life of a daemon."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.world = node.world
+        rng = node.rng.randbytes
+        disco = DiscoPrivate.generate(rng)
+        self.disco_key = disco.public()
+        self.generation = int.from_bytes(rng(8))
+        self.counters: Counter[str] = Counter()
+        self._mark = node.saved_mark
+        self.device = Device(
+            rng=rng, now=self.world.now, counters=self.counters, tai64n_floor=node.saved_mark
+        )
+        self.device.set_private_key(node.key, self.world.now)
+        self.conn = Conn(
+            node_key=node.public, disco_key=disco, rng=rng, now=self.world.now, counters=self.counters
+        )
+        self.plane = DataPlane(
+            self.device, self.conn, uso=False, counters=self.counters, takes_introductions=True
+        )
+        self.roster = Roster(self.device, self.conn, disco_key=self.disco_key, generation=self.generation)
+        last = decode_netmap(node.saved_netmap, URL) if node.saved_netmap else None
+        self.client = NetMapClient(parse_server_url(URL), last)
+        self.coordination = Stream(self, self._handle_joined, lambda: None)
+        self.relay = Stream(self, self._handle_relay_up, self._handle_relay_broken)
+        self.home = 0
+        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
+        self._derp_map: DerpMap | None = None
+        self._said: NodeUpdate | None = None
+
+    # Its life
+
+    def begin(self) -> None:
+        self._keep_mark(stamp_of(self.unix))
+        self.device.up(self.world.now)
+        self._tell_addresses()
+        if self.client.netmap is not None:
+            self._take_netmap(self.client.netmap)
+        self.coordination.dial()
+        self.drain()
+
+    @property
+    def unix(self) -> float:
+        return self.world.unix + self.node.wall_clock_error
+
+    def handle_timeout(self) -> None:
+        self.plane.handle_timeout(self.world.now, self.unix)
+        self.drain()
+
+    def handle_tun(self, packet: bytes) -> None:
+        self.plane.handle_tun(PLAIN, packet, self.world.now, self.unix)
+        self.drain()
+
+    def handle_udp(self, source: AddrPort, datagram: bytes) -> None:
+        self.plane.handle_udp(source, [datagram], self.world.now, self.unix)
+        self.drain()
+
+    def handle_relayed(self, region: int, sender: NodePublic, datagrams: list[bytes]) -> None:
+        self.plane.handle_relayed(region, sender, datagrams, self.world.now, self.unix)
+        self.drain()
+
+    def handle_network_change(self) -> None:
+        self._tell_addresses()
+        self.conn.handle_rebound(self.world.now)
+        self.coordination.redial_now()
+        self.relay.redial_now()
+        self.drain()
+
+    def handle_message(self, message: ServerMessage) -> None:
+        if (netmap := self.client.handle_message(message)) is not None:
+            self._take_netmap(netmap)
+            self.drain()
+        if isinstance(message, Peers) and message.upsert:
+            self.say(Ready([entry.id for entry in message.upsert]))
+
+    def say(self, message: Message) -> None:
+        """To the server."""
+        self.world.tell_server(self, message)
+
+    # What the parts want
+
+    def drain(self) -> None:
+        now = self.world.now
+        is_busy = True
+        while is_busy:
+            is_busy = False
+            self.plane.drain(now)
+            while (transmit := self.plane.poll_transmit()) is not None:
+                self.world.carry(self.node, transmit)
+            while (iovec := self.plane.poll_tun()) is not None:
+                self._take_tun(b"".join(map(bytes, iovec)))
+            while (event := self.plane.poll_event()) is not None:
+                is_busy = True
+                if (peer := self.roster.handle_event(event, now, self.unix)) is not None:
+                    self._save(self.client.introduce(peer))
+            while (wish := self.conn.poll_event()) is not None:
+                is_busy = True
+                self._handle_conn_event(wish)
+        if (mark := self.device.tai64n_mark) is not None:
+            self._keep_mark(mark)
+
+    def _handle_conn_event(self, event: ConnEvent) -> None:
+        match event:
+            case EndpointsChanged():
+                self._endpoints = event.endpoints
+                self._report()
+            case HomeChanged():
+                self.home = event.region
+                self.relay.dial()
+                self._report()
+            case NetcheckDone():
+                self._report()
+            case DiscoUnreadable():
+                self.roster.handle_unreadable(event.peer, self.world.now, self.unix)
+            case PathLost():
+                self.roster.handle_path_lost(event.peer, self.world.now, self.unix)
+            case HttpsProbeWanted():
+                self.world.probe_https(self, event.region)
+            case _:
+                pass
+
+    def _take_tun(self, written: bytes) -> None:
+        number = _INNER.unpack_from(written, len(PLAIN))[-1]
+        self.node.arrived.append((self.world.now, number))
+
+    # The server and its relay
+
+    def _handle_joined(self) -> None:
+        self.world.introduce(self)
+        if self._said is not None:
+            self.say(update_message(self._said, self.generation))
+
+    def _report(self) -> None:
+        update = NodeUpdate(self.home, self._endpoints)
+        if update != self._said:
+            self._said = update
+            self.say(update_message(update, self.generation))
+
+    def _handle_relay_up(self) -> None:
+        self.conn.handle_relay_connected(self.home, self.world.now)
+        self.drain()
+
+    def _handle_relay_broken(self) -> None:
+        self.conn.handle_relay_broken(self.home, self.world.now)
+        self.drain()
+
+    def _take_netmap(self, netmap: NetMap) -> None:
+        self.roster.set_netmap(netmap, self.world.now, self.unix)
+        if netmap.derp_map != self._derp_map:
+            self._derp_map = netmap.derp_map
+            self.conn.set_derp_map(netmap.derp_map, {}, self.world.now)
+        self._save(netmap)
+
+    def _save(self, netmap: NetMap | None) -> None:
+        if netmap is not None:
+            self.node.saved_netmap = encode_netmap(netmap)
+
+    def _keep_mark(self, last: bytes) -> None:
+        self.node.stamps.append(last)
+        if (mark := next_mark(self._mark, last)) is not None:
+            self._mark = self.node.saved_mark = mark
+
+    def _tell_addresses(self) -> None:
+        self.conn.set_local_endpoints(PORT, None, [self.node.ip], self.world.now)
+
+
+class Stream:
+    """A TCP connection to the server, dialled again whenever it breaks, as both links of a daemon are.
+
+    From SYN to the last word of the join are three round trips: TCP, the Upgrade, and who we are.
+    """
+
+    def __init__(self, process: Process, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
+        self._process = process
+        self._world = process.world
+        self._on_up, self._on_down = on_up, on_down
+        self._backoff = Backoff(process.node.rng.randbytes, longest=5.0)
+        self._attempt = 0
+        self._is_wanted = False
+        self._waiting: deque[Callable[[], None]] = deque(maxlen=256)
+        self.is_up = False
+        self.peer_sees_it = False
+        """Whether the server's end is open."""
+
+    def send(self, action: Callable[[], None]) -> None:
+        """Does what sending something means: now, or once the connection that is being dialled is up."""
+        if self.is_up:
+            action()
+        else:
+            self._waiting.append(action)
+
+    def dial(self) -> None:
+        self._is_wanted = True
+        if not self.is_up:
+            self.redial_now()
+
+    def redial_now(self) -> None:
+        """What there was is worth nothing: another connection, at once."""
+        if self._is_wanted:
+            self.cut()
+            self._is_wanted = True
+            self._try(self._attempt)
+
+    def cut(self) -> None:
+        """Ends it, and what was being dialled."""
+        self._attempt += 1
+        self._is_wanted = False
+        was_up, self.is_up = self.is_up, False
+        if was_up:
+            self._world.handle_stream_gone(self)
+            if self._process.node.process is self._process:
+                self._on_down()
+
+    def fall_silent(self) -> None:
+        """Our end no longer speaks: the server's gives it up after its patience."""
+        self._world.after(self._world.SILENCE, lambda: self._world.handle_stream_gone(self))
+
+    def handle_reset(self) -> None:
+        """The server's end is gone."""
+        if self.is_up and not self._process.node.is_asleep:
+            self.is_up = False
+            self._attempt += 1
+            self._on_down()
+            self._retry(self._attempt)
+
+    def _try(self, attempt: int) -> None:
+        world, node = self._world, self._process.node
+        takes = 3 * world.rtt if world.is_server_up and not node.is_unplugged else world.rtt
+        world.after(takes, lambda: self._handle_answer(attempt))
+
+    def _handle_answer(self, attempt: int) -> None:
+        node = self._process.node
+        if attempt != self._attempt or node.process is not self._process or node.is_asleep:
+            return
+        if not self._world.is_server_up or node.is_unplugged:
+            self._retry(attempt)
+            return
+        self.is_up = True
+        self._backoff.reset()
+        self._world.handle_stream_up(self)
+        self._on_up()
+        while self._waiting:
+            self._waiting.popleft()()
+
+    def _retry(self, attempt: int) -> None:
+        def again() -> None:
+            if attempt == self._attempt and self._process.node.process is self._process:
+                self._try(attempt)
+
+        self._world.after(self._backoff.next_delay(), again)
+
+
+def inner_packet(sender: Node, receiver: Node, number: int) -> bytes:
+    """IPv6 and UDP around a number."""
+    addresses = sender.identity.address.packed, receiver.identity.address.packed
+    return _INNER.pack(6 << 28, 16, 17, 64, *addresses, 4000, 4000, 16, 0, number)
+
+
+def node_id(rng: Random) -> UUID:
+    """As the server makes them."""
+    return UUID(bytes=rng.randbytes(16), version=4)
