@@ -28,7 +28,7 @@ def ping(
     socket: Socket = SOCKET,
     json: Json = False,
 ) -> int:
-    """Ping a workspace on whatever path is best at that moment, and show which one that was.
+    """Ping a workspace on whatever path is best at that moment, and show which one that was, and when it became direct.
 
     Examples:
       coderctl ping dev
@@ -65,11 +65,12 @@ def verdict(result: PingResult, params: PingParams) -> int:
 
 
 def pong_text(pong: Pong, params: PingParams) -> str:
-    """One line for one ping."""
+    """One line for one ping, and one for its news that the path is direct now."""
     if pong.timeout or pong.latency_ms is None:
         return f"no pong from {params.peer} within {params.timeout_s:g}s"
     via = pong.via if pong.path == "direct" else f'relay "{pong.via}"'
-    return f"pong from {params.peer} via {via} in {latency_text(pong.latency_ms)}"
+    line = f"pong from {params.peer} via {via} in {latency_text(pong.latency_ms)}"
+    return line if pong.direct_after_s is None else f"{line}\ndirect after {pong.direct_after_s:.2f} s"
 
 
 def _show(pong: Pong, params: PingParams, as_json: bool) -> None:

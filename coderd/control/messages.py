@@ -175,7 +175,7 @@ class Pong(Message, frozen=True, kw_only=True):
     via: str = ""
     latency_ms: float | None = None
     direct_after_s: float | None = None
-    """With the first pong that came directly after others did not: seconds since the first ping."""
+    """With the first direct pong, where the path became direct meanwhile: how many seconds after the first ping."""
     timeout: bool = False
 
 
@@ -186,7 +186,7 @@ class PingResult(Message, frozen=True, kw_only=True):
     received: int
     direct: bool
     direct_after_s: float | None = None
-    """Seconds from the first ping to the first pong that came directly; null where none did."""
+    """Seconds after the first ping at which the path became direct, 0 where it was before; null where no pong was direct."""
 
 
 class NetcheckParams(Message, frozen=True, kw_only=True):

@@ -38,24 +38,41 @@ REPORT_INTERVAL = 0.25
 async def ping(session: Session, peer: Peer, params: PingParams, emit: Emit) -> PingResult:
     """Pings as often as asked, or until the first direct pong where that is what is asked for."""
     sent = received = 0
-    direct = False
-    next_at = trio.current_time()
-    while (params.count == 0 or sent < params.count) and not (direct and params.until_direct):
+    direct_after: float | None = None
+    started_at = next_at = trio.current_time()
+    while (params.count == 0 or sent < params.count) and not (
+        direct_after is not None and params.until_direct
+    ):
         await trio.sleep_until(next_at)
         next_at = trio.current_time() + params.interval_s
         sent += 1
         pong = await session.tunnel.ping(peer.node_key, params.timeout_s)
         received += pong is not None
-        direct = direct or (pong is not None and pong.path.kind is PathKind.DIRECT)
-        await emit(_pong_event(session, sent, pong))
-    return PingResult(sent=sent, received=received, direct=direct)
+        news: float | None = None
+        if direct_after is None and pong is not None and pong.path.kind is PathKind.DIRECT:
+            direct_after = max(0.0, _direct_since(session, peer) - started_at)
+            news = direct_after or None
+        await emit(_pong_event(session, sent, pong, news))
+    return PingResult(
+        sent=sent, received=received, direct=direct_after is not None, direct_after_s=direct_after
+    )
 
 
-def _pong_event(session: Session, seq: int, pong: Pong | None) -> PongEvent:
+def _direct_since(session: Session, peer: Peer) -> float:
+    """When the path became direct, which may be long before a ping went out to see it; now, where it is so no more."""
+    path = session.tunnel.path(peer.node_key)
+    return path.since if path.kind is PathKind.DIRECT else trio.current_time()
+
+
+def _pong_event(session: Session, seq: int, pong: Pong | None, direct_after: float | None) -> PongEvent:
     if pong is None:
         return PongEvent(seq=seq, timeout=True)
     return PongEvent(
-        seq=seq, path=pong.path.kind.value, via=via(session, pong.path), latency_ms=pong.latency * 1000
+        seq=seq,
+        path=pong.path.kind.value,
+        via=via(session, pong.path),
+        latency_ms=pong.latency * 1000,
+        direct_after_s=direct_after,
     )
 
 

@@ -195,11 +195,14 @@ def test_status_pays_for_no_event_loop_and_no_http(monkeypatch: pytest.MonkeyPat
 def test_ping_shows_path_and_time_of_each_pong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler = ScriptedHandler(ping=((DIRECT, RELAYED, LOST), PingResult(sent=3, received=2, direct=True)))
+    became_direct = msgspec.structs.replace(DIRECT, direct_after_s=0.208)
+    pongs = (became_direct, RELAYED, LOST)
+    handler = ScriptedHandler(ping=(pongs, PingResult(sent=3, received=2, direct=True)))
     with daemon(monkeypatch, handler):
         assert ctl("ping", "dev", "-c", "3") == Exit.DONE
     assert capsys.readouterr().out == (
         "pong from dev via 203.0.113.7:41641 in 9ms\n"
+        "direct after 0.21 s\n"
         'pong from dev via relay "coder" in 31ms\n'
         "no pong from dev within 5s\n"
     )
@@ -226,13 +229,21 @@ def test_how_ping_ends(
 def test_ping_as_json_is_a_line_per_pong_and_one_for_the_totals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler = ScriptedHandler(ping=((DIRECT,), PingResult(sent=1, received=1, direct=True)))
+    pongs = (msgspec.structs.replace(DIRECT, direct_after_s=0.21),)
+    handler = ScriptedHandler(ping=(pongs, PingResult(sent=1, received=1, direct=True, direct_after_s=0.21)))
     with daemon(monkeypatch, handler):
         assert ctl("ping", "dev", "--json") == Exit.DONE
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        {"seq": 1, "path": "direct", "via": "203.0.113.7:41641", "latency_ms": 9.2, "timeout": False},
-        {"sent": 1, "received": 1, "direct": True},
+        {
+            "seq": 1,
+            "path": "direct",
+            "via": "203.0.113.7:41641",
+            "latency_ms": 9.2,
+            "direct_after_s": 0.21,
+            "timeout": False,
+        },
+        {"sent": 1, "received": 1, "direct": True, "direct_after_s": 0.21},
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -65,7 +66,7 @@ async def test_ping_tells_each_pong_and_counts_them(autojump_clock: MockClock, t
         answers = [Answer(RELAYED, 0.031), None, Answer(DIRECT, 0.012)]
         world.opened[0].tunnel.answer = lambda: answers.pop(0)
         result = await verb.handle("ping", PingParams(peer="dev", count=3), world.emit)
-        assert result == PingResult(sent=3, received=2, direct=True)
+        assert result == PingResult(sent=3, received=2, direct=True, direct_after_s=0.0)
         assert world.said == [
             Pong(seq=1, path="relay", via="coder", latency_ms=31.0),
             Pong(seq=2, timeout=True),
@@ -80,7 +81,10 @@ async def test_ping_until_direct_stops_at_the_first_direct_pong(
         answers = [Answer(RELAYED, 0.031), Answer(DIRECT, 0.012)]
         world.opened[0].tunnel.answer = lambda: answers.pop(0)
         params = PingParams(peer="ann/dev", count=0, until_direct=True)
-        assert await verb.handle("ping", params, world.emit) == PingResult(sent=2, received=2, direct=True)
+        world.opened[0].tunnel.path_now = replace(DIRECT, since=trio.current_time() + 0.21)
+        result = await verb.handle("ping", params, world.emit)
+        assert result == PingResult(sent=2, received=2, direct=True, direct_after_s=pytest.approx(0.21))
+        assert [said.direct_after_s for said in world.said if isinstance(said, Pong)] == [None, pytest.approx(0.21)]
 
 
 async def test_a_ping_goes_out_every_interval_and_the_last_one_is_not_waited_for(
