@@ -46,10 +46,11 @@ class WebSocket:
 
     def poll_data(self) -> bytes | None:
         """Bytes of the stream; empty where only control frames had come; None when no whole frame waits."""
-        events = [] if self.is_ended else list(islice(self._wire.events(), MAX_FRAMES))
-        if not events:
+        if self.is_ended:
             return None
-        return b"".join(map(self._take, events))
+        # Each event is taken before the next is made: the wire's state is that of the last one.
+        taken = [self._take(event) for event in islice(self._wire.events(), MAX_FRAMES)]
+        return b"".join(taken) if taken else None
 
     def _take(self, event: Event) -> bytes:
         """Bytes of a message; anything else is answered or ends the connection."""
