@@ -2,11 +2,16 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import structlog
@@ -213,3 +218,36 @@ async def test_where_direct_connections_are_blocked_nodes_are_told_so(tmp_path: 
         assert node.netmap is not None
         (relay,) = node.netmap.derp_map.regions[999].nodes
         assert relay.stun_port == -1
+
+
+@pytest.mark.slow
+def test_sighup_has_the_process_read_its_map_again(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(map_text(1))
+    options = {
+        "--access-url": "http://192.0.2.10:3000",
+        "--http-address": "127.0.0.1:0",
+        "--stun-address": "off",
+        "--state-dir": str(tmp_path / "state"),
+        "--derp-config-path": str(path),
+    }
+    command = [sys.executable, "-m", "coderd.cli.coderd", "server", *chain.from_iterable(options.items())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            read_until(process.stderr, "server_started")
+            path.write_text(map_text(2))
+            process.send_signal(signal.SIGHUP)
+            read_until(process.stderr, "server_reloading")
+            assert "regions=[2]" in read_until(process.stderr, "derp_map_changed")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+def read_until(lines: TextIO, word: str) -> str:
+    """The first line with a word in it."""
+    line = next((line for line in lines if word in line), None)
+    assert line is not None, f"the process never said {word}"
+    return line
