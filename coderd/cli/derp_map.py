@@ -1,5 +1,6 @@
 """``coderctl derp-map``: the relays that this machine knows, and whether they do what the map says."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,8 +68,10 @@ def _read(path: Path, check: bool) -> DerpMapInfo:
         return DerpMapInfo(map=derp_map_to_json(found))
     import trio
 
+    from coderd.config.io import configure_logging
     from coderd.daemon.relay_check import check_relays
 
+    configure_logging(logging.CRITICAL)  # what goes wrong is the result here
     return DerpMapInfo(map=derp_map_to_json(found), checks=tuple(trio.run(check_relays, found)))
 
 

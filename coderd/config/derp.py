@@ -172,7 +172,7 @@ def _contradiction(map_url: Value, map_path: Value) -> UserError:
 
 def _no_relay(value: Value) -> UserError:
     return UserError(
-        f"there would be no relay at all: {value.origin} turns the server's own off, and no DERP map names others",
+        f"there would be no relay at all: {value.origin} is {value.text}, and no DERP map names others",
         exit_code=Exit.USAGE,
         hint=f"Give {MAP_PATH.flag} or {MAP_URL.flag}, or leave the server's relay on.",
         code="no_relay",

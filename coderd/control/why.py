@@ -64,14 +64,15 @@ def _unreachable(name: str, this: Facts, is_online: bool) -> Iterator[Cause]:
 
 
 def _certain(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
-    if this.blocked or (peer is not None and peer.blocked):
+    is_blocked = this.blocked or (peer is not None and peer.blocked)
+    if is_blocked:
         yield Cause(
             cause="blocked-by-policy",
             side="network",
             sentence=f"The server allows this machine and {name} the relay only.",
             fix="Ask the server's administrator to allow direct connections.",
         )
-    if not this.stun:
+    if not this.stun and not is_blocked:  # a server that blocks direct connections offers none on purpose
         yield Cause(
             cause="no-stun",
             side="network",

@@ -213,6 +213,15 @@ async def test_without_its_relay_the_server_has_no_relay_endpoints(tmp_path: Pat
             await DerpLink.connect(DerpRegion(999, "x", "x", (node,)), key, is_home=True, rng=os.urandom)
 
 
+async def test_the_servers_own_region_may_have_another_number(tmp_path: Path) -> None:
+    options = DerpOptions(region_id=900, region_code="fra")
+    async with serving(tmp_path, derp=options) as world, joined(world) as node:
+        assert node.netmap is not None
+        region = node.netmap.derp_map.regions[900]
+        assert (region.code, region.nodes[0].name, region.nodes[0].host_name) == ("fra", "900b", "127.0.0.1")
+        assert node.netmap.embedded_region == 900
+
+
 async def test_where_direct_connections_are_blocked_nodes_are_told_so(tmp_path: Path) -> None:
     async with serving(tmp_path, derp=DerpOptions(blocks_direct=True)) as world, joined(world) as node:
         assert node.netmap is not None

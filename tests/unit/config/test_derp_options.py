@@ -72,7 +72,7 @@ def test_there_is_one_map_from_one_place() -> None:
 
 def test_there_has_to_be_some_relay() -> None:
     with pytest.raises(
-        UserError, match="there would be no relay at all: --derp-server-enable turns"
+        UserError, match="there would be no relay at all: --derp-server-enable is false"
     ) as caught:
         parse(derp_server_enable="false")
     assert caught.value.exit_code is Exit.USAGE

@@ -16,6 +16,8 @@ SWALLOWED = Facts(udp=True, relay=True, mtu=1500, mtu_needed=1340, carries_full=
 MASKED = Facts(udp=True, relay=True, server="masked")
 CLOSED = Facts(udp=False, relay=True, server="closed")
 BLOCKED = Facts(udp=True, relay=True, blocked=True)
+BLOCKED_FOR_ALL = Facts(udp=None, stun=False, relay=True, blocked=True)
+"""As every node is where the server blocks direct connections: it then offers no STUN either."""
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ BLOCKED = Facts(udp=True, relay=True, blocked=True)
         (CLOSED, NO_UDP, [("server-behind-nat", "network"), ("no-udp", "peer")]),
         (NO_STUN, NO_STUN, [("no-stun", "network")]),
         (BLOCKED, HARD, [("blocked-by-policy", "network"), ("hard-nat", "peer")]),
+        (BLOCKED_FOR_ALL, BLOCKED_FOR_ALL, [("blocked-by-policy", "network")]),
         (NO_UDP, HARD, [("no-udp", "this"), ("hard-nat", "peer")]),
         (SMALL, HARD, [("small-mtu", "this"), ("hard-nat", "peer")]),
         (HARD, None, [("hard-nat", "this")]),
