@@ -68,7 +68,7 @@ class Timer(Enum):
     TRUST = "trust ends"
     """6.5 s after the best path's last pong."""
     DOUBT = "path in doubt"
-    """Every 0.2 s from a silence under load until a pong or the end of trust."""
+    """Every 0.15 s from a silence under load until a pong or the end of trust."""
 
 
 class Endpoint:
