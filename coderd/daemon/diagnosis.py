@@ -101,6 +101,7 @@ def _regions(session: Session, report: Report) -> tuple[RegionDistance, ...]:
             name=region.name,
             latency_ms=latency[region.region_id] * 1000 if region.region_id in latency else None,
             preferred=region.region_id == report.preferred_derp,
+            relay=any(not node.stun_only for node in region.nodes),
         )
         for region in sorted(
             regions, key=lambda region: (latency.get(region.region_id, float("inf")), region.region_id)
@@ -126,6 +127,9 @@ def _warnings(
         yield "No STUN server answers: UDP does not get through, and peers are reached by relay only."
     if not report.region_latency:
         yield "No relay answers."
+    for relay in session.tunnel.relays:
+        if relay.why_websocket:
+            yield f'The relay "{relay.code}" is reached by WebSocket, because {relay.why_websocket}.'
     yield from _size_warnings(mtu, survey.examination.carries_full)
     skew = survey.clock_skew
     if skew is not None and abs(skew) >= SKEW_WORTH_TELLING:

@@ -33,6 +33,9 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
         endpoints=len(tunnel.endpoints),
         home=derp_map.code(tunnel.home_region) if tunnel.home_region else "",
         relay=tunnel.is_relay_connected,
+        websocket=next(
+            (relay.why_websocket for relay in tunnel.relays if relay.region_id == tunnel.home_region), ""
+        ),
         blocked=peer is not None and peer.path_policy is PathPolicy.RELAY_ONLY,
         mtu=mtu[0] if mtu is not None else None,
         mtu_needed=mtu[1] if mtu is not None else None,

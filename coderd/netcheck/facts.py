@@ -31,6 +31,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Code of its home relay's region."""
     relay: bool = False
     """Whether it is connected to that relay."""
+    websocket: Word = ""
+    """Why it reaches that relay by WebSocket; empty where it does not."""
     blocked: bool = False
     """Whether it may reach the other end by relay only."""
     mtu: Small | None = None
