@@ -31,7 +31,8 @@ def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     else:
         sys.stdout.write(netcheck_text(found))
-    return Exit.DONE if found.region_latency else Exit.NO_PATH
+    is_relay_near = any(region.relay and region.latency_ms is not None for region in found.regions)
+    return Exit.DONE if is_relay_near else Exit.NO_PATH
 
 
 def netcheck_text(found: Netcheck) -> str:
@@ -109,7 +110,8 @@ def _family(works: bool, seen: str, can_send: bool) -> str:
 def _regions(found: Netcheck) -> Iterator[list[str]]:
     for region in found.regions:
         latency = latency_text(region.latency_ms) if region.latency_ms is not None else "no answer"
-        yield [f'relay "{region.code}"', latency, "home" if region.preferred else ""]
+        kind = "relay" if region.relay else "STUN"
+        yield [f'{kind} "{region.code}"', latency, "home" if region.preferred else ""]
 
 
 def _warnings(found: Netcheck) -> list[str]:

@@ -202,6 +202,8 @@ class RegionDistance(Message, frozen=True, kw_only=True):
     latency_ms: float | None = None
     preferred: bool = False
     """Whether it is the home that the measurement proposes."""
+    relay: bool = True
+    """False where it only answers STUN."""
 
 
 class Netcheck(Message, frozen=True, kw_only=True):
