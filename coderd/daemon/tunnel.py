@@ -409,6 +409,7 @@ class Tunnel:
         async for view in watch_interfaces(ignore=self._interface):
             now = trio.current_time()
             self.here = Here(frozenset(view.addresses), frozenset(view.tunnels))
+            self._sockets.mark(view.marks)
             self._conn.set_local_endpoints(
                 self._sockets.v4_port, self._sockets.v6_port, view.addresses, now, view.tunnels
             )

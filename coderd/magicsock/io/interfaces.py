@@ -16,13 +16,23 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
 from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses, tunnel_addresses
+from coderd.magicsock.io.bypass import find_mark
 
 LOOK_INTERVAL = 1.0
 """Least seconds between two looks: the first event counts at once, those in its wake together."""
 
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
-_GROUPS = _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
+_RTMGRP_IPV4_RULE, _RTMGRP_IPV6_RULE = 0x80, 0x40000
+_GROUPS = (
+    _RTMGRP_LINK
+    | _RTMGRP_IPV4_IFADDR
+    | _RTMGRP_IPV4_ROUTE
+    | _RTMGRP_IPV4_RULE
+    | _RTMGRP_IPV6_IFADDR
+    | _RTMGRP_IPV6_ROUTE
+    | _RTMGRP_IPV6_RULE
+)
 _IFF_UP = 0x1
 _ARPHRD_NONE = 0xFFFE
 _TUNNEL_TYPES = frozenset({_ARPHRD_NONE, 512, 519, 768, 769, 776, 778, 823})
@@ -47,10 +57,12 @@ class NetworkView(NamedTuple):
     """Address family, gateway, interface index."""
     tunnels: tuple[str, ...] = ()
     """Addresses of other tunnels than ours, never to be told."""
+    marks: tuple[int, int] = (0, 0)
+    """With which our IPv4 and IPv6 datagrams pass by others' tunnels; 0 where they do without."""
 
     def is_same_way_out(self, other: "NetworkView") -> bool:
         """Whether nothing has changed that paths depend on: tunnels are no paths."""
-        return (self.addresses, self.default_routes) == (other.addresses, other.default_routes)
+        return self._replace(tunnels=()) == other._replace(tunnels=())
 
 
 async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
@@ -109,8 +121,12 @@ def _look_once(ignore: str) -> NetworkView:
             for message in netlink.get_default_routes(family=family, table=_TABLE_MAIN)
             if (route := _default_route(message))[2] not in ignored
         ]
+        marks = [find_mark(netlink, family, ignored) for family in (socket.AF_INET, socket.AF_INET6)]
     return NetworkView(
-        choose_addresses(found, ignore), tuple(sorted(routes)), tunnel_addresses(found, ignore)
+        choose_addresses(found, ignore),
+        tuple(sorted(routes)),
+        tunnel_addresses(found, ignore),
+        (marks[0], marks[1]),
     )
 
 

@@ -36,6 +36,7 @@ _PMTUDISC_DONT = 0
 _IP_PKTINFO = 8
 _IP_RECVTOS = 13
 _SO_RXQ_OVFL = 40
+_SO_MARK = 36
 _CE = 3
 """Of the service byte: a router on the way was congested."""
 _IPPROTO_IP, _IPPROTO_IPV6, _SOL_SOCKET = 0, 41, 1
@@ -93,6 +94,7 @@ class UdpSockets:
         self._v6 = v6
         self._counters = counters
         self._with_gso = {sock for sock in (v4, v6) if sock is not None and _knows_gso(sock)}
+        self._marks = (0, 0)
         self._spare: dict[int, socket.socket] = {}
         self._number_of: dict[socket.socket, int] = {}
         self._gro, self._df = gro, df
@@ -131,6 +133,17 @@ class UdpSockets:
             sockets._with_gso.clear()
         return sockets
 
+    def mark(self, marks: tuple[int, int]) -> None:
+        """Has all that is sent over IPv4 and over IPv6 bear these marks (0: none), for routing's rules to see."""
+        self._marks = marks
+        for sock in (*self.sockets, *self._spare.values()):
+            self._apply_mark(sock)
+
+    def _apply_mark(self, sock: socket.socket) -> None:
+        """A wish too: without the privilege the rules are for everybody."""
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._marks[sock.family == socket.AF_INET6])
+
     def open_spare(self, number: int) -> socket.socket | None:
         """Binds one more socket for IPv4, to be read like the usual ones; None where the host has none to give."""
         try:
@@ -141,6 +154,7 @@ class UdpSockets:
         if sock is None:
             return None
         _set_options(sock, gro=self._gro, df=self._df)
+        self._apply_mark(sock)
         if self._v4 in self._with_gso:
             self._with_gso.add(sock)
         self._spare[number], self._number_of[sock] = sock, number

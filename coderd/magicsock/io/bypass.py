@@ -1,0 +1,45 @@
+"""Past another tunnel's default route: the mark with which packets take the way that the tunnel's own packets take.
+
+A full tunnel (wg-quick with AllowedIPs = 0.0.0.0/0, Tailscale with an exit node) keeps its own packets out of itself by a
+mark: rules send what bears it by the main table, and all the rest into the tunnel. Our datagrams are a tunnel's too. Without
+that mark they would travel inside the other one, with its MTU, its detour and its NAT; and where the other one's peer is
+reached through us, each would carry the other round and round. So they bear it, where there is one.
+"""
+
+import errno
+import socket
+from collections.abc import Collection
+from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+SOMEWHERE = {socket.AF_INET: "192.88.99.1", socket.AF_INET6: "2001:20::1"}
+"""Addresses to which nobody has a route but the default one."""
+
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
+
+
+def find_mark(netlink: Any, family: int, tunnels: Collection[int]) -> int:
+    """The least mark by which a packet to anywhere passes by the tunnels; 0 where it does without, or where none helps.
+
+    Args:
+        netlink: pyroute2's, open.
+        family: AF_INET or AF_INET6.
+        tunnels: interfaces that lead into somebody's tunnel.
+    """
+    marks = {rule.get_attr("FRA_FWMARK") or 0 for rule in netlink.get_rules(family=family)} - {0}
+    if not marks or _way_out(netlink, family, 0) not in tunnels:
+        return 0
+    ways = ((mark, _way_out(netlink, family, mark)) for mark in sorted(marks))
+    return next((mark for mark, way in ways if way is not None and way not in tunnels), 0)
+
+
+def _way_out(netlink: Any, family: int, mark: int) -> int | None:
+    """The interface that a packet with a mark leaves by; None where there is no way."""
+    try:
+        found = netlink.route("get", family=family, dst=SOMEWHERE[socket.AddressFamily(family)], mark=mark)
+    except NetlinkError as error:
+        if error.code in _NO_WAY:
+            return None
+        raise
+    return next((route.get_attr("RTA_OIF") for route in found), None)
