@@ -61,7 +61,7 @@ class ServerCommand(TyperCommand):
 def with_bare_value(arguments: list[str], flag: str, default: str) -> list[str]:
     """The arguments, with ``flag=default`` wherever ``flag`` stands alone: last, or before another option."""
     found: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=False):
         is_bare = argument == flag and following.startswith("-")
         found.append(f"{flag}={default}" if is_bare else argument)
     return found

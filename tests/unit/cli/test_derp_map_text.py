@@ -54,3 +54,4 @@ def test_an_option_may_stand_without_its_value() -> None:
     assert with_bare_value([flag, "--x", "y"], flag, "default") == [f"{flag}=default", "--x", "y"]
     assert with_bare_value([flag, "http://x", flag], flag, "d") == [flag, "http://x", f"{flag}=d"]
     assert with_bare_value(["--x", "y"], flag, "default") == ["--x", "y"]
+    assert with_bare_value([], flag, "default") == []
