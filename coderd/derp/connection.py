@@ -31,6 +31,7 @@ class CloseReason(Enum):
     NOT_ADMITTED = "not_admitted"
     SLOW_READER = "slow_reader"
     SLOW_HANDSHAKE = "slow_handshake"
+    NO_MESH = "no_mesh"
     KEY_REPLACED = "key_replaced"
     CROWDED = "crowded"
     TOO_MANY = "too_many"

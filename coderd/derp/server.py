@@ -43,7 +43,12 @@ PING_SIZE: Final = 8
 MAX_CONNECTIONS: Final = 8
 """Of one key: room for those that broke without a word, and no more for a client that dials for ever."""
 _DISCO_FIRST_BYTE: Final = DISCO_MAGIC[0]
-_MESH_FRAMES: Final = frozenset({FrameType.WATCH_CONNS, FrameType.FORWARD_PACKET, FrameType.CLOSE_PEER})
+_MESH_SIZES: Final = {
+    FrameType.WATCH_CONNS: (0, 0),
+    FrameType.FORWARD_PACKET: (2 * KEY_SIZE, 2 * KEY_SIZE + MAX_PACKET_SIZE),
+    FrameType.CLOSE_PEER: (KEY_SIZE, KEY_SIZE),
+}
+"""Frames between relays, and how long they may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ class Relay:
     def _handle_frames(self, connection: Connection, buffer: bytearray, now: float) -> int:
         """Works off all whole frames and returns where they end. Raises MalformedPacket."""
         offset, end = 0, len(buffer)
-        while end - offset >= HEADER_SIZE:
+        while end - offset >= HEADER_SIZE and connection.closing is None:
             kind, length = HEADER.unpack_from(buffer, offset)
             _check_client_frame(kind, length)
             stop = offset + HEADER_SIZE + length
@@ -274,9 +279,9 @@ class Relay:
                 self._woken[connection] = None
         elif kind == FrameType.NOTE_PREFERRED:
             connection.is_home = payload != b"\x00"
-        elif kind in _MESH_FRAMES:
+        elif kind in _MESH_SIZES:
             # This relay has no mesh key, so nobody can have shown it.
-            raise MalformedPacket(f"frame of type {kind:#x} from a client without the mesh key")
+            self._close(connection, CloseReason.NO_MESH)
 
     # Connections
 
@@ -306,6 +311,8 @@ def _check_client_frame(kind: int, length: int) -> None:
         is_valid = PING_SIZE <= length <= MAX_PING_SIZE
     elif kind == FrameType.NOTE_PREFERRED:
         is_valid = length == 1
+    elif (mesh_size := _MESH_SIZES.get(kind)) is not None:  # type: ignore[call-overload]  # an IntEnum equals its number
+        is_valid = mesh_size[0] <= length <= mesh_size[1]
     else:
         check_size(kind, length)
         return

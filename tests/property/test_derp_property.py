@@ -21,13 +21,14 @@ from coderd.derp.frame import (
 from coderd.derp.handshake import (
     ClientInfo,
     ServerInfo,
+    encode_client_info,
     encode_server_info,
     parse_client_info,
     parse_client_info_json,
     parse_server_info,
 )
 from coderd.derp.queue import PacketQueue
-from coderd.derp.server import Relay
+from coderd.derp.server import Introduction, Relay
 from coderd.http.head import parse_request_head, parse_response_head
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
@@ -137,6 +138,44 @@ def test_a_relay_takes_any_bytes(data: bytes) -> None:
     relay = Relay(SERVER, rng=bytes)
     connection = relay.connect(ME.public(), ClientInfo(), 0.0)
     relay.handle_data(connection, data, 0.0)
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 5000), max_size=6))
+def test_an_introduction_takes_any_bytes_cut_anywhere(data: bytes, cuts: list[int]) -> None:
+    def introduce(parts: list[bytes]) -> object:
+        introduction = Introduction(SERVER)
+        try:
+            for part in parts:
+                introduction.handle_data(part)
+        except MalformedPacket:
+            return MalformedPacket
+        return introduction.leftover()
+
+    assert introduce(pieces(data, cuts)) == introduce([data])
+
+
+@given(st.binary(max_size=40), st.lists(st.integers(0, 5000), max_size=6))
+def test_a_client_is_known_by_its_introduction_however_it_is_cut(after: bytes, cuts: list[int]) -> None:
+    info = encode_client_info(ClientInfo(app_name="x"), ME, SERVER.public(), bytes)
+    introduction, rest, known = Introduction(SERVER), b"", None
+    for piece in pieces(info + after, cuts):
+        if known is None:
+            known = introduction.handle_data(piece)
+        else:
+            rest += piece
+    assert known == (ME.public(), ClientInfo(app_name="x", can_ack_pings=False))
+    assert introduction.leftover() + rest == after
+
+
+@given(st.booleans(), st.binary(max_size=120), st.lists(st.integers(0, 5000), max_size=6))
+def test_a_greeting_of_any_bytes_is_one_or_malformed(knows_key: bool, data: bytes, cuts: list[int]) -> None:
+    server_key = SERVER.public() if knows_key else None
+    client = DerpClient(ME, is_home=True, rng=bytes, now=0.0, server_key=server_key)
+    assert (client.poll_transmit() is not None) == knows_key, "who knows the key speaks first"
+    with suppress(MalformedPacket):
+        for piece in pieces(data, cuts):
+            client.handle_data(piece, 0.0)
+    assert not client.is_greeted
 
 
 @given(st.lists(st.lists(st.binary(max_size=30), min_size=1, max_size=9), max_size=12))

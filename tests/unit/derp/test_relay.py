@@ -94,9 +94,9 @@ def test_the_largest_packet_passes_and_a_larger_one_closes(relay: Relay) -> None
         encode_frame(FrameType.NOTE_PREFERRED, b"\1\1"),
         encode_frame(FrameType.PING, bytes(7)),
         encode_frame(FrameType.PING, bytes(1001)),
-        encode_frame(FrameType.WATCH_CONNS),
-        encode_frame(FrameType.FORWARD_PACKET, bytes(70)),
-        encode_frame(FrameType.CLOSE_PEER, bytes(32)),
+        encode_frame(FrameType.WATCH_CONNS, b"x"),
+        encode_frame(FrameType.FORWARD_PACKET, bytes(63)),
+        encode_frame(FrameType.CLOSE_PEER, bytes(31)),
         b"\x77\xff\xff\xff\xff",
     ],
 )
@@ -104,6 +104,43 @@ def test_bad_frames_close_the_connection(relay: Relay, data: bytes) -> None:
     a = join(relay, A_KEY)
     relay.handle_data(a, data, 0.0)
     assert a.closing is CloseReason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        encode_frame(FrameType.WATCH_CONNS),
+        encode_frame(FrameType.FORWARD_PACKET, bytes(70)),
+        encode_frame(FrameType.CLOSE_PEER, bytes(32)),
+    ],
+)
+def test_frames_between_relays_are_understood_and_refused(relay: Relay, frame: bytes) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    relay.handle_data(a, frame + encode_send_packets(B_KEY.public(), [b"after"]), 0.0)
+    assert a.closing is CloseReason.NO_MESH
+    assert b"after" not in (b.poll_transmit() or b"")
+
+
+def test_what_a_connection_has_heard_of_does_not_grow_for_ever(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coderd.derp.server.MAX_HEARD", 2)
+    b = join(relay, B_KEY)
+    senders = [join(relay, NodePrivate(bytes([n]) * 32)) for n in range(1, 5)]
+    for sender in senders:
+        relay.handle_data(sender, encode_send_packets(B_KEY.public(), [b"hello"]), 0.0)
+    b.poll_transmit()
+    for sender in senders:
+        relay.disconnect(sender)
+    told = b.poll_transmit() or b""
+    assert [sender.key in told for sender in senders] == [False, False, True, True]
+
+
+def test_a_restart_is_told_to_every_connection(relay: Relay) -> None:
+    connections = [join(relay, A_KEY), join(relay, A_KEY), join(relay, B_KEY)]
+    relay.announce_restart(0.1, 30.0)
+    frame = encode_frame(FrameType.RESTARTING, bytes.fromhex("0000006400007530"))
+    assert all(frame in (connection.poll_transmit() or b"") for connection in connections)
 
 
 def test_unknown_frames_and_pongs_are_skipped(relay: Relay) -> None:
