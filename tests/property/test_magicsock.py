@@ -193,9 +193,15 @@ class OnePeer(RuleBasedStateMachine):
             self.world.conn.handle_udp(addr, [packet], self.now)
         self.drain()
 
-    @rule(addr=addrs, tx_id=st.binary(min_size=12, max_size=12))
-    def the_peer_pings(self, addr: AddrPort, tx_id: bytes) -> None:
-        self.world.conn.handle_udp(addr, [self.world.seal(Ping(tx_id, self.world.key))], self.now)
+    @rule(addr=addrs, tx_id=st.binary(min_size=12, max_size=12), number=st.integers(0, 3))
+    def the_peer_pings(self, addr: AddrPort, tx_id: bytes, number: int) -> None:
+        ping = self.world.seal(Ping(tx_id, self.world.key))
+        self.world.conn.handle_udp(UdpSource(addr, number), [ping], self.now)
+        self.drain()
+
+    @rule(numbers=st.lists(st.integers(0, 3), max_size=3))
+    def sockets_open_unasked(self, numbers: list[int]) -> None:
+        self.world.conn.handle_sockets_opened(numbers, self.now)
         self.drain()
 
     @rule(endpoints=st.lists(addrs, max_size=5))

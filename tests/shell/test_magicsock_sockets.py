@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from coderd.magicsock.io.sockets import BUFFER_SIZE, UdpSockets
-from coderd.magicsock.wire import UdpTransmit
+from coderd.magicsock.wire import UdpSource, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 
@@ -187,3 +187,39 @@ async def test_what_the_kernel_had_no_room_for_is_counted(pair: Pair) -> None:
 def drain(sockets: UdpSockets, sock: socket.socket) -> None:
     while sockets.receive(sock, bytearray(BUFFER_SIZE)) is not None:
         pass
+
+
+async def test_a_spare_socket_sends_from_a_port_of_its_own_and_tells_what_comes_to_it(pair: Pair) -> None:
+    spare = pair.a.open_spare(7)
+    assert spare is not None
+    port = spare.getsockname()[1]
+    assert port != pair.a.v4_port
+    here = pair.addr_of(pair.b, 4)
+    assert pair.a.send_nowait(UdpTransmit(here, batch(3), SIZE, socket=7)) == 0
+    assert await receive(pair.b, 4) == ((LOOPBACK[4], port), batch(3))
+    assert pair.b.send_nowait(UdpTransmit((LOOPBACK[4], port), batch(3), SIZE)) == 0
+    with trio.fail_after(5):
+        await trio.lowlevel.wait_readable(spare)
+    received = pair.a.receive(spare, bytearray(BUFFER_SIZE))
+    assert received is not None
+    assert received[0] == UdpSource(here, 7)
+    assert [bytes(datagram) for datagram in received[1]] == batch(3)
+
+
+def test_a_spare_socket_that_is_closed_sends_nothing_and_is_no_usual_one(pair: Pair) -> None:
+    spare = pair.a.open_spare(7)
+    assert spare is not None
+    assert spare not in pair.a.sockets
+    pair.a.close_spare(7)
+    pair.a.close_spare(7)
+    assert pair.a.spare(7) is None
+    assert spare.fileno() == -1
+    to = pair.addr_of(pair.b, 4)
+    assert pair.a.send_nowait(UdpTransmit(to, [b"x"], 1, socket=7)) == errno.EBADF
+
+
+def test_the_end_closes_spare_sockets_too() -> None:
+    sockets = UdpSockets.open(0)
+    spares = [sockets.open_spare(number) for number in range(1, 4)]
+    sockets.close()
+    assert [spare.fileno() for spare in spares if spare is not None] == [-1, -1, -1]
