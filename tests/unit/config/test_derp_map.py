@@ -112,3 +112,9 @@ def test_all_faults_can_be_had_at_once() -> None:
         "region 1 (r1) has no nodes",
         "node '2a' of region 2 (r2) has an empty HostName",
     ]
+
+
+def test_the_map_in_the_documents_is_sound() -> None:
+    page = (Path(__file__).parents[3] / "docs/derp-maps.md").read_text("utf-8")
+    example = page.partition("```json\n")[2].partition("```")[0]
+    assert read_derp_map(example, "docs/derp-maps.md").regions[1].code == "myderp"
