@@ -116,7 +116,7 @@ def test_bad_frames_close_the_connection(relay: Relay, data: bytes) -> None:
 )
 def test_frames_between_relays_are_understood_and_refused(relay: Relay, frame: bytes) -> None:
     a, b = join(relay, A_KEY), join(relay, B_KEY)
-    relay.handle_data(a, frame + encode_send_packets(B_KEY.public(), [b"after"]), 0.0)
+    relay.handle_data(a, frame + encode_send_packets(B_KEY, [b"after"]), 0.0)
     assert a.closing is CloseReason.NO_MESH
     assert b"after" not in (b.poll_transmit() or b"")
 
@@ -126,9 +126,9 @@ def test_what_a_connection_has_heard_of_does_not_grow_for_ever(
 ) -> None:
     monkeypatch.setattr("coderd.derp.server.MAX_HEARD", 2)
     b = join(relay, B_KEY)
-    senders = [join(relay, NodePrivate(bytes([n]) * 32)) for n in range(1, 5)]
+    senders = [join(relay, NodePrivate(bytes([n]) * 32).public()) for n in range(1, 5)]
     for sender in senders:
-        relay.handle_data(sender, encode_send_packets(B_KEY.public(), [b"hello"]), 0.0)
+        relay.handle_data(sender, encode_send_packets(B_KEY, [b"hello"]), 0.0)
     b.poll_transmit()
     for sender in senders:
         relay.disconnect(sender)
