@@ -30,6 +30,7 @@ from coderd.magicsock import (
     NetcheckDone,
     PathChanged,
     PathInfo,
+    PathKind,
     PathLost,
     PingReply,
     Slept,
@@ -357,6 +358,9 @@ class Tunnel:
                 self._report()
             case PathChanged():
                 log.info("path changed", peer=event.peer.short, kind=event.path.kind.value)
+                if event.path.kind is PathKind.DIRECT:
+                    self._roster.handle_path_found(event.peer, trio.current_time())
+                    self._driver.drain()
             case PingReply():
                 if (waiting := self._pings.get(event.token)) is not None:
                     waiting[1].append(Pong(event.path, event.latency))

@@ -24,6 +24,9 @@ from coderd.wireguard import Device, HandshakeCompleted
 SETTLED_AFTER = 1.0
 """Seconds: a handshake no older than this was with the peer as it is now."""
 
+CALL_INTERVAL = 0.5
+"""Least seconds between two handshakes begun for such reasons: the first must have time to be answered."""
+
 
 class Roster:
     """Whom this node's tunnel knows.
@@ -41,6 +44,8 @@ class Roster:
         self._disco_key = disco_key
         self._generation = generation
         self._peers: dict[NodePublic, Peer] = {}
+        self._called_at: dict[NodePublic, float] = {}
+        """When each peer that restarted was called last."""
         self._address: IPv6Address | None = None
         self._initiates = False
         """Whether this end begins handshakes for news of a restart: the user's does, so that two never cross."""
@@ -60,6 +65,7 @@ class Roster:
         before, self._peers = self._peers, {peer.node_key: peer for peer in netmap.peers.values()}
         for key in before.keys() - self._peers.keys():
             self._device.remove_peer(key, now)
+            self._called_at.pop(key, None)
         for key, peer in self._peers.items():
             if (known := before.get(key)) is None or known.address != peer.address:
                 self._device.set_peer(key, now, allowed_ips=[IPv6Network(peer.address)])
@@ -67,8 +73,7 @@ class Roster:
         for key, peer in self._peers.items():
             if (known := before.get(key)) is not None and known.generation != peer.generation:
                 self._device.forget_sessions(key, now)
-                if self._initiates:
-                    self._device.initiate(key, now, unix_now)
+                self._call(key, now, unix_now)
 
     def handle_event(self, event: PlaneEvent, now: float, unix_now: float) -> Peer | None:
         """Something happened in the tunnel. Returns a peer that is not what the map says, as it is now."""
@@ -86,12 +91,21 @@ class Roster:
         if status.has_session:
             self._introduce_ourselves(key, now, unix_now)
         shaken_at = status.last_handshake_at
-        if self._initiates and (shaken_at is None or now - shaken_at > SETTLED_AFTER):
-            self._device.initiate(key, now, unix_now, force=True)
+        if shaken_at is None or now - shaken_at > SETTLED_AFTER:
+            self._call(key, now, unix_now)
 
     def handle_path_lost(self, key: NodePublic, now: float, unix_now: float) -> None:
         """The direct path to a peer died and nothing relays: it may be there all the same, with no session of ours."""
-        if self._initiates:
+        self._call(key, now, unix_now)
+
+    def handle_path_found(self, key: NodePublic, now: float) -> None:
+        """There is a direct path now: a handshake message that is under way may have been lost where there was none."""
+        self._device.repeat_handshake(key, now)
+
+    def _call(self, key: NodePublic, now: float, unix_now: float) -> None:
+        """Begins a handshake, if that is for this end to do."""
+        if self._initiates and now - self._called_at.get(key, float("-inf")) > CALL_INTERVAL:
+            self._called_at[key] = now
             self._device.initiate(key, now, unix_now, force=True)
 
     def _handle_introduced(self, event: Introduced, now: float) -> Peer | None:

@@ -74,6 +74,8 @@ SETTLED_AFTER = 10.0
 """Seconds after which a direct path is old enough to carry handshakes alone."""
 
 _WIREGUARD_DATA = 4
+_HANDSHAKE = (1, 2)
+"""First bytes of an initiation and a response."""
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
 
@@ -449,12 +451,15 @@ class Conn:
     def _send_unproven(
         self, known: _Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
     ) -> None:
-        """With no relay at hand and no path proven, WireGuard finds the way: to where it heard the peer, or anywhere.
+        """With no path proven, WireGuard finds the way: to where it heard the peer, or anywhere.
 
-        So a handshake succeeds although the server is gone and disco keys are not what it said.
+        So a handshake succeeds although the server is gone and disco keys are not what it said. Where a relay is at hand
+        handshakes alone go both ways: a peer that has just restarted may not be at its relay yet.
         """
         endpoint = known.endpoint
-        if self._is_relay_at_hand(endpoint) or not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
+        if not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
+            return
+        if self._is_relay_at_hand(endpoint) and datagrams[0][0] not in _HANDSHAKE:
             return
         if known.heard_from is not None and now - known.heard_from[1] <= HEARD_LATELY:
             places = [known.heard_from[0]]

@@ -192,6 +192,16 @@ class Device:
             peer.initiate(now, unix_now, is_forced=force)
             self._touch(peer)
 
+    def repeat_handshake(self, key: NodePublic, now: float) -> None:
+        """Sends a peer the very handshake message again that it has not answered, if that is less than 5 s old.
+
+        For when there is a better way to the peer than there was. A copy that arrives twice is refused there as a replay.
+        """
+        peer = self._peers.get(key)
+        if peer is not None:
+            peer.repeat_handshake(now)
+            self._touch(peer)
+
     def forget_sessions(self, key: NodePublic, now: float) -> None:
         """A peer has restarted: its sessions are worth nothing any more. Staged packets stay."""
         peer = self._peers.get(key)

@@ -60,6 +60,8 @@ class Peer:
         self._attempts = 0
         self._needs_another_keepalive = False
         self._has_sent_last_minute = False
+        self._unanswered: bytes | None = None
+        """Our last initiation or response, until it has led to a session."""
 
     # Looking
 
@@ -124,6 +126,7 @@ class Peer:
     def stop(self) -> None:
         """The device is down or the peer removed: nothing survives but configuration and what guards from replay."""
         self._timers.clear()
+        self._unanswered = None
         self._destroy(self._slots.clear())
         self._handshake.forget_pending()
         self._drop_staged("down")
@@ -132,6 +135,7 @@ class Peer:
     def forget_sessions(self, now: float) -> None:
         """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting."""
         self._destroy(self._slots.clear())
+        self._unanswered = None
         self._handshake.restart(now)
         for timer in (Timer.RETRANSMIT, Timer.KEEPALIVE, Timer.NEW_HANDSHAKE, Timer.ZERO_KEYS):
             self._timers.disarm(timer)
@@ -160,12 +164,17 @@ class Peer:
             if (is_retry or self._staged) and not self._timers.is_armed(Timer.RETRANSMIT):
                 self._timers.arm(Timer.RETRANSMIT, allowed_at)
             return
-        message = self._handshake.create_initiation(now, unix_now)
+        message = self._unanswered = self._handshake.create_initiation(now, unix_now)
         self._on_traversal(now)
         self._on_sent()
         self._emit([message], HANDSHAKE_TOS)
         self._local.counters["wireguard.initiations_sent"] += 1
         self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
+
+    def repeat_handshake(self, now: float) -> None:
+        """Sends our last handshake message once more, as long as it may still be answered."""
+        if self._unanswered is not None and self._local.is_up and now < self._handshake.may_begin_at:
+            self._emit([self._unanswered], HANDSHAKE_TOS)
 
     def send(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
         """Seals packets on the current session, or keeps copies until there is one."""
@@ -212,6 +221,7 @@ class Peer:
         self._on_received()
         self._authenticated(source, INITIATION_SIZE)
         message, keypair = self._handshake.create_response(opened, now)
+        self._unanswered = message
         self._destroy(self._slots.add_responded(keypair))
         self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
         self._on_sent()
@@ -356,6 +366,7 @@ class Peer:
         self._timers.disarm(Timer.RETRANSMIT)
         self._attempts = 0
         self._has_sent_last_minute = False
+        self._unanswered = None
         self.last_handshake_at = now
         self._local.events.append(HandshakeCompleted(self.key))
 

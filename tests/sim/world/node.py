@@ -26,6 +26,7 @@ from coderd.magicsock import (
     HomeChanged,
     HttpsProbeWanted,
     NetcheckDone,
+    PathChanged,
     PathKind,
     PathLost,
 )
@@ -244,6 +245,9 @@ class Process:
                 self._report()
             case DiscoUnreadable():
                 self.roster.handle_unreadable(event.peer, self.world.now, self.unix)
+            case PathChanged():
+                if event.path.kind is PathKind.DIRECT:
+                    self.roster.handle_path_found(event.peer, self.world.now)
             case PathLost():
                 self.roster.handle_path_lost(event.peer, self.world.now, self.unix)
             case HttpsProbeWanted():
