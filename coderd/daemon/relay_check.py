@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
@@ -92,7 +92,6 @@ class _Probe:
     def result(self) -> RelayCheck:
         """What was found; a probe that did not end says so."""
         unfinished = () if self._is_done else ("it was not checked in time",)
-        by_websocket = "websocket" if self._why_websocket else "upgrade"
         return RelayCheck(
             region=self.region.region_id,
             node=self.node.name,
@@ -101,10 +100,15 @@ class _Probe:
             connect_ms=self._times.get("connect"),
             http_ms=self._times.get("http"),
             derp_ms=self._times.get("derp"),
-            derp_by=by_websocket if "derp" in self._times else "",  # type: ignore[arg-type]  # one of its words
+            derp_by=self._derp_by(),
             why_websocket=self._why_websocket,
             problems=(*self._problems, *unfinished),
         )
+
+    def _derp_by(self) -> Literal["", "upgrade", "websocket"]:
+        if "derp" not in self._times:
+            return ""
+        return "websocket" if self._why_websocket else "upgrade"
 
     async def run(self, limiter: trio.CapacityLimiter) -> None:
         """Probes everything that the map promises of the node."""
