@@ -47,10 +47,15 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = lab.add_subparsers(dest="verb", required=True, metavar="list | run | shell | matrix")
     verbs.add_parser("list", help="name the topologies")
-    matrix = verbs.add_parser("matrix", help="all of them and every pair of NATs; writes docs/topologies.md")
+    matrix = verbs.add_parser(
+        "matrix",
+        help="all of them, every pair of NATs, and what tunnels live through; writes docs/topologies.md",
+    )
     matrix.add_argument("--jobs", type=int, default=1, metavar="N", help="laboratories at a time")
     matrix.add_argument(
-        "--only", metavar="PATTERN", help="those whose names match, such as 'hard-*'; writes nothing"
+        "--only",
+        metavar="PATTERN",
+        help="those whose names match, such as 'hard-*', 'kill-*' or '*/hard-*'; writes nothing",
     )
     for verb, says in (("run", "run a command in one"), ("shell", "a prompt on the user's host of one")):
         sub = verbs.add_parser(verb, help=says)

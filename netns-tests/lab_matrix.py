@@ -8,15 +8,18 @@ in the tunnel, all on one clock; this program only waits until it has happened.
 """
 
 import fnmatch
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+import lab_scenarios
 from lab import TOPOLOGIES, Lab, LabError, Node, Topology, until
 from lab.journal import Entry, entries
 from lab.probe import Probe
 from lab.workers import in_processes
-from lab_report import ALL, REPORT, Outcome, report, row
+from lab_report import ALL, REPORT, Outcome, report, row, scenario_row
+from lab_scenarios import SCENARIOS, Row, is_good
 from oracle import predict
 
 BATCH = 8
@@ -29,19 +32,48 @@ SETTLED = 4.0
 
 
 def run_matrix(*, jobs: int, only: str | None) -> bool:
-    """Go through all, or those whose name matches a pattern; whether each came out as predicted."""
-    wanted = [name for name in ALL if only is None or fnmatch.fnmatch(name, only)]
+    """Go through all, or what has a name that matches a pattern; whether each came out as it should."""
+    outcomes = run_topologies([name for name in ALL if is_wanted(name, only)], jobs=jobs)
+    rows = run_scenarios([name for name in SCENARIOS if is_wanted(name, only)])
+    if only is None:
+        REPORT.write_text(report(outcomes, rows), encoding="utf-8")
+    verdicts = [outcome.is_as_predicted for outcome in outcomes] + [is_good(row) for row in rows]
+    print(f"{sum(verdicts)} of {len(verdicts)} as predicted and in time")
+    return bool(verdicts) and all(verdicts)
+
+
+def is_wanted(name: str, only: str | None) -> bool:
+    """Whether a name is to be gone through. Only a pattern with a slash means pairs of NATs."""
+    return only is None or (("/" in name) == ("/" in only) and fnmatch.fnmatch(name, only))
+
+
+def run_topologies(wanted: Sequence[str], *, jobs: int) -> list[Outcome]:
+    """What becomes of each, in their order; told as it comes."""
     outcomes: dict[str, Outcome] = {}
     with closing(in_processes(run_batch, batches(wanted), jobs=jobs)) as coming:
         for outcome in coming:
             outcomes[outcome.name] = outcome
             print(row(outcome), flush=True)
-    ordered = [outcomes[name] for name in wanted]
-    if only is None:
-        REPORT.write_text(report(ordered), encoding="utf-8")
-    surprises = [outcome for outcome in ordered if not outcome.is_as_predicted]
-    print(f"{len(ordered) - len(surprises)} of {len(ordered)} as predicted")
-    return bool(ordered) and not surprises
+    return [outcomes[name] for name in wanted]
+
+
+def run_scenarios(wanted: Sequence[str]) -> list[Row]:
+    """What becomes of each scenario; told as it comes. One at a time: what else runs here would lengthen a gap."""
+    rows = []
+    with closing(in_processes(run_scenario, wanted, jobs=1)) as coming:
+        for found in coming:
+            rows.append(found)
+            print(scenario_row(found), flush=True)
+    return rows
+
+
+def run_scenario(name: str) -> Iterator[Row]:
+    """One of them, in a laboratory of its own; one that fails has been silent for ever."""
+    try:
+        yield from lab_scenarios.run_scenarios(name)
+    except Exception:
+        traceback.print_exc()
+        yield Row(name, SCENARIOS[name].topology, math.inf, tcp_survived=False)
 
 
 def batches(names: Sequence[str]) -> Iterator[list[str]]:
@@ -60,15 +92,22 @@ def run_batch(names: Sequence[str]) -> Iterator[Outcome]:
                 address = lab.join_dev()
                 with Probe(lab.user, lab.dev, address) as probe:
                     lab.join_user()
-                    yield watch(lab, probe, rest.pop(0))
+                    yield watch(lab, probe, rest[0])
+                del rest[0]
                 while rest:
                     change(lab, ALL[rest[0]])
                     with Probe(lab.user, lab.dev, address) as probe:
                         lab.user.restart()
-                        yield watch(lab, probe, rest.pop(0))
-        except (LabError, OSError) as error:
+                        yield watch(lab, probe, rest[0])
+                    del rest[0]
+        except Exception as error:  # whatever it is, it is this topology's outcome, and the others go on
             traceback.print_exc()
-            yield Outcome(rest.pop(0), f"failed: {str(error).splitlines()[0]}")
+            yield Outcome(rest.pop(0), f"failed: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """As much of an error as a table can hold."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def change(lab: Lab, topology: Topology) -> None:

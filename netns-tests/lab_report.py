@@ -1,5 +1,6 @@
 """docs/topologies.md: what became of each topology, beside what was foretold."""
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from lab import TOPOLOGIES, Topology
 from lab.named import nat_grid
+from lab_scenarios import CEILING, SCENARIOS, Row, is_good
 from oracle import predict
 
 REPORT = Path(__file__).parents[1] / "docs" / "topologies.md"
@@ -36,7 +38,7 @@ class Outcome:
         return self.got == predict(self.topology)
 
 
-def report(outcomes: Sequence[Outcome]) -> str:
+def report(outcomes: Sequence[Outcome], scenarios: Sequence[Row]) -> str:
     """The whole document."""
     named = [outcome for outcome in outcomes if outcome.name in TOPOLOGIES]
     pairs = [outcome for outcome in outcomes if outcome.name not in TOPOLOGIES]
@@ -53,6 +55,10 @@ def report(outcomes: Sequence[Outcome]) -> str:
             GRID,
             *HEAD,
             *map(row, pairs),
+            "\n## What a tunnel lives through\n",
+            SCENARIOS_SAY.format(ceiling=CEILING),
+            *SCENARIO_HEAD,
+            *map(scenario_row, scenarios),
             "",
         ]
     )
@@ -82,9 +88,20 @@ def row(outcome: Outcome) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def scenario_row(row: Row) -> str:
+    """One line of the table of scenarios."""
+    scenario = SCENARIOS[row.scenario]
+    is_in_time = row.gap <= CEILING * scenario.aim
+    cells = [f"`{row.scenario}`", scenario.says, f"`{row.topology}`", seconds(scenario.aim)]
+    cells.append(seconds(row.gap) if is_in_time else f"**{seconds(row.gap)}**")
+    cells.append("lives" if row.tcp_survived else "**dies**")
+    cells.append("in time" if is_good(row) else "**differs**")
+    return f"| {' | '.join(cells)} |"
+
+
 def seconds(value: float | None) -> str:
     """A time for the table."""
-    return "–" if value is None else f"{value * 1000:.0f} ms"
+    return "–" if value is None or math.isinf(value) else f"{value * 1000:.0f} ms"
 
 
 def stories(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -96,6 +113,11 @@ def stories(outcomes: Sequence[Outcome]) -> Iterator[str]:
 HEAD = [
     "| Topology | Predicted | Got | First byte | Direct | Verdict |",
     "|---|---|---|---|---|---|",
+]
+
+SCENARIO_HEAD = [
+    "| Scenario | What happens | Topology | Aim | Gap | TCP | Verdict |",
+    "|---|---|---|---|---|---|---|",
 ]
 
 INTRODUCTION = """\
@@ -114,5 +136,11 @@ GRID = """\
 Mapping: `easy` is endpoint-independent, `address` address-dependent, `hard` address-and-port-dependent with random
 ports, `sequential` the same with ports in sequence. Filtering: `open` is endpoint-independent, `by-address`
 address-dependent, `by-port` address-and-port-dependent. Every kind is confirmed by plain sockets and by coturn's
-`turnutils_natdiscovery` (`netns-tests/test_nats.py`). Ports are not guessed.
+`turnutils_natdiscovery` (`netns-tests/test_nats.py`). Sequential ports are foretold, random ones are not guessed.
+"""
+
+SCENARIOS_SAY = """\
+The two ends stream datagrams to each other, 5 ms apart, beside one TCP connection, and something happens. The gap is the
+longest silence at either end, from the instant at which things could have worked again. It may be {ceiling} times the aim, which
+is a wide-area network's on a machine of its own, and TCP must live.
 """

@@ -1,8 +1,10 @@
 """Some of ``scripts/lab matrix``: what its measurements say is as predicted, and in time."""
 
+import lab_matrix
 import pytest
-from lab_matrix import batches, run_batch
-from lab_report import ALL
+from lab import LabError
+from lab_matrix import batches, is_wanted, run_batch
+from lab_report import ALL, Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
@@ -25,5 +27,28 @@ def test_pairs_of_nats_take_turns_in_one_laboratory() -> None:
     assert all((outcome.direct or 9) < DIRECT_CEILING for outcome in outcomes)
 
 
+def test_a_topology_that_fails_is_named_and_the_others_of_its_batch_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail_or_watch(lab: object, probe: object, name: str) -> Outcome:
+        if name.startswith("easy-by-port"):
+            raise LabError("nothing came\nand more")
+        return Outcome(name, "direct")
+
+    monkeypatch.setattr(lab_matrix, "watch", fail_or_watch)
+    outcomes = list(run_batch(["easy-by-port/easy-by-port", "easy-open/hard-open"]))
+    assert outcomes == [
+        Outcome("easy-by-port/easy-by-port", "failed: nothing came"),
+        Outcome("easy-open/hard-open", "direct"),
+    ]
+
+
 def test_every_topology_is_in_one_batch() -> None:
     assert [name for batch in batches(list(ALL)) for name in batch] == list(ALL)
+
+
+def test_a_pattern_means_pairs_only_with_a_slash() -> None:
+    assert is_wanted("hard-open", "hard-*")
+    assert not is_wanted("hard-open/hard-open", "hard-*")
+    assert is_wanted("hard-open/hard-open", "*/hard-*")
+    assert is_wanted("hard-open/hard-open", None)
