@@ -10,12 +10,14 @@ import msgspec
 import typer
 
 from coderd.cli.options import SOCKET, Json, Socket
+from coderd.cli.shell import note
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
+from coderd.config.derp import REGION_ID
 from coderd.config.derp_map import MAX_MAP_SIZE, bad_map, read_derp_map
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import DERP_MAP, DerpMapInfo, DerpMapParams, RelayCheck
-from coderd.model.derpmap import DEFAULT_DERP_PORT, DEFAULT_STUN_PORT, DerpNode, DerpRegion
+from coderd.model.derpmap import DEFAULT_DERP_PORT, DEFAULT_STUN_PORT, EMBEDDED_REGION, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
 from coderd.model.errors import Exit
 
@@ -64,6 +66,8 @@ def _read(path: Path, check: bool) -> DerpMapInfo:
     except OSError as error:
         raise bad_map(str(path), error.strerror or type(error).__name__) from None
     found = read_derp_map(text, str(path))
+    if EMBEDDED_REGION in found.regions:
+        note(f"region {EMBEDDED_REGION} is the server's own, unless {REGION_ID.flag} gives it another number")
     if not check:
         return DerpMapInfo(map=derp_map_to_json(found))
     import trio

@@ -53,6 +53,16 @@ def test_a_file_is_tried_without_a_daemon(tmp_path: Path, capsys: pytest.Capture
     assert "No such file" in capsys.readouterr().err
 
 
+def test_a_file_with_the_servers_own_number_is_remarked_upon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "map.json"
+    region = {"RegionID": 999, "Nodes": [NODE | {"RegionID": 999}]}
+    path.write_text(json.dumps({"Regions": {"999": region}}))
+    assert ctl("derp-map", "--file", str(path)) == Exit.DONE
+    assert "region 999 is the server's own, unless --derp-server-region-id" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_files_relays_are_probed_from_here_and_the_result_is_all_that_is_printed(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
