@@ -38,6 +38,7 @@ def server(
     derp_server_region_code: relay.DerpServerRegionCode = None,
     derp_server_region_name: relay.DerpServerRegionName = None,
     derp_server_stun_addresses: relay.DerpServerStunAddresses = None,
+    derp_server_client_rate: relay.DerpServerClientRate = None,
     derp_force_websockets: relay.DerpForceWebsockets = None,
     block_direct_connections: relay.BlockDirectConnections = None,
     config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")] = None,
@@ -67,6 +68,7 @@ def server(
         "derp_server_region_code": derp_server_region_code,
         "derp_server_region_name": derp_server_region_name,
         "derp_server_stun_addresses": derp_server_stun_addresses,
+        "derp_server_client_rate": derp_server_client_rate,
         "derp_force_websockets": relay.as_text(derp_force_websockets),
         "block_direct_connections": relay.as_text(block_direct_connections),
     }

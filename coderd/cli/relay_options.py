@@ -36,6 +36,12 @@ DerpServerStunAddresses: TypeAlias = Annotated[
         help="Further STUN servers, or: disable, for none at all.  [default: this server's own]",
     ),
 ]
+DerpServerClientRate: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BYTES", help="What one node may send through this relay each second.  [default: any]"
+    ),
+]
 DerpForceWebsockets: TypeAlias = Annotated[
     bool | None, typer.Option("--derp-force-websockets", help="Nodes reach relays by WebSocket at once.")
 ]

@@ -18,6 +18,9 @@ DISABLED = "disable"
 DEFAULT_CODE = "coder"
 DEFAULT_NAME = "Coder Embedded Relay"
 MAX_STUN_SERVERS = 16
+MIN_CLIENT_RATE = 16_384
+"""Bytes a second: less would starve even handshakes."""
+_MAX_RATE_DIGITS = 12
 _DEFAULT_STUN_PORT = 3478
 
 MAP_URL = Setting("derp_config_url", "CODER_DERP_CONFIG_URL")
@@ -27,6 +30,7 @@ REGION_ID = Setting("derp_server_region_id", "CODER_DERP_SERVER_REGION_ID", str(
 REGION_CODE = Setting("derp_server_region_code", "CODER_DERP_SERVER_REGION_CODE", DEFAULT_CODE)
 REGION_NAME = Setting("derp_server_region_name", "CODER_DERP_SERVER_REGION_NAME", DEFAULT_NAME)
 STUN_SERVERS = Setting("derp_server_stun_addresses", "CODER_DERP_SERVER_STUN_ADDRESSES")
+CLIENT_RATE = Setting("derp_server_client_rate", "CODERD_DERP_SERVER_CLIENT_RATE", "0")
 FORCE_WEBSOCKETS = Setting("derp_force_websockets", "CODER_DERP_FORCE_WEBSOCKETS", "false")
 BLOCK_DIRECT = Setting("block_direct_connections", "CODER_BLOCK_DIRECT", "false")
 DERP_SETTINGS = (
@@ -37,6 +41,7 @@ DERP_SETTINGS = (
     REGION_CODE,
     REGION_NAME,
     STUN_SERVERS,
+    CLIENT_RATE,
     FORCE_WEBSOCKETS,
     BLOCK_DIRECT,
 )
@@ -66,6 +71,8 @@ class DerpOptions:
     """Whether the map names the server's own STUN responder."""
     stun_servers: tuple[StunServer, ...] = ()
     """Others, each a region of its own."""
+    client_rate: int = 0
+    """Bytes a second that the relay takes from one connection; 0 = as many as come."""
     forces_websockets: bool = False
     blocks_direct: bool = False
     """All traffic goes by relay: nobody learns addresses, and nobody is asked for them."""
@@ -86,6 +93,7 @@ def parse_derp_options(sources: Sources) -> DerpOptions:
         map_path=Path(map_path.text) if map_path is not None else None,
         has_stun=stun_servers is not None,
         stun_servers=stun_servers or (),
+        client_rate=_client_rate(_given(sources, CLIENT_RATE)),
         forces_websockets=as_bool(_given(sources, FORCE_WEBSOCKETS)),
         blocks_direct=as_bool(_given(sources, BLOCK_DIRECT)),
     )
@@ -124,6 +132,15 @@ def _region_id(value: Value, n_following: int) -> int:
     is_number = value.text.isascii() and value.text.isdigit() and len(value.text) <= len(str(MAX_REGION_ID))
     if not is_number or not 0 < int(value.text) <= MAX_REGION_ID - n_following:
         raise bad_value(value, f"it must be a number from 1 to {MAX_REGION_ID - n_following}")
+    return int(value.text)
+
+
+def _client_rate(value: Value) -> int:
+    is_number = value.text.isascii() and value.text.isdigit() and len(value.text) <= _MAX_RATE_DIGITS
+    if not is_number or 0 < int(value.text) < MIN_CLIENT_RATE:
+        raise bad_value(
+            value, f"it must be a number of bytes per second from {MIN_CLIENT_RATE}, or 0 for no limit"
+        )
     return int(value.text)
 
 

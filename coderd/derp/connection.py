@@ -5,7 +5,7 @@ from typing import Final
 
 from coderd.derp.frame import FrameType, encode_frame
 from coderd.derp.handshake import ClientInfo
-from coderd.derp.limit import TokenBucket
+from coderd.derp.limit import ClientRate, TokenBucket
 from coderd.derp.queue import PacketQueue
 from coderd.model import Buffer
 from coderd.model.deadline import Deadline
@@ -48,7 +48,9 @@ class Connection:
         heard: of whom this connection was sent a packet, the latest ``MAX_HEARD``. Such a peer's leaving is told once.
     """
 
-    def __init__(self, key: NodePublic, info: ClientInfo, *, jitter: float, now: float) -> None:
+    def __init__(
+        self, key: NodePublic, info: ClientInfo, *, jitter: float, now: float, rate: ClientRate | None = None
+    ) -> None:
         self.key = key
         self.info = info
         self.is_home = False
@@ -57,12 +59,17 @@ class Connection:
         self.bytes_in = self.bytes_out = self.packets_in = self.packets_out = 0
         self.not_here = TokenBucket(NOT_HERE_RATE, NOT_HERE_BURST, now)
         self.connected_at = now
+        self._bucket = TokenBucket(rate.bytes_per_second, rate.burst, now) if rate is not None else None
         self._control: list[bytes] = []
         self._disco = PacketQueue(DISCO_QUEUE_PACKETS, DISCO_QUEUE_BYTES)
         self._data = PacketQueue(QUEUE_PACKETS, QUEUE_BYTES)
         self._pong: bytes | None = None
         self._keep_alive_interval = KEEP_ALIVE_INTERVAL + jitter * KEEP_ALIVE_JITTER
         self._keep_alive_at = now + self._keep_alive_interval
+
+    def throttle(self, n_bytes: int, now: float) -> float:
+        """Bytes were read from the client; returns the seconds for which no more are to be read."""
+        return self._bucket.spend(n_bytes, now) if self._bucket is not None else 0.0
 
     # What others have for it
 

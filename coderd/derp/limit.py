@@ -1,4 +1,23 @@
-"""A token bucket."""
+"""A token bucket, and the rate that a relay grants each of its clients."""
+
+from typing import Final, NamedTuple
+
+MIN_BURST: Final = 65_568
+"""Bytes: the largest frame has to fit."""
+
+
+class ClientRate(NamedTuple):
+    """What one client may send. A relay tells it in ServerInfo, and stops reading from whoever sends more."""
+
+    bytes_per_second: int
+    burst: int
+
+    @classmethod
+    def of(cls, bytes_per_second: int) -> "ClientRate | None":
+        """With half a second's worth at once; None for 0, which is no limit."""
+        if bytes_per_second <= 0:
+            return None
+        return cls(bytes_per_second, max(MIN_BURST, bytes_per_second // 2))
 
 
 class TokenBucket:
@@ -25,3 +44,9 @@ class TokenBucket:
             return False
         self._tokens -= cost
         return True
+
+    def spend(self, cost: float, now: float) -> float:
+        """Spends ``cost`` whatever the bucket holds; returns the seconds until the debt is gone, 0 without one."""
+        if not self.take(cost, now):
+            self._tokens -= cost
+        return max(0.0, -self._tokens / self._rate)

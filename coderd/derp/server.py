@@ -33,6 +33,7 @@ from coderd.derp.handshake import (
     encode_server_info,
     parse_client_info,
 )
+from coderd.derp.limit import ClientRate
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.errors import MalformedPacket
@@ -91,10 +92,19 @@ class Relay:
         private: the relay's key.
         rng: randomness for nonces and keep-alive jitter.
         counters: ``derp.relay.*`` for what was moved, ``derp.drop.*`` for what was not, by reason.
+        client_rate: what each connection may send; None for no limit.
     """
 
-    def __init__(self, private: ServerPrivate, *, rng: RandomBytes, counters: Counters | None = None) -> None:
+    def __init__(
+        self,
+        private: ServerPrivate,
+        *,
+        rng: RandomBytes,
+        counters: Counters | None = None,
+        client_rate: ClientRate | None = None,
+    ) -> None:
         self.counters = Counters() if counters is None else counters
+        self._client_rate = client_rate
         self._private = private
         self._rng = rng
         self._public = private.public()
@@ -122,15 +132,21 @@ class Relay:
     def connect(self, key: NodePublic, info: ClientInfo, now: float) -> Connection:
         """Takes an admitted client in: its newest connection gets its packets, its quietest makes room where it has many."""
         jitter = int.from_bytes(self._rng(2)) / 65536
-        connection = Connection(key, info, jitter=jitter, now=now)
+        connection = Connection(key, info, jitter=jitter, now=now, rate=self._client_rate)
         self._readers[connection] = FrameReader()
         connections = self._clients.setdefault(key, [])
         connections.append(connection)
         for quiet in [other for other in connections if other.closing is None][:-MAX_CONNECTIONS]:
             self._close(quiet, CloseReason.CROWDED)
-        connection.push_control(encode_server_info(ServerInfo(), self._private, key, self._rng))
+        connection.push_control(encode_server_info(self._server_info(), self._private, key, self._rng))
         self._woken[connection] = None
         return connection
+
+    def _server_info(self) -> ServerInfo:
+        if self._client_rate is None:
+            return ServerInfo()
+        rate, burst = self._client_rate
+        return ServerInfo(token_bucket_bytes_per_second=rate, token_bucket_bytes_burst=burst)
 
     def disconnect(self, connection: Connection) -> None:
         """Forgets a connection; when it was its key's last, whoever heard of the key is told."""

@@ -19,6 +19,7 @@ from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
 from coderd.coordination.message import PATH as COORDINATE
 from coderd.derp.io.server import RelayServer
+from coderd.derp.limit import ClientRate
 from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
 from coderd.identity.io.store import Store
@@ -96,7 +97,11 @@ class _Server:
         self._counters = Counters()
         self._directory = Directory(store, self._counters)
         self.relay = RelayServer(
-            state.relay_key, self._directory.admit, rng=os.urandom, counters=self._counters
+            state.relay_key,
+            self._directory.admit,
+            rng=os.urandom,
+            counters=self._counters,
+            client_rate=ClientRate.of(config.derp.client_rate),
         )
         self.coordination = CoordinationServer(
             directory=self._directory,

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from coderd.derp.io.client import DerpLink
 from coderd.derp.io.server import RelayServer
+from coderd.derp.limit import ClientRate
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import Listener, serve_http
 from coderd.http.web import note_known
@@ -95,10 +96,17 @@ class Server:
 async def serving(
     admit: Callable[[NodePublic], Awaitable[object | None]] = admit_all,
     wrap: Callable[[trio.SocketListener], Listener] = lambda listener: listener,
+    client_rate: int = 0,
 ) -> AsyncIterator[Server]:
     """A server until the end of the block; its counters are the relay's and the port's."""
     counters = Counters()
-    relay = RelayServer(ServerPrivate(b"s" * 32), admit, rng=os.urandom, counters=counters)
+    relay = RelayServer(
+        ServerPrivate(b"s" * 32),
+        admit,
+        rng=os.urandom,
+        counters=counters,
+        client_rate=ClientRate.of(client_rate),
+    )
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
 

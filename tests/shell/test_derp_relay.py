@@ -14,6 +14,7 @@ import trustme
 from coderd.derp.frame import FrameReader, FrameType, encode_recv_packets, encode_send_packets
 from coderd.derp.handshake import ClientInfo, encode_client_info
 from coderd.derp.io.client import DerpLink
+from coderd.derp.limit import ClientRate
 from coderd.derp.server import MAX_CONNECTIONS
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
@@ -217,6 +218,37 @@ async def test_a_slow_reader_is_closed_and_disturbs_nobody() -> None:
         assert server.counters["derp.close.slow_reader"] == 1
         assert server.counters["derp.drop.queue_full"] > 0
         await slow.aclose()
+
+
+async def test_who_sends_faster_than_its_rate_is_read_no_faster_and_disturbs_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(client_rate=100_000) as server:
+        greedy = await raw_client(server, NodePrivate(b"z" * 32))
+        a, b = await server.link(A), await server.link(B)
+        async with running(a), running(b) as at_b:
+            started = trio.current_time()
+            batch = encode_send_packets(B.public(), [bytes([1]) * 963] * 500)  # 1000 bytes each with header
+            await greedy.send_all(batch)
+            a.send_nowait(B.public(), [b"\2"])
+            await at_b.wait_for(lambda: any(packet == b"\2" for _, packet in at_b.packets))
+            assert trio.current_time() - started < 1.0
+            await at_b.wait_for(lambda: len(at_b.packets) == 501)
+            # what is over the burst takes its time, less the last portion, which is paused for afterwards
+            burst = ClientRate.of(100_000)
+            assert burst is not None
+            assert 3.0 <= trio.current_time() - started <= (500_000 - burst.burst) / 100_000 + 0.1
+        assert server.counters["derp.paused"] > 0
+        await greedy.aclose()
+
+
+async def test_our_own_links_keep_to_the_rate_that_they_are_told() -> None:
+    async with serving(client_rate=100_000) as server:
+        link = await server.link(A)
+        async with running(link) as inbox:
+            link.send_nowait(A.public(), [bytes([1]) * 963] * 500)
+            await inbox.wait_for(lambda: len(inbox.packets) == 65)
+        assert server.counters["derp.paused"] == 0
 
 
 async def test_a_link_notices_when_the_relay_stops() -> None:

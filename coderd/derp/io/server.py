@@ -11,6 +11,7 @@ from coderd.derp.connection import CloseReason, Connection
 from coderd.derp.gate import Gate, source_of
 from coderd.derp.handshake import ClientInfo
 from coderd.derp.io.websocket import WebSocketStream
+from coderd.derp.limit import ClientRate
 from coderd.derp.server import ClientStats, Relay
 from coderd.derp.upgrade import (
     WEBSOCKET_VERSION,
@@ -61,13 +62,22 @@ class RelayServer:
         private: the relay's key.
         admit: asked once per connection, after the client has proved its key.
         rng: randomness for nonces and jitter.
+        client_rate: what each connection may send; None for no limit.
         counters: ``derp.accept.*`` by the way in, ``derp.relay.*``, ``derp.drop.*``, ``derp.close.*`` by reason.
     """
 
     def __init__(
-        self, private: ServerPrivate, admit: Admit, *, rng: RandomBytes, counters: Counters | None = None
+        self,
+        private: ServerPrivate,
+        admit: Admit,
+        *,
+        rng: RandomBytes,
+        counters: Counters | None = None,
+        client_rate: ClientRate | None = None,
     ) -> None:
-        self._relay = Relay(private, rng=rng, counters=counters)
+        self._relay = Relay(private, rng=rng, counters=counters, client_rate=client_rate)
+        # No read may cost a limited client a silence in which it would give its relay up.
+        self._read_size = READ_SIZE if client_rate is None else min(READ_SIZE, client_rate.bytes_per_second)
         self._admit = admit
         self._gate: Gate | None = None
         self._links: dict[Connection, _Link] = {}
@@ -254,8 +264,11 @@ class RelayServer:
             if data:
                 self._relay.handle_data(link.connection, data, trio.current_time())
                 self._drain()
+                if pause := link.connection.throttle(len(data), trio.current_time()):
+                    self.counters["derp.paused"] += 1
+                    await trio.sleep(pause)
             try:
-                data = await link.stream.receive_some(READ_SIZE)
+                data = await link.stream.receive_some(self._read_size)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:

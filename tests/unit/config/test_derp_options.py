@@ -28,6 +28,7 @@ def test_environment_names_are_coders() -> None:
         "CODER_DERP_SERVER_REGION_CODE": "fra",
         "CODER_DERP_SERVER_REGION_NAME": "Frankfurt",
         "CODER_DERP_SERVER_STUN_ADDRESSES": "stun.example.com:19302,[2001:db8::1]:5",
+        "CODERD_DERP_SERVER_CLIENT_RATE": "1000000",
         "CODER_DERP_FORCE_WEBSOCKETS": "true",
         "CODER_BLOCK_DIRECT": "true",
     }
@@ -38,6 +39,7 @@ def test_environment_names_are_coders() -> None:
         region_name="Frankfurt",
         map_path=Path("/etc/coderd/derpmap.json"),
         stun_servers=(StunServer("stun.example.com", 19302), StunServer("2001:db8::1", 5)),
+        client_rate=1_000_000,
         forces_websockets=True,
         blocks_direct=True,
     )
