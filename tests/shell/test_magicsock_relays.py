@@ -177,6 +177,21 @@ async def test_a_region_that_the_map_changes_is_dialled_anew(
     assert network.told == [("connected", 1), ("broken", 1), ("connected", 1)]
 
 
+async def test_a_region_that_leaves_the_map_is_hung_up_on_for_good_and_its_neighbour_is_not(
+    network: Network, autojump_clock: MockClock
+) -> None:
+    network.relays.set_home(1)
+    network.send(2, b"x")
+    await trio.sleep(0.1)
+    network.relays.set_derp_map(derp_map(2))
+    network.relays.set_home(2)
+    network.send(1, b"y")
+    await trio.sleep(30)
+    assert network.n_dialled == 2
+    assert sorted(network.told) == [("broken", 1), ("connected", 1), ("connected", 2)]
+    assert network.counters["relays.drop.unknown_region"] == 1
+
+
 async def test_breaking_all_links_redials_those_that_are_wanted(
     network: Network, autojump_clock: MockClock
 ) -> None:
