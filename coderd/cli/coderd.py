@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from coderd.cli import relay_options as relay
+from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, new_app
 from coderd.cli.shell import run
 from coderd.cli.wireguard import wireguard
@@ -31,6 +32,11 @@ def server(
         str | None, typer.Option(help="Where it answers STUN: addresses with commas, or off.")
     ] = None,
     state_dir: Annotated[str | None, typer.Option(help="Database, keys and the first admin's token.")] = None,
+    tls_enable: tls.TlsEnable = None,
+    tls_address: tls.TlsAddress = None,
+    tls_cert_file: tls.TlsCertFile = None,
+    tls_key_file: tls.TlsKeyFile = None,
+    tls_min_version: tls.TlsMinVersion = None,
     derp_config_url: relay.DerpConfigUrl = None,
     derp_config_path: relay.DerpConfigPath = None,
     derp_server_enable: relay.DerpServerEnable = None,
@@ -49,7 +55,8 @@ def server(
 
     Examples:
       coderd server --access-url http://192.0.2.10:3000
-      coderd server --access-url https://coder.example.com --http-address [::]:3000
+      coderd server --access-url https://coder.example.com --tls-cert-file chain.pem --tls-key-file key.pem
+      coderd server --access-url https://coder.example.com --http-address [::1]:3000   (a proxy does TLS)
       coderd server --access-url http://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
     """
     from coderd.config.io import read_config_file
@@ -61,6 +68,7 @@ def server(
         "http_address": http_address,
         "stun_address": stun_address,
         "state_dir": state_dir,
+        **tls.settings(tls_enable, tls_address, tls_cert_file, tls_key_file, tls_min_version),
         "derp_config_url": derp_config_url,
         "derp_config_path": derp_config_path,
         "derp_server_enable": relay.as_text(derp_server_enable),

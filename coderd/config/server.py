@@ -6,8 +6,9 @@ from pathlib import Path
 
 from coderd.config.derp import DERP_SETTINGS, DerpOptions, parse_derp_options
 from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
+from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
 from coderd.config.url import ServerUrl, parse_server_url
-from coderd.model.addresses import AddrPort, parse_addr_port
+from coderd.model.addresses import AddrPort
 from coderd.model.errors import Exit, UserError
 
 DEFAULT_FILE = Path("/etc/coderd/server.toml")
@@ -20,7 +21,7 @@ ACCESS_URL = Setting("access_url", "CODER_ACCESS_URL")
 HTTP_ADDRESS = Setting("http_address", "CODER_HTTP_ADDRESS")
 STUN_ADDRESS = Setting("stun_address", "CODERD_STUN_ADDRESS")
 STATE_DIR = Setting("state_dir", "CODERD_SERVER_STATE_DIR", str(DEFAULT_STATE_DIR))
-SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *DERP_SETTINGS)
+SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *TLS_SETTINGS, *DERP_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,12 @@ class ServerConfig:
 
     access_url: ServerUrl
     """Where everybody reaches this server."""
-    http_address: AddrPort = ("::", DEFAULT_HTTP_PORT)
-    """Where it listens for HTTP; ``::`` takes IPv4 too."""
+    http_address: AddrPort | None = ("::", DEFAULT_HTTP_PORT)
+    """Where it listens for plain HTTP, None = nowhere; ``::`` takes IPv4 too."""
+    tls_address: AddrPort | None = None
+    """Where it listens for TLS."""
+    tls: TlsOptions | None = None
+    """How it speaks TLS, if it does."""
     stun_addresses: tuple[AddrPort, ...] = DEFAULT_STUN_ADDRESSES
     """Where it answers STUN over UDP; empty = nowhere. Two ports on one address tell nodes more about their NAT."""
     state_dir: Path = DEFAULT_STATE_DIR
@@ -52,10 +57,19 @@ def parse_server_config(
     sources = Sources(flags, environment, parse_file(file_text, SETTINGS, file_path))
     access_url = _access_url(sources.find(ACCESS_URL))
     derp = parse_derp_options(sources)
-    stun_addresses = _stun_addresses(sources.find(STUN_ADDRESS))
+    stun_addresses = parse_stun_addresses(sources.find(STUN_ADDRESS))
+    http_address = sources.find(HTTP_ADDRESS)
+    listening = parse_listening(
+        sources,
+        access_url,
+        parse_address(http_address, http_address.text) if http_address else None,
+        DEFAULT_HTTP_PORT,
+    )
     return ServerConfig(
         access_url=access_url,
-        http_address=_http_address(sources.find(HTTP_ADDRESS), access_url),
+        http_address=listening.http_address,
+        tls_address=listening.tls_address,
+        tls=listening.tls,
         stun_addresses=stun_addresses if derp.has_stun else (),
         state_dir=_state_dir(sources.find(STATE_DIR)),
         derp=derp,
@@ -73,31 +87,16 @@ def _access_url(value: Value | None) -> ServerUrl:
     return parse_server_url(value.text)
 
 
-def _http_address(value: Value | None, access_url: ServerUrl) -> AddrPort:
-    if value is None:
-        return ("::", DEFAULT_HTTP_PORT if access_url.is_tls else access_url.port)
-    return _address(value, value.text)
-
-
-def _stun_addresses(value: Value | None) -> tuple[AddrPort, ...]:
+def parse_stun_addresses(value: Value | None) -> tuple[AddrPort, ...]:
+    """Addresses with commas, or ``off``. Raises UserError."""
     if value is None:
         return DEFAULT_STUN_ADDRESSES
     if value.text == "off":
         return ()
-    addresses = tuple(_address(value, part.strip()) for part in value.text.split(","))
+    addresses = tuple(parse_address(value, part.strip()) for part in value.text.split(","))
     if len(addresses) > MAX_STUN_ADDRESSES:
         raise bad_value(value, f"there are more than {MAX_STUN_ADDRESSES} addresses")
     return addresses
-
-
-def _address(value: Value, text: str) -> AddrPort:
-    """``ip:port``, or ``:port`` for every address."""
-    try:
-        return parse_addr_port(f"[::]{text}" if text.startswith(":") else text)
-    except ValueError:
-        raise bad_value(
-            value, "it is no ip:port pair", "Write it as in 192.0.2.10:3000, [::]:3000 or :3000."
-        ) from None
 
 
 def _state_dir(value: Value | None) -> Path:

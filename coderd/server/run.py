@@ -1,8 +1,7 @@
 """The server, assembled: one port for API, coordination and relay, and STUN beside it."""
 
 import os
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +17,12 @@ from coderd.api.io.routes import api_routes, error_handlers
 from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
 from coderd.coordination.message import PATH as COORDINATE
+from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
 from coderd.derp.limit import ClientRate
 from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
+from coderd.http.tls import ServerTls
 from coderd.identity.io.store import Store
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
@@ -30,10 +31,11 @@ from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.server.derpmap import assemble
 from coderd.server.directory import Directory
-from coderd.server.listen import bound_address, open_listener
 from coderd.server.map_source import MapSource
+from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
+from coderd.server.verify import verify_routes
 from coderd.stun.io import serve_stun
 
 FIRST_ADMIN = "admin"
@@ -63,19 +65,18 @@ async def run_server(
     Args:
         config: the options; port 0 lets the kernel choose.
         stop: asks for a clean end.
-        reloads: asks to read again what may have changed: the relay map.
+        reloads: asks to read again what may have changed: the relay map, the certificates.
         task_status: started when every socket is bound and answers.
 
     Raises:
         UserError: the state directory, the database, the relay map or an address cannot be used.
     """
-    listener = open_listener(config.http_address)
-    with closing(listener.socket), StateDirectory(config.state_dir) as state:
+    with Ports(config.http_address, config.tls_address) as ports, StateDirectory(config.state_dir) as state:
         store = await trio.to_thread.run_sync(_open_store, state)
         try:
             async with trio.open_nursery() as nursery:
                 server = _Server(config, state, store)
-                addresses = await server.start(nursery, listener, reloads or Reloads())
+                addresses = await server.start(nursery, ports, reloads or Reloads())
                 is_first = await trio.to_thread.run_sync(
                     store.create_first_admin, FIRST_ADMIN, state.write_admin_token
                 )
@@ -112,23 +113,25 @@ class _Server:
             embedded_region=config.derp.region_id if config.derp.has_relay else 0,
             blocks_direct=config.derp.blocks_direct,
         )
+        self._tls = _tls(config, state, self.relay)
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self.relay)
 
     async def start(
-        self, nursery: trio.Nursery, listener: trio.SocketListener, reloads: Reloads
+        self, nursery: trio.Nursery, ports: Ports, reloads: Reloads
     ) -> tuple[AddrPort, tuple[AddrPort, ...]]:
         """Starts every service in the nursery; returns the HTTP and STUN addresses as bound."""
         self._stun = await self._start_stun(nursery)
         await self._maps.load()
         nursery.start_soon(self._maps.follow, reloads)
+        if self._tls is not None:
+            nursery.start_soon(follow_reloads, self._tls, reloads)
         derp = self.relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
         serve = partial(serve_http, derp=derp, counters=self._counters)
-        await nursery.start(serve, [listener], self._build_app())
-        http = bound_address(listener)
-        log.info("server_started", http=format_addr_port(http), n_stun=len(self._stun))
-        return http, self._stun
+        await nursery.start(serve, ports.listeners(self._tls), self._build_app())
+        log.info("server_started", http=format_addr_port(ports.address), n_stun=len(self._stun))
+        return ports.address, self._stun
 
     def _set_derp_map(self, custom: DerpMap | None) -> None:
         """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
@@ -145,12 +148,23 @@ class _Server:
     def _build_app(self) -> Starlette:
         routes = [
             *(relay_routes() if self._config.derp.has_relay else ()),
+            *verify_routes(self._directory.admit, self._counters),
             *api_routes(self._directory, version=version("coderd")),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),
         ]
         app = Starlette(routes=routes, exception_handlers=error_handlers())
         app.router.redirect_slashes = False
         return app
+
+
+def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> ServerTls | None:
+    """The certificates to show: those of the options, or one of the server's own. Raises UserError."""
+    if config.tls is None:
+        return None
+    options = config.tls
+    if not options.certificates:
+        options = replace(options, certificates=(state.own_certificate(config.access_url.host),))
+    return ServerTls(options, appended=meta_certificate(relay.public) if config.derp.has_relay else b"")
 
 
 def _open_store(state: StateDirectory) -> Store:

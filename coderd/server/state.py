@@ -3,6 +3,7 @@
     keys.json     relay key and coordination key
     identity.db   users, nodes, tokens (by hash), node keys
     admin-token   the first admin's session token, until somebody removes it
+    tls.pem       the certificate that the server made for itself, and its key
 
 A damaged key file means refusing to start: a server that made itself new keys would be somebody else to its nodes.
 """
@@ -15,6 +16,9 @@ from typing import Self
 
 import msgspec
 
+from coderd.config.tls import CertificateFiles
+from coderd.http.self_signed import make_certificate
+from coderd.http.tls import is_certificate_for
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate, ServerPrivate
 
@@ -22,6 +26,7 @@ KEYS_FILE = "keys.json"
 DATABASE_FILE = "identity.db"
 ADMIN_TOKEN_FILE = "admin-token"
 LOCK_FILE = "lock"
+TLS_FILE = "tls.pem"
 MAX_KEYS_SIZE = 4096
 
 
@@ -64,6 +69,13 @@ class StateDirectory:
     def write_admin_token(self, token: str) -> None:
         """Leaves the first admin's token in its file."""
         _write(self.admin_token_file, f"{token}\n".encode())
+
+    def own_certificate(self, host: str) -> CertificateFiles:
+        """The certificate that the server made for itself: made now if there is none, or only one for another host."""
+        path = self._directory / TLS_FILE
+        if not path.exists() or not is_certificate_for(path, host):
+            _write(path, make_certificate(host))
+        return CertificateFiles(path, path)
 
     def close(self) -> None:
         """Gives the directory up."""

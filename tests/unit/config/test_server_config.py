@@ -19,7 +19,8 @@ def test_an_http_access_url_decides_the_port() -> None:
 
 
 def test_behind_a_tls_proxy_the_port_is_3000() -> None:
-    assert parse_server_config({"access_url": "https://coder.example.com"}, {}).http_address == ("::", 3000)
+    flags = {"access_url": "https://coder.example.com", "tls_enable": "false"}
+    assert parse_server_config(flags, {}).http_address == ("::", 3000)
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file() -> None:
