@@ -29,7 +29,10 @@ def test_the_document_counts_and_tells_of_each() -> None:
 
 def test_a_silence_that_is_too_long_or_a_tcp_connection_that_dies_is_bold() -> None:
     assert scenario_row(Row("roam", "easy-nat", 0.3, tcp_survived=True)).endswith(
-        "| 400 ms | 300 ms | lives | in time |"
+        "| 400 ms | 300 ms | lives | aim met |"
+    )
+    assert scenario_row(Row("roam", "easy-nat", 0.8, tcp_survived=True)).endswith(
+        "| 800 ms | lives | within the ceiling |"
     )
     assert scenario_row(Row("roam", "easy-nat", 9.0, tcp_survived=True)).endswith(
         "| **9000 ms** | lives | **differs** |"
