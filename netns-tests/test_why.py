@@ -8,19 +8,28 @@
 """
 
 import json
+import signal
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from lab import TOPOLOGIES, Host, Lab, Topology, until
 from lab.nat import NO_UDP
-from lab.topology import EASY, Site
+from lab.topology import EASY, HARD, Site
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
 ONLY_RELAYED = 10
 NO_PATH = 11
 NO_SUCH_WORKSPACE = 5
+DEAF = """
+table inet deaf {{
+    chain input {{
+        type filter hook input priority filter
+        iifname "{interface}" tcp dport 4 drop
+    }}
+}}"""
+"""No question to the node API gets in."""
 UDP_BLOCKED = Site(EASY, passes_udp=False)
 
 
@@ -83,11 +92,25 @@ def test_a_direct_path_needs_no_reason() -> None:
             id="udp-blocked-here",
         ),
         pytest.param(
-            replace(TOPOLOGIES["easy-nat"], dev=UDP_BLOCKED),
-            "no-udp",
-            "peer",
-            "dev gets no UDP through",
-            id="udp-blocked-there",
+            TOPOLOGIES["large-swallowed"],
+            "small-mtu",
+            "this",
+            "packets of 1340 bytes, which a direct path needs, vanish on the way",
+            id="large-swallowed",
+        ),
+        pytest.param(
+            TOPOLOGIES["server-masked"],
+            "server-behind-nat",
+            "network",
+            "The server is behind a NAT that hides who sends",
+            id="server-masked",
+        ),
+        pytest.param(
+            TOPOLOGIES["server-balanced"],
+            "server-behind-nat",
+            "network",
+            "The server is behind a NAT or load balancer, and no STUN request has ever come through",
+            id="server-balanced",
         ),
     ],
 )
@@ -107,6 +130,36 @@ def test_a_server_without_stun_is_the_cause() -> None:
         found = why(lab.user.host, ONLY_RELAYED)
         assert first_cause(found) == ("no-stun", "network")
         assert "offers no STUN" in found["causes"][0]["sentence"]
+
+
+def test_a_server_that_forbids_direct_paths_is_the_cause() -> None:
+    with Lab("easy-nat") as lab:
+        lab.join(server_arguments=["--block-direct-connections", "--derp-force-websockets"])
+        found = why(lab.user.host, ONLY_RELAYED)
+        assert first_cause(found) == ("blocked-by-policy", "network")
+        assert "allows this machine and admin/dev the relay only" in found["causes"][0]["sentence"]
+        (note,) = found["notes"]
+        assert note.startswith('This machine reaches relay "coder" by WebSocket, because ')
+        assert found["this"]["websocket"] == found["peer"]["websocket"] != ""
+
+
+def test_what_nothing_explains_and_who_could_not_be_asked_are_said_to_be_so() -> None:
+    with Lab("easy-nat") as lab:
+        lab.block_udp()
+        lab.join()
+        lab.dev.host.nft(DEAF.format(interface=lab.dev.interface))
+        found = why(lab.user.host, ONLY_RELAYED)
+        assert first_cause(found) == ("unexplained", "network")
+        assert "admin/dev could not be asked" in found["causes"][0]["sentence"]
+        assert (found["peer"], found["not_asked"]) == (None, "it did not answer in time")
+        assert lab.dev.daemon is not None
+        lab.dev.daemon.signal(signal.SIGSTOP)
+        try:
+            found = why(lab.user.host, NO_PATH)
+        finally:
+            lab.dev.daemon.signal(signal.SIGCONT)
+        assert first_cause(found) == ("no-answer", "peer")
+        assert "does not answer by any path" in found["causes"][0]["sentence"]
 
 
 def test_a_small_mtu_is_the_cause() -> None:
@@ -152,3 +205,9 @@ def test_the_verdict_follows_the_firewall_within_ten_seconds() -> None:
         until(lambda: verdict() == ("no-udp", "this"), "why to name the firewall", timeout=10)
         lab.internet.routers["user"].nft("delete table inet no_udp")
         until(lambda: verdict() is None, "why to see a direct path", timeout=10)
+        for site in ("user", "dev"):
+            lab.internet.change_router(site, Site(HARD))
+        until(lambda: verdict() == ("hard-nat", "both"), "why to name the hard NATs", timeout=10)
+        for site in ("user", "dev"):
+            lab.internet.change_router(site, Site(EASY))
+        until(lambda: verdict() is None, "why to see a direct path again", timeout=10)

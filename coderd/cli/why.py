@@ -45,6 +45,7 @@ def why_text(found: Why) -> str:
     lines = [_verdict(found), *_causes(found), "", *aligned(rows)]
     if found.not_asked:
         lines += ["", f"{found.name} could not be asked: {found.not_asked}."]
+    lines += ["", *found.notes] if found.notes else []
     return "\n".join(lines) + "\n"
 
 
@@ -73,9 +74,15 @@ def _rows(this: Facts, peer: Facts | None) -> list[list[str]]:
         ["NAT", *(nat_text(facts.nat, facts.mapping, facts.varies) for facts in both)],
         ["filtering", *(facts.filtering for facts in both)],
         ["MTU", *(mtu_text(facts.mtu, facts.mtu_needed, facts.carries_full) for facts in both)],
-        ["relay", *((facts.home if facts.relay else "not connected") for facts in both)],
+        ["relay", *(_relay(facts) for facts in both)],
         ["addresses", *(str(facts.endpoints) for facts in both)],
     ]
+
+
+def _relay(facts: Facts) -> str:
+    if not facts.relay:
+        return "not connected"
+    return f"{facts.home}, by WebSocket" if facts.websocket else facts.home
 
 
 def _udp(facts: Facts) -> str:

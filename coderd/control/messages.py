@@ -284,6 +284,8 @@ class Why(Message, frozen=True, kw_only=True):
     """Null where the peer could not be asked: see ``not_asked``."""
     not_asked: str = ""
     """Why the peer could not be asked."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing besides, one sentence each: no cause of the path's being what it is."""
 
 
 class DerpMapParams(Message, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import trio
 from coderd.control.messages import Netcheck, PeerPath, RegionDistance, Why
 from coderd.control.messages import PathKind as PathWord
 from coderd.control.why import SERVER_FIX, explain
-from coderd.daemon.facts import relay_mtu
+from coderd.daemon.facts import home_relay, relay_mtu
 from coderd.daemon.measure import PING_TIMEOUT
 from coderd.daemon.session import Session
 from coderd.daemon.status import via
@@ -196,7 +196,21 @@ async def why(session: Session, peer: Peer) -> Why:
         this=look.this,
         peer=look.peer,
         not_asked="" if look.peer is not None else look.not_asked,
+        notes=tuple(_notes(session)),
     )
+
+
+def _notes(session: Session) -> Iterator[str]:
+    for info in home_relay(session.tunnel):
+        if info.why_websocket:
+            yield f'This machine reaches relay "{info.code}" by WebSocket, because {info.why_websocket}.'
+    proxy, problem = _proxy(session.identity.url)
+    if proxy or problem:
+        yield (
+            f"{problem[0].upper()}{problem[1:]}."
+            if problem
+            else f"The server is reached through the proxy {proxy}."
+        )
 
 
 async def absent(session: Session, name: str) -> Why:

@@ -4,6 +4,7 @@ import socket
 
 from coderd.daemon.survey import Survey, has_stun
 from coderd.daemon.tunnel import Tunnel
+from coderd.magicsock.io.relays import RelayInfo
 from coderd.model.addresses import is_ipv6
 from coderd.model.derpmap import DerpMap
 from coderd.model.netmap import PathPolicy, Peer
@@ -33,15 +34,23 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
         endpoints=len(tunnel.endpoints),
         home=derp_map.code(tunnel.home_region) if tunnel.home_region else "",
         relay=tunnel.is_relay_connected,
-        websocket=next(
-            (relay.why_websocket for relay in tunnel.relays if relay.region_id == tunnel.home_region), ""
-        ),
+        websocket=_clause(next((info.why_websocket for info in home_relay(tunnel)), "")),
         blocked=peer is not None and peer.path_policy is PathPolicy.RELAY_ONLY,
         mtu=mtu[0] if mtu is not None else None,
         mtu_needed=mtu[1] if mtu is not None else None,
         carries_full=survey.examination.carries_full,
         server=survey.standing.value,
     )
+
+
+def home_relay(tunnel: Tunnel) -> tuple[RelayInfo, ...]:
+    """The link to the home relay, if it is up."""
+    return tuple(info for info in tunnel.relays if info.region_id == tunnel.home_region and info.is_connected)
+
+
+def _clause(text: str) -> str:
+    """What a far end wrote, as a peer takes it."""
+    return "".join(character for character in text if character.isprintable())[:256]
 
 
 def relay_mtu(tunnel: Tunnel, tunnel_mtu: int) -> tuple[int, int] | None:

@@ -7,6 +7,8 @@ from msgspec import Meta
 
 Word = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 """Without control characters: it is shown on terminals as the peer told it."""
+Clause = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+"""The same, longer."""
 Small = Annotated[int, Meta(ge=0, le=65535)]
 
 
@@ -31,7 +33,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Code of its home relay's region."""
     relay: bool = False
     """Whether it is connected to that relay."""
-    websocket: Word = ""
+    websocket: Clause = ""
     """Why it reaches that relay by WebSocket; empty where it does not."""
     blocked: bool = False
     """Whether it may reach the other end by relay only."""
