@@ -37,7 +37,7 @@ def region(number: int, code: str, address: str, *, port: int, stun_port: int) -
 def write_map(lab: Lab, *regions: dict[str, Any]) -> Path:
     """Put a map in the place of the old, in one piece, as an operator's tool would."""
     whole = {
-        "HomeParams": {"RegionScore": {"1": 0.01}},
+        "HomeParams": {"RegionScore": {"999": 1_000_000}},  # so that any other is worth a move
         "Regions": {str(region["RegionID"]): region for region in regions},
     }
     path = lab.server.host.path(MAP_FILE)
