@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trustme
 
 from coderd.api.io.client import ApiClient
 from coderd.derp.io.client import DerpLink
+from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.http.dialer import dial
 from coderd.model.derpmap import DerpNode, DerpRegion
-from coderd.model.keys import NodePrivate
+from coderd.model.keys import NodePrivate, ServerPrivate
 from tests.shell.derp_world import A, Inbox
 from tests.shell.derp_world import serving as serving_relay
 from tests.shell.server_world import JoinedNode, in_thread, serving
@@ -121,6 +124,29 @@ async def test_a_relay_link_goes_through_the_proxy(
             await inbox.wait_for(lambda: bool(inbox.packets))
             nursery.cancel_scope.cancel()
         assert proxy.asked == [f"CONNECT {HOST}:4443"]
+
+
+async def test_tls_with_the_relay_itself_goes_through_the_proxy_so_that_its_key_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(
+        trustme.CA().issue_cert(HOST).private_key_and_cert_chain_pem.bytes()
+        + meta_certificate(ServerPrivate(b"s" * 32).public())
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain)
+    async with (
+        serving_relay(wrap=lambda tcp: trio.SSLListener(tcp, context, https_compatible=True)) as server,
+        proxying(server.port, monkeypatch) as proxy,
+    ):
+        node = DerpNode("999b", 999, HOST, insecure_for_tests=True)
+        link = await DerpLink.connect(
+            DerpRegion(999, "coder", "Coder", (node,)), A, is_home=True, rng=os.urandom
+        )
+        await link.aclose()
+        assert proxy.asked == [f"CONNECT {HOST}:443"]
+        assert server.counters["derp.accept.fast_start"] == 1
 
 
 async def test_the_api_and_coordination_go_through_the_proxy(

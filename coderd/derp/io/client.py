@@ -9,7 +9,7 @@ import trio
 from coderd.derp.client import DerpClient, Health, Packets
 from coderd.derp.dial_plan import dial_plans
 from coderd.derp.frame import PeerGone, Restarting
-from coderd.derp.io.opening import READ_SIZE, Opened, open_node, reason
+from coderd.derp.io.opening import READ_SIZE, MakeClient, Opened, open_node, reason
 from coderd.derp.upgrade import WHY_FORCED
 from coderd.derp.ways import Ways
 from coderd.metrics import Counters
@@ -92,29 +92,8 @@ class DerpLink:
                 server_key=server_key,
             )
 
-        failures: list[OSError] = []
-        with trio.move_on_after(CONNECT_TIMEOUT) as timeout:
-            for plan in ways.in_order(dial_plans(region), trio.current_time()):
-                node = plan.node
-                detour = WHY_FORCED if force_websocket else ways.detour(node, trio.current_time())
-                # A failure until the opposite is known: the deadline for all nodes may strike meanwhile.
-                ways.note_failed(node, trio.current_time())
-                try:
-                    opened = await open_node(
-                        plan, make_client, ideal_node=region.nodes[0].name, detour=detour, rng=rng
-                    )
-                except OSError as failure:
-                    failures.append(failure)
-                    continue
-                ways.note_reached(node)
-                if opened.why_websocket and not detour:
-                    ways.note_detour(node, opened.why_websocket, trio.current_time())
-                return cls(region, node, opened, ways)
-        if timeout.cancelled_caught:
-            failures.append(
-                TimeoutError(f"relay {region.code} did not answer within {CONNECT_TIMEOUT:.0f} s")
-            )
-        raise failures[0] if failures else OSError(f"region {region.code} has no relay")
+        node, opened = await _open_region(region, make_client, ways, force_websocket=force_websocket, rng=rng)
+        return cls(region, node, opened, ways)
 
     @property
     def server_key(self) -> ServerPublic | None:
@@ -200,3 +179,31 @@ class DerpLink:
     def _break(self, why: str) -> None:
         """The first reason is the true one."""
         self._why = self._why or why
+
+
+async def _open_region(
+    region: DerpRegion, make_client: MakeClient, ways: Ways, *, force_websocket: bool, rng: RandomBytes
+) -> tuple[DerpNode, Opened]:
+    """Tries nodes one by one until one admits us, and notes how each did. Raises OSError, the first node's."""
+    failures: list[OSError] = []
+    node: DerpNode | None = None
+    with trio.move_on_after(CONNECT_TIMEOUT) as timeout:
+        for plan in ways.in_order(dial_plans(region), trio.current_time()):
+            node = plan.node
+            detour = WHY_FORCED if force_websocket else ways.detour(node, trio.current_time())
+            try:
+                opened = await open_node(
+                    plan, make_client, ideal_node=region.nodes[0].name, detour=detour, rng=rng
+                )
+            except OSError as failure:
+                ways.note_failed(node, trio.current_time())
+                failures.append(failure)
+                continue
+            ways.note_reached(node)
+            if opened.why_websocket and not detour:
+                ways.note_detour(node, opened.why_websocket, trio.current_time())
+            return node, opened
+    if timeout.cancelled_caught and node is not None:
+        ways.note_failed(node, trio.current_time())
+        failures.append(TimeoutError(f"relay {region.code} did not answer within {CONNECT_TIMEOUT:.0f} s"))
+    raise failures[0] if failures else OSError(f"region {region.code} has no relay")
