@@ -1,6 +1,8 @@
 """Paths to peers: candidates, pings, the relay first and a direct path when one is proven. Wire-compatible with Tailscale's.
 
 conn           the whole: demultiplexing, sending by the best path, user pings
+talk           disco: what is sealed and sent, opened and heeded
+known          one peer as conn keeps it
 endpoint       one peer: rounds of discovery, call-me-maybe, heartbeats; all timers in one table
 best_path      the direct path in use, its trust, and doubt
 candidates     the addresses at which one peer may be: a bounded table of

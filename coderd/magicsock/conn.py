@@ -14,16 +14,16 @@ from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
-from coderd.disco import CallMeMaybe, Message, Ping, Pong
 from coderd.magicsock import punching
 from coderd.magicsock.classify import Kind, classify
 from coderd.magicsock.deadlines import Deadlines
 from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
-from coderd.magicsock.letterbox import WRONG_SENDER, Letterbox
-from coderd.magicsock.path_log import PathLog
+from coderd.magicsock.known import Known
+from coderd.magicsock.letterbox import Letterbox
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.punching import Punching
 from coderd.magicsock.surroundings import Surroundings
+from coderd.magicsock.talk import Talk
 from coderd.magicsock.wire import (
     ConnEvent,
     ConnStatus,
@@ -31,7 +31,6 @@ from coderd.magicsock.wire import (
     DerpTransmit,
     DiscoUnreadable,
     EndpointsChanged,
-    EndpointStatus,
     PathChanged,
     PathInfo,
     PathKind,
@@ -56,18 +55,10 @@ from coderd.model.netmap import PathPolicy, Peer
 
 DATA_OVERHEAD = 32
 """WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""
-DERP_MAGIC_IP = "127.3.3.40"
-"""Stands for a relay where only an ip:port fits; the port is the region."""
-
 MOST_PLACES = 16
 """Addresses that a lone handshake is sent to when nothing is known of the way to a peer but where it may be."""
 HEARD_LATELY = 3.0
 """Seconds for which WireGuard's word on where a peer sent from is all that lone datagrams need."""
-UNREADABLE_INTERVAL = 1.0
-"""Seconds between two hints that one peer's disco cannot be read."""
-
-_UNREADABLE_GAP = 0.05
-"""Least seconds between two looks for the sender of disco that cannot be read."""
 SLEPT_AFTER = 30.0
 """Seconds by which a deadline is missed only by a machine that was suspended: NATs forget mappings after 30."""
 SETTLED_AFTER = 10.0
@@ -78,20 +69,6 @@ _HANDSHAKE = (1, 2)
 """First bytes of an initiation and a response."""
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
-
-
-class _Known:
-    """One peer: as the server describes it, its endpoint, its log."""
-
-    __slots__ = ("endpoint", "heard_from", "log", "peer", "unreadable_at")
-
-    def __init__(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
-        self.peer = peer
-        self.endpoint = endpoint
-        self.log = PathLog(now)
-        self.heard_from: tuple[AddrPort, float] | None = None
-        """Where WireGuard last heard it without a relay, and when."""
-        self.unreadable_at = float("-inf")
 
 
 class Conn:
@@ -121,20 +98,26 @@ class Conn:
         counters: Counters | None = None,
         plays_birthday: bool = False,
     ) -> None:
-        self._node_key = node_key
         self._rng = rng
         self._now = now
         self._probe_size = tunnel_mtu + DATA_OVERHEAD
         self._counters = counters if counters is not None else Counters()
-        self._known: dict[NodePublic, _Known] = {}
+        self._known: dict[NodePublic, Known] = {}
         self._peer_map = PeerMap()
-        self._letterbox = Letterbox(disco_key, self._peer_map, rng)
         self._surroundings = Surroundings(rng=rng)
         self._punching = Punching(rng=rng, plays_birthday=plays_birthday)
-        self._connected: set[int] = set()
-        self._unreadable_at = float("-inf")
         self._deadlines = Deadlines()
-        self._transmits: deque[UdpTransmit | DerpTransmit] = deque()
+        self._talk = Talk(
+            node_key=node_key,
+            letterbox=Letterbox(disco_key, self._peer_map, rng),
+            known=self._known,
+            peer_map=self._peer_map,
+            surroundings=self._surroundings,
+            punching=self._punching,
+            counters=self._counters,
+            rng=rng,
+        )
+        self._transmits = self._talk.transmits
         self._events: deque[ConnEvent] = deque()
 
     # Commands
@@ -295,13 +278,13 @@ class Conn:
 
     def handle_relay_connected(self, region: int, now: float) -> None:
         """The link to a region's relay is up."""
-        self._connected.add(region)
+        self._talk.connected.add(region)
         self._surroundings.handle_relay_connected(region)
         self._note_paths(now)
 
     def handle_relay_broken(self, region: int, now: float) -> None:
         """The link to a region's relay is down: nobody is known to be there any more."""
-        self._connected.discard(region)
+        self._talk.connected.discard(region)
         for known in self._known.values():
             if known.endpoint.heard_region == region:
                 known.endpoint.heard_region = 0
@@ -370,7 +353,7 @@ class Conn:
     def path(self, peer: NodePublic) -> PathInfo:
         """A peer's path now; kind ``none`` for one that is not known."""
         known = self._known.get(peer)
-        return self._info(known) if known is not None else PathInfo(PathKind.NONE, None, None, self._now)
+        return known.path() if known is not None else PathInfo(PathKind.NONE, None, None, self._now)
 
     def status(self, now: float) -> ConnStatus:
         """Everything, frozen."""
@@ -378,27 +361,9 @@ class Conn:
             self._surroundings.home,
             self._surroundings.endpoints,
             self._surroundings.report,
-            tuple(sorted(self._connected)),
-            tuple(self._endpoint_status(known, now) for known in self._known.values()),
+            tuple(sorted(self._talk.connected)),
+            tuple(known.status(now) for known in self._known.values()),
         )
-
-    def _endpoint_status(self, known: _Known, now: float) -> EndpointStatus:
-        endpoint = known.endpoint
-        return EndpointStatus(
-            endpoint.key,
-            self._info(known),
-            endpoint.pin,
-            endpoint.home_region,
-            endpoint.relay_latency,
-            endpoint.candidates(),
-            endpoint.is_active(now),
-        )
-
-    def _info(self, known: _Known) -> PathInfo:
-        endpoint = known.endpoint
-        if known.log.kind is PathKind.DIRECT:
-            return known.log.info(endpoint.best.latency if endpoint.best is not None else None)
-        return known.log.info(endpoint.relay_latency if known.log.kind is PathKind.RELAY else None)
 
     # Peers
 
@@ -408,7 +373,7 @@ class Conn:
             return
         if known is None:
             endpoint = Endpoint(peer.node_key, rng=self._rng, probe_size=self._probe_size)
-            known = self._known[peer.node_key] = _Known(peer, endpoint, now)
+            known = self._known[peer.node_key] = Known(peer, endpoint, now)
         elif (known.peer.generation, known.peer.disco_key) != (peer.generation, peer.disco_key):
             known.endpoint.restart()
             self._punching.forget_peer(peer.node_key)
@@ -439,7 +404,7 @@ class Conn:
             )
         if route.by_relay:
             known.log.tx_relay += n_bytes
-            self._transmits.append(DerpTransmit(self._region_for(known.endpoint), to, datagrams))
+            self._transmits.append(DerpTransmit(self._talk.region_for(known.endpoint), to, datagrams))
         if route.udp is None and len(datagrams) <= FEW_DATAGRAMS:
             self._send_unproven(known, datagrams, segment_size, now, tos)
         if route.udp is None and not route.by_relay:
@@ -449,7 +414,7 @@ class Conn:
             self._drain_common(now)
 
     def _send_unproven(
-        self, known: _Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
+        self, known: Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
     ) -> None:
         """With no path proven, WireGuard finds the way: to where it heard the peer, or anywhere.
 
@@ -459,7 +424,7 @@ class Conn:
         endpoint = known.endpoint
         if not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
             return
-        if self._is_relay_at_hand(endpoint) and datagrams[0][0] not in _HANDSHAKE:
+        if self._talk.is_relay_at_hand(endpoint) and datagrams[0][0] not in _HANDSHAKE:
             return
         if known.heard_from is not None and now - known.heard_from[1] <= HEARD_LATELY:
             places = [known.heard_from[0]]
@@ -468,7 +433,7 @@ class Conn:
         for addr in filter(self._surroundings.can_send_to, places):
             self._transmits.append(UdpTransmit(addr, datagrams, segment_size, tos=tos))
 
-    def _with_relay(self, route: Route, known: _Known, now: float) -> Route:
+    def _with_relay(self, route: Route, known: Known, now: float) -> Route:
         """A handshake over a path so new that nobody knows its loss goes by relay as well: lost, it would cost five seconds.
 
         The second copy that arrives is dropped as a replay before it counts towards a flood.
@@ -477,13 +442,6 @@ class Conn:
         return route._replace(
             by_relay=route.by_relay or (may_be_relayed and now - known.log.since < SETTLED_AFTER)
         )
-
-    def _region_for(self, endpoint: Endpoint) -> int:
-        """The relay to reach a peer by: its home if connected, else where it was heard if still connected, else its home."""
-        home, heard = endpoint.home_region, endpoint.heard_region
-        if home not in self._connected and heard in self._connected:
-            return heard
-        return home or heard
 
     # Receiving
 
@@ -504,94 +462,16 @@ class Conn:
         return self._surroundings.handle_stun(datagram, now)
 
     def _handle_disco(self, packet: Buffer, source: Source, now: float) -> None:
-        letter = self._letterbox.open(packet, source)
-        if isinstance(letter, str):
-            self._drop(letter)
-            if letter != WRONG_SENDER:
-                self._note_unreadable(source, now)
-            return
-        self._handle_message(letter.message, letter.nodes, source, now)
-        for node in letter.nodes:
+        heard = self._talk.handle(packet, source, now)
+        if heard.unreadable is not None:
+            self._events.append(DiscoUnreadable(heard.unreadable))
+        for node in heard.nodes:
             self._drain(self._known[node], now)
         self._drain_common(now)
 
-    def _note_unreadable(self, source: Source, now: float) -> None:
-        """Says whose disco that may have been, and opens our own firewall for the handshake that is to follow."""
-        known = self._known_at(source, now)
-        if known is None or now - known.unreadable_at < UNREADABLE_INTERVAL:
-            return
-        known.unreadable_at = now
-        self._events.append(DiscoUnreadable(known.peer.node_key))
-        if known.endpoint.is_active(now):
-            known.endpoint.discover(now)
-            self._drain(known, now)
-
-    def _known_at(self, source: Source, now: float) -> _Known | None:
-        """Who may have sent from there. A flood of nonsense is not looked into one by one."""
-        if isinstance(source, DerpSource):
-            return self._known.get(source.key)
-        if (key := self._peer_map.node_at(source.addr)) is not None:
-            return self._known.get(key)
-        if now - self._unreadable_at < _UNREADABLE_GAP:
-            return None
-        self._unreadable_at = now
-        return next((known for known in self._known.values() if known.endpoint.is_at(source.addr)), None)
-
-    def _handle_message(
-        self, message: Message, nodes: tuple[NodePublic, ...], source: Source, now: float
-    ) -> None:
-        match message, source:
-            case Ping(), UdpSource():
-                self._handle_ping(message, nodes, source, now)
-            case Ping(), DerpSource(region, key):
-                pong = Pong(message.tx_id, (DERP_MAGIC_IP, region))
-                self._transmits.append(DerpTransmit(region, key, [self._letterbox.seal(pong, key)]))
-            case Pong(), _:
-                self._handle_pong(message, nodes, source, now)
-            case CallMeMaybe(endpoints), DerpSource(_, key):
-                self._handle_call_me_maybe(endpoints, key, now)
-            case _:
-                self._drop("disco_unexpected")
-
-    def _handle_ping(self, ping: Ping, nodes: tuple[NodePublic, ...], source: UdpSource, now: float) -> None:
-        """Every node with this disco key may be at the address; the one that the ping names is."""
-        addr, socket = source
-        deserves = [
-            node for node in nodes if self._known[node].endpoint.handle_ping(addr, ping.tx_id, now, socket)
-        ]
-        if not deserves:
-            self._drop("ping")
-            return
-        if ping.node_key in nodes or len(nodes) == 1:
-            self._peer_map.learn_address(addr, ping.node_key if ping.node_key in nodes else nodes[0])
-        self._send_udp(addr, self._letterbox.seal(Pong(ping.tx_id, addr), deserves[0]), socket)
-
-    def _handle_pong(self, pong: Pong, nodes: tuple[NodePublic, ...], source: Source, now: float) -> None:
-        way = source.addr if isinstance(source, UdpSource) else source.region
-        for node in nodes:
-            if self._known[node].endpoint.handle_pong(pong.tx_id, way, now):
-                if isinstance(source, UdpSource):
-                    self._peer_map.learn_address(source.addr, node)
-                return
-        self._drop("pong")
-
-    def _handle_call_me_maybe(self, endpoints: Sequence[AddrPort], key: NodePublic, now: float) -> None:
-        """The peer wants a direct path: if our own mapping may have moved meanwhile, find out, so that it learns."""
-        endpoint = self._known[key].endpoint
-        if not endpoint.handle_call_me_maybe(endpoints, now):
-            self._drop("call_me_maybe")
-        elif not self._surroundings.is_fresh(now):
-            self._surroundings.check(now)
-        if (
-            endpoint.allows_direct
-            and endpoint.kind is not PathKind.DIRECT
-            and self._surroundings.has_easy_nat
-        ):
-            self._punching.search(key, endpoints, now)
-
     # Draining
 
-    def _drain(self, known: _Known, now: float) -> None:
+    def _drain(self, known: Known, now: float) -> None:
         """Takes what an endpoint wants sent, its answers, its deadline and its path."""
         endpoint = known.endpoint
         while (wish := endpoint.poll_wish()) is not None:
@@ -601,34 +481,18 @@ class Conn:
         self._deadlines.set(endpoint.key, endpoint.poll_timeout())
         self._note_path(known, now)
 
-    def _grant(self, wish: Wish, known: _Known, now: float) -> None:
+    def _grant(self, wish: Wish, known: Known, now: float) -> None:
         if isinstance(wish, SendPing):
-            self._send_ping(wish, known)
+            self._talk.ping(wish, known)
             return
-        self._call(known)
+        self._talk.call(known)
         if not self._surroundings.is_fresh(now):
             self._surroundings.check(now)
         if known.endpoint.kind is not PathKind.DIRECT and self._surroundings.has_hard_nat:
             servers = self._surroundings.stun_servers
             self._punching.punch(known.peer.node_key, known.endpoint.targets(), servers, now)
 
-    def _call(self, known: _Known) -> None:
-        """Call-me-maybe: where we may be reached, and where this peer alone may come in."""
-        own = tuple(addr for addr, _ in self._surroundings.endpoints)
-        endpoints = own + self._punching.foretold(known.peer.node_key)
-        if endpoints:
-            self._send_relayed(known, self._letterbox.seal(CallMeMaybe(endpoints), known.peer.node_key))
-
-    def _send_ping(self, wish: SendPing, known: _Known) -> None:
-        packet = self._letterbox.seal(Ping(wish.tx_id, self._node_key, wish.padding), known.peer.node_key)
-        if wish.to is None:
-            self._send_relayed(known, packet)
-        elif self._surroundings.can_send_to(wish.to):
-            self._send_udp(wish.to, packet, wish.socket)
-        else:
-            known.endpoint.forget_ping(wish.tx_id)
-
-    def _reply(self, known: _Known, answer: PingAnswered) -> None:
+    def _reply(self, known: Known, answer: PingAnswered) -> None:
         kind = PathKind.RELAY if isinstance(answer.by, int) else PathKind.DIRECT
         path = PathInfo(kind, answer.by, answer.latency, known.log.since)
         self._events.append(PingReply(answer.token, known.peer.node_key, path, answer.latency))
@@ -650,16 +514,14 @@ class Conn:
                     known.endpoint.forget_socket(socket, now)
                     self._drain(known, now)
             case punching.SendFrom(socket, to, datagram):
-                self._send_udp(to, datagram, socket)
+                self._talk.send_udp(to, datagram, socket)
             case punching.ProbeFrom(peer, socket, to):
                 self._known[peer].endpoint.probe(to, socket, now)
                 self._drain(self._known[peer], now)
             case punching.Scatter(peer, ways):
-                packet = self._letterbox.seal(Ping(self._rng(12), self._node_key, 0), peer)
-                for socket, to in ways:
-                    self._send_udp(to, packet, socket)
+                self._talk.scatter(peer, ways)
             case punching.Call(peer):
-                self._call(self._known[peer])
+                self._talk.call(self._known[peer])
 
     def _drain_surroundings(self, now: float) -> None:
         """Takes events and STUN probes. New own endpoints go to every peer that is in use and not direct yet."""
@@ -670,7 +532,7 @@ class Conn:
         if is_news:
             self._discover_all(now)
         while (probe := self._surroundings.poll_probe()) is not None:
-            self._send_udp(probe.addr, probe.datagram)
+            self._talk.send_udp(probe.addr, probe.datagram)
 
     def _discover_all(self, now: float) -> None:
         for known in self._known.values():
@@ -682,39 +544,27 @@ class Conn:
         for known in self._known.values():
             self._note_path(known, now)
 
-    def _note_path(self, known: _Known, now: float) -> None:
+    def _note_path(self, known: Known, now: float) -> None:
         self._now = max(self._now, now)
         endpoint, kind = known.endpoint, known.endpoint.kind
         via: AddrPort | int | None = None
         if kind is PathKind.DIRECT and endpoint.best is not None:
             via = endpoint.best.addr
         elif kind is PathKind.RELAY:
-            via = self._region_for(endpoint)
+            via = self._talk.region_for(endpoint)
         if kind is PathKind.DIRECT and known.log.kind is not kind:
             self._punching.handle_direct(endpoint.key)
         if known.log.kind is PathKind.DIRECT and kind is not PathKind.DIRECT:
             self._handle_path_lost(known, now)
         if known.log.note(kind, via, now):
-            self._events.append(PathChanged(endpoint.key, self._info(known)))
+            self._events.append(PathChanged(endpoint.key, known.path()))
 
-    def _handle_path_lost(self, known: _Known, now: float) -> None:
+    def _handle_path_lost(self, known: Known, now: float) -> None:
         """Perhaps a NAT has forgotten us, or the peer has restarted where no server can tell."""
         if known.endpoint.is_active(now):
             self._surroundings.check(now)
-            if not self._is_relay_at_hand(known.endpoint):
+            if not self._talk.is_relay_at_hand(known.endpoint):
                 self._events.append(PathLost(known.peer.node_key))
-
-    def _is_relay_at_hand(self, endpoint: Endpoint) -> bool:
-        return endpoint.has_relay and self._region_for(endpoint) in self._connected
-
-    # Packets
-
-    def _send_udp(self, addr: AddrPort, packet: bytes, socket: int = 0) -> None:
-        self._transmits.append(UdpTransmit(addr, [packet], len(packet), socket=socket))
-
-    def _send_relayed(self, known: _Known, packet: bytes) -> None:
-        region = self._region_for(known.endpoint)
-        self._transmits.append(DerpTransmit(region, known.peer.node_key, [packet]))
 
     def _drop(self, reason: str, n_dropped: int = 1) -> None:
         self._counters[f"magicsock.drop.{reason}"] += n_dropped
