@@ -114,7 +114,8 @@ class MapSource:
         """Every failure counts; the log names each only once in a row."""
         self._counters["derp_map.failed"] += 1
         if error.message != self._failure:
-            log.warning("derp_map_unusable", why=error.message, effect="the last good map stays in force")
+            kept = "the server's own relay alone" if self._newest is None else "the last good map"
+            log.warning("derp_map_unusable", why=error.message, in_force=kept)
         self._failure = error.message
 
     def _wait(self) -> float:
