@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
 
+import msgspec
 import structlog
 import trio
 
@@ -212,7 +213,7 @@ class Session:
         if netmap.derp_map != self._derp_map:
             self._derp_map = netmap.derp_map
             self._are_relays_stale.set()
-        self._note(netmap=encode_netmap(netmap))
+        self._note(netmap=msgspec.Raw(encode_netmap(netmap)))
         self._changed.set()
 
     def _set_server_state(self, state: ServerState) -> None:

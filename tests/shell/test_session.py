@@ -157,6 +157,19 @@ async def test_a_map_becomes_address_and_routes_and_then_the_node_has_joined(
         assert session._router.routes == [IPv6Network(DEV.address)]
 
 
+async def test_the_map_of_one_life_is_there_for_the_next(
+    autojump_clock: MockClock, world: World, tmp_path: Path
+) -> None:
+    """It was once written so that nobody could read it: without a server, a daemon that restarted knew no peer."""
+    async with running(world):
+        say(world, make_netmap(DEV))
+        await trio.testing.wait_all_tasks_blocked()
+    world.store.close()
+    world.store = StateStore(tmp_path)
+    async with running(world) as session:
+        assert session.netmap == make_netmap(DEV)
+
+
 async def test_the_log_says_who_came_who_came_back_and_who_went(
     autojump_clock: MockClock, world: World
 ) -> None:
