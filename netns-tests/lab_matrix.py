@@ -18,12 +18,16 @@ from lab import TOPOLOGIES, Lab, LabError, Node, Topology, until
 from lab.journal import Entry, entries
 from lab.probe import Probe
 from lab.workers import in_processes
+from lab_birthday import birthdays, section
 from lab_report import ALL, REPORT, Outcome, report, row, scenario_row
 from lab_scenarios import SCENARIOS, Row, is_good
 from oracle import predict
 
 BATCH = 8
 """Pairs of the grid that one laboratory goes through."""
+
+BIRTHDAYS = 6
+"""Tries at finding random ports, which is a matter of luck."""
 
 PATIENCE = 20.0
 """Seconds within which a path foretold to be direct must be so."""
@@ -34,12 +38,13 @@ SETTLED = 4.0
 def run_matrix(*, jobs: int, only: str | None) -> bool:
     """Go through all, or what has a name that matches a pattern; whether each came out as it should."""
     outcomes = run_topologies([name for name in ALL if is_wanted(name, only)], jobs=jobs)
+    tries = run_birthdays(BIRTHDAYS if is_wanted("birthday", only) else 0, jobs=jobs)
     rows = run_scenarios([name for name in SCENARIOS if is_wanted(name, only)])
     if only is None:
-        REPORT.write_text(report(outcomes, rows), encoding="utf-8")
+        REPORT.write_text(report(outcomes, rows, tries), encoding="utf-8")
     verdicts = [outcome.is_as_predicted for outcome in outcomes] + [is_good(row) for row in rows]
     print(f"{sum(verdicts)} of {len(verdicts)} as predicted and in time")
-    return bool(verdicts) and all(verdicts)
+    return bool(verdicts or tries) and all(verdicts)
 
 
 def is_wanted(name: str, only: str | None) -> bool:
@@ -55,6 +60,15 @@ def run_topologies(wanted: Sequence[str], *, jobs: int) -> list[Outcome]:
             outcomes[outcome.name] = outcome
             print(row(outcome), flush=True)
     return [outcomes[name] for name in wanted]
+
+
+def run_birthdays(n_tries: int, *, jobs: int) -> list[float | None]:
+    """Seconds of each try until the path was direct, None where it was not. The oracle says nothing of them."""
+    with closing(in_processes(lambda _: birthdays(1), range(n_tries), jobs=jobs)) as coming:
+        tries = list(coming)
+    if tries:
+        print(section(tries), flush=True)
+    return tries
 
 
 def run_scenarios(wanted: Sequence[str]) -> list[Row]:

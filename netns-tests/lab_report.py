@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab import TOPOLOGIES, Topology
 from lab.named import nat_grid
+from lab_birthday import section
 from lab_scenarios import CEILING, SCENARIOS, Row, is_good
 from oracle import predict
 
@@ -38,7 +39,9 @@ class Outcome:
         return self.got == predict(self.topology)
 
 
-def report(outcomes: Sequence[Outcome], scenarios: Sequence[Row]) -> str:
+def report(
+    outcomes: Sequence[Outcome], scenarios: Sequence[Row], birthdays: Sequence[float | None] = ()
+) -> str:
     """The whole document."""
     named = [outcome for outcome in outcomes if outcome.name in TOPOLOGIES]
     pairs = [outcome for outcome in outcomes if outcome.name not in TOPOLOGIES]
@@ -55,6 +58,8 @@ def report(outcomes: Sequence[Outcome], scenarios: Sequence[Row]) -> str:
             GRID,
             *HEAD,
             *map(row, pairs),
+            "\n## Birthdays\n",
+            f"{BIRTHDAYS_SAY}{section(birthdays)}",
             "\n## What a tunnel lives through\n",
             SCENARIOS_SAY.format(ceiling=CEILING),
             *SCENARIO_HEAD,
@@ -139,6 +144,10 @@ ports, `sequential` the same with ports in sequence. Filtering: `open` is endpoi
 address-dependent, `by-port` address-and-port-dependent. Every kind is confirmed by plain sockets and by coturn's
 `turnutils_natdiscovery` (`netns-tests/test_nats.py`). Sequential ports are foretold, random ones are not guessed.
 """
+
+BIRTHDAYS_SAY = """\
+Random ports can be searched for, where both ends run with `--birthday`; by default nobody does, and the grid is without. It is a
+matter of luck, so nothing is foretold: """
 
 SCENARIOS_SAY = """\
 The two ends stream datagrams to each other, 5 ms apart, beside one TCP connection, and something happens. The gap is the
