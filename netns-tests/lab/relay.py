@@ -7,6 +7,7 @@ from lab.host import Host
 from lab.process import LabError, Process
 from lab.waiting import until
 
+STATE_DIR = "/run/coderd-derp-state"
 PORT = 3340
 STUN_PORT = 3478
 
@@ -28,8 +29,9 @@ class Relay:
 
     def start(self, verify_url: str) -> None:
         """Start it, and wait until it listens. Whoever comes is asked after at the server's URL."""
+        argv = ["coderd", "derp", "--access-url", f"http://{self.address}:{PORT}", "--state-dir", STATE_DIR]
         daemon = self.daemon = self.host.start(
-            ["coderd", "derp", "--http-address", f"[::]:{PORT}", "--verify-url", verify_url],
+            [*argv, "--region-id", str(self.region_id), "--verify-url", verify_url],
             name=f"coderd derp, region {self.region_id}",
         )
 
