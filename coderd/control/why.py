@@ -17,6 +17,7 @@ NAT_FIX = (
     "Make one side's NAT keep the same port for all destinations, forward a UDP port to that machine "
     "(coderd run --listen-port), or give it a public address."
 )
+BIRTHDAY_FIX = " Or let both search for the port: coderd run --birthday."
 SERVER_FIX = (
     "Give the server a public address, or let what stands before it pass on UDP 3478 and 3479 with the senders' addresses; "
     "or name other STUN servers (coderd server --derp-server-stun-addresses)."
@@ -158,12 +159,13 @@ def _likely(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
     if side is None or side == "both":
         return
     who, other = ("This machine", name) if side == "this" else (name, "this machine")
+    is_random = (this if side == "this" or peer is None else peer).ports == "random"
     yield Cause(
         cause="hard-nat",
         side=side,
         sentence=f"{who} is behind a hard NAT, which uses another port for each destination, and {other}'s side "
         "lets in only ports that it has sent to.",
-        fix=NAT_FIX,
+        fix=NAT_FIX + (BIRTHDAY_FIX if is_random else ""),
     )
 
 

@@ -31,6 +31,7 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
         mapping=mapping_of(report, own).value if report is not None else "unknown",
         filtering=survey.examination.filtering.value,
         varies=report.mapping_varies_by_dest if report is not None else None,
+        ports=tunnel.port_order.value,
         endpoints=len(tunnel.endpoints),
         home=derp_map.code(tunnel.home_region) if tunnel.home_region else "",
         relay=tunnel.is_relay_connected,

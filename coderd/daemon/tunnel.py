@@ -33,6 +33,7 @@ from coderd.magicsock import (
     PathKind,
     PathLost,
     PingReply,
+    PortOrder,
     Slept,
     SocketsUnwanted,
     SocketsWanted,
@@ -287,6 +288,11 @@ class Tunnel:
     def relays(self) -> tuple[RelayInfo, ...]:
         """The relays that are connected or dialled, and how."""
         return self._links.infos()
+
+    @property
+    def port_order(self) -> PortOrder:
+        """How our NAT chooses ports, as far as that was found out."""
+        return self._conn.port_order(trio.current_time())
 
     @property
     def has_ipv6_socket(self) -> bool:

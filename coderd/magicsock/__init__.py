@@ -28,6 +28,7 @@ io/            UDP sockets, relay links, interface addresses
 """
 
 from coderd.magicsock.conn import Conn
+from coderd.magicsock.port_sequence import PortOrder
 from coderd.magicsock.wire import (
     CandidateStatus,
     ConnEvent,
@@ -75,6 +76,7 @@ __all__ = [
     "PathLost",
     "Pin",
     "PingReply",
+    "PortOrder",
     "Slept",
     "SocketsUnwanted",
     "SocketsWanted",

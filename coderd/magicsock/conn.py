@@ -21,6 +21,7 @@ from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
 from coderd.magicsock.known import Known
 from coderd.magicsock.letterbox import Letterbox
 from coderd.magicsock.peer_map import PeerMap
+from coderd.magicsock.port_sequence import PortOrder
 from coderd.magicsock.punching import Punching
 from coderd.magicsock.surroundings import Surroundings
 from coderd.magicsock.talk import Talk
@@ -354,6 +355,10 @@ class Conn:
         """A peer's path now; kind ``none`` for one that is not known."""
         known = self._known.get(peer)
         return known.path() if known is not None else PathInfo(PathKind.NONE, None, None, self._now)
+
+    def port_order(self, now: float) -> PortOrder:
+        """How our NAT chooses ports, where it gives each flow one of its own and that mattered to somebody."""
+        return self._punching.sequence.order(now)
 
     def status(self, now: float) -> ConnStatus:
         """Everything, frozen."""

@@ -11,6 +11,8 @@ The servers say the first port and the last; those between follow. Nothing is gu
 how long ago the NAT was last asked, nor what else passes it, unless that falls into the row.
 """
 
+from enum import StrEnum
+
 MOST_FORETOLD = 8
 """Ports offered to a peer: a row that is longer, because others fell into it, is no use."""
 LARGEST_STEP = 512
@@ -21,6 +23,15 @@ RANDOM_FOR = 300.0
 """Seconds for which that is believed."""
 
 _PORTS = 65536
+
+
+class PortOrder(StrEnum):
+    """How a NAT that gives each flow a port of its own chooses them."""
+
+    UNKNOWN = "unknown"
+    """Nothing was tried: the NAT is none such, or no peer needed it."""
+    SEQUENTIAL = "sequential"
+    RANDOM = "random"
 
 
 class PortSequence:
@@ -49,6 +60,12 @@ class PortSequence:
         self.step, self._n_refuted = gap // n_steps, 0
         ports = ((first + i * self.step) % _PORTS for i in range(1, n_steps))
         return tuple(port for port in ports if port)
+
+    def order(self, now: float) -> PortOrder:
+        """What is known."""
+        if self.is_random(now):
+            return PortOrder.RANDOM
+        return PortOrder.UNKNOWN if self.step is None else PortOrder.SEQUENTIAL
 
     def is_random(self, now: float) -> bool:
         """Whether trying again is no use for the present."""

@@ -27,6 +27,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The same; telling it all takes a STUN server with two addresses."""
     varies: bool | None = None
     """Whether the mapping depends on the destination, on which part of it ever: a hard NAT."""
+    ports: Word = "unknown"
+    """How such a NAT chooses ports: ``sequential``, which are foretold, ``random``, or ``unknown`` while it did not matter."""
     endpoints: Small = 0
     """How many addresses it offers to be reached at directly."""
     home: Word = ""

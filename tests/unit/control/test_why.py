@@ -1,5 +1,6 @@
 """Facts of both ends to causes: which one decides, on whose side, and in which words."""
 
+import msgspec
 import pytest
 
 from coderd.control.why import explain
@@ -67,3 +68,13 @@ def test_a_peer_that_does_not_answer_is_offline_or_there_is_no_relay() -> None:
 def test_a_peer_that_could_not_be_asked_is_said_to_be_so() -> None:
     (cause,) = explain("ann/dev", "relay", EASY, None, is_online=True)
     assert "ann/dev could not be asked" in cause.sentence
+
+
+def test_random_ports_on_one_side_alone_may_be_searched_for() -> None:
+    random = msgspec.structs.replace(HARD, ports="random")
+    sequential = msgspec.structs.replace(HARD, ports="sequential")
+    fixes = [
+        explain("ann/dev", "relay", this, peer, is_online=True)[0].fix
+        for this, peer in [(random, EASY), (EASY, random), (sequential, EASY), (random, random)]
+    ]
+    assert ["--birthday" in fix for fix in fixes] == [True, True, False, False]
