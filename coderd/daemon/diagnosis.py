@@ -49,7 +49,7 @@ async def netcheck(session: Session) -> Netcheck:
 def _message(session: Session, survey: Survey, report: Report) -> Netcheck:
     tunnel, examination = session.tunnel, survey.examination
     mtu, needed = relay_mtu(tunnel, session.mtu) or (None, None)
-    proxy, proxy_problem = _proxy(session.identity.url)
+    proxy, proxy_problem = proxy_to(session.identity.url)
     return Netcheck(
         udp=report.udp,
         ipv4=report.ipv4,
@@ -152,7 +152,7 @@ def _size_warnings(mtu: tuple[int | None, int | None], carries_full: bool | None
         yield f"Packets of {mtu[1]} bytes, which a direct path needs, vanish on the way to the server or back."
 
 
-def _proxy(url: str) -> tuple[str, str]:
+def proxy_to(url: str) -> tuple[str, str]:
     """The proxy to the server without its credentials, and what is wrong with it."""
     parts = urlsplit(url)
     try:
@@ -204,7 +204,7 @@ def _notes(session: Session) -> Iterator[str]:
     for info in home_relay(session.tunnel):
         if info.why_websocket:
             yield f'This machine reaches relay "{info.code}" by WebSocket, because {info.why_websocket}.'
-    proxy, problem = _proxy(session.identity.url)
+    proxy, problem = proxy_to(session.identity.url)
     if proxy or problem:
         yield (
             f"{problem[0].upper()}{problem[1:]}."

@@ -107,12 +107,7 @@ class Surveyor:
 
     async def _reflect(self, look: "_Look") -> None:
         with trio.move_on_after(HTTP_TIMEOUT):
-            asked_at = time.time()
-            try:
-                look.reflection = await ask_reflection(self._url, self._token)
-            except UserError:
-                return
-            look.clock_skew = round((asked_at + time.time()) / 2 - look.reflection.unix_time, 3)
+            look.reflection, look.clock_skew = await reflect(self._url, self._token)
 
     async def _look_for_portal(self, look: "_Look") -> None:
         with trio.move_on_after(HTTP_TIMEOUT):
@@ -133,6 +128,16 @@ class _Look:
 def has_stun(derp_map: DerpMap) -> bool:
     """Whether any node of a map answers STUN."""
     return any(node.stun_port >= 0 for region in derp_map.regions.values() for node in region.nodes)
+
+
+async def reflect(url: str, token: str) -> tuple[Reflection | None, float | None]:
+    """The server's account of a request, and our clock less its own in seconds, to half a round trip; None: no answer."""
+    asked_at = time.time()
+    try:
+        said = await ask_reflection(url, token)
+    except UserError:
+        return None, None
+    return said, round((asked_at + time.time()) / 2 - said.unix_time, 3)
 
 
 async def is_captive(url: str) -> bool | None:
