@@ -35,6 +35,15 @@ def test_bytes_arrive_as_they_were_written(writes: list[bytes], cuts: list[int],
     assert not receiver.is_ended
 
 
+@given(st.integers(0, 5 * MAX_MESSAGE))
+def test_no_message_is_longer_than_tailscales_relay_takes(size: int) -> None:
+    foreign = Connection(ConnectionType.SERVER)
+    foreign.receive_data(WebSocket(is_client=True).encode(bytes(size)))
+    sizes = [len(event.data) for event in foreign.events() if isinstance(event, BytesMessage)]
+    assert sum(sizes) == size
+    assert max(sizes, default=0) <= 32_768
+
+
 @given(st.binary(max_size=300), cuts, st.booleans())
 def test_any_bytes_are_taken_and_a_broken_protocol_is_the_end(
     data: bytes, cuts: list[int], is_client: bool

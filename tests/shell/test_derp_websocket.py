@@ -146,7 +146,7 @@ async def why_websocket(region: DerpRegion, ways: Ways) -> str:
         (answering(b"302 Found"), "the proxy answered 302 to the upgrade"),
         (answering(b"400 Bad Request"), "the proxy answered 400 to the upgrade"),
         (answering(b"426 Upgrade Required"), "the proxy answered 426 to the upgrade"),
-        (answering(b"502 Bad Gateway"), "the proxy answered 502 to the upgrade"),
+        (answering(b"500 Internal Server Error"), "the proxy answered 500 to the upgrade"),
         (hang_up, WHY_CLOSED),
         (speak_http2, WHY_GARBLED),
         (switch_to_nonsense, WHY_GARBLED),
@@ -165,6 +165,14 @@ async def test_an_upgrade_refused_in_any_way_becomes_a_websocket_with_its_reason
         box.requests.clear()
         assert await why_websocket(region, ways) == why
         assert box.requests == ["websocket"], "the lesson was paid for once"
+
+
+async def test_a_proxy_that_misses_its_server_for_a_moment_teaches_nothing() -> None:
+    async with behind(answering(b"502 Bad Gateway")) as (box, region):
+        ways = Ways()
+        for _ in range(2):
+            assert await why_websocket(region, ways) == "the proxy answered 502 to the upgrade"
+        assert box.requests == ["DERP", "websocket"] * 2
 
 
 async def test_an_upgrade_that_is_eaten_costs_its_deadline_once(
@@ -199,7 +207,7 @@ async def test_where_websockets_are_refused_too_the_first_reason_is_told() -> No
 
 
 async def test_a_relay_that_does_not_admit_us_is_not_asked_again_by_websocket() -> None:
-    async def nobody(key: NodePublic) -> object | None:
+    async def nobody(key: NodePublic, source: str) -> object | None:
         return None
 
     async with serving(nobody) as server:

@@ -200,7 +200,7 @@ async def _open_region(
                 failures.append(failure)
                 continue
             ways.note_reached(node)
-            if opened.why_websocket and not detour:
+            if opened.is_lesson:
                 ways.note_detour(node, opened.why_websocket, trio.current_time())
             return node, opened
     if timeout.cancelled_caught and node is not None:

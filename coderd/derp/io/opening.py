@@ -38,6 +38,7 @@ ATTEMPTS: Final = 2
 SWITCHING_PROTOCOLS: Final = 101
 UPGRADE_REQUIRED: Final = 426
 TOO_MANY_REQUESTS: Final = 429
+OUTAGES: Final = frozenset({502, 503, 504})
 READ_SIZE: Final = 256 * 1024
 WRITE_AHEAD: Final = 64 * 1024
 USER_TIMEOUT_MS: Final = 5000
@@ -48,11 +49,16 @@ MakeClient: TypeAlias = Callable[[ServerPublic | None], DerpClient]
 
 
 class Opened(NamedTuple):
-    """An admitted connection. ``why_websocket`` is empty where the upgrade worked."""
+    """An admitted connection.
+
+    ``why_websocket`` is empty where the upgrade worked. It is a lesson for the next time where the upgrade was tried
+    and refused, unless that may have been an outage: a server that restarts behind its proxy.
+    """
 
     stream: trio.abc.Stream
     client: DerpClient
     why_websocket: str
+    is_lesson: bool = False
 
 
 class NotAdmitted(ConnectionRefusedError):
@@ -69,12 +75,14 @@ class UpgradeRefused(Exception):
     Attributes:
         why: as a reason for a WebSocket.
         error: the same as a failure of the node.
+        is_outage: whether a proxy says that the server is away.
     """
 
-    def __init__(self, why: str, error: OSError) -> None:
+    def __init__(self, why: str, error: OSError, *, is_outage: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.error = error
+        self.is_outage = is_outage
 
 
 async def open_node(
@@ -96,11 +104,12 @@ async def open_node(
     except UpgradeRefused as refused:
         refusal = refused
     try:
-        return await _by_websocket(plan, make_client, refusal.why, rng)
+        opened = await _by_websocket(plan, make_client, refusal.why, rng)
     except NotAdmitted:  # so the WebSocket was the right way
         raise
     except OSError:
         raise refusal.error from None
+    return opened._replace(is_lesson=not refusal.is_outage)
 
 
 async def _by_upgrade(plan: DialPlan, make_client: MakeClient, ideal_node: str) -> Opened:
@@ -121,7 +130,7 @@ async def _by_upgrade(plan: DialPlan, make_client: MakeClient, ideal_node: str) 
         await trio.aclose_forcefully(stream)
         if status != UPGRADE_REQUIRED or not remaining:
             break
-    raise UpgradeRefused(why_status(status), _no_relay(plan, status))
+    raise UpgradeRefused(why_status(status), _no_relay(plan, status), is_outage=status in OUTAGES)
 
 
 async def _ask(
