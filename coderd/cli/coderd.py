@@ -9,6 +9,7 @@ import typer
 from coderd.cli import relay_options as relay
 from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, new_app
+from coderd.cli.derp import derp
 from coderd.cli.shell import run
 from coderd.cli.wireguard import wireguard
 from coderd.model.errors import Exit
@@ -157,6 +158,7 @@ def build_app() -> typer.Typer:
     app = new_app(HELP)
     add(app, "server", server, "Coordination, relay, STUN and API.", cls=relay.ServerCommand)
     add(app, "run", run_node, "This machine's node: a user's or a workspace's.")
+    add(app, "derp", derp, "A relay alone, for another region.")
     add(app, "wireguard", wireguard, "A plain WireGuard, for wg and wg-quick.")
     return app
 

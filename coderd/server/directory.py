@@ -81,8 +81,8 @@ class Directory:
         """Everybody whom a node may meet."""
         return await self._in_thread(lambda: self._store.partners(node))
 
-    async def admit(self, node_key: NodePublic) -> Node | None:
-        """Whose node key this is: the relay serves nobody else."""
+    async def admit(self, node_key: NodePublic, source: str = "") -> Node | None:
+        """Whose node key this is, wherever it comes from: the relay serves nobody else."""
         return await self._in_thread(lambda: self._store.admit(node_key))
 
     # For the API

@@ -1,50 +1,75 @@
-"""``coderd server`` as a process: signals, systemd, and the few lines that the first admin reads."""
+"""``coderd server`` and ``coderd derp`` as processes: signals, systemd, and the few lines that the first admin reads."""
 
+import json
 import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, TypeVar
 
 import sdnotify
 import structlog
 import trio
 
 from coderd.config.io import configure_logging
+from coderd.config.relay import RelayConfig
 from coderd.config.server import ServerConfig
 from coderd.model.errors import UserError
+from coderd.server.relay_alone import RelayStarted, run_relay
 from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
+
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 log = structlog.get_logger(__name__)
 
 
-def serve(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT, then ends cleanly; SIGHUP has it read anew what may have changed.
+class Service(Protocol[S_co]):
+    """What serves until ``stop``, and reads anew what may have changed when ``reloads`` asks."""
 
-    Raises UserError if the server cannot start.
-    """
+    async def __call__(
+        self, *, stop: trio.Event, reloads: Reloads, task_status: trio.TaskStatus[S_co]
+    ) -> None:
+        """Runs; tells ``task_status`` when it serves."""
+
+
+def serve(config: ServerConfig) -> None:
+    """Runs the server. Raises UserError if it cannot start."""
+    _run(partial(run_server, config), partial(_announce, config))
+
+
+def serve_relay(config: RelayConfig) -> None:
+    """Runs a relay alone. Raises UserError if it cannot start."""
+    _run(partial(run_relay, config), _announce_relay)
+
+
+def _run(service: Service[S], announce: Callable[[S], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then ends cleanly; SIGHUP asks to reload. Raises UserError."""
     os.umask(0o077)
     _allow_many_connections()
     configure_logging()
     error: UserError | None = None
     try:
-        trio.run(_serve, config)
+        trio.run(_serve, service, announce)
     except* UserError as group:
         error = _first(group)
     if error is not None:
         raise error
 
 
-async def _serve(config: ServerConfig) -> None:
+async def _serve(service: Service[S], announce: Callable[[S], None]) -> None:
     stop, reloads = trio.Event(), Reloads()
 
-    async def run(task_status: trio.TaskStatus[Started]) -> None:
-        await run_server(config, stop=stop, reloads=reloads, task_status=task_status)
+    async def run(task_status: trio.TaskStatus[S]) -> None:
+        await service(stop=stop, reloads=reloads, task_status=task_status)
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            started: Started = await nursery.start(run)
-            _announce(config, started)
+            started: S = await nursery.start(run)
+            announce(started)
             notifier = sdnotify.SystemdNotifier()
             notifier.notify("READY=1")
             async for number in signals:
@@ -74,6 +99,13 @@ def _announce(config: ServerConfig, started: Started) -> None:
         print(f"It is shown here once:\n\n    {path.read_text('ascii').strip()}\n")
     print("On your own machine, with `coderd run` running, paste:\n")
     print(f"    ssh root@{config.access_url.host} cat {path} | sudo coderctl up {config.access_url}\n")
+    sys.stdout.flush()
+
+
+def _announce_relay(started: RelayStarted) -> None:
+    """The region, ready to be pasted into a DERP map."""
+    print("This relay as a region of a DERP map:\n")
+    print(json.dumps(started.region, indent=2))
     sys.stdout.flush()
 
 

@@ -25,7 +25,7 @@ from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
 A, B = NodePrivate(b"a" * 32), NodePrivate(b"b" * 32)
 
 
-async def admit_all(key: NodePublic) -> object | None:
+async def admit_all(key: NodePublic, source: str) -> object | None:
     return key
 
 
@@ -94,7 +94,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    admit: Callable[[NodePublic], Awaitable[object | None]] = admit_all,
+    admit: Callable[[NodePublic, str], Awaitable[object | None]] = admit_all,
     wrap: Callable[[trio.SocketListener], Listener] = lambda listener: listener,
     client_rate: int = 0,
 ) -> AsyncIterator[Server]:

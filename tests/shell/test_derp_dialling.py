@@ -227,7 +227,7 @@ async def test_a_relay_that_restarts_says_so() -> None:
 async def test_handshakes_of_one_source_are_bounded_and_the_rest_is_told_to_come_back() -> None:
     answer = trio.Event()
 
-    async def admit(key: NodePublic) -> object | None:
+    async def admit(key: NodePublic, source: str) -> object | None:
         await answer.wait()
         return key
 

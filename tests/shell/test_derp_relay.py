@@ -88,7 +88,7 @@ async def test_everything_in_one_write_is_understood() -> None:
 
 
 async def test_a_key_that_is_not_admitted_is_refused() -> None:
-    async def admit(key: NodePublic) -> object | None:
+    async def admit(key: NodePublic, source: str) -> object | None:
         return key if key == A.public() else None
 
     async with serving(admit) as server:
@@ -99,7 +99,7 @@ async def test_a_key_that_is_not_admitted_is_refused() -> None:
 
 
 async def test_admission_that_fails_means_no() -> None:
-    async def admit(key: NodePublic) -> object | None:
+    async def admit(key: NodePublic, source: str) -> object | None:
         raise RuntimeError("no database")
 
     async with serving(admit) as server:
@@ -109,7 +109,7 @@ async def test_admission_that_fails_means_no() -> None:
 
 
 async def test_admission_that_never_answers_means_no(autojump_clock: trio.testing.MockClock) -> None:
-    async def admit(key: NodePublic) -> object | None:
+    async def admit(key: NodePublic, source: str) -> object | None:
         await trio.sleep_forever()
         return key
 
@@ -157,7 +157,7 @@ async def test_closing_a_key_ends_its_links() -> None:
 async def test_a_key_closed_while_its_admission_is_asked_for_is_not_let_in() -> None:
     asked, answer = trio.Event(), trio.Event()
 
-    async def admit(key: NodePublic) -> object | None:
+    async def admit(key: NodePublic, source: str) -> object | None:
         asked.set()
         await answer.wait()
         return key  # as it was when the question came

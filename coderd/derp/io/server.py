@@ -41,8 +41,8 @@ TRY_FOR: Final = 30.0
 READ_SIZE: Final = 256 * 1024
 WRITE_AHEAD: Final = 128 * 1024
 
-Admit: TypeAlias = Callable[[NodePublic], Awaitable[object | None]]
-"""Who a key belongs to, None for nobody. An exception or silence for ADMIT_TIMEOUT means nobody, too."""
+Admit: TypeAlias = Callable[[NodePublic, str], Awaitable[object | None]]
+"""Who a key belongs to, whose connection comes from an IP address; None for nobody. An exception or silence for ADMIT_TIMEOUT means nobody, too."""
 
 _Introduced: TypeAlias = tuple[NodePublic, ClientInfo, bytes]
 """A client's proved key, what it says of itself, and what it sent past that."""
@@ -188,7 +188,7 @@ class RelayServer:
             return CloseReason.MALFORMED
         except trio.EndOfChannel:
             return CloseReason.LEFT
-        if not await self._is_admitted(key):
+        if not await self._is_admitted(key, stream.remote[0]):
             _log.info("derp.refused", key=key.short)
             return CloseReason.NOT_ADMITTED
         return key, info, rest
@@ -212,14 +212,14 @@ class RelayServer:
                 if (client := introduction.handle_data(data)) is not None:
                     return *client, introduction.leftover()
 
-    async def _is_admitted(self, key: NodePublic) -> bool:
+    async def _is_admitted(self, key: NodePublic, source: str) -> bool:
         """Fails closed: an error or no answer in time is a no."""
         identity: object | None = None
         question = _Question(key)
         self._questions.add(question)
         try:
             with trio.move_on_after(ADMIT_TIMEOUT) as scope:
-                identity = await self._admit(key)
+                identity = await self._admit(key, source)
         except Exception as error:
             self.counters["derp.admit.failed"] += 1
             _log.warning("derp.admit_failed", error=type(error).__name__)
