@@ -146,7 +146,9 @@ async def _ask(
                 await stream.send_all(request)
                 answer, leftover = await read_response_head(stream)
                 if answer.status == TOO_MANY_REQUESTS:  # that is the relay's own word
-                    raise ConnectionRefusedError(f"{plan.host_header} is asked to by too many")
+                    raise ConnectionRefusedError(
+                        f"{plan.host_header} turns us away: too many connect at once"
+                    )
                 if answer.status != SWITCHING_PROTOCOLS:
                     return answer.status
             await _converse(stream, client, leftover, lambda: client.is_greeted)
