@@ -71,6 +71,8 @@ class Nat:
         self._mapping = mapping
         self._filtering = filtering
         self._port_of: dict[tuple[object, ...], int] = {}
+        self._flows: dict[tuple[AddrPort, AddrPort], int] = {}
+        """Public port by inner and outer end, whoever began: an answer leaves by the way on which its question came."""
         self._inside: dict[int, AddrPort] = {}
         self._contacted: dict[int, set[AddrPort]] = {}
         self._step = step
@@ -88,6 +90,14 @@ class Nat:
 
     def outbound(self, inside: AddrPort, to: AddrPort) -> AddrPort:
         """The public source of a datagram that leaves."""
+        port = self._flows.get((inside, to))
+        if port is None:
+            port = self._flows[inside, to] = self._map(inside, to)
+        self._contacted.setdefault(port, set()).add(to)
+        return (self.ip, port)
+
+    def _map(self, inside: AddrPort, to: AddrPort) -> int:
+        """The public port of a flow that an inner host begins."""
         depends_on: tuple[object, ...] = {
             Mapping.ENDPOINT_INDEPENDENT: (inside,),
             Mapping.ADDRESS_DEPENDENT: (inside, to[0]),
@@ -97,8 +107,7 @@ class Nat:
         if port is None:
             port = self._port_of[depends_on] = self._next_port()
             self._inside[port] = inside
-        self._contacted.setdefault(port, set()).add(to)
-        return (self.ip, port)
+        return port
 
     def inbound(self, sender: AddrPort, port: int) -> AddrPort | None:
         """Where a datagram that arrives goes; None: nowhere."""
@@ -109,8 +118,8 @@ class Nat:
             Filtering.ADDRESS_AND_PORT_DEPENDENT: sender in contacted,
         }[self._filtering]
         inside = self._inside.get(port) if lets_in else None
-        if inside is not None and self._mapping is Mapping.ADDRESS_AND_PORT_DEPENDENT:
-            self._port_of.setdefault((inside, sender), port)  # an answer leaves by the way on which its question came
+        if inside is not None:
+            self._flows.setdefault((inside, sender), port)
         return inside
 
 

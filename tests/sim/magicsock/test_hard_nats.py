@@ -1,11 +1,21 @@
 """Nodes behind NATs that give each flow a port of its own: in sequence, which is foretold, or at random."""
 
+from itertools import combinations_with_replacement
+
 import pytest
+from lab import topology as words
+from lab.topology import NAT_KINDS
+from oracle import predict_nats
 
 from coderd.magicsock import PathKind
 from tests.sim.magicsock.internet import HOP, Filtering, Internet, Mapping, Nat, Node
 
 EIM, APDM = Mapping.ENDPOINT_INDEPENDENT, Mapping.ADDRESS_AND_PORT_DEPENDENT
+SEQUENTIAL_PAIRS = [
+    (one, other)
+    for one, other in combinations_with_replacement(NAT_KINDS, 2)
+    if NAT_KINDS[one].sequential or NAT_KINDS[other].sequential
+]
 BY_PORT, BY_ADDRESS = Filtering.ADDRESS_AND_PORT_DEPENDENT, Filtering.ADDRESS_DEPENDENT
 
 
@@ -31,6 +41,24 @@ def kinds(a: Node, b: Node) -> tuple[PathKind, PathKind]:
 
 def both_direct(a: Node, b: Node) -> bool:
     return kinds(a, b) == (PathKind.DIRECT, PathKind.DIRECT)
+
+
+def of_kind(ip: str, kind: words.Nat, step: int) -> Nat:
+    """The oracle's words in those of this internet."""
+    mapping, filtering = Mapping[kind.mapping.name], Filtering[kind.filtering.name]
+    return Nat(ip, mapping, filtering, step if kind.sequential else None)
+
+
+@pytest.mark.parametrize(("one", "other"), SEQUENTIAL_PAIRS)
+def test_every_pair_with_sequential_ports_ends_as_the_oracle_says(one: str, other: str) -> None:
+    kinds_of = NAT_KINDS[one], NAT_KINDS[other]
+    net, a, b = two_nodes(of_kind("198.51.100.1", kinds_of[0], 1), of_kind("203.0.113.1", kinds_of[1], 256))
+    net.every(0.2, lambda: net.send(a, b, b"data"))
+    if predict_nats(*kinds_of) == "direct":
+        assert net.run_until(lambda: both_direct(a, b), 5) < 1.0
+    else:
+        net.run_for(10)
+        assert kinds(a, b) == (PathKind.RELAY, PathKind.RELAY)
 
 
 @pytest.mark.parametrize("step", [1, 2, 256, -1])
