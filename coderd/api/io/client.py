@@ -37,6 +37,7 @@ from coderd.api.messages import (
     parse_message,
 )
 from coderd.config.url import ServerUrl, parse_server_url
+from coderd.http.pinned import WrongCertificate, server_context, wrong_certificate
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import NodePublic
 
@@ -57,7 +58,7 @@ class ApiClient:
     Args:
         url: the server's access URL.
         token: a session token; empty for what anybody may ask.
-        tls: trust for https; the system's when None.
+        tls: trust for https; the URL's when None.
     """
 
     def __init__(self, url: str, token: str = "", *, tls: ssl.SSLContext | None = None) -> None:
@@ -131,6 +132,8 @@ class ApiClient:
                 for chunk in response.iter_bytes():
                     _append(data, chunk)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            if (wrong := wrong_certificate(error)) is not None:
+                raise _not_trusted(self._url, wrong) from None
             raise _unreachable(self._url, error) from None
         return _parse_answer(kind, response.status_code, bytes(data), path)
 
@@ -191,7 +194,7 @@ def _trust(url: ServerUrl, tls: ssl.SSLContext | None) -> ssl.SSLContext:
     if tls is not None:
         return tls
     # Reading the system's certificates takes longer than a command: http gets a context that trusts nobody.
-    return ssl.create_default_context() if url.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return server_context(url) if url.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _append(data: bytearray, chunk: bytes) -> None:
@@ -218,6 +221,15 @@ def _not_understood(why: str) -> UserError:
         f"the server's answer cannot be understood: {why}",
         hint="Check that the URL is that of a coderd server.",
         code="bad_answer",
+    )
+
+
+def _not_trusted(url: ServerUrl, error: WrongCertificate) -> UserError:
+    return UserError(
+        f"the server at {url} is not trusted: {error}",
+        exit_code=Exit.REFUSED,
+        hint="Nothing was sent. If the server has a new certificate, give its new pin.",
+        code="wrong_certificate",
     )
 
 

@@ -39,6 +39,7 @@ from coderd.coordination.message import (
 )
 from coderd.coordination.proof import NONCE_SIZE, make_proof
 from coderd.http.dialer import dial
+from coderd.http.pinned import WrongCertificate, server_context
 from coderd.model import RandomBytes
 from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, MalformedPacket, UserError
@@ -90,7 +91,7 @@ class CoordinationClient:
         netmap: the last NetMap, from the state file.
         on_netmap: called with each new NetMap, never twice with the same; must not block or raise.
         on_state: called when the link comes, goes, or fails once more.
-        tls: trust for https; the system's when None.
+        tls: trust for https; the URL's when None.
     """
 
     def __init__(
@@ -237,7 +238,7 @@ class CoordinationClient:
     def _tls_context(self) -> ssl.SSLContext | None:
         if not self._url.is_tls:
             return None
-        return self._tls or ssl.create_default_context()
+        return self._tls or server_context(self._url)
 
     async def _upgrade(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> WebSocketConnection:
         websocket: WebSocketConnection = await wrap_websocket(
@@ -368,6 +369,8 @@ def _explain(error: BaseException | None) -> str:
             return f"the server answered {error.status_code} instead of opening the link"
         case HandshakeError():
             return "the server does not speak WebSocket"
+        case WrongCertificate():
+            return f"the server is not trusted: {error}"
         case ssl.SSLError():
             return f"TLS failed: {error.reason or error}"
         case OSError():

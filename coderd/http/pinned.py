@@ -1,0 +1,82 @@
+"""TLS towards a server that shows a certificate of its own making: exactly the one whose SHA-256 we were told.
+
+The check is part of the handshake, in whichever library does it: a wrong certificate ends the connection before a byte of
+ours, a token say, has left. Names, dates and authorities say nothing about a certificate that is known whole.
+"""
+
+import hashlib
+import hmac
+import ssl
+
+from coderd.config.url import ServerUrl
+
+
+class WrongCertificate(ssl.SSLCertVerificationError):
+    """The server shows another certificate than the pinned one.
+
+    Attributes:
+        presented: the SHA-256 of what it shows, in hexadecimal.
+        pin: that of the one that it should.
+    """
+
+    def __init__(self, presented: str, pin: str) -> None:
+        super().__init__(presented, pin)
+        self.presented = presented
+        self.pin = pin
+
+    def __str__(self) -> str:
+        return f"it shows the certificate sha256:{self.presented}, and not the pinned sha256:{self.pin}"
+
+
+def server_context(url: ServerUrl) -> ssl.SSLContext:
+    """The trust that a server's URL asks for: its pin, else the system's authorities and those of SSL_CERT_FILE."""
+    if not url.pin:
+        return ssl.create_default_context()
+    context = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.pin = url.pin
+    return context
+
+
+def wrong_certificate(error: BaseException) -> WrongCertificate | None:
+    """The wrong certificate behind another library's error, if that is what it is about."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, WrongCertificate):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+class _PinnedSocket(ssl.SSLSocket):
+    """For blocking clients."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        _check(self)
+
+
+class _PinnedObject(ssl.SSLObject):
+    """For trio, and for TLS through a proxy's."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _check(self)
+
+
+class _PinnedContext(ssl.SSLContext):
+    """Asks no authority. Its connections check the pin themselves."""
+
+    sslsocket_class = _PinnedSocket
+    sslobject_class = _PinnedObject
+    pin = ""
+
+    def __init__(self, protocol: int) -> None:
+        self.check_hostname = False
+        self.verify_mode = ssl.CERT_NONE
+        self.minimum_version = ssl.TLSVersion.TLSv1_2
+
+
+def _check(connection: ssl.SSLSocket | ssl.SSLObject) -> None:
+    """Fails closed: a context without a pin fits no certificate. Raises WrongCertificate."""
+    pin = connection.context.pin if isinstance(connection.context, _PinnedContext) else ""
+    presented = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+    if not hmac.compare_digest(presented, pin):
+        raise WrongCertificate(presented, pin)

@@ -1,0 +1,76 @@
+"""Trust by pin: a server with a certificate of its own making, and one that shows another."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from coderd.api.io.client import ApiClient, enrol_device
+from coderd.config.tls import TlsOptions
+from coderd.config.url import parse_pinned_url, parse_server_url
+from coderd.derp.dial_plan import PIN_PREFIX
+from coderd.http.pinned import server_context, wrong_certificate
+from coderd.http.tls import fingerprint
+from coderd.model.errors import Exit, UserError
+from coderd.model.keys import NodePrivate
+from tests.shell.server_world import ANYWHERE, JoinedNode, World, in_thread, serving
+
+OWN = {
+    "access_url": parse_server_url("https://127.0.0.1:3000"),
+    "http_address": None,
+    "tls_address": ANYWHERE,
+    "tls": TlsOptions(),
+}
+
+
+def pinned(world: World, pin: str) -> str:
+    return parse_pinned_url(f"https://127.0.0.1:{world.started.http_address[1]}", pin).text
+
+
+async def test_a_node_and_a_command_believe_the_pinned_certificate(tmp_path: Path) -> None:
+    async with serving(tmp_path, **OWN) as world, trio.open_nursery() as nursery:
+        pin = fingerprint(world.config.state_dir / "tls.pem")
+        url = pinned(world, pin)
+        created = await in_thread(lambda: ApiClient(url, world.admin_token).create_workspace("dev"))
+        dev = JoinedNode(created.token)
+        nursery.start_soon(dev.client(url).run)
+        await dev.until(lambda node: node.is_connected)
+        assert dev.netmap is not None
+        assert dev.netmap.derp_map.regions[999].nodes[0].cert_name == PIN_PREFIX + pin
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_wrong_pin_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    async with serving(tmp_path, **OWN) as world, trio.open_nursery() as nursery:
+        shown = fingerprint(world.config.state_dir / "tls.pem")
+        url = pinned(world, "ab" * 32)
+        with pytest.raises(UserError) as refused:
+            await enrol_device(
+                url, "cdrs_x", name="laptop", node_key=NodePrivate.generate(lambda n: b"k" * n).public()
+            )
+        assert (refused.value.exit_code, refused.value.code) == (Exit.REFUSED, "wrong_certificate")
+        assert shown in refused.value.message
+        assert "ab" * 32 in refused.value.message
+        dev = JoinedNode("cdrd_x")
+        nursery.start_soon(dev.client(url).run)
+        await dev.until(lambda node: bool(node.states))
+        assert dev.states[0].reason.startswith("the server is not trusted: it shows the certificate sha256:")
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_a_pin_the_systems_authorities_decide(tmp_path: Path) -> None:
+    async with serving(tmp_path, **OWN) as world:
+        url = f"https://127.0.0.1:{world.started.http_address[1]}"
+        with pytest.raises(UserError, match="cannot be reached"):
+            await in_thread(ApiClient(url, "cdrs_x").me)
+
+
+async def test_nothing_leaves_before_the_pin_is_checked(tmp_path: Path) -> None:
+    async with serving(tmp_path, **OWN) as world:
+        tcp = await trio.open_tcp_stream(*world.started.http_address)
+        context = server_context(parse_server_url(pinned(world, "ab" * 32)))
+        stream = trio.SSLStream(tcp, context, server_hostname="127.0.0.1", https_compatible=True)
+        with pytest.raises(trio.BrokenResourceError) as broken:
+            await stream.send_all(b"Authorization: Bearer cdrs_x")
+        assert wrong_certificate(broken.value) is not None
+        await trio.aclose_forcefully(stream)
