@@ -34,6 +34,7 @@ from coderd.magicsock import (
     PathLost,
     PingReply,
     PortOrder,
+    RelayFound,
     Slept,
     SocketsUnwanted,
     SocketsWanted,
@@ -382,6 +383,9 @@ class Tunnel:
                 self._close_spare(event.sockets)
             case DiscoUnreadable():
                 self._roster.handle_unreadable(event.peer, trio.current_time(), time.time())
+                self._driver.drain()
+            case RelayFound():
+                self._roster.handle_path_found(event.peer, trio.current_time())
                 self._driver.drain()
             case PathLost():
                 self._roster.handle_path_lost(event.peer, trio.current_time(), time.time())

@@ -99,12 +99,16 @@ class Roster:
         self._call(key, now, unix_now)
 
     def handle_path_found(self, key: NodePublic, now: float) -> None:
-        """There is a direct path now: a handshake message that is under way may have been lost where there was none."""
+        """There is a path, or a relay, that was not: a handshake message under way may have been lost before."""
         self._device.repeat_handshake(key, now)
 
     def _call(self, key: NodePublic, now: float, unix_now: float) -> None:
         """Begins a handshake, if that is for this end to do."""
-        if self._initiates and now - self._called_at.get(key, float("-inf")) > CALL_INTERVAL:
+        if not self._initiates:
+            return
+        if now - self._called_at.get(key, float("-inf")) <= CALL_INTERVAL:
+            self._device.repeat_handshake(key, now)
+        else:
             self._called_at[key] = now
             self._device.initiate(key, now, unix_now, force=True)
 

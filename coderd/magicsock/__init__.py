@@ -4,6 +4,7 @@ conn           the whole: demultiplexing, sending by the best path, user pings
 talk           disco: what is sealed and sent, opened and heeded
 known          one peer as conn keeps it
 endpoint       one peer: rounds of discovery, call-me-maybe, heartbeats; all timers in one table
+rounds         when all addresses are tried again
 best_path      the direct path in use, its trust, and doubt
 candidates     the addresses at which one peer may be: a bounded table of
 candidate      one address: who named it, how it answered
@@ -48,6 +49,7 @@ from coderd.magicsock.wire import (
     PathLost,
     Pin,
     PingReply,
+    RelayFound,
     Slept,
     SocketsUnwanted,
     SocketsWanted,
@@ -77,6 +79,7 @@ __all__ = [
     "Pin",
     "PingReply",
     "PortOrder",
+    "RelayFound",
     "Slept",
     "SocketsUnwanted",
     "SocketsWanted",

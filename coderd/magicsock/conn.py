@@ -38,6 +38,7 @@ from coderd.magicsock.wire import (
     PathLost,
     Pin,
     PingReply,
+    RelayFound,
     Slept,
     SocketsUnwanted,
     SocketsWanted,
@@ -252,6 +253,7 @@ class Conn:
         if known.endpoint.heard_region != region:
             known.endpoint.heard_region = region
             self._note_path(known, now)
+            self._events.append(RelayFound(sender))
         rest = []
         for packet in packets:
             if classify(packet) is Kind.DISCO:
@@ -282,6 +284,9 @@ class Conn:
         self._talk.connected.add(region)
         self._surroundings.handle_relay_connected(region)
         self._note_paths(now)
+        for known in self._known.values():
+            if known.endpoint.kind is PathKind.RELAY and self._talk.region_for(known.endpoint) == region:
+                self._events.append(RelayFound(known.peer.node_key))
 
     def handle_relay_broken(self, region: int, now: float) -> None:
         """The link to a region's relay is down: nobody is known to be there any more."""

@@ -210,6 +210,13 @@ class DiscoUnreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayFound:
+    """A peer can be reached by a relay from now on: our link to it is up, or the peer was heard there."""
+
+    peer: NodePublic
+
+
+@dataclass(frozen=True, slots=True)
 class PathLost:
     """A direct path in use has died, and no relay is at hand: only a handshake can tell what became of the peer."""
 
@@ -232,6 +239,7 @@ ConnEvent: TypeAlias = (
     | NetcheckDone
     | DiscoUnreadable
     | PathLost
+    | RelayFound
     | Slept
     | SocketsWanted
     | SocketsUnwanted

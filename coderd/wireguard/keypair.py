@@ -107,6 +107,12 @@ class KeypairSlots:
         self.previous, self.current, self.next = self.current, self.next, None
         return [each for each in destroyed if each is not None]
 
+    def clear_established(self) -> list[Keypair]:
+        """Destroys what was in use, not a session that is just coming into being."""
+        destroyed = [self.previous, self.current]
+        self.previous = self.current = None
+        return [each for each in destroyed if each is not None]
+
     def clear(self) -> list[Keypair]:
         """Destroys all."""
         destroyed = [self.previous, self.current, self.next]

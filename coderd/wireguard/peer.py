@@ -34,6 +34,9 @@ from coderd.wireguard.transport import open_batch, seal_batch
 MAX_STAGED = 512
 """Packets that wait for a session; the oldest goes first."""
 
+YOUNG = 1.0
+"""Seconds: a handshake that began longer ago was with the peer as it was before news of its restart."""
+
 
 class Peer:
     """One peer. Never waits, never reads a clock.
@@ -133,7 +136,13 @@ class Peer:
         self.outbox.clear()
 
     def forget_sessions(self, now: float) -> None:
-        """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting."""
+        """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting.
+
+        A handshake not older than a second stays: it may well be with the peer as it is now, which was quicker than news.
+        """
+        if now < self._handshake.may_begin_at - REKEY_TIMEOUT + YOUNG:
+            self._destroy(self._slots.clear_established())
+            return
         self._destroy(self._slots.clear())
         self._unanswered = None
         self._handshake.restart(now)

@@ -97,6 +97,19 @@ def test_a_peer_that_is_killed_and_starts_again_is_back_within_a_second(rtt: flo
 
 
 @pytest.mark.parametrize("rtt", AIM_RTTS)
+@pytest.mark.parametrize("victim", ["user", "dev"])
+def test_the_same_holds_where_all_is_relayed(rtt: float, victim: str) -> None:
+    world = streaming_relayed(rtt)
+    node = getattr(world, victim)
+    node.kill()
+    world.run_for(0.5)
+    node.start()
+    started_at = world.now
+    world.run_for(5)
+    assert world.gap(started_at) <= max(1.0, 10 * rtt)
+
+
+@pytest.mark.parametrize("rtt", AIM_RTTS)
 def test_a_relay_that_restarts_is_in_use_again_within_a_second(rtt: float) -> None:
     world = streaming_relayed(rtt)
     world.stop_server()

@@ -29,6 +29,7 @@ from coderd.magicsock import (
     PathChanged,
     PathKind,
     PathLost,
+    RelayFound,
 )
 from coderd.model.addresses import AddrPort
 from coderd.model.backoff import Backoff
@@ -248,6 +249,8 @@ class Process:
             case PathChanged():
                 if event.path.kind is PathKind.DIRECT:
                     self.roster.handle_path_found(event.peer, self.world.now)
+            case RelayFound():
+                self.roster.handle_path_found(event.peer, self.world.now)
             case PathLost():
                 self.roster.handle_path_lost(event.peer, self.world.now, self.unix)
             case HttpsProbeWanted():
