@@ -20,6 +20,7 @@ from coderd.magicsock.candidate import may_be_candidate
 from coderd.magicsock.candidates import Candidates
 from coderd.magicsock.path import PathQuality
 from coderd.magicsock.pings import Pings, Purpose, SentPing
+from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
 from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wire import CandidateStatus, PathKind, Pin
 from coderd.magicsock.wish import PingAnswered, Route, SendCallMeMaybe, SendPing, Wish
@@ -33,16 +34,6 @@ PING_SIZE = 124
 ACTIVE_TIMEOUT = 45.0
 """Seconds after the last send for which a path is kept alive and looked for."""
 HEARTBEAT_INTERVAL = 3.0
-ROUND_INTERVAL = 5.0
-"""Seconds between rounds while relayed and in use."""
-UPGRADE_INTERVAL = 60.0
-"""Seconds between rounds while a direct path works but a nearer one may exist."""
-GOOD_ENOUGH_LATENCY = 0.005
-"""Seconds at or below which no nearer path is looked for."""
-BURST = (0.15, 0.35, 0.75, 1.5, 3.0)
-"""Waits between the first rounds after news: a lost ping must not cost five seconds."""
-IMPATIENT_ROUND_INTERVAL = 0.5
-"""Least seconds between rounds that a user's ping starts."""
 FEW_DATAGRAMS = 4
 """A batch no longer than this also goes over a best path that is no longer trusted; more is the relay's alone."""
 
@@ -94,12 +85,11 @@ class Endpoint:
         self._pings = Pings()
         self._best = BestPath()
         self._active_at = _NEVER
-        self._round_at = _NEVER
         self._relay_pinged_at = _NEVER
         self._called_at = _NEVER
         self._heard_elsewhere: AddrPort | None = None
         """Where WireGuard heard the peer last that is not the best path."""
-        self._burst: deque[float] = deque()
+        self._rounds = Rounds()
         self._timers: TimerTable[Timer] = TimerTable()
         self._wishes: deque[Wish] = deque()
         self._answers: deque[PingAnswered] = deque()
@@ -155,12 +145,12 @@ class Endpoint:
             self._ping_direct(token, now)
         if self.pin is Pin.RELAY or (self.pin is Pin.ANY and not is_trusted):
             self._ping_relay(now, token)
-        if not is_trusted and now - self._round_at >= IMPATIENT_ROUND_INTERVAL:
+        if not is_trusted and self._rounds.may_hurry(now):
             self._round(now)
 
     def discover(self, now: float) -> None:
         """A round now and, until a path is found, a burst of further ones."""
-        self._burst = deque(BURST)
+        self._rounds.begin_burst()
         self._round(now)
         self._schedule_round(now)
 
@@ -409,20 +399,8 @@ class Endpoint:
             self.discover(now)
 
     def _schedule_round(self, now: float) -> None:
-        delay = self._round_delay(now)
+        delay = self._rounds.next_delay(self._best, now, is_active=self.is_active(now))
         self._timers.set(Timer.ROUND, now + delay if delay is not None else None)
-
-    def _round_delay(self, now: float) -> float | None:
-        if self._best.is_trusted(now):
-            self._burst.clear()
-        if self._burst:
-            return self._burst.popleft()
-        if not self.is_active(now):
-            return None
-        if not self._best.is_trusted(now):
-            return ROUND_INTERVAL
-        quality = self._best.quality
-        return UPGRADE_INTERVAL if quality is not None and quality.latency > GOOD_ENOUGH_LATENCY else None
 
     def _rearm(self) -> None:
         """Sets the timers that follow from the best path and the pings in flight."""
@@ -434,7 +412,7 @@ class Endpoint:
     # Rounds and pings
 
     def _round(self, now: float) -> None:
-        self._round_at = now
+        self._rounds.note(now)
         if self._allows_direct:
             self._ping_candidates(now)
             if self.has_relay:

@@ -68,7 +68,7 @@ def test_a_sequential_nat_opens_towards_a_port_that_is_known(step: int) -> None:
     assert net.run_until(lambda: both_direct(a, b), 10) < 2.0
     net.every(0.05, lambda: net.send(a, b, b"to b"))
     net.every(0.05, lambda: net.send(b, a, b"to a"))
-    net.run_for(120)
+    net.run_for(25)
     assert both_direct(a, b)
     assert {kind for _, kind, _ in (a.delivered + b.delivered)[-100:]} == {"direct"}
     assert len(a.spare) == 1

@@ -1,0 +1,52 @@
+"""When one peer's addresses are all tried again: a round of discovery, and the wait for the next."""
+
+from collections import deque
+
+from coderd.magicsock.best_path import BestPath
+
+ROUND_INTERVAL = 5.0
+"""Seconds between rounds while relayed and in use."""
+UPGRADE_INTERVAL = 60.0
+"""Seconds between rounds while a direct path works but a nearer one may exist."""
+GOOD_ENOUGH_LATENCY = 0.005
+"""Seconds at or below which no nearer path is looked for."""
+BURST = (0.15, 0.35, 0.75, 1.5, 3.0)
+"""Waits between the first rounds after news: a lost ping must not cost five seconds."""
+IMPATIENT_INTERVAL = 0.5
+"""Least seconds between rounds that a user's ping starts."""
+
+_NEVER = float("-inf")
+
+
+class Rounds:
+    """The schedule. Its owner is the peer's ``Endpoint``, which does what a round is."""
+
+    def __init__(self) -> None:
+        self._burst: deque[float] = deque()
+        self._at = _NEVER
+
+    def begin_burst(self) -> None:
+        """There is news: the next rounds come quickly, until a path is found."""
+        self._burst = deque(BURST)
+
+    def note(self, now: float) -> None:
+        """A round happens."""
+        self._at = now
+
+    def may_hurry(self, now: float) -> bool:
+        """Whether a user's ping may start a round."""
+        return now - self._at >= IMPATIENT_INTERVAL
+
+    def next_delay(self, best: BestPath, now: float, *, is_active: bool) -> float | None:
+        """Seconds until the next round; None where nobody cares, or the path is good enough."""
+        is_trusted = best.is_trusted(now)
+        if is_trusted:
+            self._burst.clear()
+        if self._burst:
+            return self._burst.popleft()
+        if not is_active:
+            return None
+        if not is_trusted:
+            return ROUND_INTERVAL
+        is_far = best.quality is not None and best.quality.latency > GOOD_ENOUGH_LATENCY
+        return UPGRADE_INTERVAL if is_far else None
