@@ -1,13 +1,15 @@
 """The relay region that this node calls home, and when its relay is given up.
 
-Netcheck proposes, by latency; but STUN may answer where the relay does not. So a home whose relay is not connected for three
-seconds is dead for a while, twice as long each time, and another region that answers takes its place.
+Netcheck proposes, by latency; but STUN may answer where the relay does not. So a home whose relay stays away for three seconds
+(ten, where it was never reached) is dead for a while, twice as long each time, and another that answers takes its place.
 """
 
 from coderd.model.deadline import Deadline
 
 PATIENCE = 3.0
-"""Seconds without a link to the home relay after which it is dead: a restart takes one."""
+"""Seconds since the link to the home relay broke after which it is dead: a restart takes one."""
+FIRST_PATIENCE = 10.0
+"""Seconds that a first link may take: what stands in between may have to be got round first."""
 DEAD_FOR = 60.0
 """Seconds for which a dead relay is nobody's home, the first time."""
 DEAD_FOR_MOST = 3600.0
@@ -30,7 +32,7 @@ class Home:
             return False
         self.region = region
         self._is_connected = False
-        self._patience_until = now + PATIENCE if region else None
+        self._patience_until = now + FIRST_PATIENCE if region else None
         return True
 
     def handle_connected(self, region: int) -> None:
@@ -52,7 +54,7 @@ class Home:
         self._dead_until.clear()
         self._dead_for.clear()
         if self.region and not self._is_connected:
-            self._patience_until = now + PATIENCE
+            self._patience_until = now + FIRST_PATIENCE
 
     def handle_timeout(self, now: float) -> bool:
         """Does what is due. Returns whether home has just been given up."""

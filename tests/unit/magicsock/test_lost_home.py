@@ -4,7 +4,7 @@ from collections.abc import Collection
 from random import Random
 
 from coderd.magicsock import HomeChanged
-from coderd.magicsock.home import PATIENCE, Home
+from coderd.magicsock.home import FIRST_PATIENCE, PATIENCE, Home
 from coderd.magicsock.surroundings import Surroundings
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.stun import encode_response, parse_request
@@ -35,10 +35,12 @@ def homes(surroundings: Surroundings) -> list[int]:
     return [event.region for event in events if isinstance(event, HomeChanged)]
 
 
-def measure(surroundings: Surroundings, start: float, *, without_relay: Collection[int] = ()) -> None:
-    """Answers every probe after its region's delay, for eight seconds; relays connect but for those."""
+def measure(
+    surroundings: Surroundings, start: float, *, without_relay: Collection[int] = (), seconds: float = 8.0
+) -> None:
+    """Answers every probe after its region's delay, for some seconds; relays connect but for those."""
     now, answers = start, list[tuple[float, bytes]]()
-    while now < start + 8:
+    while now < start + seconds:
         if surroundings.home and surroundings.home not in without_relay:
             surroundings.handle_relay_connected(surroundings.home)
         while (probe := surroundings.poll_probe()) is not None:
@@ -98,7 +100,7 @@ def test_a_relay_that_never_answers_is_nobodys_home_however_near() -> None:
     surroundings = Surroundings(rng=Random(1).randbytes)
     surroundings.set_local_endpoints(41641, None, ["10.0.0.1"], T)
     surroundings.set_derp_map(world(1, 2, 3), {}, T)
-    measure(surroundings, T, without_relay=(1, 3))
+    measure(surroundings, T, without_relay=(1, 3), seconds=2 * FIRST_PATIENCE + 1)
     assert homes(surroundings) == [1, 3, 2]
 
 
@@ -157,7 +159,8 @@ def test_homes_that_die_again_and_again_are_given_up_for_longer_each_time() -> N
     spans = []
     for at in (0.0, 1000.0, 2000.0):
         home.move(1, at)
-        assert home.handle_timeout(at + PATIENCE)
-        spans.append(next(s for s in range(0, 1000, 10) if not home.dead(at + PATIENCE + s)))
+        assert not home.handle_timeout(at + PATIENCE)
+        assert home.handle_timeout(at + FIRST_PATIENCE)
+        spans.append(next(s for s in range(0, 1000, 10) if not home.dead(at + FIRST_PATIENCE + s)))
         home.move(0, at + 500)
     assert spans == [60, 120, 240]
