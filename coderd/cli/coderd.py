@@ -112,6 +112,13 @@ def run_node(
     access_url: Annotated[
         str | None, typer.Option(help="The server that a workspace joins. Environment: CODER_AGENT_URL.")
     ] = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sha256:HEX",
+            help="The SHA-256 of the server's own certificate, as it prints it. Environment: CODERD_SERVER_PIN.",
+        ),
+    ] = None,
     token_file: Annotated[
         str | None, typer.Option(metavar="PATH|-", help="The workspace's token: a file, or - for stdin.")
     ] = None,
@@ -141,6 +148,7 @@ def run_node(
         "listen_port": listen_port,
         "birthday": None if birthday is None else str(birthday).lower(),
         "access_url": access_url,
+        "pin": pin,
         "token_file": token_file,
         "operator": operator,
     }

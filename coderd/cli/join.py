@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from coderd.cli.options import SOCKET, Socket, TokenFile
-from coderd.cli.session import Session, forget_session, read_token, save_session, saved_for
+from coderd.cli.options import SOCKET, Pin, Socket, TokenFile
+from coderd.cli.session import forget_session, save_session, session_at
 from coderd.cli.shell import note
-from coderd.config.url import parse_server_url
+from coderd.config.url import parse_pinned_url
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import (
     DOWN,
@@ -32,6 +32,7 @@ def up(
         str | None, typer.Option("--name", help="This device's name; by default the host's.")
     ] = None,
     token_file: TokenFile = None,
+    pin: Pin = None,
     socket: Socket = SOCKET,
 ) -> int:
     """Sign in, enrol this machine as your device and join the network.
@@ -40,11 +41,11 @@ def up(
     ~/.config/coderd/session.json for the commands that ask the server.
 
     Examples:
-      sudo coderctl up http://192.0.2.10:3000
+      sudo coderctl up https://192.0.2.10:3000 --pin sha256:5f0c...
       sudo coderctl up http://192.0.2.10:3000 --token-file token.txt
       sudo coderctl up
     """
-    session = None if url is None else _sign_in(url, token_file)
+    session = None if url is None else session_at(parse_pinned_url(url, pin), token_file)
     with ControlClient(socket) as client:
         params = UpParams(
             url=session.url if session else None, token=session.token if session else None, name=name
@@ -56,12 +57,6 @@ def up(
         save_session(session)
     _welcome(call.result)
     return Exit.DONE
-
-
-def _sign_in(url: str, token_file: str | None) -> Session:
-    origin = str(parse_server_url(url))
-    saved = saved_for(origin) if token_file is None else None
-    return saved or Session(origin, read_token(token_file, origin))
 
 
 def _welcome(result: UpResult) -> None:

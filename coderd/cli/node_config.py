@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coderd.cli.session import read_token
 from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
-from coderd.config.url import parse_server_url
+from coderd.config.url import parse_pinned_url
 from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
 from coderd.model.errors import Exit, UserError
 
@@ -24,9 +24,10 @@ MTU = Setting("mtu", "CODERD_MTU", str(DEFAULT_MTU))
 LISTEN_PORT = Setting("listen_port", "CODERD_LISTEN_PORT")
 BIRTHDAY = Setting("birthday", "CODERD_BIRTHDAY", "false")
 ACCESS_URL = Setting("access_url", "CODER_AGENT_URL")
+PIN = Setting("pin", "CODERD_SERVER_PIN")
 TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
-SETTINGS = (INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, TOKEN_FILE, OPERATOR)
+SETTINGS = (INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, TOKEN_FILE, OPERATOR)
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 
@@ -75,14 +76,15 @@ def _identity(sources: Sources) -> tuple[str | None, str | None]:
             exit_code=Exit.USAGE,
             hint=f"Add {ACCESS_URL.flag} http://SERVER:3000.",
         )
-    origin = str(parse_server_url(url.text))
+    pin = sources.find(PIN)
+    server = parse_pinned_url(url.text, pin.text if pin is not None else None)
     if file is None and not token:
         raise UserError(
-            f"a server is given, but no token to join {origin} with",
+            f"a server is given, but no token to join {server} with",
             exit_code=Exit.USAGE,
             hint=f"Add {TOKEN_FILE.flag} PATH, or - for stdin; a user's own machine needs neither, see coderctl up.",
         )
-    return origin, read_token(file.text, origin) if file is not None else token
+    return server.text, read_token(file.text, str(server)) if file is not None else token
 
 
 def _interface(value: Value) -> str:

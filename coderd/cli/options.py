@@ -29,6 +29,17 @@ Url: TypeAlias = Annotated[
     ),
 ]
 
+Pin: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--pin",
+        metavar="sha256:HEX",
+        envvar="CODERD_SERVER_PIN",
+        help="The SHA-256 of the server's certificate, as the server prints it, where no authority vouches for it.",
+        show_envvar=True,
+    ),
+]
+
 TokenFile: TypeAlias = Annotated[
     str | None,
     typer.Option(

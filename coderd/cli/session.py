@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from coderd.config.url import parse_server_url
+from coderd.config.url import ServerUrl, parse_server_url
 from coderd.model.errors import Exit, UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Session(msgspec.Struct, frozen=True):
     """A server and this user's token for it. The token goes to this URL's origin only."""
 
     url: str
+    """With the pin of the server's certificate, if there is one."""
     token: str
 
     def __repr__(self) -> str:
@@ -116,24 +117,30 @@ def find_session(url: str | None, token_file: str | None) -> Session:
             hint="Name it with --url, or sign in first: sudo coderctl up http://SERVER:3000",
             code="no_server",
         )
-    origin = str(parse_server_url(url if url is not None else _url_of(saved)))
-    if token_file is not None:
-        return Session(origin, read_token(token_file, origin))
-    return saved_for(origin) or Session(origin, read_token(None, origin))
+    return session_at(parse_server_url(url if url is not None else _url_of(saved)), token_file)
+
+
+def session_at(url: ServerUrl, token_file: str | None) -> Session:
+    """This very server, by the pin that it was once signed in with if no other is given, and the token for it. Raises UserError."""
+    saved = saved_for(url)
+    text = saved.url if saved is not None and not url.pin else url.text
+    if token_file is None and saved is not None:
+        return Session(text, saved.token)
+    return Session(text, read_token(token_file, str(url)))
 
 
 def open_api(url: str | None, token_file: str | None) -> "tuple[ApiClient, str]":
-    """A client of the server to use, and that server's URL. Raises UserError."""
+    """A client of the server to use, and that server's URL, with its pin. Raises UserError."""
     from coderd.api.io.client import ApiClient  # late: HTTP costs what status should not pay
 
     session = find_session(url, token_file)
     return ApiClient(session.url, session.token), session.url
 
 
-def saved_for(origin: str) -> Session | None:
+def saved_for(url: ServerUrl) -> Session | None:
     """The saved session where it is one with this very origin: a token goes to no other."""
     saved = load_session()
-    if saved is None or str(parse_server_url(saved.url)) != origin:
+    if saved is None or str(parse_server_url(saved.url)) != str(url):
         return None
     return saved
 

@@ -10,6 +10,7 @@ from coderd.cli.options import Json, TokenFile, Url
 from coderd.cli.session import open_api
 from coderd.cli.shell import note
 from coderd.cli.status_text import aligned
+from coderd.config.url import PIN_PREFIX, parse_server_url
 from coderd.model.errors import Exit
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
@@ -35,7 +36,9 @@ def create(name: Name, url: Url = None, token_file: TokenFile = None, json: Json
 
 def join_line(origin: str, token: str) -> str:
     """A line for the workspace's shell: the token goes through stdin, so that it is in no process's arguments."""
-    return f"echo {token} | sudo coderd run --access-url {origin} --token-file -"
+    url = parse_server_url(origin)
+    pin = f" --pin {PIN_PREFIX}{url.pin}" if url.pin else ""
+    return f"echo {token} | sudo coderd run --access-url {url}{pin} --token-file -"
 
 
 def list_workspaces(url: Url = None, token_file: TokenFile = None, json: Json = False) -> int:

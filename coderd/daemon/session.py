@@ -17,6 +17,7 @@ import msgspec
 import structlog
 import trio
 
+from coderd.config.url import parse_server_url
 from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
@@ -54,8 +55,14 @@ class Identity:
     """Who this node is to which server."""
 
     url: str
+    """With the pin of its certificate, if there is one."""
     token: str = field(repr=False)
     node_key: NodePrivate = field(repr=False)
+
+    @property
+    def origin(self) -> str:
+        """The server's URL as people know it."""
+        return str(parse_server_url(self.url))
 
 
 class SessionOver(Exception):

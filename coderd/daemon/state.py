@@ -29,7 +29,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     node_key: str
     """``privkey:<64 hex>``."""
     url: str = ""
-    """The server that this machine enrolled with as a device; empty when logged out or unattended."""
+    """The server that this machine enrolled with as a device, and the pin of its certificate; empty when logged out or unattended."""
     device_id: str = ""
     device_token: str = ""
     is_up: bool = True

@@ -114,7 +114,7 @@ def _self_status(session: Session) -> SelfStatus | None:
 
 def _server_status(session: Session) -> ServerStatus:
     return ServerStatus(
-        url=session.identity.url,
+        url=session.identity.origin,
         connected=session.server_state.connected,
         since_s=trio.current_time() - session.server_state_at,
         error=session.server_state.reason,

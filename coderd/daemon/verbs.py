@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from coderd.api.io.client import enrol_device, remove_device
+from coderd.config.url import parse_server_url
 from coderd.control.messages import (
     DebugParams,
     DebugResult,
@@ -129,7 +130,7 @@ class Verbs:
         if not params.token or params.url is None:
             raise UserError("a token is needed to sign in", exit_code=Exit.REFUSED, code="no_token")
         name = params.name or device_name(socket.gethostname())
-        await emit(Progress(text=f"Signing in to {params.url}"))
+        await emit(Progress(text=f"Signing in to {parse_server_url(params.url)}"))
         key = self._node.store.current.private_key().public()
         device = await enrol_device(params.url, params.token, name=name, node_key=key)
         return {
@@ -155,7 +156,7 @@ class Verbs:
                 code="server_unreachable",
             )
         me = session.netmap.self_node
-        return UpResult(name=me.name, address=str(me.address), url=session.identity.url)
+        return UpResult(name=me.name, address=str(me.address), url=session.identity.origin)
 
     async def _down(self) -> Done:
         if self._node.is_unattended:
@@ -172,7 +173,7 @@ class Verbs:
         if self._node.is_unattended or not self._node.store.current.device_token:
             raise UserError("this machine is not signed in", code="logged_out")
         known = await self._node.forget()
-        await emit(Progress(text=f"Removing this device from {known.url}"))
+        await emit(Progress(text=f"Removing this device from {parse_server_url(known.url)}"))
         try:
             await remove_device(known.url, known.device_token, known.device_id)
         except UserError as error:

@@ -16,6 +16,7 @@ import trio
 from coderd.config.io import configure_logging
 from coderd.config.relay import RelayConfig
 from coderd.config.server import ServerConfig
+from coderd.config.url import PIN_PREFIX
 from coderd.model.errors import UserError
 from coderd.server.relay_alone import RelayStarted, run_relay
 from coderd.server.reloads import Reloads
@@ -90,7 +91,11 @@ def _allow_many_connections() -> None:
 
 
 def _announce(config: ServerConfig, started: Started) -> None:
-    """What the very first start says. The token itself goes to a terminal only: anything else may be a log."""
+    """The pin, and what the very first start says. The token itself goes to a terminal only: anything else may be a log."""
+    pin = f" --pin {PIN_PREFIX}{started.pin}" if started.pin else ""
+    if pin:
+        print(f"Nobody vouches for this server's own certificate: every join takes{pin}")
+        sys.stdout.flush()
     if started.admin_token_file is None:
         return
     path = started.admin_token_file
@@ -98,7 +103,7 @@ def _announce(config: ServerConfig, started: Started) -> None:
     if sys.stdout.isatty():
         print(f"It is shown here once:\n\n    {path.read_text('ascii').strip()}\n")
     print("On your own machine, with `coderd run` running, paste:\n")
-    print(f"    ssh root@{config.access_url.host} cat {path} | sudo coderctl up {config.access_url}\n")
+    print(f"    ssh root@{config.access_url.host} cat {path} | sudo coderctl up {config.access_url}{pin}\n")
     sys.stdout.flush()
 
 

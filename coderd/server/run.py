@@ -22,7 +22,7 @@ from coderd.derp.io.server import RelayServer
 from coderd.derp.limit import ClientRate
 from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
-from coderd.http.tls import ServerTls
+from coderd.http.tls import ServerTls, fingerprint
 from coderd.identity.io.store import Store
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
@@ -51,6 +51,8 @@ class Started:
     stun_addresses: tuple[AddrPort, ...]
     admin_token_file: Path | None
     """Set on the very first start, which made the first admin."""
+    pin: str = ""
+    """The SHA-256 of a certificate of the server's own making, in hexadecimal; empty where it shows none such."""
 
 
 async def run_server(
@@ -80,7 +82,9 @@ async def run_server(
                 is_first = await trio.to_thread.run_sync(
                     store.create_first_admin, FIRST_ADMIN, state.write_admin_token
                 )
-                task_status.started(Started(*addresses, state.admin_token_file if is_first else None))
+                task_status.started(
+                    Started(*addresses, state.admin_token_file if is_first else None, server.pin)
+                )
                 await (trio.sleep_forever if stop is None else stop.wait)()
                 await server.relay.announce_restart()
                 await server.coordination.close()
@@ -113,7 +117,7 @@ class _Server:
             embedded_region=config.derp.region_id if config.derp.has_relay else 0,
             blocks_direct=config.derp.blocks_direct,
         )
-        self._tls = _tls(config, state, self.relay)
+        self._tls, self.pin = _tls(config, state, self.relay)
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self.relay)
@@ -157,14 +161,15 @@ class _Server:
         return app
 
 
-def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> ServerTls | None:
-    """The certificates to show: those of the options, or one of the server's own. Raises UserError."""
+def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tuple[ServerTls | None, str]:
+    """The certificates to show, those of the options or one of the server's own, and the pin of the latter. Raises UserError."""
     if config.tls is None:
-        return None
-    options = config.tls
+        return None, ""
+    options, pin = config.tls, ""
     if not options.certificates:
-        options = replace(options, certificates=(state.own_certificate(config.access_url.host),))
-    return ServerTls(options, appended=meta_certificate(relay.public) if config.derp.has_relay else b"")
+        own = state.own_certificate(config.access_url.host)
+        options, pin = replace(options, certificates=(own,)), fingerprint(own.certificate)
+    return ServerTls(options, appended=meta_certificate(relay.public) if config.derp.has_relay else b""), pin
 
 
 def _open_store(state: StateDirectory) -> Store:

@@ -29,7 +29,8 @@ def pinned(world: World, pin: str) -> str:
 
 async def test_a_node_and_a_command_believe_the_pinned_certificate(tmp_path: Path) -> None:
     async with serving(tmp_path, **OWN) as world, trio.open_nursery() as nursery:
-        pin = fingerprint(world.config.state_dir / "tls.pem")
+        pin = world.started.pin
+        assert pin == fingerprint(world.config.state_dir / "tls.pem")
         url = pinned(world, pin)
         created = await in_thread(lambda: ApiClient(url, world.admin_token).create_workspace("dev"))
         dev = JoinedNode(created.token)

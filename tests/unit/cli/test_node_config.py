@@ -27,6 +27,13 @@ def test_a_workspace_brings_server_and_token(tmp_path: Path) -> None:
     assert "secret" not in repr(config)
 
 
+def test_a_pin_belongs_to_the_server() -> None:
+    environment = {"CODER_AGENT_URL": "https://192.0.2.10:3000", "CODER_AGENT_TOKEN": "cdrw_secret"}
+    pinned = f"https://192.0.2.10:3000#sha256:{'ab' * 32}"
+    assert parse_node_config({"pin": "AB" * 32}, environment).access_url == pinned
+    assert parse_node_config({}, {**environment, "CODERD_SERVER_PIN": "ab" * 32}).access_url == pinned
+
+
 def test_an_agent_s_environment_works_too() -> None:
     environment = {"CODER_AGENT_URL": "http://192.0.2.10:3000", "CODER_AGENT_TOKEN": "cdrw_secret"}
     config = parse_node_config({}, environment)

@@ -57,6 +57,18 @@ def test_what_is_given_goes_before_what_is_saved(tmp_path: Path) -> None:
     assert find_session(None, str(tmp_path / "token")).token == "cdrs_given"
 
 
+def test_a_pin_is_remembered_until_another_is_given(tmp_path: Path) -> None:
+    first, other = "ab" * 32, "cd" * 32
+    kept = Session(f"https://192.0.2.10:3000#sha256:{first}", "cdrs_kept")
+    save_session(kept)
+    (tmp_path / "token").write_text("cdrs_given")
+    assert find_session(None, None) == kept
+    assert find_session("https://192.0.2.10:3000", None) == kept
+    assert find_session("https://192.0.2.10:3000", str(tmp_path / "token")) == Session(kept.url, "cdrs_given")
+    repinned = f"https://192.0.2.10:3000#sha256:{other}"
+    assert find_session(repinned, None) == Session(repinned, "cdrs_kept")
+
+
 def test_without_a_server_it_is_wrong_usage() -> None:
     with pytest.raises(UserError) as caught:
         find_session(None, None)
