@@ -11,9 +11,10 @@ Counted on the user's host, where its own packets leave.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from lab import Host, Lab, until
+from lab import Host, Lab, Node, until
 from tunnels import End, at, outer_addresses, start_theirs
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -72,8 +73,8 @@ def offer_vpn(lab: Lab) -> None:
     )
 
 
-def quick(host: Host, verb: str) -> None:
-    host.run(["wg-quick", verb, "wg0"], env={"WG_QUICK_USERSPACE_IMPLEMENTATION": "wireguard-go"}, timeout=60)
+def quick(host: Host, verb: str, *, by: str = "wireguard-go") -> None:
+    host.run(["wg-quick", verb, "wg0"], env={"WG_QUICK_USERSPACE_IMPLEMENTATION": by}, timeout=60)
 
 
 def counters(host: Host) -> dict[str, int]:
@@ -87,6 +88,16 @@ def count(lab: Lab) -> None:
     lab.user.host.nft(COUNTED.format(port=status["udp_port"], ours=lab.user.interface))
 
 
+@contextmanager
+def network_changing(node: Node) -> Iterator[None]:
+    """What happens within is known to the node afterwards: it looks as soon as the kernel tells, which is not at once."""
+    daemon = node.daemon
+    assert daemon is not None
+    n_changes = daemon.output.count("network changed")
+    yield
+    until(lambda: daemon.output.count("network changed") > n_changes, "the change to be seen", timeout=5)
+
+
 def way_to(host: Host, address: str) -> str:
     return host.run(["ip", "route", "get", address]).stdout
 
@@ -95,8 +106,9 @@ def test_a_full_tunnel_that_comes_up_takes_everything_but_our_datagrams(lab: Lab
     offer_vpn(lab)
     lab.join()
     lab.user.wait_for_path("dev", "direct")
+    with network_changing(lab.user):
+        quick(lab.user.host, "up")
     count(lab)
-    quick(lab.user.host, "up")
     assert "dev wg0" in way_to(lab.user.host, "203.0.113.2")
     lab.user.json("netcheck")
     lab.user.coderctl("ping", "dev", "-c", "10", "-i", "50ms", "--until-direct")
@@ -118,7 +130,7 @@ def test_a_full_tunnel_that_comes_up_takes_everything_but_our_datagrams(lab: Lab
 
 def test_a_full_tunnel_that_is_there_before_us_gets_none_of_our_datagrams(lab: Lab) -> None:
     offer_vpn(lab)
-    quick(lab.user.host, "up")
+    quick(lab.user.host, "up", by="coderd-wireguard")
     lab.user.host.nft(COUNTED.format(port=41641, ours=lab.user.interface))
     lab.join()
     lab.user.wait_for_path("dev", "direct")

@@ -32,7 +32,15 @@ def lab() -> Iterator[Lab]:
 def start_relay(lab: Lab) -> str:
     """Our relay alone, for everybody, with a certificate of its own making; the map that it prints of itself."""
     address = lab.server.address
-    options = ["--allow-any-client", "--state-dir", "/run/derp", "--region-id", "900"]
+    options = [
+        "--allow-any-client",
+        "--state-dir",
+        "/run/derp",
+        "--region-id",
+        "900",
+        "--stun-address",
+        ":3480",
+    ]
     relay = lab.server.host.start(
         ["coderd", "derp", "--access-url", f"https://{address}:{RELAY_PORT}", *options],
         name="coderd derp",
@@ -72,8 +80,15 @@ def test_a_file_goes_from_tailcat_to_tailcat_by_our_relay_where_udp_is_blocked(l
     assert lab.dev.host.path("/run/home/received").read_text() == content
 
 
-def test_tailcat_goes_direct_with_our_stun(lab: Lab) -> None:
+def test_tailcat_goes_direct_with_our_stun_and_so_does_coderd_beside_it(lab: Lab) -> None:
     _, address = listening(lab, lab.dev.host, "serve", "9")
+    lab.join()
+    lab.user.wait_for_path("dev", "direct")
     pongs = lab.user.host.run(tailcat(lab, "ping", "--until-direct", "--timeout=30s", address), timeout=60)
     said = pongs.stdout + pongs.stderr
     assert re.search(r"^pong in \S+ via 203\.0\.113\.2:\d+$", said, re.MULTILINE), said
+    for node, places in (
+        (lab.user, ("10.0.1.2:", "198.51.100.2:")),
+        (lab.dev, ("10.0.2.2:", "203.0.113.2:")),
+    ):
+        assert all(addr.startswith(places) for addr in (node.status() or {})["endpoints"])

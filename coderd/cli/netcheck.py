@@ -48,7 +48,7 @@ def netcheck_text(found: Netcheck) -> str:
             {True: "yes", False: "no", None: "no NAT" if found.nat is False else "unknown"}[found.hairpin],
         ],
         ["MTU", mtu_text(found.mtu, found.mtu_needed, found.carries_full)],
-        ["server", SERVER[found.server]],
+        ["server", SERVER.get(found.server, found.server)],
         ["clock", clock_text(found.clock_skew_s)],
         ["proxy", found.proxy or "none"],
     ]

@@ -236,7 +236,7 @@ class Netcheck(Message, frozen=True, kw_only=True):
     hairpin: bool | None = msgspec.field(default=None, name="HairPinning")
     """Whether the NAT turns around what is sent to its own outer address; null without NAT, or where that is unknown."""
     captive_portal: bool | None = msgspec.field(default=None, name="CaptivePortal")
-    """Whether something else answers in place of the server; null where the server is asked by https, or nobody answers."""
+    """Whether something else answers in place of the server; null where nobody answers, or over https nobody we trust."""
     server: str = "unknown"
     """What stands before the server: nothing (``open``), something that lets UDP and its senders through (``forwarded``),
     that hides senders (``masked``), or that lets no UDP through (``closed``); or ``unknown``."""

@@ -19,7 +19,9 @@ from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses, tunn
 from coderd.magicsock.io.bypass import find_mark
 
 LOOK_INTERVAL = 1.0
-"""Least seconds between two looks: the first event counts at once, those in its wake together."""
+"""Least seconds between two looks where events go on and on."""
+FIRST_INTERVAL = 0.1
+"""The same after a quiet time: what comes up does so in steps (an address, a route, a rule); doubled from look to look."""
 
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
@@ -79,14 +81,20 @@ async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
         events.bind((0, _GROUPS))
         seen = await trio.to_thread.run_sync(_look, ignore)
         yield seen
+        interval = FIRST_INTERVAL
         while True:
-            await trio.lowlevel.wait_readable(events)
+            with trio.move_on_after(LOOK_INTERVAL) as patience:
+                await trio.lowlevel.wait_readable(events)
+            if patience.cancelled_caught:
+                interval = FIRST_INTERVAL
+                await trio.lowlevel.wait_readable(events)
             _discard(events)
             view = await trio.to_thread.run_sync(_look, ignore)
             if view != seen:
                 seen = view
                 yield view
-            await trio.sleep(LOOK_INTERVAL)
+            await trio.sleep(min(interval, LOOK_INTERVAL))
+            interval = min(2 * interval, LOOK_INTERVAL)
 
 
 def _discard(events: socket.socket) -> None:
