@@ -37,12 +37,14 @@ def server_context(url: ServerUrl) -> ssl.SSLContext:
     return context
 
 
-def wrong_certificate(error: BaseException) -> WrongCertificate | None:
-    """The wrong certificate behind another library's error, if that is what it is about."""
+def why_untrusted(error: BaseException) -> str:
+    """What is wrong with the certificate, as a clause, if that is what another library's error is about; else empty."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, WrongCertificate):
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
-    return cause
+    if isinstance(cause, WrongCertificate):
+        return str(cause)
+    return "" if cause is None else f"nobody vouches for its certificate ({cause.verify_message})"
 
 
 class _PinnedSocket(ssl.SSLSocket):

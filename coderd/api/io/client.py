@@ -37,7 +37,7 @@ from coderd.api.messages import (
     parse_message,
 )
 from coderd.config.url import ServerUrl, parse_server_url
-from coderd.http.pinned import WrongCertificate, server_context, wrong_certificate
+from coderd.http.pinned import server_context, why_untrusted
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import NodePublic
 
@@ -132,8 +132,8 @@ class ApiClient:
                 for chunk in response.iter_bytes():
                     _append(data, chunk)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            if (wrong := wrong_certificate(error)) is not None:
-                raise _not_trusted(self._url, wrong) from None
+            if why := why_untrusted(error):
+                raise _not_trusted(self._url, why) from None
             raise _unreachable(self._url, error) from None
         return _parse_answer(kind, response.status_code, bytes(data), path)
 
@@ -224,11 +224,11 @@ def _not_understood(why: str) -> UserError:
     )
 
 
-def _not_trusted(url: ServerUrl, error: WrongCertificate) -> UserError:
+def _not_trusted(url: ServerUrl, why: str) -> UserError:
     return UserError(
-        f"the server at {url} is not trusted: {error}",
+        f"the server at {url} is not trusted: {why}",
         exit_code=Exit.REFUSED,
-        hint="Nothing was sent. If the server has a new certificate, give its new pin.",
+        hint="Nothing was sent. The server prints its certificate's pin when it starts: give it with --pin.",
         code="wrong_certificate",
     )
 
