@@ -12,7 +12,9 @@ DIRECT_CEILING = 0.6
 """Seconds: three times the 200 ms and six round trips that 99 of 100 shall take; round trips take nothing here."""
 
 
-@pytest.mark.parametrize("name", ["hairpin", "server-masked", "websockets-pass", "private-ca", "region-killed"])
+@pytest.mark.parametrize(
+    "name", ["hairpin", "server-masked", "websockets-pass", "private-ca", "region-killed"]
+)
 def test_a_named_topology_ends_as_predicted(name: str) -> None:
     (outcome,) = run_batch([name])
     assert outcome.is_as_predicted, outcome.got
