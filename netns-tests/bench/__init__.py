@@ -8,6 +8,7 @@
     report        where they go: stdout, or the command's own section of docs/benchmarks.md
     throughput    one command: tunnels against each other
     outside       one command: the tunnel against no tunnel, on links of several speeds
+    relay         one command: what one relay carries; ``derp_load`` its bare clients, ``relay_nodes`` its whole nodes
     packet        one command: each function of the data path by itself
     __main__      the command line; ``handshakes`` lives in bench_handshakes
 

@@ -12,12 +12,24 @@ from types import FrameType
 import bench_handshakes
 from lab import LabError
 
-from bench import outside, packet, throughput
+from bench import outside, packet, relay, throughput
 
 FAILED = 125
 INTERRUPTED = 130
 LINE_END = "\n"
-TOOLS = ("ip", "iperf3", "nft", "nsenter", "ping", "tc", "unshare", "wg", "wireguard-go")
+TOOLS = (
+    "haproxy",
+    "ip",
+    "iperf3",
+    "nft",
+    "nsenter",
+    "ping",
+    "taskset",
+    "tc",
+    "unshare",
+    "wg",
+    "wireguard-go",
+)
 
 DESCRIPTION = """\
 Measures our data path against others', in a laboratory of network namespaces on this machine: ratios of one run.
@@ -28,6 +40,7 @@ EPILOG = """\
   sudo scripts/bench throughput --full --rounds 5 --seconds 3 --write
   sudo scripts/bench throughput --case 'tcp-1-*' --peer ~/go/bin/wireguard-go
   sudo scripts/bench outside
+  sudo scripts/bench relay
   sudo scripts/bench packet
   sudo scripts/bench handshakes"""
 
@@ -60,11 +73,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = bench.add_subparsers(
-        dest="verb", required=True, metavar="throughput | outside | packet | handshakes"
+        dest="verb", required=True, metavar="throughput | outside | relay | packet | handshakes"
     )
     for name, module, says in (
         ("throughput", throughput, "tunnels against each other"),
         ("outside", outside, "the tunnel against no tunnel, on links of several speeds"),
+        ("relay", relay, "what one relay carries: frames of bare clients, TCP of whole nodes"),
         ("packet", packet, "what each function of the data path costs per packet, by itself"),
     ):
         verb = verbs.add_parser(name, help=says, description=says)

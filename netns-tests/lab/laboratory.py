@@ -53,7 +53,7 @@ class Lab:
             dev = self.internet.add_host("user", "dev", isolated=self.topology.user.isolates)
         else:
             dev = self.internet.add_site("dev", self.topology.dev, "dev")
-        authority = Authority() if self.topology.service.is_encrypted else None
+        authority = self._authority = Authority() if self.topology.service.is_encrypted else None
         if authority is not None:
             for host in (self.internet.server, user, dev):
                 authority.make_known(host)
@@ -120,6 +120,8 @@ class Lab:
         """One more machine: with a public address, or on the LAN of a site."""
         host = self.internet.add_host(site, name)
         self._guests.append(host)
+        if self._authority is not None:
+            self._authority.make_known(host)
         return host
 
     def block_udp(self, *, to_server_too: bool = False) -> None:
