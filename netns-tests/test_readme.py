@@ -6,8 +6,8 @@
                           │
               server 192.0.2.10, as in the README
 
-What says ``sudo`` is run by root, everything else by alice, an ordinary user. What must be copied from machine to
-machine by hand (the admin's token, the workspace's) is copied by the test, under the names that the README uses.
+What says ``sudo`` is run by root, everything else by alice, an ordinary user. What must be copied from machine to machine by
+hand (the admin's token, the workspace's, the server's pin) is copied by the test, under the names that the README uses.
 """
 
 import json
@@ -58,6 +58,7 @@ class Reader:
         self.hosts = {"server": lab.server.host, "user": lab.user.host, "workspace": lab.dev.host}
         self.said: dict[str, str] = {}
         """What each command that ended wrote, on both of its streams."""
+        self.pin = ""
         for host in self.hosts.values():
             host.environment.clear()
             make_alice(host)
@@ -65,7 +66,7 @@ class Reader:
     def argv(self, command: str, *, is_sudo: bool = False) -> list[str]:
         """A line of a shell in alice's home, by root or by herself; with sudo, too, it is her shell that reads it."""
         who = [] if is_sudo else as_user(ALICE)
-        environment = ["env", f"--chdir={HOME}", "USER=alice", f"HOME={HOME}"]
+        environment = ["env", f"--chdir={HOME}", "USER=alice", f"HOME={HOME}", f"PIN={self.pin}"]
         return [*who, *environment, "sh", "-c", command]
 
     def follow(self) -> None:
@@ -83,6 +84,7 @@ class Reader:
         daemon.wait_for("administrator" if line.where == "server" else "ready")
         if line.where == "server":
             self.fetch_admin_token(daemon)
+            self.read_pin(daemon)
         if line.where == "workspace":
             until(self.sees_dev, "the user to see dev online")
 
@@ -105,6 +107,12 @@ class Reader:
         assert found is not None, server.output
         token = self.hosts["server"].path(found[1]).read_text(encoding="ascii")
         write(self.hosts["user"], "admin-token", token)
+
+    def read_pin(self, server: Process) -> None:
+        """What the server prints of its certificate."""
+        found = re.search(r"--pin (sha256:[0-9a-f]{64})", server.output)
+        assert found is not None, server.output
+        self.pin = found[1]
 
     def give_token(self, printed: str) -> None:
         """Copy the workspace's token, out of the line that joins it, to the workspace."""
@@ -145,8 +153,8 @@ def test_the_lines_are_those_of_three_machines_and_only_daemons_need_root() -> N
 
 def test_every_line_does_what_it_is_there_for(reader: Reader) -> None:
     assert (
-        "Joined http://192.0.2.10:3000 as admin/user"
-        in reader.said["coderctl up http://192.0.2.10:3000 < admin-token"]
+        "Joined https://192.0.2.10:3000 as admin/user"
+        in reader.said['coderctl up https://192.0.2.10:3000 --pin "$PIN" < admin-token']
     )
     assert re.search(r"^admin/dev +fd60:627a:a42b:", reader.said["coderctl status"], re.MULTILINE)
     said = reader.said["coderctl ping dev --until-direct"].splitlines()
