@@ -107,11 +107,12 @@ class KeypairSlots:
         self.previous, self.current, self.next = self.current, self.next, None
         return [each for each in destroyed if each is not None]
 
-    def clear_established(self) -> list[Keypair]:
-        """Destroys what was in use, not a session that is just coming into being."""
-        destroyed = [self.previous, self.current]
-        self.previous = self.current = None
-        return [each for each in destroyed if each is not None]
+    def clear_older(self, than: float) -> list[Keypair]:
+        """Destroys the sessions in use that were created before an instant."""
+        destroyed = [each for each in (self.previous, self.current) if each and each.created_at < than]
+        self.previous = None if self.previous in destroyed else self.previous
+        self.current = None if self.current in destroyed else self.current
+        return destroyed
 
     def clear(self) -> list[Keypair]:
         """Destroys all."""

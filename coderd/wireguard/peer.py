@@ -138,10 +138,11 @@ class Peer:
     def forget_sessions(self, now: float) -> None:
         """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting.
 
-        A handshake not older than a second stays: it may well be with the peer as it is now, which was quicker than news.
+        A handshake not older than a second stays, and the session that came of it: it may well be with the peer as it is
+        now, which was quicker than the news.
         """
         if now < self._handshake.may_begin_at - REKEY_TIMEOUT + YOUNG:
-            self._destroy(self._slots.clear_established())
+            self._destroy(self._slots.clear_older(now - YOUNG))
             return
         self._destroy(self._slots.clear())
         self._unanswered = None

@@ -173,3 +173,18 @@ def test_a_relay_that_is_gone_leaves_nothing_to_a_pair_that_needs_it() -> None:
     n_arrived = len(world.dev.arrived)
     world.run_for(5)
     assert len(world.dev.arrived) == n_arrived
+
+
+def test_news_of_a_restart_does_not_end_the_session_that_is_with_the_new_process_already() -> None:
+    world = streaming(0.05)
+    world.dev.kill()
+    world.dev.start()
+    world.run_until(lambda: world.user.running.counters["wireguard.initiations_sent"] > 1, 1)
+    world.run_for(0.06)  # a round trip later there is a session, of which the server's news knows nothing
+    device = world.user.running.device
+    assert device.status(world.now).peers[0].has_session
+    device.forget_sessions(world.dev.public, world.now)
+    assert device.status(world.now).peers[0].has_session
+    world.run_for(3)
+    device.forget_sessions(world.dev.public, world.now)
+    assert not device.status(world.now).peers[0].has_session
