@@ -137,7 +137,7 @@ class _Server:
     async def _serve(self, stream: ServerStream) -> None:
         try:
             with trio.fail_after(HEAD_TIMEOUT):
-                await stream.handshake()
+                await self._shake_hands(stream)
             with trio.fail_after(HEAD_TIMEOUT):
                 received = await _read_head(stream)
         except trio.TooSlowError:
@@ -149,6 +149,14 @@ class _Server:
             return
         if received is not None:
             await self._dispatch(stream, *received)
+
+    async def _shake_hands(self, stream: ServerStream) -> None:
+        """TLS's handshake, if the port has one. Who speaks plain HTTP to it, or does not trust us, is counted."""
+        try:
+            await stream.handshake()
+        except trio.BrokenResourceError:
+            self._counters["http.drop.tls_handshake"] += 1
+            raise
 
     async def _dispatch(self, stream: ServerStream, head: bytes, leftover: bytes) -> None:
         try:

@@ -79,3 +79,14 @@ async def test_nothing_leaves_before_the_pin_is_checked(tmp_path: Path) -> None:
             await stream.send_all(b"Authorization: Bearer cdrs_x")
         assert "ab" * 32 in why_untrusted(broken.value)
         await trio.aclose_forcefully(stream)
+
+
+async def test_plain_http_at_the_tls_port_is_hung_up_on_and_counted(tmp_path: Path) -> None:
+    async with serving(tmp_path, **OWN) as world:
+        async with await trio.open_tcp_stream(*world.started.http_address) as tcp:
+            await tcp.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with trio.fail_after(5):
+                async for _ in tcp:
+                    pass
+        admin = ApiClient(pinned(world, world.started.pin), world.admin_token)
+        assert (await in_thread(admin.counters)).counters["http.drop.tls_handshake"] == 1
