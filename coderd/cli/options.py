@@ -24,7 +24,7 @@ Url: TypeAlias = Annotated[
     typer.Option(
         "--url",
         envvar="CODER_URL",
-        help="The server; by default the one that you signed in to.",
+        help="The server, with #sha256:HEX behind it if it is pinned; by default the one that you signed in to.",
         show_envvar=True,
     ),
 ]
