@@ -133,9 +133,11 @@ Written by `scripts/lab matrix`, which builds each in network namespaces, joins 
 them. The predictions are those of `netns-tests/oracle.py`, which knows RFC 4787 and nothing of coderd. How the laboratory
 works, and what the times mean to the millisecond: [lab.md](lab.md).
 
-**{right} of {of} as predicted.** Medians: {medians}. Times count from when each end had been told that the other is online:
-until the first echo of a full datagram through the tunnel was back, and until both ends used the direct path. They are
-those of namespaces on one machine, without a wide-area network's delay.
+**{right} of {of} as predicted.** Medians: {medians}.
+
+Times count from when each end had been told that the other is online: until the first echo of a full datagram through the
+tunnel was back, and until both ends used the direct path. They are those of namespaces on one machine, without a wide-area
+network's delay.
 """
 
 GRID = """\
@@ -147,7 +149,9 @@ address-dependent, `by-port` address-and-port-dependent. Every kind is confirmed
 
 BIRTHDAYS_SAY = """\
 Random ports can be searched for, where both ends run with `--birthday`; by default nobody does, and the grid is without. It is a
-matter of luck, so nothing is foretold: """
+matter of luck, so nothing is foretold.
+
+"""
 
 SCENARIOS_SAY = """\
 The two ends stream datagrams to each other, 5 ms apart, beside one TCP connection, and something happens. The gap is the
