@@ -19,7 +19,7 @@ LARGEST_STEP = 512
 """Steps are 1 or 2, or 256 where the NAT counts in the other byte order. A random pair of ports rarely passes for that."""
 TRIES = 3
 """Rows that show no sequence, one after the other, that make it random."""
-RANDOM_FOR = 300.0
+RANDOM_FOR = 60.0
 """Seconds for which that is believed."""
 
 _PORTS = 65536
