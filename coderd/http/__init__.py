@@ -5,6 +5,7 @@ server     serve_http: accept, TLS, sniff the head, then the relay or Hypercorn
 tls        the server's certificates: files or its own, read again while it runs
 self_signed    the one that it makes for itself
 pinned     a client held to that one, by its SHA-256
+tls_stream    TLS over a stream, for bulk
 streams    the streams of a server: replayed heads, write timeouts, aborting
 web        Hypercorn's HTTP/1.1 and WebSocket server over one such stream
 relay_routes   what the app answers for a relay's HTTP surface

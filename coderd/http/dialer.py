@@ -12,6 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import trio
 
 from coderd.http.head import ResponseHead, find_head_end, parse_response_head
+from coderd.http.tls_stream import TlsStream
 from coderd.model.errors import MalformedPacket
 
 MAX_RESPONSE_HEAD: Final = 16 * 1024
@@ -130,11 +131,9 @@ def _in_plain_words(error: OSError) -> OSError:
     return OSError(leaf.errno, os.strerror(leaf.errno))
 
 
-async def start_tls(
-    stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str
-) -> trio.SSLStream[trio.abc.Stream]:
+async def start_tls(stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> TlsStream:
     """Does the handshake. Raises OSError, the stream closed."""
-    secured = trio.SSLStream(stream, context, server_hostname=server_name, https_compatible=True)
+    secured = TlsStream(stream, context, server_hostname=server_name)
     try:
         await secured.do_handshake()
     except BaseException as error:

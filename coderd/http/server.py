@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from coderd.http.head import MAX_HEAD_SIZE, RequestHead, find_head_end, parse_request_head
 from coderd.http.streams import AcceptedStream, ServerStream
+from coderd.http.tls_stream import TlsStream
 from coderd.http.web import serve_web
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket
@@ -30,9 +31,7 @@ MAX_STRANGERS: Final = 2048
 _READ_SIZE: Final = 64 * 1024
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
-Listener: TypeAlias = (
-    trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]
-)
+Listener: TypeAlias = trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[TlsStream]
 DerpHandler: TypeAlias = Callable[[ServerStream, RequestHead, bytes], Awaitable[None]]
 """Takes over a connection: its stream, the request's head, and what was read past the head."""
 

@@ -5,17 +5,17 @@ from typing import Final, TypeAlias
 
 import trio
 
+from coderd.http.tls_stream import TlsStream
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort, canonical_ip
 
-AcceptedStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+AcceptedStream: TypeAlias = trio.SocketStream | TlsStream
 
 WRITE_TIMEOUT: Final = 30.0
 """How long a client may take nothing of what is written to it."""
 CLOSE_TIMEOUT: Final = 1.0
 KEEPALIVE_IDLE: Final = 60
 USER_TIMEOUT_MS: Final = 15_000
-_TLS_PIECE: Final = 16 * 1024
 _TCP_USER_TIMEOUT: Final = 18
 
 
@@ -40,7 +40,7 @@ class ServerStream(trio.abc.Stream):
 
     def __init__(self, accepted: AcceptedStream) -> None:
         self._inner = accepted
-        self._tcp = accepted if isinstance(accepted, trio.SocketStream) else accepted.transport_stream
+        self._tcp = accepted if isinstance(accepted, trio.SocketStream) else _tcp_of(accepted)
         self._replayed = b""
         self.is_closed = False
         self.write_timeout = WRITE_TIMEOUT
@@ -56,7 +56,7 @@ class ServerStream(trio.abc.Stream):
 
     async def handshake(self) -> None:
         """Does the TLS handshake, if there is one to do. Raises trio.BrokenResourceError."""
-        if isinstance(self._inner, trio.SSLStream):
+        if isinstance(self._inner, TlsStream):
             await self._inner.do_handshake()
 
     def set_write_ahead(self, n_bytes: int) -> None:
@@ -78,19 +78,16 @@ class ServerStream(trio.abc.Stream):
 
     async def send_all(self, data: Buffer) -> None:
         """Writes everything. Raises WriteTimeout, after aborting, where the peer takes nothing for ``write_timeout``."""
-        send = self._tcp.socket.send if self._inner is self._tcp else self._send_tls_piece
+        if isinstance(self._inner, TlsStream):
+            self._inner.encrypt(data)
+            data = self._inner.take()
         try:
-            await _send_with_progress(send, data, self.write_timeout)
+            await _send_with_progress(self._tcp.socket.send, data, self.write_timeout)
         except WriteTimeout:
             self.abort()
             raise
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
-
-    async def _send_tls_piece(self, data: memoryview) -> int:
-        piece = data[:_TLS_PIECE]
-        await self._inner.send_all(piece)
-        return len(piece)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Waits until a write may go through."""
@@ -126,6 +123,11 @@ async def _send_with_progress(
             scope.deadline = trio.current_time() + timeout
     if scope.cancelled_caught:
         raise WriteTimeout("the peer takes no more bytes")
+
+
+def _tcp_of(stream: TlsStream) -> trio.SocketStream:
+    assert isinstance(stream.transport_stream, trio.SocketStream), "we accept nothing else"
+    return stream.transport_stream
 
 
 def _nobody_asks() -> None:

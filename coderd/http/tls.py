@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from coderd.config.tls import CertificateFiles, TlsOptions
+from coderd.http.tls_stream import TlsStream
 from coderd.model.errors import UserError
 
 MAX_FILE_SIZE = 256 * 1024
@@ -50,7 +51,6 @@ class ServerTls:
         self._appended = appended
         self._context = self._load()
 
-    @property
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
         return self._context
@@ -87,17 +87,22 @@ class ServerTls:
         return _Loaded(context, leaf)
 
 
-class TlsListener(trio.abc.Listener[trio.SSLStream[trio.SocketStream]]):
-    """A TCP listener whose connections speak TLS, each with the certificates of the moment in which it came."""
+class TlsListener(trio.abc.Listener[TlsStream]):
+    """A TCP listener whose connections speak TLS, each with the certificates of the moment in which it came.
 
-    def __init__(self, listener: trio.SocketListener, tls: ServerTls) -> None:
+    Args:
+        listener: accepts them.
+        context: the certificates of this moment.
+    """
+
+    def __init__(self, listener: trio.SocketListener, context: Callable[[], ssl.SSLContext]) -> None:
         self._listener = listener
-        self._tls = tls
+        self._context = context
 
-    async def accept(self) -> trio.SSLStream[trio.SocketStream]:
+    async def accept(self) -> TlsStream:
         """The next connection, its handshake still to be done."""
         stream = await self._listener.accept()
-        return trio.SSLStream(stream, self._tls.context, server_side=True, https_compatible=True)
+        return TlsStream(stream, self._context(), server_side=True)
 
     async def aclose(self) -> None:
         """Stops listening."""

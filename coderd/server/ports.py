@@ -45,7 +45,7 @@ class Ports:
     def listeners(self, tls: ServerTls | None) -> list[Listener]:
         """For ``serve_http``."""
         assert tls is not None or not self._encrypted
-        encrypted = [TlsListener(listener, tls) for listener in self._encrypted if tls is not None]
+        encrypted = [TlsListener(listener, tls.context) for listener in self._encrypted if tls is not None]
         return [*self._plain, *encrypted]
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from coderd.derp.gate import HANDSHAKES_PER_SOURCE
 from coderd.derp.io.client import RESTARTING, DerpLink
 from coderd.derp.io.meta_certificate import is_meta, key_of, meta_certificate
 from coderd.derp.ways import Ways
+from coderd.http.tls import TlsListener
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.metrics import Counters
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
@@ -50,7 +51,7 @@ async def serving_tls(tmp_path: Path, meta: bytes) -> AsyncIterator[Server]:
     chain.write_bytes(ISSUED.private_key_and_cert_chain_pem.bytes() + meta)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(chain)
-    async with serving(wrap=lambda tcp: trio.SSLListener(tcp, context, https_compatible=True)) as server:
+    async with serving(wrap=lambda tcp: TlsListener(tcp, lambda: context)) as server:
         yield server
 
 

@@ -20,6 +20,7 @@ from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import serve_http
+from coderd.http.tls import TlsListener
 from coderd.model.keys import ServerPrivate
 from tests.shell.derp_world import admit_all
 
@@ -42,7 +43,7 @@ async def test_tailscales_own_clients_talk_through_our_relay(tmp_path: Path) -> 
         return JSONResponse(derp_map)
 
     app = Starlette(routes=[Route("/map", serve_map), *relay_routes()])
-    listeners = [trio.SSLListener(secure, tls_context, https_compatible=True), plain]
+    listeners = [TlsListener(secure, lambda: tls_context), plain]
     command = [TAILCAT, f"--derpmap-url=http://127.0.0.1:{plain.socket.getsockname()[1]}/map"]
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve_http, listeners, app, derp=relay.handle_upgrade))

@@ -16,6 +16,7 @@ from coderd.derp.handshake import ClientInfo, encode_client_info
 from coderd.derp.io.client import DerpLink
 from coderd.derp.limit import ClientRate
 from coderd.derp.server import MAX_CONNECTIONS
+from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
 from tests.shell.derp_world import A, B, Inbox, Server, serving
@@ -346,7 +347,7 @@ PIN = (
 async def serving_tls() -> AsyncIterator[Server]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     CERTIFICATE.configure_cert(context)
-    async with serving(wrap=lambda tcp: trio.SSLListener(tcp, context, https_compatible=True)) as server:
+    async with serving(wrap=lambda tcp: TlsListener(tcp, lambda: context)) as server:
         yield server
 
 

@@ -17,6 +17,7 @@ from coderd.derp.io.client import DerpLink
 from coderd.derp.io.opening import ANSWER_TIMEOUT
 from coderd.derp.upgrade import WHY_CLOSED, WHY_FORCED, WHY_GARBLED, WHY_SILENT
 from coderd.derp.ways import Ways
+from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
 from tests.shell.derp_world import A, B, Inbox, Server, serving
@@ -219,7 +220,7 @@ async def test_a_relay_that_does_not_admit_us_is_not_asked_again_by_websocket() 
 async def test_a_websocket_runs_over_tls() -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
-    async with serving(wrap=lambda tcp: trio.SSLListener(tcp, context, https_compatible=True)) as server:
+    async with serving(wrap=lambda tcp: TlsListener(tcp, lambda: context)) as server:
         region = server.region(force_http=False, insecure_for_tests=True)
         link = await connect(region, force_websocket=True)
         async with running(link) as inbox:

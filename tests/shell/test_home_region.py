@@ -16,6 +16,7 @@ import trio
 import trustme
 
 from coderd.http.server import Listener
+from coderd.http.tls import TlsListener
 from coderd.magicsock import Conn, DerpTransmit, HomeChanged, home
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
@@ -52,7 +53,7 @@ class Region:
 
     async def _serve_relay(self, authority: ssl.SSLContext, *, task_status: trio.TaskStatus[None]) -> None:
         def secured(listener: trio.SocketListener) -> Listener:
-            return trio.SSLListener(listener, authority, https_compatible=True)
+            return TlsListener(listener, lambda: authority)
 
         with self.relay:
             async with serving(wrap=secured) as server:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from trio_websocket import open_websocket_url
 
 from coderd.http.dialer import dial, read_response_head
+from coderd.http.tls import TlsListener
 from tests.shell.derp_world import A, Server, serving
 
 
@@ -236,9 +237,7 @@ async def test_https_and_websockets_work_over_tls() -> None:
     authority.issue_cert("localhost").configure_cert(server_context)
     client_context = ssl.create_default_context()
     authority.configure_trust(client_context)
-    async with serving(
-        wrap=lambda tcp: trio.SSLListener(tcp, server_context, https_compatible=True)
-    ) as server:
+    async with serving(wrap=lambda tcp: TlsListener(tcp, lambda: server_context)) as server:
         stream = await dial("127.0.0.1", server.port, tls=client_context, server_name="localhost")
         await stream.send_all(get("/hello"))
         assert (await answer_of(stream))[1].endswith(b"hello 127.0.0.1")

@@ -18,6 +18,7 @@ from coderd.api.io.client import ApiClient
 from coderd.derp.io.client import DerpLink
 from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.http.dialer import dial
+from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpNode, DerpRegion
 from coderd.model.keys import NodePrivate, ServerPrivate
 from tests.shell.derp_world import A, Inbox
@@ -137,7 +138,7 @@ async def test_tls_with_the_relay_itself_goes_through_the_proxy_so_that_its_key_
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(chain)
     async with (
-        serving_relay(wrap=lambda tcp: trio.SSLListener(tcp, context, https_compatible=True)) as server,
+        serving_relay(wrap=lambda tcp: TlsListener(tcp, lambda: context)) as server,
         proxying(server.port, monkeypatch) as proxy,
     ):
         node = DerpNode("999b", 999, HOST, insecure_for_tests=True)

@@ -10,6 +10,7 @@ import trustme
 
 from coderd.config.tls import CertificateFiles, TlsOptions
 from coderd.http.tls import ServerTls, TlsListener, fingerprint, is_certificate_for
+from coderd.http.tls_stream import TlsStream
 from coderd.model.errors import UserError
 from coderd.server.ports import follow_reloads
 from coderd.server.reloads import Reloads
@@ -44,7 +45,7 @@ class Handshakes:
             for stream in self._clients:
                 stream.transport_stream.socket.close()
 
-    async def _answer(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    async def _answer(self, stream: TlsStream) -> None:
         try:
             async with stream:
                 while await stream.receive_some(1):
@@ -63,7 +64,7 @@ class Handshakes:
 
 async def handshakes(nursery: trio.Nursery, tls: ServerTls, authority: trustme.CA) -> Handshakes:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    served = Handshakes(TlsListener(listener, tls), listener.socket.getsockname()[1], authority)
+    served = Handshakes(TlsListener(listener, tls.context), listener.socket.getsockname()[1], authority)
     nursery.start_soon(served.serve)
     return served
 

@@ -7,6 +7,7 @@ import trio
 from coderd.derp.dial_plan import DialPlan, Family
 from coderd.derp.io.tls import check_certificate, client_context
 from coderd.http.dialer import Target, dial_first
+from coderd.http.tls_stream import TlsStream
 
 NODE_TIMEOUT: Final = 1.5
 """For TCP to one node."""
@@ -25,7 +26,7 @@ async def dial_node(plan: DialPlan) -> trio.abc.Stream:
         tls=None if plan.is_plain_http else client_context(node),
         tcp_timeout=NODE_TIMEOUT,
     )
-    if isinstance(stream, trio.SSLStream):
+    if isinstance(stream, TlsStream):
         try:
             check_certificate(stream, node, plan.server_name)
         except BaseException:

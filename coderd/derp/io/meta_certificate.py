@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from coderd.derp.frame import PROTOCOL_VERSION
+from coderd.http.tls_stream import TlsStream
 from coderd.model.keys import KEY_SIZE, ServerPublic
 
 PREFIX: Final = "derpkey"
@@ -52,7 +53,7 @@ def is_meta(der: bytes) -> bool:
 
 def announced_key(stream: trio.abc.Stream) -> ServerPublic | None:
     """The relay's key as its TLS announces it; None without TLS 1.3, or where nothing usable was announced."""
-    if not isinstance(stream, trio.SSLStream) or stream.version() != "TLSv1.3":
+    if not isinstance(stream, TlsStream) or stream.version() != "TLSv1.3":
         return None
     for der in presented(stream):
         if is_meta(der) and (key := key_of(der)) is not None:
@@ -60,9 +61,9 @@ def announced_key(stream: trio.abc.Stream) -> ServerPublic | None:
     return None
 
 
-def presented(stream: trio.SSLStream[trio.abc.Stream]) -> list[bytes]:
+def presented(stream: TlsStream) -> list[bytes]:
     """All certificates that were presented, where this Python can tell; else the first. Raises ssl.CertificateError."""
-    sslobj = getattr(stream._ssl_object, "_sslobj", None)
+    sslobj = getattr(stream.ssl_object, "_sslobj", None)
     get_chain = getattr(sslobj, "get_unverified_chain", None)
     if get_chain is None:
         return [leaf(stream)]
@@ -70,9 +71,9 @@ def presented(stream: trio.SSLStream[trio.abc.Stream]) -> list[bytes]:
     return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in get_chain()]
 
 
-def leaf(stream: trio.SSLStream[trio.abc.Stream]) -> bytes:
+def leaf(stream: TlsStream) -> bytes:
     """The relay's own certificate. Raises ssl.CertificateError."""
-    der: bytes | None = stream.getpeercert(binary_form=True)
+    der = stream.ssl_object.getpeercert(binary_form=True)
     if not der:
         raise ssl.CertificateError("the relay presented no certificate")
     return der

@@ -27,6 +27,7 @@ from coderd.derp.upgrade import (
 )
 from coderd.http.dialer import read_response_head
 from coderd.http.head import ResponseHead
+from coderd.http.tls_stream import TlsStream
 from coderd.model import RandomBytes
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import ServerPublic
@@ -229,7 +230,7 @@ def _no_relay(plan: DialPlan, status: int) -> OSError:
 
 def _tune(stream: trio.abc.Stream) -> None:
     """Lets writes be large, and has the kernel give up on a relay that acknowledges nothing."""
-    while isinstance(stream, trio.SSLStream):
+    while isinstance(stream, TlsStream):
         stream = stream.transport_stream
     if isinstance(stream, trio.SocketStream):
         stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, WRITE_AHEAD)

@@ -5,11 +5,11 @@ import hmac
 import ssl
 from datetime import UTC, datetime
 
-import trio
 from cryptography import x509
 
 from coderd.derp.dial_plan import PIN_PREFIX, CertificateRule, certificate_rule
 from coderd.derp.io.meta_certificate import is_meta, leaf, presented
+from coderd.http.tls_stream import TlsStream
 from coderd.model.derpmap import DerpNode
 
 
@@ -29,9 +29,7 @@ def client_context(node: DerpNode) -> ssl.SSLContext:
     return context
 
 
-def check_certificate(
-    stream: trio.SSLStream[trio.abc.Stream], node: DerpNode, server_name: str | None
-) -> None:
+def check_certificate(stream: TlsStream, node: DerpNode, server_name: str | None) -> None:
     """What the context could not check. Raises ssl.CertificateError."""
     rule = certificate_rule(node)
     if rule is CertificateRule.PIN:
