@@ -1,8 +1,9 @@
 """Identity: who there is, by what token they say so, and who may meet whom.
 
-people   users, nodes (devices and workspaces), names, and what the store refuses
-tokens   bearer tokens: their kinds, how they are made and hashed
-policy   which pairs of nodes get a tunnel
-schema   the tables, shared by SQLite and PostgreSQL
-io       store (blocking SQL: call it in a thread), migrations: shells, import them by their path
+people    users, nodes (devices and workspaces), names, and what the store refuses
+tokens    bearer tokens: their kinds and scopes, how they are made and hashed
+policy    which pairs of nodes get a tunnel, by which paths; who manages whom
+attempts  how many unknown tokens may be tried
+schema    the tables, shared by SQLite and PostgreSQL
+io        store (users, nodes, tokens, audit in blocking SQL: call it in a thread), migrations: shells
 """

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv6Address
 from uuid import UUID
 
@@ -11,13 +12,47 @@ from coderd.model.netmap import NodeKind
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
+class UserRole(Enum):
+    """What a person may do beside using what is theirs: ``policy`` says what follows from it."""
+
+    OWNER = "owner"
+    """Anything; there is always at least one."""
+    ADMIN = "admin"
+    """Manages members and what is theirs, and reads the audit log."""
+    MEMBER = "member"
+
+
+class PathRule(Enum):
+    """Which paths a workspace may be reached by."""
+
+    DIRECT = "direct"
+    """Any."""
+    RELAY_ONLY = "relay-only"
+    DENY = "deny"
+    """None: nobody meets it."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A person."""
 
     user_id: UUID
     name: str
-    is_admin: bool = False
+    role: UserRole = UserRole.MEMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """On whose behalf something is changed, for the audit log."""
+
+    name: str
+    user_id: UUID | None = None
+    source: str = ""
+    """The address that the request came from."""
+
+
+SERVER = Actor("server")
+"""What the server does of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +66,10 @@ class Node:
     owner: User
     created_at: float
     """Wall-clock seconds."""
+    path: PathRule = PathRule.DIRECT
+    """Of a workspace."""
+    shared_with: tuple[User, ...] = ()
+    """Who else may meet a workspace, by name."""
 
     @property
     def full_name(self) -> str:
@@ -69,6 +108,26 @@ class KeyTaken(IdentityError):
 
     code = "key_taken"
     hint = "Run `coderctl logout` on this machine first, or delete its old device or workspace."
+
+
+class LastOwner(IdentityError):
+    """Without an owner nobody could manage anything."""
+
+    code = "last_owner"
+    hint = "Make somebody else an owner first."
+
+
+class BadShare(IdentityError):
+    """A workspace is not shared with its own owner."""
+
+    code = "bad_share"
+
+
+class TooManyAttempts(IdentityError):
+    """Too many unknown tokens came from there: see ``attempts``."""
+
+    code = "too_many_attempts"
+    hint = "Wait a minute, and check the token."
 
 
 class NotFound(IdentityError):

@@ -1,11 +1,44 @@
-"""Who may meet whom: the one place that answers it.
+"""Who may meet whom, and who may manage what: the one place that answers it.
 
-A tunnel joins a device and a workspace, never two of a kind, and for now only those of one owner.
+A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have it shared,
+and the workspace must not be denied to everybody. No role opens a tunnel: an admin manages, and meets nobody by that.
 """
 
-from coderd.identity.people import Node
+from uuid import UUID
+
+from coderd.identity.people import Node, PathRule, User, UserRole
+from coderd.model.netmap import NodeKind
 
 
 def may_tunnel(one: Node, other: Node) -> bool:
     """Whether the server opens a tunnel between two nodes; the order does not matter."""
-    return one.kind is not other.kind and one.owner.user_id == other.owner.user_id
+    if one.kind is other.kind:
+        return False
+    device, workspace = (one, other) if one.kind is NodeKind.DEVICE else (other, one)
+    return workspace.path is not PathRule.DENY and may_use(device.owner.user_id, workspace)
+
+
+def may_use(user_id: UUID, workspace: Node) -> bool:
+    """Whether a workspace is this user's, or shared with them."""
+    return workspace.owner.user_id == user_id or any(
+        user.user_id == user_id for user in workspace.shared_with
+    )
+
+
+def is_relayed_only(one: Node, other: Node) -> bool:
+    """Whether two nodes that may meet must do so by relay."""
+    return PathRule.RELAY_ONLY in (one.path, other.path)
+
+
+def may_manage(manager: User, person: User) -> bool:
+    """Whether one user may act on another, and on what is theirs: owners on all, admins on members, anybody on themselves."""
+    return (
+        manager.user_id == person.user_id
+        or manager.role is UserRole.OWNER
+        or (manager.role is UserRole.ADMIN and person.role is UserRole.MEMBER)
+    )
+
+
+def may_give_role(manager: User, role: UserRole) -> bool:
+    """Whether one user may make somebody this: owners anything, admins members."""
+    return manager.role is UserRole.OWNER or (manager.role is UserRole.ADMIN and role is UserRole.MEMBER)

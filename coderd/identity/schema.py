@@ -1,19 +1,22 @@
 """The tables, in words that SQLite and PostgreSQL share. ``io/migrations`` creates them; a test holds both together.
 
     users <- nodes <- node_keys
-      ^        ^
-      +--------+--- tokens (of a user or of a node)
+      ^  ^     ^  ^
+      |  +-----+--+- shares (a workspace with a user)
+      +--------+---- tokens (of a user or of a node; a join key may name the workspace that it joins)
+
+    audit (who changed what; refers to nothing, so that it outlives everything)
 
 Whatever belongs to a user or a node goes with it (ON DELETE CASCADE): a token never outlives its owner.
 """
 
 from sqlalchemy import (
-    Boolean,
     CheckConstraint,
     Column,
     Float,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -37,8 +40,8 @@ users = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", String(63), nullable=False, unique=True),
-    Column("is_admin", Boolean, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("role", String(16), nullable=False, server_default="member"),
 )
 
 nodes = Table(
@@ -50,6 +53,7 @@ nodes = Table(
     Column("name", String(63), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("enrol_key", LargeBinary(32), nullable=True),
+    Column("path", String(16), nullable=False, server_default="direct"),
     UniqueConstraint("owner_id", "kind", "name"),
     UniqueConstraint("owner_id", "enrol_key"),
 )
@@ -64,17 +68,46 @@ node_keys = Table(
 )
 """Proven node keys: one key never belongs to two nodes, one node never has two keys. The relay admits these."""
 
+shares = Table(
+    "shares",
+    metadata,
+    Column("workspace_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("created_at", Float, nullable=False),
+    Index(None, "user_id"),
+)
+
 tokens = Table(
     "tokens",
     metadata,
     Column("hash", LargeBinary(32), primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("scope", String(16), nullable=False),
     Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=True),
     Column("node_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), nullable=True),
+    Column("workspace_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), nullable=True),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=True),
+    Column("uses_left", Integer, nullable=True),
     CheckConstraint("(user_id IS NULL) <> (node_id IS NULL)", name="one_owner"),
     Index(None, "user_id"),
     Index(None, "node_id"),
 )
-"""Hashes of bearer tokens."""
+"""Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a join key's."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(130), nullable=False),
+    Column("actor_id", Uuid, nullable=True),
+    Column("source", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("detail", String(200), nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Only ever appended to; SQLite refuses anything else by triggers."""

@@ -6,8 +6,11 @@ looking a hash up in an index tells its timing nothing about the token.
 
 import hashlib
 from base64 import urlsafe_b64encode
+from dataclasses import dataclass
 from enum import Enum
+from uuid import UUID
 
+from coderd.identity.people import Node, User
 from coderd.model import RandomBytes
 
 TOKEN_BYTES = 32
@@ -23,6 +26,45 @@ class TokenKind(Enum):
     """A workspace's node."""
     DEVICE = "cdrd_"
     """A device's node."""
+    JOIN = "cdrj_"
+    """Nobody yet: a machine exchanges it for a workspace's token."""
+
+
+class Scope(Enum):
+    """What a session token may be used for, of all that its user may do."""
+
+    ALL = "all"
+    READ = "read"
+    """To look, and change nothing."""
+    ENROL = "enrol"
+    """To enrol a device, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token as it may be listed: never the token itself."""
+
+    token_id: UUID
+    kind: TokenKind
+    name: str
+    scope: Scope
+    created_at: float
+    expires_at: float | None
+    """Wall-clock seconds; None = never."""
+    uses_left: int | None = None
+    """Of a join key; None = any number."""
+    node: str = ""
+    """``owner/name`` of the device or workspace that it speaks for, or that a join key joins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Whom a good token speaks for: a user, or a node; a join key for the user who made it."""
+
+    record: TokenRecord
+    user: User
+    """The user, or the node's owner."""
+    node: Node | None = None
 
 
 def make_token(kind: TokenKind, rng: RandomBytes) -> str:

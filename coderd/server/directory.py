@@ -29,7 +29,7 @@ from coderd.api.messages import (
 from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
 from coderd.identity.io.store import Store
-from coderd.identity.people import BadName, IdentityError, KeyTaken, NameTaken, Node, NotFound, User
+from coderd.identity.people import BadName, IdentityError, KeyTaken, NameTaken, Node, NotFound, User, UserRole
 from coderd.metrics import Counters
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
@@ -69,30 +69,32 @@ class Directory:
 
     async def find_node(self, token: str) -> Node | None:
         """Whose node token this is."""
-        return await self._in_thread(lambda: self._store.find_node(token))
+        return await self._in_thread(lambda: self._store.tokens.find_node(token))
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
         """Makes a proven key the node's own; the relay links of the one before are closed. Raises IdentityError."""
-        old = await self._in_thread(lambda: self._store.claim_node_key(node, node_key))
+        old = await self._in_thread(lambda: self._store.nodes.claim_key(node, node_key))
         if old is not None:
             self._close_relay_links(old)
 
     async def partners(self, node: Node) -> list[Node]:
         """Everybody whom a node may meet."""
-        return await self._in_thread(lambda: self._store.partners(node))
+        return await self._in_thread(lambda: self._store.nodes.partners(node))
 
     async def admit(self, node_key: NodePublic, source: str = "") -> Node | None:
         """Whose node key this is, wherever it comes from: the relay serves nobody else."""
-        return await self._in_thread(lambda: self._store.admit(node_key))
+        return await self._in_thread(lambda: self._store.nodes.admit(node_key))
 
     # For the API
 
     async def identify(self, token: str) -> Caller:
         """Whose token this is."""
-        user = await self._in_thread(lambda: self._store.find_user(token))
+        user = await self._in_thread(lambda: self._store.tokens.find_user(token))
         if user is not None:
-            return Caller(Role.ADMIN if user.is_admin else Role.USER, user.user_id, user.name)
-        node = await self._in_thread(lambda: self._store.find_node(token))
+            return Caller(
+                Role.ADMIN if user.role is not UserRole.MEMBER else Role.USER, user.user_id, user.name
+            )
+        node = await self._in_thread(lambda: self._store.tokens.find_node(token))
         if node is None:
             return Caller(Role.NOBODY)
         role = Role.DEVICE if node.kind is NodeKind.DEVICE else Role.WORKSPACE
@@ -100,16 +102,16 @@ class Directory:
 
     async def create_user(self, caller: Caller, request: CreateUser) -> UserCreated:
         """A new user with a session."""
-        user, token = await self._ask(lambda: self._store.create_user(request.name))
+        user, token = await self._ask(lambda: self._store.users.create(request.name))
         return UserCreated(id=user.user_id, name=user.name, token=token)
 
     async def end_session(self, caller: Caller, token: str) -> None:
         """Revokes the session token."""
-        await self._in_thread(lambda: self._store.revoke_token(token))
+        await self._in_thread(lambda: self._store.tokens.forget(token))
 
     async def create_workspace(self, caller: Caller, request: CreateWorkspace) -> WorkspaceCreated:
         """A new workspace of the caller's."""
-        node, token = await self._ask(lambda: self._store.create_workspace(_user(caller), request.name))
+        node, token = await self._ask(lambda: self._store.nodes.create_workspace(_user(caller), request.name))
         assert self._registry is not None
         self._registry.introduce(node)
         return WorkspaceCreated(
@@ -118,12 +120,12 @@ class Directory:
 
     async def list_workspaces(self, caller: Caller) -> WorkspaceList:
         """The caller's workspaces."""
-        nodes = await self._ask(lambda: self._store.list_nodes(_user(caller), NodeKind.WORKSPACE))
+        nodes = await self._ask(lambda: self._store.nodes.of(_user(caller), NodeKind.WORKSPACE))
         return WorkspaceList(workspaces=[self._workspace(node) for node in nodes])
 
     async def get_workspace(self, caller: Caller, key: UUID | str) -> WorkspaceInfo:
         """One of them."""
-        node = await self._ask(lambda: self._store.get_node(_user(caller), NodeKind.WORKSPACE, key))
+        node = await self._ask(lambda: self._store.nodes.get(_user(caller), NodeKind.WORKSPACE, key))
         return self._workspace(node)
 
     async def delete_workspace(self, caller: Caller, key: UUID | str) -> None:
@@ -138,7 +140,9 @@ class Directory:
             raise ApiError(
                 HTTPStatus.BAD_REQUEST, "bad_key", f"the node key cannot be used: {error}"
             ) from None
-        issued = await self._ask(lambda: self._store.enrol_device(_user(caller), request.name, node_key))
+        issued = await self._ask(
+            lambda: self._store.nodes.enrol_device(_user(caller), request.name, node_key)
+        )
         node = issued.node
         return DeviceEnrolled(
             id=node.node_id,
@@ -150,7 +154,7 @@ class Directory:
 
     async def list_devices(self, caller: Caller) -> DeviceList:
         """The caller's devices."""
-        nodes = await self._ask(lambda: self._store.list_nodes(_user(caller), NodeKind.DEVICE))
+        nodes = await self._ask(lambda: self._store.nodes.of(_user(caller), NodeKind.DEVICE))
         return DeviceList(devices=[self._device(node) for node in nodes])
 
     async def delete_device(self, caller: Caller, key: UUID | str) -> None:
@@ -187,7 +191,7 @@ class Directory:
     # Inside
 
     async def _delete(self, owner: User, kind: NodeKind, key: UUID | str) -> None:
-        node, node_key = await self._ask(lambda: self._store.delete_node(owner, kind, key))
+        node, node_key = await self._ask(lambda: self._store.nodes.delete(owner, kind, key))
         assert self._registry is not None
         self._registry.forget(node)
         if node_key is not None:
@@ -234,4 +238,4 @@ class Directory:
 
 def _user(caller: Caller) -> User:
     assert caller.user_id is not None
-    return User(caller.user_id, caller.user_name, caller.role is Role.ADMIN)
+    return User(caller.user_id, caller.user_name)

@@ -23,6 +23,7 @@ from coderd.derp.limit import ClientRate
 from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
 from coderd.http.tls import ServerTls, fingerprint
+from coderd.identity.io.database import NewerSchema
 from coderd.identity.io.store import Store
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
@@ -80,7 +81,7 @@ async def run_server(
                 server = _Server(config, state, store)
                 addresses = await server.start(nursery, ports, reloads or Reloads())
                 is_first = await trio.to_thread.run_sync(
-                    store.create_first_admin, FIRST_ADMIN, state.write_admin_token
+                    store.users.create_first_owner, FIRST_ADMIN, state.write_admin_token
                 )
                 task_status.started(
                     Started(*addresses, state.admin_token_file if is_first else None, server.pin)
@@ -175,9 +176,15 @@ def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tup
 def _open_store(state: StateDirectory) -> Store:
     try:
         return Store(state.database)
+    except NewerSchema as error:
+        raise UserError(
+            f"the database {state.database} was written by a newer coderd (schema {error})",
+            hint="Run that coderd, or restore the backup from before it.",
+            code="newer_schema",
+        ) from None
     except (OSError, SQLAlchemyError, CommandError) as error:
         raise UserError(
             f"the database {state.database} cannot be used: {type(error).__name__}",
-            hint="Restore it from a backup; a database written by a newer coderd needs that coderd.",
+            hint="Restore it from a backup.",
             code="database_unusable",
         ) from error

@@ -221,7 +221,7 @@ async def test_a_defect_is_refused_in_json_and_without_details(
 
     async with serving(tmp_path) as world:
         token = world.admin_token
-        monkeypatch.setattr("coderd.identity.io.store.Store.list_nodes", fail)
+        monkeypatch.setattr("coderd.identity.io.nodes.Nodes.of", fail)
         response = await world.ask("GET", PREFIX + "/workspaces", token)
         assert (response.status_code, error_of(response).code) == (500, "internal_server_error")
         assert "luck" not in response.text

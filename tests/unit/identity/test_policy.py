@@ -4,11 +4,11 @@ from uuid import UUID
 
 import pytest
 
-from coderd.identity.people import Node, User
+from coderd.identity.people import Node, User, UserRole
 from coderd.identity.policy import may_tunnel
 from coderd.model.netmap import NodeKind
 
-ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob", is_admin=True)
+ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob", UserRole.OWNER)
 
 
 def node(number: int, kind: NodeKind, owner: User) -> Node:

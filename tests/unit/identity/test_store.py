@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from coderd.identity.io.store import Store
-from coderd.identity.people import BadName, KeyTaken, NameTaken, NotFound, User
+from coderd.identity.people import BadName, KeyTaken, NameTaken, NotFound, User, UserRole
 from coderd.identity.schema import metadata
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
@@ -34,12 +34,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def ann(store: Store) -> User:
-    return store.create_user("ann").user
+    return store.users.create("ann").user
 
 
 @pytest.fixture
 def bob(store: Store) -> User:
-    return store.create_user("bob").user
+    return store.users.create("bob").user
 
 
 def race(n_racers: int, attempt: Callable[[], bool]) -> int:
@@ -63,7 +63,7 @@ def race(n_racers: int, attempt: Callable[[], bool]) -> int:
 def test_the_file_is_its_owners_alone_and_holds_no_token(tmp_path: Path) -> None:
     path = tmp_path / "identity.db"
     store = Store(path)
-    token = store.create_workspace(store.create_user("ann").user, "dev").token
+    token = store.nodes.create_workspace(store.users.create("ann").user, "dev").token
     store.close()
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -80,21 +80,21 @@ def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
 
 def test_a_store_opens_again_with_everything_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "identity.db")
-    issued = store.create_workspace(store.create_user("ann").user, "dev")
+    issued = store.nodes.create_workspace(store.users.create("ann").user, "dev")
     store.close()
     again = Store(tmp_path / "identity.db")
-    assert again.find_node(issued.token) == issued.node
+    assert again.tokens.find_node(issued.token) == issued.node
     again.close()
 
 
 def test_the_first_admin_comes_once_and_the_token_works(store: Store) -> None:
     delivered: list[str] = []
-    assert store.create_first_admin("admin", delivered.append)
-    assert not store.create_first_admin("admin", delivered.append)
+    assert store.users.create_first_owner("admin", delivered.append)
+    assert not store.users.create_first_owner("admin", delivered.append)
     (token,) = delivered
-    admin = store.find_user(token)
+    admin = store.tokens.find_user(token)
     assert admin is not None
-    assert (admin.name, admin.is_admin) == ("admin", True)
+    assert (admin.name, admin.role) == ("admin", UserRole.OWNER)
 
 
 def test_an_admin_whose_token_cannot_be_delivered_is_not_made(store: Store) -> None:
@@ -102,165 +102,165 @@ def test_an_admin_whose_token_cannot_be_delivered_is_not_made(store: Store) -> N
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.create_first_admin("admin", fail)
-    assert store.create_first_admin("admin", lambda token: None)
+        store.users.create_first_owner("admin", fail)
+    assert store.users.create_first_owner("admin", lambda token: None)
 
 
 @pytest.mark.slow
 def test_of_many_first_admins_one_wins(store: Store) -> None:
-    assert race(20, lambda: store.create_first_admin("admin", lambda token: None)) == 1
+    assert race(20, lambda: store.users.create_first_owner("admin", lambda token: None)) == 1
 
 
 @pytest.mark.slow
 def test_of_100_racers_for_one_name_one_wins(store: Store, ann: User) -> None:
     def attempt() -> bool:
         try:
-            store.create_workspace(ann, "dev")
+            store.nodes.create_workspace(ann, "dev")
         except NameTaken:
             return False
         return True
 
     assert race(100, attempt) == 1
-    assert [node.name for node in store.list_nodes(ann, NodeKind.WORKSPACE)] == ["dev"]
+    assert [node.name for node in store.nodes.of(ann, NodeKind.WORKSPACE)] == ["dev"]
 
 
 @pytest.mark.slow
 def test_of_100_racers_for_one_token_one_consumes_it(store: Store) -> None:
-    token = store.create_user("ann").token
-    assert race(100, lambda: store.revoke_token(token)) == 1
-    assert store.find_user(token) is None
+    token = store.users.create("ann").token
+    assert race(100, lambda: store.tokens.forget(token)) == 1
+    assert store.tokens.find_user(token) is None
 
 
 @pytest.mark.slow
 def test_of_many_nodes_that_claim_one_key_one_gets_it(store: Store, ann: User) -> None:
-    nodes = [store.create_workspace(ann, f"w{number}").node for number in range(30)]
+    nodes = [store.nodes.create_workspace(ann, f"w{number}").node for number in range(30)]
     claimed, waiting = key(), list(nodes)
 
     def attempt() -> bool:
         try:
-            store.claim_node_key(waiting.pop(), claimed)
+            store.nodes.claim_key(waiting.pop(), claimed)
         except KeyTaken:
             return False
         return True
 
     assert race(30, attempt) == 1
-    assert store.admit(claimed) in nodes
+    assert store.nodes.admit(claimed) in nodes
 
 
 def test_names_are_labels_and_belong_to_their_owner(store: Store, ann: User, bob: User) -> None:
-    store.create_workspace(ann, "dev")
-    store.create_workspace(bob, "dev")
+    store.nodes.create_workspace(ann, "dev")
+    store.nodes.create_workspace(bob, "dev")
     with pytest.raises(NameTaken):
-        store.create_workspace(ann, "dev")
+        store.nodes.create_workspace(ann, "dev")
     with pytest.raises(BadName):
-        store.create_workspace(ann, "Dev!")
+        store.nodes.create_workspace(ann, "Dev!")
     with pytest.raises(NameTaken):
-        store.create_user("ann")
+        store.users.create("ann")
 
 
 def test_each_token_speaks_for_its_own_kind(store: Store) -> None:
-    ann, session = store.create_user("ann")
-    workspace = store.create_workspace(ann, "dev")
-    device = store.enrol_device(ann, "laptop", key())
-    assert store.find_user(session) == ann
-    assert store.find_node(session) is None
-    assert store.find_node(workspace.token) == workspace.node
-    assert store.find_node(device.token) == device.node
-    assert store.find_user(device.token) is None
+    ann, session = store.users.create("ann")
+    workspace = store.nodes.create_workspace(ann, "dev")
+    device = store.nodes.enrol_device(ann, "laptop", key())
+    assert store.tokens.find_user(session) == ann
+    assert store.tokens.find_node(session) is None
+    assert store.tokens.find_node(workspace.token) == workspace.node
+    assert store.tokens.find_node(device.token) == device.node
+    assert store.tokens.find_user(device.token) is None
     for foreign in ("", "cdrs_", session[:-1], session + "x", workspace.token.replace("cdrw_", "cdrd_")):
-        assert store.find_user(foreign) is None
-        assert store.find_node(foreign) is None
+        assert store.tokens.find_user(foreign) is None
+        assert store.tokens.find_node(foreign) is None
 
 
 def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
     now = 1000.0
     store = Store(tmp_path / "identity.db", clock=lambda: now)
-    ann, token = store.create_user("ann", lifetime=60)
+    ann, token = store.users.create("ann", lifetime=60)
     now = 1059.0
-    assert store.find_user(token) == ann
+    assert store.tokens.find_user(token) == ann
     now = 1060.0
-    assert store.find_user(token) is None
+    assert store.tokens.find_user(token) is None
     store.close()
 
 
 def test_the_same_key_enrols_the_same_device_with_a_new_token(store: Store, ann: User) -> None:
     machine = key()
-    first = store.enrol_device(ann, "laptop", machine)
-    again = store.enrol_device(ann, "renamed", machine)
+    first = store.nodes.enrol_device(ann, "laptop", machine)
+    again = store.nodes.enrol_device(ann, "renamed", machine)
     assert again.node == first.node
-    assert store.find_node(first.token) is None
-    assert store.find_node(again.token) == first.node
+    assert store.tokens.find_node(first.token) is None
+    assert store.tokens.find_node(again.token) == first.node
 
 
 def test_a_rekeyed_device_is_found_by_its_proven_key(store: Store, ann: User) -> None:
-    device = store.enrol_device(ann, "laptop", key()).node
+    device = store.nodes.enrol_device(ann, "laptop", key()).node
     newer = key()
-    store.claim_node_key(device, newer)
-    assert store.enrol_device(ann, "laptop", newer).node == device
+    store.nodes.claim_key(device, newer)
+    assert store.nodes.enrol_device(ann, "laptop", newer).node == device
 
 
 def test_two_machines_of_one_name_become_two_devices(store: Store, ann: User) -> None:
-    names = [store.enrol_device(ann, "laptop", key()).node.name for _ in range(3)]
+    names = [store.nodes.enrol_device(ann, "laptop", key()).node.name for _ in range(3)]
     assert names == ["laptop", "laptop-2", "laptop-3"]
 
 
 def test_a_proven_key_enrols_for_nobody_else(store: Store, ann: User, bob: User) -> None:
     machine = key()
-    store.claim_node_key(store.enrol_device(ann, "laptop", machine).node, machine)
+    store.nodes.claim_key(store.nodes.enrol_device(ann, "laptop", machine).node, machine)
     with pytest.raises(KeyTaken):
-        store.enrol_device(bob, "laptop", machine)
+        store.nodes.enrol_device(bob, "laptop", machine)
 
 
 def test_naming_a_key_without_proof_takes_it_from_nobody(store: Store, ann: User, bob: User) -> None:
     machine = key()
-    squatter = store.enrol_device(bob, "squat", machine).node
-    owner = store.enrol_device(ann, "laptop", machine).node
-    assert store.admit(machine) is None
-    store.claim_node_key(owner, machine)
-    assert store.admit(machine) == owner
+    squatter = store.nodes.enrol_device(bob, "squat", machine).node
+    owner = store.nodes.enrol_device(ann, "laptop", machine).node
+    assert store.nodes.admit(machine) is None
+    store.nodes.claim_key(owner, machine)
+    assert store.nodes.admit(machine) == owner
     with pytest.raises(KeyTaken):
-        store.claim_node_key(squatter, machine)
+        store.nodes.claim_key(squatter, machine)
 
 
 def test_a_new_key_replaces_the_old(store: Store, ann: User) -> None:
-    node = store.create_workspace(ann, "dev").node
+    node = store.nodes.create_workspace(ann, "dev").node
     old, new = key(), key()
-    assert store.claim_node_key(node, old) is None
-    assert store.claim_node_key(node, old) is None
-    assert store.claim_node_key(node, new) == old
-    assert store.admit(old) is None
-    assert store.admit(new) == node
+    assert store.nodes.claim_key(node, old) is None
+    assert store.nodes.claim_key(node, old) is None
+    assert store.nodes.claim_key(node, new) == old
+    assert store.nodes.admit(old) is None
+    assert store.nodes.admit(new) == node
 
 
 def test_deleting_a_node_ends_its_token_and_its_key(store: Store, ann: User) -> None:
-    issued = store.create_workspace(ann, "dev")
+    issued = store.nodes.create_workspace(ann, "dev")
     node_key = key()
-    store.claim_node_key(issued.node, node_key)
-    assert store.delete_node(ann, NodeKind.WORKSPACE, "dev") == (issued.node, node_key)
-    assert store.find_node(issued.token) is None
-    assert store.admit(node_key) is None
+    store.nodes.claim_key(issued.node, node_key)
+    assert store.nodes.delete(ann, NodeKind.WORKSPACE, "dev") == (issued.node, node_key)
+    assert store.tokens.find_node(issued.token) is None
+    assert store.nodes.admit(node_key) is None
     with pytest.raises(NotFound):
-        store.claim_node_key(issued.node, node_key)
-    other = store.create_workspace(ann, "dev")
+        store.nodes.claim_key(issued.node, node_key)
+    other = store.nodes.create_workspace(ann, "dev")
     assert other.node.node_id != issued.node.node_id
-    assert store.claim_node_key(other.node, node_key) is None
+    assert store.nodes.claim_key(other.node, node_key) is None
 
 
 def test_another_users_nodes_are_not_found(store: Store, ann: User, bob: User) -> None:
-    node = store.create_workspace(ann, "dev").node
+    node = store.nodes.create_workspace(ann, "dev").node
     for name in ("dev", node.node_id, UUID(int=7)):
         with pytest.raises(NotFound):
-            store.get_node(bob, NodeKind.WORKSPACE, name)
+            store.nodes.get(bob, NodeKind.WORKSPACE, name)
         with pytest.raises(NotFound):
-            store.delete_node(bob, NodeKind.WORKSPACE, name)
+            store.nodes.delete(bob, NodeKind.WORKSPACE, name)
     with pytest.raises(NotFound):
-        store.delete_node(ann, NodeKind.DEVICE, node.node_id)
-    assert store.get_node(ann, NodeKind.WORKSPACE, node.node_id) == node
+        store.nodes.delete(ann, NodeKind.DEVICE, node.node_id)
+    assert store.nodes.get(ann, NodeKind.WORKSPACE, node.node_id) == node
 
 
 def test_partners_are_those_whom_policy_allows(store: Store, ann: User, bob: User) -> None:
-    device = store.enrol_device(ann, "laptop", key()).node
-    store.enrol_device(ann, "phone", key())
-    own = [store.create_workspace(ann, name).node for name in ("a", "b")]
-    store.create_workspace(bob, "c")
-    assert store.partners(device) == own
+    device = store.nodes.enrol_device(ann, "laptop", key()).node
+    store.nodes.enrol_device(ann, "phone", key())
+    own = [store.nodes.create_workspace(ann, name).node for name in ("a", "b")]
+    store.nodes.create_workspace(bob, "c")
+    assert store.nodes.partners(device) == own

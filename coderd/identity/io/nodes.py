@@ -1,0 +1,272 @@
+"""Nodes in SQL: workspaces, devices, their sharing and their keys. Every method blocks: call it in a thread."""
+
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from coderd.identity.io.database import Database
+from coderd.identity.io.rows import (
+    get_node,
+    get_user,
+    insert_node,
+    insert_token,
+    key_of,
+    load_node,
+    load_nodes,
+    record,
+    select_nodes,
+    unique,
+)
+from coderd.identity.people import (
+    SERVER,
+    Actor,
+    BadShare,
+    KeyTaken,
+    NameTaken,
+    Node,
+    NotFound,
+    PathRule,
+    User,
+    check_label,
+    device_label,
+    numbered_label,
+)
+from coderd.identity.policy import may_tunnel
+from coderd.identity.schema import node_keys, nodes, shares, tokens, users
+from coderd.identity.tokens import TokenKind, make_token
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import NodeKind
+
+MAX_SAME_NAME = 1000
+"""Nodes of one kind and user whose machines bear the same name."""
+
+
+class Issued(NamedTuple):
+    """A node and its new token, which is nowhere else to be had."""
+
+    node: Node
+    token: str
+
+
+class Nodes:
+    """All nodes of one server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # Coming and going
+
+    def create_workspace(self, owner: User, name: str, *, by: Actor = SERVER) -> Issued:
+        """A new workspace and its token. Raises BadName or NameTaken."""
+        check_label(name)
+        with self._database.write() as connection, unique(f"there is a workspace named {name} already"):
+            return add_workspace(connection, self._database, owner, name, by)
+
+    def enrol_device(
+        self, owner: User, host_name: str, node_key: NodePublic, *, by: Actor = SERVER
+    ) -> Issued:
+        """The device of this user with this node key, new or the same as before, and a new token instead of any old.
+
+        The key is not proven here, so it admits to nothing until ``claim_key``.
+
+        Raises:
+            KeyTaken: the key is proven to be another identity's.
+            NotFound: the user has been deleted meanwhile.
+        """
+        token, now = make_token(TokenKind.DEVICE, self._database.rng), self._database.now()
+        with self._database.write() as connection:
+            get_user(connection, owner.user_id)
+            node = _find_enrolled(connection, owner, node_key)
+            if node is None:
+                name = free_name(connection, owner, NodeKind.DEVICE, device_label(host_name))
+                node = Node(uuid4(), NodeKind.DEVICE, name, owner, now)
+                insert_node(connection, node, node_key)
+            connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
+            insert_token(connection, token, TokenKind.DEVICE, now=now, node_id=node.node_id)
+            record(connection, now, by, "device.enrol", node.full_name)
+        return Issued(node, token)
+
+    def delete(
+        self, owner: User, kind: NodeKind, key: UUID | str, *, by: Actor = SERVER
+    ) -> tuple[Node, NodePublic | None]:
+        """Deletes a node with its tokens and key; returns it and the key that it had. Raises NotFound."""
+        with self._database.write() as connection:
+            node = get_node(connection, owner, kind, key)
+            node_key = key_of(connection, node.node_id)
+            connection.execute(nodes.delete().where(nodes.c.id == node.node_id))
+            record(connection, self._database.now(), by, f"{kind.value}.delete", node.full_name)
+        return node, node_key
+
+    # Changing: each returns the node as it then is
+
+    def rename(self, owner: User, kind: NodeKind, key: UUID | str, name: str, *, by: Actor = SERVER) -> Node:
+        """Gives a node another name. Raises BadName, NameTaken or NotFound."""
+        check_label(name)
+        with self._database.write() as connection, unique(f"there is a {kind.value} named {name} already"):
+            node = get_node(connection, owner, kind, key)
+            connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(name=name))
+            record(connection, self._database.now(), by, f"{kind.value}.rename", node.full_name, f"to {name}")
+            return get_node(connection, owner, kind, node.node_id)
+
+    def set_path(self, owner: User, key: UUID | str, path: PathRule, *, by: Actor = SERVER) -> Node:
+        """Says by which paths a workspace may be reached. Raises NotFound."""
+        with self._database.write() as connection:
+            node = get_node(connection, owner, NodeKind.WORKSPACE, key)
+            connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(path=path.value))
+            record(connection, self._database.now(), by, "workspace.path", node.full_name, path.value)
+            return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)
+
+    def share(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Node:
+        """Lets another user's devices meet a workspace; again is no change. Raises BadShare or NotFound."""
+        with self._database.write() as connection:
+            node = get_node(connection, owner, NodeKind.WORKSPACE, key)
+            guest = get_user(connection, guest_name)
+            if guest.user_id == owner.user_id:
+                raise BadShare("the workspace is theirs already")
+            if guest not in node.shared_with:
+                now = self._database.now()
+                connection.execute(
+                    shares.insert().values(workspace_id=node.node_id, user_id=guest.user_id, created_at=now)
+                )
+                record(connection, now, by, "workspace.share", node.full_name, f"with {guest.name}")
+            return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)
+
+    def unshare(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Node:
+        """Takes that back. Raises NotFound, also where it was not shared."""
+        with self._database.write() as connection:
+            node = get_node(connection, owner, NodeKind.WORKSPACE, key)
+            guest = next((user for user in node.shared_with if user.name == guest_name), None)
+            if guest is None:
+                raise NotFound(f"{node.full_name} is not shared with {guest_name}")
+            connection.execute(
+                shares.delete().where(
+                    shares.c.workspace_id == node.node_id, shares.c.user_id == guest.user_id
+                )
+            )
+            record(
+                connection,
+                self._database.now(),
+                by,
+                "workspace.unshare",
+                node.full_name,
+                f"with {guest.name}",
+            )
+            return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)
+
+    # Looking
+
+    def of(self, owner: User, kind: NodeKind) -> list[Node]:
+        """All of a user's nodes of one kind, by name."""
+        mine = nodes.c.owner_id == owner.user_id
+        return self._list(mine, nodes.c.kind == kind.value)
+
+    def every(self, kind: NodeKind) -> list[Node]:
+        """Everybody's."""
+        return self._list(nodes.c.kind == kind.value)
+
+    def shared_with(self, guest: User) -> list[Node]:
+        """Workspaces of others that are shared with a user."""
+        shared = sa.select(shares.c.workspace_id).where(shares.c.user_id == guest.user_id)
+        return self._list(nodes.c.id.in_(shared))
+
+    def get(self, owner: User, kind: NodeKind, key: UUID | str) -> Node:
+        """One of a user's nodes, by id or name. Raises NotFound, also for somebody else's."""
+        with self._database.read() as connection:
+            return get_node(connection, owner, kind, key)
+
+    def find(self, kind: NodeKind, node_id: UUID) -> Node | None:
+        """Anybody's node, by its id."""
+        with self._database.read() as connection:
+            return load_node(
+                connection, select_nodes().where(nodes.c.id == node_id, nodes.c.kind == kind.value)
+            )
+
+    def find_named(self, kind: NodeKind, owner: str, name: str) -> Node | None:
+        """Anybody's node, by both its names."""
+        query = select_nodes().where(users.c.name == owner, nodes.c.kind == kind.value, nodes.c.name == name)
+        with self._database.read() as connection:
+            return load_node(connection, query)
+
+    def partners(self, node: Node) -> list[Node]:
+        """Every node that policy lets this one meet, connected or not."""
+        owner = node.owner.user_id
+        if node.kind is NodeKind.DEVICE:
+            shared = sa.select(shares.c.workspace_id).where(shares.c.user_id == owner)
+            found = self._list(sa.or_(nodes.c.owner_id == owner, nodes.c.id.in_(shared)))
+        else:
+            people = [owner, *(user.user_id for user in node.shared_with)]
+            found = self._list(nodes.c.owner_id.in_(people))
+        return [other for other in found if may_tunnel(node, other)]
+
+    # Node keys
+
+    def claim_key(self, node: Node, node_key: NodePublic) -> NodePublic | None:
+        """Records a proven key as the node's own; returns the key that it replaces, None if there was none or the same.
+
+        Raises:
+            KeyTaken: the key is another node's.
+            NotFound: the node has been deleted meanwhile.
+        """
+        with self._database.write() as connection:
+            if connection.execute(sa.select(nodes.c.id).where(nodes.c.id == node.node_id)).first() is None:
+                raise NotFound("this node has been deleted")
+            old = key_of(connection, node.node_id)
+            if old == node_key:
+                return None
+            connection.execute(node_keys.delete().where(node_keys.c.node_id == node.node_id))
+            try:
+                connection.execute(
+                    node_keys.insert().values(
+                        node_key=bytes(node_key), node_id=node.node_id, claimed_at=self._database.now()
+                    )
+                )
+            except IntegrityError:
+                raise KeyTaken("this node key belongs to another identity") from None
+        return old
+
+    def admit(self, node_key: NodePublic) -> Node | None:
+        """Whose proven node key this is; None means that the relay must not serve it."""
+        query = select_nodes().join(node_keys, node_keys.c.node_id == nodes.c.id)
+        with self._database.read() as connection:
+            return load_node(connection, query.where(node_keys.c.node_key == bytes(node_key)))
+
+    def _list(self, *conditions: sa.ColumnElement[bool]) -> list[Node]:
+        query = select_nodes().where(*conditions).order_by(nodes.c.name, nodes.c.id)
+        with self._database.read() as connection:
+            return load_nodes(connection, query)
+
+
+def add_workspace(connection: Connection, database: Database, owner: User, name: str, by: Actor) -> Issued:
+    """A new workspace, inside a transaction; a broken constraint is an IntegrityError. Raises NotFound."""
+    owner = get_user(connection, owner.user_id)
+    node = Node(uuid4(), NodeKind.WORKSPACE, name, owner, database.now())
+    token = make_token(TokenKind.WORKSPACE, database.rng)
+    insert_node(connection, node)
+    insert_token(connection, token, TokenKind.WORKSPACE, now=node.created_at, node_id=node.node_id)
+    record(connection, node.created_at, by, "workspace.create", node.full_name)
+    return Issued(node, token)
+
+
+def free_name(connection: Connection, owner: User, kind: NodeKind, label: str) -> str:
+    """The first of ``label``, ``label-2``... that the owner has not given to a node of this kind. Raises NameTaken."""
+    query = sa.select(nodes.c.name).where(nodes.c.owner_id == owner.user_id, nodes.c.kind == kind.value)
+    taken = set(connection.execute(query).scalars())
+    for number in range(1, MAX_SAME_NAME + 1):
+        if (name := numbered_label(label, number)) not in taken:
+            return name
+    raise NameTaken(f"there are {MAX_SAME_NAME} {kind.value}s named {label} already")
+
+
+def _find_enrolled(connection: Connection, owner: User, node_key: NodePublic) -> Node | None:
+    """The owner's device that proved this key, or else enrolled with it. Raises KeyTaken if it is another node's."""
+    proven = select_nodes().join(node_keys, node_keys.c.node_id == nodes.c.id)
+    node = load_node(connection, proven.where(node_keys.c.node_key == bytes(node_key)))
+    if node is not None and (node.owner.user_id, node.kind) != (owner.user_id, NodeKind.DEVICE):
+        raise KeyTaken("this machine's node key belongs to another identity")
+    if node is not None:
+        return node
+    enrolled = (nodes.c.owner_id == owner.user_id, nodes.c.enrol_key == bytes(node_key))
+    return load_node(connection, select_nodes().where(*enrolled))

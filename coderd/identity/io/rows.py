@@ -1,0 +1,184 @@
+"""Rows to records and back: what users, nodes and tokens have in common. For use inside a transaction."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from coderd.identity.people import Actor, NameTaken, Node, NotFound, PathRule, User, UserRole
+from coderd.identity.schema import audit, node_keys, nodes, shares, tokens, users
+from coderd.identity.tokens import Scope, TokenKind, hash_token
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import NodeKind
+
+Row: TypeAlias = "sa.Row[tuple[object, ...]]"
+NodeQuery: TypeAlias = "sa.Select[tuple[object, ...]]"
+
+MAX_AUDIT_TEXT = 200
+
+
+@contextmanager
+def unique(refusal: str) -> Iterator[None]:
+    """A broken constraint means that a name is taken."""
+    try:
+        yield
+    except IntegrityError:
+        raise NameTaken(refusal) from None
+
+
+# Users
+
+
+def user_of(row: Row) -> User:
+    """A row of ``users``."""
+    return User(row.id, row.name, UserRole(row.role))
+
+
+def get_user(connection: Connection, key: UUID | str) -> User:
+    """By id or name. Raises NotFound."""
+    column = users.c.id if isinstance(key, UUID) else users.c.name
+    row = connection.execute(sa.select(users).where(column == key)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no user {key}")
+    return user_of(row)
+
+
+# Nodes
+
+
+def select_nodes() -> NodeQuery:
+    """Nodes with their owners, for ``load_nodes``."""
+    return sa.select(
+        nodes.c.id,
+        nodes.c.kind,
+        nodes.c.name,
+        nodes.c.created_at,
+        nodes.c.path,
+        users.c.id.label("owner_id"),
+        users.c.name.label("owner_name"),
+        users.c.role.label("owner_role"),
+    ).join_from(nodes, users, nodes.c.owner_id == users.c.id)
+
+
+def load_nodes(connection: Connection, query: NodeQuery) -> list[Node]:
+    """The nodes that a query on ``select_nodes`` finds, with those whom they are shared with."""
+    rows = connection.execute(query).all()
+    if all(row.kind == NodeKind.DEVICE.value for row in rows):
+        return [_node_of(row, ()) for row in rows]
+    ids = query.with_only_columns(nodes.c.id, maintain_column_froms=True).order_by(None)
+    guests: dict[UUID, list[User]] = defaultdict(list)
+    shared = sa.select(shares.c.workspace_id, users).join(users, users.c.id == shares.c.user_id)
+    for row in connection.execute(shared.where(shares.c.workspace_id.in_(ids)).order_by(users.c.name)):
+        guests[row.workspace_id].append(user_of(row))
+    return [_node_of(row, tuple(guests[row.id])) for row in rows]
+
+
+def load_node(connection: Connection, query: NodeQuery) -> Node | None:
+    """The one node that a query finds."""
+    found = load_nodes(connection, query)
+    return found[0] if found else None
+
+
+def get_node(connection: Connection, owner: User, kind: NodeKind, key: UUID | str) -> Node:
+    """One of a user's nodes, by id or name. Raises NotFound."""
+    column = nodes.c.id if isinstance(key, UUID) else nodes.c.name
+    query = select_nodes().where(nodes.c.owner_id == owner.user_id, nodes.c.kind == kind.value, column == key)
+    node = load_node(connection, query)
+    if node is None:
+        raise NotFound(f"{owner.name} has no {kind.value} {key}")
+    return node
+
+
+def insert_node(connection: Connection, node: Node, enrol_key: NodePublic | None = None) -> None:
+    """A new node; a broken constraint is an IntegrityError."""
+    connection.execute(
+        nodes.insert().values(
+            id=node.node_id,
+            kind=node.kind.value,
+            owner_id=node.owner.user_id,
+            name=node.name,
+            created_at=node.created_at,
+            enrol_key=None if enrol_key is None else bytes(enrol_key),
+        )
+    )
+
+
+def key_of(connection: Connection, node_id: UUID) -> NodePublic | None:
+    """A node's proven key."""
+    query = sa.select(node_keys.c.node_key).where(node_keys.c.node_id == node_id)
+    raw = connection.execute(query).scalar_one_or_none()
+    return None if raw is None else NodePublic(raw)
+
+
+def _node_of(row: Row, shared_with: tuple[User, ...]) -> Node:
+    owner = User(row.owner_id, row.owner_name, UserRole(row.owner_role))
+    return Node(row.id, NodeKind(row.kind), row.name, owner, row.created_at, PathRule(row.path), shared_with)
+
+
+# Tokens
+
+
+def insert_token(
+    connection: Connection,
+    token: str,
+    kind: TokenKind,
+    *,
+    now: float,
+    user_id: UUID | None = None,
+    node_id: UUID | None = None,
+    workspace_id: UUID | None = None,
+    expires_at: float | None = None,
+    name: str = "",
+    scope: Scope = Scope.ALL,
+    uses_left: int | None = None,
+) -> UUID:
+    """Stores a token's hash; returns the id by which it is listed."""
+    token_id = uuid4()
+    connection.execute(
+        tokens.insert().values(
+            hash=hash_token(token),
+            id=token_id,
+            kind=kind.name.lower(),
+            name=name,
+            scope=scope.value,
+            user_id=user_id,
+            node_id=node_id,
+            workspace_id=workspace_id,
+            created_at=now,
+            expires_at=expires_at,
+            uses_left=uses_left,
+        )
+    )
+    return token_id
+
+
+def is_good(token: str, kind: TokenKind, now: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions on ``tokens`` under which this token is known, of this kind and not expired."""
+    return (
+        tokens.c.hash == hash_token(token),
+        tokens.c.kind == kind.name.lower(),
+        sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now),
+    )
+
+
+# The audit log
+
+
+def record(connection: Connection, now: float, by: Actor, action: str, target: str, detail: str = "") -> None:
+    """Notes who changed what, in the transaction that changes it. No secret may be among the texts."""
+    connection.execute(
+        audit.insert().values(
+            at=now,
+            actor=by.name,
+            actor_id=by.user_id,
+            source=by.source[:64],
+            action=action,
+            target=target[:MAX_AUDIT_TEXT],
+            detail=detail[:MAX_AUDIT_TEXT],
+        )
+    )

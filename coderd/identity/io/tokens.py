@@ -1,0 +1,226 @@
+"""Tokens in SQL: whose they are, new ones, and join keys spent. Every method blocks: call it in a thread."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from coderd.identity.io.database import Database
+from coderd.identity.io.nodes import Issued, add_workspace, free_name
+from coderd.identity.io.rows import (
+    Row,
+    get_node,
+    get_user,
+    insert_token,
+    is_good,
+    key_of,
+    load_node,
+    record,
+    select_nodes,
+)
+from coderd.identity.people import SERVER, Actor, Node, NotFound, User, device_label
+from coderd.identity.schema import node_keys, nodes, tokens, users
+from coderd.identity.tokens import Bearer, Scope, TokenKind, TokenRecord, hash_token, make_token, token_kind
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import NodeKind
+
+_NODE_KINDS = (TokenKind.WORKSPACE, TokenKind.DEVICE)
+
+
+class NewToken(NamedTuple):
+    """A token, nowhere else to be had, and how it will be listed."""
+
+    record: TokenRecord
+    token: str
+
+
+class Revoked(NamedTuple):
+    """A token that is no more, and the node that it spoke for, with the key that this had proven."""
+
+    record: TokenRecord
+    node: Node | None
+    node_key: NodePublic | None
+
+
+class Tokens:
+    """All tokens of one server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # Whose is it?
+
+    def find(self, token: str) -> Bearer | None:
+        """Whom a token speaks for, None for any other text, and for a join key that is used up."""
+        kind = token_kind(token)
+        if kind is None:
+            return None
+        query = sa.select(tokens).where(*is_good(token, kind, self._database.now()))
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+            if row is None or row.uses_left == 0:
+                return None
+            return _bearer(connection, row)
+
+    def find_user(self, token: str) -> User | None:
+        """Whose session token this is."""
+        bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
+        return bearer.user if bearer is not None else None
+
+    def find_node(self, token: str) -> Node | None:
+        """Whose node token this is."""
+        bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None
+        return bearer.node if bearer is not None else None
+
+    # A user's own
+
+    def create(
+        self,
+        user: User,
+        kind: TokenKind,
+        name: str,
+        *,
+        scope: Scope = Scope.ALL,
+        expires_at: float | None = None,
+        uses: int | None = None,
+        workspace: str | None = None,
+        by: Actor = SERVER,
+    ) -> NewToken:
+        """A session token or a join key. Raises NotFound where the user, or the workspace to join, is not there.
+
+        Args:
+            user: whose it is.
+            kind: SESSION or JOIN.
+            name: for people, to know it again.
+            scope: of a session.
+            expires_at: wall-clock seconds; None = never.
+            uses: of a join key; None = any number.
+            workspace: the user's workspace that a join key joins; None = a new one at each use.
+            by: for the audit log.
+        """
+        token, now = make_token(kind, self._database.rng), self._database.now()
+        with self._database.write() as connection:
+            get_user(connection, user.user_id)
+            joins = None
+            if workspace is not None:
+                joins = get_node(connection, user, NodeKind.WORKSPACE, workspace)
+            token_id = insert_token(
+                connection,
+                token,
+                kind,
+                now=now,
+                user_id=user.user_id,
+                workspace_id=joins.node_id if joins is not None else None,
+                expires_at=expires_at,
+                name=name,
+                scope=scope,
+                uses_left=uses,
+            )
+            record(
+                connection, now, by, "token.create", f"{user.name}:{name}", f"{kind.name.lower()} {token_id}"
+            )
+        full_name = joins.full_name if joins is not None else ""
+        return NewToken(TokenRecord(token_id, kind, name, scope, now, expires_at, uses, full_name), token)
+
+    def of(self, user: User) -> list[TokenRecord]:
+        """A user's tokens and those of their nodes, in the order in which they were made; none that has expired."""
+        speaks_for = sa.func.coalesce(tokens.c.node_id, tokens.c.workspace_id)
+        query = (
+            sa.select(tokens, nodes.c.name.label("node_name"))
+            .outerjoin(nodes, nodes.c.id == speaks_for)
+            .where(
+                sa.or_(tokens.c.user_id == user.user_id, nodes.c.owner_id == user.user_id),
+                sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._database.now()),
+            )
+            .order_by(tokens.c.created_at, tokens.c.id)
+        )
+        with self._database.read() as connection:
+            return [_record(row, _full_name(user, row.node_name)) for row in connection.execute(query)]
+
+    def revoke(self, user: User, token_id: UUID, *, by: Actor = SERVER) -> Revoked:
+        """Forgets one of them; with a node's token goes the key that the node had proven. Raises NotFound."""
+        mine = sa.select(nodes.c.id).where(nodes.c.owner_id == user.user_id)
+        whose = sa.or_(tokens.c.user_id == user.user_id, tokens.c.node_id.in_(mine))
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(tokens).where(tokens.c.id == token_id, whose)).one_or_none()
+            if row is None:
+                raise NotFound("there is no such token")
+            node = load_node(connection, select_nodes().where(nodes.c.id == row.node_id))
+            node_key = key_of(connection, node.node_id) if node is not None else None
+            connection.execute(tokens.delete().where(tokens.c.id == token_id))
+            connection.execute(node_keys.delete().where(node_keys.c.node_id == row.node_id))
+            target = node.full_name if node is not None else f"{user.name}:{row.name}"
+            record(connection, self._database.now(), by, "token.revoke", target, f"{row.kind} {token_id}")
+        return Revoked(_record(row, node.full_name if node is not None else ""), node, node_key)
+
+    def forget(self, token: str) -> bool:
+        """Forgets the token itself; whether it was there. Of any number of racers one is told True."""
+        with self._database.write() as connection:
+            return connection.execute(tokens.delete().where(tokens.c.hash == hash_token(token))).rowcount == 1
+
+    # Join keys
+
+    def redeem(self, token: str, host_name: str, *, by: Actor = SERVER) -> Issued:
+        """Exchanges a join key for a workspace's token: a new workspace, or the one that the key names.
+
+        One conditional UPDATE takes the use; of any number of racers for a single-use key one is served.
+
+        Args:
+            token: the join key.
+            host_name: what the machine calls itself; names a new workspace.
+            by: for the audit log.
+
+        Raises:
+            NotFound: the key is unknown, expired or used up.
+        """
+        kind, now = TokenKind.JOIN, self._database.now()
+        use = (
+            tokens.update()
+            .where(*is_good(token, kind, now), sa.or_(tokens.c.uses_left.is_(None), tokens.c.uses_left > 0))
+            .values(uses_left=tokens.c.uses_left - 1)
+        )
+        with self._database.write() as connection:
+            if connection.execute(use).rowcount != 1:
+                raise NotFound("this join key is unknown, expired or used up")
+            row = connection.execute(sa.select(tokens).where(*is_good(token, kind, now))).one()
+            owner = get_user(connection, row.user_id)
+            record(connection, now, by, "token.redeem", f"{owner.name}:{row.name}", str(row.id))
+            if row.workspace_id is None:
+                name = free_name(connection, owner, NodeKind.WORKSPACE, device_label(host_name))
+                return add_workspace(connection, self._database, owner, name, by)
+            node = get_node(connection, owner, NodeKind.WORKSPACE, row.workspace_id)
+            return self._renew(connection, node, now)
+
+    def _renew(self, connection: Connection, node: Node, now: float) -> Issued:
+        """A workspace's new token instead of any old."""
+        token = make_token(TokenKind.WORKSPACE, self._database.rng)
+        connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
+        insert_token(connection, token, TokenKind.WORKSPACE, now=now, node_id=node.node_id)
+        return Issued(node, token)
+
+
+def _bearer(connection: Connection, row: Row) -> Bearer:
+    if row.node_id is None:
+        found = connection.execute(sa.select(users.c.id).where(users.c.id == row.user_id)).scalar_one()
+        return Bearer(_record(row, ""), get_user(connection, found))
+    node = load_node(connection, select_nodes().where(nodes.c.id == row.node_id))
+    assert node is not None
+    return Bearer(_record(row, node.full_name), node.owner, node)
+
+
+def _record(row: Row, node: str) -> TokenRecord:
+    return TokenRecord(
+        row.id,
+        TokenKind[row.kind.upper()],
+        row.name,
+        Scope(row.scope),
+        row.created_at,
+        row.expires_at,
+        row.uses_left,
+        node,
+    )
+
+
+def _full_name(owner: User, node_name: str | None) -> str:
+    return f"{owner.name}/{node_name}" if node_name else ""

@@ -1,0 +1,153 @@
+"""Users in SQL. Every method blocks: call it in a thread."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from coderd.identity.io.database import Database
+from coderd.identity.io.rows import (
+    get_user,
+    insert_token,
+    key_of,
+    load_nodes,
+    record,
+    select_nodes,
+    unique,
+    user_of,
+)
+from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_label
+from coderd.identity.schema import nodes, shares, users
+from coderd.identity.tokens import TokenKind, make_token
+from coderd.model.keys import NodePublic
+
+
+class NewUser(NamedTuple):
+    """A user and the first session token, which is nowhere else to be had."""
+
+    user: User
+    token: str
+
+
+class DeletedUser(NamedTuple):
+    """What went with a user, so that it can be told to everybody who is connected."""
+
+    user: User
+    nodes: list[tuple[Node, NodePublic | None]]
+    """Their nodes, and the keys that these had."""
+    unshared: list[Node]
+    """Workspaces of others that were shared with them, as they are now."""
+
+
+class Users:
+    """All users of one server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self,
+        name: str,
+        *,
+        role: UserRole = UserRole.MEMBER,
+        lifetime: float | None = None,
+        by: Actor = SERVER,
+    ) -> NewUser:
+        """A new user with a session, good for ``lifetime`` seconds, else until it is revoked: both or neither.
+
+        Raises:
+            BadName, NameTaken: the name cannot be had.
+        """
+        user, token = (
+            User(uuid4(), check_label(name), role),
+            make_token(TokenKind.SESSION, self._database.rng),
+        )
+        now = self._database.now()
+        expires_at = None if lifetime is None else now + lifetime
+        with self._database.write() as connection, unique(f"there is a user named {name} already"):
+            connection.execute(
+                users.insert().values(id=user.user_id, name=name, role=role.value, created_at=now)
+            )
+            insert_token(
+                connection, token, TokenKind.SESSION, now=now, user_id=user.user_id, expires_at=expires_at
+            )
+            record(connection, now, by, "user.create", name, f"role {role.value}")
+        return NewUser(user, token)
+
+    def create_first_owner(self, name: str, deliver: Callable[[str], None]) -> bool:
+        """The first user, if there is no user at all; whether it was. Of any number of racers one is told True.
+
+        Args:
+            name: the user's name.
+            deliver: given the session token before anything is committed, so that no crash leaves an owner without it.
+        """
+        user_id, token = uuid4(), make_token(TokenKind.SESSION, self._database.rng)
+        role, now = UserRole.OWNER.value, self._database.now()
+        row = sa.select(
+            sa.literal(user_id, sa.Uuid), sa.literal(name), sa.literal(role), sa.literal(now)
+        ).where(~sa.exists().select_from(users))
+        with self._database.write() as connection:
+            insert = users.insert().from_select(["id", "name", "role", "created_at"], row)
+            if connection.execute(insert).rowcount != 1:
+                return False
+            insert_token(connection, token, TokenKind.SESSION, now=now, user_id=user_id)
+            record(connection, now, SERVER, "user.create", name, f"role {role}")
+            deliver(token)
+        return True
+
+    def everybody(self) -> list[User]:
+        """Everybody, by name."""
+        with self._database.read() as connection:
+            return [user_of(row) for row in connection.execute(sa.select(users).order_by(users.c.name))]
+
+    def get(self, key: UUID | str) -> User:
+        """By id or name. Raises NotFound."""
+        with self._database.read() as connection:
+            return get_user(connection, key)
+
+    def rename(self, user: User, name: str, *, by: Actor = SERVER) -> list[Node]:
+        """Gives a user another name; returns their nodes, which bear it too. Raises BadName, NameTaken or NotFound."""
+        check_label(name)
+        with self._database.write() as connection, unique(f"there is a user named {name} already"):
+            old = get_user(connection, user.user_id)
+            connection.execute(users.update().where(users.c.id == user.user_id).values(name=name))
+            record(connection, self._database.now(), by, "user.rename", old.name, f"to {name}")
+            return load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
+
+    def set_role(self, user: User, role: UserRole, *, by: Actor = SERVER) -> None:
+        """Gives a user another role. Raises LastOwner or NotFound."""
+        with self._database.write() as connection:
+            old = get_user(connection, user.user_id)
+            connection.execute(users.update().where(users.c.id == user.user_id).values(role=role.value))
+            _check_owner_left(connection)
+            record(
+                connection,
+                self._database.now(),
+                by,
+                "user.role",
+                old.name,
+                f"{old.role.value} to {role.value}",
+            )
+
+    def delete(self, user: User, *, by: Actor = SERVER) -> DeletedUser:
+        """Deletes a user with all that is theirs. Raises LastOwner or NotFound."""
+        with self._database.write() as connection:
+            user = get_user(connection, user.user_id)
+            theirs = load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
+            gone = [(node, key_of(connection, node.node_id)) for node in theirs]
+            guest_of = sa.select(shares.c.workspace_id).where(shares.c.user_id == user.user_id)
+            unshared = list(connection.execute(guest_of).scalars())
+            connection.execute(users.delete().where(users.c.id == user.user_id))
+            _check_owner_left(connection)
+            record(connection, self._database.now(), by, "user.delete", user.name)
+            left = load_nodes(connection, select_nodes().where(nodes.c.id.in_(unshared)))
+        return DeletedUser(user, gone, left)
+
+
+def _check_owner_left(connection: Connection) -> None:
+    """Inside the transaction that holds the write lock, so that two owners cannot demote each other at once."""
+    owners = sa.select(users.c.id).where(users.c.role == UserRole.OWNER.value).limit(1)
+    if connection.execute(owners).first() is None:
+        raise LastOwner("the last owner can be neither removed nor demoted")

@@ -1,0 +1,87 @@
+"""Databases of every schema that was ever landed open with all that is in them; those of a newer program do not."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from coderd.identity.io.database import NewerSchema
+from coderd.identity.io.store import Store
+from coderd.identity.people import PathRule, UserRole
+from coderd.identity.schema import metadata
+from coderd.identity.tokens import Scope, TokenKind
+from coderd.model.netmap import NodeKind
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+MADE_AT = 1_790_000_000.0
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A database of migration 0001, and the tokens that it knows: those of admin, ann, bob, ann/dev and ann/laptop."""
+    dump = (FIXTURES / "identity-0001.sql").read_text("ascii")
+    path = tmp_path / "identity.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(dump)
+    connection.close()
+    line = next(line for line in dump.splitlines() if line.startswith("-- Tokens: "))
+    return path, line.removeprefix("-- Tokens: ").split()
+
+
+def test_a_database_of_0001_opens_with_everything_in_it(old: tuple[Path, list[str]]) -> None:
+    path, (admin, ann, bob, dev, laptop) = old
+    store = Store(path, clock=lambda: MADE_AT + 60)
+    roles = {user.name: user.role for user in store.users.everybody()}
+    assert roles == {"admin": UserRole.OWNER, "ann": UserRole.MEMBER, "bob": UserRole.MEMBER}
+    users = [store.tokens.find_user(token) for token in (admin, ann, bob)]
+    assert [user.name for user in users if user is not None] == ["admin", "ann", "bob"]
+    workspace, device = store.tokens.find_node(dev), store.tokens.find_node(laptop)
+    assert workspace is not None
+    assert device is not None
+    assert (workspace.full_name, workspace.path, workspace.shared_with) == ("ann/dev", PathRule.DIRECT, ())
+    assert store.nodes.partners(device) == [workspace]
+    assert len(store.nodes.every(NodeKind.WORKSPACE)) == 2
+    listed = store.tokens.of(workspace.owner)
+    assert {(each.kind, each.scope, each.node) for each in listed} == {
+        (TokenKind.SESSION, Scope.ALL, ""),
+        (TokenKind.WORKSPACE, Scope.ALL, "ann/dev"),
+        (TokenKind.DEVICE, Scope.ALL, "ann/laptop"),
+    }
+    assert len({each.token_id for each in listed}) == 3
+    store.close()
+
+
+def test_proven_keys_survive_and_expiries_too(old: tuple[Path, list[str]]) -> None:
+    path, tokens = old
+    store = Store(path, clock=lambda: MADE_AT + 3601)
+    assert store.tokens.find_user(tokens[2]) is None
+    store.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM node_keys").fetchone() == (2,)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_a_migrated_database_has_the_schema_of_a_new_one(old: tuple[Path, list[str]]) -> None:
+    Store(old[0]).close()
+    engine = sa.create_engine(f"sqlite:///{old[0]}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "identity.db"
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(NewerSchema):
+        Store(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
+    connection.close()
