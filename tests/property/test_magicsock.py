@@ -179,7 +179,7 @@ class OnePeer(RuleBasedStateMachine):
             if transmit.datagrams is batch:
                 ways.append(PathKind.RELAY if isinstance(transmit, DerpTransmit) else PathKind.DIRECT)
         assert path.kind in ways
-        assert len(ways) == 1 or n <= 4
+        assert len(ways) <= 2  # a path in doubt is helped out by the relay
 
     @rule(index=st.integers(0, 1000), addr=addrs)
     def a_ping_is_answered(self, index: int, addr: AddrPort) -> None:

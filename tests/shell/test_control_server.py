@@ -84,7 +84,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "debug": {"action": "rebind"},
 }
 OPERATOR, MEMBER, OTHER, GROUP_ID = 61000, 61001, 61002, 61990
-USE = {"status", "ping", "netcheck", "why", "speedtest", "port-forward", "nc"}
+USE = {"status", "ping", "netcheck", "why", "derp-map", "speedtest", "port-forward", "nc"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users, so it needs root")
