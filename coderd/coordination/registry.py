@@ -96,6 +96,8 @@ class Registry:
         """The relay map in JSON, as ``set_derp_map`` left it."""
         self._blocks_direct = blocks_direct
         self._presences: dict[UUID, _Presence] = {}
+        self._met: set[UUID] = set()
+        """Workspaces that the server itself meets, as long as somebody needs it to."""
 
     # Commands
 
@@ -166,7 +168,7 @@ class Registry:
         """A new identity: whoever may meet it is told that it exists, before it connects."""
         for presence in self._presences.values():
             viewer = presence.connection
-            if viewer is not None and may_tunnel(viewer.node, node):
+            if viewer is not None and self._may_meet(viewer.node, node):
                 viewer._partners[node.node_id] = node
         self._mark(node)
 
@@ -179,6 +181,18 @@ class Registry:
             if other.connection is not None:
                 other.connection._partners.pop(node.node_id, None)
         self._mark(node)
+
+    def meet(self, workspace: Node) -> None:
+        """The server itself wants to reach a workspace: both are told of each other, as far as policy lets them."""
+        if workspace.node_id not in self._met:
+            self._met.add(workspace.node_id)
+            self._mark_meeting(workspace)
+
+    def part(self, workspace: Node) -> None:
+        """The server itself has done with a workspace."""
+        if workspace.node_id in self._met:
+            self._met.remove(workspace.node_id)
+            self._mark_meeting(workspace)
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
         """A new relay map, in JSON: who joins gets it with the welcome, who is connected is owed it."""
@@ -242,7 +256,10 @@ class Registry:
 
     def n_connections(self) -> int:
         """How many nodes are connected."""
-        return sum(presence.connection is not None for presence in self._presences.values())
+        return sum(
+            presence.connection is not None and presence.node.kind is not NodeKind.SERVER
+            for presence in self._presences.values()
+        )
 
     # Who changed
 
@@ -269,9 +286,26 @@ class Registry:
         """Everybody who may see ``node`` is owed a look at it."""
         for presence in self._presences.values():
             viewer = presence.connection
-            if viewer is not None and may_tunnel(viewer.node, node):
+            if viewer is not None and self._may_meet(viewer.node, node):
                 viewer._changed[node.node_id] = None
                 viewer._wake()
+
+    def _mark_meeting(self, workspace: Node) -> None:
+        """The server and a workspace are owed a look at each other, most of all where they must not meet any more."""
+        servers = [
+            node_id for node_id, known in self._presences.items() if known.node.kind is NodeKind.SERVER
+        ]
+        for server_id in servers:
+            for viewer_id, node_id in ((server_id, workspace.node_id), (workspace.node_id, server_id)):
+                if (viewer := self.connection_of(viewer_id)) is not None:
+                    viewer._changed[node_id] = None
+                    viewer._wake()
+
+    def _may_meet(self, one: Node, other: Node) -> bool:
+        """Whether policy lets two nodes meet, and if one is the server itself, whether it wants to."""
+        if NodeKind.SERVER in (one.kind, other.kind) and not self._met & {one.node_id, other.node_id}:
+            return False
+        return may_tunnel(one, other)
 
     # What a viewer is owed
 
@@ -280,7 +314,7 @@ class Registry:
         presence = self._presences.get(node_id)
         if presence is None:
             return LOST if node_id in viewer._partners and node_id not in viewer._sent else DENIED
-        if not may_tunnel(viewer.node, presence.node):
+        if not self._may_meet(viewer.node, presence.node):
             return DENIED
         if presence.connection is None:
             return presence.gone
@@ -338,7 +372,7 @@ class Registry:
         return any(held)
 
     def _is_held(self, viewer: Connection, node_id: UUID, now: float) -> bool:
-        if viewer.node.kind is not NodeKind.DEVICE or not isinstance(self._view(viewer, node_id), PeerEntry):
+        if viewer.node.kind is NodeKind.WORKSPACE or not isinstance(self._view(viewer, node_id), PeerEntry):
             viewer._held_until.pop(node_id, None)
             return False
         if self._knows(node_id, viewer):
@@ -365,6 +399,11 @@ def refuse_claim(node: Node, allowed_ips: list[str] | None) -> Refusal | None:
     return Refusal("bad_claim", "a node's addresses are the server's to give")
 
 
+def shown_kind(node: Node) -> str:
+    """What a node is told to be. The server is to a workspace what a device is, and older nodes know no other kind."""
+    return NodeKind.DEVICE.value if node.kind is NodeKind.SERVER else node.kind.value
+
+
 def _end(connection: Connection, message: Refusal | Reconnect) -> None:
     connection.end = message
     connection._wake()
@@ -375,7 +414,7 @@ def _entry(connection: Connection, update: Update) -> PeerEntry:
     endpoints = [format_addr_port(parse_addr_port(endpoint.addr)) for endpoint in update.endpoints]
     return PeerEntry(
         id=node.node_id,
-        kind=node.kind.value,
+        kind=shown_kind(node),
         name=node.full_name,
         node_key=facts.node_key.text,
         disco_key=facts.disco_key.text,

@@ -73,8 +73,8 @@ class Node:
 
     @property
     def full_name(self) -> str:
-        """``owner/name``."""
-        return f"{self.owner.name}/{self.name}"
+        """``owner/name``; of the server, its name alone."""
+        return self.name if self.kind is NodeKind.SERVER else f"{self.owner.name}/{self.name}"
 
     @property
     def address(self) -> IPv6Address:

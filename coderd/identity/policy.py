@@ -2,6 +2,7 @@
 
 A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have it shared,
 and the workspace must not be denied to everybody. No role opens a tunnel: an admin manages, and meets nobody by that.
+The server itself may meet any workspace, and does when somebody who may use it comes by browser: see ``apps``.
 """
 
 from uuid import UUID
@@ -14,8 +15,10 @@ def may_tunnel(one: Node, other: Node) -> bool:
     """Whether the server opens a tunnel between two nodes; the order does not matter."""
     if one.kind is other.kind:
         return False
-    device, workspace = (one, other) if one.kind is NodeKind.DEVICE else (other, one)
-    return workspace.path is not PathRule.DENY and may_use(device.owner.user_id, workspace)
+    guest, workspace = (other, one) if one.kind is NodeKind.WORKSPACE else (one, other)
+    if workspace.kind is not NodeKind.WORKSPACE or workspace.path is PathRule.DENY:
+        return False
+    return guest.kind is NodeKind.SERVER or may_use(guest.owner.user_id, workspace)
 
 
 def may_use(user_id: UUID, workspace: Node) -> bool:

@@ -16,6 +16,8 @@ class NodeKind(Enum):
     WORKSPACE = "workspace"
     DEVICE = "device"
     """A user's machine."""
+    SERVER = "server"
+    """The server itself, where web apps are relayed by it. To its peers it looks like a device, which is all that it is to them."""
 
 
 class PathPolicy(Enum):

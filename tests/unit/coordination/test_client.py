@@ -225,7 +225,7 @@ def test_a_new_relay_map_replaces_the_old() -> None:
         Peers([entry(2, address="fd60:627a:a42b::1")]),
         Peers([entry(2, node_key="nodekey:00")]),
         Peers([entry(2, disco_key="")]),
-        Peers([entry(2, kind="server")]),
+        Peers([entry(2, kind="gateway")]),
         Peers([entry(2, endpoints=["192.0.2.1"])]),
         Peers([entry(2, address="::ffff:1.2.3.4.5")]),
         DerpMapChanged({"Regions": 5}),

@@ -474,3 +474,31 @@ def test_an_entry_says_what_the_server_decided() -> None:
     assert isinstance(entry, PeerEntry)
     assert entry.endpoints == ["[2001:db8::1]:5"]
     assert (entry.kind, entry.generation, entry.path_policy) == ("device", 2**64 - 1, "any")
+
+
+def test_the_server_meets_a_workspace_while_it_wants_to_and_looks_like_a_device() -> None:
+    registry, dev = Registry(), workspace()
+    server = join(registry, node("server", NodeKind.SERVER, BOB), update=at("192.0.2.10:1"))
+    inside = join(registry, dev, update=at("192.0.2.2:1"))
+    assert (server.names(), inside.names()) == ([], [])
+    registry.meet(dev)
+    (told,) = inside.drain()
+    assert [(entry.name, entry.kind) for entry in told.upsert] == [("server", "device")]
+    inside.ready(server.connection.node)
+    assert server.names() == ["ann/dev"]
+    registry.part(dev)
+    gone = [
+        [removal.reason for removal in message.remove]
+        for link in (server, inside)
+        for message in link.drain()
+    ]
+    assert gone == [["denied"], ["denied"]]
+
+
+def test_the_server_is_nobodys_peer_but_a_workspaces() -> None:
+    registry, phone = Registry(), laptop()
+    server = join(registry, node("server", NodeKind.SERVER, BOB), update=at("192.0.2.10:1"))
+    device = join(registry, phone, update=at("192.0.2.2:1"))
+    registry.meet(phone)
+    assert (server.names(), device.names()) == ([], [])
+    assert registry.n_connections() == 1
