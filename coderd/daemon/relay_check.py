@@ -27,18 +27,15 @@ from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import NodePrivate
 from coderd.netcheck.target import Family, Resolved, stun_target
-from coderd.stun.message import encode_request, parse_response
+from coderd.stun.io import stun_round_trip
 
 AT_ONCE: Final = 16
 """Nodes that are probed at a time."""
 TIMEOUT: Final = 20.0
 """Seconds for the whole map."""
-STUN_TRIES: Final = (0.3, 0.6, 1.1)
-"""Seconds that each request waits for its answer."""
 CONNECT_TIMEOUT: Final = 4.0
 HTTP_TIMEOUT: Final = 4.0
 PROBE_PATH: Final = "/derp/probe"
-_TX_SIZE: Final = 12
 
 
 async def derp_map(session: Session, *, check: bool) -> DerpMapInfo:
@@ -192,35 +189,6 @@ def can_reach(target: AddrPort) -> bool:
     except OSError:
         return False
     return True
-
-
-async def stun_round_trip(target: AddrPort) -> float | None:
-    """Seconds from a Binding request to its answer, from a socket of its own; None after three without one."""
-    family = trio.socket.AF_INET6 if is_ipv6(target) else trio.socket.AF_INET
-    with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
-        await sock.connect(target)
-        sent: dict[bytes, float] = {}
-        for patience in STUN_TRIES:
-            tx = os.urandom(_TX_SIZE)
-            sent[tx] = trio.current_time()
-            try:
-                await sock.send(encode_request(tx))
-                with trio.move_on_after(patience):
-                    return await _stun_answer(sock, sent)
-            except OSError:  # the port is closed, which is an answer of a kind: nobody is there
-                await trio.sleep(patience)
-    return None
-
-
-async def _stun_answer(sock: trio.socket.SocketType, sent: dict[bytes, float]) -> float:
-    while True:
-        datagram = await sock.recv(1500)
-        try:
-            tx, _ = parse_response(datagram)
-        except MalformedPacket:
-            continue
-        if tx in sent:
-            return trio.current_time() - sent[tx]
 
 
 async def _ask_probe(stream: trio.abc.Stream, host_header: str) -> float:

@@ -8,6 +8,7 @@ their own, from another address. What no socket can do is not answered at all.
 """
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -19,12 +20,24 @@ import trio
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, format_addr_port, is_ipv6
 from coderd.model.errors import MalformedPacket, UserError
-from coderd.stun.message import Answer, Question, encode_answer, encode_response, parse_question
+from coderd.stun.message import (
+    Answer,
+    Question,
+    encode_answer,
+    encode_request,
+    encode_response,
+    parse_question,
+    parse_response,
+)
 
 READ_SIZE = 9216
 """Bytes; a longer datagram is cut, so its length field no longer fits and it is dropped."""
 BATCH = 64
 """Datagrams read per wake-up before other tasks have their turn."""
+
+ROUND_TRIP_TRIES = (0.3, 0.6, 1.1)
+"""Seconds that each request of ``stun_round_trip`` waits for its answer."""
+_TX_SIZE = 12
 
 _IP_PKTINFO = 8
 """Linux's number; Python 3.11 does not name it. Value: interface, local address, destination."""
@@ -192,3 +205,32 @@ def _bound_socket(address: AddrPort) -> socket.socket:
 def _name_of(sock: socket.socket) -> AddrPort:
     ip, port = sock.getsockname()[:2]
     return (canonical_ip(ip), port)
+
+
+async def stun_round_trip(target: AddrPort) -> float | None:
+    """Seconds from a Binding request to its answer, from a socket of its own; None after three without one."""
+    family = trio.socket.AF_INET6 if is_ipv6(target) else trio.socket.AF_INET
+    with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
+        await sock.connect(target)
+        sent: dict[bytes, float] = {}
+        for patience in ROUND_TRIP_TRIES:
+            tx = os.urandom(_TX_SIZE)
+            sent[tx] = trio.current_time()
+            try:
+                await sock.send(encode_request(tx))
+                with trio.move_on_after(patience):
+                    return await _receive_answer(sock, sent)
+            except OSError:  # the port is closed, which is an answer of a kind: nobody is there
+                await trio.sleep(patience)
+    return None
+
+
+async def _receive_answer(sock: trio.socket.SocketType, sent: dict[bytes, float]) -> float:
+    while True:
+        datagram = await sock.recv(1500)
+        try:
+            tx, _ = parse_response(datagram)
+        except MalformedPacket:
+            continue
+        if tx in sent:
+            return trio.current_time() - sent[tx]

@@ -19,7 +19,7 @@ from tests.shell.server_world import World, serving
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_check, "STUN_TRIES", (0.1,))
+    monkeypatch.setattr("coderd.stun.io.ROUND_TRIP_TRIES", (0.1,))
 
 
 def map_of(*nodes: DerpNode) -> DerpMap:

@@ -1,0 +1,252 @@
+"""What is wrong with a server, and what to do about it. Pure: signs that others collected go in, findings come out.
+
+    EACS  the access URL        EWS   WebSockets through it     EDERP  relays         ESTUN  STUN
+    ETLS  the certificate       EDB   the database              EMAP   the relay map  ECLK   clocks     EWEB  web apps
+
+Codes are those of Coder's health page where it has one for the same thing; docs/server.md lists all of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from coderd.api.health import HealthFinding, SeverityText
+from coderd.model.addresses import AddrPort, format_addr_port
+
+SLOW_DATABASE: Final = 0.5
+"""Seconds that one look into the database may take."""
+CERTIFICATE_MARGIN: Final = 21 * 86400.0
+"""Seconds before a certificate's end at which somebody should see to it."""
+MAX_SKEW: Final = 60.0
+"""Seconds between two clocks that nobody needs to hear of."""
+_ORDER: Final[tuple[SeverityText, ...]] = ("error", "warning", "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One thing that was tried through the access URL."""
+
+    error: str = ""
+    """Why it did not pass, as a clause; empty: it passed."""
+    middlebox: str = ""
+    """Who answered in the server's place, in its own words (the Server and Via fields); empty where nobody did."""
+
+    @property
+    def culprit(self) -> str:
+        """The middlebox in a sentence, or the best that can be said of it."""
+        return (
+            f"the middlebox that calls itself {self.middlebox!r}" if self.middlebox else "whatever is between"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessTrials:
+    """The server's way to itself, by the URL that it tells everybody. What needs an answer that did not come is None."""
+
+    at: float
+    """When, in wall-clock seconds."""
+    http: Trial
+    is_other: bool = False
+    """Somebody answered, and it was not this server."""
+    websocket: Trial | None = None
+    derp: Trial | None = None
+    derp_websocket: Trial | None = None
+    """The second way to a relay, tried where the first is closed."""
+    skew: float | None = None
+    """Seconds by which the clock of whoever stands before the server is ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """Everything that findings are made of."""
+
+    access_url: str
+    access: AccessTrials | None = None
+    """None while the first trials are under way."""
+    has_relay: bool = True
+    """Whether the server itself relays."""
+    n_relays: int = 1
+    """Nodes of the relay map that relay, the server's own among them."""
+    stun: tuple[tuple[AddrPort, bool], ...] = ()
+    """Where the server answers STUN, and whether it did."""
+    blocks_direct: bool = False
+    map_failure: str = ""
+    """Why the operator's relay map cannot be used; empty: it can, or there is none."""
+    certificate_ends_at: float | None = None
+    """The end of the first of the server's certificates to end, in wall-clock seconds; None: it shows none."""
+    certificate_begins_at: float | None = None
+    """The begin of the last of them to begin."""
+    database_seconds: float | None = None
+    """How long one look into the database took; None: it failed."""
+    database_error: str = ""
+    newest_record_at: float | None = None
+    """The time on the newest audit record."""
+    web_apps_off: str = ""
+    """Why the server cannot serve web apps, as a clause; empty: it can, or they were switched off."""
+
+
+def find(signs: Signs, unix_now: float) -> tuple[HealthFinding, ...]:
+    """All findings, the worst first."""
+    found = [
+        *_about_access(signs),
+        *_about_relays(signs),
+        *_about_stun(signs),
+        *_about_certificates(signs, unix_now),
+        *_about_database(signs),
+        *_about_clocks(signs, unix_now),
+        *_about_web_apps(signs),
+    ]
+    return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
+
+
+def worst(findings: tuple[HealthFinding, ...]) -> SeverityText:
+    """The severity of all of them together."""
+    return min((finding.severity for finding in findings), key=_ORDER.index, default="ok")
+
+
+def _about_access(signs: Signs) -> Iterator[HealthFinding]:
+    access, url = signs.access, signs.access_url
+    if access is None:
+        return
+    if access.http.error:
+        yield _error(
+            "EACS03",
+            f"The server cannot reach itself at its access URL {url}: {access.http.error}.",
+            "See that the name resolves to this host or its proxy, that the port is open, and that --access-url is right.",
+        )
+    elif access.is_other:
+        who = f" ({access.http.middlebox})" if access.http.middlebox else ""
+        yield _error(
+            "EACS04",
+            f"At the access URL {url} somebody else answers{who}, not this server.",
+            "Point the name, the proxy or --access-url at this server.",
+        )
+    if access.websocket is not None and access.websocket.error:
+        yield _error(
+            "EWS01",
+            f"A WebSocket does not pass the access URL: {access.websocket.error}. No node can join.",
+            f"Have {access.websocket.culprit} pass Upgrade and Connection on to the server; docs/proxies.md has the lines.",
+        )
+
+
+def _about_relays(signs: Signs) -> Iterator[HealthFinding]:
+    if signs.access is not None and signs.access.derp is not None and signs.access.derp.error:
+        yield _about_upgrade(signs.access.derp, signs.access.derp_websocket)
+    if not signs.n_relays:
+        yield _error(
+            "EDERP04",
+            "The relay map has no relay: nodes that find no direct path cannot reach each other.",
+            "Start with --derp-server-enable, or name relays with --derp-config-path.",
+        )
+    if signs.map_failure:
+        yield _warning(
+            "EMAP01",
+            f"The operator's relay map cannot be used: {signs.map_failure}. The last good one stays in force.",
+            "Mend the file or URL; coderctl derp-map --file FILE --check tries one.",
+        )
+
+
+def _about_upgrade(derp: Trial, websocket: Trial | None) -> HealthFinding:
+    if websocket is not None and not websocket.error:
+        return _warning(
+            "EDERP01",
+            f"Upgrade: DERP does not pass the access URL: {derp.error}. Relaying goes by WebSocket, which is slower.",
+            f"Have {derp.culprit} pass any Upgrade on, not WebSocket alone; docs/proxies.md has the lines.",
+        )
+    return _error(
+        "EDERP03",
+        f"Neither Upgrade: DERP nor a WebSocket reaches the relay through the access URL: {derp.error}. Nothing is relayed.",
+        f"Have {derp.culprit} pass Upgrade and Connection on to the server; docs/proxies.md has the lines.",
+    )
+
+
+def _about_stun(signs: Signs) -> Iterator[HealthFinding]:
+    silent = [format_addr_port(address) for address, has_answered in signs.stun if not has_answered]
+    if silent:
+        yield _warning(
+            "ESTUN01",
+            f"STUN is not answered at UDP {', '.join(silent)}: nodes behind NAT may not find their own address.",
+            "See that a firewall on this host lets UDP in at these ports.",
+        )
+    elif not signs.stun and not signs.blocks_direct:
+        yield _warning(
+            "ESTUN01",
+            "This server answers no STUN: without other STUN servers in the map few nodes find a direct path.",
+            "Leave --stun-address at its default, or name others with --derp-server-stun-addresses.",
+        )
+
+
+def _about_certificates(signs: Signs, unix_now: float) -> Iterator[HealthFinding]:
+    ends_at, begins_at = signs.certificate_ends_at, signs.certificate_begins_at
+    if ends_at is not None and ends_at <= unix_now:
+        yield _error(
+            "ETLS02",
+            f"The server's certificate ended {_days(unix_now - ends_at)} ago: who asks authorities refuses it.",
+            "Put a new one in place and reload the server (SIGHUP).",
+        )
+    elif ends_at is not None and ends_at - unix_now < CERTIFICATE_MARGIN:
+        yield _warning(
+            "ETLS01",
+            f"The server's certificate ends in {_days(ends_at - unix_now)}.",
+            "See why it was not renewed; after renewal reload the server (SIGHUP).",
+        )
+    if begins_at is not None and begins_at > unix_now:
+        yield _error(
+            "ETLS03",
+            f"The server's certificate is valid only in {_days(begins_at - unix_now)}: its clock or ours is wrong.",
+            "See that this host's clock is right.",
+        )
+
+
+def _about_database(signs: Signs) -> Iterator[HealthFinding]:
+    if signs.database_seconds is None:
+        yield _error(
+            "EDB01",
+            f"The database does not answer: {signs.database_error or 'no answer in time'}. Nobody can join.",
+            "See whether the disk is full or read-only; then restart the server, or restore a backup.",
+        )
+    elif signs.database_seconds > SLOW_DATABASE:
+        yield _warning(
+            "EDB02",
+            f"The database took {signs.database_seconds:.1f} s for one look.",
+            "See what else uses the disk of the state directory; it should be local.",
+        )
+
+
+def _about_clocks(signs: Signs, unix_now: float) -> Iterator[HealthFinding]:
+    skew = signs.access.skew if signs.access is not None else None
+    if skew is not None and abs(skew) > MAX_SKEW:
+        yield _warning(
+            "ECLK01",
+            f"The clock of whoever stands before the server is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours.",
+            "Have both hosts keep time (timedatectl set-ntp true).",
+        )
+    if signs.newest_record_at is not None and signs.newest_record_at - unix_now > MAX_SKEW:
+        yield _warning(
+            "ECLK02",
+            f"The newest audit record is {_days(signs.newest_record_at - unix_now)} in the future: our clock was set back.",
+            "See that this host's clock is right: tokens expire by it.",
+        )
+
+
+def _about_web_apps(signs: Signs) -> Iterator[HealthFinding]:
+    if signs.web_apps_off:
+        yield _warning(
+            "EWEB01",
+            f"Web apps and terminals are off: {signs.web_apps_off}.",
+            "Let the server have user namespaces and /dev/net/tun, or use coderctl port-forward.",
+        )
+
+
+def _days(seconds: float) -> str:
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 3600:.0f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
+
+
+def _error(code: str, message: str, fix: str) -> HealthFinding:
+    return HealthFinding(code=code, severity="error", message=message, fix=fix)
+
+
+def _warning(code: str, message: str, fix: str) -> HealthFinding:
+    return HealthFinding(code=code, severity="warning", message=message, fix=fix)
