@@ -9,6 +9,7 @@
     throughput    one command: tunnels against each other
     outside       one command: the tunnel against no tunnel, on links of several speeds
     relay         one command: what one relay carries; ``derp_load`` its bare clients, ``relay_nodes`` its whole nodes
+    coordinator   one command: what one server carries of nodes; ``coordinator_load`` is all the nodes
     packet        one command: each function of the data path by itself
     __main__      the command line; ``handshakes`` lives in bench_handshakes
 
