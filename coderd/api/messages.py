@@ -1,23 +1,9 @@
-"""What is said at ``/api/v1``: JSON objects, unknown fields ignored, every text bounded.
-
-    GET    /healthz             anybody          Health
-    GET    /users/me            session          UserInfo
-    POST   /users               admin            CreateUser -> UserCreated
-    DELETE /sessions/me         session          (the token used is revoked)
-    GET    /workspaces          session          WorkspaceList, the caller's own
-    POST   /workspaces          session          CreateWorkspace -> WorkspaceCreated
-    GET    /workspaces/{name}   session          WorkspaceInfo; {name} is a name or an id, here and below
-    DELETE /workspaces/{name}   session
-    GET    /devices             session          DeviceList
-    POST   /devices             session          EnrolDevice -> DeviceEnrolled
-    DELETE /devices/{id}        session, or the device's own token
-    GET    /reflection          any token        Reflection
-    GET    /debug/counters      admin            ServerCounters
+"""What is said at ``/api/v1``: JSON objects, unknown fields ignored, every text bounded. ``rules`` says where and by whom.
 
 A refusal has a status of 400 or more and an ``ErrorBody``. Tokens travel as ``Authorization: Bearer``, nowhere else.
 """
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -31,6 +17,12 @@ MAX_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that a client is ready to read."""
 
 NameText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+RoleText: TypeAlias = Literal["owner", "admin", "member"]
+PathText: TypeAlias = Literal["direct", "relay-only", "deny"]
+ScopeText: TypeAlias = Literal["all", "read", "enrol"]
+Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
+"""Seconds, ten years at most."""
+MAX_PAGE = 500
 KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
 
 
@@ -62,12 +54,28 @@ class UserInfo(ApiMessage, frozen=True):
     id: UUID
     name: str
     is_admin: bool
+    """Whether the role is admin or owner."""
+    role: str = ""
+
+
+class UserList(ApiMessage, frozen=True):
+    """Users by name."""
+
+    users: list[UserInfo]
 
 
 class CreateUser(ApiMessage, frozen=True):
     """Wishes for a new user."""
 
     name: NameText
+    role: RoleText = "member"
+
+
+class ChangeUser(ApiMessage, frozen=True):
+    """What shall become of a user; null: as it is."""
+
+    name: NameText | None = None
+    role: RoleText | None = None
 
 
 class UserCreated(ApiMessage, frozen=True):
@@ -104,12 +112,30 @@ class WorkspaceInfo(ApiMessage, frozen=True):
     online: bool
     created_at: float
     """Wall-clock seconds."""
+    path: str = "direct"
+    """By which paths it may be reached: direct, relay-only, or deny."""
+    shared_with: list[str] = []
+    """Names of other users; told only to who may change the workspace."""
 
 
 class WorkspaceList(ApiMessage, frozen=True):
     """Workspaces by name."""
 
     workspaces: list[WorkspaceInfo]
+
+
+class ChangeWorkspace(ApiMessage, frozen=True):
+    """What shall become of a workspace; null: as it is."""
+
+    name: NameText | None = None
+    path: PathText | None = None
+
+
+class JoinWorkspace(ApiMessage, frozen=True):
+    """A machine with a join key wants to be a workspace."""
+
+    name: NameText
+    """What the machine calls itself."""
 
 
 class EnrolDevice(ApiMessage, frozen=True):
@@ -145,6 +171,95 @@ class DeviceList(ApiMessage, frozen=True):
     """Devices by name."""
 
     devices: list[DeviceInfo]
+
+
+class ChangeDevice(ApiMessage, frozen=True):
+    """What shall become of a device."""
+
+    name: NameText
+
+
+class ListQuery(ApiMessage, frozen=True):
+    """Whose things to list."""
+
+    all: bool = False
+    """Everybody's."""
+
+
+class CreateToken(ApiMessage, frozen=True):
+    """Wishes for a token."""
+
+    kind: Literal["session", "join"]
+    name: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    """For people, to know it again: empty, or a DNS label."""
+    scope: ScopeText = "all"
+    """Of a session: ``read`` changes nothing, ``enrol`` enrols devices and nothing else."""
+    lifetime: Lifetime | None = None
+    """Seconds; null: as long as the token used."""
+    reusable: bool = False
+    """A join key for any number of machines."""
+    workspace: NameText | None = None
+    """The caller's workspace that a join key joins; null: a new one each time."""
+
+
+class TokenInfo(ApiMessage, frozen=True):
+    """A token, never in clear."""
+
+    id: UUID
+    kind: str
+    """session, join, workspace or device."""
+    name: str
+    scope: str
+    created_at: float
+    expires_at: float | None
+    uses_left: int | None
+    """Of a join key; null: any number."""
+    node: str
+    """The workspace or device that it speaks for, or the workspace that a join key joins: ``owner/name``."""
+
+
+class TokenList(ApiMessage, frozen=True):
+    """Tokens in the order in which they were made."""
+
+    tokens: list[TokenInfo]
+
+
+class TokenCreated(ApiMessage, frozen=True):
+    """A token, shown this once."""
+
+    token: str
+    info: TokenInfo
+
+
+class AuditQuery(ApiMessage, frozen=True):
+    """Which page of the audit log."""
+
+    before: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    """Only entries with smaller numbers."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class AuditEntry(ApiMessage, frozen=True):
+    """Who changed what."""
+
+    number: int
+    at: float
+    """Wall-clock seconds."""
+    actor: str
+    actor_id: UUID | None
+    source: str
+    """The address that the request came from."""
+    action: str
+    target: str
+    detail: str
+
+
+class AuditPage(ApiMessage, frozen=True):
+    """Entries, newest first."""
+
+    entries: list[AuditEntry]
+    next: int | None
+    """``before`` of the next page; null: this was the last."""
 
 
 class RelayClient(ApiMessage, frozen=True):
@@ -206,4 +321,12 @@ def parse_message(kind: type[M], data: bytes) -> M:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedPacket(str(error)) from None
+
+
+def parse_query(kind: type[M], values: dict[str, str]) -> M:
+    """Reads a query string's values. Raises MalformedPacket with a sentence that names the field."""
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
         raise MalformedPacket(str(error)) from None

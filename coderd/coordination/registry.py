@@ -27,7 +27,7 @@ from coderd.coordination.message import (
     Update,
 )
 from coderd.identity.people import Node
-from coderd.identity.policy import may_tunnel
+from coderd.identity.policy import is_relayed_only, may_tunnel
 from coderd.model.addresses import format_addr_port, parse_addr_port
 from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
@@ -142,7 +142,7 @@ class Registry:
             entry = _entry(connection, update)
         except ValueError as error:
             return Refusal("malformed", str(error))
-        self._publish(connection, _relayed_only(entry) if self._blocks_direct else entry)
+        self._publish(connection, entry)
         return None
 
     def ready(self, connection: Connection, ids: Iterable[UUID]) -> None:
@@ -181,6 +181,7 @@ class Registry:
             if other.connection is not None:
                 other.connection._partners.pop(node.node_id, None)
         self._mark(node)
+        self._met.discard(node.node_id)
 
     def meet(self, workspace: Node) -> None:
         """The server itself wants to reach a workspace: both are told of each other, as far as policy lets them."""
@@ -193,6 +194,30 @@ class Registry:
         if workspace.node_id in self._met:
             self._met.remove(workspace.node_id)
             self._mark_meeting(workspace)
+
+    def expel(self, node: Node) -> None:
+        """A node's right to be here has ended, though it exists: its connection ends, and peers remove it at once."""
+        presence = self._presences.get(node.node_id)
+        if presence is None:
+            return
+        if presence.connection is not None:
+            _end(presence.connection, DELETED)
+        presence.connection, presence.gone = None, DENIED
+        self._mark(node)
+
+    def amend(self, node: Node) -> None:
+        """A node's name, owner's name, sharing or path rule has changed: whoever it concerns, before or now, is told."""
+        presence = self._presences.get(node.node_id)
+        if presence is not None:
+            presence.node = node
+            if presence.entry is not None:
+                presence.entry = replace(presence.entry, name=node.full_name)
+        own = presence.connection if presence is not None else None
+        if own is not None:
+            own.node = node
+        for other in self._presences.values():
+            if other.connection is not None and other.connection is not own:
+                self._reconsider(other.connection, node, own)
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
         """A new relay map, in JSON: who joins gets it with the welcome, who is connected is owed it."""
@@ -282,6 +307,22 @@ class Registry:
         presence.connection, presence.gone = None, reason
         self._mark(connection.node)
 
+    def _reconsider(self, viewer: Connection, node: Node, own: Connection | None) -> None:
+        """Policy between two nodes may have changed: each is owed a look at the other."""
+        if viewer.node.kind is node.kind:
+            return
+        allowed, known = self._may_meet(viewer.node, node), node.node_id in viewer._partners
+        for one, other in ((viewer, node), (own, viewer.node)):
+            if one is None:
+                continue
+            if allowed:
+                one._partners[other.node_id] = other
+            else:
+                one._partners.pop(other.node_id, None)
+            if allowed or known or other.node_id in one._sent:
+                one._changed[other.node_id] = None
+                one._wake()
+
     def _mark(self, node: Node) -> None:
         """Everybody who may see ``node`` is owed a look at it."""
         for presence in self._presences.values():
@@ -318,7 +359,10 @@ class Registry:
             return DENIED
         if presence.connection is None:
             return presence.gone
-        return presence.entry if presence.connection._is_published else None
+        if presence.entry is None or not presence.connection._is_published:
+            return None
+        relayed = self._blocks_direct or is_relayed_only(viewer.node, presence.node)
+        return _relayed_only(presence.entry) if relayed else presence.entry
 
     def _build_full(self, viewer: Connection) -> None:
         upsert: list[PeerEntry] = []
@@ -361,7 +405,7 @@ class Registry:
     def _absence(self, viewer: Connection, node_id: UUID, view: PeerEntry | str | None) -> list[Absence]:
         """The name of somebody who is not there, for a device that may meet them."""
         node = viewer._partners.get(node_id)
-        if node is None or viewer.node.kind is not NodeKind.DEVICE or view == DENIED:
+        if node is None or viewer.node.kind is not NodeKind.DEVICE:
             return []
         return [Absence(node_id, node.kind.value, node.full_name)]
 

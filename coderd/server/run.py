@@ -30,6 +30,7 @@ from coderd.model.addresses import AddrPort, format_addr_port
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
+from coderd.server.answers.table import all_handlers
 from coderd.server.derpmap import assemble
 from coderd.server.directory import Directory
 from coderd.server.map_source import MapSource
@@ -154,7 +155,7 @@ class _Server:
         routes = [
             *(relay_routes() if self._config.derp.has_relay else ()),
             *verify_routes(self._directory.admit, self._counters),
-            *api_routes(self._directory, version=version("coderd")),
+            *api_routes(self._directory.identify, all_handlers(self._directory, version=version("coderd"))),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),
         ]
         app = Starlette(routes=routes, exception_handlers=error_handlers())

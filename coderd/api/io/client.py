@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -17,6 +17,11 @@ from coderd.api.messages import (
     MAX_ANSWER,
     PREFIX,
     ApiMessage,
+    AuditPage,
+    ChangeDevice,
+    ChangeUser,
+    ChangeWorkspace,
+    CreateToken,
     CreateUser,
     CreateWorkspace,
     DeviceEnrolled,
@@ -25,11 +30,19 @@ from coderd.api.messages import (
     EnrolDevice,
     ErrorBody,
     Health,
+    JoinWorkspace,
     Nothing,
+    PathText,
     Reflection,
+    RoleText,
+    ScopeText,
     ServerCounters,
+    TokenCreated,
+    TokenInfo,
+    TokenList,
     UserCreated,
     UserInfo,
+    UserList,
     WorkspaceCreated,
     WorkspaceInfo,
     WorkspaceList,
@@ -37,7 +50,7 @@ from coderd.api.messages import (
     parse_message,
 )
 from coderd.config.url import ServerUrl, parse_server_url
-from coderd.http.pinned import server_context, why_untrusted
+from coderd.http.pinned import BadAuthorities, server_context, why_untrusted
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import NodePublic
 
@@ -74,17 +87,37 @@ class ApiClient:
         """Whose token this is."""
         return self._ask(UserInfo, "GET", "/users/me")
 
-    def create_user(self, name: str) -> UserCreated:
-        """A new user; admins only."""
-        return self._ask(UserCreated, "POST", "/users", CreateUser(name=name))
+    # Users: for admins and owners
+
+    def list_users(self) -> list[UserInfo]:
+        """Everybody, by name."""
+        return self._ask(UserList, "GET", "/users").users
+
+    def create_user(self, name: str, role: RoleText = "member") -> UserCreated:
+        """A new user; the session token is shown this once."""
+        return self._ask(UserCreated, "POST", "/users", CreateUser(name=name, role=role))
+
+    def get_user(self, key: str) -> UserInfo:
+        """One user, by name or id; oneself without any special right."""
+        return self._ask(UserInfo, "GET", f"/users/{_quoted(key)}")
+
+    def change_user(self, key: str, *, name: str | None = None, role: RoleText | None = None) -> UserInfo:
+        """Another name or role."""
+        return self._ask(UserInfo, "PATCH", f"/users/{_quoted(key)}", ChangeUser(name=name, role=role))
+
+    def delete_user(self, key: str) -> None:
+        """Deletes a user with all that is theirs."""
+        self._ask(Nothing, "DELETE", f"/users/{_quoted(key)}")
 
     def end_session(self) -> None:
         """Revokes this client's own token."""
         self._ask(Nothing, "DELETE", "/sessions/me")
 
-    def list_workspaces(self) -> list[WorkspaceInfo]:
-        """The caller's workspaces, by name."""
-        return self._ask(WorkspaceList, "GET", "/workspaces").workspaces
+    # Workspaces, by id, name or owner/name
+
+    def list_workspaces(self, *, everybodys: bool = False) -> list[WorkspaceInfo]:
+        """The caller's workspaces and those shared with them, or everybody's; by name."""
+        return self._ask(WorkspaceList, "GET", _listing("/workspaces", everybodys)).workspaces
 
     def create_workspace(self, name: str) -> WorkspaceCreated:
         """A new workspace; its token is shown this once."""
@@ -92,15 +125,44 @@ class ApiClient:
 
     def get_workspace(self, key: str) -> WorkspaceInfo:
         """One workspace, by name or id. UserError with Exit.NO_SUCH_WORKSPACE if there is none."""
-        return self._ask(WorkspaceInfo, "GET", f"/workspaces/{quote(key, safe='')}")
+        return self._ask(WorkspaceInfo, "GET", f"/workspaces/{_quoted(key)}")
+
+    def change_workspace(
+        self, key: str, *, name: str | None = None, path: PathText | None = None
+    ) -> WorkspaceInfo:
+        """Another name or path rule."""
+        wish = ChangeWorkspace(name=name, path=path)
+        return self._ask(WorkspaceInfo, "PATCH", f"/workspaces/{_quoted(key)}", wish)
+
+    def share_workspace(self, key: str, user: str) -> WorkspaceInfo:
+        """Lets another user's devices meet a workspace."""
+        return self._ask(WorkspaceInfo, "PUT", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}")
+
+    def unshare_workspace(self, key: str, user: str) -> WorkspaceInfo:
+        """Takes that back."""
+        return self._ask(WorkspaceInfo, "DELETE", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}")
 
     def delete_workspace(self, key: str) -> None:
-        """Deletes a workspace, by name or id."""
-        self._ask(Nothing, "DELETE", f"/workspaces/{quote(key, safe='')}")
+        """Deletes a workspace."""
+        self._ask(Nothing, "DELETE", f"/workspaces/{_quoted(key)}")
 
-    def list_devices(self) -> list[DeviceInfo]:
-        """The caller's devices, by name."""
-        return self._ask(DeviceList, "GET", "/devices").devices
+    def join(self, name: str) -> WorkspaceCreated:
+        """Exchanges this client's join key for a workspace's token; ``name`` is the machine's."""
+        return self._ask(WorkspaceCreated, "POST", "/join", JoinWorkspace(name=name))
+
+    # Devices, by id, name or owner/name
+
+    def list_devices(self, *, everybodys: bool = False) -> list[DeviceInfo]:
+        """The caller's devices, or everybody's; by name."""
+        return self._ask(DeviceList, "GET", _listing("/devices", everybodys)).devices
+
+    def get_device(self, key: str) -> DeviceInfo:
+        """One device."""
+        return self._ask(DeviceInfo, "GET", f"/devices/{_quoted(key)}")
+
+    def rename_device(self, key: str, name: str) -> DeviceInfo:
+        """Another name."""
+        return self._ask(DeviceInfo, "PATCH", f"/devices/{_quoted(key)}", ChangeDevice(name=name))
 
     def enrol_device(self, name: str, node_key: NodePublic) -> DeviceEnrolled:
         """Makes the machine with this node key a device of the caller's; its token is shown this once."""
@@ -108,8 +170,41 @@ class ApiClient:
         return self._ask(DeviceEnrolled, "POST", "/devices", body)
 
     def delete_device(self, key: str) -> None:
-        """Deletes a device, by name or id."""
-        self._ask(Nothing, "DELETE", f"/devices/{quote(key, safe='')}")
+        """Deletes a device."""
+        self._ask(Nothing, "DELETE", f"/devices/{_quoted(key)}")
+
+    # Tokens, by id
+
+    def list_tokens(self) -> list[TokenInfo]:
+        """The caller's tokens and those of their nodes, never in clear."""
+        return self._ask(TokenList, "GET", "/tokens").tokens
+
+    def create_token(
+        self,
+        kind: Literal["session", "join"],
+        name: str = "",
+        *,
+        scope: ScopeText = "all",
+        lifetime: float | None = None,
+        reusable: bool = False,
+        workspace: str | None = None,
+    ) -> TokenCreated:
+        """A session token or a join key, shown this once; ``lifetime`` in seconds."""
+        wish = CreateToken(
+            kind=kind, name=name, scope=scope, lifetime=lifetime, reusable=reusable, workspace=workspace
+        )
+        return self._ask(TokenCreated, "POST", "/tokens", wish)
+
+    def revoke_token(self, token_id: str) -> None:
+        """Revokes a token."""
+        self._ask(Nothing, "DELETE", f"/tokens/{_quoted(token_id)}")
+
+    # Looking
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> AuditPage:
+        """Who changed what, newest first; admins and owners only."""
+        older = f"&before={before}" if before is not None else ""
+        return self._ask(AuditPage, "GET", f"/audit?limit={limit}{older}")
 
     def reflection(self) -> Reflection:
         """How this request reached the server."""
@@ -135,6 +230,8 @@ class ApiClient:
             if why := why_untrusted(error):
                 raise _not_trusted(self._url, why) from None
             raise _unreachable(self._url, error) from None
+        except BadAuthorities as error:
+            raise UserError(str(error), exit_code=Exit.USAGE, code="bad_ca_file") from None
         return _parse_answer(kind, response.status_code, bytes(data), path)
 
 
@@ -164,6 +261,14 @@ async def ask_reflection(url: str, token: str, *, tls: ssl.SSLContext | None = N
     return await _in_thread(ApiClient(url, token, tls=tls).reflection)
 
 
+async def join_workspace(
+    url: str, key: str, *, name: str, tls: ssl.SSLContext | None = None
+) -> WorkspaceCreated:
+    """Exchanges a join key for a workspace's token. Raises UserError as ``enrol_device``."""
+    client = ApiClient(url, key, tls=tls)
+    return await _in_thread(partial(client.join, name))
+
+
 async def _in_thread(question: Callable[[], T]) -> T:
     """The daemon asks rarely: a thread, left behind when the asker is cancelled, is simpler than a second client."""
     import trio  # late: commands import this module, and trio alone costs them a tenth of a second
@@ -188,6 +293,15 @@ def _build_request(
     if body is not None:
         headers["content-type"] = "application/json"
     return httpx.Request(method, f"{url}{PREFIX}{path}", headers=headers, content=content)
+
+
+def _quoted(key: str) -> str:
+    """A key as a path may carry it: ``owner/name`` becomes ``owner~name``."""
+    return quote(key.replace("/", "~"), safe="~")
+
+
+def _listing(path: str, everybodys: bool) -> str:
+    return f"{path}?all=true" if everybodys else path
 
 
 def _trust(url: ServerUrl, tls: ssl.SSLContext | None) -> ssl.SSLContext:
@@ -228,7 +342,8 @@ def _not_trusted(url: ServerUrl, why: str) -> UserError:
     return UserError(
         f"the server at {url} is not trusted: {why}",
         exit_code=Exit.REFUSED,
-        hint="Nothing was sent. The server prints its certificate's pin when it starts: give it with --pin.",
+        hint="Nothing was sent. The server prints its certificate's pin when it starts: give it with --pin."
+        " A private authority's file goes with --ca-file.",
         code="wrong_certificate",
     )
 

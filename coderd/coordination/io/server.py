@@ -58,8 +58,8 @@ log = structlog.get_logger(__name__)
 class Directory(Protocol):
     """What coordination asks of the identities. Its answers may take a thread."""
 
-    async def find_node(self, token: str) -> Node | None:
-        """Whose node token this is."""
+    async def find_node(self, token: str, source: str = "") -> Node | None:
+        """Whose node token this is. Raises IdentityError for an address that has tried too many unknown ones."""
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
         """Makes a proven key the node's own. Raises IdentityError if it is somebody else's."""
@@ -133,7 +133,12 @@ class CoordinationServer:
     async def endpoint(self, websocket: WebSocket) -> None:
         """One connection, from the bearer token to its end."""
         token = _bearer(websocket)
-        node = await self._directory.find_node(token)
+        try:
+            node = await self._directory.find_node(token, _source(websocket))
+        except IdentityError as error:
+            self._counters[f"coordination.refused.{error.code}"] += 1
+            await websocket.send_denial_response(_come_later(error))
+            return
         if node is None:
             self._counters["coordination.refused.unauthorized"] += 1
             log.info("node_refused", reason="unauthorized")
@@ -206,8 +211,11 @@ class CoordinationServer:
         connection = self.registry.connect(node, facts, partners=partners, resumed=resumed, wake=bell.ring)
         log.info("node_joined", node_id=str(node.node_id), kind=node.kind.value, resumed=resumed)
         try:
-            if await self._directory.find_node(_bearer(websocket)) is None:
+            fresh = await self._directory.find_node(_bearer(websocket), _source(websocket))
+            if fresh is None:
                 raise _Refused(DELETED)  # it was deleted while it joined, before we could be told
+            if fresh != node:
+                self.registry.amend(fresh)
             note_known(websocket.scope)
             await _send(websocket, self._welcome(node, facts))
             await _race(
@@ -303,6 +311,15 @@ async def _race(*tasks: Callable[[], Awaitable[None]]) -> None:
 def _bearer(websocket: WebSocket) -> str:
     scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _source(websocket: WebSocket) -> str:
+    return websocket.client.host if websocket.client is not None else ""
+
+
+def _come_later(error: IdentityError) -> JSONResponse:
+    body = {"code": error.code, "message": str(error), "hint": error.hint}
+    return JSONResponse(body, status_code=429, headers={"retry-after": "60"})
 
 
 def _unauthorized() -> JSONResponse:

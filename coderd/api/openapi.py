@@ -1,0 +1,95 @@
+"""The OpenAPI 3.1 document, made from the table of routes and the messages' own types."""
+
+import re
+from typing import TypeAlias
+
+import msgspec
+
+from coderd.api.messages import PREFIX, ApiMessage, ErrorBody
+from coderd.api.rules import RULES, Reach, Role, Rule
+
+Json: TypeAlias = dict[str, object]
+
+_REFUSALS = {
+    "400": "The request makes no sense, or a name is none.",
+    "401": "The token is unknown, expired or revoked.",
+    "403": "The token has not the right to do that.",
+    "404": "There is no such thing, or not within reach.",
+    "405": "Not by this method.",
+    "408": "The request took too long.",
+    "409": "It clashes with what is there.",
+    "413": "The body is too large.",
+    "429": "Too many unknown tokens came from there.",
+}
+
+
+def build_openapi(version: str) -> Json:
+    """The document, ready to be encoded as JSON."""
+    types = {kind for rule in RULES for kind in (rule.request, rule.answer) if kind is not None} | {ErrorBody}
+    ordered = sorted(types, key=lambda kind: kind.__name__)
+    _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    paths: dict[str, Json] = {}
+    for rule in RULES:
+        paths.setdefault(PREFIX + rule.path, {})[rule.method.lower()] = _operation(rule)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "coderd", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(rule: Rule) -> Json:
+    operation: Json = {
+        "operationId": rule.operation,
+        "summary": rule.summary,
+        "description": _who(rule),
+        "parameters": [*_path_parameters(rule), *_query_parameters(rule)],
+        "responses": {str(rule.status): _content(rule.answer, "Done.")}
+        | {status: _content(ErrorBody, why) for status, why in _REFUSALS.items()},
+        "security": [] if Role.NOBODY in rule.roles else [{"token": []}],
+    }
+    if rule.request is not None:
+        operation["requestBody"] = {"required": True, **_content(rule.request)}
+    return operation
+
+
+def _who(rule: Rule) -> str:
+    who = ", ".join(sorted(role.name.lower() for role in rule.roles))
+    about = f" It may name: {rule.reach.value}." if rule.reach is not Reach.NOTHING else ""
+    return f"For: {who}.{about}"
+
+
+def _path_parameters(rule: Rule) -> list[Json]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 130},
+        }
+        for name in re.findall(r"\{(\w+)\}", rule.path)
+    ]
+
+
+def _query_parameters(rule: Rule) -> list[Json]:
+    if rule.query is None:
+        return []
+    return [
+        {
+            "name": field.encode_name,
+            "in": "query",
+            "required": field.required,
+            "schema": msgspec.json.schema(field.type),
+        }
+        for field in msgspec.structs.fields(rule.query)
+    ]
+
+
+def _content(kind: type[ApiMessage] | None, description: str = "") -> Json:
+    schema: Json = {"type": "object"} if kind is None else {"$ref": f"#/components/schemas/{kind.__name__}"}
+    content: Json = {"content": {"application/json": {"schema": schema}}}
+    return {"description": description, **content} if description else content

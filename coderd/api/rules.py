@@ -1,0 +1,149 @@
+"""The table of routes: who may ask what, about whose things, in which words. Router and OpenAPI document come from it.
+
+A route is built from a line of this table or not at all. ``roles`` says whose token may call it, ``reach`` whose things the
+path may then name; what lies out of reach is not found, which tells nobody that it exists.
+"""
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from coderd.api.messages import (
+    ApiMessage,
+    AuditPage,
+    AuditQuery,
+    ChangeDevice,
+    ChangeUser,
+    ChangeWorkspace,
+    CreateToken,
+    CreateUser,
+    CreateWorkspace,
+    DeviceEnrolled,
+    DeviceInfo,
+    DeviceList,
+    EnrolDevice,
+    Health,
+    JoinWorkspace,
+    ListQuery,
+    Nothing,
+    Reflection,
+    ServerCounters,
+    TokenCreated,
+    TokenList,
+    UserCreated,
+    UserInfo,
+    UserList,
+    WorkspaceCreated,
+    WorkspaceInfo,
+    WorkspaceList,
+)
+
+
+class Role(Enum):
+    """What a caller's token makes of it."""
+
+    NOBODY = auto()
+    """No token, or one that nobody knows."""
+    JOIN = auto()
+    """A join key."""
+    WORKSPACE = auto()
+    DEVICE = auto()
+    MEMBER = auto()
+    ADMIN = auto()
+    OWNER = auto()
+
+
+class Reach(Enum):
+    """Whose things a path may name."""
+
+    NOTHING = "names nothing"
+    OWN = "the caller's own"
+    MANAGED = "the caller's own; for admins also members', for owners everybody's"
+    SEEN = "the caller's own and what is shared with them; for admins and owners everybody's"
+
+
+class Scope(Enum):
+    """What a session token may be used for."""
+
+    ALL = "all"
+    READ = "read"
+    ENROL = "enrol"
+
+
+ANYBODY = frozenset(Role)
+MANAGERS = frozenset({Role.ADMIN, Role.OWNER})
+SESSION = MANAGERS | {Role.MEMBER}
+KNOWN = ANYBODY - {Role.NOBODY}
+
+
+class Rule(NamedTuple):
+    """One line of the table."""
+
+    operation: str
+    """The handler's name, and the OpenAPI document's ``operationId``."""
+    method: str
+    path: str
+    roles: frozenset[Role]
+    summary: str
+    answer: type[ApiMessage] | None
+    """None: any JSON object."""
+    request: type[ApiMessage] | None = None
+    query: type[ApiMessage] | None = None
+    reach: Reach = Reach.NOTHING
+    status: int = 200
+    other_scopes: frozenset[Scope] = frozenset()
+    """Beside ALL, and READ where the method is GET."""
+
+    def allows(self, role: Role, scope: Scope) -> bool:
+        """Whether a caller of this role, with a token of this scope, may call it."""
+        if role not in self.roles:
+            return False
+        return scope in {Scope.ALL, *self.other_scopes} or (scope is Scope.READ and self.method == "GET")
+
+
+_CREATED = 201
+_ANY_SCOPE = frozenset(Scope)
+_ENROL = frozenset({Scope.ENROL})
+_SEEN, _MANAGED, _OWN = Reach.SEEN, Reach.MANAGED, Reach.OWN
+
+_USERS, _USER = "/users", "/users/{key}"
+_WORKSPACES, _WORKSPACE, _SHARE = "/workspaces", "/workspaces/{key}", "/workspaces/{key}/shares/{user}"
+_DEVICES, _DEVICE = "/devices", "/devices/{key}"
+
+# fmt: off
+RULES: tuple[Rule, ...] = (
+    Rule("healthz", "GET", "/healthz", ANYBODY, "Whether the server is up", Health),
+    Rule("openapi", "GET", "/openapi.json", ANYBODY, "This API, as OpenAPI 3.1", None),
+
+    Rule("me", "GET", "/users/me", SESSION, "Whose token this is", UserInfo, other_scopes=_ENROL),
+    Rule("end_session", "DELETE", "/sessions/me", SESSION, "Revokes the token used", Nothing, other_scopes=_ANY_SCOPE),
+    Rule("list_users", "GET", _USERS, MANAGERS, "All users", UserList),
+    Rule("create_user", "POST", _USERS, MANAGERS, "A new user, with a session token that is shown this once; of another role than member: owners only", UserCreated, CreateUser, status=_CREATED),
+    Rule("get_user", "GET", _USER, SESSION, "A user: oneself, or for admins and owners anybody", UserInfo, reach=_SEEN),
+    Rule("change_user", "PATCH", _USER, MANAGERS, "Another name or role", UserInfo, ChangeUser, reach=_MANAGED),
+    Rule("delete_user", "DELETE", _USER, MANAGERS, "Deletes a user with all that is theirs", Nothing, reach=_MANAGED),
+
+    Rule("list_workspaces", "GET", _WORKSPACES, SESSION, "The caller's workspaces and those shared with them; all: everybody's, for admins and owners", WorkspaceList, query=ListQuery),
+    Rule("create_workspace", "POST", _WORKSPACES, SESSION, "A new workspace of the caller's, with a token that is shown this once", WorkspaceCreated, CreateWorkspace, status=_CREATED),
+    Rule("get_workspace", "GET", _WORKSPACE, SESSION, "A workspace", WorkspaceInfo, reach=_SEEN),
+    Rule("change_workspace", "PATCH", _WORKSPACE, SESSION, "Another name or path rule", WorkspaceInfo, ChangeWorkspace, reach=_MANAGED),
+    Rule("delete_workspace", "DELETE", _WORKSPACE, SESSION, "Deletes a workspace and ends its connections", Nothing, reach=_MANAGED),
+    Rule("share_workspace", "PUT", _SHARE, SESSION, "Lets another user's devices meet a workspace", WorkspaceInfo, reach=_OWN),
+    Rule("unshare_workspace", "DELETE", _SHARE, SESSION, "Takes that back, at once", WorkspaceInfo, reach=_OWN),
+    Rule("join", "POST", "/join", frozenset({Role.JOIN}), "Exchanges a join key for a workspace's token, which is shown this once", WorkspaceCreated, JoinWorkspace, status=_CREATED),
+
+    Rule("list_devices", "GET", _DEVICES, SESSION, "The caller's devices; all: everybody's, for admins and owners", DeviceList, query=ListQuery),
+    Rule("enrol_device", "POST", _DEVICES, SESSION, "A machine becomes the caller's device; its token is shown this once", DeviceEnrolled, EnrolDevice, status=_CREATED, other_scopes=_ENROL),
+    Rule("get_device", "GET", _DEVICE, SESSION, "A device", DeviceInfo, reach=_SEEN),
+    Rule("change_device", "PATCH", _DEVICE, SESSION, "Another name", DeviceInfo, ChangeDevice, reach=_MANAGED),
+    Rule("delete_device", "DELETE", _DEVICE, SESSION | {Role.DEVICE}, "Deletes a device and ends its connections; a device may delete itself", Nothing, reach=_MANAGED),
+
+    Rule("list_tokens", "GET", "/tokens", SESSION, "The caller's tokens and those of their nodes, never in clear", TokenList),
+    Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used", TokenCreated, CreateToken, status=_CREATED),
+    Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token; a node's ends its connections", Nothing, reach=_OWN),
+
+    Rule("audit", "GET", "/audit", MANAGERS, "Who changed what, newest first", AuditPage, query=AuditQuery),
+    Rule("reflection", "GET", "/reflection", KNOWN, "How this request reached the server", Reflection, other_scopes=_ANY_SCOPE),
+    Rule("counters", "GET", "/debug/counters", MANAGERS, "What the server has moved and refused", ServerCounters),
+)
+# fmt: on
+"""A path's ``{key}`` is an id, a name, or ``owner~name`` where it is somebody else's."""

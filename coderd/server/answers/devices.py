@@ -1,0 +1,100 @@
+"""Devices."""
+
+from http import HTTPStatus
+
+from coderd.api.io.routes import ApiError, Call, Handler
+from coderd.api.messages import (
+    ChangeDevice,
+    DeviceEnrolled,
+    DeviceInfo,
+    DeviceList,
+    EnrolDevice,
+    ListQuery,
+    Nothing,
+)
+from coderd.api.rules import MANAGERS, Role
+from coderd.identity.people import Node
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import NodeKind
+from coderd.server.answers.reaching import actor_of, as_key, forbidden, reach_node, user_of
+from coderd.server.directory import Directory
+
+KIND = NodeKind.DEVICE
+
+
+class DeviceAnswers:
+    """Handlers for ``/devices``."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._store = directory.store
+
+    def handlers(self) -> dict[str, Handler]:
+        """By operation."""
+        return {
+            "list_devices": self._list,
+            "enrol_device": self._enrol,
+            "get_device": self._get,
+            "change_device": self._change,
+            "delete_device": self._delete,
+        }
+
+    async def _list(self, call: Call) -> DeviceList:
+        found = await self._directory.ask(lambda: self._visible(call))
+        return DeviceList(devices=[self._info(node) for node in found])
+
+    async def _enrol(self, call: Call) -> DeviceEnrolled:
+        wish, owner, by = call.body(EnrolDevice), user_of(call.caller), actor_of(call.caller)
+        try:
+            node_key = NodePublic.parse(wish.node_key)
+        except ValueError as error:
+            raise ApiError(
+                HTTPStatus.BAD_REQUEST, "bad_key", f"the node key cannot be used: {error}"
+            ) from None
+        node, token = await self._directory.ask(
+            lambda: self._store.nodes.enrol_device(owner, wish.name, node_key, by=by)
+        )
+        return DeviceEnrolled(
+            id=node.node_id, name=node.name, owner=node.owner.name, address=str(node.address), token=token
+        )
+
+    async def _get(self, call: Call) -> DeviceInfo:
+        return self._info(await self._reach(call))
+
+    async def _change(self, call: Call) -> DeviceInfo:
+        node, name, by = await self._reach(call), call.body(ChangeDevice).name, actor_of(call.caller)
+        node = await self._directory.ask(
+            lambda: self._store.nodes.rename(node.owner, KIND, node.node_id, name, by=by)
+        )
+        self._directory.amend(node)
+        return self._info(node)
+
+    async def _delete(self, call: Call) -> Nothing:
+        if call.caller.role is Role.DEVICE and as_key(call.keys["key"]) != call.caller.node_id:
+            forbidden("a device may remove itself, nobody else")
+        node, by = await self._reach(call), actor_of(call.caller)
+        gone, node_key = await self._directory.ask(
+            lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by)
+        )
+        self._directory.remove(gone, node_key)
+        return Nothing()
+
+    async def _reach(self, call: Call) -> Node:
+        return await self._directory.ask(lambda: reach_node(self._store, call, KIND))
+
+    def _visible(self, call: Call) -> list[Node]:
+        if not call.asked(ListQuery).all:
+            return self._store.nodes.of(user_of(call.caller), KIND)
+        if call.caller.role not in MANAGERS:
+            forbidden("only an admin or an owner may list everybody's")
+        return sorted(self._store.nodes.every(KIND), key=lambda node: node.full_name)
+
+    def _info(self, node: Node) -> DeviceInfo:
+        return DeviceInfo(
+            id=node.node_id,
+            name=node.name,
+            owner=node.owner.name,
+            address=str(node.address),
+            online=self._directory.registry.is_online(node.node_id),
+            created_at=node.created_at,
+        )

@@ -1,0 +1,88 @@
+"""What a path's key means, and whether the caller may reach it. What is out of reach is not found."""
+
+from http import HTTPStatus
+from typing import NoReturn
+from uuid import UUID
+
+from coderd.api.io.routes import ApiError, Call, Caller
+from coderd.api.rules import Reach, Role
+from coderd.identity.io.store import Store
+from coderd.identity.people import Actor, Node, User, UserRole
+from coderd.identity.policy import may_manage, may_use
+from coderd.model.netmap import NodeKind
+
+SEPARATOR = "~"
+"""Between owner and name in a path, where a slash cannot stand."""
+
+_USER_ROLES = {Role.OWNER: UserRole.OWNER, Role.ADMIN: UserRole.ADMIN}
+
+
+def user_of(caller: Caller) -> User:
+    """The caller as a user; a node's owner."""
+    assert caller.user_id is not None
+    return User(caller.user_id, caller.user_name, _USER_ROLES.get(caller.role, UserRole.MEMBER))
+
+
+def actor_of(caller: Caller) -> Actor:
+    """The caller as the audit log names it."""
+    return Actor(caller.user_name, caller.user_id, caller.source)
+
+
+def reach_node(store: Store, call: Call, kind: NodeKind) -> Node:
+    """The node that a call's path names. Blocks. Raises ApiError where there is none within reach."""
+    text, caller = call.keys["key"], user_of(call.caller)
+    node = _find_node(store, caller, kind, text)
+    if node is None or not _is_within(call.rule.reach, caller, node):
+        not_found(f"you have no {kind.value} {text.replace(SEPARATOR, '/')}")
+    return node
+
+
+def reach_user(store: Store, call: Call) -> User:
+    """The user whom a call's path names. Blocks. Raises ApiError where there is none within reach."""
+    text, caller = call.keys["key"], user_of(call.caller)
+    wanted = as_key(text)
+    found = next((user for user in store.users.everybody() if wanted in (user.user_id, user.name)), None)
+    is_self = found is not None and found.user_id == caller.user_id
+    if found is None or not (is_self or caller.role is not UserRole.MEMBER):
+        not_found(f"there is no user {text}")
+    if call.rule.reach is Reach.MANAGED and not may_manage(caller, found):
+        forbidden("only an owner may change an owner or an admin")
+    return found
+
+
+def as_key(text: str) -> UUID | str:
+    """An id if it looks like one, else a name."""
+    try:
+        return UUID(text) if len(text) == 36 else text
+    except ValueError:
+        return text
+
+
+def not_found(message: str) -> NoReturn:
+    """Refuses what is not there, or nobody's business."""
+    raise ApiError(HTTPStatus.NOT_FOUND, "not_found", message)
+
+
+def forbidden(message: str) -> NoReturn:
+    """Refuses what the caller's role may not do."""
+    raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", message)
+
+
+def _find_node(store: Store, caller: User, kind: NodeKind, text: str) -> Node | None:
+    wanted = as_key(text)
+    if isinstance(wanted, UUID):
+        return store.nodes.find(kind, wanted)
+    owner, separator, name = wanted.partition(SEPARATOR)
+    if separator:
+        return store.nodes.find_named(kind, owner, name)
+    return store.nodes.find_named(kind, caller.name, wanted)
+
+
+def _is_within(reach: Reach, caller: User, node: Node) -> bool:
+    if reach is Reach.OWN:
+        return node.owner.user_id == caller.user_id
+    if may_manage(caller, node.owner):
+        return True
+    if reach is Reach.SEEN:
+        return caller.role is not UserRole.MEMBER or may_use(caller.user_id, node)
+    return False

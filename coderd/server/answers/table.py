@@ -1,0 +1,20 @@
+"""All answers, by operation."""
+
+from coderd.api.io.routes import Handler
+from coderd.server.answers.devices import DeviceAnswers
+from coderd.server.answers.tokens import TokenAnswers
+from coderd.server.answers.users import UserAnswers
+from coderd.server.answers.watching import WatchingAnswers
+from coderd.server.answers.workspaces import WorkspaceAnswers
+from coderd.server.directory import Directory
+
+
+def all_handlers(directory: Directory, *, version: str) -> dict[str, Handler]:
+    """The whole API of one server."""
+    return {
+        **UserAnswers(directory).handlers(),
+        **WorkspaceAnswers(directory).handlers(),
+        **DeviceAnswers(directory).handlers(),
+        **TokenAnswers(directory).handlers(),
+        **WatchingAnswers(directory, version).handlers(),
+    }

@@ -1,0 +1,109 @@
+"""Tokens, and joining with a join key."""
+
+import time
+from http import HTTPStatus
+from uuid import UUID
+
+from coderd.api.io.routes import ApiError, Call, Handler
+from coderd.api.messages import (
+    CreateToken,
+    JoinWorkspace,
+    Nothing,
+    TokenCreated,
+    TokenInfo,
+    TokenList,
+    WorkspaceCreated,
+)
+from coderd.identity.people import NotFound, check_label
+from coderd.identity.tokens import Scope, TokenKind, TokenRecord
+from coderd.server.answers.reaching import actor_of, as_key, not_found, user_of
+from coderd.server.answers.workspaces import created
+from coderd.server.directory import Directory
+
+
+class TokenAnswers:
+    """Handlers for ``/tokens`` and ``/join``."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._store = directory.store
+
+    def handlers(self) -> dict[str, Handler]:
+        """By operation."""
+        return {
+            "list_tokens": self._list,
+            "create_token": self._create,
+            "revoke_token": self._revoke,
+            "join": self._join,
+        }
+
+    async def _list(self, call: Call) -> TokenList:
+        found = await self._directory.ask(lambda: self._store.tokens.of(user_of(call.caller)))
+        return TokenList(tokens=[_info(record) for record in found])
+
+    async def _create(self, call: Call) -> TokenCreated:
+        wish, user, by = call.body(CreateToken), user_of(call.caller), actor_of(call.caller)
+        is_join = wish.kind == "join"
+        if (is_join and wish.scope != "all") or (
+            not is_join and (wish.reusable or wish.workspace is not None)
+        ):
+            raise ApiError(
+                HTTPStatus.BAD_REQUEST,
+                "bad_request",
+                "a scope is a session's, and only a join key is reusable or for a workspace",
+            )
+        expires_at = _expiry(wish.lifetime, call.caller.expires_at)
+        made = await self._directory.ask(
+            lambda: self._store.tokens.create(
+                user,
+                TokenKind.JOIN if is_join else TokenKind.SESSION,
+                check_label(wish.name) if wish.name else "",
+                scope=Scope(wish.scope),
+                expires_at=expires_at,
+                uses=1 if is_join and not wish.reusable else None,
+                workspace=wish.workspace,
+                by=by,
+            )
+        )
+        return TokenCreated(token=made.token, info=_info(made.record))
+
+    async def _revoke(self, call: Call) -> Nothing:
+        token_id, user, by = as_key(call.keys["id"]), user_of(call.caller), actor_of(call.caller)
+        if not isinstance(token_id, UUID):
+            not_found("there is no such token")
+        revoked = await self._directory.ask(lambda: self._store.tokens.revoke(user, token_id, by=by))
+        if revoked.node is not None:
+            self._directory.expel(revoked.node, revoked.node_key)
+        return Nothing()
+
+    async def _join(self, call: Call) -> WorkspaceCreated:
+        name, by = call.body(JoinWorkspace).name, actor_of(call.caller)
+        try:
+            issued = await self._directory.in_thread(
+                lambda: self._store.tokens.redeem(call.token, name, by=by)
+            )
+        except NotFound as error:
+            raise ApiError(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error)) from None
+        self._directory.expel(issued.node, None)
+        self._directory.registry.introduce(issued.node)
+        return created(issued)
+
+
+def _expiry(lifetime: float | None, limit: float | None) -> float | None:
+    """When a new token ends: no later than the one that asks for it."""
+    wanted = None if lifetime is None else time.time() + lifetime
+    ends = [end for end in (wanted, limit) if end is not None]
+    return min(ends) if ends else None
+
+
+def _info(record: TokenRecord) -> TokenInfo:
+    return TokenInfo(
+        id=record.token_id,
+        kind=record.kind.name.lower(),
+        name=record.name,
+        scope=record.scope.value,
+        created_at=record.created_at,
+        expires_at=record.expires_at,
+        uses_left=record.uses_left,
+        node=record.node,
+    )

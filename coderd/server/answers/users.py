@@ -1,0 +1,78 @@
+"""Users and sessions."""
+
+from coderd.api.io.routes import Call, Handler
+from coderd.api.messages import ChangeUser, CreateUser, Nothing, UserCreated, UserInfo, UserList
+from coderd.identity.people import User, UserRole
+from coderd.identity.policy import may_give_role
+from coderd.server.answers.reaching import actor_of, forbidden, reach_user, user_of
+from coderd.server.directory import Directory
+
+
+class UserAnswers:
+    """Handlers for ``/users`` and ``/sessions``."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._store = directory.store
+
+    def handlers(self) -> dict[str, Handler]:
+        """By operation."""
+        return {
+            "me": self._me,
+            "end_session": self._end_session,
+            "list_users": self._list,
+            "create_user": self._create,
+            "get_user": self._get,
+            "change_user": self._change,
+            "delete_user": self._delete,
+        }
+
+    async def _me(self, call: Call) -> UserInfo:
+        return _info(user_of(call.caller))
+
+    async def _end_session(self, call: Call) -> Nothing:
+        await self._directory.in_thread(lambda: self._store.tokens.forget(call.token))
+        return Nothing()
+
+    async def _list(self, call: Call) -> UserList:
+        return UserList(
+            users=[_info(user) for user in await self._directory.ask(self._store.users.everybody)]
+        )
+
+    async def _create(self, call: Call) -> UserCreated:
+        wish, by = call.body(CreateUser), actor_of(call.caller)
+        role = UserRole(wish.role)
+        if not may_give_role(user_of(call.caller), role):
+            forbidden(f"only an owner may make somebody {role.value}")
+        user, token = await self._directory.ask(lambda: self._store.users.create(wish.name, role=role, by=by))
+        return UserCreated(id=user.user_id, name=user.name, token=token)
+
+    async def _get(self, call: Call) -> UserInfo:
+        return _info(await self._directory.ask(lambda: reach_user(self._store, call)))
+
+    async def _change(self, call: Call) -> UserInfo:
+        wish, by = call.body(ChangeUser), actor_of(call.caller)
+        user = await self._directory.ask(lambda: reach_user(self._store, call))
+        if wish.role is not None:
+            role = UserRole(wish.role)
+            if not may_give_role(user_of(call.caller), role):
+                forbidden(f"only an owner may make somebody {role.value}")
+            await self._directory.ask(lambda: self._store.users.set_role(user, role, by=by))
+        if (name := wish.name) is not None:
+            for node in await self._directory.ask(lambda: self._store.users.rename(user, name, by=by)):
+                self._directory.amend(node)
+        return _info(await self._directory.ask(lambda: self._store.users.get(user.user_id)))
+
+    async def _delete(self, call: Call) -> Nothing:
+        user = await self._directory.ask(lambda: reach_user(self._store, call))
+        deleted = await self._directory.ask(lambda: self._store.users.delete(user, by=actor_of(call.caller)))
+        for node, node_key in deleted.nodes:
+            self._directory.remove(node, node_key)
+        for node in deleted.unshared:
+            self._directory.amend(node)
+        return Nothing()
+
+
+def _info(user: User) -> UserInfo:
+    is_admin = user.role is not UserRole.MEMBER
+    return UserInfo(id=user.user_id, name=user.name, is_admin=is_admin, role=user.role.value)
