@@ -15,6 +15,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from coderd.coordination.circles import Circles
 from coderd.coordination.message import (
     MAX_ENTRIES,
     Absence,
@@ -96,6 +97,7 @@ class Registry:
         """The relay map in JSON, as ``set_derp_map`` left it."""
         self._blocks_direct = blocks_direct
         self._presences: dict[UUID, _Presence] = {}
+        self._circles = Circles()
         self._met: set[UUID] = set()
         """Workspaces that the server itself meets, as long as somebody needs it to."""
 
@@ -121,6 +123,8 @@ class Registry:
             wake: called, at any time, when ``poll`` may have something new.
         """
         connection = Connection(node, facts, partners, wake)
+        for known in (node, *connection._partners.values()):
+            self._circles.place(known)
         presence = self._presences.get(node.node_id)
         if presence is None:
             self._presences[node.node_id] = _Presence(node, connection)
@@ -166,7 +170,8 @@ class Registry:
 
     def introduce(self, node: Node) -> None:
         """A new identity: whoever may meet it is told that it exists, before it connects."""
-        for presence in self._presences.values():
+        self._circles.place(node)
+        for presence in self._near(node):
             viewer = presence.connection
             if viewer is not None and self._may_meet(viewer.node, node):
                 viewer._partners[node.node_id] = node
@@ -177,10 +182,11 @@ class Registry:
         presence = self._presences.pop(node.node_id, None)
         if presence is not None and presence.connection is not None:
             _end(presence.connection, DELETED)
-        for other in self._presences.values():
+        for other in self._near(node):
             if other.connection is not None:
                 other.connection._partners.pop(node.node_id, None)
         self._mark(node)
+        self._circles.remove(node.node_id)
         self._met.discard(node.node_id)
 
     def meet(self, workspace: Node) -> None:
@@ -215,9 +221,10 @@ class Registry:
         own = presence.connection if presence is not None else None
         if own is not None:
             own.node = node
-        for other in self._presences.values():
+        for other in self._near(node):
             if other.connection is not None and other.connection is not own:
                 self._reconsider(other.connection, node, own)
+        self._circles.place(node)
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
         """A new relay map, in JSON: who joins gets it with the welcome, who is connected is owed it."""
@@ -325,18 +332,28 @@ class Registry:
 
     def _mark(self, node: Node) -> None:
         """Everybody who may see ``node`` is owed a look at it."""
-        for presence in self._presences.values():
+        for presence in self._near(node):
             viewer = presence.connection
             if viewer is not None and self._may_meet(viewer.node, node):
                 viewer._changed[node.node_id] = None
                 viewer._wake()
 
+    def _near(self, node: Node) -> list[_Presence]:
+        """Everybody who has been here and may have to do with ``node``: no others can meet it."""
+        near = self._circles.around(node)
+        if node.kind is NodeKind.SERVER:
+            near |= dict.fromkeys(self._met)
+        elif node.node_id in self._met:
+            near |= dict.fromkeys(self._servers())
+        return [self._presences[node_id] for node_id in near if node_id in self._presences]
+
+    def _servers(self) -> list[UUID]:
+        """The server itself, if it is one of its nodes."""
+        return [node_id for node_id, known in self._presences.items() if known.node.kind is NodeKind.SERVER]
+
     def _mark_meeting(self, workspace: Node) -> None:
         """The server and a workspace are owed a look at each other, most of all where they must not meet any more."""
-        servers = [
-            node_id for node_id, known in self._presences.items() if known.node.kind is NodeKind.SERVER
-        ]
-        for server_id in servers:
+        for server_id in self._servers():
             for viewer_id, node_id in ((server_id, workspace.node_id), (workspace.node_id, server_id)):
                 if (viewer := self.connection_of(viewer_id)) is not None:
                     viewer._changed[node_id] = None
@@ -368,7 +385,8 @@ class Registry:
         upsert: list[PeerEntry] = []
         remove: list[Removal] = []
         absent: list[Absence] = []
-        for node_id in dict.fromkeys([*self._presences, *sorted(viewer._partners)]):
+        near = [presence.node.node_id for presence in self._near(viewer.node)]
+        for node_id in dict.fromkeys([*near, *sorted(viewer._partners)]):
             view = self._view(viewer, node_id)
             if isinstance(view, PeerEntry):
                 upsert.append(view)
@@ -412,7 +430,7 @@ class Registry:
     # Holding a device back until the workspace is ready for it
 
     def _hold_any(self, viewer: Connection, now: float) -> bool:
-        held = [self._is_held(viewer, node_id, now) for node_id in self._presences]
+        held = [self._is_held(viewer, near.node.node_id, now) for near in self._near(viewer.node)]
         return any(held)
 
     def _is_held(self, viewer: Connection, node_id: UUID, now: float) -> bool:

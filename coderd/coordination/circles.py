@@ -1,0 +1,54 @@
+"""Who is worth asking about: nodes by the users who have to do with them. Pure.
+
+A tunnel joins a user's device with a workspace that is theirs or shared with them, so two nodes that may meet have a user in
+common. To look only there makes a change cost what its circle has, not what the server has.
+"""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from coderd.identity.people import Node
+
+
+class Circles:
+    """Nodes by user: of a device its owner, of a workspace also everybody with whom it is shared."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[UUID, Node] = {}
+        self._by_user: dict[UUID, dict[UUID, None]] = {}
+
+    def place(self, node: Node) -> None:
+        """A node as it now is, instead of what was known of it."""
+        known = self._nodes.get(node.node_id)
+        if known == node:
+            return
+        if known is not None and list(_users(known)) != list(_users(node)):
+            self.remove(node.node_id)
+        self._nodes[node.node_id] = node
+        for user_id in _users(node):
+            self._by_user.setdefault(user_id, {})[node.node_id] = None
+
+    def remove(self, node_id: UUID) -> None:
+        """A node that is no more; harmless if it is not known."""
+        known = self._nodes.pop(node_id, None)
+        if known is None:
+            return
+        for user_id in _users(known):
+            circle = self._by_user.get(user_id, {})
+            circle.pop(node_id, None)
+            if not circle:
+                self._by_user.pop(user_id, None)
+
+    def around(self, node: Node) -> dict[UUID, None]:
+        """Ids of all nodes that have a user in common with this one, as it is given and as it was placed; its own may be among them."""
+        near: dict[UUID, None] = {}
+        for one in (self._nodes.get(node.node_id, node), node):
+            for user_id in _users(one):
+                near.update(self._by_user.get(user_id, {}))
+        return near
+
+
+def _users(node: Node) -> Iterator[UUID]:
+    yield node.owner.user_id
+    for user in node.shared_with:
+        yield user.user_id

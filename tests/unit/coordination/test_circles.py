@@ -1,0 +1,52 @@
+"""Nodes by user."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from coderd.coordination.circles import Circles
+from coderd.identity.people import Node, User
+from coderd.model.netmap import NodeKind
+
+ANNE, BOB = User(UUID(int=1), "anne"), User(UUID(int=2), "bob")
+LAPTOP = Node(UUID(int=10), NodeKind.DEVICE, "laptop", ANNE, 0.0)
+TABLET = Node(UUID(int=11), NodeKind.DEVICE, "tablet", BOB, 0.0)
+DEV = Node(UUID(int=20), NodeKind.WORKSPACE, "dev", ANNE, 0.0)
+
+
+def test_a_node_is_near_those_of_its_user_only() -> None:
+    circles = _of(LAPTOP, TABLET, DEV)
+
+    assert set(circles.around(DEV)) == {LAPTOP.node_id, DEV.node_id}
+    assert set(circles.around(TABLET)) == {TABLET.node_id}
+
+
+def test_a_share_brings_the_guests_nodes_near() -> None:
+    circles = _of(LAPTOP, TABLET, replace(DEV, shared_with=(BOB,)))
+
+    assert DEV.node_id in circles.around(TABLET)
+
+
+def test_a_share_taken_back_still_finds_the_guest_until_it_is_placed() -> None:
+    circles = _of(LAPTOP, TABLET, replace(DEV, shared_with=(BOB,)))
+
+    assert TABLET.node_id in circles.around(DEV)
+    circles.place(DEV)
+    assert TABLET.node_id not in circles.around(DEV)
+    assert DEV.node_id not in circles.around(TABLET)
+
+
+def test_what_is_removed_is_near_nobody_and_leaves_nothing_behind() -> None:
+    circles = _of(LAPTOP)
+
+    circles.remove(LAPTOP.node_id)
+    circles.remove(LAPTOP.node_id)
+
+    assert not circles.around(LAPTOP)
+    assert not circles._by_user
+
+
+def _of(*nodes: Node) -> Circles:
+    circles = Circles()
+    for node in nodes:
+        circles.place(node)
+    return circles
