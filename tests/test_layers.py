@@ -18,7 +18,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
     frozenset({"identity", "api"}),
-    frozenset({"engine", "control", "coordination", "speedtest"}),
+    frozenset({"engine", "control", "coordination", "speedtest", "apps"}),
     frozenset({"daemon", "server"}),
     frozenset({"cli"}),
 )
@@ -26,6 +26,7 @@ LEVELS: tuple[frozenset[str], ...] = (
 
 SIBLINGS = {
     ("derp", "http"): "the relay's client and server speak through the one dialer and the one port",
+    ("server", "daemon"): "the server is a node of its own network, and its tunnel is a node's",
 }
 
 SHELL_PACKAGES = frozenset({"http", "daemon", "server", "cli"})

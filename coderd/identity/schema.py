@@ -3,6 +3,7 @@
     users <- nodes <- node_keys
       ^  ^     ^  ^
       |  +-----+--+- shares (a workspace with a user)
+      |        +---- apps (a web app of a workspace)
       +--------+---- tokens (of a user or of a node; a join key may name the workspace that it joins)
 
     audit (who changed what; refers to nothing, so that it outlives everything)
@@ -96,6 +97,16 @@ tokens = Table(
     Index(None, "node_id"),
 )
 """Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a join key's."""
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("workspace_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("port", Integer, nullable=False),
+    Column("share", String(16), nullable=False),
+)
+"""Web apps that have a slug, or that others than the workspace's owner may open; any other port is the owner's app, too."""
 
 audit = Table(
     "audit",

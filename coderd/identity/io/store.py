@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from coderd.identity.io.apps import Apps
 from coderd.identity.io.audit import AuditLog
 from coderd.identity.io.database import Database
 from coderd.identity.io.nodes import Nodes
@@ -33,6 +34,7 @@ class Store:
         self.users = Users(self._database)
         self.nodes = Nodes(self._database)
         self.tokens = Tokens(self._database)
+        self.apps = Apps(self._database)
         self.audit = AuditLog(self._database)
 
     def close(self) -> None:

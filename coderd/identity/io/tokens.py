@@ -68,6 +68,18 @@ class Tokens:
         bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
         return bearer.user if bearer is not None else None
 
+    def find_session(self, token_hash: bytes) -> User | None:
+        """Whose session, good for anything, has a token of this hash: for what stands for a session without being one."""
+        query = sa.select(tokens).where(
+            tokens.c.hash == token_hash,
+            tokens.c.kind == TokenKind.SESSION.name.lower(),
+            tokens.c.scope == Scope.ALL.value,
+            sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._database.now()),
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+            return get_user(connection, row.user_id) if row is not None else None
+
     def find_node(self, token: str) -> Node | None:
         """Whose node token this is."""
         bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import pytun
 import structlog
@@ -43,8 +43,41 @@ class Offloads(NamedTuple):
         tso = _CSUM | _TSO4 | _TSO6 if self.tso else 0
         return tso | (_CSUM | _USO4 | _USO6 if self.uso else 0)
 
+    @classmethod
+    def of(cls, bits: int) -> "Offloads":
+        """What an argument of TUNSETOFFLOAD asks for."""
+        return cls(tso=bool(bits & _TSO6), uso=bool(bits & _USO6))
+
 
 ALL_OFFLOADS = Offloads(tso=True, uso=True)
+
+
+class OpenTun(Protocol):
+    """Who holds the descriptor."""
+
+    @property
+    def name(self) -> str:
+        """The interface's name."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+    def close(self) -> None:
+        """Gives it up."""
+
+
+class _Adopted:
+    """A descriptor that another process opened."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self.name = name
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 class TunDevice:
@@ -57,8 +90,8 @@ class TunDevice:
         offloads: what the kernel agreed to.
     """
 
-    def __init__(self, tun: pytun.TunTapDevice, offloads: Offloads) -> None:
-        self._tun = tun
+    def __init__(self, tun: OpenTun, offloads: Offloads) -> None:
+        self._tun: OpenTun | None = tun
         self._fd: Final[int] = tun.fileno()
         self._has_refused = False
         self.name: Final[str] = tun.name
@@ -82,6 +115,19 @@ class TunDevice:
         os.set_blocking(tun.fileno(), False)
         os.set_inheritable(tun.fileno(), False)
         return cls(tun, _negotiate(tun.fileno(), offloads))
+
+    @classmethod
+    def adopt(cls, descriptor: int, name: str, offloads: Offloads) -> "TunDevice":
+        """The device of another network namespace, opened there with IFF_VNET_HDR and handed over; ours to close.
+
+        Args:
+            descriptor: of the opened device.
+            name: what it is called there.
+            offloads: what its kernel agreed to.
+        """
+        os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)
+        return cls(_Adopted(descriptor, name), offloads)
 
     def fileno(self) -> int:
         """The file descriptor, -1 when closed."""

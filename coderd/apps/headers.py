@@ -1,0 +1,167 @@
+"""What of a request and of an answer passes between a browser and an app. Pure.
+
+Framing is never passed on: both ends are parsed and written anew, so that no two parsers can disagree about where a message
+ends. What concerns one connection only, what could name a client that is none, and what is the server's own stays here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+"""Names in lower case, in order, repeated ones too."""
+
+SESSION_COOKIES: Final = ("coderd_session", "__Host-coderd_session")
+"""The browser's session with the server: over http, and over https, where no app's host could set or shadow it."""
+APP_COOKIES: Final = ("coderd_app", "__Host-coderd_app")
+"""The pass of one app's host."""
+SANDBOX: Final = b"sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
+"""Gives a document an origin of its own: it is on the dashboard's host, and must not act as the dashboard."""
+
+_OURS: Final = frozenset(name.lower().encode() for name in (*SESSION_COOKIES, *APP_COOKIES))
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
+)
+_NOT_THE_CLIENTS: Final = frozenset(
+    {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"expect"}
+)
+_NOT_ON_A_SHARED_HOST: Final = frozenset(
+    {b"clear-site-data", b"service-worker-allowed", b"strict-transport-security", b"nel", b"report-to"}
+)
+"""They speak for a whole host, and in the path form that is the dashboard's."""
+_OUR_TOKEN: Final = b"cdr"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The way of one request."""
+
+    client: str
+    """The browser's IP address."""
+    scheme: str
+    """By which the browser reached the server."""
+    prefix: str = ""
+    """In the path form, what the app does not see of its paths; no slash at the end."""
+    is_sandboxed: bool = False
+
+
+def cookie(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
+    """The first cookie of a name, empty where there is none."""
+    wanted = name.encode()
+    for field, value in headers:
+        for pair in value.split(b";") if field == b"cookie" else ():
+            key, _, text = pair.strip().partition(b"=")
+            if key == wanted:
+                return text.decode("latin-1")
+    return ""
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """The first value of a header, empty where it is absent."""
+    return next((value.decode("latin-1") for field, value in headers if field == name), "")
+
+
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The token of ours that a request carries, empty where it carries none: an app may have bearer tokens, too."""
+    value = header(headers, b"authorization")
+    return value.partition(" ")[2].strip() if _is_our_token(value.encode("latin-1")) else ""
+
+
+def request_headers(headers: Headers, hop: Hop) -> Headers:
+    """What an app is told of a request, framing left out but for the length of its body."""
+    kept = [(name, value) for name, value in _end_to_end(headers) if not _is_edges_own(name, value)]
+    passed: Headers = []
+    for name, value in kept:
+        if name != b"cookie":
+            passed.append((name, value))
+        elif others := _others_cookies(value):
+            passed.append((name, others))
+    if _is_chunked(headers):
+        passed.append((b"transfer-encoding", b"chunked"))
+    passed += [(b"x-forwarded-for", hop.client.encode()), (b"x-forwarded-proto", hop.scheme.encode())]
+    if host := header(headers, b"host"):
+        passed.append((b"x-forwarded-host", host.encode("latin-1")))
+    if hop.prefix:
+        passed.append((b"x-forwarded-prefix", hop.prefix.encode()))
+    return passed
+
+
+def answer_headers(headers: Headers, hop: Hop) -> Headers:
+    """What a browser is told of an app's answer, framing left out but for its length."""
+    passed: Headers = []
+    for name, value in _end_to_end(headers):
+        if name in (b"alt-svc", b"date", b"set-cookie2") or (hop.prefix and name in _NOT_ON_A_SHARED_HOST):
+            continue
+        if name == b"set-cookie":
+            if rewritten := _rewrite_cookie(value, hop.prefix):
+                passed.append((name, rewritten))
+        elif name == b"location" and hop.prefix and value[:1] == b"/" and value[:2] not in (b"//", b"/\\"):
+            passed.append((name, hop.prefix.encode() + value))
+        else:
+            passed.append((name, value))
+    if hop.is_sandboxed:
+        passed.append((b"content-security-policy", SANDBOX))
+    return passed
+
+
+def _end_to_end(headers: Headers) -> Headers:
+    named = {
+        token.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for token in value.split(b",")
+    }
+    gone = (_HOP_BY_HOP | named) - {b"content-length", b"host"}
+    return [(name, value) for name, value in headers if name not in gone]
+
+
+def _is_edges_own(name: bytes, value: bytes) -> bool:
+    return (
+        name in _NOT_THE_CLIENTS
+        or name.startswith(b"x-forwarded-")
+        or (name == b"authorization" and _is_our_token(value))
+    )
+
+
+def _is_our_token(value: bytes) -> bool:
+    scheme, _, token = value.partition(b" ")
+    return scheme.lower() == b"bearer" and token.strip().startswith(_OUR_TOKEN)
+
+
+def _is_chunked(headers: Headers) -> bool:
+    names = {name for name, _ in headers}
+    return b"transfer-encoding" in names and b"content-length" not in names
+
+
+def _others_cookies(value: bytes) -> bytes:
+    pairs = [pair.strip() for pair in value.split(b";")]
+    return b"; ".join(pair for pair in pairs if pair and pair.partition(b"=")[0].strip().lower() not in _OURS)
+
+
+def _rewrite_cookie(value: bytes, prefix: str) -> bytes:
+    """The cookie for the app's own host, or its prefix, alone; empty for one that bears a name of ours, or none."""
+    pair, *attributes = (part.strip() for part in value.split(b";"))
+    name, has_name, _ = pair.partition(b"=")
+    if not has_name or not name.strip() or name.strip().lower() in _OURS:
+        return b""
+    kept = [part for part in attributes if _attribute(part) not in (b"domain", b"path")]
+    paths = [part.partition(b"=")[2].strip() for part in attributes if _attribute(part) == b"path"]
+    path = paths[-1] if paths and paths[-1].startswith(b"/") else b""
+    if prefix:
+        path = prefix.encode() + (path or b"/")
+    return b"; ".join([pair, *kept, *([b"Path=" + path] if path else [])])
+
+
+def _attribute(part: bytes) -> bytes:
+    return part.partition(b"=")[0].strip().lower()

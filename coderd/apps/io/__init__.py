@@ -1,0 +1,1 @@
+"""Shells of the web apps: the gate, sign-in, HTTP and WebSocket."""

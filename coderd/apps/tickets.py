@@ -1,0 +1,49 @@
+"""Tickets: once, within half a minute, a browser proves to an app's host who it is to the server. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from coderd.model import RandomBytes
+
+LIFETIME: Final = 30.0
+"""Seconds: as long as a browser takes from one page to the next."""
+MAX_TICKETS: Final = 4096
+"""The oldest goes for one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a ticket is good for."""
+
+    host: str
+    session_hash: bytes
+    target: str
+    """Path and query to go on at."""
+    expires_at: float
+
+
+class Tickets:
+    """Those that have been given out and not yet redeemed."""
+
+    def __init__(self, rng: RandomBytes) -> None:
+        self._rng = rng
+        self._open: dict[bytes, Ticket] = {}
+
+    def issue(self, host: str, session_hash: bytes, target: str, now: float) -> str:
+        """A new ticket for one host."""
+        text = self._rng(32).hex()
+        self._open[_key(text)] = Ticket(host, session_hash, target, now + LIFETIME)
+        if len(self._open) > MAX_TICKETS:
+            del self._open[next(iter(self._open))]
+        return text
+
+    def redeem(self, text: str, host: str, now: float) -> Ticket | None:
+        """What a ticket was good for; it is so no more. None for any other text, another host, and too late."""
+        ticket = self._open.pop(_key(text), None)
+        return ticket if ticket is not None and ticket.host == host and now < ticket.expires_at else None
+
+
+def _key(text: str) -> bytes:
+    """Looked up by hash, so that the time it takes tells nothing."""
+    return hashlib.sha256(text.encode()).digest()

@@ -1,0 +1,57 @@
+"""Web apps in SQL. Every method blocks: call it in a thread."""
+
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from coderd.identity.apps import App, AppShare
+from coderd.identity.io.database import Database
+from coderd.identity.io.rows import Row, record
+from coderd.identity.people import SERVER, Actor, Node, NotFound
+from coderd.identity.schema import apps
+
+
+class Apps:
+    """All web apps of one server that have been set."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, workspace_id: UUID, name: str) -> App | None:
+        """One app, None for a name that nobody has set."""
+        query = sa.select(apps).where(apps.c.workspace_id == workspace_id, apps.c.name == name)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return _app(row) if row is not None else None
+
+    def of(self, workspace_id: UUID) -> list[App]:
+        """All of a workspace, by name."""
+        query = sa.select(apps).where(apps.c.workspace_id == workspace_id).order_by(apps.c.name)
+        with self._database.read() as connection:
+            return [_app(row) for row in connection.execute(query)]
+
+    def set(self, workspace: Node, app: App, *, by: Actor = SERVER) -> None:
+        """An app as it is from now on. Raises NotFound where the workspace has been deleted meanwhile."""
+        key = {"workspace_id": workspace.node_id, "name": app.name}
+        values = {"port": app.port, "share": app.share.value}
+        with self._database.write() as connection:
+            connection.execute(apps.delete().filter_by(**key))
+            try:
+                connection.execute(apps.insert().values(**key, **values))
+            except IntegrityError:
+                raise NotFound(f"there is no workspace {workspace.full_name}") from None
+            detail = f"{app.name} is port {app.port}, for: {app.share.value}"
+            record(connection, self._database.now(), by, "app.set", workspace.full_name, detail)
+
+    def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> None:
+        """Forgets an app: a slug then leads nowhere, a port is the owner's alone. Raises NotFound."""
+        with self._database.write() as connection:
+            gone = connection.execute(apps.delete().filter_by(workspace_id=workspace.node_id, name=name))
+            if gone.rowcount != 1:
+                raise NotFound(f"{workspace.full_name} has no app {name}")
+            record(connection, self._database.now(), by, "app.delete", workspace.full_name, name)
+
+
+def _app(row: Row) -> App:
+    return App(row.name, row.port, AppShare(row.share))

@@ -1,0 +1,141 @@
+"""The network namespace beside the server, seen from the server: its TUN, and TCP sockets that live in it."""
+
+import errno
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import trio
+
+from coderd.model.addresses import TAILNET_PREFIX
+from coderd.model.errors import UserError
+from coderd.tun.io.device import Offloads, TunDevice
+
+INTERFACE = "server0"
+"""In the namespace, where nobody else is."""
+START_TIMEOUT = 5.0
+END_TIMEOUT = 1.0
+
+_PROGRAM = Path(__file__).with_name("enclave_process.py")
+_MESSAGE_SIZE = 4096
+_NOT_ALLOWED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.ENOSYS, errno.EINVAL})
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """One message of the process."""
+
+    data: bytes
+    descriptor: int | None
+
+
+class Enclave:
+    """A namespace that exists from ``open`` to ``close``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: trio.socket.SocketType) -> None:
+        self._process = process
+        self._channel = channel
+        self.tun: TunDevice
+
+    @classmethod
+    async def open(cls, address: IPv6Address, mtu: int) -> "Enclave":
+        """Makes the namespace, whose TUN has this address and leads to all of the tailnet.
+
+        Raises:
+            UserError: this machine does not allow it, or its program does not answer.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = _start(theirs, address, mtu)
+        enclave = cls(process, trio.socket.from_stdlib_socket(ours))
+        try:
+            with trio.fail_after(START_TIMEOUT):
+                enclave.tun = _adopt(await enclave._receive())
+        except BaseException as error:
+            enclave.close()
+            if isinstance(error, trio.TooSlowError):
+                raise _refusal("process", errno.ETIMEDOUT) from None
+            raise
+        return enclave
+
+    async def socket(self) -> trio.socket.SocketType:
+        """A TCP socket over IPv6, not yet connected. Raises OSError when the namespace is gone."""
+        received = await self._receive()
+        if received.descriptor is None:
+            raise ConnectionResetError("the network namespace is gone")
+        return trio.socket.from_stdlib_socket(socket.socket(fileno=received.descriptor))
+
+    def close(self) -> None:
+        """Ends the process and its namespace; connections in it are cut."""
+        self._channel.close()
+        if hasattr(self, "tun"):
+            self.tun.close()
+        self._process.kill()
+        self._process.wait(END_TIMEOUT)
+
+    async def _receive(self) -> _Received:
+        while True:
+            await trio.lowlevel.wait_readable(self._channel)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._channel,  # type: ignore[arg-type]  # it has recvmsg's descriptor, and nobody waits
+                    _MESSAGE_SIZE,
+                    1,
+                    socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
+                )
+            except BlockingIOError:  # another task was quicker
+                continue
+            return _Received(data, descriptors[0] if descriptors else None)
+
+
+def _start(theirs: socket.socket, address: IPv6Address, mtu: int) -> subprocess.Popen[bytes]:
+    arguments = [INTERFACE, str(address), str(TAILNET_PREFIX.prefixlen), str(mtu)]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_PROGRAM), *arguments],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+        )
+    except OSError as error:
+        raise _refusal("process", error.errno) from None
+
+
+def _adopt(received: _Received) -> TunDevice:
+    if not received.data:
+        raise _refusal("process", None)
+    message = json.loads(received.data)
+    if received.descriptor is None:
+        raise _refusal(message["step"], message["errno"])
+    return TunDevice.adopt(received.descriptor, INTERFACE, Offloads.of(message["offloads"]))
+
+
+def _refusal(step: str, number: int | None) -> UserError:
+    """Why there are no web apps here, as health will say it."""
+    match step:
+        case "namespace" if number in _NOT_ALLOWED:
+            why = "this machine lets the server make no network namespace"
+            hint = (
+                "Allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
+                " kernel.apparmor_restrict_unprivileged_userns), or RestrictNamespaces=user net in its unit."
+            )
+        case "tun" if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            why = "this machine has no /dev/net/tun"
+            hint = "Load the module with `modprobe tun`; in a container, pass the device in with `--device /dev/net/tun`."
+        case "tun" if number in _NOT_ALLOWED:
+            why = "the server may not open /dev/net/tun"
+            hint = "Allow it with DeviceAllow=/dev/net/tun rw and PrivateDevices=no in its unit, or with mode 0666."
+        case "address":
+            why = "a network namespace has no IPv6 here"
+            hint = "Boot without ipv6.disable=1."
+        case _:
+            why, hint = "the process that holds its network namespace ended", "Its reason is in the journal."
+    if number is not None:
+        why += f" ({errno.errorcode.get(number, str(number))})"
+    return UserError(f"web apps are off: {why}", hint=hint, code="no_web_apps")

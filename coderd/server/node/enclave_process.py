@@ -1,0 +1,116 @@
+"""Runs as a program of its own: makes a network namespace with a TUN, then hands out TCP sockets that live in it.
+
+Standard library only and no import of ours, so that it stays small: it lives as long as the server.
+
+    argv       NAME ADDRESS PREFIX-LENGTH MTU
+    fd 0       a Unix socket to the server; every message carries one descriptor:
+               {"offloads": bits} with the TUN, then without end "s" with a fresh TCP socket
+               or once, and that is the end, {"step": ..., "errno": ...} without a descriptor
+
+Nothing is asked for: the Unix socket is the queue. What fits into its buffer waits there, and ``sendmsg`` waits when it is
+full. When the server is gone, however it went, ``sendmsg`` fails, this process ends, and with it the namespace.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+
+TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+CSUM, TSO4, TSO6, USO4, USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
+OFFLOADS = (CSUM | TSO4 | TSO6 | USO4 | USO6, CSUM | TSO4 | TSO6, 0)
+
+SIOCSIFADDR, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX = 0x8916, 0x8914, 0x8922, 0x8933
+IFF_UP = 0x1
+
+KEPT_READY = 4096
+"""Bytes of sockets that wait in the Unix socket: a handful of them."""
+
+
+def main() -> int:
+    """Never returns before the server is gone, or something is not permitted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is meant for the server, which then closes its end
+    channel = socket.socket(fileno=0)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_READY)
+    step = "namespace"
+    try:
+        enter_namespace()
+        step = "tun"
+        tun, offloads = open_tun(sys.argv[1])
+        step = "address"
+        configure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        step = "server"
+        socket.send_fds(channel, [json.dumps({"offloads": offloads}).encode()], [tun])
+        os.close(tun)
+        while True:
+            with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+                socket.send_fds(channel, [b"s"], [sock.fileno()])
+    except OSError as error:
+        if step != "server":
+            channel.send(json.dumps({"step": step, "errno": error.errno}).encode())
+    return 0
+
+
+def enter_namespace() -> None:
+    """A network namespace of our own: in a user namespace of our own where that is allowed, else by the rights we have."""
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    except OSError:
+        unshare(CLONE_NEWNET)
+        return
+    for file, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {uid} 1"),
+        ("gid_map", f"0 {gid} 1"),
+    ):
+        with open(f"/proc/self/{file}", "w", encoding="ascii") as opened:
+            opened.write(text)
+
+
+def unshare(flags: int) -> None:
+    """os.unshare, which Python has from 3.12 on. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def open_tun(name: str) -> tuple[int, int]:
+    """The descriptor of a new TUN, and the offloads that the kernel granted."""
+    tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
+    for offloads in OFFLOADS:
+        try:
+            fcntl.ioctl(tun, TUNSETOFFLOAD, offloads)
+        except OSError:
+            continue
+        return tun, offloads
+    return tun, 0
+
+
+def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
+    """MTU, address with its prefix's route, and up. A TUN has no neighbours, so the address is good at once."""
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "w", encoding="ascii") as mode:
+            mode.write("1")  # no address of the kernel's own making, and no router solicitations
+    except OSError:
+        pass  # /proc/sys may be read-only for us: a few packets that nobody answers
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), IFF_UP))
+        index = struct.unpack(
+            "16si20x", fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack("16s24x", name.encode()))
+        )[1]
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("=16sIi", packed, prefix_length, index))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""The server as a node: a node's tunnel over the TUN of a namespace, and connections to services of workspaces through it.
+
+A workspace is met when somebody wants one of its services, and left when nobody has for a while. What ends the namespace or
+the tunnel costs the connections in it; both are made anew. Where the machine allows no namespace, ``problem`` says so.
+"""
+
+import errno
+import hashlib
+import os
+import socket
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+import trio
+
+from coderd.config.url import ServerUrl
+from coderd.coordination.client import NodeUpdate
+from coderd.coordination.registry import Facts, Registry
+from coderd.daemon.relay_hosts import is_complete, resolve_hosts
+from coderd.daemon.tunnel import Tunnel
+from coderd.engine.node_api import MAX_LINE, DialRequest, encode, parse_dial_reply
+from coderd.identity.people import Node, User
+from coderd.magicsock import PathInfo
+from coderd.model.addresses import PORT_NODE_API
+from coderd.model.backoff import Backoff
+from coderd.model.errors import MalformedPacket, UserError
+from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.server.node.enclave import Enclave
+from coderd.server.node.membership import Membership
+
+NAME = "server"
+MTU = 1280
+ANY_PORT = 0
+DIAL_TIMEOUT = 10.0
+"""Seconds from the wish for a workspace that is not met yet to its service's first byte."""
+IDLE_TIMEOUT = 600.0
+"""Seconds after the last connection that a workspace is left."""
+SWEEP_INTERVAL = 60.0
+RESOLVE_RETRY = 10.0
+LONGEST_WAIT = 60.0
+"""Seconds between two attempts to be a node, at most."""
+KEEPALIVE_IDLE = 15
+USER_TIMEOUT_MS = 30_000
+"""Milliseconds that a workspace may leave bytes unacknowledged: a path that is changed takes less."""
+
+_TCP_USER_TIMEOUT = 18
+
+log = structlog.get_logger(__name__)
+
+
+def server_identity(coordination_key: NodePublic) -> Node:
+    """Who the server is to its workspaces: the same at every start."""
+    digest = hashlib.sha256(b"coderd server node" + bytes(coordination_key)).digest()
+    node_id = UUID(bytes=digest[:16], version=4)
+    return Node(node_id, NodeKind.SERVER, NAME, User(node_id, NAME), 0.0)
+
+
+@dataclass(slots=True)
+class _Met:
+    """A workspace that the server has met, and the connections to it."""
+
+    workspace: Node
+    used_at: float
+    streams: set[trio.SocketStream] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Life:
+    """One namespace and one tunnel."""
+
+    enclave: Enclave
+    tunnel: Tunnel
+    membership: Membership
+    netmap: NetMap | None = None
+    news: trio.Event = field(default_factory=trio.Event)
+
+
+class ServerNode:
+    """Reaches services on the loopback of workspaces.
+
+    Args:
+        registry: who is there.
+        identity: see ``server_identity``.
+        relay_url: where the server's own relay is reached from the server itself.
+        embedded_region: that relay's region; 0 = there is none.
+    """
+
+    def __init__(
+        self, registry: Registry, identity: Node, *, relay_url: ServerUrl, embedded_region: int
+    ) -> None:
+        self.identity = identity
+        self.problem: UserError | None = None
+        """Why the server is no node now."""
+        self.node_key: NodePublic | None = None
+        """What relays know it by; another at each start."""
+        self._registry = registry
+        self._relay_url = relay_url
+        self._embedded_region = embedded_region
+        self._life: _Life | None = None
+        self._met: dict[UUID, _Met] = {}
+        self._task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Is a node until cancelled, as far as the machine allows it."""
+        self._task_status = task_status
+        backoff = Backoff(os.urandom, longest=LONGEST_WAIT)
+        while True:
+            begun_at = trio.current_time()
+            try:
+                await self._live()
+            except* UserError as group:
+                self.problem = _first(group)
+                log.warning("server_no_node", reason=self.problem.message, hint=self.problem.hint)
+            self._note_started()
+            backoff.handle_connection_ended(trio.current_time() - begun_at)
+            await trio.sleep(backoff.next_delay())
+
+    async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
+        """A connection to a TCP service on a workspace's loopback. Closed with ``release``.
+
+        Raises:
+            UserError: a sentence on why there is none; its code is ``no_web_apps``, ``offline``, ``unreachable`` or
+                the node API's own.
+        """
+        if (life := self._life) is None:
+            raise self.problem or UserError("the server is still starting", code="no_web_apps")
+        met = self._meet(workspace)
+        try:
+            with trio.fail_after(DIAL_TIMEOUT):
+                peer = await self._find(life, workspace)
+                sock = await life.enclave.socket()
+                stream = await _ask(sock, peer, port)
+        except (OSError, MalformedPacket, trio.TooSlowError) as error:
+            log.info("workspace_unreachable", workspace=workspace.full_name, error=type(error).__name__)
+            raise UserError(f"{workspace.full_name} does not answer", code="unreachable") from None
+        met.streams.add(stream)
+        return stream
+
+    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
+        """Closes a connection that ``dial`` gave."""
+        stream.socket.close()
+        if (met := self._met.get(workspace.node_id)) is not None:
+            met.streams.discard(stream)
+            met.used_at = trio.current_time()
+
+    def path(self, workspace: Node) -> PathInfo | None:
+        """How a workspace is reached now; None where it has not been met."""
+        life = self._life
+        peer = (
+            life.netmap.peers.get(workspace.node_id) if life is not None and life.netmap is not None else None
+        )
+        return life.tunnel.path(peer.node_key) if life is not None and peer is not None else None
+
+    # One life
+
+    async def _live(self) -> None:
+        enclave = await Enclave.open(self.identity.address, MTU)
+        try:
+            async with trio.open_nursery() as nursery:
+                life = self._life = self._begin(enclave)
+                await nursery.start(life.tunnel.run)
+                life.tunnel.set_server_connected(True)
+                nursery.start_soon(life.membership.run)
+                nursery.start_soon(self._follow_relays, life)
+                nursery.start_soon(self._sweep)
+                self.problem = None
+                self._note_started()
+                log.info("server_is_node", address=str(self.identity.address))
+        finally:
+            self._end()
+            enclave.close()
+
+    def _note_started(self) -> None:
+        """It is known whether the server is a node."""
+        self._task_status.started()
+        self._task_status = trio.TASK_STATUS_IGNORED
+
+    def _begin(self, enclave: Enclave) -> _Life:
+        key = NodePrivate.generate(os.urandom)
+        self.node_key = key.public()
+        tunnel = Tunnel(
+            key,
+            enclave.tun,
+            mtu=MTU,
+            listen_port=ANY_PORT,
+            on_update=self._tell,
+            on_moved=_ignore_move,
+            on_introduced=self._introduce,
+            tai64n_mark=None,  # a new key has no earlier life
+            on_mark=_ignore_mark,
+        )
+        membership = Membership(
+            self._registry,
+            self.identity,
+            Facts(self.node_key, tunnel.disco_key, tunnel.generation),
+            relay_url=self._relay_url,
+            embedded_region=self._embedded_region,
+            on_netmap=self._set_netmap,
+        )
+        return _Life(enclave, tunnel, membership)
+
+    def _end(self) -> None:
+        if self._life is not None:
+            self._life.tunnel.close()
+        self._life = self.node_key = None
+        for met in self._met.values():
+            self._registry.part(met.workspace)
+            _cut(met)
+        self._met.clear()
+
+    def _tell(self, update: NodeUpdate) -> None:
+        if self._life is not None:
+            self._life.membership.update(update)
+
+    def _introduce(self, peer: Peer) -> None:
+        if self._life is not None:
+            self._life.membership.introduce(peer)
+
+    def _set_netmap(self, netmap: NetMap) -> None:
+        life = self._life
+        assert life is not None
+        life.netmap = netmap
+        life.tunnel.set_netmap(netmap)
+        life.news.set()
+        life.news = trio.Event()
+        for node_id in self._met.keys() - netmap.peers.keys():
+            _cut(self._met[node_id])
+
+    async def _follow_relays(self, life: _Life) -> None:
+        """Keeps the relays' addresses known to the tunnel."""
+        known = None
+        while True:
+            if life.netmap is not None and life.netmap.derp_map != known:
+                resolved = await resolve_hosts(life.netmap.derp_map)
+                life.tunnel.set_derp_map(life.netmap.derp_map, resolved)
+                known = life.netmap.derp_map if is_complete(resolved) else None
+            with trio.move_on_after(RESOLVE_RETRY):
+                await life.news.wait()
+
+    # Whom it meets
+
+    def _meet(self, workspace: Node) -> _Met:
+        if not self._registry.is_online(workspace.node_id):
+            raise UserError(f"{workspace.full_name} is not connected", code="offline")
+        met = self._met.setdefault(workspace.node_id, _Met(workspace, 0.0))
+        met.used_at = trio.current_time()
+        self._registry.meet(workspace)
+        return met
+
+    async def _find(self, life: _Life, workspace: Node) -> Peer:
+        while life.netmap is None or (peer := life.netmap.peers.get(workspace.node_id)) is None:
+            await life.news.wait()
+        return peer
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_INTERVAL)
+            now = trio.current_time()
+            for node_id, met in list(self._met.items()):
+                if not met.streams and now - met.used_at > IDLE_TIMEOUT:
+                    self._registry.part(met.workspace)
+                    del self._met[node_id]
+
+
+async def _ask(sock: trio.socket.SocketType, peer: Peer, port: int) -> trio.SocketStream:
+    """Connects to the node API and asks for a port. Raises OSError, MalformedPacket, or UserError with the node's words."""
+    stream = None
+    try:
+        await sock.connect((str(peer.address), PORT_NODE_API))
+        stream = trio.SocketStream(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        await sock.send(encode(DialRequest(port=port)))
+        parse_dial_reply(await _read_line(sock))
+    except BaseException:
+        sock.close()
+        raise
+    return stream
+
+
+async def _read_line(sock: trio.socket.SocketType) -> bytes:
+    """Exactly one line: what comes behind it is the service's."""
+    line = b""
+    while len(line) <= MAX_LINE:
+        seen = await sock.recv(MAX_LINE, socket.MSG_PEEK)
+        if not seen:
+            raise ConnectionResetError(errno.ECONNRESET, "the workspace closed the connection")
+        end = seen.find(b"\n") + 1
+        line += await sock.recv(end or len(seen))
+        if end:
+            return line
+    raise MalformedPacket("the workspace's line has no end")
+
+
+def _cut(met: _Met) -> None:
+    for stream in met.streams:
+        stream.socket.close()
+    met.streams.clear()
+
+
+def _ignore_move() -> None:
+    """The server's link to itself does not break."""
+
+
+def _ignore_mark(mark: bytes) -> None:
+    """The next start has another key."""
+
+
+def _first(group: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error
