@@ -4,6 +4,7 @@ A change takes effect here and now: first in the store, which everybody asks, th
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from ipaddress import IPv6Network, ip_address
@@ -30,11 +31,14 @@ from coderd.identity.people import (
     TooManyAttempts,
     UserRole,
 )
-from coderd.identity.tokens import Bearer, TokenKind
+from coderd.identity.tokens import Bearer, TokenKind, hash_token
 from coderd.metrics import Counters
 from coderd.model.keys import NodePublic
 
 MAX_THREADS = 8
+
+MAX_KNOWN = 65_536
+"""Tokens remembered as good of late: who shares an address with somebody who guesses is not shut out with them."""
 
 T = TypeVar("T")
 
@@ -70,6 +74,7 @@ class Directory:
         self.counters = counters
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
         self._attempts = Attempts(time.monotonic())
+        self._known: OrderedDict[bytes, None] = OrderedDict()
         self._registry: Registry | None = None
         self._relay: RelayServer | None = None
 
@@ -162,12 +167,17 @@ class Directory:
     # Inside
 
     async def _find(self, token: str, source: str) -> Bearer | None:
-        where = _network(source)
-        if not self._attempts.allows(where, time.monotonic()):
+        where, token_hash = _network(source), hash_token(token)
+        if token_hash not in self._known and not self._attempts.allows(where, time.monotonic()):
             self.counters["identity.refused.attempts"] += 1
             raise TooManyAttempts("too many unknown tokens came from this address")
         bearer = await self.in_thread(lambda: self.store.tokens.find(token))
-        if bearer is None:
+        self._known.pop(token_hash, None)
+        if bearer is not None:
+            self._known[token_hash] = None
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        else:
             self.counters["identity.refused.unknown_token"] += 1
             if self._attempts.fail(where, time.monotonic()):
                 log.warning("too_many_unknown_tokens")

@@ -1,0 +1,294 @@
+"""Policy over real sockets: what is shared, denied, renamed or revoked reaches both ends of a tunnel at once."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from coderd.api.io.client import ApiClient, enrol_device
+from coderd.api.messages import PREFIX
+from coderd.model.errors import UserError
+from coderd.model.keys import NodePrivate
+from coderd.model.netmap import PathPolicy
+from tests.shell.server_world import JoinedNode, World, in_thread, serving
+
+PATIENCE = 2.0
+"""Seconds that any change of policy may take to reach a node."""
+
+
+@dataclass
+class Team:
+    """Ann with a workspace, Bob with a device, both connected."""
+
+    world: World
+    ann: ApiClient
+    bob: ApiClient
+    dev: JoinedNode
+    laptop: JoinedNode
+
+    async def share(self) -> None:
+        await in_thread(lambda: self.ann.share_workspace("dev", "bob"))
+        await self.laptop.until(lambda node: node.sees("ann/dev"), patience=PATIENCE)
+        await self.dev.until(lambda node: node.sees("bob/laptop"), patience=PATIENCE)
+
+    async def parted(self) -> None:
+        """Waits until neither has the other."""
+        await self.laptop.until(lambda node: "ann/dev" not in node.peers, patience=PATIENCE)
+        await self.dev.until(lambda node: "bob/laptop" not in node.peers, patience=PATIENCE)
+
+
+@asynccontextmanager
+async def team(directory: Path) -> AsyncIterator[Team]:
+    async with serving(directory) as world, trio.open_nursery() as nursery:
+        ann = ApiClient(world.url, await world.add_user("ann"))
+        bob = ApiClient(world.url, bob_token := await world.add_user("bob"))
+        key = NodePrivate.generate(os.urandom)
+        device = await enrol_device(world.url, bob_token, name="laptop", node_key=key.public())
+        created = await in_thread(lambda: ann.create_workspace("dev"))
+        nodes = JoinedNode(created.token), JoinedNode(device.token, key)
+
+        async def run(node: JoinedNode) -> None:
+            with suppress(UserError):  # refused: what some tests are about
+                await node.client(world.url).run()
+
+        for node in nodes:
+            nursery.start_soon(run, node)
+            await node.until(lambda node: node.is_connected)
+        yield Team(world, ann, bob, *nodes)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_shared_workspace_is_met_and_an_unshared_one_gone_at_both_ends(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        assert [space.owner for space in await in_thread(pair.bob.list_workspaces)] == ["ann"]
+        await in_thread(lambda: pair.ann.unshare_workspace("dev", "bob"))
+        await pair.parted()
+        assert pair.laptop.netmap is not None
+        assert pair.laptop.netmap.absent == {}
+        assert await in_thread(pair.bob.list_workspaces) == []
+        await pair.share()
+
+
+async def _delete_workspace(pair: Team) -> None:
+    await in_thread(lambda: pair.ann.delete_workspace("dev"))
+
+
+async def _revoke_token(pair: Team) -> None:
+    tokens = await in_thread(pair.ann.list_tokens)
+    (token,) = [each for each in tokens if each.node == "ann/dev"]
+    await in_thread(lambda: pair.ann.revoke_token(str(token.id)))
+
+
+async def _delete_owner(pair: Team) -> None:
+    await in_thread(lambda: pair.world.admin.delete_user("ann"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("revoke", [_delete_workspace, _revoke_token, _delete_owner])
+async def test_a_workspace_that_loses_its_right_is_told_and_gone(
+    tmp_path: Path, revoke: Callable[[Team], Awaitable[None]]
+) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        await revoke(pair)
+        await pair.laptop.until(lambda node: "ann/dev" not in node.peers, patience=PATIENCE)
+        await pair.dev.until(lambda node: not node.is_connected, patience=PATIENCE)
+        key = pair.dev.key.public().text
+        body = {"NodePublic": key, "Source": "192.0.2.1"}
+        answer = await pair.world.ask("POST", "/derp/verify", json=body)
+        assert answer.json() == {"Allow": False}
+
+
+@pytest.mark.slow
+async def test_a_guest_who_is_deleted_is_gone_from_the_workspace(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        await in_thread(lambda: pair.world.admin.delete_user("bob"))
+        await pair.dev.until(lambda node: "bob/laptop" not in node.peers, patience=PATIENCE)
+        await pair.laptop.until(lambda node: not node.is_connected, patience=PATIENCE)
+        (dev,) = await in_thread(pair.ann.list_workspaces)
+        assert dev.shared_with == []
+
+
+@pytest.mark.slow
+async def test_the_path_rule_is_in_what_each_side_is_told(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        assert pair.laptop.peers["ann/dev"].endpoints != ()
+        await in_thread(lambda: pair.ann.change_workspace("dev", path="relay-only"))
+        for node, peer in ((pair.laptop, "ann/dev"), (pair.dev, "bob/laptop")):
+
+            def is_relayed(node: JoinedNode, peer: str = peer) -> bool:
+                seen = node.peers[peer]
+                return seen.path_policy is PathPolicy.RELAY_ONLY and seen.endpoints == ()
+
+            await node.until(is_relayed, patience=PATIENCE)
+        await in_thread(lambda: pair.ann.change_workspace("dev", path="deny"))
+        await pair.parted()
+        await in_thread(lambda: pair.ann.change_workspace("dev", path="direct"))
+        await pair.laptop.until(lambda node: node.sees("ann/dev"), patience=PATIENCE)
+        assert pair.laptop.peers["ann/dev"].path_policy is PathPolicy.ANY
+
+
+@pytest.mark.slow
+async def test_a_new_name_reaches_the_peers(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        await in_thread(lambda: pair.ann.change_workspace("dev", name="lab"))
+        await pair.laptop.until(lambda node: node.sees("ann/lab"), patience=PATIENCE)
+        await in_thread(lambda: pair.world.admin.change_user("ann", name="anna"))
+        await pair.laptop.until(lambda node: node.sees("anna/lab"), patience=PATIENCE)
+        await in_thread(lambda: pair.bob.rename_device("laptop", "tower"))
+        await pair.dev.until(lambda node: node.sees("bob/tower"), patience=PATIENCE)
+
+
+# Roles
+
+
+async def test_an_admin_manages_members_and_nobody_above(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        owner = world.admin
+        eve = ApiClient(world.url, (await in_thread(lambda: owner.create_user("eve", role="admin"))).token)
+        await in_thread(lambda: eve.create_user("ann"))
+        await in_thread(lambda: eve.change_user("ann", name="anna"))
+        for act in (
+            lambda: eve.create_user("bob", role="admin"),
+            lambda: eve.create_user("bob", role="owner"),
+            lambda: eve.change_user("anna", role="admin"),
+            lambda: eve.change_user("eve", role="owner"),
+            lambda: eve.change_user("admin", name="root"),
+            lambda: eve.delete_user("admin"),
+        ):
+            with pytest.raises(UserError) as caught:
+                await in_thread(act)
+            assert caught.value.code == "forbidden"
+        assert [(user.name, user.role) for user in await in_thread(owner.list_users)] == [
+            ("admin", "owner"),
+            ("anna", "member"),
+            ("eve", "admin"),
+        ]
+        with pytest.raises(UserError) as caught:
+            await in_thread(lambda: owner.change_user("admin", role="member"))
+        assert caught.value.code == "last_owner"
+
+
+async def test_a_demoted_admin_is_one_no_more_at_the_next_request(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        owner = world.admin
+        eve = ApiClient(world.url, (await in_thread(lambda: owner.create_user("eve", role="admin"))).token)
+        assert await in_thread(eve.list_users)
+        await in_thread(lambda: owner.change_user("eve", role="member"))
+        with pytest.raises(UserError) as caught:
+            await in_thread(eve.list_users)
+        assert caught.value.code == "forbidden"
+
+
+# Tokens
+
+
+async def test_a_token_is_held_to_its_scope_and_to_the_life_of_its_maker(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        owner = world.admin
+        short = await in_thread(lambda: owner.create_token("session", "short", lifetime=60))
+        maker = ApiClient(world.url, short.token)
+        made = await in_thread(lambda: maker.create_token("session", "long", lifetime=3600, scope="read"))
+        assert made.info.expires_at is not None
+        assert made.info.expires_at == short.info.expires_at
+        reader = ApiClient(world.url, made.token)
+        assert (await in_thread(reader.me)).name == "admin"
+        with pytest.raises(UserError) as caught:
+            await in_thread(lambda: reader.create_workspace("dev"))
+        assert caught.value.code == "out_of_scope"
+        listed = await world.ask("GET", PREFIX + "/tokens", world.admin_token)
+        assert short.token not in listed.text
+        assert "long" in listed.text
+
+
+@pytest.mark.slow
+async def test_of_100_clients_with_one_single_use_key_one_joins(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        join = (await in_thread(lambda: world.admin.create_token("join", "once"))).token
+        answers: list[httpx.Response] = []
+
+        async def attempt(client: httpx.AsyncClient) -> None:
+            answers.append(await client.post(PREFIX + "/join", json={"name": "builder"}))
+
+        async with (
+            httpx.AsyncClient(
+                base_url=world.url,
+                headers={"authorization": f"Bearer {join}"},
+                timeout=60,
+                limits=httpx.Limits(max_connections=100),
+            ) as client,
+            trio.open_nursery() as nursery,
+        ):
+            for _ in range(100):
+                nursery.start_soon(attempt, client)
+        assert sorted({answer.status_code for answer in answers}) in ([201, 401], [201, 401, 429])
+        (won,) = [answer for answer in answers if answer.status_code == 201]
+        (space,) = await in_thread(world.admin.list_workspaces)
+        assert (space.owner, space.name) == ("admin", "builder")
+        node = JoinedNode(won.json()["token"])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.client(world.url).run)
+            await node.until(lambda node: node.is_connected)
+            nursery.cancel_scope.cancel()
+
+
+# Guessing, and the log of who changed what
+
+
+async def test_who_guesses_is_refused_and_who_is_known_is_not(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        ann = await world.add_user("ann")
+        assert (await world.ask("GET", PREFIX + "/users/me", ann)).status_code == 200
+        statuses = [
+            (await world.ask("GET", PREFIX + "/users/me", f"cdrs_guess{number}")).status_code
+            for number in range(25)
+        ]
+        assert statuses[:20] == [401] * 20
+        assert statuses[-1] == 429
+        refused = await world.ask("GET", PREFIX + "/users/me", "cdrs_one-more")
+        assert refused.headers["retry-after"]
+        assert refused.json()["code"] == "too_many_attempts"
+        assert (await world.ask("GET", PREFIX + "/users/me", ann)).status_code == 200
+
+
+async def test_the_audit_log_says_who_changed_what_from_where_in_pages(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        await world.add_workspace("dev")
+        await in_thread(lambda: world.admin.change_workspace("dev", path="deny"))
+        await in_thread(lambda: world.admin.delete_workspace("dev"))
+        first = await in_thread(lambda: world.admin.audit(limit=2))
+        assert [entry.action for entry in first.entries] == ["workspace.delete", "workspace.path"]
+        assert {(entry.actor, entry.source) for entry in first.entries} == {("admin", "127.0.0.1")}
+        rest = await in_thread(lambda: world.admin.audit(before=first.next, limit=10))
+        assert [entry.action for entry in rest.entries] == ["workspace.create", "user.create"]
+        assert rest.next is None
+
+
+BAD = {"html": "<b>x</b>", "control": "a\x00b", "dots": "..", "long": "a" * 64, "option": "-i", "case": "Dev"}
+
+
+@pytest.mark.parametrize("name", BAD.values(), ids=BAD)
+async def test_a_bad_name_is_refused_everywhere_and_nothing_changes(tmp_path: Path, name: str) -> None:
+    async with serving(tmp_path) as world:
+        await world.add_workspace("dev")
+        before = await in_thread(world.admin.audit)
+        for method, path, body in (
+            ("POST", "/workspaces", {"name": name}),
+            ("PATCH", "/workspaces/dev", {"name": name}),
+            ("POST", "/users", {"name": name}),
+            ("PATCH", "/users/admin", {"name": name}),
+            ("POST", "/tokens", {"kind": "session", "name": name}),
+        ):
+            answer = await world.ask(method, PREFIX + path, world.admin_token, json=body)
+            assert (answer.status_code, answer.json()["code"]) in ((400, "bad_name"), (400, "bad_request"))
+        assert await in_thread(world.admin.audit) == before
