@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from lab import Lab, LabError, Site, Topology, until
+from lab import Lab, LabError, Service, Site, Topology, until
 from lab.topology import EASY
 
 FAILED = 1
@@ -103,6 +103,12 @@ class Demo:
         self._lab.join()
         status = self._read("status")
         self._stage.claim("the server answers", status["server"]["url"], status["server"]["connected"])
+        shown = self._shown_certificate()
+        self._stage.claim(
+            "by the certificate that it made itself, whose pin both machines were told",
+            f"sha256:{shown[:16]}…",
+            self._lab.server.join_url.endswith(f"#sha256:{shown}"),
+        )
         me = status["self"]
         self._stage.claim(
             "this machine has joined", f"{me['name']} {me['address']}", status["state"] == "running"
@@ -110,6 +116,15 @@ class Demo:
         dev = self._dev()
         self._stage.claim("the workspace is online", f"{dev['name']} {dev['address']}", dev["online"])
         self._show("status")
+
+    def _shown_certificate(self) -> str:
+        """The SHA-256 of what the server shows to anybody who connects."""
+        address, _, port = self._lab.server.url.removeprefix("https://").rpartition(":")
+        return self._lab.user.host.python(
+            "import hashlib, ssl;"
+            f"pem = ssl.get_server_certificate(({address!r}, {port}));"
+            "print(hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest())"
+        ).strip()
 
     def _by_relay(self) -> None:
         self._stage.heading("UDP between the two sites is held back: the server relays")
@@ -221,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _leave)
     site = Site(EASY, passes_udp=not blocked)
     try:
-        return perform(Topology("the demo's", user=site, dev=site))
+        return perform(Topology("the demo's", user=site, dev=site, service=Service(is_pinned=True)))
     except KeyboardInterrupt:
         print("\nscripts/demo: interrupted; nothing is left behind", file=sys.stderr)
         return INTERRUPTED

@@ -122,10 +122,10 @@ def test_1_failed_where_nothing_listens_or_nobody_has_joined(lab: Lab) -> None:
         ["coderctl", "nc", "dev", "65536"],
         ["coderctl", "port-forward", "dev", "eighty"],
         ["coderctl", "up", "not a url"],
-        ["coderctl", "up", "http://192.0.2.10:3000", "--token-file", "/nonexistent"],
+        ["coderctl", "up", "https://192.0.2.10:3000", "--token-file", "/nonexistent"],
         ["coderd", "run", "--mtu", "12"],
         ["coderd", "run", "--interface", "much-too-long-a-name"],
-        ["coderd", "run", "--access-url", "http://192.0.2.10:3000"],
+        ["coderd", "run", "--access-url", "https://192.0.2.10:3000"],
         ["coderd", "server"],
         ["coderd", "server", "--access-url", "ftp://192.0.2.10"],
     ],
@@ -151,14 +151,14 @@ def test_3_without_a_daemon(lab: Lab) -> None:
 
 
 def test_3_without_a_server(lab: Lab) -> None:
-    url = ["--url", "http://192.0.2.10:4000", "--token-file", "-"]
+    url = ["--url", "https://192.0.2.10:4000", "--token-file", "-"]
     argv = ["coderctl", "workspaces", "list", *url]
     one_sentence(ends(lab.user.host, argv, Exit.UNREACHABLE, input="cdrs_x\n"))
 
 
 def test_3_when_signing_in_at_a_server_that_is_not_there(lab: Lab) -> None:
     bob = lab.add_host("bob")
-    argv = ["coderctl", "up", "http://192.0.2.10:4000", "--token-file", "-"]
+    argv = ["coderctl", "up", "http://192.0.2.10:4000", "--insecure", "--token-file", "-"]
     with running_node(bob):
         done = ends(bob, argv, Exit.UNREACHABLE, input="cdrs_x\n")
     assert done.stdout == ""
@@ -178,23 +178,39 @@ def test_4_signing_in_with_a_wrong_token(lab: Lab) -> None:
     carol = lab.add_host("carol")
     with running_node(carol):
         for token in ("cdrs_wrong", "", "two words"):
-            argv = ["coderctl", "up", lab.server.url, "--token-file", "-"]
+            argv = ["coderctl", "up", lab.server.url, "--insecure", "--token-file", "-"]
             ends(carol, argv, Exit.REFUSED, says="token", input=token + "\n")
         ends(carol, ["coderctl", "ping", "dev"], Exit.REFUSED, says="not signed in")
 
 
 def test_4_asking_the_server_with_a_wrong_token(lab: Lab) -> None:
-    argv = ["coderctl", "workspaces", "list", "--url", lab.server.url, "--token-file", "-"]
+    argv = ["coderctl", "workspaces", "list", "--url", lab.server.url, "--insecure", "--token-file", "-"]
     one_sentence(ends(lab.user.host, argv, Exit.REFUSED, says="token", input="cdrs_wrong\n"))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["coderctl", "up", "http://192.0.2.10:3001", "--token-file", "-"],
+        ["coderctl", "workspaces", "list", "--url", "http://192.0.2.10:3001", "--token-file", "-"],
+        ["coderd", "run", "--access-url", "http://192.0.2.10:3001", "--token-file", "-"],
+    ],
+    ids=" ".join,
+)
+def test_4_a_token_that_everybody_on_the_way_could_read(lab: Lab, argv: list[str]) -> None:
+    host = lab.dev.host
+    with lab.capture(host, "dst port 3001") as sent:
+        one_sentence(ends(host, argv, Exit.REFUSED, says="--insecure", input="cdrs_secret\n"))
+    assert not sent.packets()
 
 
 def test_4_a_workspace_whose_token_is_revoked_while_it_runs_and_when_it_comes_again(lab: Lab) -> None:
     host = lab.add_host("gone")
     host.path("/run/token").write_text(lab.server.create_workspace("gone") + "\n", encoding="ascii")
-    argv = ["coderd", "run", "--access-url", lab.server.url, "--token-file", "/run/token"]
+    argv = ["coderd", "run", "--access-url", lab.server.url, "--insecure", "--token-file", "/run/token"]
     node = host.start(argv, name="coderd run on gone")
     node.wait_for("server_joined")
-    lab.server.coderctl("workspaces", "delete", "gone")
+    lab.server.coderctl("workspaces", "delete", "gone", "--yes")
     assert node.wait() == Exit.REFUSED
     assert "coderd: " in node.output
     assert "Traceback" not in node.output
@@ -222,7 +238,7 @@ def test_5_no_such_workspace(lab: Lab, argv: list[str]) -> None:
 
 
 def test_5_deleting_a_workspace_that_is_not_there(lab: Lab) -> None:
-    argv = ["coderctl", "workspaces", "delete", "nonsense", "--token-file", "-"]
+    argv = ["coderctl", "workspaces", "delete", "nonsense", "--yes", "--token-file", "-"]
     ends(lab.user.host, argv, Exit.NO_SUCH_WORKSPACE, input=lab.server.admin_token + "\n")
 
 

@@ -2,8 +2,9 @@
 
 import typer
 
-from coderd.cli import debug, workspaces
+from coderd.cli import debug, devices, tokens, users, workspace_policy, workspaces
 from coderd.cli.apps import add, new_app
+from coderd.cli.audit import audit
 from coderd.cli.derp_map import derp_map
 from coderd.cli.forward import port_forward
 from coderd.cli.join import down, logout, up
@@ -19,7 +20,7 @@ from coderd.cli.why import why
 HELP = """Join your workspaces over an encrypted tunnel, directly where any path can be opened.
 
 Start with:
-  sudo coderctl up http://SERVER:3000
+  sudo coderctl up https://SERVER:3000
   coderctl status
   coderctl ping WORKSPACE
 """
@@ -41,15 +42,52 @@ def build_app() -> typer.Typer:
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")
     add(app, "nc", nc, "A workspace's TCP port on stdin and stdout.")
     app.add_typer(_workspaces(), name="workspaces")
+    app.add_typer(_devices(), name="devices")
+    app.add_typer(_users(), name="users")
+    app.add_typer(_tokens(), name="tokens")
+    add(app, "audit", audit, "Who changed what at the server.")
     app.add_typer(_debug(), name="debug", hidden=True)
     return app
 
 
 def _workspaces() -> typer.Typer:
-    group = new_app("Create, list and delete workspaces at the server.")
+    group = new_app("Workspaces at the server: who has them, who may meet them, and how.")
     add(group, "create", workspaces.create, "Make one, and print the line that joins it.")
-    add(group, "list", workspaces.list_workspaces, "List yours.")
+    add(group, "list", workspaces.list_workspaces, "List yours, and those shared with you.")
+    add(group, "show", workspace_policy.show, "Show one.")
+    add(group, "rename", workspace_policy.rename, "Give one another name.")
+    add(group, "share", workspace_policy.share, "Let another user meet one.")
+    add(group, "unshare", workspace_policy.unshare, "Take that back.")
+    add(group, "set", workspace_policy.set_policy, "By which paths one may be reached.")
     add(group, "delete", workspaces.delete, "Delete one.")
+    return group
+
+
+def _devices() -> typer.Typer:
+    group = new_app("Your machines at the server.")
+    add(group, "list", devices.list_devices, "List yours.")
+    add(group, "show", devices.show, "Show one.")
+    add(group, "rename", devices.rename, "Give one another name.")
+    add(group, "delete", devices.delete, "Delete one, and end its tunnels.")
+    return group
+
+
+def _users() -> typer.Typer:
+    group = new_app("Who may sign in, and as what. For admins and owners.")
+    add(group, "create", users.create, "Create one, and print the token to sign in with.")
+    add(group, "list", users.list_users, "List all.")
+    add(group, "show", users.show, "Show one.")
+    add(group, "rename", users.rename, "Give one another name.")
+    add(group, "set-role", users.set_role, "Make one an owner, an admin or a member.")
+    add(group, "delete", users.delete, "Delete one with all that is theirs.")
+    return group
+
+
+def _tokens() -> typer.Typer:
+    group = new_app("Session tokens and join keys.")
+    add(group, "create", tokens.create, "Create one, and print it this once.")
+    add(group, "list", tokens.list_tokens, "List yours, never in clear.")
+    add(group, "revoke", tokens.revoke, "Revoke one.")
     return group
 
 

@@ -17,7 +17,7 @@ from coderd.model.errors import Exit
 HELP = """Run a server, or a node: a user's machine or a workspace; or a plain WireGuard.
 
 Start with:
-  coderd server --access-url http://192.0.2.10:3000
+  coderd server --access-url https://192.0.2.10:3000
   sudo coderd run
 """
 
@@ -55,10 +55,10 @@ def server(
     The first start makes an administrator and says how to sign in.
 
     Examples:
-      coderd server --access-url http://192.0.2.10:3000
+      coderd server --access-url https://192.0.2.10:3000
       coderd server --access-url https://coder.example.com --tls-cert-file chain.pem --tls-key-file key.pem
       coderd server --access-url https://coder.example.com --http-address [::1]:3000   (a proxy does TLS)
-      coderd server --access-url http://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
+      coderd server --access-url https://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
     """
     from coderd.config.io import read_config_file
     from coderd.config.server import DEFAULT_FILE, parse_server_config
@@ -119,6 +119,20 @@ def run_node(
             help="The SHA-256 of the server's own certificate, as it prints it. Environment: CODERD_SERVER_PIN.",
         ),
     ] = None,
+    ca_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PEM",
+            help="The only authorities that may vouch for the server. Environment: CODERD_SERVER_CA_FILE.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help="Let the token go to an http server for everybody on the way to read. Environment: CODERD_INSECURE.",
+        ),
+    ] = None,
     token_file: Annotated[
         str | None, typer.Option(metavar="PATH|-", help="The workspace's token: a file, or - for stdin.")
     ] = None,
@@ -129,12 +143,13 @@ def run_node(
 ) -> int:
     """Run this machine's node.
 
-    A user's machine waits for: sudo coderctl up http://SERVER:3000. A workspace joins unattended with --access-url and
+    A user's machine waits for: sudo coderctl up https://SERVER:3000. A workspace joins unattended with --access-url and
     --token-file, and tries for ever while the server cannot be reached; a refused token ends it with 4.
 
     Examples:
       sudo coderd run
-      sudo coderd run --access-url http://192.0.2.10:3000 --token-file /etc/coderd/token
+      sudo coderd run --access-url https://coder.example.com --token-file /etc/coderd/token
+      sudo coderd run --access-url https://192.0.2.10:3000 --pin sha256:5f0c... --token-file /etc/coderd/token
     """
     from coderd.cli.node_config import DEFAULT_FILE, parse_node_config
     from coderd.config.io import read_config_file
@@ -149,6 +164,8 @@ def run_node(
         "birthday": None if birthday is None else str(birthday).lower(),
         "access_url": access_url,
         "pin": pin,
+        "ca_file": ca_file,
+        "insecure": "true" if insecure else None,
         "token_file": token_file,
         "operator": operator,
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from coderd.cli.options import SOCKET, Json, Socket, TokenFile, Url
+from coderd.cli.options import SOCKET, Insecure, Json, Socket, TokenFile, Url
 from coderd.cli.session import open_api
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import DEBUG, DebugAction, DebugParams
@@ -54,13 +54,15 @@ def _do(action: DebugAction, socket: Socket) -> int:
     return Exit.DONE
 
 
-def counters(url: Url = None, token_file: TokenFile = None, json: Json = False) -> int:
+def counters(
+    url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
     """Show what the server has moved and refused since it started. For administrators.
 
     Examples:
       coderctl debug counters --json
     """
-    client, _ = open_api(url, token_file)
+    client, _ = open_api(url, token_file, insecure=insecure)
     found = client.counters()
     if json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")

@@ -1,13 +1,14 @@
 """``coderctl up``, ``down`` and ``logout``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coderd.cli.options import SOCKET, Pin, Socket, TokenFile
+from coderd.cli.options import SOCKET, CaFile, Insecure, Pin, Socket, TokenFile
 from coderd.cli.session import forget_session, save_session, session_at
 from coderd.cli.shell import note
-from coderd.config.url import parse_pinned_url
+from coderd.config.url import ServerUrl, trusted_url
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import (
     DOWN,
@@ -33,19 +34,23 @@ def up(
     ] = None,
     token_file: TokenFile = None,
     pin: Pin = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
     socket: Socket = SOCKET,
 ) -> int:
     """Sign in, enrol this machine as your device and join the network.
 
     The token is read from --token-file, a pipe or a prompt. The daemon exchanges it for a token of its own; yours is kept in
-    ~/.config/coderd/session.json for the commands that ask the server.
+    ~/.config/coderd/session.json for the commands that ask the server, and with it why the server is trusted.
 
     Examples:
+      sudo coderctl up https://coder.example.com --token-file token.txt
       sudo coderctl up https://192.0.2.10:3000 --pin sha256:5f0c...
-      sudo coderctl up http://192.0.2.10:3000 --token-file token.txt
+      sudo coderctl up https://coder.example.com --ca-file /etc/ssl/company.pem
+      sudo coderctl up http://192.0.2.10:3000 --insecure
       sudo coderctl up
     """
-    session = None if url is None else session_at(parse_pinned_url(url, pin), token_file)
+    session = None if url is None else session_at(_server(url, pin, ca_file, insecure), token_file)
     with ControlClient(socket) as client:
         params = UpParams(
             url=session.url if session else None, token=session.token if session else None, name=name
@@ -57,6 +62,11 @@ def up(
         save_session(session)
     _welcome(call.result)
     return Exit.DONE
+
+
+def _server(url: str, pin: str | None, ca_file: Path | None, insecure: bool) -> ServerUrl:
+    path = None if ca_file is None else str(ca_file.absolute())
+    return trusted_url(url, pin=pin, ca_file=path, insecure=insecure)
 
 
 def _welcome(result: UpResult) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coderd.cli.session import read_token
 from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
-from coderd.config.url import parse_pinned_url
+from coderd.config.url import ServerUrl, check_secrecy, trusted_url
 from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
 from coderd.model.errors import Exit, UserError
 
@@ -25,9 +25,13 @@ LISTEN_PORT = Setting("listen_port", "CODERD_LISTEN_PORT")
 BIRTHDAY = Setting("birthday", "CODERD_BIRTHDAY", "false")
 ACCESS_URL = Setting("access_url", "CODER_AGENT_URL")
 PIN = Setting("pin", "CODERD_SERVER_PIN")
+CA_FILE = Setting("ca_file", "CODERD_SERVER_CA_FILE")
+INSECURE = Setting("insecure", "CODERD_INSECURE", "false")
 TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
-SETTINGS = (INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, TOKEN_FILE, OPERATOR)
+SETTINGS = (
+    INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, CA_FILE, INSECURE, TOKEN_FILE, OPERATOR
+)  # fmt: skip
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 
@@ -74,17 +78,30 @@ def _identity(sources: Sources) -> tuple[str | None, str | None]:
         raise UserError(
             "a token is given, but no server to use it at",
             exit_code=Exit.USAGE,
-            hint=f"Add {ACCESS_URL.flag} http://SERVER:3000.",
+            hint=f"Add {ACCESS_URL.flag} https://SERVER:3000.",
         )
-    pin = sources.find(PIN)
-    server = parse_pinned_url(url.text, pin.text if pin is not None else None)
+    server = _server(url, sources)
     if file is None and not token:
         raise UserError(
             f"a server is given, but no token to join {server} with",
             exit_code=Exit.USAGE,
             hint=f"Add {TOKEN_FILE.flag} PATH, or - for stdin; a user's own machine needs neither, see coderctl up.",
         )
+    check_secrecy(server)
     return server.text, read_token(file.text, str(server)) if file is not None else token
+
+
+def _server(url: Value, sources: Sources) -> ServerUrl:
+    """The server as its URL and the settings beside it say that it is trusted."""
+    pin, ca_file = sources.find(PIN), sources.find(CA_FILE)
+    if ca_file is not None and not _path(ca_file).is_file():
+        raise bad_value(ca_file, "there is no such file")
+    return trusted_url(
+        url.text,
+        pin=None if pin is None else pin.text,
+        ca_file=None if ca_file is None else str(_path(ca_file)),
+        insecure=as_bool(_known(sources, INSECURE)),
+    )
 
 
 def _interface(value: Value) -> str:

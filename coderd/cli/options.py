@@ -7,6 +7,9 @@ import typer
 
 from coderd.daemon.config import DEFAULT_SOCKET
 
+INSECURE = "CODERD_INSECURE"
+"""The environment's name for ``--insecure``."""
+
 Socket: TypeAlias = Annotated[
     Path,
     typer.Option("--socket", envvar="CODERD_SOCKET", help="The daemon's control socket.", show_envvar=True),
@@ -36,6 +39,27 @@ Pin: TypeAlias = Annotated[
         metavar="sha256:HEX",
         envvar="CODERD_SERVER_PIN",
         help="The SHA-256 of the server's certificate, as the server prints it, where no authority vouches for it.",
+        show_envvar=True,
+    ),
+]
+
+CaFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        metavar="PEM",
+        envvar="CODERD_SERVER_CA_FILE",
+        help="Certificates of the only authorities that may vouch for the server: a company's own, say.",
+        show_envvar=True,
+    ),
+]
+
+Insecure: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        envvar=INSECURE,
+        help="Let the token go to an http server for everybody on the way to read.",
         show_envvar=True,
     ),
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from coderd.config.url import ServerUrl, parse_server_url
+from coderd.config.url import ServerUrl, check_secrecy, parse_server_url, trusted_url
 from coderd.model.errors import Exit, UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Session(msgspec.Struct, frozen=True):
     """A server and this user's token for it. The token goes to this URL's origin only."""
 
     url: str
-    """With the pin of the server's certificate, if there is one."""
+    """With what it is trusted by: a pin, say."""
     token: str
 
     def __repr__(self) -> str:
@@ -103,37 +103,41 @@ def _as_owner() -> Iterator[None]:
         os.setgroups(groups)
 
 
-def find_session(url: str | None, token_file: str | None) -> Session:
+def find_session(url: str | None, token_file: str | None, *, insecure: bool = False) -> Session:
     """The server and token to use: what was given goes before what is saved.
 
     Raises:
-        UserError: no server is known, or no token for it.
+        UserError: no server is known, or no token for it, or the token could be read on its way.
     """
     saved = load_session()
     if url is None and saved is None:
         raise UserError(
             "no server is known",
             exit_code=Exit.USAGE,
-            hint="Name it with --url, or sign in first: sudo coderctl up http://SERVER:3000",
+            hint="Name it with --url, or sign in first: sudo coderctl up https://SERVER:3000 --pin PIN",
             code="no_server",
         )
-    return session_at(parse_server_url(url if url is not None else _url_of(saved)), token_file)
+    return session_at(trusted_url(url if url is not None else _url_of(saved), insecure=insecure), token_file)
 
 
 def session_at(url: ServerUrl, token_file: str | None) -> Session:
-    """This very server, by the pin that it was once signed in with if no other is given, and the token for it. Raises UserError."""
+    """This very server, trusted as it was when signing in unless something else is given, and the token for it.
+
+    Raises UserError, before a token is asked for that could be read on its way.
+    """
     saved = saved_for(url)
-    text = saved.url if saved is not None and not url.pin else url.text
+    server = parse_server_url(saved.url) if saved is not None and not url.trust else url
+    check_secrecy(server)
     if token_file is None and saved is not None:
-        return Session(text, saved.token)
-    return Session(text, read_token(token_file, str(url)))
+        return Session(server.text, saved.token)
+    return Session(server.text, read_token(token_file, str(url)))
 
 
-def open_api(url: str | None, token_file: str | None) -> "tuple[ApiClient, str]":
-    """A client of the server to use, and that server's URL, with its pin. Raises UserError."""
+def open_api(url: str | None, token_file: str | None, *, insecure: bool = False) -> "tuple[ApiClient, str]":
+    """A client of the server to use, and that server's URL, with its trust. Raises UserError."""
     from coderd.api.io.client import ApiClient  # late: HTTP costs what status should not pay
 
-    session = find_session(url, token_file)
+    session = find_session(url, token_file, insecure=insecure)
     return ApiClient(session.url, session.token), session.url
 
 

@@ -18,7 +18,7 @@ SESSION_LIFE = 180.0
 """Seconds after its handshake that a WireGuard session can carry data (``REJECT_AFTER_TIME``)."""
 
 NOT_JOINED = {
-    "logged-out": "Not signed in. Join with: sudo coderctl up http://SERVER:3000",
+    "logged-out": "Not signed in. Join with: sudo coderctl up https://SERVER:3000",
     "down": "Left the network. Join again with: sudo coderctl up",
 }
 

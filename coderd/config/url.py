@@ -1,16 +1,24 @@
-"""The server's URL: what a node or a person types, reduced to an origin, and the certificate that is to be found there.
+"""The server's URL: what a node or a person types, reduced to an origin, and why that origin is trusted.
 
-Whoever is given a server's URL is given the trust in it, too: a pin travels behind the origin, as in
-``https://192.0.2.10:3000#sha256:<64 hex>``, through files, sockets and arguments alike.
+Whoever is given a server's URL is given the trust in it, too: it travels behind the origin, through files, sockets and
+arguments alike.
+
+``https://coder.example.com``                     the system's authorities vouch for it
+``https://192.0.2.10:3000#sha256:<64 hex>``       the one certificate with this SHA-256, the *pin*
+``https://192.0.2.10:3000#ca:/etc/coderd/ca.pem`` the authorities in this file, and no others
+``http://192.0.2.10:3000#insecure``               somebody said that tokens may travel there for everybody to read
 """
 
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from ipaddress import ip_address
+from urllib.parse import quote, unquote, urlsplit
 
 from coderd.model.errors import Exit, UserError
 
 PIN_PREFIX = "sha256:"
+CA_PREFIX = "ca:"
+INSECURE = "insecure"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PIN = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -18,13 +26,17 @@ _PIN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ServerUrl:
-    """An origin: scheme, host (an IPv6 literal without brackets, lower case) and port; as a string it has no pin."""
+    """An origin: scheme, host (an IPv6 literal without brackets, lower case) and port; as a string it is that alone."""
 
     scheme: str
     host: str
     port: int
     pin: str = ""
     """The SHA-256 of the server's certificate, in hexadecimal; empty where authorities vouch for it."""
+    ca_file: str = ""
+    """An absolute path: PEM certificates of the only authorities whose word counts; empty for the system's."""
+    is_insecure: bool = False
+    """Whether tokens may go there unencrypted."""
 
     @property
     def is_tls(self) -> bool:
@@ -38,22 +50,57 @@ class ServerUrl:
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
+    def trust(self) -> str:
+        """What stands behind the ``#``; empty where nothing has to."""
+        if self.pin:
+            return PIN_PREFIX + self.pin
+        if self.ca_file:
+            return CA_PREFIX + quote(self.ca_file)
+        return INSECURE if self.is_insecure else ""
+
+    @property
     def text(self) -> str:
-        """The whole of it, pin included, as it is stored and handed on."""
-        return f"{self}#{PIN_PREFIX}{self.pin}" if self.pin else str(self)
+        """The whole of it, trust included, as it is stored and handed on."""
+        return f"{self}#{self.trust}" if self.trust else str(self)
+
+    @property
+    def may_carry_tokens(self) -> bool:
+        """Whether nobody on the way reads along: TLS, or a way that leaves no machine; or whether that was accepted."""
+        return self.is_tls or self.is_insecure or _is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
 
 
-def parse_pinned_url(text: str, pin: str | None) -> ServerUrl:
-    """Reads a server's URL and a pin that was given beside it, if any: it replaces the URL's own. Raises UserError."""
+def trusted_url(
+    text: str, *, pin: str | None = None, ca_file: str | None = None, insecure: bool = False
+) -> ServerUrl:
+    """Reads a server's URL and the trust that was given beside it, if any: it replaces the URL's own. Raises UserError."""
     url = parse_server_url(text)
-    return url if pin is None else _with_pin(url, pin)
+    if pin is not None and ca_file is not None:
+        raise _no_trust(
+            "a pin and a file of authorities are both given", "One of them is enough: keep --pin."
+        )
+    if pin is not None:
+        return _with_pin(url, pin)
+    if ca_file is not None:
+        return _with_ca_file(url, ca_file)
+    return replace(url, is_insecure=True) if insecure and not url.is_tls else url
+
+
+def check_secrecy(url: ServerUrl) -> None:
+    """Raises UserError where a token that goes to this server could be read on its way."""
+    if not url.may_carry_tokens:
+        raise UserError(
+            f"{url} is not encrypted: everybody on the way could read the token",
+            exit_code=Exit.REFUSED,
+            hint="Nothing was sent. Give the server's https URL, with the --pin that it prints; or accept it by --insecure.",
+            code="not_encrypted",
+        )
 
 
 def parse_server_url(text: str) -> ServerUrl:
-    """Reads a server's URL, with or without a pin. Raises UserError with what is wrong: never with a password in it."""
+    """Reads a server's URL, with or without trust. Raises UserError with what is wrong: never with a password in it."""
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
@@ -72,7 +119,31 @@ def parse_server_url(text: str) -> ServerUrl:
     if port == 0:
         raise _refusal("its port must lie between 1 and 65535")
     url = ServerUrl(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
-    return _with_pin(url, parts.fragment) if parts.fragment else url
+    return with_trust(url, parts.fragment)
+
+
+def with_trust(url: ServerUrl, text: str) -> ServerUrl:
+    """The URL with what may stand behind its ``#``. Raises UserError."""
+    if not text:
+        return url
+    if text == INSECURE:
+        return replace(url, is_insecure=not url.is_tls)
+    if text.startswith(CA_PREFIX):
+        return _with_ca_file(url, unquote(text.removeprefix(CA_PREFIX)))
+    return _with_pin(url, text)
+
+
+def _with_ca_file(url: ServerUrl, path: str) -> ServerUrl:
+    """Only a path that means the same to a command, its daemon and the next start of either."""
+    if not path.startswith("/") or "\0" in path:
+        raise _no_trust(
+            "the file of authorities has no absolute path", "Give it as in --ca-file /etc/coderd/ca.pem."
+        )
+    if not url.is_tls:
+        raise _no_trust(
+            f"{url} shows no certificate that an authority could vouch for", "Give the server's https URL."
+        )
+    return replace(url, pin="", ca_file=path)
 
 
 def _with_pin(url: ServerUrl, text: str) -> ServerUrl:
@@ -92,7 +163,19 @@ def _with_pin(url: ServerUrl, text: str) -> ServerUrl:
             hint="Give the server's https URL.",
             code="bad_pin",
         )
-    return replace(url, pin=digits)
+    return replace(url, pin=digits, ca_file="")
+
+
+def _no_trust(why: str, hint: str) -> UserError:
+    return UserError(why, exit_code=Exit.USAGE, hint=hint, code="bad_trust")
+
+
+def _is_loopback(host: str) -> bool:
+    """Names under localhost never leave the machine (RFC 6761), nor do its loopback addresses."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _can_be_looked_up(host: str) -> bool:

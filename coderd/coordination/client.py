@@ -25,7 +25,6 @@ from coderd.coordination.message import (
     Update,
     Welcome,
 )
-from coderd.derp.dial_plan import PIN_PREFIX
 from coderd.model.addresses import AddrPort, format_addr_port, parse_addr_port, tailnet_address
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
 from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
@@ -235,7 +234,7 @@ def _rewrite_node(node: DerpNode, url: ServerUrl) -> DerpNode:
         ipv6="",
         derp_port=url.port,
         force_http=not url.is_tls,
-        cert_name=PIN_PREFIX + url.pin if url.pin else node.cert_name,
+        server_trust=url.trust if url.is_tls else "",
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from coderd.api.io.client import enrol_device, remove_device
-from coderd.config.url import parse_server_url
+from coderd.config.url import check_secrecy, parse_server_url
 from coderd.control.messages import (
     DebugParams,
     DebugResult,
@@ -117,7 +117,7 @@ class Verbs:
             raise UserError(
                 "this machine is not signed in",
                 exit_code=Exit.REFUSED,
-                hint="name the server: coderctl up http://SERVER:3000",
+                hint="name the server: coderctl up https://SERVER:3000",
                 code="logged_out",
             )
         else:  # one that is at work is not disturbed
@@ -130,7 +130,9 @@ class Verbs:
         if not params.token or params.url is None:
             raise UserError("a token is needed to sign in", exit_code=Exit.REFUSED, code="no_token")
         name = params.name or device_name(socket.gethostname())
-        await emit(Progress(text=f"Signing in to {parse_server_url(params.url)}"))
+        server = parse_server_url(params.url)
+        check_secrecy(server)
+        await emit(Progress(text=f"Signing in to {server}"))
         key = self._node.store.current.private_key().public()
         device = await enrol_device(params.url, params.token, name=name, node_key=key)
         return {
@@ -219,7 +221,7 @@ class Verbs:
         return UserError(
             "this machine is not signed in",
             exit_code=Exit.REFUSED,
-            hint="sudo coderctl up http://SERVER:3000",
+            hint="sudo coderctl up https://SERVER:3000",
             code="logged_out",
         )
 

@@ -48,6 +48,7 @@ class DialPlan:
 class CertificateRule(Enum):
     """What a relay's certificate is held to."""
 
+    SERVER = "what the server itself is held to"
     HOST_NAME = "the chain for the host name"
     OTHER_NAME = "the chain for another name"
     PIN = "the hash of the one certificate"
@@ -81,6 +82,8 @@ def dial_plan(node: DerpNode) -> DialPlan:
 
 def certificate_rule(node: DerpNode) -> CertificateRule:
     """What the node's certificate is held to. A pin or another name is checked in tests too, see the TLS shell."""
+    if node.server_trust:
+        return CertificateRule.SERVER
     if node.cert_name.startswith(PIN_PREFIX):
         return CertificateRule.PIN
     if node.cert_name and node.cert_name != node.host_name:

@@ -1,12 +1,15 @@
-"""TLS towards a server that shows a certificate of its own making: exactly the one whose SHA-256 we were told.
+"""TLS towards a server as its URL says: most of all, one that shows a certificate of its own making, exactly the pinned one.
 
-The check is part of the handshake, in whichever library does it: a wrong certificate ends the connection before a byte of
+The check of the pin is part of the handshake, in whichever library does it: a wrong certificate ends the connection before a byte of
 ours, a token say, has left. Names, dates and authorities say nothing about a certificate that is known whole.
 """
 
+import errno
 import hashlib
 import hmac
+import os
 import ssl
+from pathlib import Path
 
 from coderd.config.url import ServerUrl
 
@@ -28,13 +31,34 @@ class WrongCertificate(ssl.SSLCertVerificationError):
         return f"it shows the certificate sha256:{self.presented}, and not the pinned sha256:{self.pin}"
 
 
+class BadAuthorities(OSError):
+    """A file that should name authorities does not, now."""
+
+
 def server_context(url: ServerUrl) -> ssl.SSLContext:
-    """The trust that a server's URL asks for: its pin, else the system's authorities and those of SSL_CERT_FILE."""
+    """The trust that a server's URL asks for: its pin, its file of authorities, else the system's or SSL_CERT_FILE's.
+
+    Raises:
+        BadAuthorities: the file of authorities cannot be used.
+    """
+    if url.ca_file:
+        return _private_context(url.ca_file)
     if not url.pin:
         return ssl.create_default_context()
     context = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.pin = url.pin
     return context
+
+
+def _private_context(path: str) -> ssl.SSLContext:
+    """Asks the authorities of a file. A pipe, say, is not read: nobody may ever write to it."""
+    try:
+        if not Path(path).is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError among them
+        why = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise BadAuthorities(f"the file of authorities {path} cannot be used: {why}") from None
 
 
 def why_untrusted(error: BaseException) -> str:

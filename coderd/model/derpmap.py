@@ -32,6 +32,8 @@ class DerpNode:
     can_port_80: bool = False
     force_http: bool = False
     """Ours: reach the relay by plain HTTP, as its access URL is http."""
+    server_trust: str = ""
+    """Of the own server's relay alone, and in no JSON: what this node trusts its server by, as in the server's URL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,10 +92,17 @@ def _allow_many_connections() -> None:
 
 def _announce(config: ServerConfig, started: Started) -> None:
     """The pin, and what the very first start says. The token itself goes to a terminal only: anything else may be a log."""
-    pin = f" --pin {PIN_PREFIX}{started.pin}" if started.pin else ""
-    if pin:
-        print(f"Nobody vouches for this server's own certificate: every join takes{pin}")
+    flags = f" --pin {PIN_PREFIX}{started.pin}" if started.pin else ""
+    if flags:
+        print(f"Nobody vouches for this server's own certificate: every join takes{flags}")
         sys.stdout.flush()
+    if not config.access_url.may_carry_tokens:
+        flags = " --insecure"
+        log.warning(
+            "access_url_not_encrypted",
+            url=str(config.access_url),
+            hint="give an https URL; one without certificates is enough",
+        )
     if started.admin_token_file is None:
         return
     path = started.admin_token_file
@@ -103,7 +110,7 @@ def _announce(config: ServerConfig, started: Started) -> None:
     if sys.stdout.isatty():
         print(f"It is shown here once:\n\n    {path.read_text('ascii').strip()}\n")
     print("On your own machine, with `coderd run` running, paste:\n")
-    print(f"    ssh root@{config.access_url.host} cat {path} | sudo coderctl up {config.access_url}{pin}\n")
+    print(f"    ssh root@{config.access_url.host} cat {path} | sudo coderctl up {config.access_url}{flags}\n")
     sys.stdout.flush()
 
 

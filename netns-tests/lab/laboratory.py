@@ -106,13 +106,13 @@ class Lab:
     def join_dev(self, *, server_arguments: Sequence[str] = ()) -> str:
         """Start the server and the workspace, and wait until it has joined; its tailnet address."""
         self.server.start(*server_arguments)
-        self.dev.join_as_workspace(self.server.url, self.server.create_workspace("dev"))
+        self.dev.join_as_workspace(self.server.join_url, self.server.create_workspace("dev"))
         return until(lambda: self.dev.address, "dev to be given its address")
 
     def join_user(self) -> None:
         """Start the user's machine and enrol it."""
         self.user.host.environment["CODER_URL"] = self.server.url
-        self.user.join_as_user(self.server.url, self.server.admin_token)
+        self.user.join_as_user(self.server.join_url, self.server.admin_token)
 
     # ---- the network
 

@@ -47,12 +47,17 @@ class Node:
     def join_as_workspace(self, url: str, token: str, *arguments: str) -> None:
         """Start the daemon as a workspace does, unattended."""
         self.put(self.token_file, token)
-        self.start("--access-url", url, "--token-file", self.token_file, *arguments)
+        self.start("--access-url", url, *self.accepting(url), "--token-file", self.token_file, *arguments)
 
     def join_as_user(self, url: str, token: str, *arguments: str) -> None:
         """Start the daemon, and enrol it as a person does, the token by stdin."""
         self.start(*arguments)
-        self.coderctl("up", url, "--token-file", "-", input=token + "\n")
+        self.coderctl("up", url, *self.accepting(url), "--token-file", "-", input=token + "\n")
+
+    @staticmethod
+    def accepting(url: str) -> list[str]:
+        """What a person adds who knows that nobody in the laboratory reads tokens along."""
+        return ["--insecure"] if url.startswith("http:") else []
 
     def kill(self) -> None:
         """SIGKILL the daemon."""

@@ -1,6 +1,7 @@
 """``coderd server`` on a host, reached as its topology says: bare, through a proxy or a gate, by http or https."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,26 @@ class Server:
         self._near = "127.0.0.1" if service.gate != "none" else address
 
     def _url(self, address: str) -> str:
-        scheme = "https" if self._service.is_encrypted else "http"
+        scheme = "https" if self._service.is_encrypted or self._service.is_pinned else "http"
         shown = f"[{address}]" if ":" in address else address
         return f"{scheme}://{shown}:{HTTP_PORT}"
+
+    @property
+    def join_url(self) -> str:
+        """Its URL as whoever joins is told it: with the pin of its certificate, if it made that itself."""
+        return self.url + self._pin
+
+    @property
+    def _pin(self) -> str:
+        """What the server prints, as it stands behind a URL."""
+        if not self._service.is_pinned:
+            return ""
+        found = re.search(
+            r"--pin (sha256:[0-9a-f]{64})", self.daemon.output if self.daemon is not None else ""
+        )
+        if found is None:
+            raise LabError("the server has not printed its pin")
+        return f"#{found[1]}"
 
     def start(self, *arguments: str) -> None:
         """Start it, and wait until it answers and the first admin has a token."""
@@ -104,8 +122,9 @@ class Server:
 
     def coderctl(self, *arguments: str, input: str | None = None) -> str:
         """Run ``coderctl`` on the server's host, as the admin sitting there; its stdout."""
-        where = ["--url", self._url(self._near), "--token-file", f"{self.state_dir}/admin-token"]
-        return self.host.run(["coderctl", *arguments, *where], input=input).stdout
+        where = ["--url", self._url(self._near) + self._pin, "--token-file", f"{self.state_dir}/admin-token"]
+        accepting = ["--insecure"] if self.url.startswith("http:") else []
+        return self.host.run(["coderctl", *arguments, *where, *accepting], input=input).stdout
 
     def create_workspace(self, name: str) -> str:
         """Create a workspace, and return the token that lets its machine join."""

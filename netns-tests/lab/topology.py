@@ -123,6 +123,8 @@ class Service:
     ``balances`` TCP connections, which hides who makes them, and knows nothing of UDP."""
     is_encrypted: bool = False
     """Its URL is https, with a certificate by an authority that the lab's hosts trust and nobody else."""
+    is_pinned: bool = False
+    """Its URL is https, with a certificate of its own making, whose pin its nodes are told."""
     websockets_only: bool = False
     """Nodes are told to reach relays by WebSocket, whatever else may work."""
     blocks_direct: bool = False

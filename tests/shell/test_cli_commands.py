@@ -276,7 +276,7 @@ def test_the_daemon_s_exit_code_and_hint_are_the_command_s(
         ["port-forward", "dev", "80:x"],
         ["nc", "dev", "70000"],
         ["up", "ftp://server"],
-        ["up", "http://server", "--token-file", "/nonexistent"],
+        ["up", "https://server", "--token-file", "/nonexistent"],
         ["workspaces", "list"],
         [],
     ],
@@ -353,7 +353,7 @@ def test_a_reader_who_leaves_is_no_reason_to_complain(monkeypatch: pytest.Monkey
 # up, down, logout, debug
 
 TOKEN = "cdrs_0123456789"
-JOINED = UpResult(name="ann/laptop", address="fd60:627a:a42b::1", url="http://192.0.2.10:3000")
+JOINED = UpResult(name="ann/laptop", address="fd60:627a:a42b::1", url="https://192.0.2.10:3000")
 
 
 def test_up_takes_a_token_from_a_file_and_keeps_the_session(
@@ -363,15 +363,15 @@ def test_up_takes_a_token_from_a_file_and_keeps_the_session(
     token_file.write_text(TOKEN + "\n")
     handler = ScriptedHandler(up=((Progress(text="Joining"),), JOINED), logout=((), Done()))
     with daemon(monkeypatch, handler):
-        assert ctl("up", "http://192.0.2.10:3000/", "--token-file", str(token_file)) == Exit.DONE
+        assert ctl("up", "https://192.0.2.10:3000/", "--token-file", str(token_file)) == Exit.DONE
         out, err = capsys.readouterr()
         session = tmp_path / "coderd" / "session.json"
-        assert json.loads(session.read_text()) == {"url": "http://192.0.2.10:3000", "token": TOKEN}
+        assert json.loads(session.read_text()) == {"url": "https://192.0.2.10:3000", "token": TOKEN}
         assert stat.S_IMODE(session.stat().st_mode) == 0o600
         assert ctl("logout") == Exit.DONE
         assert not session.exists()
-    assert handler.asked[0] == UpParams(url="http://192.0.2.10:3000", token=TOKEN)
-    assert out == "Joined http://192.0.2.10:3000 as ann/laptop, fd60:627a:a42b::1\n"
+    assert handler.asked[0] == UpParams(url="https://192.0.2.10:3000", token=TOKEN)
+    assert out == "Joined https://192.0.2.10:3000 as ann/laptop, fd60:627a:a42b::1\n"
     assert err == "Joining...\n"
 
 
@@ -381,26 +381,26 @@ def test_up_takes_a_token_from_a_pipe(flags: list[str], monkeypatch: pytest.Monk
     handler = ScriptedHandler(up=((), JOINED))
     with (
         daemon(monkeypatch, handler),
-        spawn("up", "http://192.0.2.10:3000", *flags, stdin=subprocess.PIPE) as process,
+        spawn("up", "https://192.0.2.10:3000", *flags, stdin=subprocess.PIPE) as process,
     ):
         process.communicate(TOKEN.encode() + b"\n", timeout=10)
     assert process.returncode == Exit.DONE
-    assert handler.asked == [UpParams(url="http://192.0.2.10:3000", token=TOKEN)]
+    assert handler.asked == [UpParams(url="https://192.0.2.10:3000", token=TOKEN)]
 
 
 def test_a_saved_token_goes_to_its_own_origin_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "coderd").mkdir()
     (tmp_path / "coderd" / "session.json").write_text(
-        json.dumps({"url": "http://192.0.2.10:3000", "token": TOKEN})
+        json.dumps({"url": "https://192.0.2.10:3000", "token": TOKEN})
     )
     handler = ScriptedHandler(up=((), JOINED))
     with daemon(monkeypatch, handler), open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
-        assert ctl("up", "http://192.0.2.10:3001") == Exit.REFUSED
-        assert ctl("up", "https://192.0.2.10:3000") == Exit.REFUSED
+        assert ctl("up", "https://192.0.2.10:3001") == Exit.REFUSED
+        assert ctl("up", "http://192.0.2.10:3000", "--insecure") == Exit.REFUSED
         assert handler.asked == []
-        assert ctl("up", "http://192.0.2.10:3000") == Exit.DONE
-    assert handler.asked == [UpParams(url="http://192.0.2.10:3000", token=TOKEN)]
+        assert ctl("up", "https://192.0.2.10:3000") == Exit.DONE
+    assert handler.asked == [UpParams(url="https://192.0.2.10:3000", token=TOKEN)]
 
 
 def test_up_without_a_url_joins_as_before_and_down_leaves(
@@ -642,7 +642,7 @@ def test_a_local_port_that_is_taken_is_one_sentence(monkeypatch: pytest.MonkeyPa
         ["run", "--mtu", "576"],
         ["run", "--interface", "a/b"],
         ["run", "--operator", "no-such-user"],
-        ["run", "--access-url", "http://192.0.2.10:3000"],
+        ["run", "--access-url", "https://192.0.2.10:3000"],
         ["run", "--token-file", "/dev/null"],
         ["nonsense"],
     ],
@@ -705,6 +705,6 @@ def test_rows_are_shown_live_on_a_terminal_and_make_way_for_the_table(
 @pytest.mark.slow
 def test_a_token_is_asked_for_on_a_terminal_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with daemon(monkeypatch, ScriptedHandler(up=((), JOINED))):
-        code, seen = on_terminal("up", "http://192.0.2.10:3000", until=b"Token for", interrupt=True)
+        code, seen = on_terminal("up", "https://192.0.2.10:3000", until=b"Token for", interrupt=True)
     assert code == Exit.INTERRUPTED
-    assert seen.startswith(b"Token for http://192.0.2.10:3000: ")
+    assert seen.startswith(b"Token for https://192.0.2.10:3000: ")

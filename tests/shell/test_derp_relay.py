@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -365,6 +366,36 @@ async def test_a_certificate_that_nothing_vouches_for_is_refused(cert_name: str)
     async with serving_tls() as server:
         with pytest.raises(OSError, match=r"certificate|CERTIFICATE"):
             await server.link(A, force_http=False, cert_name=cert_name)
+
+
+@pytest.mark.parametrize("cert_name", ["", "other.example"])
+async def test_the_server_s_own_relay_is_held_to_the_pin_alone_whatever_its_names_and_chain(
+    cert_name: str,
+) -> None:
+    certificate = trustme.CA().create_child_ca().issue_cert("elsewhere.example")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    leaf = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+    trust = f"sha256:{hashlib.sha256(leaf).hexdigest()}"
+    async with serving(wrap=lambda tcp: TlsListener(tcp, lambda: context)) as server:
+        link = await server.link(A, force_http=False, cert_name=cert_name, server_trust=trust)
+        await link.aclose()
+        with pytest.raises(OSError, match="not the pinned"):
+            await server.link(A, force_http=False, server_trust="sha256:" + "ab" * 32)
+
+
+async def test_the_server_s_own_relay_is_held_to_the_server_s_authorities_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    CA.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    async with serving_tls() as server:
+        link = await server.link(A, force_http=False, server_trust=f"ca:{tmp_path}/ca.pem")
+        await link.aclose()
+        for name, why in (("other.pem", "CERTIFICATE_VERIFY_FAILED"), ("none.pem", "cannot be used")):
+            with pytest.raises(OSError, match=why):
+                await server.link(A, force_http=False, server_trust=f"ca:{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize(

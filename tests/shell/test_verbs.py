@@ -84,7 +84,10 @@ async def test_ping_until_direct_stops_at_the_first_direct_pong(
         world.opened[0].tunnel.path_now = replace(DIRECT, since=trio.current_time() + 0.21)
         result = await verb.handle("ping", params, world.emit)
         assert result == PingResult(sent=2, received=2, direct=True, direct_after_s=pytest.approx(0.21))
-        assert [said.direct_after_s for said in world.said if isinstance(said, Pong)] == [None, pytest.approx(0.21)]
+        assert [said.direct_after_s for said in world.said if isinstance(said, Pong)] == [
+            None,
+            pytest.approx(0.21),
+        ]
 
 
 async def test_a_ping_goes_out_every_interval_and_the_last_one_is_not_waited_for(
@@ -276,14 +279,14 @@ async def test_signing_in_forgets_what_an_earlier_identity_left(
     monkeypatch.setattr(verbs, "enrol_device", enrolled)
     async with joined(tmp_path) as (world, verb):
         world.store.update(netmap=b'{"of": "ann"}', resume_token="ann's")
-        params = UpParams(url="http://192.0.2.99:3000", token="cdrs_1", name="laptop")
+        params = UpParams(url="https://192.0.2.99:3000", token="cdrs_1", name="laptop")
         result = await verb.handle("up", params, world.emit)
         assert isinstance(result, UpResult)
-        assert result.url == "http://192.0.2.99:3000"
+        assert result.url == "https://192.0.2.99:3000"
         assert (bytes(world.store.current.netmap), world.store.current.resume_token) == (b"null", "")
         assert world.opened[1].identity.token == "cdrd_2"
         assert [event.text for event in world.said if isinstance(event, Progress)] == [
-            "Signing in to http://192.0.2.99:3000",
+            "Signing in to https://192.0.2.99:3000",
             "Joining",
         ]
 
@@ -298,7 +301,7 @@ async def test_a_sign_in_that_is_refused_leaves_the_session_alone(
     monkeypatch.setattr(verbs, "enrol_device", refuse)
     async with joined(tmp_path) as (world, verb):
         with pytest.raises(UserError, match="does not know"):
-            await verb.handle("up", UpParams(url="http://192.0.2.99:3000", token="cdrs_0"), world.emit)
+            await verb.handle("up", UpParams(url="https://192.0.2.99:3000", token="cdrs_0"), world.emit)
         assert world.opened[0].log == ["run"]
         assert world.store.current.device_token == "cdrd_1"
 

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
+from coderd.config.url import ServerUrl, with_trust
 from coderd.derp.dial_plan import PIN_PREFIX, CertificateRule, certificate_rule
 from coderd.derp.io.meta_certificate import is_meta, leaf, presented
+from coderd.http.pinned import server_context
 from coderd.http.tls_stream import TlsStream
 from coderd.model.derpmap import DerpNode
 
@@ -16,17 +18,23 @@ from coderd.model.derpmap import DerpNode
 def client_context(node: DerpNode) -> ssl.SSLContext:
     """A context for one node: TLS 1.2 or newer, no ALPN but ``http/1.1``.
 
-    Where the certificate's name is not the host's, ``check_certificate`` has to follow the handshake.
+    Where the certificate's name is not the host's, ``check_certificate`` has to follow the handshake. Raises OSError where the
+    server is trusted by a file that cannot be read.
     """
-    context = ssl.create_default_context()
+    rule = certificate_rule(node)
+    context = _server_context(node) if rule is CertificateRule.SERVER else ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    rule = certificate_rule(node)
-    if rule is not CertificateRule.HOST_NAME:
+    if rule in (CertificateRule.PIN, CertificateRule.OTHER_NAME, CertificateRule.ANYTHING):
         context.check_hostname = False
     if rule in (CertificateRule.PIN, CertificateRule.ANYTHING) or node.insecure_for_tests:
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _server_context(node: DerpNode) -> ssl.SSLContext:
+    """The server's own relay shows the server's certificate: trust is the one that the server's URL came with."""
+    return server_context(with_trust(ServerUrl("https", node.host_name, node.derp_port), node.server_trust))
 
 
 def check_certificate(stream: TlsStream, node: DerpNode, server_name: str | None) -> None:

@@ -21,9 +21,9 @@ def test_flag_goes_before_environment_before_file() -> None:
 def test_a_workspace_brings_server_and_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("cdrw_secret\n")
     config = parse_node_config(
-        {"access_url": "http://192.0.2.10:3000/", "token_file": str(tmp_path / "token")}, {}
+        {"access_url": "https://192.0.2.10:3000/", "token_file": str(tmp_path / "token")}, {}
     )
-    assert (config.access_url, config.token) == ("http://192.0.2.10:3000", "cdrw_secret")
+    assert (config.access_url, config.token) == ("https://192.0.2.10:3000", "cdrw_secret")
     assert "secret" not in repr(config)
 
 
@@ -35,9 +35,9 @@ def test_a_pin_belongs_to_the_server() -> None:
 
 
 def test_an_agent_s_environment_works_too() -> None:
-    environment = {"CODER_AGENT_URL": "http://192.0.2.10:3000", "CODER_AGENT_TOKEN": "cdrw_secret"}
+    environment = {"CODER_AGENT_URL": "https://192.0.2.10:3000", "CODER_AGENT_TOKEN": "cdrw_secret"}
     config = parse_node_config({}, environment)
-    assert (config.access_url, config.token) == ("http://192.0.2.10:3000", "cdrw_secret")
+    assert (config.access_url, config.token) == ("https://192.0.2.10:3000", "cdrw_secret")
 
 
 def test_a_birthday_is_played_on_wish_alone() -> None:
@@ -63,7 +63,7 @@ def test_the_operator_is_a_name_or_a_number() -> None:
         {"interface": ".."},
         {"interface": "a b"},
         {"operator": "no-such-user-here"},
-        {"access_url": "http://192.0.2.10:3000"},
+        {"access_url": "https://192.0.2.10:3000"},
         {"token_file": "/dev/null"},
         {"access_url": "nonsense", "token_file": "/dev/null"},
     ],
@@ -72,3 +72,27 @@ def test_a_value_that_cannot_be_is_wrong_usage(flags: dict[str, str]) -> None:
     with pytest.raises(UserError) as caught:
         parse_node_config(flags, {})
     assert caught.value.exit_code is Exit.USAGE
+
+
+def test_an_http_server_has_to_be_accepted(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("cdrw_secret")
+    flags = {"access_url": "http://192.0.2.10:3000", "token_file": str(tmp_path / "token")}
+    with pytest.raises(UserError) as refused:
+        parse_node_config(flags, {})
+    assert refused.value.exit_code is Exit.REFUSED
+    for accepted in (
+        parse_node_config(flags | {"insecure": "true"}, {}),
+        parse_node_config(flags, {"CODERD_INSECURE": "1"}),
+        parse_node_config(flags, {}, "insecure = true"),
+    ):
+        assert accepted.access_url == "http://192.0.2.10:3000#insecure"
+
+
+def test_the_server_s_authorities_are_a_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("cdrw_secret")
+    (tmp_path / "ca.pem").touch()
+    flags = {"access_url": "https://x", "token_file": str(tmp_path / "token")}
+    config = parse_node_config(flags, {"CODERD_SERVER_CA_FILE": str(tmp_path / "ca.pem")})
+    assert config.access_url == f"https://x#ca:{tmp_path}/ca.pem"
+    with pytest.raises(UserError, match="no such file"):
+        parse_node_config(flags | {"ca_file": str(tmp_path / "missing.pem")}, {})

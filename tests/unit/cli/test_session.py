@@ -16,7 +16,7 @@ from coderd.cli.session import (
 )
 from coderd.model.errors import Exit, UserError
 
-HERE = Session("http://192.0.2.10:3000", "cdrs_here")
+HERE = Session("https://192.0.2.10:3000", "cdrs_here")
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +50,9 @@ def test_what_is_given_goes_before_what_is_saved(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("cdrs_given")
     save_session(HERE)
     assert find_session(None, None) == HERE
-    assert find_session("http://192.0.2.10:3000/", None) == HERE
-    assert find_session("http://192.0.2.11:3000", str(tmp_path / "token")) == Session(
-        "http://192.0.2.11:3000", "cdrs_given"
+    assert find_session("https://192.0.2.10:3000/", None) == HERE
+    assert find_session("https://192.0.2.11:3000", str(tmp_path / "token")) == Session(
+        "https://192.0.2.11:3000", "cdrs_given"
     )
     assert find_session(None, str(tmp_path / "token")).token == "cdrs_given"
 
@@ -94,10 +94,10 @@ def test_under_sudo_the_session_is_the_callers(tmp_path: Path, monkeypatch: pyte
     nobody = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", str(home), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: nobody)
     monkeypatch.setenv("SUDO_UID", "65534")
-    save_session(Session("http://192.0.2.10:3000", "cdrs_secret"))
+    save_session(Session("https://192.0.2.10:3000", "cdrs_secret"))
     file = home / ".config" / "coderd" / "session.json"
     assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (65534, 0o600)
-    assert load_session() == Session("http://192.0.2.10:3000", "cdrs_secret")
+    assert load_session() == Session("https://192.0.2.10:3000", "cdrs_secret")
     assert os.geteuid() == 0
     forget_session()
     assert not file.exists()
@@ -116,5 +116,17 @@ def test_under_sudo_a_link_into_roots_files_leads_nowhere(
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: nobody)
     monkeypatch.setenv("SUDO_UID", "65534")
     with pytest.raises(UserError, match="cannot be saved"):
-        save_session(Session("http://192.0.2.10:3000", "cdrs_secret"))
+        save_session(Session("https://192.0.2.10:3000", "cdrs_secret"))
     assert list(roots.iterdir()) == []
+
+
+def test_that_a_token_may_travel_for_all_to_read_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("cdrs_given")
+    with pytest.raises(UserError) as refused:
+        find_session("http://192.0.2.10:3000", str(tmp_path / "token"))
+    assert refused.value.exit_code is Exit.REFUSED
+    accepted = find_session("http://192.0.2.10:3000", str(tmp_path / "token"), insecure=True)
+    save_session(accepted)
+    assert find_session(None, None) == find_session("http://192.0.2.10:3000", None) == accepted
+    with pytest.raises(UserError):
+        find_session("http://192.0.2.11:3000", str(tmp_path / "token"))

@@ -108,7 +108,7 @@ def test_before_the_first_map_there_is_only_the_server() -> None:
 def test_signed_out_is_one_sentence_and_what_is_wrong() -> None:
     status = Status(version="1", state="logged-out", interface="coder0", health=("the token was revoked",))
     assert status_text(status) == (
-        "Not signed in. Join with: sudo coderctl up http://SERVER:3000\n"
+        "Not signed in. Join with: sudo coderctl up https://SERVER:3000\n"
         "# Health:\n"
         "#   - the token was revoked\n"
     )
