@@ -485,6 +485,6 @@ def test_a_workspace_that_was_lost_is_told_from_one_that_was_deleted() -> None:
         speedtest = lab.user.host.run(["coderctl", "speedtest", "dev"], check=False)
         assert speedtest.returncode == Exit.NO_PATH
         assert "dev is offline" in speedtest.stderr
-        lab.server.coderctl("workspaces", "delete", "dev")
+        lab.server.coderctl("workspaces", "delete", "dev", "--yes")
         until(lambda: lab.user.peer("dev") is None, "the user to forget dev")
         assert lab.user.host.run(ping, check=False).returncode == Exit.NO_SUCH_WORKSPACE

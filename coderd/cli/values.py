@@ -2,9 +2,12 @@
 
 import re
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, get_args
 
+from coderd.api.messages import PathText, RoleText, ScopeText
 from coderd.model.errors import Exit, UserError
+
+W = TypeVar("W", bound=str)
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 _FORWARD = re.compile(
@@ -83,6 +86,28 @@ def _bad_forward(text: str, why: str) -> UserError:
         exit_code=Exit.USAGE,
         hint="Write it as in 8080, 8080:80 or 127.0.0.1:8080:80.",
     )
+
+
+def parse_role(text: str) -> RoleText:
+    """A user's role. Raises UserError on anything else."""
+    return _one_of(text, get_args(RoleText), "role")
+
+
+def parse_scope(text: str) -> ScopeText:
+    """A session token's scope. Raises UserError on anything else."""
+    return _one_of(text, get_args(ScopeText), "scope")
+
+
+def parse_path(text: str) -> PathText:
+    """A workspace's path rule. Raises UserError on anything else."""
+    return _one_of(text, get_args(PathText), "path rule")
+
+
+def _one_of(text: str, words: tuple[W, ...], what: str) -> W:
+    for word in words:
+        if text == word:
+            return word
+    raise UserError(f"{text!r} is no {what}", exit_code=Exit.USAGE, hint=f"It is one of: {', '.join(words)}.")
 
 
 def size_text(n_bytes: int) -> str:

@@ -49,8 +49,8 @@ async def test_workspaces_are_created_listed_and_deleted(
             assert run("workspaces", "list") == Exit.DONE
             rows = [line.split() for line in capsys.readouterr().out.splitlines() if "offline" in line]
             assert [(row[0], row[2]) for row in rows] == [("admin/dev", "offline"), ("admin/two", "offline")]
-            assert run("workspaces", "delete", "dev") == Exit.DONE
-            assert run("workspaces", "delete", "dev") == Exit.NO_SUCH_WORKSPACE
+            assert run("workspaces", "delete", "dev", "--yes") == Exit.DONE
+            assert run("workspaces", "delete", "dev", "--yes") == Exit.NO_SUCH_WORKSPACE
             assert run("workspaces", "create", "not a name") == Exit.FAILED
 
         await trio.to_thread.run_sync(story)

@@ -1,0 +1,115 @@
+"""``coderctl tokens``: session tokens with scopes and expiry, and the join keys of workspaces."""
+
+from typing import Annotated
+
+import typer
+
+from coderd.cli.asking import Yes, confirm, print_json, print_rows, until_text
+from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.session import open_api
+from coderd.cli.shell import note
+from coderd.cli.values import parse_duration, parse_scope
+from coderd.cli.workspaces import join_line
+from coderd.model.errors import Exit, UserError
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="To know it again: a DNS label.")]
+
+
+def create(
+    name: Name,
+    join: Annotated[bool, typer.Option("--join", help="A join key, for a workspace's machine.")] = False,
+    reusable: Annotated[
+        bool, typer.Option("--reusable", help="A join key for any number of machines.")
+    ] = False,
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace", metavar="WORKSPACE", help="What a join key joins; else a new one each time."
+        ),
+    ] = None,
+    scope: Annotated[
+        str, typer.Option("--scope", help="Of a session: all, read (changes nothing) or enrol (devices).")
+    ] = "all",
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="DURATION", help="As in 30m or 24h; by default as yours does."),
+    ] = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """Create a token, and print it: it is shown this once.
+
+    Without --join it is a session of yours. With it, a join key: the machine that shows it becomes a workspace of yours.
+
+    Examples:
+      coderctl tokens create ci --scope read --expires 24h
+      coderctl tokens create image --join --reusable --expires 720h
+    """
+    if not join and (reusable or workspace is not None):
+        raise UserError(
+            "only a join key is reusable, or for a workspace", exit_code=Exit.USAGE, hint="Add --join."
+        )
+    lifetime = None if expires is None else parse_duration(expires)
+    client, origin = open_api(url, token_file, insecure=insecure)
+    made = client.create_token(
+        "join" if join else "session",
+        name,
+        scope=parse_scope(scope),
+        lifetime=lifetime,
+        reusable=reusable,
+        workspace=workspace,
+    )
+    if json:
+        print_json(made)
+        return Exit.DONE
+    note(f"Created {name}; it expires: {until_text(made.info.expires_at)}. It is shown only now:")
+    print(join_line(origin, made.token) if join else made.token)
+    return Exit.DONE
+
+
+def list_tokens(
+    url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
+    """List your tokens, and those of your workspaces and devices; never the tokens themselves.
+
+    Examples:
+      coderctl tokens list
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    found = client.list_tokens()
+    if json:
+        print_json(found)
+        return Exit.DONE
+    rows = [
+        (
+            str(each.id),
+            each.kind,
+            each.name or each.node or "-",
+            each.scope if each.uses_left is None else f"{each.uses_left} left",
+            until_text(each.expires_at),
+        )
+        for each in found
+    ]
+    print_rows(rows, "No tokens.")
+    return Exit.DONE
+
+
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As coderctl tokens list shows it.")],
+    yes: Yes = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+) -> int:
+    """Revoke a token: a workspace's or device's ends its tunnels at once.
+
+    Examples:
+      coderctl tokens revoke 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    confirm(f"Revoke the token {token_id}?", yes)
+    client.revoke_token(token_id)
+    print(f"Revoked {token_id}")
+    return Exit.DONE

@@ -1,0 +1,127 @@
+"""``coderctl users``: who may sign in, and as what."""
+
+from typing import Annotated
+
+import typer
+
+from coderd.api.messages import UserInfo
+from coderd.cli.asking import Yes, confirm, print_facts, print_json, print_rows
+from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.session import open_api
+from coderd.cli.shell import note
+from coderd.cli.values import parse_role
+from coderd.model.errors import Exit
+
+Name = Annotated[str, typer.Argument(metavar="USER", help="A user's name or id.")]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
+Role = Annotated[str, typer.Option("--role", help="owner, admin or member.")]
+
+
+def create(
+    name: NewName,
+    role: Role = "member",
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """Create a user, and print their session token: it is shown this once.
+
+    Examples:
+      coderctl users create ann
+      coderctl users create eve --role admin
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    made = client.create_user(name, parse_role(role))
+    if json:
+        print_json(made)
+        return Exit.DONE
+    note(f"Created {made.name}. This is the token to sign in with, shown only now:")
+    print(made.token)
+    return Exit.DONE
+
+
+def list_users(
+    url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
+    """List all users.
+
+    Examples:
+      coderctl users list
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    found = client.list_users()
+    if json:
+        print_json(found)
+    else:
+        print_rows([(user.name, user.role, str(user.id)) for user in found], "No users.")
+    return Exit.DONE
+
+
+def show(
+    name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
+    """Show a user.
+
+    Examples:
+      coderctl users show ann
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    return _show(client.get_user(name), json)
+
+
+def rename(
+    name: Name,
+    new_name: NewName,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """Give a user another name; their workspaces and devices bear it at once.
+
+    Examples:
+      coderctl users rename ann anna
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    return _show(client.change_user(name, name=new_name), json)
+
+
+def set_role(
+    name: Name,
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="owner, admin or member.")],
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """Make a user an owner, an admin or a member. Admins manage members and what is theirs; owners everybody.
+
+    Examples:
+      coderctl users set-role ann admin
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    return _show(client.change_user(name, role=parse_role(role)), json)
+
+
+def delete(
+    name: Name, yes: Yes = False, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False
+) -> int:
+    """Delete a user with all their workspaces, devices and tokens.
+
+    Examples:
+      coderctl users delete ann
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    confirm(f"Delete {name}, with all their workspaces and devices?", yes)
+    client.delete_user(name)
+    print(f"Deleted {name}")
+    return Exit.DONE
+
+
+def _show(user: UserInfo, json: bool) -> int:
+    if json:
+        print_json(user)
+    else:
+        print_facts({"name": user.name, "role": user.role, "id": str(user.id)})
+    return Exit.DONE
