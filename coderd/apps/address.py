@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from coderd.config.apps import wildcard_suffix
+
 MAX_LABEL: Final = 63
 SEPARATOR: Final = "--"
-WILDCARD_HINT: Final = "Give it as in *.apps.example.com or *-apps.example.com."
 
 _NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PATH: Final = re.compile(rf"/@({_NAME})/({_NAME})/apps/({_NAME})(/.*)?", re.ASCII | re.DOTALL)
-_SUFFIX: Final = re.compile(rf"(?:-{_NAME}|\.{_NAME})(?:\.{_NAME})+", re.ASCII)
 _APP: Final = re.compile(_NAME, re.ASCII)
 
 
@@ -74,14 +74,7 @@ class Wildcard:
     @classmethod
     def parse(cls, text: str) -> "Wildcard":
         """Reads ``*.apps.example.com``. Raises ValueError with the reason."""
-        star, suffix = text[:1], text[1:].lower()
-        if star != "*" or "*" in suffix:
-            raise ValueError("it must begin with its one *")
-        if not _SUFFIX.fullmatch(suffix):
-            raise ValueError(
-                "what follows the * must be a domain of at least two labels, without scheme or port"
-            )
-        return cls(suffix)
+        return cls(wildcard_suffix(text))
 
     def host_of(self, address: AppAddress) -> str | None:
         """An app's host; None where it can have none."""

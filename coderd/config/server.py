@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coderd.config.apps import APP_SETTINGS, AppOptions, parse_app_options
 from coderd.config.derp import DERP_SETTINGS, DerpOptions, parse_derp_options
 from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
 from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
@@ -21,7 +22,7 @@ ACCESS_URL = Setting("access_url", "CODER_ACCESS_URL")
 HTTP_ADDRESS = Setting("http_address", "CODER_HTTP_ADDRESS")
 STUN_ADDRESS = Setting("stun_address", "CODERD_STUN_ADDRESS")
 STATE_DIR = Setting("state_dir", "CODERD_SERVER_STATE_DIR", str(DEFAULT_STATE_DIR))
-SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *TLS_SETTINGS, *DERP_SETTINGS)
+SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *TLS_SETTINGS, *DERP_SETTINGS, *APP_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class ServerConfig:
     state_dir: Path = DEFAULT_STATE_DIR
     derp: DerpOptions = field(default_factory=DerpOptions)
     """The relay map."""
+    apps: AppOptions = field(default_factory=AppOptions)
+    """Web apps."""
 
 
 def parse_server_config(
@@ -73,6 +76,7 @@ def parse_server_config(
         stun_addresses=stun_addresses if derp.has_stun else (),
         state_dir=_state_dir(sources.find(STATE_DIR)),
         derp=derp,
+        apps=parse_app_options(sources),
     )
 
 

@@ -25,11 +25,13 @@ from coderd.http.server import serve_http
 from coderd.http.tls import ServerTls, fingerprint
 from coderd.identity.io.database import NewerSchema
 from coderd.identity.io.store import Store
+from coderd.identity.people import Node
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
+from coderd.model.keys import NodePublic
 from coderd.server.answers.table import all_handlers
 from coderd.server.derpmap import assemble
 from coderd.server.directory import Directory
@@ -38,6 +40,7 @@ from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
 from coderd.server.verify import verify_routes
+from coderd.server.web_apps import WebApps
 from coderd.stun.io import serve_stun
 
 FIRST_ADMIN = "admin"
@@ -105,7 +108,7 @@ class _Server:
         self._directory = Directory(store, self._counters)
         self.relay = RelayServer(
             state.relay_key,
-            self._directory.admit,
+            self._admit,
             rng=os.urandom,
             counters=self._counters,
             client_rate=ClientRate.of(config.derp.client_rate),
@@ -123,6 +126,7 @@ class _Server:
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self.relay)
+        self._web_apps = WebApps(config, self._directory, self.relay, state.coordination_key)
 
     async def start(
         self, nursery: trio.Nursery, ports: Ports, reloads: Reloads
@@ -135,9 +139,14 @@ class _Server:
             nursery.start_soon(follow_reloads, self._tls, reloads)
         derp = self.relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
         serve = partial(serve_http, derp=derp, counters=self._counters)
-        await nursery.start(serve, ports.listeners(self._tls), self._build_app())
+        app = await self._web_apps.start(nursery, self._build_app())
+        await nursery.start(serve, ports.listeners(self._tls), app)
         log.info("server_started", http=format_addr_port(ports.address), n_stun=len(self._stun))
         return ports.address, self._stun
+
+    async def _admit(self, node_key: NodePublic, source: str = "") -> Node | None:
+        """Whom relays serve: every node of the server, and the server's own."""
+        return self._web_apps.admits(node_key) or await self._directory.admit(node_key, source)
 
     def _set_derp_map(self, custom: DerpMap | None) -> None:
         """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
@@ -154,7 +163,7 @@ class _Server:
     def _build_app(self) -> Starlette:
         routes = [
             *(relay_routes() if self._config.derp.has_relay else ()),
-            *verify_routes(self._directory.admit, self._counters),
+            *verify_routes(self._admit, self._counters),
             *api_routes(self._directory.identify, all_handlers(self._directory, version=version("coderd"))),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),
         ]

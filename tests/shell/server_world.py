@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from coderd.api.io.client import ApiClient, enrol_device
+from coderd.config.apps import AppOptions
 from coderd.config.server import ServerConfig
 from coderd.config.url import parse_server_url
 from coderd.coordination.client import NodeUpdate, ServerState
@@ -134,6 +135,7 @@ def config(directory: Path, **changes: object) -> ServerConfig:
         "http_address": ANYWHERE,
         "stun_addresses": (ANYWHERE, ANYWHERE),
         "state_dir": directory / "state",
+        "apps": AppOptions(has_path_apps=False),
     }
     return ServerConfig(**{**options, **changes})  # type: ignore[arg-type]
 

@@ -80,6 +80,15 @@ class Tokens:
             row = connection.execute(query).one_or_none()
             return get_user(connection, row.user_id) if row is not None else None
 
+    def forget_session(self, token_hash: bytes) -> None:
+        """Forgets a session by its token's hash."""
+        with self._database.write() as connection:
+            connection.execute(
+                tokens.delete().where(
+                    tokens.c.hash == token_hash, tokens.c.kind == TokenKind.SESSION.name.lower()
+                )
+            )
+
     def find_node(self, token: str) -> Node | None:
         """Whose node token this is."""
         bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None

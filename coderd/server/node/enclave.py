@@ -22,6 +22,7 @@ END_TIMEOUT = 1.0
 
 _PROGRAM = Path(__file__).with_name("enclave_process.py")
 _MESSAGE_SIZE = 4096
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _NOT_ALLOWED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.ENOSYS, errno.EINVAL})
 
 
@@ -36,7 +37,7 @@ class _Received:
 class Enclave:
     """A namespace that exists from ``open`` to ``close``."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: trio.socket.SocketType) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self._process = process
         self._channel = channel
         self.tun: TunDevice
@@ -51,7 +52,7 @@ class Enclave:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = _start(theirs, address, mtu)
-        enclave = cls(process, trio.socket.from_stdlib_socket(ours))
+        enclave = cls(process, ours)
         try:
             with trio.fail_after(START_TIMEOUT):
                 enclave.tun = _adopt(await enclave._receive())
@@ -62,7 +63,7 @@ class Enclave:
             raise
         return enclave
 
-    async def socket(self) -> trio.socket.SocketType:
+    async def make_socket(self) -> trio.socket.SocketType:
         """A TCP socket over IPv6, not yet connected. Raises OSError when the namespace is gone."""
         received = await self._receive()
         if received.descriptor is None:
@@ -81,12 +82,7 @@ class Enclave:
         while True:
             await trio.lowlevel.wait_readable(self._channel)
             try:
-                data, descriptors, _, _ = socket.recv_fds(
-                    self._channel,  # type: ignore[arg-type]  # it has recvmsg's descriptor, and nobody waits
-                    _MESSAGE_SIZE,
-                    1,
-                    socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
-                )
+                data, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_SIZE, 1, _FLAGS)
             except BlockingIOError:  # another task was quicker
                 continue
             return _Received(data, descriptors[0] if descriptors else None)
@@ -117,7 +113,7 @@ def _adopt(received: _Received) -> TunDevice:
 
 
 def _refusal(step: str, number: int | None) -> UserError:
-    """Why there are no web apps here, as health will say it."""
+    """Why there are no web apps here, as a clause."""
     match step:
         case "namespace" if number in _NOT_ALLOWED:
             why = "this machine lets the server make no network namespace"
@@ -138,4 +134,4 @@ def _refusal(step: str, number: int | None) -> UserError:
             why, hint = "the process that holds its network namespace ended", "Its reason is in the journal."
     if number is not None:
         why += f" ({errno.errorcode.get(number, str(number))})"
-    return UserError(f"web apps are off: {why}", hint=hint, code="no_web_apps")
+    return UserError(why, hint=hint, code="no_web_apps")

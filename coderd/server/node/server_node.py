@@ -92,7 +92,7 @@ class ServerNode:
     ) -> None:
         self.identity = identity
         self.problem: UserError | None = None
-        """Why the server is no node now."""
+        """Why the server is no node now: a clause, and a fix as its hint."""
         self.node_key: NodePublic | None = None
         """What relays know it by; another at each start."""
         self._registry = registry
@@ -125,12 +125,12 @@ class ServerNode:
                 the node API's own.
         """
         if (life := self._life) is None:
-            raise self.problem or UserError("the server is still starting", code="no_web_apps")
+            raise self._refusal()
         met = self._meet(workspace)
         try:
             with trio.fail_after(DIAL_TIMEOUT):
                 peer = await self._find(life, workspace)
-                sock = await life.enclave.socket()
+                sock = await life.enclave.make_socket()
                 stream = await _ask(sock, peer, port)
         except (OSError, MalformedPacket, trio.TooSlowError) as error:
             log.info("workspace_unreachable", workspace=workspace.full_name, error=type(error).__name__)
@@ -152,6 +152,13 @@ class ServerNode:
             life.netmap.peers.get(workspace.node_id) if life is not None and life.netmap is not None else None
         )
         return life.tunnel.path(peer.node_key) if life is not None and peer is not None else None
+
+    def _refusal(self) -> UserError:
+        if self.problem is None:
+            return UserError("the server is still starting", hint="Try again.", code="no_web_apps")
+        return UserError(
+            f"web apps are off: {self.problem.message}", hint=self.problem.hint, code="no_web_apps"
+        )
 
     # One life
 

@@ -1,0 +1,136 @@
+"""Who asks for which app, and whether they may: asked once when a request comes, and every second while it lasts."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+import trio
+
+from coderd.apps.access import Verdict, judge
+from coderd.apps.address import AppAddress, port_of
+from coderd.identity.apps import App
+from coderd.identity.people import Node, User
+
+RECHECK_INTERVAL = 1.0
+"""Seconds after which a revoked right has ended what was opened by it, at most."""
+
+
+class Backend(Protocol):
+    """What web apps ask of the server."""
+
+    async def find_session(self, session_hash: bytes) -> User | None:
+        """Whose session has this hash."""
+
+    async def find_workspace(self, owner: str, name: str) -> Node | None:
+        """A workspace by its names."""
+
+    async def find_app(self, workspace_id: UUID, name: str) -> App | None:
+        """An app that has been set."""
+
+    async def sign_in(self, token: str, source: str) -> "NewSession | str":
+        """A browser's own session for a session token, or a sentence on why there is none."""
+
+    async def sign_out(self, session_hash: bytes) -> None:
+        """Revokes a browser's session."""
+
+    async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
+        """Connects to a service on a workspace's loopback. Raises UserError."""
+
+    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
+        """Closes a connection that ``dial`` gave."""
+
+
+class NewSession(NamedTuple):
+    """A session that was made for a browser."""
+
+    session_hash: bytes
+    lifetime: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Somebody wants an app."""
+
+    address: AppAddress
+    session_hash: bytes | None
+    """None where nobody is signed in."""
+    is_owners_only: bool = False
+    """Whether nobody but the workspace's owner may come this way, whatever the app's setting."""
+
+
+class Answer(NamedTuple):
+    """What became of a wish; workspace and app are there if it was granted."""
+
+    verdict: Verdict
+    workspace: Node | None = None
+    app: App | None = None
+
+
+class Revoked(Exception):
+    """The right by which something was opened is no more."""
+
+
+class Gate:
+    """Judges wishes, and ends what was opened by those that would not be granted any more."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._open: defaultdict[Wish, set[trio.CancelScope]] = defaultdict(set)
+
+    async def judge(self, wish: Wish) -> Answer:
+        """Whether a wish is granted now."""
+        address = wish.address
+        viewer = (
+            await self._backend.find_session(wish.session_hash) if wish.session_hash is not None else None
+        )
+        workspace = await self._backend.find_workspace(address.owner, address.workspace)
+        app = await self._find_app(workspace, address.app)
+        if app is None:
+            return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
+        verdict = judge(app.share, workspace, viewer)
+        is_owner = workspace is not None and viewer is not None and workspace.owner.user_id == viewer.user_id
+        if wish.is_owners_only and verdict is Verdict.OPEN and not is_owner:
+            return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
+        return Answer(verdict, workspace, app)
+
+    @contextmanager
+    def opened(self, wish: Wish) -> Iterator[None]:
+        """While something is open that a wish has opened. Raises Revoked when the wish would not be granted any more."""
+        with trio.CancelScope() as scope:
+            self._open[wish].add(scope)
+            try:
+                yield
+            finally:
+                self._open[wish].remove(scope)
+                if not self._open[wish]:
+                    del self._open[wish]
+        if scope.cancelled_caught:
+            raise Revoked
+
+    async def run(self) -> None:
+        """Judges all that is open again and again, until cancelled."""
+        while True:
+            await trio.sleep(RECHECK_INTERVAL)
+            for wish in list(self._open):
+                answer = await self.judge(wish)
+                if answer.verdict is not Verdict.OPEN:
+                    for scope in self._open.get(wish, ()):
+                        scope.cancel()
+
+    async def _find_app(self, workspace: Node | None, name: str) -> App | None:
+        """As it was set; any port that was not is the owner's."""
+        found = await self._backend.find_app(workspace.node_id, name) if workspace is not None else None
+        if found is not None:
+            return found
+        port = port_of(name)
+        return App(name, port) if port is not None else None
+
+
+def unix_now() -> float:
+    """Wall-clock seconds."""
+    return time.time()

@@ -1,0 +1,113 @@
+"""One HTTP request through to an app and its answer back, both bodies as streams.
+
+The ASGI server waits when we do not take the request's body, and our sending waits when the browser does not take the answer's;
+toward the app the same is done by TCP. So a slow end slows the other down, and nothing piles up here.
+"""
+
+from typing import Final, TypeAlias
+
+import h11
+import trio
+from starlette.types import Message, Receive, Scope, Send
+
+from coderd.apps.headers import Headers, Hop, answer_headers, request_headers
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of the head of an app's answer."""
+CHUNK: Final = 256 * 1024
+
+_Event: TypeAlias = h11.Event | type[h11.PAUSED]
+
+
+class BadAnswer(Exception):
+    """The app closed the connection, or does not speak HTTP, before its answer began."""
+
+
+class Relaying:
+    """A request on its way.
+
+    Args:
+        stream: to the app, nothing said yet.
+        scope: the request's ASGI scope.
+        target: path and query as the app shall see them.
+        hop: the way that it came.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, scope: Scope, target: bytes, hop: Hop) -> None:
+        self._stream = stream
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._hop = hop
+        self._method: str = scope["method"]
+        self._head = h11.Request(
+            method=self._method.encode(),
+            target=target,
+            headers=[*request_headers(list(scope["headers"]), hop), (b"connection", b"close")],
+        )
+        self._is_answered = False
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """To the end of the answer, or until the browser leaves; an answer that breaks off is not ended.
+
+        Raises:
+            BadAnswer: before anything was sent to the browser.
+        """
+        try:
+            await self._send(self._head)
+        except trio.BrokenResourceError:
+            raise BadAnswer from None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_body, receive, nursery.cancel_scope)
+            try:
+                await self._return_answer(send)
+            except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+                if not self._is_answered:
+                    raise BadAnswer from None
+            finally:
+                nursery.cancel_scope.cancel()
+
+    # Toward the app
+
+    async def _send_body(self, receive: Receive, exchange: trio.CancelScope) -> None:
+        """Passes the body on, then waits for the browser to leave."""
+        try:
+            while (message := await receive())["type"] == "http.request":
+                await self._pass_on(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # an app may answer without reading on; its answer decides
+        exchange.cancel()
+
+    async def _pass_on(self, message: Message) -> None:
+        if self._http.our_state is not h11.SEND_BODY:
+            return
+        if body := message.get("body", b""):
+            await self._send(h11.Data(data=body))
+        if not message.get("more_body", False):
+            await self._send(h11.EndOfMessage())
+
+    async def _send(self, event: h11.Event) -> None:
+        if data := self._http.send(event):
+            await self._stream.send_all(data)
+
+    # Toward the browser
+
+    async def _return_answer(self, send: Send) -> None:
+        while True:
+            event = await self._next_event()
+            if isinstance(event, h11.Response):
+                self._is_answered = True
+                headers: Headers = [(bytes(name), bytes(value)) for name, value in event.headers]
+                start = {"status": event.status_code, "headers": answer_headers(headers, self._hop)}
+                await send({"type": "http.response.start", **start})
+            elif isinstance(event, h11.Data):
+                await send({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
+            elif isinstance(event, h11.EndOfMessage):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            elif isinstance(event, h11.ConnectionClosed):
+                raise trio.BrokenResourceError("the app closed the connection")
+
+    async def _next_event(self) -> _Event:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(bytes(await self._stream.receive_some(CHUNK)))
+        assert event is not h11.NEED_DATA
+        return event  # type: ignore[return-value]  # of h11's two sentinels, PAUSED is left

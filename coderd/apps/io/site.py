@@ -1,0 +1,265 @@
+"""All web apps as one ASGI app, in front of everything else that the server answers.
+
+    an app's host                          the app, or the ticket with which a browser comes from the server
+    the server's host, /@owner/ws/apps/A/  the app, in its sandbox
+    the server's host, /login, /logout,
+        /apps/sign-in                      signing in, and being handed over to an app's host
+    anything else                          whoever is behind
+
+A refusal tells nobody whether there is such a workspace.
+"""
+
+import os
+from typing import Final
+
+import structlog
+import trio
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coderd.apps.access import Verdict, is_own_request
+from coderd.apps.address import AppAddress, Wildcard, parse_path
+from coderd.apps.headers import Hop, bearer, cookie, header
+from coderd.apps.io.gate import Answer, Backend, Gate, Revoked, Wish, unix_now
+from coderd.apps.io.relaying import BadAnswer, Relaying
+from coderd.apps.io.sign_in import HAND_OVER, SignIn, app_cookie, page, session_cookie, target_of
+from coderd.apps.io.websocket import WebSocketRelaying
+from coderd.apps.pages import message_page
+from coderd.apps.passes import read_pass
+from coderd.config.url import ServerUrl
+from coderd.identity.tokens import hash_token
+from coderd.metrics import Counters
+from coderd.model.errors import UserError
+
+_UNREACHABLE: Final = {"offline": 503, "no_web_apps": 503, "no_service": 502}
+_POLICY_VIOLATION: Final = 1008
+
+log = structlog.get_logger(__name__)
+
+
+class AppSite:
+    """Web apps, then ``rest``.
+
+    Args:
+        backend: identities and workspaces.
+        access_url: where browsers reach the server.
+        wildcard: the hosts of apps, None for none.
+        has_path_apps: whether there is the path form.
+        trusts_path_apps: whether apps in the path form may act as the server's own pages may: no sandbox.
+        key: seals the cookies of apps' hosts.
+        counters: ``apps.*``.
+        rest: answers what is no app's.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        access_url: ServerUrl,
+        wildcard: Wildcard | None,
+        has_path_apps: bool,
+        trusts_path_apps: bool,
+        key: bytes,
+        counters: Counters,
+        rest: ASGIApp,
+    ) -> None:
+        self._backend = backend
+        self._url = access_url
+        self._wildcard = wildcard
+        self._has_path_apps = has_path_apps
+        self._trusts_path_apps = trusts_path_apps
+        self._key = key
+        self._counters = counters
+        self._rest = rest
+        self._gate = Gate(backend)
+        self._sign_in = SignIn(backend, self._gate, access_url, wildcard, key, os.urandom)
+
+    async def run(self) -> None:
+        """Ends what is open and not allowed any more, until cancelled."""
+        await self._gate.run()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request or WebSocket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._rest(scope, receive, send)
+            return
+        host = header(scope["headers"], b"host")
+        if self._wildcard is not None and self._wildcard.covers(host):
+            await self._serve_host(self._wildcard.parse_host(host), scope, receive, send)
+            return
+        path = scope["raw_path"].decode("latin-1")
+        if self._has_path_apps and (found := parse_path(path)) is not None:
+            await self._serve_path(*found, scope, receive, send)
+        elif scope["type"] == "http" and (answer := await self._sign_in.answer(Request(scope, receive))):
+            await answer(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    # The two forms
+
+    async def _serve_host(
+        self, address: AppAddress | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if address is None or self._wildcard is None:
+            await self._refuse(Verdict.NOT_FOUND, "", scope, receive, send)
+            return
+        host = self._wildcard.host_of(address) or ""
+        if scope["type"] == "http" and scope["path"] == HAND_OVER:
+            answer = await self._sign_in.redeem(Request(scope, receive), host)
+            await answer(scope, receive, send)
+            return
+        session = self._session(scope, self._sign_in.origin_of(host), host)
+        where = self._sign_in.hand_over_url(host, target_of(scope).decode("latin-1"))
+        hop = Hop(_client(scope), self._url.scheme)
+        await self._serve(Wish(address, session), where, target_of(scope), hop, scope, receive, send)
+
+    async def _serve_path(
+        self, address: AppAddress, rest: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        query = scope["query_string"]
+        if not rest and scope["type"] == "http":
+            where = f"{address.prefix}/" + (f"?{query.decode('latin-1')}" if query else "")
+            await RedirectResponse(where, 307)(scope, receive, send)
+            return
+        session = self._session(scope, self._sign_in.origin, "")
+        wish = Wish(address, session, is_owners_only=self._trusts_path_apps)
+        hop = Hop(_client(scope), self._url.scheme, address.prefix, not self._trusts_path_apps)
+        target = rest.encode("latin-1") + (b"?" + query if query else b"")
+        where = self._sign_in.login_url(target_of(scope).decode("latin-1"))
+        await self._serve(wish, where, target, hop, scope, receive, send)
+
+    def _session(self, scope: Scope, own_origin: str, app_host: str) -> bytes | None:
+        """The hash of the session with which somebody asks: by its token, or by a cookie that counts for this request."""
+        headers = scope["headers"]
+        if token := bearer(headers):
+            return hash_token(token)
+        is_own = is_own_request(
+            scope.get("method", "CONNECT"),
+            header(headers, b"origin"),
+            header(headers, b"sec-fetch-site"),
+            header(headers, b"sec-fetch-mode"),
+            own_origin,
+        )
+        if not is_own:
+            return None
+        if not app_host:
+            text = cookie(headers, session_cookie(self._url))
+            return self._sign_in.session_of(text)
+        known = read_pass(self._key, app_host, cookie(headers, app_cookie(self._url)), unix_now())
+        return known.session_hash if known is not None else None
+
+    # One request
+
+    async def _serve(
+        self,
+        wish: Wish,
+        sign_in_url: str,
+        target: bytes,
+        hop: Hop,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+        answer = await self._gate.judge(wish)
+        if answer.verdict is not Verdict.OPEN:
+            self._counters[f"apps.{answer.verdict.value}"] += 1
+            await self._refuse(answer.verdict, sign_in_url, scope, receive, send)
+            return
+        self._counters["apps.opened"] += 1
+        watched = _Watched(send)
+        try:
+            with self._gate.opened(wish):
+                await self._relay(answer, target, hop, scope, receive, watched.send)
+        except Revoked:
+            self._counters["apps.revoked"] += 1
+            if scope["type"] == "websocket" and watched.is_begun:
+                with trio.move_on_after(1):
+                    await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            elif not watched.is_begun:
+                await self._refuse(Verdict.NOT_FOUND, "", scope, receive, send)
+
+    async def _relay(
+        self, answer: Answer, target: bytes, hop: Hop, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        assert answer.workspace is not None
+        assert answer.app is not None
+        try:
+            stream = await self._backend.dial(answer.workspace, answer.app.port)
+        except UserError as error:
+            self._counters["apps.unreachable"] += 1
+            await self._apologise(error, scope, receive, send)
+            return
+        try:
+            if scope["type"] == "websocket":
+                await WebSocketRelaying(stream, scope, target.decode("latin-1"), hop).run(receive, send)
+            else:
+                await Relaying(stream, scope, target, hop).run(receive, send)
+        except BadAnswer:
+            self._counters["apps.bad_answer"] += 1
+            sentence = (
+                f"what listens on port {answer.app.port} of the workspace does not answer as a web app does"
+            )
+            await self._apologise(UserError(sentence, code="no_service"), scope, receive, send)
+        finally:
+            self._backend.release(answer.workspace, stream)
+
+    # Where there is nothing to relay
+
+    async def _refuse(
+        self, verdict: Verdict, sign_in_url: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        response: Response
+        if verdict is Verdict.SIGN_IN and _is_navigation(scope):
+            response = RedirectResponse(sign_in_url, 303, {"cache-control": "no-store"})
+        elif verdict is Verdict.SIGN_IN:
+            response = page(message_page("Sign in", "You are not signed in to this app."), status=401)
+        else:
+            hint = "It may be another's, and not shared with you."
+            response = page(message_page("Not found", "There is no such app.", hint), status=404)
+        await _respond(response, scope, receive, send)
+
+    async def _apologise(self, error: UserError, scope: Scope, receive: Receive, send: Send) -> None:
+        log.info("app_unreachable", code=error.code)
+        sentence = error.message[:1].upper() + error.message[1:] + "."
+        status = _UNREACHABLE.get(error.code, 504)
+        await _respond(
+            page(message_page("No answer", sentence, error.hint), status=status), scope, receive, send
+        )
+
+
+class _Watched:
+    """Notes whether anything has been sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.is_begun = False
+
+    async def send(self, message: "dict[str, object] | object") -> None:
+        self.is_begun = True
+        await self._send(message)  # type: ignore[arg-type]
+
+
+def _client(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _is_navigation(scope: Scope) -> bool:
+    """Whether a person goes somewhere, rather than a page asking for something."""
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    mode = header(scope["headers"], b"sec-fetch-mode")
+    return mode == "navigate" if mode else "text/html" in header(scope["headers"], b"accept")
+
+
+async def _respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """An answer in place of an app's. A WebSocket that was not opened is told by a status, too."""
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+        return
+    start = {"status": response.status_code, "headers": response.raw_headers}
+    await send({"type": "websocket.http.response.start", **start})
+    await send({"type": "websocket.http.response.body", "body": bytes(response.body)})

@@ -1,0 +1,150 @@
+"""Web apps, assembled: the server's node, what apps ask of the identities, and the site in front of everything else."""
+
+import time
+from functools import partial
+from uuid import UUID
+
+import trio
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from coderd.api.io.routes import ApiError
+from coderd.api.rules import Role, Scope
+from coderd.apps.address import Wildcard
+from coderd.apps.io.gate import NewSession
+from coderd.apps.io.site import AppSite
+from coderd.config.server import ServerConfig
+from coderd.config.url import ServerUrl
+from coderd.derp.io.server import RelayServer
+from coderd.http.relay_routes import relay_routes
+from coderd.http.server import serve_http
+from coderd.identity.apps import App
+from coderd.identity.people import Node, User
+from coderd.identity.tokens import TokenKind, hash_token
+from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.netmap import NodeKind
+from coderd.server.directory import Directory
+from coderd.server.node.server_node import ServerNode, server_identity
+
+BROWSER_SESSION = "browser"
+"""The name of a session that somebody opened by signing in at the server's page."""
+SESSION_LIFETIME = 7 * 24 * 3600.0
+
+_PEOPLE = (Role.MEMBER, Role.ADMIN, Role.OWNER)
+
+
+class WebApps:
+    """Everything about web apps that one server has.
+
+    Args:
+        config: the server's options.
+        directory: identities, and who is connected.
+        relay: the server's own.
+        key: the server's coordination key; names its node, and seals cookies.
+    """
+
+    def __init__(
+        self, config: ServerConfig, directory: Directory, relay: RelayServer, key: NodePrivate
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._relay = relay
+        self._identity = server_identity(key.public())
+        self._key = bytes.fromhex(key.secret_text().rpartition(":")[2])
+        self._node: ServerNode | None = None
+
+    @property
+    def off(self) -> str:
+        """Why there are no web apps, as a clause; empty where there are, or are not meant to be."""
+        problem = self._node.problem if self._node is not None else None
+        return problem.message if problem is not None else ""
+
+    def admits(self, node_key: NodePublic) -> Node | None:
+        """The server's own node, if this is its key."""
+        return self._identity if self._node is not None and node_key == self._node.node_key else None
+
+    async def start(self, nursery: trio.Nursery, rest: ASGIApp) -> ASGIApp:
+        """Starts what web apps need; returns the app that answers for them and leaves all else to ``rest``."""
+        options = self._config.apps
+        if not options.has_apps:
+            return rest
+        self._node = ServerNode(
+            self._directory.registry,
+            self._identity,
+            relay_url=await self._start_relay(nursery),
+            embedded_region=self._config.derp.region_id if self._config.derp.has_relay else 0,
+        )
+        site = AppSite(
+            self,
+            access_url=self._config.access_url,
+            wildcard=Wildcard(options.wildcard) if options.wildcard else None,
+            has_path_apps=options.has_path_apps,
+            trusts_path_apps=options.trusts_path_apps,
+            key=self._key,
+            counters=self._directory.counters,
+            rest=rest,
+        )
+        nursery.start_soon(self._node.run)
+        nursery.start_soon(site.run)
+        return site
+
+    async def _start_relay(self, nursery: trio.Nursery) -> ServerUrl:
+        """The server reaches its own relay by loopback, whatever stands before its public port."""
+        if not self._config.derp.has_relay:
+            return self._config.access_url
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        serve = partial(serve_http, derp=self._relay.handle_upgrade)
+        await nursery.start(serve, listeners, Starlette(routes=relay_routes()))
+        return ServerUrl("http", "127.0.0.1", listeners[0].socket.getsockname()[1])
+
+    # What the site asks
+
+    async def find_session(self, session_hash: bytes) -> User | None:
+        """Whose session has this hash."""
+        store = self._directory.store
+        return await self._directory.in_thread(lambda: store.tokens.find_session(session_hash))
+
+    async def find_workspace(self, owner: str, name: str) -> Node | None:
+        """A workspace by its names."""
+        store = self._directory.store
+        return await self._directory.in_thread(
+            lambda: store.nodes.find_named(NodeKind.WORKSPACE, owner, name)
+        )
+
+    async def find_app(self, workspace_id: UUID, name: str) -> App | None:
+        """An app that has been set."""
+        store = self._directory.store
+        return await self._directory.in_thread(lambda: store.apps.find(workspace_id, name))
+
+    async def sign_in(self, token: str, source: str) -> NewSession | str:
+        """A browser's own session for a session token, or a sentence on why there is none."""
+        try:
+            caller = await self._directory.identify(token, source)
+        except ApiError as error:
+            return f"{error.body.message[:1].upper()}{error.body.message[1:]}."
+        if caller.role not in _PEOPLE or caller.user_id is None:
+            return "This token is unknown, has been revoked, or is no person's."
+        if caller.scope is not Scope.ALL:
+            return "This token may not be used to sign in by browser."
+        now = time.time()
+        expires_at = min(now + SESSION_LIFETIME, caller.expires_at or float("inf"))
+        user, store = User(caller.user_id, caller.user_name), self._directory.store
+        made = await self._directory.in_thread(
+            lambda: store.tokens.create(user, TokenKind.SESSION, BROWSER_SESSION, expires_at=expires_at)
+        )
+        return NewSession(hash_token(made.token), expires_at - now)
+
+    async def sign_out(self, session_hash: bytes) -> None:
+        """Revokes a browser's session."""
+        store = self._directory.store
+        await self._directory.in_thread(lambda: store.tokens.forget_session(session_hash))
+
+    async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
+        """Connects to a service on a workspace's loopback. Raises UserError."""
+        assert self._node is not None
+        return await self._node.dial(workspace, port)
+
+    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
+        """Closes a connection that ``dial`` gave."""
+        if self._node is not None:
+            self._node.release(workspace, stream)
