@@ -7,6 +7,7 @@ path may then name; what lies out of reach is not found, which tells nobody that
 from enum import Enum, auto
 from typing import NamedTuple
 
+from coderd.api.health import HealthReport
 from coderd.api.messages import (
     ApiMessage,
     AuditPage,
@@ -141,6 +142,7 @@ RULES: tuple[Rule, ...] = (
     Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used", TokenCreated, CreateToken, status=_CREATED),
     Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token; a node's ends its connections", Nothing, reach=_OWN),
 
+    Rule("health", "GET", "/health", MANAGERS, "What is wrong with the server, and what to do about it", HealthReport),
     Rule("audit", "GET", "/audit", MANAGERS, "Who changed what, newest first", AuditPage, query=AuditQuery),
     Rule("reflection", "GET", "/reflection", KNOWN, "How this request reached the server", Reflection, other_scopes=_ANY_SCOPE),
     Rule("counters", "GET", "/debug/counters", MANAGERS, "What the server has moved and refused", ServerCounters),

@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from coderd.config.apps import APP_SETTINGS, AppOptions, parse_app_options
 from coderd.config.derp import DERP_SETTINGS, DerpOptions, parse_derp_options
+from coderd.config.proxies import (
+    DEFAULT_HEADER,
+    PROXY_SETTINGS,
+    parse_prometheus,
+    parse_proxy_headers,
+    parse_proxy_origins,
+)
 from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
 from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
 from coderd.config.url import ServerUrl, parse_server_url
@@ -22,7 +30,7 @@ ACCESS_URL = Setting("access_url", "CODER_ACCESS_URL")
 HTTP_ADDRESS = Setting("http_address", "CODER_HTTP_ADDRESS")
 STUN_ADDRESS = Setting("stun_address", "CODERD_STUN_ADDRESS")
 STATE_DIR = Setting("state_dir", "CODERD_SERVER_STATE_DIR", str(DEFAULT_STATE_DIR))
-SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *TLS_SETTINGS, *DERP_SETTINGS, *APP_SETTINGS)
+SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *TLS_SETTINGS, *PROXY_SETTINGS, *DERP_SETTINGS, *APP_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,12 @@ class ServerConfig:
     """The relay map."""
     apps: AppOptions = field(default_factory=AppOptions)
     """Web apps."""
+    proxy_origins: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Proxies that may say whose request they hand on."""
+    proxy_headers: tuple[str, ...] = (DEFAULT_HEADER,)
+    """The fields in which they do, in lower case."""
+    prometheus_address: AddrPort | None = None
+    """Where metrics are served without a token; None = nowhere."""
 
 
 def parse_server_config(
@@ -77,6 +91,9 @@ def parse_server_config(
         state_dir=_state_dir(sources.find(STATE_DIR)),
         derp=derp,
         apps=parse_app_options(sources),
+        proxy_origins=parse_proxy_origins(sources),
+        proxy_headers=parse_proxy_headers(sources),
+        prometheus_address=parse_prometheus(sources),
     )
 
 

@@ -9,7 +9,7 @@ A device is shown a workspace only once the workspace knows the device (``ready`
 and a handshake that comes too early would be answered with silence, and repeated only after five seconds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -73,6 +73,16 @@ class Connection:
         self._sent: dict[UUID, PeerEntry] = {}
         self._ready: dict[UUID, PeerEntry] = {}
         self._held_until: dict[UUID, float] = {}
+
+    @property
+    def n_told(self) -> int:
+        """Peers that the node has been told of."""
+        return len(self._sent)
+
+    @property
+    def n_owed(self) -> int:
+        """Changes that it has not been told yet."""
+        return len(self._changed) + sum(len(message.upsert) + len(message.remove) for message in self._full)
 
 
 @dataclass(slots=True)
@@ -236,11 +246,11 @@ class Registry:
                 presence.connection._is_map_owed = True
                 presence.connection._wake()
 
-    def close(self, reconnect: Reconnect) -> None:
-        """The server goes: everybody is told when to come back, nobody is lost."""
+    def close(self, farewells: Iterator[Reconnect]) -> None:
+        """The server goes: everybody is told when to come back, each by a farewell of its own, nobody is lost."""
         for presence in self._presences.values():
             if presence.connection is not None:
-                _end(presence.connection, reconnect)
+                _end(presence.connection, next(farewells))
                 presence.connection = None
         self._presences.clear()
 
@@ -292,6 +302,11 @@ class Registry:
             presence.connection is not None and presence.node.kind is not NodeKind.SERVER
             for presence in self._presences.values()
         )
+
+    def connections(self) -> Iterator[Connection]:
+        """Everybody who is connected."""
+        found = (presence.connection for presence in self._presences.values())
+        return (connection for connection in found if connection is not None)
 
     # Who changed
 

@@ -7,18 +7,22 @@ and aborted at the end: Hypercorn writes in a shield that no cancellation passes
 
 import errno
 import resource
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import structlog
 import trio
 from starlette.types import ASGIApp
 
+from coderd.http.drain import Drain
+from coderd.http.forwarded import NO_PROXIES, TrustedProxies
 from coderd.http.head import MAX_HEAD_SIZE, RequestHead, find_head_end, parse_request_head
 from coderd.http.streams import AcceptedStream, ServerStream
 from coderd.http.tls_stream import TlsStream
 from coderd.http.web import serve_web
+from coderd.http.websocket import StreamSocket, TextRoute, is_websocket_request
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket
 
@@ -47,7 +51,10 @@ async def serve_http(
     app: ASGIApp,
     *,
     derp: DerpHandler,
+    websockets: Mapping[str, TextRoute] = MappingProxyType({}),
     counters: Counters | None = None,
+    proxies: TrustedProxies = NO_PROXIES,
+    drain: Drain | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until cancelled, then aborts every stream and closes the listeners.
@@ -56,18 +63,25 @@ async def serve_http(
         listeners: TCP listeners, or TLS ones that offer no ALPN but ``http/1.1``.
         app: answers all HTTP requests and WebSockets, ``relay_routes`` among them. Its lifespan is not run.
         derp: owns a connection that asked for DERP until it returns.
+        websockets: by path, what is served without the app where a connection begins with it.
         counters: ``http.connections``, ``http.connections.closed``, and ``http.drop.*`` by reason.
+        proxies: whose word counts about where a request comes from, for relay and app alike.
+        drain: once it is asked for, the listeners close, and what is open goes on.
 
     Whoever holds connections open without saying who it is cannot shut others out: of too many such strangers the
     one that came first goes. Relay links and coordination stop being strangers once they are admitted.
         task_status: started once all listeners are being accepted from.
     """
-    server = _Server(app, derp, Counters() if counters is None else counters)
+    drain = Drain() if drain is None else drain
+    server = _Server(app, derp, websockets, Counters() if counters is None else counters, proxies, drain)
     async with trio.open_nursery() as nursery:
         try:
-            for listener in listeners:
-                nursery.start_soon(server.accept, listener, nursery)
-            task_status.started()
+            async with trio.open_nursery() as doors:
+                for listener in listeners:
+                    doors.start_soon(server.accept, listener, nursery)
+                task_status.started()
+                await drain.wait_asked()
+                doors.cancel_scope.cancel()
             await trio.sleep_forever()
         finally:
             server.abort_all()
@@ -76,10 +90,21 @@ async def serve_http(
 class _Server:
     """The connections of one ``serve_http``."""
 
-    def __init__(self, app: ASGIApp, derp: DerpHandler, counters: Counters) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        derp: DerpHandler,
+        websockets: Mapping[str, TextRoute],
+        counters: Counters,
+        proxies: TrustedProxies,
+        drain: Drain,
+    ) -> None:
         self._app = app
         self._derp = derp
+        self._websockets = websockets
         self._counters = counters
+        self._proxies = proxies
+        self._drain = drain
         self._streams: set[ServerStream] = set()
         self._strangers: dict[ServerStream, None] = {}
         self._max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -165,10 +190,15 @@ class _Server:
             await _refuse(stream, b"400 Bad Request")
             return
         if request.wants_derp():
+            stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
             await self._derp(stream, request, leftover)
             return
+        if (route := self._websockets.get(request.path)) is not None and is_websocket_request(request):
+            stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
+            await route.serve(StreamSocket(stream, request, leftover, max_message=route.max_message))
+            return
         stream.replay(_without_h2c(request, head) + leftover)
-        await serve_web(stream, self._app)
+        await serve_web(stream, self._app, self._proxies, self._drain)
 
 
 async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:

@@ -49,7 +49,13 @@ class ServerTls:
     def __init__(self, options: TlsOptions, appended: bytes = b"") -> None:
         self._options = options
         self._appended = appended
+        self._leaves: list[x509.Certificate] = []
         self._context = self._load()
+
+    def validity(self) -> tuple[float, float]:
+        """When the last of the certificates in force begins to be valid, and the first of them ends, in wall-clock seconds."""
+        begins = max(leaf.not_valid_before_utc for leaf in self._leaves)
+        return begins.timestamp(), min(leaf.not_valid_after_utc for leaf in self._leaves).timestamp()
 
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
@@ -64,6 +70,7 @@ class ServerTls:
         default = loaded[0].context
         if len(loaded) > 1:
             default.sni_callback = _chooser(loaded)
+        self._leaves = [one.leaf for one in loaded]
         return default
 
     def _load_one(self, files: CertificateFiles) -> _Loaded:

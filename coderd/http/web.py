@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from coderd.http.drain import Drain
+from coderd.http.forwarded import NO_PROXIES, TrustedProxies
 from coderd.http.head import MAX_HEAD_SIZE
 from coderd.http.streams import ServerStream
 from coderd.model.addresses import AddrPort, is_ipv6
@@ -31,13 +33,15 @@ def note_known(scope: Scope) -> None:
     scope[_NOTE_KNOWN]()
 
 
-async def serve_web(stream: ServerStream, app: ASGIApp) -> None:
-    """Answers requests on a connection until it ends.
+async def serve_web(
+    stream: ServerStream, app: ASGIApp, proxies: TrustedProxies = NO_PROXIES, drain: Drain | None = None
+) -> None:
+    """Answers requests on a connection until it ends; each comes from where a trusted proxy says that it does.
 
     Whatever Hypercorn raises is about this connection alone, and left to the caller.
     """
     async with trio.open_nursery() as nursery:
-        wrapper = ASGIWrapper(_ConnectionApp(app, stream, nursery))
+        wrapper = ASGIWrapper(_ConnectionApp(app, stream, nursery, proxies, drain or Drain()))
         web_stream: Any = _TlsWebStream(stream) if stream.is_tls else _WebStream(stream)
         await _Http1Server(wrapper, _config(), WorkerContext(None), {}, web_stream).run()
         nursery.cancel_scope.cancel()
@@ -125,18 +129,39 @@ class _ConnectionApp:
     what is left of its request is read and thrown away here.
     """
 
-    def __init__(self, app: ASGIApp, stream: ServerStream, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, app: ASGIApp, stream: ServerStream, nursery: trio.Nursery, proxies: TrustedProxies, drain: Drain
+    ) -> None:
         self._app = app
+        self._proxies = proxies
+        self._drain = drain
         self._stream = stream
         self._nursery = nursery
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope[_NOTE_KNOWN] = self._stream.note_known
+        self._look_through_proxies(scope)
         answer = _Answer(self._stream, send, on_end=lambda: self._nursery.start_soon(_discard, receive))
+        is_request = scope["type"] == "http"
+        if is_request:
+            self._drain.enter()
         try:
             await self._run(scope, receive, answer)
         finally:
             answer.end()
+            if is_request:
+                self._drain.leave()
+
+    def _look_through_proxies(self, scope: Any) -> None:
+        """One connection of a proxy carries many clients' requests: whose it is, each of them says anew."""
+        if "headers" not in scope or not scope.get("client"):
+            return
+        peer, port = scope["client"]
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        scope["client"] = (self._proxies.client_of(peer, fields), port)
+        scheme = self._proxies.scheme_of(peer, fields, scope["scheme"])
+        if scheme != scope["scheme"] and scope["type"] == "http":
+            scope["scheme"] = scheme
 
     async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:

@@ -77,6 +77,12 @@ def may_be_home(region: DerpRegion) -> bool:
     return is_offered and any(not node.stun_only for node in region.nodes)
 
 
+def n_relays(derp_map: DerpMap) -> int:
+    """How many nodes relay, in regions where a node may be at home."""
+    regions = (region for region in derp_map.regions.values() if may_be_home(region))
+    return sum(not node.stun_only for region in regions for node in region.nodes)
+
+
 def _own_regions(
     options: DerpOptions, url: ServerUrl, stun_addresses: Sequence[AddrPort]
 ) -> Iterator[DerpRegion]:

@@ -60,6 +60,11 @@ class MapSource:
         """The path or URL; empty where there is none."""
         return self._options.map_url or str(self._options.map_path or "")
 
+    @property
+    def failure(self) -> str:
+        """Why the map could not be used when it was last read; empty where it could."""
+        return self._failure
+
     async def load(self) -> None:
         """Takes the first map. Raises UserError where the server should not start without it."""
         try:

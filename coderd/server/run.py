@@ -16,13 +16,17 @@ from starlette.routing import WebSocketRoute
 from coderd.api.io.routes import api_routes, error_handlers
 from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
+from coderd.coordination.message import MAX_NODE_MESSAGE
 from coderd.coordination.message import PATH as COORDINATE
 from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
 from coderd.derp.limit import ClientRate
+from coderd.http.drain import Drain
+from coderd.http.forwarded import TrustedProxies
 from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
 from coderd.http.tls import ServerTls, fingerprint
+from coderd.http.websocket import TextRoute
 from coderd.identity.io.database import NewerSchema
 from coderd.identity.io.store import Store
 from coderd.identity.people import Node
@@ -33,9 +37,12 @@ from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePublic
 from coderd.server.answers.table import all_handlers
-from coderd.server.derpmap import assemble
+from coderd.server.checks import Checked
+from coderd.server.derpmap import assemble, n_relays
 from coderd.server.directory import Directory
+from coderd.server.listen import open_listener
 from coderd.server.map_source import MapSource
+from coderd.server.observation import Observation
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
@@ -44,6 +51,8 @@ from coderd.server.web_apps import WebApps
 from coderd.stun.io import serve_stun
 
 FIRST_ADMIN = "admin"
+DRAIN_TIMEOUT = 5.0
+"""Seconds that requests which are being answered have at the end."""
 
 log = structlog.get_logger(__name__)
 
@@ -91,8 +100,7 @@ async def run_server(
                     Started(*addresses, state.admin_token_file if is_first else None, server.pin)
                 )
                 await (trio.sleep_forever if stop is None else stop.wait)()
-                await server.relay.announce_restart()
-                await server.coordination.close()
+                await server.drain()
                 nursery.cancel_scope.cancel()
         finally:
             store.close()
@@ -127,6 +135,9 @@ class _Server:
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self.relay)
         self._web_apps = WebApps(config, self._directory, self.relay, state.coordination_key)
+        self._drain = Drain()
+        self._derp_map = DerpMap()
+        self._observation = Observation(self._checked(), replace(config.access_url, pin=self.pin))
 
     async def start(
         self, nursery: trio.Nursery, ports: Ports, reloads: Reloads
@@ -138,11 +149,49 @@ class _Server:
         if self._tls is not None:
             nursery.start_soon(follow_reloads, self._tls, reloads)
         derp = self.relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
-        serve = partial(serve_http, derp=derp, counters=self._counters)
+        proxies = TrustedProxies(self._config.proxy_origins, self._config.proxy_headers)
+        serve = partial(
+            serve_http,
+            derp=derp,
+            websockets={COORDINATE: TextRoute(self.coordination.serve, MAX_NODE_MESSAGE)},
+            counters=self._counters,
+            proxies=proxies,
+            drain=self._drain,
+        )
         app = await self._web_apps.start(nursery, self._build_app())
         await nursery.start(serve, ports.listeners(self._tls), app)
+        await self._start_metrics(nursery)
+        nursery.start_soon(self._observation.checks.follow)
         log.info("server_started", http=format_addr_port(ports.address), n_stun=len(self._stun))
         return ports.address, self._stun
+
+    async def drain(self) -> None:
+        """Nobody new comes in, everybody is told when to come back, and what is being answered is answered."""
+        self._observation.checks.is_draining = True
+        self._drain.ask()
+        await self.relay.announce_restart()
+        await self.coordination.close()
+        if not await self._drain.wait_idle(DRAIN_TIMEOUT):
+            log.warning("requests_cut_off", after_seconds=DRAIN_TIMEOUT)
+
+    async def _start_metrics(self, nursery: trio.Nursery) -> None:
+        if self._config.prometheus_address is not None:
+            listener = open_listener(self._config.prometheus_address)
+            await nursery.start(
+                partial(serve_http, derp=refuse_derp), [listener], self._observation.metrics_app()
+            )
+
+    def _checked(self) -> Checked:
+        return Checked(
+            config=self._config,
+            version=version("coderd"),
+            directory=self._directory,
+            maps=self._maps,
+            tls=self._tls,
+            stun=lambda: self._stun,
+            n_relays=lambda: n_relays(self._derp_map),
+            web_apps_off=lambda: self._web_apps.off,
+        )
 
     async def _admit(self, node_key: NodePublic, source: str = "") -> Node | None:
         """Whom relays serve: every node of the server, and the server's own."""
@@ -150,8 +199,8 @@ class _Server:
 
     def _set_derp_map(self, custom: DerpMap | None) -> None:
         """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
-        derp_map = assemble(self._config.derp, self._config.access_url, self._stun, custom)
-        self.coordination.set_derp_map(derp_map_to_json(derp_map))
+        self._derp_map = assemble(self._config.derp, self._config.access_url, self._stun, custom)
+        self.coordination.set_derp_map(derp_map_to_json(self._derp_map))
 
     async def _start_stun(self, nursery: trio.Nursery) -> tuple[AddrPort, ...]:
         if not self._config.stun_addresses:
@@ -161,10 +210,15 @@ class _Server:
         return tuple(bound)
 
     def _build_app(self) -> Starlette:
+        handlers = {
+            **all_handlers(self._directory, version=version("coderd")),
+            **self._observation.handlers(),
+        }
         routes = [
             *(relay_routes() if self._config.derp.has_relay else ()),
             *verify_routes(self._admit, self._counters),
-            *api_routes(self._directory.identify, all_handlers(self._directory, version=version("coderd"))),
+            *api_routes(self._directory.identify, handlers),
+            *self._observation.routes(),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),
         ]
         app = Starlette(routes=routes, exception_handlers=error_handlers())

@@ -45,6 +45,7 @@ ROUTES = {
     ("GET", "/tokens"): SESSION,
     ("POST", "/tokens"): SESSION,
     ("DELETE", "/tokens/{id}"): SESSION,
+    ("GET", "/health"): MANAGERS,
     ("GET", "/audit"): MANAGERS,
     ("GET", "/reflection"): set(Role) - {Role.NOBODY},
     ("GET", "/debug/counters"): MANAGERS,

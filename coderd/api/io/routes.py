@@ -130,9 +130,9 @@ class _Endpoint:
 
     async def __call__(self, request: Request) -> Response:
         rule = self._rules["GET" if request.method == "HEAD" else request.method]
-        caller = Caller(Role.NOBODY, source=_source(request))
+        caller = Caller(Role.NOBODY, source=source_of(request))
         try:
-            token = _bearer(request)
+            token = bearer_of(request)
             if token:
                 caller = await self._identify(token, caller.source)
             _authorise(caller, rule)
@@ -177,11 +177,13 @@ def _authorise(caller: Caller, rule: Rule) -> None:
     raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "this token has not the right to do that")
 
 
-def _source(request: Request) -> str:
+def source_of(request: Request) -> str:
+    """The address that a request comes from."""
     return request.client.host if request.client is not None else ""
 
 
-def _bearer(request: Request) -> str:
+def bearer_of(request: Request) -> str:
+    """The bearer token; empty where there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

@@ -1,16 +1,17 @@
-"""The server's end of the WebSocket, as an ASGI endpoint: lets a node in, then moves messages between it and the registry."""
+"""The server's end of the WebSocket: lets a node in, then moves messages between it and the registry."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+import msgspec
 import structlog
 import trio
-from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
+from coderd.coordination.farewell import farewells
 from coderd.coordination.message import (
     ALIVE_INTERVAL,
     SILENCE_TIMEOUT,
@@ -22,7 +23,6 @@ from coderd.coordination.message import (
     Message,
     NodeMessage,
     Ready,
-    Reconnect,
     Refusal,
     SelfEntry,
     Update,
@@ -33,7 +33,7 @@ from coderd.coordination.message import (
 from coderd.coordination.proof import NONCE_SIZE, is_proof
 from coderd.coordination.registry import DELETED, Connection, Facts, Registry, refuse_claim
 from coderd.coordination.resume import is_resume_token, make_resume_token
-from coderd.http.web import note_known
+from coderd.http.websocket import AppSocket, TextSocket, WebSocketClosed
 from coderd.identity.people import IdentityError, Node, NotFound
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
@@ -45,12 +45,13 @@ from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic, ServerPublic
 HELLO_TIMEOUT = 10.0
 WRITE_TIMEOUT = 10.0
 """Seconds that one message may take to leave: a slower node is dropped, and learns all anew when it returns."""
-RECONNECT_AFTER_MS = 500
 CLOSE_TIMEOUT = 1.0
 
 MESSAGE_RATE = 20.0
 MESSAGE_BURST = 200.0
 """Messages per second that a node may send in the long run, and at once."""
+
+UNKNOWN_TOKEN = "this token is unknown or has been revoked"
 
 log = structlog.get_logger(__name__)
 
@@ -131,24 +132,29 @@ class CoordinationServer:
         self.registry.set_derp_map(derp_map)
 
     async def endpoint(self, websocket: WebSocket) -> None:
+        """The app's way here: a WebSocket on a connection that was used before."""
+        await self.serve(AppSocket(websocket))
+
+    async def serve(self, websocket: TextSocket) -> None:
         """One connection, from the bearer token to its end."""
         token = _bearer(websocket)
         try:
-            node = await self._directory.find_node(token, _source(websocket))
+            node = await self._directory.find_node(token, websocket.source)
         except IdentityError as error:
             self._counters[f"coordination.refused.{error.code}"] += 1
-            await websocket.send_denial_response(_come_later(error))
+            await _refuse(websocket, 429, error.code, str(error), error.hint, {"retry-after": "60"})
             return
         if node is None:
             self._counters["coordination.refused.unauthorized"] += 1
             log.info("node_refused", reason="unauthorized")
-            await websocket.send_denial_response(_unauthorized())
+            await _refuse(websocket, 401, "unauthorized", UNKNOWN_TOKEN, "", {"www-authenticate": "Bearer"})
             return
         await websocket.accept()
         self._n_open += 1
         self._idle = trio.Event()
         try:
             await self._serve(websocket, node, hash_token(token))
+            await websocket.aclose()
         finally:
             self._n_open -= 1
             if self._n_open == 0:
@@ -156,11 +162,11 @@ class CoordinationServer:
 
     async def close(self) -> None:
         """Tells every node to come back shortly and waits, for a moment, until they have heard it."""
-        self.registry.close(Reconnect(RECONNECT_AFTER_MS))
+        self.registry.close(farewells(self._n_open, self._rng))
         with trio.move_on_after(CLOSE_TIMEOUT):
             await self._idle.wait()
 
-    async def _serve(self, websocket: WebSocket, node: Node, token_hash: bytes) -> None:
+    async def _serve(self, websocket: TextSocket, node: Node, token_hash: bytes) -> None:
         bound = log.bind(node_id=str(node.node_id), kind=node.kind.value)
         try:
             facts, resumed = await self._admit(websocket, node, token_hash)
@@ -177,12 +183,12 @@ class CoordinationServer:
             self._counters["coordination.drop.silent"] += 1
             bound.info("node_lost", reason="silent")
             await _finish(websocket, Refusal("silent", "nothing was heard for too long"))
-        except (WebSocketDisconnect, RuntimeError, OSError, trio.BrokenResourceError) as error:
+        except (WebSocketClosed, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             bound.info("node_lost", reason=type(error).__name__)
 
     # Letting a node in
 
-    async def _admit(self, websocket: WebSocket, node: Node, token_hash: bytes) -> tuple[Facts, bool]:
+    async def _admit(self, websocket: TextSocket, node: Node, token_hash: bytes) -> tuple[Facts, bool]:
         nonce = self._rng(NONCE_SIZE)
         with trio.fail_after(HELLO_TIMEOUT):
             await _send(websocket, Challenge(self._public.text, nonce.hex()))
@@ -205,18 +211,18 @@ class CoordinationServer:
         )
         return facts, resumed
 
-    async def _converse(self, websocket: WebSocket, node: Node, facts: Facts, resumed: bool) -> None:
+    async def _converse(self, websocket: TextSocket, node: Node, facts: Facts, resumed: bool) -> None:
         partners = await self._directory.partners(node)
         bell = _Bell()
         connection = self.registry.connect(node, facts, partners=partners, resumed=resumed, wake=bell.ring)
         log.info("node_joined", node_id=str(node.node_id), kind=node.kind.value, resumed=resumed)
         try:
-            fresh = await self._directory.find_node(_bearer(websocket), _source(websocket))
+            fresh = await self._directory.find_node(_bearer(websocket), websocket.source)
             if fresh is None:
                 raise _Refused(DELETED)  # it was deleted while it joined, before we could be told
             if fresh != node:
                 self.registry.amend(fresh)
-            note_known(websocket.scope)
+            websocket.note_known()
             await _send(websocket, self._welcome(node, facts))
             await _race(
                 partial(self._read, websocket, connection),
@@ -236,7 +242,7 @@ class CoordinationServer:
 
     # A node that is in
 
-    async def _read(self, websocket: WebSocket, connection: Connection) -> None:
+    async def _read(self, websocket: TextSocket, connection: Connection) -> None:
         allowance = _Allowance(trio.current_time())
         while True:
             with trio.fail_after(SILENCE_TIMEOUT):
@@ -259,7 +265,7 @@ class CoordinationServer:
             case Hello():
                 raise MalformedPacket("a second hello")
 
-    async def _write(self, websocket: WebSocket, connection: Connection, bell: "_Bell") -> None:
+    async def _write(self, websocket: TextSocket, connection: Connection, bell: "_Bell") -> None:
         """Sends what is owed and, when that is nothing, ``alive``; ends with the connection's last word."""
         alive_at = trio.current_time() + ALIVE_INTERVAL
         while connection.end is None:
@@ -308,23 +314,16 @@ async def _race(*tasks: Callable[[], Awaitable[None]]) -> None:
         raise errors[0]
 
 
-def _bearer(websocket: WebSocket) -> str:
-    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+def _bearer(websocket: TextSocket) -> str:
+    scheme, _, token = websocket.field("authorization").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _source(websocket: WebSocket) -> str:
-    return websocket.client.host if websocket.client is not None else ""
-
-
-def _come_later(error: IdentityError) -> JSONResponse:
-    body = {"code": error.code, "message": str(error), "hint": error.hint}
-    return JSONResponse(body, status_code=429, headers={"retry-after": "60"})
-
-
-def _unauthorized() -> JSONResponse:
-    body = {"code": "unauthorized", "message": "this token is unknown or has been revoked", "hint": ""}
-    return JSONResponse(body, status_code=401, headers={"www-authenticate": "Bearer"})
+async def _refuse(
+    websocket: TextSocket, status: int, code: str, message: str, hint: str, fields: Mapping[str, str]
+) -> None:
+    body = msgspec.json.encode({"code": code, "message": message, "hint": hint})
+    await websocket.refuse(status, body, fields)
 
 
 def _facts(hello: Hello) -> Facts:
@@ -339,23 +338,20 @@ def _claim_code(error: IdentityError) -> str:
     return "unauthorized" if isinstance(error, NotFound) else error.code
 
 
-async def _send(websocket: WebSocket, message: Message) -> None:
+async def _send(websocket: TextSocket, message: Message) -> None:
     with trio.fail_after(WRITE_TIMEOUT):
         await websocket.send_text(encode_message(message))
 
 
-async def _receive(websocket: WebSocket) -> NodeMessage:
-    event = await websocket.receive()
-    if event["type"] != "websocket.receive":
-        raise WebSocketDisconnect(event.get("code", 1005))
-    text = event.get("text")
-    if text is None:
-        raise MalformedPacket("a binary message")
-    return parse_node_message(text)
+async def _receive(websocket: TextSocket) -> NodeMessage:
+    return parse_node_message(await websocket.receive_text())
 
 
-async def _finish(websocket: WebSocket, message: Message) -> None:
+async def _finish(websocket: TextSocket, message: Message) -> None:
     """Says the last word and closes, as far as the other end still listens."""
-    with trio.move_on_after(CLOSE_TIMEOUT), suppress(RuntimeError, OSError, trio.BrokenResourceError):
+    with (
+        trio.move_on_after(CLOSE_TIMEOUT),
+        suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
         await websocket.send_text(encode_message(message))
-        await websocket.close()
+        await websocket.send_close()

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import repeat
 from uuid import UUID
 
 import pytest
@@ -416,7 +417,7 @@ def test_a_workspace_is_not_told_of_devices_that_are_absent() -> None:
 def test_closing_tells_everybody_and_loses_nobody() -> None:
     registry = Registry()
     user, dev = meet(registry, laptop(), workspace())
-    registry.close(Reconnect(500))
+    registry.close(repeat(Reconnect(500)))
     registry.lost(dev.connection)
     assert user.connection.end == dev.connection.end == Reconnect(500)
     assert user.drain() == []

@@ -1,0 +1,103 @@
+"""A server as Prometheus sees it. No metric names a user or a machine: how many, how much and why, never who."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+REFUSED: Final = "coordination.refused."
+_EVENTS: Final = ("coderd_server_events", "What the server did, moved, refused and dropped, by reason.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Who is connected, and what they are owed."""
+
+    online: Mapping[str, int]
+    """Connected nodes by kind."""
+    n_tunnels: int
+    """Pairs that have been told of each other."""
+    n_owed: int
+    """Changes that connections have not been sent yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Everything of one moment."""
+
+    version: str
+    counters: Mapping[str, int]
+    census: Census
+    region: str
+    """The code of the server's own relay; empty where it has none."""
+    n_relay_clients: int = 0
+    findings: Mapping[str, int]
+    """How many of each severity."""
+
+
+def exposition(figures: Figures) -> bytes:
+    """Prometheus's text."""
+
+    class Collector:
+        def collect(self) -> Iterator[Metric]:
+            return _families(figures)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector())
+    return generate_latest(registry)
+
+
+def _families(figures: Figures) -> Iterator[Metric]:
+    yield _gauge("coderd_server_info", "1, with the program's version.", {"version": figures.version}, 1)
+    yield _by_label("coderd_nodes_online", "Connected nodes.", "kind", figures.census.online)
+    yield _gauge("coderd_tunnels", "Pairs that have been told of each other.", {}, figures.census.n_tunnels)
+    yield _gauge(
+        "coderd_changes_owed", "Changes not yet sent to the nodes concerned.", {}, figures.census.n_owed
+    )
+    events = CounterMetricFamily(*_EVENTS, labels=["event"])
+    for name, count in sorted(figures.counters.items()):
+        events.add_metric([name], count)
+    yield events
+    refused = CounterMetricFamily(
+        "coderd_handshakes_refused", "Nodes that the server did not let in, by cause.", labels=["cause"]
+    )
+    for name, count in sorted(figures.counters.items()):
+        if name.startswith(REFUSED):
+            refused.add_metric([name.removeprefix(REFUSED)], count)
+    yield refused
+    if figures.region:
+        yield from _relay_families(figures)
+    yield _by_label("coderd_health_findings", "Findings of the last report.", "severity", figures.findings)
+
+
+def _relay_families(figures: Figures) -> Iterator[Metric]:
+    region, counters = figures.region, figures.counters
+    for what in ("bytes", "packets"):
+        family = CounterMetricFamily(f"coderd_relay_{what}", f"Relayed {what}.", labels=["region"])
+        family.add_metric([region], counters.get(f"derp.relay.{what}", 0))
+        yield family
+    drops = CounterMetricFamily(
+        "coderd_relay_drops", "Packets that the relay dropped.", labels=["region", "reason"]
+    )
+    for name, count in sorted(counters.items()):
+        if name.startswith("derp.drop."):
+            drops.add_metric([region, name.removeprefix("derp.drop.")], count)
+    yield drops
+    yield _gauge(
+        "coderd_relay_clients", "Keys connected to the relay.", {"region": region}, figures.n_relay_clients
+    )
+
+
+def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _by_label(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in sorted(values.items()):
+        family.add_metric([value], count)
+    return family

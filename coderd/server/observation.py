@@ -1,0 +1,97 @@
+"""All that can be seen of a running server from outside, put together: health, readiness, metrics."""
+
+import os
+import time
+from collections import Counter
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import BaseRoute
+
+from coderd.api.health import HealthReport
+from coderd.api.io.routes import ApiError, Call, Handler, bearer_of, source_of
+from coderd.api.rules import MANAGERS, Scope
+from coderd.config.url import ServerUrl
+from coderd.coordination.registry import Registry
+from coderd.model.netmap import NodeKind
+from coderd.server.access_check import AccessCheck
+from coderd.server.checks import Checked, HealthChecks
+from coderd.server.exposition import Census, Figures, exposition
+from coderd.server.observe import Observed
+
+_INSTANCE_SIZE = 16
+
+
+class Observation:
+    """One server's.
+
+    Args:
+        checked: the parts that are looked at.
+        url: the access URL, with its pin if the certificate is of the server's own making.
+    """
+
+    def __init__(self, checked: Checked, url: ServerUrl) -> None:
+        instance = os.urandom(_INSTANCE_SIZE).hex()
+        has_relay = checked.config.derp.has_relay
+        self._checked = checked
+        self.checks = HealthChecks(
+            checked, AccessCheck(url, instance, has_relay=has_relay, unix_clock=time.time)
+        )
+        self._observed = Observed(
+            instance=instance,
+            version=checked.version,
+            why_not_ready=self.checks.why_not_ready,
+            metrics=lambda: exposition(self._figures()),
+            may_look=self._may_look,
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """For the port that everybody reaches."""
+        return self._observed.routes()
+
+    def metrics_app(self) -> Starlette:
+        """For ``--prometheus-address``."""
+        return self._observed.metrics_app()
+
+    def handlers(self) -> dict[str, Handler]:
+        """The API's part, by operation."""
+        return {"health": self._health}
+
+    async def _health(self, call: Call) -> HealthReport:
+        return await self.checks.report()
+
+    async def _may_look(self, request: Request) -> bool:
+        """Whether the bearer manages this server; its token may be one for looking only."""
+        token = bearer_of(request)
+        if not token:
+            return False
+        try:
+            caller = await self._checked.directory.identify(token, source_of(request))
+        except ApiError:
+            return False
+        return caller.role in MANAGERS and caller.scope in (Scope.ALL, Scope.READ)
+
+    def _figures(self) -> Figures:
+        directory, derp = self._checked.directory, self._checked.config.derp
+        return Figures(
+            version=self._checked.version,
+            counters=dict(directory.counters),
+            census=census(directory.registry),
+            region=derp.region_code if derp.has_relay else "",
+            n_relay_clients=len(directory.relay.stats()),
+            findings=self.checks.counts(),
+        )
+
+
+def census(registry: Registry) -> Census:
+    """Who is connected, the server's own node aside."""
+    online: Counter[str] = Counter(device=0, workspace=0)
+    n_tunnels = n_owed = 0
+    for connection in registry.connections():
+        kind = connection.node.kind
+        if kind is NodeKind.SERVER:
+            continue
+        online[kind.value] += 1
+        n_owed += connection.n_owed
+        n_tunnels += connection.n_told if kind is NodeKind.DEVICE else 0
+    return Census(online=online, n_tunnels=n_tunnels, n_owed=n_owed)
