@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coderd.cli import app_options as web
 from coderd.cli import relay_options as relay
 from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, new_app
@@ -48,6 +49,9 @@ def server(
     derp_server_client_rate: relay.DerpServerClientRate = None,
     derp_force_websockets: relay.DerpForceWebsockets = None,
     block_direct_connections: relay.BlockDirectConnections = None,
+    wildcard_access_url: web.WildcardAccessUrl = None,
+    disable_path_apps: web.DisablePathApps = None,
+    dangerous_trust_path_apps: web.TrustPathApps = None,
     config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")] = None,
 ) -> int:
     """Run the server: coordination, relay and API on one port, and STUN.
@@ -59,6 +63,7 @@ def server(
       coderd server --access-url https://coder.example.com --tls-cert-file chain.pem --tls-key-file key.pem
       coderd server --access-url https://coder.example.com --http-address [::1]:3000   (a proxy does TLS)
       coderd server --access-url https://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
+      coderd server --access-url https://coder.example.com --wildcard-access-url '*.apps.example.com'
     """
     from coderd.config.io import read_config_file
     from coderd.config.server import DEFAULT_FILE, parse_server_config
@@ -80,6 +85,7 @@ def server(
         "derp_server_client_rate": derp_server_client_rate,
         "derp_force_websockets": relay.as_text(derp_force_websockets),
         "block_direct_connections": relay.as_text(block_direct_connections),
+        **web.settings(wildcard_access_url, disable_path_apps, dangerous_trust_path_apps),
     }
     path = config or DEFAULT_FILE
     serve(
