@@ -18,6 +18,7 @@ import gc
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -38,7 +39,7 @@ from coderd.model.netmap import NetMap
 IN_FLIGHT = 64
 """Nodes that join at the same time."""
 CHANGE_GAP = 0.02
-PATIENCE = 180.0
+PATIENCE = 40.0
 """Seconds for anything to happen."""
 SEED = 5
 
@@ -55,7 +56,7 @@ class SimulatedNode:
     def __init__(self, fleet: "Fleet", who: dict[str, object], url: str) -> None:
         self.node_id = UUID(str(who["id"]))
         self.partners = frozenset(UUID(str(partner)) for partner in who["partners"])  # type: ignore[attr-defined]
-        self.is_in = False
+        self.is_in, self.reason = False, ""
         self.missing: set[UUID] = set()
         """Partners whose present endpoints it does not know yet."""
         self._fleet = fleet
@@ -81,7 +82,7 @@ class SimulatedNode:
         self._fleet.note_netmap(self, netmap)
 
     def _note_state(self, state: ServerState) -> None:
-        self.is_in = state.connected
+        self.is_in, self.reason = state.connected, state.reason
         self._fleet.note_state(self)
 
 
@@ -138,6 +139,12 @@ class Fleet:
         await self._converged.wait()
         return {"cut": self._cut_at, "all_in": self._all_in_at, "converged": monotonic()}
 
+    def shortfall(self) -> str:
+        """What is not as it should be yet."""
+        away = [node for node in self.nodes if not node.is_in]
+        reasons = Counter(node.reason for node in away)
+        return f"{len(away)} nodes are not in ({dict(reasons)}), {self._n_missing} pieces of news are missing"
+
     # What nodes say
 
     def note_state(self, node: SimulatedNode) -> None:
@@ -189,8 +196,7 @@ class Fleet:
         )
         began = monotonic()
         node.move(self._port)
-        with trio.fail_after(PATIENCE):
-            await self._all_heard.wait()
+        await self._all_heard.wait()
         self._moved = None
         return [heard - began for heard in self._heard]
 
@@ -217,8 +223,11 @@ async def main(url: str, path: str) -> None:
     async with trio.open_nursery() as nursery:
         while line := await stdin.readline():
             order = json.loads(line)
-            with trio.fail_after(PATIENCE):
+            answer: dict[str, object] | None = None
+            with trio.move_on_after(PATIENCE):
                 answer = await _work(fleet, order, nursery)
+            if answer is None:
+                sys.exit(f"after {PATIENCE:.0f} s {fleet.shortfall()}")
             print(json.dumps(answer), flush=True)
         nursery.cancel_scope.cancel()
 

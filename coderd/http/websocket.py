@@ -1,0 +1,270 @@
+"""WebSockets of texts, from the server's side: those that a connection begins with, and those that come through the app.
+
+A connection whose very first request asks for a known WebSocket is served here, by wsproto on the stream itself: that takes a
+third of the memory and time of the way through Hypercorn and Starlette, and there are thousands of them. A proxy may ask for
+one on a connection that was used before; that comes through the app as any request does, and does not know the difference.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError, generate_accept_token
+
+from coderd.http.head import RequestHead
+from coderd.http.streams import ServerStream
+from coderd.http.web import note_known
+from coderd.model.errors import MalformedPacket
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds in which the other end should answer our close."""
+_READ_SIZE: Final = 4096
+_KEY_SIZE: Final = 16
+
+
+class WebSocketClosed(Exception):
+    """The other end has closed the WebSocket, or vanished."""
+
+
+class TextSocket(Protocol):
+    """One WebSocket, from its request to its end. One task may receive while another sends."""
+
+    @property
+    def source(self) -> str:
+        """The client's address."""
+
+    def field(self, name: str) -> str:
+        """A field of the request, empty where it is absent."""
+
+    def note_known(self) -> None:
+        """Whoever is at the other end has said who it is: see ``ServerStream.note_known``."""
+
+    async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
+        """Answers the request with something else, in JSON."""
+
+    async def accept(self) -> None:
+        """Opens it."""
+
+    async def receive_text(self) -> str:
+        """The next text. Raises WebSocketClosed, and MalformedPacket on bytes or on a text that is too long."""
+
+    async def send_text(self, text: str) -> None:
+        """Sends a text. Raises OSError or trio.BrokenResourceError where the other end is gone."""
+
+    async def send_close(self) -> None:
+        """Says that nothing more will come."""
+
+    async def aclose(self) -> None:
+        """Lets the other end read what was said; at most a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextRoute:
+    """Who serves the WebSockets of a path, and the longest text, in characters, that may come in one."""
+
+    serve: Callable[[TextSocket], Awaitable[None]]
+    max_message: int
+
+
+def is_websocket_request(head: RequestHead) -> bool:
+    """Whether a request can be answered by a WebSocket."""
+    try:
+        key = base64.b64decode(head.field("sec-websocket-key"), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return (
+        head.method == "GET"
+        and head.has_token("upgrade", "websocket")
+        and head.has_token("connection", "upgrade")
+        and head.field("sec-websocket-version") == "13"
+        and len(key) == _KEY_SIZE
+    )
+
+
+class StreamSocket:
+    """A WebSocket on a connection of its own.
+
+    Args:
+        stream: the connection.
+        head: its first request, one that ``is_websocket_request`` approved of.
+        leftover: what was read past the head.
+        max_message: characters of the longest text that is taken.
+    """
+
+    def __init__(self, stream: ServerStream, head: RequestHead, leftover: bytes, *, max_message: int) -> None:
+        self._stream = stream
+        self._head = head
+        self._max_message = max_message
+        self._wire = Connection(ConnectionType.SERVER)
+        if leftover:
+            self._wire.receive_data(leftover)
+        self._text = ""
+        self._sending = trio.Lock()
+        self._is_accepted = self._is_close_sent = self._is_closed = False
+
+    @property
+    def source(self) -> str:
+        """The client's address."""
+        return self._stream.remote[0]
+
+    def field(self, name: str) -> str:
+        """A field of the request, empty where it is absent."""
+        return self._head.field(name)
+
+    def note_known(self) -> None:
+        """Whoever is at the other end has said who it is."""
+        self._stream.note_known()
+
+    async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
+        """Answers the request with something else, in JSON."""
+        lines = [f"HTTP/1.1 {status} Refused", "Connection: close", "Content-Type: application/json"]
+        lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in fields.items())]
+        self._is_closed = True
+        await self._stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+    async def accept(self) -> None:
+        """Opens it."""
+        token = generate_accept_token(self._head.field("sec-websocket-key").encode())
+        self._is_accepted = True
+        await self._stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n"
+        )
+
+    async def receive_text(self) -> str:
+        """The next text. Raises WebSocketClosed, and MalformedPacket on bytes or on a text that is too long."""
+        while not self._is_closed:
+            event = next(self._wire.events(), None)
+            if event is None:
+                await self._read()
+            elif (text := await self._take(event)) is not None:
+                return text
+        raise WebSocketClosed
+
+    async def send_text(self, text: str) -> None:
+        """Sends a text. Raises trio.BrokenResourceError where the other end is gone."""
+        await self._send(TextMessage(text))
+
+    async def send_close(self) -> None:
+        """Says that nothing more will come."""
+        if self._is_accepted and not self._is_close_sent:
+            self._is_close_sent = True
+            await self._send(CloseConnection(CloseReason.NORMAL_CLOSURE))
+
+    async def aclose(self) -> None:
+        """Lets the other end read what was said; at most a second.
+
+        A socket that is closed while something unread waits in it takes along what is still under way.
+        """
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            try:
+                await self.send_close()
+                while self._is_accepted and await self._stream.receive_some(_READ_SIZE):
+                    pass
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    async def _read(self) -> None:
+        data = await self._stream.receive_some(_READ_SIZE)
+        if data:
+            self._wire.receive_data(bytes(data))
+        else:
+            self._is_closed = True
+
+    async def _take(self, event: Event) -> str | None:
+        """The text that an event ends, if it does."""
+        match event:
+            case TextMessage():
+                return self._gather(event)
+            case BytesMessage():
+                raise MalformedPacket("a binary message")
+            case Ping():
+                await self._send(event.response())
+            case CloseConnection():
+                self._is_closed = True
+                if not self._is_close_sent:
+                    self._is_close_sent = True
+                    await self._send(event.response())
+        return None
+
+    def _gather(self, event: TextMessage) -> str | None:
+        self._text += event.data
+        if len(self._text) > self._max_message:
+            raise MalformedPacket(f"a message of more than {self._max_message} characters")
+        if not event.message_finished:
+            return None
+        text, self._text = self._text, ""
+        return text
+
+    async def _send(self, event: Event) -> None:
+        """One frame at a time: pongs come from the task that receives."""
+        async with self._sending:
+            try:
+                frame = self._wire.send(event)
+            except LocalProtocolError as error:  # it has been closed
+                raise trio.BrokenResourceError(str(error)) from None
+            await self._stream.send_all(frame)
+
+
+class AppSocket:
+    """A WebSocket as the app has it."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    @property
+    def source(self) -> str:
+        """The client's address."""
+        return self._websocket.client.host if self._websocket.client is not None else ""
+
+    def field(self, name: str) -> str:
+        """A field of the request, empty where it is absent."""
+        return self._websocket.headers.get(name, "")
+
+    def note_known(self) -> None:
+        """Whoever is at the other end has said who it is."""
+        note_known(self._websocket.scope)
+
+    async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
+        """Answers the request with something else, in JSON."""
+        response = Response(body, status_code=status, headers=fields, media_type="application/json")
+        await self._websocket.send_denial_response(response)
+
+    async def accept(self) -> None:
+        """Opens it."""
+        await self._websocket.accept()
+
+    async def receive_text(self) -> str:
+        """The next text. Raises WebSocketClosed, and MalformedPacket on bytes."""
+        event = await self._websocket.receive()
+        if event["type"] != "websocket.receive":
+            raise WebSocketClosed
+        text: str | None = event.get("text")
+        if text is None:
+            raise MalformedPacket("a binary message")
+        return text
+
+    async def send_text(self, text: str) -> None:
+        """Sends a text. Raises trio.BrokenResourceError where the other end is gone."""
+        try:
+            await self._websocket.send_text(text)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise trio.BrokenResourceError(str(error)) from None
+
+    async def send_close(self) -> None:
+        """Says that nothing more will come."""
+        try:
+            await self._websocket.close()
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise trio.BrokenResourceError(str(error)) from None
+
+    async def aclose(self) -> None:
+        """Nothing: the app's server does it."""
