@@ -50,6 +50,17 @@ table ip nat {
 }"""
 
 
+NO_OTHER_WAY = """
+table inet shut {
+    chain output {
+        type filter hook output priority filter
+        tcp dport 3000 oifname "eth0" drop
+    }
+}"""
+OUTSIDE, INSIDE = ["198.51.100.2"] * 2, ["10.99.0.1"] * 2
+"""The source addresses of the link to the server and of that to its relay."""
+
+
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with Lab("no-nat") as lab:
@@ -98,6 +109,12 @@ def network_changing(node: Node) -> Iterator[None]:
     until(lambda: daemon.output.count("network changed") > n_changes, "the change to be seen", timeout=5)
 
 
+def to_server(lab: Lab) -> list[str]:
+    """The addresses that the user's host has connections to the server from, of those that stay."""
+    listing = lab.user.host.run(["ss", "-Htn", "state", "established", "dport", "=", ":3000"]).stdout
+    return [line.split()[2].rpartition(":")[0] for line in listing.splitlines()]
+
+
 def way_to(host: Host, address: str) -> str:
     return host.run(["ip", "route", "get", address]).stdout
 
@@ -138,3 +155,8 @@ def test_a_full_tunnel_that_is_there_before_us_gets_none_of_our_datagrams(lab: L
     seen = counters(lab.user.host)
     assert (seen["in_ours"], seen["in_theirs"]) == (0, 0)
     assert lab.user.json("why", "dev")["causes"] == []
+    until(lambda: to_server(lab) == OUTSIDE, "links to the server and its relay that go past the tunnel")
+    lab.user.host.nft(NO_OTHER_WAY)
+    lab.user.coderctl("debug", "break-server")
+    lab.user.coderctl("debug", "break-relay")
+    until(lambda: to_server(lab) == INSIDE, "links through the tunnel, where there is no other way")

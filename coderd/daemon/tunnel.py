@@ -20,6 +20,7 @@ from coderd.coordination.client import NodeUpdate
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.driver import Driver
 from coderd.engine.roster import Roster
+from coderd.http.dialer import mark_connections
 from coderd.magicsock import (
     Conn,
     ConnEvent,
@@ -424,10 +425,12 @@ class Tunnel:
             now = trio.current_time()
             self.here = Here(frozenset(view.addresses), frozenset(view.tunnels))
             self._sockets.mark(view.marks)
+            mark_connections(*view.marks)
             self._conn.set_local_endpoints(
                 self._sockets.v4_port, self._sockets.v6_port, view.addresses, now, view.tunnels
             )
-            if seen is not None and not view.is_same_way_out(seen):
+            # At the first look, what was dialled without the marks already is inside the tunnel that they lead past.
+            if any(view.marks) if seen is None else not view.is_same_way_out(seen):
                 log.info("network changed")
                 self._conn.handle_rebound(now)
                 self._links.break_all()

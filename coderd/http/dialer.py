@@ -4,7 +4,9 @@ import base64
 import errno
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -19,6 +21,10 @@ MAX_RESPONSE_HEAD: Final = 16 * 1024
 _READ_SIZE: Final = 4096
 _PROTOCOL: Final = b"HTTP/1."
 _SCHEME_PORTS: Final = {"http": 80, "https": 443}
+_UNMARKED_DELAY: Final = 0.5
+"""Seconds that a connection past another tunnel gets before one through it is tried as well."""
+_marks: Final = trio.lowlevel.RunVar("marks of connections", (0, 0))
+"""Of IPv4 and IPv6; a process has one network."""
 
 
 class Target(NamedTuple):
@@ -88,17 +94,31 @@ def proxy_for(host: str, *, is_tls: bool) -> SplitResult | None:
     return parts if is_usable else None
 
 
+def mark_connections(v4: int, v6: int) -> None:
+    """Has whatever this process dials from now on try the way that packets with these marks take first; 0: no mark.
+
+    Where that way leads nowhere within half a second the usual one is tried as well: a server may be inside the very
+    tunnel that the mark leads past.
+    """
+    _marks.set((v4, v6))
+
+
 async def race(targets: Sequence[Target]) -> trio.SocketStream:
     """Dials all at once; the first connection wins. Raises OSError, the first target's, when none does."""
     if not targets:
         raise OSError("no address to dial")
+    return await _first([partial(_dial_target, target) for target in targets])
+
+
+async def _first(attempts: Sequence[Callable[[], Awaitable[trio.SocketStream]]]) -> trio.SocketStream:
+    """Makes all attempts at once. Raises OSError, the first one's, when all have failed."""
     winner: trio.SocketStream | None = None
     errors: dict[int, OSError] = {}
 
-    async def attempt(index: int, target: Target) -> None:
+    async def run(index: int, attempt: Callable[[], Awaitable[trio.SocketStream]]) -> None:
         nonlocal winner
         try:
-            stream = await _dial_target(target)
+            stream = await attempt()
         except OSError as error:
             errors[index] = error
             return
@@ -110,8 +130,8 @@ async def race(targets: Sequence[Target]) -> trio.SocketStream:
 
     try:
         async with trio.open_nursery() as nursery:
-            for index, target in enumerate(targets):
-                nursery.start_soon(attempt, index, target)
+            for index, attempt in enumerate(attempts):
+                nursery.start_soon(run, index, attempt)
     except BaseException:  # cancelled in the very moment in which there was a winner
         if winner is not None:
             winner.socket.close()
@@ -166,19 +186,39 @@ async def _dial_target(target: Target) -> trio.SocketStream:
     """Tries a target's addresses in turn."""
     found = await trio.socket.getaddrinfo(target.host, target.port, target.family, trio.socket.SOCK_STREAM)
     error: OSError = OSError(f"{target.host} has no address")
-    for family, kind, protocol, _, address in found:
-        socket = trio.socket.socket(family, kind, protocol)
+    for family, _, _, _, address in found:
         try:
-            await socket.connect(address)
+            return await _dial_address(family, address)
         except OSError as failure:
-            socket.close()
             error = failure
-        except BaseException:
-            socket.close()
-            raise
-        else:
-            return trio.SocketStream(socket)
     raise error
+
+
+async def _dial_address(family: int, address: object) -> trio.SocketStream:
+    mark = _marks.get()[family == trio.socket.AF_INET6]
+    if not mark:
+        return await _connect(family, address)
+    return await _first(
+        [
+            partial(_connect, family, address, mark=mark),
+            partial(_connect, family, address, after=_UNMARKED_DELAY),
+        ]
+    )
+
+
+async def _connect(family: int, address: object, *, mark: int = 0, after: float = 0.0) -> trio.SocketStream:
+    """A wish, the mark: without the privilege for it the connection is one like any other."""
+    await trio.sleep(after)
+    socket = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    try:
+        if mark:
+            with suppress(PermissionError):
+                socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_MARK, mark)
+        await socket.connect(address)
+    except BaseException:
+        socket.close()
+        raise
+    return trio.SocketStream(socket)
 
 
 async def _connect_through(proxy: SplitResult, host: str, port: int) -> trio.abc.Stream:
