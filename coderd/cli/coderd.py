@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
-from coderd.cli import app_options as web
-from coderd.cli import relay_options as relay
-from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, new_app
 from coderd.cli.derp import derp
+from coderd.cli.server import server_app
 from coderd.cli.shell import run
 from coderd.cli.wireguard import wireguard
 from coderd.model.errors import Exit
@@ -21,79 +19,6 @@ Start with:
   coderd server --access-url https://192.0.2.10:3000
   sudo coderd run
 """
-
-
-def server(
-    access_url: Annotated[
-        str | None, typer.Option(help="Where everybody reaches this server. Environment: CODER_ACCESS_URL.")
-    ] = None,
-    http_address: Annotated[
-        str | None, typer.Option(help="Where it listens; by default [::] and the access URL's port.")
-    ] = None,
-    stun_address: Annotated[
-        str | None, typer.Option(help="Where it answers STUN: addresses with commas, or off.")
-    ] = None,
-    state_dir: Annotated[str | None, typer.Option(help="Database, keys and the first admin's token.")] = None,
-    tls_enable: tls.TlsEnable = None,
-    tls_address: tls.TlsAddress = None,
-    tls_cert_file: tls.TlsCertFile = None,
-    tls_key_file: tls.TlsKeyFile = None,
-    tls_min_version: tls.TlsMinVersion = None,
-    derp_config_url: relay.DerpConfigUrl = None,
-    derp_config_path: relay.DerpConfigPath = None,
-    derp_server_enable: relay.DerpServerEnable = None,
-    derp_server_region_id: relay.DerpServerRegionId = None,
-    derp_server_region_code: relay.DerpServerRegionCode = None,
-    derp_server_region_name: relay.DerpServerRegionName = None,
-    derp_server_stun_addresses: relay.DerpServerStunAddresses = None,
-    derp_server_client_rate: relay.DerpServerClientRate = None,
-    derp_force_websockets: relay.DerpForceWebsockets = None,
-    block_direct_connections: relay.BlockDirectConnections = None,
-    wildcard_access_url: web.WildcardAccessUrl = None,
-    disable_path_apps: web.DisablePathApps = None,
-    dangerous_trust_path_apps: web.TrustPathApps = None,
-    config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")] = None,
-) -> int:
-    """Run the server: coordination, relay and API on one port, and STUN.
-
-    The first start makes an administrator and says how to sign in.
-
-    Examples:
-      coderd server --access-url https://192.0.2.10:3000
-      coderd server --access-url https://coder.example.com --tls-cert-file chain.pem --tls-key-file key.pem
-      coderd server --access-url https://coder.example.com --http-address [::1]:3000   (a proxy does TLS)
-      coderd server --access-url https://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
-      coderd server --access-url https://coder.example.com --wildcard-access-url '*.apps.example.com'
-    """
-    from coderd.config.io import read_config_file
-    from coderd.config.server import DEFAULT_FILE, parse_server_config
-    from coderd.server.process import serve
-
-    flags = {
-        "access_url": access_url,
-        "http_address": http_address,
-        "stun_address": stun_address,
-        "state_dir": state_dir,
-        **tls.settings(tls_enable, tls_address, tls_cert_file, tls_key_file, tls_min_version),
-        "derp_config_url": derp_config_url,
-        "derp_config_path": derp_config_path,
-        "derp_server_enable": relay.as_text(derp_server_enable),
-        "derp_server_region_id": derp_server_region_id,
-        "derp_server_region_code": derp_server_region_code,
-        "derp_server_region_name": derp_server_region_name,
-        "derp_server_stun_addresses": derp_server_stun_addresses,
-        "derp_server_client_rate": derp_server_client_rate,
-        "derp_force_websockets": relay.as_text(derp_force_websockets),
-        "block_direct_connections": relay.as_text(block_direct_connections),
-        **web.settings(wildcard_access_url, disable_path_apps, dangerous_trust_path_apps),
-    }
-    path = config or DEFAULT_FILE
-    serve(
-        parse_server_config(
-            flags, os.environ, read_config_file(path, is_required=config is not None), str(path)
-        )
-    )
-    return Exit.DONE
 
 
 def run_node(
@@ -145,6 +70,13 @@ def run_node(
     operator: Annotated[
         str | None, typer.Option(metavar="USER", help="Who may manage this node besides root.")
     ] = None,
+    authorised_for: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long a workspace cut off from its server keeps its users; 0: for ever.  [default: 24h]",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/coderd.toml.")] = None,
 ) -> int:
     """Run this machine's node.
@@ -174,6 +106,7 @@ def run_node(
         "insecure": "true" if insecure else None,
         "token_file": token_file,
         "operator": operator,
+        "authorised_for": authorised_for,
     }
     path = config or DEFAULT_FILE
     run_daemon(
@@ -187,7 +120,7 @@ def run_node(
 def build_app() -> typer.Typer:
     """The whole of ``coderd``."""
     app = new_app(HELP)
-    add(app, "server", server, "Coordination, relay, STUN and API.", cls=relay.ServerCommand)
+    app.add_typer(server_app(), name="server", short_help="Coordination, relay, STUN and API.")
     add(app, "run", run_node, "This machine's node: a user's or a workspace's.")
     add(app, "derp", derp, "A relay alone, for another region.")
     add(app, "wireguard", wireguard, "A plain WireGuard, for wg and wg-quick.")

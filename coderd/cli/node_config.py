@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coderd.cli.session import read_token
+from coderd.cli.values import parse_duration
 from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
 from coderd.config.url import ServerUrl, check_secrecy, trusted_url
 from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
@@ -29,8 +30,10 @@ CA_FILE = Setting("ca_file", "CODERD_SERVER_CA_FILE")
 INSECURE = Setting("insecure", "CODERD_INSECURE", "false")
 TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
+AUTHORISED_FOR = Setting("authorised_for", "CODERD_AUTHORISED_FOR", "24h")
 SETTINGS = (
-    INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, CA_FILE, INSECURE, TOKEN_FILE, OPERATOR
+    INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, CA_FILE, INSECURE, TOKEN_FILE, OPERATOR,
+    AUTHORISED_FOR,
 )  # fmt: skip
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
@@ -58,6 +61,7 @@ def parse_node_config(
         plays_birthday=as_bool(_known(sources, BIRTHDAY)),
         access_url=access_url,
         token=token,
+        authorised_for=parse_duration(_known(sources, AUTHORISED_FOR).text),
         operator_uid=_user(sources.find(OPERATOR)),
     )
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coderd.daemon.authority import DEFAULT_LIMIT
+
 DEFAULT_SOCKET = Path("/run/coderd/coderd.sock")
 DEFAULT_STATE_DIR = Path("/var/lib/coderd")
 DEFAULT_LISTEN_PORT = 41641
@@ -28,5 +30,7 @@ class NodeConfig:
     """Whether a random port of a peer's NAT, or of ours, may cost hundreds of sockets and pings."""
     access_url: str | None = None
     token: str | None = field(default=None, repr=False)
+    authorised_for: float = DEFAULT_LIMIT
+    """Seconds that a workspace cut off from its server keeps users whom it was told of; 0 = for ever."""
     operator_uid: int | None = None
     """A user who may do what root may on the control socket."""

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from coderd.daemon.config import NodeConfig
+from coderd.daemon.joining import exchange, is_join_key, workspace_token
 from coderd.daemon.session import Identity, Session
 from coderd.daemon.state import NodeState, StateStore
 from coderd.daemon.tunnel import INTERFACE_GONE
@@ -63,7 +64,10 @@ class Node:
         """Whom to be now: the command line's identity, else the enrolled one unless it is down."""
         state = self.store.current
         if self.config.token is not None and self.config.access_url is not None:
-            return Identity(self.config.access_url, self.config.token, state.private_key())
+            token: str | None = self.config.token
+            if is_join_key(token):
+                token = workspace_token(state, self.config.token)
+            return Identity(self.config.access_url, token, state.private_key()) if token else None
         if state.device_token and state.is_up:
             return Identity(state.url, state.device_token, state.private_key())
         return None
@@ -71,6 +75,7 @@ class Node:
     async def run(self) -> None:
         """Runs sessions for ever. Raises UserError when an unattended identity is refused, or the interface is deleted."""
         try:
+            await self._exchange_join_key()
             if self.session is None:
                 self._begin()
             while True:
@@ -81,6 +86,12 @@ class Node:
         finally:
             if self.session is not None:
                 self.session.close()
+
+    async def _exchange_join_key(self) -> None:
+        """Makes of a join key, if one was given and this has not been done, a workspace's token."""
+        url, key = self.config.access_url, self.config.token
+        if url is not None and key is not None and is_join_key(key) and self.identity() is None:
+            await exchange(url, key, self.store)
 
     async def change(self, **changes: object) -> Session | None:
         """Ends the session, changes fields of the state, begins the session that the state now calls for.

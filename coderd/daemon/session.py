@@ -7,6 +7,7 @@ takes everything along that was its identity's: address, routes, services, and t
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from coderd.config.url import parse_server_url
 from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
+from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
 from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
@@ -114,7 +116,15 @@ class Session:
             plays_birthday=config.plays_birthday,
         )
         self._surveyor = Surveyor(self.tunnel, identity.url, identity.token, config.mtu)
+        self._authority = Authority(
+            config.authorised_for,
+            heard_at=store.current.authorised_at,
+            now=trio.current_time(),
+            unix_now=time.time(),
+        )
         last = decode_netmap(bytes(store.current.netmap), identity.url)
+        if last is not None and self._authority.has_expired(trio.current_time()):
+            last = without_users(last)
         self._client = CoordinationClient(
             identity.url,
             identity.token,
@@ -224,6 +234,8 @@ class Session:
         self._changed.set()
 
     def _set_server_state(self, state: ServerState) -> None:
+        if state.connected or self.server_state.connected:
+            self._hear_server()
         if state.connected != self.server_state.connected:
             self.server_state_at = trio.current_time()
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
@@ -233,6 +245,13 @@ class Session:
         self._changed.set()
         if state.resume_token:
             self._note(resume_token=state.resume_token)
+
+    def _hear_server(self) -> None:
+        """The server is, or was until now, there: what it said of users is in force."""
+        now, unix_now = trio.current_time(), time.time()
+        self._authority.hear(now)
+        if abs(unix_now - self._store.current.authorised_at) >= SAVE_INTERVAL:
+            self._note(authorised_at=self._authority.heard_at(now, unix_now))
 
     def _keep_mark(self, mark: bytes) -> None:
         self._note(tai64n_mark=mark.hex())
@@ -311,10 +330,21 @@ class Session:
             if self.netmap is None:
                 continue
             now = trio.current_time()
+            self._drop_unauthorised(self.netmap, now)
             peers = self.netmap.peers.values()
             self._client.forget_peers(
                 {peer.node_id for peer in peers if not peer.online and not self._is_alive(peer, now)}
             )
+
+    def _drop_unauthorised(self, netmap: NetMap, now: float) -> None:
+        """Users of a workspace whose server has been silent for too long; it names them again when it is back."""
+        if self.server_state.connected:
+            self._hear_server()
+        elif self._authority.has_expired(now) and (
+            gone := netmap.peers.keys() - without_users(netmap).peers.keys()
+        ):
+            log.warning("users dropped, not authorised again", n_users=len(gone))
+            self._client.forget_peers(gone)
 
     def _is_alive(self, peer: Peer, now: float) -> bool:
         status = self.tunnel.wireguard(peer.node_key)

@@ -34,6 +34,12 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     device_token: str = ""
     is_up: bool = True
     """False after ``coderctl down``, until ``up``."""
+    workspace_token: str = ""
+    """What a join key was exchanged for."""
+    joined_with: str = ""
+    """The SHA-256 of that key."""
+    authorised_at: float = 0.0
+    """Wall-clock seconds when the server was heard last; 0 = nobody knows."""
     resume_token: str = ""
     tai64n_mark: str = ""
     """Hex; no handshake of ours has carried a later timestamp than this."""

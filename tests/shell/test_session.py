@@ -1,11 +1,13 @@
 """One identity joined to its network: what the map asks of the kernel and of DNS, and what is left when it ends."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from ipaddress import IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -82,9 +84,13 @@ class FakeClient:
     def __init__(self, *args: object, on_netmap: Any, on_state: Any, **kwargs: object) -> None:
         self.say_map: Callable[[NetMap], None] = on_netmap
         self.say_state: Callable[[ServerState], None] = on_state
+        self.forgotten: set[UUID] = set()
 
     async def run(self) -> None:
         await trio.sleep_forever()
+
+    def forget_peers(self, node_ids: set[UUID]) -> None:
+        self.forgotten |= node_ids
 
 
 class World:
@@ -281,3 +287,34 @@ async def test_only_devices_may_use_what_a_workspace_serves(autojump_clock: Mock
         assert session._device_at(str(phone.address)) == phone
         assert session._device_at(str(DEV.address)) is None
         assert session._device_at("::1") is None
+
+
+PHONE = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize("kind", [NodeKind.WORKSPACE, NodeKind.DEVICE])
+async def test_a_workspace_cut_off_for_a_day_drops_its_users_and_a_device_keeps_its_workspaces(
+    autojump_clock: MockClock, world: World, kind: NodeKind
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(PHONE if kind is NodeKind.WORKSPACE else DEV, kind=kind))
+        await trio.sleep(48 * HOUR)
+        session._client.say_state(ServerState(connected=False, reason="gone"))
+        await trio.sleep(23.9 * HOUR)
+        assert session._client.forgotten == set()
+        await trio.sleep(0.2 * HOUR)
+        assert session._client.forgotten == ({PHONE.node_id} if kind is NodeKind.WORKSPACE else set())
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(23, {PHONE.node_id}), (25, set())])
+async def test_the_day_goes_on_while_the_daemon_is_down(
+    autojump_clock: MockClock, world: World, hours: float, kept: set[UUID]
+) -> None:
+    async with running(world):
+        say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
+    heard_at = world.store.current.authorised_at
+    assert abs(heard_at - time.time()) < HOUR
+    world.store.update(authorised_at=heard_at - hours * HOUR)
+    async with running(world) as session:
+        assert session.netmap.peers.keys() == kept

@@ -1,0 +1,48 @@
+"""How long a workspace goes by what its server said last: users whom nobody has authorised again are dropped. Pure.
+
+While the server is connected its word is in force. From then on time counts, also while the daemon is down: the state file
+says, in wall-clock seconds, when the server was heard last.
+"""
+
+from dataclasses import replace
+
+from coderd.model.netmap import NetMap, NodeKind
+
+DEFAULT_LIMIT = 24 * 3600.0
+SAVE_INTERVAL = 600.0
+"""Seconds between two notes of ``heard_at`` while connected; a crash makes the limit this much shorter, never longer."""
+
+
+class Authority:
+    """When the server was heard last.
+
+    Args:
+        limit: seconds that its word is good for; 0 = for ever.
+        heard_at: when it was heard, in wall-clock seconds, by an earlier process; 0 = nobody knows.
+        now: seconds on the clock that counts from here on.
+        unix_now: the same instant in wall-clock seconds; a clock that was set back makes nothing older.
+    """
+
+    def __init__(self, limit: float, *, heard_at: float, now: float, unix_now: float) -> None:
+        self._limit = limit
+        self._heard_at = now - (max(0.0, unix_now - heard_at) if heard_at else 0.0)
+
+    def hear(self, now: float) -> None:
+        """The server is there."""
+        self._heard_at = now
+
+    def has_expired(self, now: float) -> bool:
+        """Whether its word is good no more."""
+        return bool(self._limit) and now - self._heard_at >= self._limit
+
+    def heard_at(self, now: float, unix_now: float) -> float:
+        """When it was heard last, in wall-clock seconds."""
+        return unix_now - (now - self._heard_at)
+
+
+def without_users(netmap: NetMap) -> NetMap:
+    """A workspace's map with nobody in it but other workspaces, which there are none of; a device's map as it is."""
+    if netmap.self_node.kind is not NodeKind.WORKSPACE:
+        return netmap
+    kept = {node_id: peer for node_id, peer in netmap.peers.items() if peer.kind is NodeKind.WORKSPACE}
+    return replace(netmap, peers=kept)
