@@ -3,7 +3,7 @@
 from typing import Annotated, TypeAlias
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperGroup
 
 from coderd.config.derp import DEFAULT_MAP, MAP_URL
 
@@ -55,7 +55,7 @@ def as_text(flag: bool | None) -> str | None:
     return None if flag is None else str(flag).lower()
 
 
-class ServerCommand(TyperCommand):
+class ServerGroup(TyperGroup):
     """Takes ``--derp-config-url`` without a value, which typer's parser cannot."""
 
     # typer's name for the class that is passed here is private, and a base of the public one.

@@ -30,7 +30,16 @@ ACCESS_URL = Setting("access_url", "CODER_ACCESS_URL")
 HTTP_ADDRESS = Setting("http_address", "CODER_HTTP_ADDRESS")
 STUN_ADDRESS = Setting("stun_address", "CODERD_STUN_ADDRESS")
 STATE_DIR = Setting("state_dir", "CODERD_SERVER_STATE_DIR", str(DEFAULT_STATE_DIR))
-SETTINGS = (ACCESS_URL, HTTP_ADDRESS, STUN_ADDRESS, STATE_DIR, *TLS_SETTINGS, *PROXY_SETTINGS, *DERP_SETTINGS, *APP_SETTINGS)
+SETTINGS = (
+    ACCESS_URL,
+    HTTP_ADDRESS,
+    STUN_ADDRESS,
+    STATE_DIR,
+    *TLS_SETTINGS,
+    *PROXY_SETTINGS,
+    *DERP_SETTINGS,
+    *APP_SETTINGS,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +104,16 @@ def parse_server_config(
         proxy_headers=parse_proxy_headers(sources),
         prometheus_address=parse_prometheus(sources),
     )
+
+
+def parse_server_state_dir(
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    file_text: str = "",
+    file_path: str = str(DEFAULT_FILE),
+) -> Path:
+    """Where a server's state is, for commands that need nothing else of it. Raises UserError."""
+    return _state_dir(Sources(flags, environment, parse_file(file_text, SETTINGS, file_path)).find(STATE_DIR))
 
 
 def _access_url(value: Value | None) -> ServerUrl:

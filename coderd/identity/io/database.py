@@ -66,16 +66,25 @@ class Database:
             yield connection
 
     def _migrate(self) -> None:
-        config = AlembicConfig()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        config.set_main_option("path_separator", "os")
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        config = _alembic()
         with self.write() as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
-            if revision is not None and revision not in known:
+            if revision is not None and revision not in known_revisions():
                 raise NewerSchema(revision)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def known_revisions() -> set[str]:
+    """The schemas that this program can bring up to date."""
+    return {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+
+
+def _alembic() -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def _open_engine(path: Path) -> Engine:

@@ -1,0 +1,189 @@
+"""``coderd server``: runs it; with a command behind it, makes or restores a backup of its state."""
+
+import os
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from coderd.cli import app_options as web
+from coderd.cli import relay_options as relay
+from coderd.cli import tls_options as tls
+from coderd.cli.apps import add, help_text
+from coderd.cli.shell import note
+from coderd.model.errors import Exit
+
+StateDir: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Database, keys and the first admin's token.  [default: /var/lib/coderd-server]"),
+]
+Config: TypeAlias = Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")]
+BackupFile: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE")]
+ProxyTrustedOrigins: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CIDR", help="Proxies that may say whose request they hand on; may repeat."),
+]
+ProxyTrustedHeaders: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="The headers in which they do.  [default: X-Forwarded-For]"),
+]
+PrometheusEnable: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--prometheus-enable", help="Serve metrics at 127.0.0.1:2112 without a token, too."),
+]
+PrometheusAddress: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="IP:PORT", help="The same at another address.")
+]
+
+
+def server_app() -> typer.Typer:
+    """``coderd server`` with its commands."""
+    app = typer.Typer(
+        cls=relay.ServerGroup,
+        invoke_without_command=True,
+        help=help_text(server.__doc__ or ""),
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        subcommand_metavar="[backup|restore FILE]",
+    )
+    app.callback()(server)
+    add(app, "backup", backup, "Write the state of a server to a file while it runs.")
+    add(app, "restore", restore, "Put such a file in the place of a server's state.")
+    return app
+
+
+def server(
+    context: typer.Context,
+    access_url: Annotated[
+        str | None, typer.Option(help="Where everybody reaches this server. Environment: CODER_ACCESS_URL.")
+    ] = None,
+    http_address: Annotated[
+        str | None, typer.Option(help="Where it listens; by default [::] and the access URL's port.")
+    ] = None,
+    stun_address: Annotated[
+        str | None, typer.Option(help="Where it answers STUN: addresses with commas, or off.")
+    ] = None,
+    state_dir: StateDir = None,
+    tls_enable: tls.TlsEnable = None,
+    tls_address: tls.TlsAddress = None,
+    tls_cert_file: tls.TlsCertFile = None,
+    tls_key_file: tls.TlsKeyFile = None,
+    tls_min_version: tls.TlsMinVersion = None,
+    derp_config_url: relay.DerpConfigUrl = None,
+    derp_config_path: relay.DerpConfigPath = None,
+    derp_server_enable: relay.DerpServerEnable = None,
+    derp_server_region_id: relay.DerpServerRegionId = None,
+    derp_server_region_code: relay.DerpServerRegionCode = None,
+    derp_server_region_name: relay.DerpServerRegionName = None,
+    derp_server_stun_addresses: relay.DerpServerStunAddresses = None,
+    derp_server_client_rate: relay.DerpServerClientRate = None,
+    derp_force_websockets: relay.DerpForceWebsockets = None,
+    block_direct_connections: relay.BlockDirectConnections = None,
+    wildcard_access_url: web.WildcardAccessUrl = None,
+    disable_path_apps: web.DisablePathApps = None,
+    dangerous_trust_path_apps: web.TrustPathApps = None,
+    proxy_trusted_origins: ProxyTrustedOrigins = None,
+    proxy_trusted_headers: ProxyTrustedHeaders = None,
+    prometheus_enable: PrometheusEnable = None,
+    prometheus_address: PrometheusAddress = None,
+    config: Config = None,
+) -> int:
+    """Run the server: coordination, relay and API on one port, and STUN.
+
+    The first start makes an administrator and says how to sign in.
+
+    Examples:
+      coderd server --access-url https://192.0.2.10:3000
+      coderd server --access-url https://coder.example.com --tls-cert-file chain.pem --tls-key-file key.pem
+      coderd server --access-url https://coder.example.com --http-address [::1]:3000   (a proxy does TLS)
+      coderd server --access-url https://192.0.2.10:3000 --derp-config-path /etc/coderd/derpmap.json
+      coderd server --access-url https://coder.example.com --wildcard-access-url '*.apps.example.com'
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = (state_dir, config)
+        return Exit.DONE
+    from coderd.config.io import read_config_file
+    from coderd.config.server import DEFAULT_FILE, parse_server_config
+    from coderd.server.process import serve
+
+    flags = {
+        "access_url": access_url,
+        "http_address": http_address,
+        "stun_address": stun_address,
+        "state_dir": state_dir,
+        **tls.settings(tls_enable, tls_address, tls_cert_file, tls_key_file, tls_min_version),
+        "derp_config_url": derp_config_url,
+        "derp_config_path": derp_config_path,
+        "derp_server_enable": relay.as_text(derp_server_enable),
+        "derp_server_region_id": derp_server_region_id,
+        "derp_server_region_code": derp_server_region_code,
+        "derp_server_region_name": derp_server_region_name,
+        "derp_server_stun_addresses": derp_server_stun_addresses,
+        "derp_server_client_rate": derp_server_client_rate,
+        "derp_force_websockets": relay.as_text(derp_force_websockets),
+        "block_direct_connections": relay.as_text(block_direct_connections),
+        "proxy_trusted_origins": ",".join(proxy_trusted_origins) if proxy_trusted_origins else None,
+        "proxy_trusted_headers": ",".join(proxy_trusted_headers) if proxy_trusted_headers else None,
+        "prometheus_enable": relay.as_text(prometheus_enable),
+        "prometheus_address": prometheus_address,
+        **web.settings(wildcard_access_url, disable_path_apps, dangerous_trust_path_apps),
+    }
+    path = config or DEFAULT_FILE
+    serve(
+        parse_server_config(
+            flags, os.environ, read_config_file(path, is_required=config is not None), str(path)
+        )
+    )
+    return Exit.DONE
+
+
+def backup(
+    context: typer.Context, file: BackupFile, state_dir: StateDir = None, config: Config = None
+) -> int:
+    """Write the whole state of a server to one file, mode 0600, while the server runs.
+
+    It holds private keys: whoever has it can be this server. Certificates that --tls-cert-file names are not in it.
+
+    Examples:
+      sudo coderd server backup /root/coderd-server.tar
+    """
+    from coderd.server.backup import make_backup
+
+    make_backup(_find_state_dir(context, state_dir, config), file.absolute())
+    note(f"Wrote {file}: keep it where only you can read it.")
+    return Exit.DONE
+
+
+def restore(
+    context: typer.Context,
+    file: BackupFile,
+    state_dir: StateDir = None,
+    config: Config = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the state that is there.")] = False,
+) -> int:
+    """Put a backup in the place of the state of a server that does not run.
+
+    Nodes, users and tokens are then those of the backup; what was revoked since has to be revoked again.
+
+    Examples:
+      sudo coderd server restore /root/coderd-server.tar
+    """
+    from coderd.server.backup import restore_backup
+
+    found = _find_state_dir(context, state_dir, config)
+    made_by = restore_backup(file.absolute(), found, force=force)
+    note(f"Restored the state of coderd {made_by} to {found}.")
+    return Exit.DONE
+
+
+def _find_state_dir(context: typer.Context, state_dir: str | None, config: Path | None) -> Path:
+    """Out of the options behind the command, or else those before it."""
+    from coderd.config.io import read_config_file
+    from coderd.config.server import DEFAULT_FILE, parse_server_state_dir
+
+    given_state_dir, given_config = context.obj
+    state_dir, config = state_dir or given_state_dir, config or given_config
+    path = config or DEFAULT_FILE
+    text = read_config_file(path, is_required=config is not None)
+    return parse_server_state_dir({"state_dir": state_dir}, os.environ, text, str(path))
