@@ -51,25 +51,23 @@ class Relaying:
         Raises:
             BadAnswer: before anything was sent to the browser.
         """
-        try:
-            await self._send(self._head)
-        except trio.BrokenResourceError:
-            raise BadAnswer from None
+        is_broken = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_body, receive, nursery.cancel_scope)
+            nursery.start_soon(self._send_request, receive, nursery.cancel_scope)
             try:
                 await self._return_answer(send)
             except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-                if not self._is_answered:
-                    raise BadAnswer from None
-            finally:
-                nursery.cancel_scope.cancel()
+                is_broken = True
+            nursery.cancel_scope.cancel()
+        if is_broken and not self._is_answered:
+            raise BadAnswer
 
     # Toward the app
 
-    async def _send_body(self, receive: Receive, exchange: trio.CancelScope) -> None:
-        """Passes the body on, then waits for the browser to leave."""
+    async def _send_request(self, receive: Receive, exchange: trio.CancelScope) -> None:
+        """Passes head and body on, then waits for the browser to leave."""
         try:
+            await self._send(self._head)
             while (message := await receive())["type"] == "http.request":
                 await self._pass_on(message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

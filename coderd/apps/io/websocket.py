@@ -1,6 +1,7 @@
 """One WebSocket through to an app: two WebSockets with messages passed between them, each end waiting for the other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 import trio
@@ -67,7 +68,10 @@ class WebSocketRelaying:
         Raises:
             BadAnswer: the app does not speak HTTP; nothing was sent to the browser.
         """
-        events = self._events()
+        async with aclosing(self._events()) as events:
+            await self._run(events, receive, send)
+
+    async def _run(self, events: AsyncGenerator[Event, None], receive: Receive, send: Send) -> None:
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT):
                 await self._send(self._request)
@@ -156,7 +160,7 @@ class WebSocketRelaying:
             pass
         return {"type": "websocket.close", "code": GOING_AWAY, "reason": "the app has gone"}
 
-    async def _events(self) -> AsyncIterator[Event]:
+    async def _events(self) -> AsyncGenerator[Event, None]:
         """What the app says, its pings answered."""
         while data := await self._stream.receive_some(READ_SIZE):
             self._app.receive_data(bytes(data))

@@ -1,0 +1,463 @@
+"""Web apps over real sockets: the site in front, a real app or a bare socket behind, and everybody who may come by."""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID
+
+import httpx
+import pytest
+import trio
+from starlette.responses import PlainTextResponse
+from trio_websocket import ConnectionClosed, open_websocket_url
+from web_app import app as real_app
+
+from coderd.apps.address import Wildcard
+from coderd.apps.io.gate import NewSession
+from coderd.apps.io.site import AppSite
+from coderd.config.url import ServerUrl
+from coderd.http.relay_routes import refuse_derp
+from coderd.http.server import open_tcp_listeners, serve_http
+from coderd.identity.apps import App, AppShare
+from coderd.identity.people import Node, User
+from coderd.identity.tokens import hash_token
+from coderd.metrics import Counters
+from coderd.model.errors import UserError
+from coderd.model.netmap import NodeKind
+
+ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")
+DEV = Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0)
+ANNS, BOBS = "cdrs_ann", "cdrs_bob"
+PREFIX = "/@ann/dev/apps/8080"
+HOST = "8080--dev--ann.apps.example.com"
+
+Serve = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+@dataclass
+class People:
+    """Identities and one workspace in memory; its ports are sockets of this machine."""
+
+    ports: dict[int, int] = field(default_factory=dict)
+    sessions: dict[bytes, User] = field(
+        default_factory=lambda: {hash_token(ANNS): ANN, hash_token(BOBS): BOB}
+    )
+    apps: dict[str, App] = field(default_factory=dict)
+    n_open: int = 0
+    released: trio.Event = field(default_factory=trio.Event)
+
+    async def none_open(self) -> None:
+        with trio.fail_after(5):
+            while self.n_open:
+                self.released = trio.Event()
+                await self.released.wait()
+
+    async def find_session(self, session_hash: bytes) -> User | None:
+        return self.sessions.get(session_hash)
+
+    async def find_workspace(self, owner: str, name: str) -> Node | None:
+        return DEV if (owner, name) == ("ann", "dev") else None
+
+    async def find_app(self, workspace_id: UUID, name: str) -> App | None:
+        return self.apps.get(name)
+
+    async def sign_in(self, token: str, source: str) -> NewSession | str:
+        if hash_token(token) not in self.sessions:
+            return "This token is unknown."
+        self.sessions[b"b" * 32] = self.sessions[hash_token(token)]
+        return NewSession(b"b" * 32, 3600.0)
+
+    async def sign_out(self, session_hash: bytes) -> None:
+        del self.sessions[session_hash]
+
+    async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
+        if port not in self.ports:
+            raise UserError(f"nothing listens on port {port} of the workspace", code="no_service")
+        self.n_open += 1
+        return await trio.open_tcp_stream("127.0.0.1", self.ports[port])
+
+    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
+        self.n_open -= 1
+        self.released.set()
+        stream.socket.close()
+
+
+@dataclass
+class World:
+    """A site that listens, and who is there."""
+
+    people: People
+    port: int
+    nursery: trio.Nursery
+    counters: Counters
+
+    def client(self, token: str = ANNS, **options: object) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=20, **options
+        )  # type: ignore[arg-type]
+
+    async def ask(self, line: str, *fields: str) -> trio.SocketStream:
+        """Ann's request on a connection of its own, its answer not yet read."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        lines = [f"{line} HTTP/1.1", "Host: x", f"Authorization: Bearer {ANNS}", *fields, "", ""]
+        await stream.send_all("\r\n".join(lines).encode())
+        return stream
+
+    async def serve(self, port: int, serve: Serve) -> None:
+        """A bare service in the workspace."""
+        (listener, *_) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.people.ports[port] = listener.socket.getsockname()[1]
+        self.nursery.start_soon(trio.serve_listeners, serve, [listener])
+
+
+@asynccontextmanager
+async def world(*, trusts_path_apps: bool = False) -> AsyncIterator[World]:
+    people, counters = People(), Counters()
+    async with trio.open_nursery() as nursery:
+        (front, *_) = await open_tcp_listeners(0, host="127.0.0.1")
+        port = front.socket.getsockname()[1]
+        site = AppSite(
+            people,
+            access_url=ServerUrl("http", "127.0.0.1", port),
+            wildcard=Wildcard.parse("*.apps.example.com"),
+            has_path_apps=True,
+            trusts_path_apps=trusts_path_apps,
+            key=bytes(32),
+            counters=counters,
+            rest=PlainTextResponse("the server's own"),
+        )
+        (back, *_) = await open_tcp_listeners(0, host="127.0.0.1")
+        people.ports[8080] = back.socket.getsockname()[1]
+        await nursery.start(partial(serve_http, derp=refuse_derp), [front], site)
+        await nursery.start(partial(serve_http, derp=refuse_derp), [back], real_app)
+        nursery.start_soon(site.run)
+        yield World(people, port, nursery, counters)
+        nursery.cancel_scope.cancel()
+
+
+async def until_seen(stream: trio.SocketStream, wanted: bytes) -> bytes:
+    """All that came until this did."""
+    seen = b""
+    with trio.fail_after(10):
+        while wanted not in seen:
+            data = await stream.receive_some()
+            assert data, seen
+            seen += data
+    return seen
+
+
+async def test_an_app_sees_a_request_as_it_was_without_our_secrets() -> None:
+    async with world() as here, here.client() as client:
+        answer = await client.get(f"{PREFIX}/a%2Fb?x=1", headers={"cookie": "coderd_session=s; mine=1"})
+        told = answer.json()["headers"]
+        assert answer.status_code == 200
+        assert told["cookie"] == "mine=1"
+        assert "authorization" not in told
+        assert (told["x-forwarded-for"], told["x-forwarded-prefix"]) == ("127.0.0.1", PREFIX)
+        assert "sandbox" in answer.headers["content-security-policy"]
+        assert (await client.get(PREFIX)).headers["location"] == f"{PREFIX}/"
+        assert (await client.get("/other")).text == "the server's own"
+
+
+async def test_only_whom_it_is_for_gets_to_an_app_and_others_learn_nothing() -> None:
+    async with world() as here, here.client(BOBS) as bob, here.client("") as nobody:
+        stranger = {"authorization": "Bearer cdrs_x"}
+        for path in (PREFIX, "/@ann/none/apps/8080", "/@nobody/dev/apps/8080", "/@ann/dev/apps/slug"):
+            assert (await bob.get(f"{path}/")).status_code == 404
+            assert (await nobody.get(f"{path}/", headers=stranger)).status_code == 401
+            page = await nobody.get(f"{path}/", headers={"accept": "text/html"})
+            assert (page.status_code, page.headers["location"].partition("?")[0]) == (303, "/login")
+        assert here.people.n_open == 0
+        here.people.apps["docs"] = App("docs", 8080, AppShare.AUTHENTICATED)
+        assert (await bob.get("/@ann/dev/apps/docs/")).status_code == 200
+        assert (await nobody.get("/@ann/dev/apps/docs/")).status_code == 401
+        here.people.apps["8080"] = App("8080", 8080, AppShare.PUBLIC)
+        assert (await nobody.get(f"{PREFIX}/")).status_code == 200
+
+
+async def test_without_the_sandbox_only_the_owner_comes_by_path() -> None:
+    async with world(trusts_path_apps=True) as here, here.client() as ann, here.client(BOBS) as bob:
+        here.people.apps["8080"] = App("8080", 8080, AppShare.PUBLIC)
+        assert "content-security-policy" not in (await ann.get(f"{PREFIX}/")).headers
+        assert (await bob.get(f"{PREFIX}/")).status_code == 404
+        assert (await bob.get("/", headers={"host": HOST})).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_big_upload_arrives_whole(is_chunked: bool) -> None:
+    body = bytes(range(256)) * 40_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 65536):
+            yield body[start : start + 65536]
+
+    async with world() as here, here.client() as client:
+        answer = await client.post(f"{PREFIX}/upload", content=pieces() if is_chunked else body)
+        assert answer.json() == {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
+        assert len((await client.get(f"{PREFIX}/download?size=10000000")).content) == 10_000_000
+
+
+async def test_a_stream_comes_piece_by_piece_and_ends_for_the_app_when_the_browser_leaves() -> None:
+    async with world() as here:
+        async with await here.ask(f"GET {PREFIX}/ticks") as stream:
+            await until_seen(stream, b"data: 1")
+            assert here.people.n_open == 1
+        await here.people.none_open()
+
+
+async def test_who_takes_nothing_holds_the_app_up_and_fills_nothing() -> None:
+    sent = 0
+
+    async def pour(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                await stream.send_all(bytes(65536))
+                sent += 65536
+        except trio.BrokenResourceError:
+            pass
+
+    async with world() as here:
+        await here.serve(9000, pour)
+        async with await here.ask("GET /@ann/dev/apps/9000/"):
+            seen = -1
+            while seen != sent:  # it has come to rest
+                seen = sent
+                await trio.sleep(0.2)
+            assert sent < 32 << 20
+
+
+async def test_an_app_that_answers_early_is_heard() -> None:
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        with suppress(trio.BrokenResourceError):
+            async with stream:
+                await stream.send_all(b"HTTP/1.1 413 Too Big\r\nContent-Length: 3\r\n\r\nbig")
+                while await stream.receive_some():
+                    pass
+
+    async with world() as here:
+        await here.serve(9000, refuse)
+        async with await here.ask("POST /@ann/dev/apps/9000/", "Content-Length: 8000000") as stream:
+            await stream.send_all(bytes(1_000_000))
+            answer = await until_seen(stream, b"big")
+            assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"", 502),
+        (b"SSH-2.0-OpenSSH\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, 502),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 None\r\n\r\n", 204),
+    ],
+)
+async def test_what_answers_badly_is_told_of_and_what_comes_before_an_answer_is_not(
+    said: bytes, status: int
+) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            async with stream:
+                await stream.receive_some()
+                await stream.send_all(said)
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+
+    async with world() as here, here.client() as client:
+        await here.serve(9000, serve)
+        assert (await client.get("/@ann/dev/apps/9000/")).status_code == status
+        assert (await client.get("/@ann/dev/apps/9001/")).status_code == 502
+        assert here.people.n_open == 0
+
+
+async def test_an_answer_that_breaks_off_does_not_look_whole() -> None:
+    async def break_off(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await stream.aclose()
+
+    async with world() as here, here.client() as client:
+        await here.serve(9000, break_off)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/@ann/dev/apps/9000/")
+
+
+async def test_head_has_the_length_and_no_body() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        asked = await stream.receive_some()
+        assert asked.startswith(b"HEAD / HTTP/1.1\r\n")
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        await stream.aclose()
+
+    async with world() as here, here.client() as client:
+        await here.serve(9000, serve)
+        answer = await client.head("/@ann/dev/apps/9000/")
+        assert (answer.headers["content-length"], answer.content) == ("5000", b"")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /P/upload HTTP/1.1\r\nHost: x\r\nAuthorization: T\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /P/smuggled HTTP/1.1\r\n\r\n",
+        b"POST /P/upload HTTP/1.1\r\nHost: x\r\nAuthorization: T\r\nTransfer-Encoding : chunked\r\nContent-Length: 44\r\n\r\n0\r\n\r\nGET /P/smuggled HTTP/1.1\r\nHost: x\r\n\r\nxxxx",
+        b"POST /P/upload HTTP/1.1\r\nHost: x\r\nAuthorization: T\r\nContent-Length: 0\r\nConnection: content-length\r\n\r\nGET /P/smuggled HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_no_second_request_hides_in_the_first(head: bytes) -> None:
+    seen: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            data = b""
+            with trio.move_on_after(0.3):
+                while more := await stream.receive_some():
+                    data += more
+            seen.append(bytes(data))
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with world() as here:
+        await here.serve(9000, serve)
+        raw = await trio.open_tcp_stream("127.0.0.1", here.port)
+        request = head.replace(b"/P/", b"/@ann/dev/apps/9000/").replace(b": T\r", b": Bearer cdrs_ann\r")
+        await raw.send_all(request)
+        async with raw:
+            with trio.move_on_after(1):
+                while await raw.receive_some():
+                    pass
+        assert all(text.count(b"HTTP/1.1") <= 1 for text in seen)
+
+
+async def test_a_websocket_carries_text_bytes_and_its_end_both_ways() -> None:
+    async with world() as here:
+        url = f"ws://127.0.0.1:{here.port}{PREFIX}/echo"
+        mine = [(b"authorization", b"Bearer " + ANNS.encode())]
+        async with open_websocket_url(url, extra_headers=mine) as socket:
+            for message in ("hällo", b"\x00\xff", "x" * 300_000):
+                await socket.send_message(message)
+                assert await socket.get_message() == message
+        await here.people.none_open()
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "status"), [(BOBS, "/echo", 404), ("x", "/echo", 401), (ANNS, "/nothing", 403)]
+)
+async def test_a_websocket_that_is_refused_is_answered_as_a_request(
+    token: str, path: str, status: int
+) -> None:
+    wish = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    key = {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    async with world() as here, here.client(token) as client:
+        assert (await client.get(f"{PREFIX}{path}", headers={**wish, **key})).status_code == status
+        await here.people.none_open()
+
+
+@pytest.mark.slow
+async def test_a_revoked_right_ends_what_is_open_within_two_seconds() -> None:
+    async with world() as here:
+        url = f"ws://127.0.0.1:{here.port}{PREFIX}/echo"
+        mine = [(b"authorization", b"Bearer " + ANNS.encode())]
+        async with (
+            open_websocket_url(url, extra_headers=mine) as socket,
+            await here.ask(f"GET {PREFIX}/ticks") as stream,
+        ):
+            await until_seen(stream, b"data: 1")
+            here.people.sessions.clear()
+            with trio.fail_after(2):
+                while data := await stream.receive_some():
+                    assert not data.endswith(b"0\r\n\r\n")
+            with trio.fail_after(1), pytest.raises(ConnectionClosed) as closed:
+                await socket.get_message()
+            assert closed.value.reason is not None
+            assert closed.value.reason.code == 1008
+        assert here.people.n_open == 0
+
+
+async def test_signing_in_is_handed_over_to_the_apps_host_once() -> None:
+    async with world() as here, here.client("") as client:
+        origin, app = f"http://127.0.0.1:{here.port}", f"http://{HOST}:{here.port}"
+        html = {"accept": "text/html"}
+        first = await client.get("/x?y=1", headers={"host": f"{HOST}:{here.port}", **html})
+        assert first.status_code == 303
+        handing = first.headers["location"].removeprefix(origin)
+        to_login = await client.get(handing)
+        assert to_login.headers["location"].startswith("/login?next=%2Fapps%2Fsign-in")
+        form = {"token": ANNS, "next": handing}
+        for foreign in ({"origin": app}, {"sec-fetch-site": "same-site"}):
+            assert (await client.post("/login", data=form, headers=foreign)).status_code == 403
+        wrong = await client.post("/login", data={**form, "token": "cdrs_x"})
+        assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
+        signed_in = await client.post("/login", data=form, headers={"origin": origin})
+        session = signed_in.headers["set-cookie"].partition(";")[0]
+        assert {"HttpOnly", "SameSite=lax", "Path=/"} <= set(signed_in.headers["set-cookie"].split("; "))
+        assert ANNS not in str(signed_in.headers)
+        page = await client.get(signed_in.headers["location"], headers={"cookie": session})
+        ticket = page.text.partition('name="ticket" value="')[2].partition('"')[0]
+        assert f'action="{app}/.coderd/sign-in"' in page.text
+        at_app = {"host": f"{HOST}:{here.port}", "origin": origin}
+        client.cookies.clear()
+        assert (
+            await client.post("/.coderd/sign-in", data={"ticket": ticket}, headers={**at_app, "origin": app})
+        ).status_code == 403
+        redeemed = await client.post("/.coderd/sign-in", data={"ticket": ticket}, headers=at_app)
+        assert redeemed.headers["location"] == "/x?y=1"
+        own = redeemed.headers["set-cookie"].partition(";")[0]
+        again = await client.post("/.coderd/sign-in", data={"ticket": ticket}, headers=at_app)
+        assert "set-cookie" not in again.headers
+        client.cookies.clear()
+        shown = await client.get("/x", headers={"host": f"{HOST}:{here.port}", "cookie": f"{own}; a=1"})
+        assert shown.json()["headers"]["cookie"] == "a=1"
+        foreign = {
+            "host": f"{HOST}:{here.port}",
+            "cookie": own,
+            "origin": "http://1--x--bob.apps.example.com",
+        }
+        assert (await client.get("/x", headers=foreign)).status_code == 401
+        elsewhere = {"host": HOST.replace("8080", "9000"), "cookie": own}
+        assert (await client.get("/x", headers=elsewhere)).status_code == 401
+        assert (await client.get(f"{PREFIX}/", headers={"cookie": own})).status_code == 401
+        here.people.sessions.pop(b"b" * 32)
+        assert (await client.get("/x", headers={"host": HOST, "cookie": own})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "http://evil.example/.apps.example.com",
+        f"http://{HOST}.evil.example/",
+        f"http://x@{HOST}/",
+        f"https://{HOST}/",
+        "javascript:alert(1)",
+        "",
+    ],
+)
+async def test_nobody_is_handed_over_elsewhere(to: str) -> None:
+    async with world() as here, here.client("") as client:
+        assert (await client.get("/apps/sign-in", params={"to": to})).status_code == 404
+        client.cookies.clear()
+        signed_in = await client.post("/login", data={"token": ANNS, "next": to})
+        assert signed_in.headers["location"] == "/"
+
+
+async def test_an_apps_cookies_stay_its_own_and_signing_out_revokes() -> None:
+    async with world() as here, here.client() as client:
+        answer = await client.get("/cookies", headers={"host": HOST})
+        assert sorted(answer.headers.get_list("set-cookie")) == [
+            "mine=1; SameSite=lax; Path=/",
+            "wide=1; SameSite=lax; Path=/",
+        ]
+        client.cookies.clear()
+        await client.post("/login", data={"token": ANNS})
+        assert b"b" * 32 in here.people.sessions
+        assert (await client.post("/logout")).status_code == 303
+        assert b"b" * 32 not in here.people.sessions
