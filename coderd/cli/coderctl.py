@@ -7,6 +7,7 @@ from coderd.cli.apps import add, new_app
 from coderd.cli.audit import audit
 from coderd.cli.derp_map import derp_map
 from coderd.cli.forward import port_forward
+from coderd.cli.health import health
 from coderd.cli.join import down, logout, up
 from coderd.cli.metrics import metrics
 from coderd.cli.nc import nc
@@ -45,6 +46,7 @@ def build_app() -> typer.Typer:
     app.add_typer(_devices(), name="devices")
     app.add_typer(_users(), name="users")
     app.add_typer(_tokens(), name="tokens")
+    add(app, "health", health, "What is wrong with the server, and the cure.")
     add(app, "audit", audit, "Who changed what at the server.")
     app.add_typer(_debug(), name="debug", hidden=True)
     return app

@@ -12,15 +12,18 @@ import trio
 
 from coderd.api.health import HealthReport
 from coderd.api.messages import parse_message
+from coderd.cli.coderctl import build_app
+from coderd.cli.shell import run_app
 from coderd.config.url import parse_server_url
 from coderd.derp.io.websocket import WebSocketStream
 from coderd.derp.upgrade import websocket_key
 from coderd.http.dialer import read_response_head
 from coderd.http.head import find_head_end
+from coderd.model.errors import Exit
 from coderd.server import checks
 from coderd.server.access_check import MAX_ECHO, AccessCheck
 from coderd.server.health import AccessTrials
-from tests.shell.server_world import ANYWHERE, World, serving
+from tests.shell.server_world import ANYWHERE, World, in_thread, serving
 
 CUSTOM = "HTTP/1.1 {status}\r\nServer: oldproxy/1.0\r\nVia: 1.1 gate\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -192,3 +195,20 @@ async def test_the_echo_gives_a_stranger_one_short_message_and_no_more(tmp_path:
             await socket.send_all(b"once")
             assert await socket.receive_some() == b"once"
             assert await socket.receive_some() == b""
+
+
+async def test_coderctl_health_ends_with_1_where_something_does_not_work(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async with serving(tmp_path, access_url=parse_server_url("http://127.0.0.1:9")) as world:
+        token = tmp_path / "token"
+        token.write_text(world.admin_token)
+        arguments = ["health", "--url", world.url, "--token-file", str(token)]
+        assert await in_thread(partial(run_app, build_app(), "coderctl", arguments)) == Exit.FAILED
+        assert b"error  EACS03" in capfdbinary.readouterr().out
+        assert (
+            await in_thread(partial(run_app, build_app(), "coderctl", [*arguments, "--json"])) == Exit.FAILED
+        )
+        out = capfdbinary.readouterr().out
+    report = parse_message(HealthReport, out[out.index(b"{") :])
+    assert [finding.code for finding in report.findings] == ["EACS03"]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 
+from coderd.api.health import HealthReport
 from coderd.api.messages import (
     MAX_ANSWER,
     PREFIX,
@@ -200,6 +201,10 @@ class ApiClient:
         self._ask(Nothing, "DELETE", f"/tokens/{_quoted(token_id)}")
 
     # Looking
+
+    def health_report(self) -> HealthReport:
+        """What is wrong with the server; admins and owners only. The first after its start may take a while."""
+        return self._ask(HealthReport, "GET", "/health")
 
     def audit(self, *, before: int | None = None, limit: int = 100) -> AuditPage:
         """Who changed what, newest first; admins and owners only."""

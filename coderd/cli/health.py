@@ -1,0 +1,39 @@
+"""``coderctl health``: what the server finds wrong with itself, and what to do about it."""
+
+import sys
+
+import msgspec
+
+from coderd.api.health import HealthReport
+from coderd.cli.options import Json, TokenFile, Url
+from coderd.cli.session import open_api
+from coderd.model.errors import Exit
+
+
+def health(url: Url = None, token_file: TokenFile = None, json: Json = False) -> int:
+    """Show what is wrong with the server, and what to do; admins and owners only.
+
+    Examples:
+      coderctl health
+      coderctl health --json | jq .findings
+
+    Ends with 0 where there is no error; warnings do not count. docs/server.md lists the codes.
+    """
+    client, _ = open_api(url, token_file)
+    report = client.health_report()
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+        sys.stdout.buffer.flush()
+    else:
+        sys.stdout.write(health_text(report))
+    return Exit.FAILED if report.severity == "error" else Exit.DONE
+
+
+def health_text(report: HealthReport) -> str:
+    """What a person reads; ends with a newline."""
+    lines = [f"{report.access_url}  coderd {report.version}  {report.severity}"]
+    if not report.checked_at:
+        lines.append("The access URL is still being gone through.")
+    for finding in report.findings:
+        lines += ["", f"{finding.severity}  {finding.code}  {finding.message}", f"  {finding.fix}"]
+    return "\n".join(lines) + "\n"
