@@ -1,0 +1,138 @@
+"""The landed version's node works with this server and the reverse: each end's messages are read by the other."""
+
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from coderd.api import messages as api
+from coderd.coordination import message as coordination
+from coderd.coordination.client import parse_peer, parse_self
+from coderd.model.addresses import tailnet_address
+from tests.fixtures.landed_65343fb import api_messages as old_api
+from tests.fixtures.landed_65343fb import coordination_message as old
+
+ME, PEER = UUID(int=1), UUID(int=2)
+NODE_KEY, DISCO_KEY, DERP_KEY = "nodekey:" + "1" * 64, "discokey:" + "2" * 64, "derpkey:" + "3" * 64
+MAP: dict[str, object] = {"Regions": {"999": {"RegionID": 999, "RegionCode": "coder", "Nodes": []}}}
+
+COORDINATION = {
+    "hello": {
+        "type": "hello",
+        "version": 1,
+        "node_key": NODE_KEY,
+        "disco_key": DISCO_KEY,
+        "generation": 2**64 - 1,
+        "proof": "p",
+        "resume_token": "r",
+        "allowed_ips": None,
+    },
+    "update": {
+        "type": "update",
+        "home_region": 999,
+        "endpoints": [{"addr": "192.0.2.1:41641", "type": 1}],
+        "latencies": {"999": 0.01},
+        "generation": 7,
+        "allowed_ips": None,
+    },
+    "ready": {"type": "ready", "ids": [str(PEER)]},
+    "goodbye": {"type": "goodbye"},
+    "alive": {"type": "alive"},
+    "challenge": {"type": "challenge", "server_key": NODE_KEY, "nonce": "00" * 32, "version": 1},
+    "welcome": {
+        "type": "welcome",
+        "self": {
+            "id": str(ME),
+            "kind": "device",
+            "name": "ann/laptop",
+            "address": str(tailnet_address(ME)),
+        },
+        "derp_map": MAP,
+        "resume_token": "r",
+        "server_key": DERP_KEY,
+    },
+    "peers": {
+        "type": "peers",
+        "upsert": [
+            {
+                "id": str(PEER),
+                "kind": "workspace",
+                "name": "ann/dev",
+                "node_key": NODE_KEY,
+                "disco_key": DISCO_KEY,
+                "address": str(tailnet_address(PEER)),
+                "home_region": 999,
+                "generation": 7,
+                "endpoints": ["192.0.2.2:41641"],
+                "path_policy": "relay-only",
+                "signature": None,
+            }
+        ],
+        "remove": [{"id": str(ME), "reason": "denied"}],
+        "absent": [{"id": str(ME), "kind": "workspace", "name": "ann/lab"}],
+        "full": True,
+        "more": False,
+    },
+    "derp_map": {"type": "derp_map", "derp_map": MAP},
+    "reconnect": {"type": "reconnect", "after_ms": 500},
+    "error": {"type": "error", "code": "replaced", "message": "m"},
+}
+FROM_NODE = ("hello", "update", "ready", "goodbye", "alive")
+
+ID = str(ME)
+_NODE = {"id": ID, "name": "dev", "owner": "ann", "address": "fd60::1"}
+API: dict[str, dict[str, object]] = {
+    "ErrorBody": {"code": "c", "message": "m", "hint": ""},
+    "Health": {"status": "ok", "version": "0.1.0"},
+    "UserInfo": {"id": ID, "name": "ann", "is_admin": False},
+    "CreateUser": {"name": "ann"},
+    "UserCreated": {"id": ID, "name": "ann", "token": "t"},
+    "CreateWorkspace": {"name": "dev"},
+    "WorkspaceCreated": {**_NODE, "token": "t"},
+    "WorkspaceInfo": {**_NODE, "online": True, "created_at": 1.0},
+    "WorkspaceList": {"workspaces": [{**_NODE, "online": True, "created_at": 1.0}]},
+    "EnrolDevice": {"name": "laptop", "node_key": NODE_KEY},
+    "DeviceEnrolled": {**_NODE, "token": "t"},
+    "DeviceInfo": {**_NODE, "online": True, "created_at": 1.0},
+    "DeviceList": {"devices": [{**_NODE, "online": True, "created_at": 1.0}]},
+    "Nothing": {},
+}
+
+
+def plain(message: object) -> dict[str, object]:
+    """A message as JSON's types."""
+    value = msgspec.json.decode(msgspec.json.encode(message))
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.mark.parametrize("name", COORDINATION)
+def test_coordination_of_then_is_understood_now_and_that_of_now_was_then(name: str) -> None:
+    text = msgspec.json.encode(COORDINATION[name])
+    read_now = coordination.parse_node_message if name in FROM_NODE else coordination.parse_server_message
+    read_then = old.parse_node_message if name in FROM_NODE else old.parse_server_message
+    now, then = read_now(text), read_then(text)
+    assert plain(now).items() >= plain(then).items()
+    assert plain(read_then(coordination.encode_message(now))) == plain(then)
+    assert plain(read_now(old.encode_message(then))) == plain(now)
+
+
+@pytest.mark.parametrize("name", API)
+def test_the_api_of_then_is_understood_now_and_that_of_now_was_then(name: str) -> None:
+    kind, kind_then = getattr(api, name), getattr(old_api, name)
+    text = msgspec.json.encode(API[name])
+    now, then = api.parse_message(kind, text), old_api.parse_message(kind_then, text)
+    assert plain(old_api.parse_message(kind_then, api.encode_message(now))) == plain(then)
+    assert plain(api.parse_message(kind, old_api.encode_message(then))) == plain(now)
+
+
+def test_what_a_server_says_of_peers_has_only_the_words_that_nodes_of_then_know() -> None:
+    peers = coordination.parse_server_message(msgspec.json.encode(COORDINATION["peers"]))
+    welcome = coordination.parse_server_message(msgspec.json.encode(COORDINATION["welcome"]))
+    assert isinstance(peers, coordination.Peers)
+    assert isinstance(welcome, coordination.Welcome)
+    assert parse_peer(peers.upsert[0]).path_policy.value == "relay-only"
+    assert parse_self(welcome.self).name == "ann/laptop"
+    assert old.VERSION == coordination.VERSION
+    assert old.PATH == coordination.PATH
+    assert old.FINAL_CODES <= coordination.FINAL_CODES
