@@ -108,6 +108,8 @@ class Registry:
         self._blocks_direct = blocks_direct
         self._presences: dict[UUID, _Presence] = {}
         self._circles = Circles()
+        self.n_changes = 0
+        """How often an identity has changed: what was read of the store before is believed while this is the same."""
         self._met: set[UUID] = set()
         """Workspaces that the server itself meets, as long as somebody needs it to."""
 
@@ -180,6 +182,7 @@ class Registry:
 
     def introduce(self, node: Node) -> None:
         """A new identity: whoever may meet it is told that it exists, before it connects."""
+        self.n_changes += 1
         self._circles.place(node)
         for presence in self._near(node):
             viewer = presence.connection
@@ -189,6 +192,7 @@ class Registry:
 
     def forget(self, node: Node) -> None:
         """An identity is gone: its connection ends, peers remove it, also those that knew it before this server did."""
+        self.n_changes += 1
         presence = self._presences.pop(node.node_id, None)
         if presence is not None and presence.connection is not None:
             _end(presence.connection, DELETED)
@@ -213,6 +217,7 @@ class Registry:
 
     def expel(self, node: Node) -> None:
         """A node's right to be here has ended, though it exists: its connection ends, and peers remove it at once."""
+        self.n_changes += 1
         presence = self._presences.get(node.node_id)
         if presence is None:
             return
@@ -223,6 +228,7 @@ class Registry:
 
     def amend(self, node: Node) -> None:
         """A node's name, owner's name, sharing or path rule has changed: whoever it concerns, before or now, is told."""
+        self.n_changes += 1
         presence = self._presences.get(node.node_id)
         if presence is not None:
             presence.node = node

@@ -137,7 +137,7 @@ class CoordinationServer:
 
     async def serve(self, websocket: TextSocket) -> None:
         """One connection, from the bearer token to its end."""
-        token = _bearer(websocket)
+        token, n_changes = _bearer(websocket), self.registry.n_changes
         try:
             node = await self._directory.find_node(token, websocket.source)
         except IdentityError as error:
@@ -153,7 +153,7 @@ class CoordinationServer:
         self._n_open += 1
         self._idle = trio.Event()
         try:
-            await self._serve(websocket, node, hash_token(token))
+            await self._serve(websocket, node, hash_token(token), n_changes)
             await websocket.aclose()
         finally:
             self._n_open -= 1
@@ -166,11 +166,11 @@ class CoordinationServer:
         with trio.move_on_after(CLOSE_TIMEOUT):
             await self._idle.wait()
 
-    async def _serve(self, websocket: TextSocket, node: Node, token_hash: bytes) -> None:
+    async def _serve(self, websocket: TextSocket, node: Node, token_hash: bytes, n_changes: int) -> None:
         bound = log.bind(node_id=str(node.node_id), kind=node.kind.value)
         try:
             facts, resumed = await self._admit(websocket, node, token_hash)
-            await self._converse(websocket, node, facts, resumed)
+            await self._converse(websocket, node, facts, resumed, n_changes)
         except _Refused as refused:
             self._counters[f"coordination.refused.{refused.refusal.code}"] += 1
             bound.warning("node_refused", reason=refused.refusal.code)
@@ -211,17 +211,16 @@ class CoordinationServer:
         )
         return facts, resumed
 
-    async def _converse(self, websocket: TextSocket, node: Node, facts: Facts, resumed: bool) -> None:
+    async def _converse(
+        self, websocket: TextSocket, node: Node, facts: Facts, resumed: bool, n_changes: int
+    ) -> None:
         partners = await self._directory.partners(node)
         bell = _Bell()
         connection = self.registry.connect(node, facts, partners=partners, resumed=resumed, wake=bell.ring)
         log.info("node_joined", node_id=str(node.node_id), kind=node.kind.value, resumed=resumed)
         try:
-            fresh = await self._directory.find_node(_bearer(websocket), websocket.source)
-            if fresh is None:
-                raise _Refused(DELETED)  # it was deleted while it joined, before we could be told
-            if fresh != node:
-                self.registry.amend(fresh)
+            if n_changes != self.registry.n_changes:
+                await self._look_again(websocket, node)
             websocket.note_known()
             await _send(websocket, self._welcome(node, facts))
             await _race(
@@ -230,6 +229,14 @@ class CoordinationServer:
             )
         finally:
             self.registry.lost(connection)
+
+    async def _look_again(self, websocket: TextSocket, node: Node) -> None:
+        """Some identity has changed while this node joined, before the registry knew it and could be told."""
+        fresh = await self._directory.find_node(_bearer(websocket), websocket.source)
+        if fresh is None:
+            raise _Refused(DELETED)
+        if fresh != node:
+            self.registry.amend(fresh)
 
     def _welcome(self, node: Node, facts: Facts) -> Welcome:
         return Welcome(

@@ -44,6 +44,29 @@ MAX_SAME_NAME = 1000
 """Nodes of one kind and user whose machines bear the same name."""
 
 
+_WORKSPACES_OF = (
+    select_nodes()
+    .where(
+        nodes.c.kind == NodeKind.WORKSPACE.value,
+        sa.or_(
+            nodes.c.owner_id == sa.bindparam("user_id"),
+            nodes.c.id.in_(
+                sa.select(shares.c.workspace_id).where(shares.c.user_id == sa.bindparam("user_id"))
+            ),
+        ),
+    )
+    .order_by(nodes.c.name, nodes.c.id)
+)
+_DEVICES_OF = (
+    select_nodes()
+    .where(
+        nodes.c.kind == NodeKind.DEVICE.value,
+        nodes.c.owner_id.in_(sa.bindparam("people", expanding=True)),
+    )
+    .order_by(nodes.c.name, nodes.c.id)
+)
+
+
 class Issued(NamedTuple):
     """A node and its new token, which is nowhere else to be had."""
 
@@ -193,12 +216,12 @@ class Nodes:
     def partners(self, node: Node) -> list[Node]:
         """Every node that policy lets this one meet, connected or not."""
         owner = node.owner.user_id
-        if node.kind is NodeKind.DEVICE:
-            shared = sa.select(shares.c.workspace_id).where(shares.c.user_id == owner)
-            found = self._list(sa.or_(nodes.c.owner_id == owner, nodes.c.id.in_(shared)))
-        else:
-            people = [owner, *(user.user_id for user in node.shared_with)]
-            found = self._list(nodes.c.owner_id.in_(people))
+        with self._database.read() as connection:
+            if node.kind is NodeKind.DEVICE:
+                found = load_nodes(connection, _WORKSPACES_OF, {"user_id": owner})
+            else:
+                people = [owner, *(user.user_id for user in node.shared_with)]
+                found = load_nodes(connection, _DEVICES_OF, {"people": people})
         return [other for other in found if may_tunnel(node, other)]
 
     # Node keys
@@ -210,6 +233,9 @@ class Nodes:
             KeyTaken: the key is another node's.
             NotFound: the node has been deleted meanwhile.
         """
+        with self._database.read() as connection:  # a node that comes back writes nothing
+            if key_of(connection, node.node_id) == node_key:
+                return None
         with self._database.write() as connection:
             if connection.execute(sa.select(nodes.c.id).where(nodes.c.id == node.node_id)).first() is None:
                 raise NotFound("this node has been deleted")

@@ -1,7 +1,7 @@
 """Rows to records and back: what users, nodes and tokens have in common. For use inside a transaction."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 from uuid import UUID, uuid4
@@ -18,8 +18,11 @@ from coderd.model.netmap import NodeKind
 
 Row: TypeAlias = "sa.Row[tuple[object, ...]]"
 NodeQuery: TypeAlias = "sa.Select[tuple[object, ...]]"
+Parameters: TypeAlias = Mapping[str, object]
 
 MAX_AUDIT_TEXT = 200
+MAX_LISTED = 500
+"""Workspaces whose guests are asked for by their ids; of more by the query that found them."""
 
 
 @contextmanager
@@ -65,22 +68,36 @@ def select_nodes() -> NodeQuery:
     ).join_from(nodes, users, nodes.c.owner_id == users.c.id)
 
 
-def load_nodes(connection: Connection, query: NodeQuery) -> list[Node]:
-    """The nodes that a query on ``select_nodes`` finds, with those whom they are shared with."""
-    rows = connection.execute(query).all()
-    if all(row.kind == NodeKind.DEVICE.value for row in rows):
-        return [_node_of(row, ()) for row in rows]
-    ids = query.with_only_columns(nodes.c.id, maintain_column_froms=True).order_by(None)
+_GUESTS = (
+    sa.select(shares.c.workspace_id, users).join(users, users.c.id == shares.c.user_id).order_by(users.c.name)
+)
+_GUESTS_OF = _GUESTS.where(shares.c.workspace_id.in_(sa.bindparam("ids", expanding=True)))
+
+
+def load_nodes(connection: Connection, query: NodeQuery, parameters: Parameters | None = None) -> list[Node]:
+    """The nodes that a query on ``select_nodes`` finds, with those whom they are shared with.
+
+    Args:
+        connection: a transaction.
+        query: a statement that is made once and takes ``parameters`` costs a third of one made anew.
+        parameters: values of its ``bindparam``.
+    """
+    rows = connection.execute(query, parameters or {}).all()
+    workspaces = [row.id for row in rows if row.kind == NodeKind.WORKSPACE.value]
     guests: dict[UUID, list[User]] = defaultdict(list)
-    shared = sa.select(shares.c.workspace_id, users).join(users, users.c.id == shares.c.user_id)
-    for row in connection.execute(shared.where(shares.c.workspace_id.in_(ids)).order_by(users.c.name)):
+    if len(workspaces) > MAX_LISTED:
+        ids = query.with_only_columns(nodes.c.id, maintain_column_froms=True).order_by(None)
+        found = connection.execute(_GUESTS.where(shares.c.workspace_id.in_(ids)), parameters or {}).all()
+    else:
+        found = connection.execute(_GUESTS_OF, {"ids": workspaces}).all() if workspaces else []
+    for row in found:
         guests[row.workspace_id].append(user_of(row))
     return [_node_of(row, tuple(guests[row.id])) for row in rows]
 
 
-def load_node(connection: Connection, query: NodeQuery) -> Node | None:
+def load_node(connection: Connection, query: NodeQuery, parameters: Parameters | None = None) -> Node | None:
     """The one node that a query finds."""
-    found = load_nodes(connection, query)
+    found = load_nodes(connection, query, parameters)
     return found[0] if found else None
 
 
@@ -108,10 +125,12 @@ def insert_node(connection: Connection, node: Node, enrol_key: NodePublic | None
     )
 
 
+_KEY_OF = sa.select(node_keys.c.node_key).where(node_keys.c.node_id == sa.bindparam("node_id"))
+
+
 def key_of(connection: Connection, node_id: UUID) -> NodePublic | None:
     """A node's proven key."""
-    query = sa.select(node_keys.c.node_key).where(node_keys.c.node_id == node_id)
-    raw = connection.execute(query).scalar_one_or_none()
+    raw = connection.execute(_KEY_OF, {"node_id": node_id}).scalar_one_or_none()
     return None if raw is None else NodePublic(raw)
 
 
@@ -157,13 +176,26 @@ def insert_token(
     return token_id
 
 
+def good(token: str, kind: TokenKind, unix_now: float) -> Parameters:
+    """The values of ``GOOD``."""
+    return {"token_hash": hash_token(token), "token_kind": kind.name.lower(), "unix_now": unix_now}
+
+
+def _good(token_hash: object, kind: object, unix_now: object) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        tokens.c.hash == token_hash,
+        tokens.c.kind == kind,
+        sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > unix_now),
+    )
+
+
 def is_good(token: str, kind: TokenKind, now: float) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions on ``tokens`` under which this token is known, of this kind and not expired."""
-    return (
-        tokens.c.hash == hash_token(token),
-        tokens.c.kind == kind.name.lower(),
-        sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now),
-    )
+    return _good(*good(token, kind, now).values())
+
+
+GOOD = _good(sa.bindparam("token_hash"), sa.bindparam("token_kind"), sa.bindparam("unix_now"))
+"""The same for a statement that is made once; ``good`` has the values."""
 
 
 # The audit log

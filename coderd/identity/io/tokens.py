@@ -9,9 +9,11 @@ from sqlalchemy.engine import Connection
 from coderd.identity.io.database import Database
 from coderd.identity.io.nodes import Issued, add_workspace, free_name
 from coderd.identity.io.rows import (
+    GOOD,
     Row,
     get_node,
     get_user,
+    good,
     insert_token,
     is_good,
     key_of,
@@ -24,6 +26,10 @@ from coderd.identity.schema import node_keys, nodes, tokens, users
 from coderd.identity.tokens import Bearer, Scope, TokenKind, TokenRecord, hash_token, make_token, token_kind
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+
+# What every request and every join asks, made once: to make a statement costs more than to run it.
+_GOOD = sa.select(tokens).where(*GOOD)
+_BY_ID = select_nodes().where(nodes.c.id == sa.bindparam("node_id"))
 
 _NODE_KINDS = (TokenKind.WORKSPACE, TokenKind.DEVICE)
 
@@ -56,9 +62,8 @@ class Tokens:
         kind = token_kind(token)
         if kind is None:
             return None
-        query = sa.select(tokens).where(*is_good(token, kind, self._database.now()))
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_GOOD, good(token, kind, self._database.now())).one_or_none()
             if row is None or row.uses_left == 0:
                 return None
             return _bearer(connection, row)
@@ -167,7 +172,7 @@ class Tokens:
             row = connection.execute(sa.select(tokens).where(tokens.c.id == token_id, whose)).one_or_none()
             if row is None:
                 raise NotFound("there is no such token")
-            node = load_node(connection, select_nodes().where(nodes.c.id == row.node_id))
+            node = load_node(connection, _BY_ID, {"node_id": row.node_id})
             node_key = key_of(connection, node.node_id) if node is not None else None
             connection.execute(tokens.delete().where(tokens.c.id == token_id))
             connection.execute(node_keys.delete().where(node_keys.c.node_id == row.node_id))
@@ -225,7 +230,7 @@ def _bearer(connection: Connection, row: Row) -> Bearer:
     if row.node_id is None:
         found = connection.execute(sa.select(users.c.id).where(users.c.id == row.user_id)).scalar_one()
         return Bearer(_record(row, ""), get_user(connection, found))
-    node = load_node(connection, select_nodes().where(nodes.c.id == row.node_id))
+    node = load_node(connection, _BY_ID, {"node_id": row.node_id})
     assert node is not None
     return Bearer(_record(row, node.full_name), node.owner, node)
 
