@@ -84,7 +84,7 @@ def restore_backup(source: Path, state_dir: Path, *, force: bool = False) -> str
     Raises:
         UserError: a server runs there, there is a state already and ``force`` is not given, or the backup cannot be used.
     """
-    with PrivateDirectory(state_dir) as directory:
+    with PrivateDirectory(state_dir, may_be_anothers=os.geteuid() == 0) as directory:
         if not force and (state_dir / KEYS_FILE).exists():
             raise UserError(
                 f"there is a server's state in {state_dir} already",
@@ -228,6 +228,10 @@ def _put_in_place(state_dir: Path, unpacked: Path) -> None:
             path.unlink()
     for path in unpacked.iterdir():
         path.replace(state_dir / path.name)
+    owner = state_dir.stat()
+    if owner.st_uid != os.geteuid():  # root has done it for a server that runs as somebody else
+        for path in state_dir.iterdir():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

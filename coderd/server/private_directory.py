@@ -13,11 +13,16 @@ MAX_FILE_SIZE = 64 * 1024
 
 
 class PrivateDirectory:
-    """The only user of a state directory, for as long as it is open. Raises UserError if it cannot be used."""
+    """The only user of a state directory, for as long as it is open. Raises UserError if it cannot be used.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: made if it is missing.
+        may_be_anothers: root puts something into the directory of a server that runs as somebody else.
+    """
+
+    def __init__(self, directory: Path, *, may_be_anothers: bool = False) -> None:
         self._directory = directory
-        self._lock = _lock(directory)
+        self._lock = _lock(directory, may_be_anothers)
 
     def path(self, name: str) -> Path:
         """Where a file of this name is, or would be."""
@@ -42,10 +47,10 @@ class PrivateDirectory:
         self.close()
 
 
-def _lock(directory: Path) -> int:
+def _lock(directory: Path, may_be_anothers: bool) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _close_to_others(directory)
+        _close_to_others(directory, may_be_anothers)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(directory / LOCK_FILE, flags, 0o600)
     except OSError as error:
@@ -66,10 +71,11 @@ def _lock(directory: Path) -> int:
     return lock
 
 
-def _close_to_others(directory: Path) -> None:
+def _close_to_others(directory: Path, may_be_anothers: bool) -> None:
     """Mode 0700, unless the directory is not ours alone: /tmp, say, would break for everybody else. Raises UserError."""
     status = directory.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    is_ours = status.st_uid == os.geteuid() or may_be_anothers
+    if not is_ours or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UserError(
             f"the state directory {directory} can be written by others",
             hint="Name a directory of the server's own with --state-dir.",

@@ -193,3 +193,12 @@ async def test_the_commands_take_the_state_directory_before_or_behind_them(
     assert run_app(build_app(), "coderd", restored) == Exit.DONE
     assert unpacked(first)["keys.json"] == (tmp_path / "restored" / "keys.json").read_bytes()
     assert "keep it where only you can read it" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away; CI runs as root")
+async def test_what_root_restores_belongs_to_the_servers_user(tmp_path: Path) -> None:
+    backup, state = await _backup_of_new_server(tmp_path), tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 4711, 4712)
+    restore_backup(backup, state)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in state.iterdir()} == {(4711, 4712)}
