@@ -44,6 +44,8 @@ class Server:
         self.address = address
         self.state_dir = "/run/coderd-server-state"
         self.daemon: Process | None = None
+        self.launcher: Sequence[str] = ()
+        """What goes before its command: a program that gives up rights, say."""
         self._service = service
         self._authority = authority
         self._relays = relays
@@ -76,7 +78,7 @@ class Server:
         """Start it, and wait until it answers and the first admin has a token."""
         argv = ["coderd", "server", "--access-url", self.url, "--state-dir", self.state_dir]
         daemon = self.daemon = self.host.start(
-            [*argv, *self._where(), *self._told(), *arguments], name="coderd server"
+            [*self.launcher, *argv, *self._where(), *self._told(), *arguments], name="coderd server"
         )
 
         def is_up() -> bool:

@@ -95,7 +95,6 @@ def _start(theirs: socket.socket, address: IPv6Address, mtu: int) -> subprocess.
             [sys.executable, "-I", "-S", str(_PROGRAM), *arguments],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
         )

@@ -1,6 +1,7 @@
 """Runs as a program of its own: makes a network namespace with a TUN, then hands out TCP sockets that live in it.
 
-Standard library only and no import of ours, so that it stays small: it lives as long as the server.
+Standard library only and no import of ours, so that it stays small: it lives as long as the server. In its user namespace it may
+be unable to read what it could before, so nothing is imported any more then.
 
     argv       NAME ADDRESS PREFIX-LENGTH MTU
     fd 0       a Unix socket to the server; every message carries one descriptor:
@@ -11,6 +12,8 @@ Nothing is asked for: the Unix socket is the queue. What fits into its buffer wa
 full. When the server is gone, however it went, ``sendmsg`` fails, this process ends, and with it the namespace.
 """
 
+import array  # noqa: F401  # for socket.send_fds, which would import it late
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -71,8 +74,16 @@ def enter_namespace() -> None:
         ("uid_map", f"0 {uid} 1"),
         ("gid_map", f"0 {gid} 1"),
     ):
-        with open(f"/proc/self/{file}", "w", encoding="ascii") as opened:
-            opened.write(text)
+        write(f"/proc/self/{file}", text)
+
+
+def write(path: str, text: str) -> None:
+    """What open() does, without a codec that would have to be imported. Raises OSError."""
+    opened = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(opened, text.encode())
+    finally:
+        os.close(opened)
 
 
 def unshare(flags: int) -> None:
@@ -97,11 +108,9 @@ def open_tun(name: str) -> tuple[int, int]:
 
 def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
     """MTU, address with its prefix's route, and up. A TUN has no neighbours, so the address is good at once."""
-    try:
-        with open(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "w", encoding="ascii") as mode:
-            mode.write("1")  # no address of the kernel's own making, and no router solicitations
-    except OSError:
-        pass  # /proc/sys may be read-only for us: a few packets that nobody answers
+    with contextlib.suppress(OSError):  # /proc/sys may be read-only for us: a few packets that nobody answers
+        # No address of the kernel's own making, and no router solicitations.
+        write(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1")
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), IFF_UP))

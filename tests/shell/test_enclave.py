@@ -1,0 +1,79 @@
+"""The network namespace beside the server: made by anybody, gone with the server, and refused with a sentence."""
+
+import subprocess
+import sys
+from ipaddress import IPv6Address
+
+import pytest
+import trio
+
+from coderd.server.node.enclave import INTERFACE, Enclave
+
+OWN, PEER = IPv6Address("fd60:627a:a42b::1"), IPv6Address("fd60:627a:a42b::2")
+
+OPEN = """
+import sys, trio
+from ipaddress import IPv6Address
+from coderd.model.errors import UserError
+from coderd.server.node.enclave import Enclave
+async def main():
+    try:
+        (await Enclave.open(IPv6Address("fd60:627a:a42b::1"), 1280)).close()
+        print("opened")
+    except UserError as error:
+        print(error.code, error.message, "|", error.hint)
+trio.run(main)
+"""
+NO_NAMESPACES = """
+echo 0 > /proc/sys/user/max_user_namespaces; echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"
+"""
+
+
+async def test_sockets_of_the_namespace_speak_through_its_tun() -> None:
+    enclave = await Enclave.open(OWN, 1280)
+    try:
+        assert enclave.tun.name == INTERFACE
+        sockets = [await enclave.make_socket() for _ in range(20)]
+        with trio.fail_after(5):
+            sock, header, packet = sockets[-1], bytearray(10), bytearray(65536)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sock.connect, (str(PEER), 4))
+                await trio.lowlevel.wait_readable(enclave.tun.fileno())
+                size = enclave.tun.read_into(header, packet)
+                nursery.cancel_scope.cancel()
+        assert size >= 60
+        assert (IPv6Address(bytes(packet[8:24])), IPv6Address(bytes(packet[24:40]))) == (OWN, PEER)
+        for sock in sockets:
+            sock.close()
+    finally:
+        enclave.close()
+
+
+async def test_a_namespace_that_is_gone_gives_no_sockets() -> None:
+    enclave = await Enclave.open(OWN, 1280)
+    try:
+        enclave._process.kill()
+        with trio.fail_after(5), pytest.raises(OSError):  # noqa: PT011, PT012
+            while True:
+                (await enclave.make_socket()).close()
+    finally:
+        enclave.close()
+
+
+def run(*launcher: str) -> str:
+    argv = [*launcher, sys.executable, "-c", OPEN]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+@pytest.mark.slow
+def test_where_there_may_be_no_namespaces_that_is_said_with_a_fix() -> None:
+    said = run("unshare", "--user", "--map-root-user", "sh", "-c", NO_NAMESPACES, "sh")
+    assert said.startswith("no_web_apps this machine lets the server make no network namespace (E")
+    assert "user.max_user_namespaces" in said
+
+
+@pytest.mark.slow
+def test_where_there_is_no_tun_that_is_said_with_a_fix() -> None:
+    hide = 'mount -t tmpfs none /dev/net && exec "$@"'
+    said = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hide, "sh")
+    assert said.startswith("no_web_apps this machine has no /dev/net/tun (ENOENT)")
