@@ -11,11 +11,12 @@ import os
 import time
 
 import pytest
-from lab import Lab, Site, Topology
+from lab import Lab, Site, Topology, until
 from lab.topology import EASY
 from lab_scenarios import (
     CEILING,
     SCENARIOS,
+    WATCH,
     Row,
     line,
     restart_both_without_server,
@@ -34,6 +35,15 @@ DEV_IN_THE_OPEN = Topology(
 )
 BACK_WITHIN = 3.0
 """Seconds from the start of both daemons."""
+LOST_REGION = 3.0
+"""Seconds of silence when the relay at which one end listens is gone for good."""
+NO_STUN = """
+table inet far {{
+    chain forward {{
+        type filter hook forward priority filter
+        ip daddr {address} udp dport 3478 drop
+    }}
+}}"""
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +86,26 @@ def test_without_a_server_the_user_roams_and_the_peer_that_lets_everybody_in_fol
             assert streams.gap(roamed_at) <= CEILING * SCENARIOS["roam"].aim
             assert streams.tcp_goes_on()
             settle(lab, "direct")
+
+
+def give_homes_of_their_own(lab: Lab) -> None:
+    """Before they join: STUN answers the user from the first relay alone, and dev from the second; TCP passes everywhere."""
+    for site, far in (("user", lab.relays[1]), ("dev", lab.relays[0])):
+        lab.internet.routers[site].nft(NO_STUN.format(address=far.address))
+
+
+def test_where_each_end_has_a_home_of_its_own_the_end_of_one_is_a_moment_s_silence() -> None:
+    with Lab("two-regions") as lab:
+        give_homes_of_their_own(lab)
+        lab.join()
+        assert [node.ask("status")["home_region"]["id"] for node in (lab.user, lab.dev)] == [1, 2]
+        with traffic(lab) as streams:
+            settle(lab, "relay")
+            killed_at = time.monotonic()
+            lab.relays[1].kill()
+            streams.wait_for_both(killed_at)
+            until(lambda: lab.dev.ask("status")["home_region"]["id"] == 1, "dev to move to the other region")
+            time.sleep(WATCH)
+            gap = streams.gap(killed_at)
+            assert gap <= LOST_REGION, f"silent for {gap:.2f} s"
+            assert streams.tcp_goes_on()

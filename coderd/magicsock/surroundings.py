@@ -64,6 +64,7 @@ class Surroundings:
         self._mapped_families: set[bool] = set()
         """Families that have shown a mapping in this run: the first one seen is the one told."""
         self._is_wanted_again = False
+        self._is_wanted_full = False
         self._in_use_at = _NEVER
         self._fresh_at = _NEVER
         self._timers: TimerTable[Timer] = TimerTable()
@@ -119,6 +120,7 @@ class Surroundings:
             return
         if not self._netcheck.start(now, full):
             self._is_wanted_again = True
+            self._is_wanted_full = self._is_wanted_full or full
             return
         self._probed.clear()
         self._mapped_families.clear()
@@ -273,8 +275,8 @@ class Surroundings:
         self._events.append(NetcheckDone(report))
         self._timers.set(Timer.RECHECK, now + self._recheck_delay())
         if self._is_wanted_again:
-            self._is_wanted_again = False
-            self.check(now)
+            is_full, self._is_wanted_again, self._is_wanted_full = self._is_wanted_full, False, False
+            self.check(now, full=is_full)
 
     def _recheck_delay(self) -> float:
         share = int.from_bytes(self._rng(2), "big") / 65536

@@ -83,7 +83,14 @@ class Netcheck:
         else:
             plan = incremental_plan(self._derp_map, self._families, last, last.preferred_derp)
         self._run = Run(
-            self._derp_map, self._resolved, plan, is_full=is_full, rng=self._rng, now=now, here=self._here
+            self._derp_map,
+            self._resolved,
+            plan,
+            is_full=is_full,
+            rng=self._rng,
+            now=now,
+            here=self._here,
+            homes=self._habitable() - self._dead_relays if is_full else frozenset(),
         )
         self._settle()
         return True

@@ -3,11 +3,11 @@
 A probe set is one region over one family. Its probes start at their delays, each with a transaction id of its own. A set
 ends with its first reply, save that an IPv4 set with a second destination goes on until two destinations have shown
 whether the mapping varies. A run ends when all sets have, or enough regions are known, or time is up; where UDP stays
-silent it asks for HTTPS latencies as well.
+silent, or speaks for no region that one could call home, it asks for HTTPS latencies as well.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -86,13 +86,14 @@ class Run:
     """The machine of one report.
 
     Args:
-        derp_map: the regions; those without latency and relay are asked by HTTPS if UDP stays silent.
+        derp_map: the regions; those without latency and with a relay are asked by HTTPS if UDP stays silent.
         resolved: addresses by host name.
         plan: the probe sets; probes without a target are left out.
         is_full: a full report is more patient.
         rng: for transaction ids.
         now: the run starts here.
         here: this host's addresses.
+        homes: regions of which one has to answer, by HTTPS if STUN passes by all of them; empty: any answer will do.
     """
 
     def __init__(
@@ -105,8 +106,11 @@ class Run:
         rng: RandomBytes,
         now: float,
         here: Here = ANYWHERE,
+        homes: Set[int] = frozenset(),
     ) -> None:
         self.started_at = now
+        self._homes = homes
+        self._is_home_heard = not homes
         self._derp_map = derp_map
         self._rng = rng
         self._patience_factor = 2.0 if is_full else 1.0
@@ -130,6 +134,7 @@ class Run:
             return sent is not None
         owner, latency = sent.owner, max(now - sent.at, 0.0)
         self._findings.note_stun(owner.region_id, sent.target, mapped, latency)
+        self._is_home_heard = self._is_home_heard or owner.region_id in self._homes
         owner.heard.add(sent.target)
         if owner.closes_at is None:
             second = (planned.at for planned in owner.waiting if planned.target != sent.target)
@@ -151,7 +156,7 @@ class Run:
         if self._https_wanted is None or region not in self._https_wanted:
             return
         self._https_wanted.discard(region)
-        if seconds is not None and not self._findings.udp:
+        if seconds is not None and not self._is_stun_enough:
             self._findings.note_latency(region, seconds)
         self.handle_timeout(now)
 
@@ -163,7 +168,7 @@ class Run:
             self._send_due(now)
         self._close_sets(now)
         is_stun_over = self._is_stun_over(now)
-        if not self._findings.udp and (is_stun_over or now >= self.started_at + HTTPS_AFTER):
+        if not self._is_stun_enough and (is_stun_over or now >= self.started_at + HTTPS_AFTER):
             self._want_https()
         if self._is_over(is_stun_over, now):
             self._finished_at = now
@@ -183,7 +188,7 @@ class Run:
         if self._stun_pending():
             deadlines.append(Deadline(self._stun_stop_at(), "netcheck STUN"))
             deadlines.extend(self._set_deadlines())
-            if not self._findings.udp and self._https_wanted is None:
+            if not self._is_stun_enough and self._https_wanted is None:
                 deadlines.append(Deadline(self.started_at + HTTPS_AFTER, "netcheck HTTPS"))
         return earliest(*deadlines)
 
@@ -297,7 +302,11 @@ class Run:
     def _is_over(self, is_stun_over: bool, now: float) -> bool:
         if now >= self.started_at + REPORT_TIMEOUT:
             return True
-        return is_stun_over and (self._findings.udp or not self._https_wanted)
+        return is_stun_over and (self._is_stun_enough or not self._https_wanted)
+
+    @property
+    def _is_stun_enough(self) -> bool:
+        return self._findings.udp and self._is_home_heard
 
 
 def _planned(probe_set: ProbeSet, resolved: Resolved, now: float) -> _Set | None:

@@ -129,6 +129,32 @@ def test_where_nothing_answers_any_more_home_stays_where_it_was() -> None:
     assert homes(surroundings) == []
 
 
+def test_a_home_is_left_also_for_a_relay_whose_stun_is_blocked_and_while_another_look_is_under_way() -> None:
+    surroundings = settled(1, STUN_ONLY)
+    surroundings.set_derp_map(world(1, 2, STUN_ONLY), {}, T + 10)
+    homes(surroundings)
+    surroundings.handle_relay_broken(1, T + 20)
+    now = T + PATIENCE + 19.9
+    surroundings.check(now)
+    answers = list[tuple[float, bytes]]()
+    while now < T + 40:
+        while (probe := surroundings.poll_probe()) is not None:
+            if probe.addr[0] == f"192.0.2.{STUN_ONLY}":
+                answers.append(
+                    (now + 0.001, encode_response(parse_request(probe.datagram), ("198.51.100.9", 4)))
+                )
+        if surroundings.home == 2:
+            return
+        deadline = surroundings.poll_timeout()
+        assert deadline is not None
+        now = max(now, min([deadline.when, *(at for at, _ in answers)]))
+        if answers:
+            surroundings.handle_stun(answers.pop(0)[1], now)
+        surroundings.handle_timeout(now)
+        surroundings.handle_https_latency(2, 0.05, now)
+    raise AssertionError("the dead relay is still home")
+
+
 def test_a_dead_relay_that_answers_again_is_home_again_after_a_minute() -> None:
     surroundings = settled(1, 2, 3)
     surroundings.handle_relay_broken(1, T + 10)

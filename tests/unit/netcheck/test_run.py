@@ -259,6 +259,22 @@ def test_silence_asks_for_https_after_a_second_and_reports_after_three() -> None
     assert report.preferred_derp == 999
 
 
+def test_where_stun_speaks_for_no_region_to_live_in_those_are_asked_by_https() -> None:
+    """A home whose relay had died was once kept for ever: the only other relay's STUN was blocked, a third server's not."""
+    stun_only = DerpNode("9s", 9, "r9", ipv4="192.0.2.9", ipv6="none", stun_only=True)
+    derp_map = DerpMap({**regions(2).regions, 9: DerpRegion(9, "r9", "R9", (stun_only,))})
+    bench = Bench(derp_map)
+    bench.netcheck.set_home_limits(forced=0, dead=frozenset({2}))
+    bench.start(full=True)
+    bench.reply(("192.0.2.9", 3478), at=100.01)
+    bench.run_until(101.1)
+    assert [region for _, region in bench.wanted] == [1, 2]
+    bench.netcheck.handle_https_latency(1, 0.05, bench.now)
+    bench.netcheck.handle_https_latency(2, None, bench.now)
+    report = bench.finish()
+    assert (report.preferred_derp, report.udp) == (1, True)
+
+
 def test_https_is_waited_for_until_five_seconds() -> None:
     bench = Bench(EMBEDDED)
     bench.start()
