@@ -236,7 +236,10 @@ class Registry:
                 presence.entry = replace(presence.entry, name=node.full_name)
         own = presence.connection if presence is not None else None
         if own is not None:
+            is_renamed = own.node.full_name != node.full_name
             own.node = node
+            if is_renamed:
+                _end(own, Reconnect(0))  # its own name is in the welcome
         for other in self._near(node):
             if other.connection is not None and other.connection is not own:
                 self._reconsider(other.connection, node, own)

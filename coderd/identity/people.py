@@ -143,6 +143,13 @@ def check_label(name: str) -> str:
     return name
 
 
+def check_user_name(name: str) -> str:
+    """The name itself, if a user may bear it: in paths ``me`` is whoever asks. Raises BadName."""
+    if name == "me":
+        raise BadName("nobody can be called me")
+    return check_label(name)
+
+
 def device_label(host_name: str) -> str:
     """A DNS label made of what a machine calls itself: its first label, cleaned; ``device`` if nothing is left."""
     cleaned = re.sub(r"[^a-z0-9-]+", "-", host_name.partition(".")[0].lower())[:63].strip("-")

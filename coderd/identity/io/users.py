@@ -18,7 +18,7 @@ from coderd.identity.io.rows import (
     unique,
     user_of,
 )
-from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_label
+from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_user_name
 from coderd.identity.schema import nodes, shares, users
 from coderd.identity.tokens import TokenKind, make_token
 from coderd.model.keys import NodePublic
@@ -61,7 +61,7 @@ class Users:
             BadName, NameTaken: the name cannot be had.
         """
         user, token = (
-            User(uuid4(), check_label(name), role),
+            User(uuid4(), check_user_name(name), role),
             make_token(TokenKind.SESSION, self._database.rng),
         )
         now = self._database.now()
@@ -109,7 +109,7 @@ class Users:
 
     def rename(self, user: User, name: str, *, by: Actor = SERVER) -> list[Node]:
         """Gives a user another name; returns their nodes, which bear it too. Raises BadName, NameTaken or NotFound."""
-        check_label(name)
+        check_user_name(name)
         with self._database.write() as connection, unique(f"there is a user named {name} already"):
             old = get_user(connection, user.user_id)
             connection.execute(users.update().where(users.c.id == user.user_id).values(name=name))

@@ -1,0 +1,111 @@
+"""The registry: what becomes of those who are connected when policy changes."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from coderd.coordination.message import Endpoint, Peers, Reconnect, Update
+from coderd.coordination.registry import DELETED, HOLD, Connection, Facts, Registry
+from coderd.identity.people import Node, PathRule, User
+from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.netmap import NodeKind
+
+ANN, BOB = User(UUID(int=101), "ann"), User(UUID(int=102), "bob")
+DEV = Node(UUID(int=1), NodeKind.WORKSPACE, "dev", ANN, 0.0, shared_with=(BOB,))
+LAPTOP = Node(UUID(int=2), NodeKind.DEVICE, "laptop", BOB, 0.0)
+
+
+class Pair:
+    """A registry with a workspace and a guest's device, each of which has been told of the other."""
+
+    def __init__(self, *, blocks_direct: bool = False) -> None:
+        self.registry = Registry(blocks_direct=blocks_direct)
+        self.n_rings = 0
+        self.now = 0.0
+        self.dev = self._join(DEV, LAPTOP)
+        self.laptop = self._join(LAPTOP, DEV)
+        self.say(self.dev)
+        self.say(self.laptop)
+
+    def _join(self, node: Node, partner: Node) -> Connection:
+        number = node.node_id.int
+        facts = Facts(NodePublic(bytes([number]) * 32), DiscoPublic(bytes([number + 9]) * 32), number)
+        connection = self.registry.connect(node, facts, partners=[partner], wake=self._ring)
+        update = Update(home_region=999, endpoints=[Endpoint(f"192.0.2.{number}:41641")])
+        assert self.registry.update(connection, update) is None
+        return connection
+
+    def _ring(self) -> None:
+        self.n_rings += 1
+
+    def say(self, connection: Connection) -> list[Peers]:
+        """All that a connection is owed, once nothing is held back any more."""
+        said = []
+        for _ in range(2):
+            while isinstance(message := self.registry.poll(connection, self.now), Peers):
+                said.append(message)
+            self.now += 2 * HOLD
+        return said
+
+
+def test_who_is_not_shared_with_any_more_is_removed_at_both_ends_and_leaves_no_name() -> None:
+    pair = Pair()
+    pair.registry.amend(replace(DEV, shared_with=()))
+    for connection, other in ((pair.laptop, DEV), (pair.dev, LAPTOP)):
+        (message,) = pair.say(connection)
+        assert [(gone.id, gone.reason) for gone in message.remove] == [(other.node_id, "denied")]
+        assert (message.upsert, message.absent) == ([], [])
+    pair.registry.amend(DEV)
+    assert [entry.id for message in pair.say(pair.laptop) for entry in message.upsert] == [DEV.node_id]
+    assert [entry.id for message in pair.say(pair.dev) for entry in message.upsert] == [LAPTOP.node_id]
+
+
+@pytest.mark.parametrize(
+    ("blocks_direct", "path", "policy"),
+    [
+        (False, PathRule.RELAY_ONLY, "relay-only"),
+        (True, PathRule.DIRECT, "relay-only"),
+        (True, PathRule.RELAY_ONLY, "relay-only"),
+        (False, PathRule.DIRECT, "any"),
+    ],
+)
+def test_the_stricter_of_deployment_and_workspace_wins(
+    blocks_direct: bool, path: PathRule, policy: str
+) -> None:
+    pair = Pair(blocks_direct=blocks_direct)
+    pair.registry.amend(replace(DEV, path=PathRule.DENY))
+    pair.say(pair.laptop)
+    pair.say(pair.dev)
+    pair.registry.amend(replace(DEV, path=path))
+    for connection in (pair.laptop, pair.dev):
+        (entry,) = [entry for message in pair.say(connection) for entry in message.upsert]
+        assert entry.path_policy == policy
+        assert bool(entry.endpoints) == (policy == "any")
+
+
+def test_a_change_that_concerns_nobody_rings_nobody() -> None:
+    pair = Pair()
+    before = pair.n_rings
+    pair.registry.amend(Node(UUID(int=7), NodeKind.WORKSPACE, "other", ANN, 0.0))
+    assert pair.n_rings == before
+
+
+def test_whose_token_is_revoked_is_told_and_gone_until_it_comes_back() -> None:
+    pair = Pair()
+    pair.registry.expel(DEV)
+    assert pair.dev.end == DELETED
+    (message,) = pair.say(pair.laptop)
+    assert [(gone.id, gone.reason) for gone in message.remove] == [(DEV.node_id, "denied")]
+    pair.registry.lost(pair.dev)
+    assert pair.say(pair.laptop) == []
+    pair.dev = pair._join(DEV, LAPTOP)
+    assert [entry.id for message in pair.say(pair.laptop) for entry in message.upsert] == [DEV.node_id]
+
+
+def test_who_is_renamed_comes_back_for_a_new_welcome_and_peers_hear_the_name() -> None:
+    pair = Pair()
+    pair.registry.amend(replace(DEV, name="lab"))
+    assert pair.dev.end == Reconnect(0)
+    (message,) = pair.say(pair.laptop)
+    assert [entry.name for entry in message.upsert] == ["ann/lab"]
