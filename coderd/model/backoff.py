@@ -1,10 +1,16 @@
-"""How long to wait before dialling again: doubling, jittered, so that what restarts is not met by everybody at once."""
+"""How long to wait before dialling again: doubling, jittered, so that what restarts is not met by everybody at once.
+
+What has just been lost is mostly restarting, and back within seconds: the waits stop growing at ``BRISK`` until ``BRISK_FOR`` seconds
+of them have passed, so that whoever waits is never more than a second late. Then they grow on.
+"""
 
 from typing import Final
 
 from coderd.model import RandomBytes
 
 FIRST: Final = 0.05
+BRISK: Final = 1.0
+BRISK_FOR: Final = 30.0
 STEADY: Final = 10.0
 """Seconds that a connection must have lasted for the next wait to be short again: one that breaks at once has failed."""
 
@@ -24,13 +30,16 @@ class Backoff:
         self._rng = rng
         self._longest = longest
         self._ceiling = FIRST
+        self._waited = 0.0
         self.attempts = 0
 
     def next_delay(self) -> float:
         """Seconds to wait now: uniform between half the ceiling and the ceiling, which then doubles."""
         fraction = int.from_bytes(self._rng(4), "big") / 2**32
         delay = self._ceiling * (0.5 + 0.5 * fraction)
-        self._ceiling = min(self._ceiling * 2, self._longest)
+        self._waited += delay
+        longest = self._longest if self._waited > BRISK_FOR else min(BRISK, self._longest)
+        self._ceiling = min(self._ceiling * 2, longest)
         self.attempts += 1
         return delay
 
@@ -43,3 +52,4 @@ class Backoff:
     def reset(self) -> None:
         """There is reason to believe that the next attempt will do better."""
         self._ceiling = FIRST
+        self._waited = 0.0
