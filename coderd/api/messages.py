@@ -20,6 +20,7 @@ NameText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 RoleText: TypeAlias = Literal["owner", "admin", "member"]
 PathText: TypeAlias = Literal["direct", "relay-only", "deny"]
 ScopeText: TypeAlias = Literal["all", "read", "enrol"]
+ShareText: TypeAlias = Literal["owner", "shared", "authenticated", "public"]
 Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
 """Seconds, ten years at most."""
 MAX_PAGE = 500
@@ -116,6 +117,36 @@ class WorkspaceInfo(ApiMessage, frozen=True):
     """By which paths it may be reached: direct, relay-only, or deny."""
     shared_with: list[str] = []
     """Names of other users; told only to who may change the workspace."""
+
+
+class AppInfo(ApiMessage, frozen=True):
+    """A web app of a workspace, as it was set; any other port is an app for the owner alone."""
+
+    name: str
+    """Its port in digits, or a slug."""
+    port: int
+    """On the workspace's loopback."""
+    share: ShareText
+    """Whom it is for, beside the workspace's owner."""
+    path: str
+    """Where it is on the server's host."""
+    host: str = ""
+    """Its own host, if apps have hosts and its names allow one."""
+
+
+class AppList(ApiMessage, frozen=True):
+    """Web apps by name."""
+
+    apps: list[AppInfo]
+
+
+class SetApp(ApiMessage, frozen=True):
+    """What a web app shall be from now on."""
+
+    name: NameText
+    share: ShareText = "owner"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """Null where the name is the port."""
 
 
 class WorkspaceList(ApiMessage, frozen=True):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from coderd.api.health import HealthReport
 from coderd.api.messages import (
     ApiMessage,
+    AppInfo,
+    AppList,
     AuditPage,
     AuditQuery,
     ChangeDevice,
@@ -28,6 +30,7 @@ from coderd.api.messages import (
     Nothing,
     Reflection,
     ServerCounters,
+    SetApp,
     TokenCreated,
     TokenList,
     UserCreated,
@@ -108,6 +111,7 @@ _SEEN, _MANAGED, _OWN = Reach.SEEN, Reach.MANAGED, Reach.OWN
 
 _USERS, _USER = "/users", "/users/{key}"
 _WORKSPACES, _WORKSPACE, _SHARE = "/workspaces", "/workspaces/{key}", "/workspaces/{key}/shares/{user}"
+_APPS, _APP = "/workspaces/{key}/apps", "/workspaces/{key}/apps/{app}"
 _DEVICES, _DEVICE = "/devices", "/devices/{key}"
 
 # fmt: off
@@ -130,6 +134,9 @@ RULES: tuple[Rule, ...] = (
     Rule("delete_workspace", "DELETE", _WORKSPACE, SESSION, "Deletes a workspace and ends its connections", Nothing, reach=_MANAGED),
     Rule("share_workspace", "PUT", _SHARE, SESSION, "Lets another user's devices meet a workspace", WorkspaceInfo, reach=_OWN),
     Rule("unshare_workspace", "DELETE", _SHARE, SESSION, "Takes that back, at once", WorkspaceInfo, reach=_OWN),
+    Rule("list_apps", "GET", _APPS, SESSION, "The web apps that were set of a workspace", AppList, reach=_OWN),
+    Rule("set_app", "POST", _APPS, SESSION, "Names a port of a workspace, and says who may open it by browser", AppInfo, SetApp, reach=_OWN),
+    Rule("delete_app", "DELETE", _APP, SESSION, "Forgets a web app: its port is the owner's alone", Nothing, reach=_OWN),
     Rule("join", "POST", "/join", frozenset({Role.JOIN}), "Exchanges a join key for a workspace's token, which is shown this once", WorkspaceCreated, JoinWorkspace, status=_CREATED),
 
     Rule("list_devices", "GET", _DEVICES, SESSION, "The caller's devices; all: everybody's, for admins and owners", DeviceList, query=ListQuery),

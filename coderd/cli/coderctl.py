@@ -2,7 +2,7 @@
 
 import typer
 
-from coderd.cli import debug, devices, tokens, users, workspace_policy, workspaces
+from coderd.cli import debug, devices, tokens, users, web_apps, workspace_policy, workspaces
 from coderd.cli.apps import add, new_app
 from coderd.cli.audit import audit
 from coderd.cli.derp_map import derp_map
@@ -43,6 +43,7 @@ def build_app() -> typer.Typer:
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")
     add(app, "nc", nc, "A workspace's TCP port on stdin and stdout.")
     app.add_typer(_workspaces(), name="workspaces")
+    app.add_typer(_apps(), name="apps")
     app.add_typer(_devices(), name="devices")
     app.add_typer(_users(), name="users")
     app.add_typer(_tokens(), name="tokens")
@@ -62,6 +63,14 @@ def _workspaces() -> typer.Typer:
     add(group, "unshare", workspace_policy.unshare, "Take that back.")
     add(group, "set", workspace_policy.set_policy, "By which paths one may be reached.")
     add(group, "delete", workspaces.delete, "Delete one.")
+    return group
+
+
+def _apps() -> typer.Typer:
+    group = new_app("Web apps: ports of workspaces, opened by browser through the server.")
+    add(group, "list", web_apps.list_apps, "List what was set of a workspace.")
+    add(group, "set", web_apps.set_app, "Say who may open a port, and give it a name.")
+    add(group, "delete", web_apps.delete, "Forget one: its port is yours alone again.")
     return group
 
 

@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_address
 from typing import NamedTuple, TypeVar, get_args
 
-from coderd.api.messages import PathText, RoleText, ScopeText
+from coderd.api.messages import PathText, RoleText, ScopeText, ShareText
 from coderd.model.errors import Exit, UserError
 
 W = TypeVar("W", bound=str)
@@ -101,6 +101,11 @@ def parse_scope(text: str) -> ScopeText:
 def parse_path(text: str) -> PathText:
     """A workspace's path rule. Raises UserError on anything else."""
     return _one_of(text, get_args(PathText), "path rule")
+
+
+def parse_share(text: str) -> ShareText:
+    """Whom a web app is for. Raises UserError on anything else."""
+    return _one_of(text, get_args(ShareText), "share")
 
 
 def _one_of(text: str, words: tuple[W, ...], what: str) -> W:

@@ -211,7 +211,7 @@ class _Server:
 
     def _build_app(self) -> Starlette:
         handlers = {
-            **all_handlers(self._directory, version=version("coderd")),
+            **all_handlers(self._directory, version=version("coderd"), wildcard=self._web_apps.wildcard),
             **self._observation.handlers(),
         }
         routes = [

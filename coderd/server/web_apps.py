@@ -54,6 +54,12 @@ class WebApps:
         self._node: ServerNode | None = None
 
     @property
+    def wildcard(self) -> Wildcard | None:
+        """The hosts of apps, if they have any."""
+        suffix = self._config.apps.wildcard
+        return Wildcard(suffix) if suffix else None
+
+    @property
     def off(self) -> str:
         """Why there are no web apps, as a clause; empty where there are, or are not meant to be."""
         problem = self._node.problem if self._node is not None else None
@@ -77,7 +83,7 @@ class WebApps:
         site = AppSite(
             self,
             access_url=self._config.access_url,
-            wildcard=Wildcard(options.wildcard) if options.wildcard else None,
+            wildcard=self.wildcard,
             has_path_apps=options.has_path_apps,
             trusts_path_apps=options.trusts_path_apps,
             key=self._key,

@@ -18,6 +18,8 @@ from coderd.api.messages import (
     MAX_ANSWER,
     PREFIX,
     ApiMessage,
+    AppInfo,
+    AppList,
     AuditPage,
     ChangeDevice,
     ChangeUser,
@@ -38,6 +40,8 @@ from coderd.api.messages import (
     RoleText,
     ScopeText,
     ServerCounters,
+    SetApp,
+    ShareText,
     TokenCreated,
     TokenInfo,
     TokenList,
@@ -142,6 +146,19 @@ class ApiClient:
     def unshare_workspace(self, key: str, user: str) -> WorkspaceInfo:
         """Takes that back."""
         return self._ask(WorkspaceInfo, "DELETE", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}")
+
+    def list_apps(self, key: str) -> list[AppInfo]:
+        """The web apps that were set of a workspace, by name."""
+        return self._ask(AppList, "GET", f"/workspaces/{_quoted(key)}/apps").apps
+
+    def set_app(self, key: str, name: str, share: ShareText, port: int | None = None) -> AppInfo:
+        """Names a port of a workspace, and says who may open it by browser."""
+        wish = SetApp(name=name, share=share, port=port)
+        return self._ask(AppInfo, "POST", f"/workspaces/{_quoted(key)}/apps", wish)
+
+    def delete_app(self, key: str, name: str) -> None:
+        """Forgets a web app."""
+        self._ask(Nothing, "DELETE", f"/workspaces/{_quoted(key)}/apps/{_quoted(name)}")
 
     def delete_workspace(self, key: str) -> None:
         """Deletes a workspace."""

@@ -1,6 +1,8 @@
 """All answers, by operation."""
 
 from coderd.api.io.routes import Handler
+from coderd.apps.address import Wildcard
+from coderd.server.answers.apps import AppAnswers
 from coderd.server.answers.devices import DeviceAnswers
 from coderd.server.answers.tokens import TokenAnswers
 from coderd.server.answers.users import UserAnswers
@@ -9,11 +11,14 @@ from coderd.server.answers.workspaces import WorkspaceAnswers
 from coderd.server.directory import Directory
 
 
-def all_handlers(directory: Directory, *, version: str) -> dict[str, Handler]:
-    """The whole API of one server."""
+def all_handlers(
+    directory: Directory, *, version: str, wildcard: Wildcard | None = None
+) -> dict[str, Handler]:
+    """The whole API of one server; ``wildcard`` are the hosts of its web apps."""
     return {
         **UserAnswers(directory).handlers(),
         **WorkspaceAnswers(directory).handlers(),
+        **AppAnswers(directory, wildcard).handlers(),
         **DeviceAnswers(directory).handlers(),
         **TokenAnswers(directory).handlers(),
         **WatchingAnswers(directory, version).handlers(),

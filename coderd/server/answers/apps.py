@@ -1,0 +1,69 @@
+"""Web apps of workspaces, and whom they are for."""
+
+from http import HTTPStatus
+
+from coderd.api.io.routes import ApiError, Call, Handler
+from coderd.api.messages import AppInfo, AppList, Nothing, SetApp
+from coderd.apps.address import AppAddress, Wildcard, is_app_name, port_of
+from coderd.identity.apps import App, AppShare
+from coderd.identity.people import Node
+from coderd.model.netmap import NodeKind
+from coderd.server.answers.reaching import actor_of, reach_node
+from coderd.server.directory import Directory
+
+
+class AppAnswers:
+    """Handlers for ``/workspaces/{key}/apps``."""
+
+    def __init__(self, directory: Directory, wildcard: Wildcard | None) -> None:
+        self._directory = directory
+        self._wildcard = wildcard
+        self._store = directory.store
+
+    def handlers(self) -> dict[str, Handler]:
+        """By operation."""
+        return {"list_apps": self._list, "set_app": self._set, "delete_app": self._delete}
+
+    async def _list(self, call: Call) -> AppList:
+        node = await self._reach(call)
+        found = await self._directory.ask(lambda: self._store.apps.of(node.node_id))
+        return AppList(apps=[self._info(node, app) for app in found])
+
+    async def _set(self, call: Call) -> AppInfo:
+        wish, node, by = call.body(SetApp), await self._reach(call), actor_of(call.caller)
+        app = App(wish.name, _port(wish), AppShare(wish.share))
+        await self._directory.ask(lambda: self._store.apps.set(node, app, by=by))
+        return self._info(node, app)
+
+    async def _delete(self, call: Call) -> Nothing:
+        node, name, by = await self._reach(call), call.keys["app"], actor_of(call.caller)
+        await self._directory.ask(lambda: self._store.apps.delete(node, name, by=by))
+        return Nothing()
+
+    async def _reach(self, call: Call) -> Node:
+        return await self._directory.ask(lambda: reach_node(self._store, call, NodeKind.WORKSPACE))
+
+    def _info(self, node: Node, app: App) -> AppInfo:
+        address = AppAddress(node.owner.name, node.name, app.name)
+        host = self._wildcard.host_of(address) if self._wildcard is not None else None
+        return AppInfo(
+            name=app.name, port=app.port, share=app.share.value, path=f"{address.prefix}/", host=host or ""
+        )
+
+
+def _port(wish: SetApp) -> int:
+    """The port that is meant. Raises ApiError where the name is none, or says another."""
+    if not is_app_name(wish.name):
+        raise ApiError(
+            HTTPStatus.BAD_REQUEST,
+            "bad_name",
+            "an app is named by its port or by a DNS label without --",
+            "Use lower-case letters, digits and single hyphens.",
+        )
+    named = port_of(wish.name)
+    port = wish.port if wish.port is not None else named
+    if port is None or (named is not None and port != named):
+        raise ApiError(
+            HTTPStatus.BAD_REQUEST, "bad_port", "an app needs a port, and one named by a port has that one"
+        )
+    return port
