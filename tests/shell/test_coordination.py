@@ -403,6 +403,18 @@ async def test_a_hostile_message_ends_its_own_connection(
         assert (await world.ask("GET", "/api/v1/healthz")).status_code == 200
 
 
+async def test_what_changes_while_a_node_joins_is_known_when_it_is_in(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        token = await world.enrol(KEY)
+        async with dial(world, token) as websocket:
+            said = await hello(websocket, token, KEY)
+            await in_thread(lambda: world.admin.rename_device("laptop", "tablet"))
+            await websocket.send_message(json.dumps(said))
+            welcome = await answer(websocket)
+            assert isinstance(welcome, Welcome)
+            assert welcome.self.name == "admin/tablet"
+
+
 async def test_a_message_beyond_any_limit_is_not_even_read(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         token = await world.add_workspace("dev")
