@@ -146,7 +146,7 @@ def backup(
     It holds private keys: whoever has it can be this server. Certificates that --tls-cert-file names are not in it.
 
     Examples:
-      sudo coderd server backup /root/coderd-server.tar
+      sudo coderd server backup /var/backups/coderd-server.tar
     """
     from coderd.server.backup import make_backup
 
@@ -167,7 +167,7 @@ def restore(
     Nodes, users and tokens are then those of the backup; what was revoked since has to be revoked again.
 
     Examples:
-      sudo coderd server restore /root/coderd-server.tar
+      sudo coderd server restore /var/backups/coderd-server.tar
     """
     from coderd.server.backup import restore_backup
 

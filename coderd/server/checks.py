@@ -30,8 +30,8 @@ RETRY_INTERVAL: Final = 30.0
 KEEP: Final = 1.0
 """Seconds for which quick signs are as good as new: whoever asks more often is told the same."""
 DATABASE_TIMEOUT: Final = 5.0
-FIRST_PATIENCE: Final = 8.0
-"""Seconds that a report waits for the first way through the access URL, right after the start."""
+PATIENCE: Final = 8.0
+"""Seconds that a report waits for a way through the access URL: for the first, and for another where the last found something."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +66,7 @@ class HealthChecks:
         self._access = access
         self._trials: AccessTrials | None = None
         self._has_tried = trio.Event()
+        self._is_asked = trio.Event()
         self._lock = trio.Lock()
         self._signs: Signs | None = None
         self._signs_at = 0.0
@@ -86,11 +87,18 @@ class HealthChecks:
             for code in sorted(told - {finding.code for finding in findings}):
                 log.info("health_recovered", code=code)
             told = frozenset(finding.code for finding in findings)
-            await trio.sleep(RETRY_INTERVAL if findings else ACCESS_INTERVAL)
+            self._is_asked = trio.Event()
+            with trio.move_on_after(RETRY_INTERVAL if findings else ACCESS_INTERVAL):
+                await self._is_asked.wait()
 
     async def report(self) -> HealthReport:
         """All findings of this moment, the worst first."""
-        with trio.move_on_after(FIRST_PATIENCE):
+        if self._has_tried.is_set() and self._about_access():
+            self._has_tried = (
+                trio.Event()
+            )  # what was found may be mended: nobody wants to read of it for half a minute
+            self._is_asked.set()
+        with trio.move_on_after(PATIENCE):
             await self._has_tried.wait()
         signs = await self._collect()
         findings = find(signs, time.time())
