@@ -40,6 +40,8 @@ def explain(
     if path == "direct":
         return ()
     causes = [*(_unreachable(name, this, is_online) if path == "none" else ()), *_certain(name, this, peer)]
+    if path == "relay" and not any(cause.cause == "small-mtu" for cause in causes):
+        causes += _narrow(name, this, peer)
     if path == "relay":
         causes += _likely(name, this, peer)
     if not causes:
@@ -151,6 +153,17 @@ def _small_mtu(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
                 fix=f"Look for a link with a smaller MTU, or a filter, on that side's way out, and let {facts.mtu_needed} "
                 "bytes pass.",
             )
+
+
+def _narrow(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
+    if this.narrow or (peer is not None and peer.narrow):
+        size = f"of {this.mtu_needed} bytes" if this.mtu_needed is not None else "of the tunnel's size"
+        yield Cause(
+            cause="small-mtu",
+            side="network",
+            sentence=f"Small datagrams pass directly between this machine and {name}, but packets {size} vanish on the way.",
+            fix="Look for a link with a smaller MTU between the two, or a filter, and let full packets pass.",
+        )
 
 
 def _likely(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:

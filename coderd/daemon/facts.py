@@ -40,6 +40,7 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
         mtu=mtu[0] if mtu is not None else None,
         mtu_needed=mtu[1] if mtu is not None else None,
         carries_full=survey.examination.carries_full,
+        narrow=peer is not None and tunnel.is_narrow(peer.node_key),
         server=survey.standing.value,
     )
 

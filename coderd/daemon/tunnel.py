@@ -291,6 +291,10 @@ class Tunnel:
         """The relays that are connected or dialled, and how."""
         return self._links.infos()
 
+    def is_narrow(self, peer: NodePublic) -> bool:
+        """Whether a peer answers small datagrams directly, and none of the tunnel's size."""
+        return self._conn.is_narrow(peer, trio.current_time())
+
     @property
     def port_order(self) -> PortOrder:
         """How our NAT chooses ports, as far as that was found out."""

@@ -361,6 +361,11 @@ class Conn:
         known = self._known.get(peer)
         return known.path() if known is not None else PathInfo(PathKind.NONE, None, None, self._now)
 
+    def is_narrow(self, peer: NodePublic, now: float) -> bool:
+        """Whether a peer answers small pings directly, and none of the tunnel's size."""
+        known = self._known.get(peer)
+        return known is not None and known.endpoint.is_narrow(now)
+
     def port_order(self, now: float) -> PortOrder:
         """How our NAT chooses ports, where it gives each flow one of its own and that mattered to somebody."""
         return self._punching.sequence.order(now)

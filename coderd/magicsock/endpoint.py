@@ -18,6 +18,7 @@ from enum import Enum
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
 from coderd.magicsock.candidate import may_be_candidate
 from coderd.magicsock.candidates import Candidates
+from coderd.magicsock.narrow import Narrowness
 from coderd.magicsock.path import PathQuality
 from coderd.magicsock.pings import Pings, Purpose, SentPing
 from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
@@ -84,6 +85,7 @@ class Endpoint:
         self._candidates = Candidates()
         self._pings = Pings()
         self._best = BestPath()
+        self._narrowness = Narrowness()
         self._active_at = _NEVER
         self._relay_pinged_at = _NEVER
         self._called_at = _NEVER
@@ -202,6 +204,7 @@ class Endpoint:
         if ping is None or (ping.to is None) != isinstance(source, int):
             return False
         self._pings.pop(tx_id)
+        self._narrowness.handle_pong(ping, now)
         latency = max(now - ping.at, 0.0)
         if ping.to is None:
             self.relay_latency = latency
@@ -257,6 +260,7 @@ class Endpoint:
     def handle_rebound(self, now: float) -> None:
         """The network changed under this node: all that was measured is void. Look again for those in use."""
         self._best.clear()
+        self._narrowness.forget()
         self._pings.clear()
         self.relay_latency = None
         self._candidates.forget_probes()
@@ -313,6 +317,10 @@ class Endpoint:
         """The best direct path, trusted or not."""
         return self._best.quality
 
+    def is_narrow(self, now: float) -> bool:
+        """Whether the peer answers small pings directly, and none of the tunnel's size."""
+        return self._best.quality is None and self._narrowness.is_seen(now)
+
     def is_active(self, now: float) -> bool:
         """Whether somebody cared about this peer lately."""
         return now - self._active_at <= ACTIVE_TIMEOUT
@@ -362,9 +370,14 @@ class Endpoint:
             self.discover(now)
 
     def _expire_pings(self, now: float) -> None:
-        for ping in self._pings.pop_expired(now):
-            if ping.to is not None and ping.to == self._best.addr and not self._best.is_trusted(now):
-                self._best.clear()
+        expired = self._pings.pop_expired(now)
+        is_best_silent = any(ping.to is not None and ping.to == self._best.addr for ping in expired)
+        if is_best_silent and not self._best.is_trusted(now):
+            self._best.clear()
+        if self._allows_direct and self._best.quality is None and self.is_active(now):
+            for addr in self._narrowness.choose(expired, now):
+                if addr in self._candidates:
+                    self._ping(addr, Purpose.EVIDENCE, now)
         self._rearm()
 
     def _end_trust(self, now: float) -> None:
@@ -452,7 +465,9 @@ class Endpoint:
     ) -> None:
         """Full size wherever the answer may choose a path; small for what is chosen already, and for the relay."""
         is_chosen = to is None or purpose is Purpose.HEARTBEAT or to == self._best.addr
-        is_small = to is None or (is_chosen and purpose is not Purpose.DISCOVERY)
+        is_small = (
+            to is None or purpose is Purpose.EVIDENCE or (is_chosen and purpose is not Purpose.DISCOVERY)
+        )
         size = PING_SIZE if is_small else self._probe_size
         if to is not None and (candidate := self._candidates.get(to)) is not None:
             candidate.pinged_at = now

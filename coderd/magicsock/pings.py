@@ -18,6 +18,8 @@ class Purpose(Enum):
     """To find out whether an address carries the tunnel: padded to full size."""
     HEARTBEAT = "heartbeat"
     """To keep the best path's trust, or to check it in doubt: small."""
+    EVIDENCE = "evidence"
+    """To tell a narrow way from a closed one: small, and chooses nothing."""
     USER = "user"
     """Somebody waits for the answer."""
 

@@ -45,5 +45,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What its tunnel needs of a direct path, in bytes of IP."""
     carries_full: bool | None = None
     """Whether datagrams of that size were seen to come through, to a STUN server and back."""
+    narrow: bool = False
+    """Whether the other end answers small datagrams directly, and none of the tunnel's size."""
     server: Word = "unknown"
     """What stands before the server: ``open``, ``forwarded``, ``masked``, ``closed`` or ``unknown``."""

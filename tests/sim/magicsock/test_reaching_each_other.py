@@ -197,3 +197,31 @@ def test_an_idle_pair_falls_silent() -> None:
     b.n_sent.clear()
     net.run_for(600)
     assert a.n_sent.total() + b.n_sent.total() == 0
+
+
+def is_narrow(one: Node, other: Node, net: Internet) -> bool:
+    return one.conn.is_narrow(other.public, net.now)
+
+
+@pytest.mark.parametrize("kind", ["open", "easy-port"])
+def test_a_way_too_narrow_for_the_tunnel_is_told_from_a_closed_one(kind: str) -> None:
+    net, a, b = two_nodes(KINDS[kind], KINDS[kind])
+    net.largest_payload = 1200
+    net.every(1.0, lambda: net.send(a, b, b"data"))
+    net.every(1.0, lambda: net.send(b, a, b"data"))
+    net.run_for(25)
+    assert kinds(a, b) == (PathKind.RELAY, PathKind.RELAY)
+    assert is_narrow(a, b, net)
+    assert is_narrow(b, a, net)
+    net.largest_payload = 65535
+    net.run_for(10)
+    assert both_direct(a, b)
+    assert not is_narrow(a, b, net)
+
+
+def test_a_closed_way_is_not_taken_for_a_narrow_one() -> None:
+    net, a, b = two_nodes(EASY_PORT, EASY_PORT)
+    net.is_udp_blocked = True
+    net.every(1.0, lambda: net.send(a, b, b"data"))
+    net.run_for(60)
+    assert not is_narrow(a, b, net)

@@ -14,6 +14,7 @@ NO_UDP = Facts(udp=False, relay=True)
 NO_STUN = Facts(udp=None, stun=False, relay=True)
 SMALL = Facts(udp=True, relay=True, mtu=1300, mtu_needed=1340)
 SWALLOWED = Facts(udp=True, relay=True, mtu=1500, mtu_needed=1340, carries_full=False)
+NARROW = Facts(udp=True, relay=True, mtu=1500, mtu_needed=1340, narrow=True)
 MASKED = Facts(udp=True, relay=True, server="masked")
 CLOSED = Facts(udp=False, relay=True, server="closed")
 BLOCKED = Facts(udp=True, relay=True, blocked=True)
@@ -34,6 +35,9 @@ BLOCKED_FOR_ALL = Facts(udp=None, stun=False, relay=True, blocked=True)
         (EASY, SMALL, [("small-mtu", "peer")]),
         (SWALLOWED, EASY, [("small-mtu", "this")]),
         (EASY, SWALLOWED, [("small-mtu", "peer")]),
+        (NARROW, EASY, [("small-mtu", "network")]),
+        (EASY, NARROW, [("small-mtu", "network")]),
+        (SWALLOWED, NARROW, [("small-mtu", "this")]),
         (MASKED, MASKED, [("server-behind-nat", "network")]),
         (MASKED, None, [("server-behind-nat", "network")]),
         (CLOSED, CLOSED, [("server-behind-nat", "network")]),
