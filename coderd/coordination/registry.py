@@ -238,7 +238,7 @@ class Registry:
         if own is not None:
             is_renamed = own.node.full_name != node.full_name
             own.node = node
-            if is_renamed:
+            if is_renamed and own._is_published:
                 _end(own, Reconnect(0))  # its own name is in the welcome
         for other in self._near(node):
             if other.connection is not None and other.connection is not own:

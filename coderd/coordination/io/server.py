@@ -222,7 +222,7 @@ class CoordinationServer:
             if n_changes != self.registry.n_changes:
                 await self._look_again(websocket, node)
             websocket.note_known()
-            await _send(websocket, self._welcome(node, facts))
+            await _send(websocket, self._welcome(connection.node, facts))
             await _race(
                 partial(self._read, websocket, connection),
                 partial(self._write, websocket, connection, bell),

@@ -61,6 +61,21 @@ def test_who_is_not_shared_with_any_more_is_removed_at_both_ends_and_leaves_no_n
     assert [entry.id for message in pair.say(pair.dev) for entry in message.upsert] == [LAPTOP.node_id]
 
 
+def test_a_guest_is_told_of_a_workspace_that_was_not_here_since_the_server_started() -> None:
+    """The guest may know it, as a lost peer, from before."""
+    registry = Registry()
+    facts = Facts(NodePublic(b"\x02" * 32), DiscoPublic(b"\x0b" * 32), 2)
+    laptop = registry.connect(LAPTOP, facts, partners=[DEV], wake=lambda: None)
+    assert registry.update(laptop, Update(home_region=999)) is None
+    first = registry.poll(laptop, 0.0)
+    assert isinstance(first, Peers)
+    assert [absence.id for absence in first.absent] == [DEV.node_id]
+    registry.amend(replace(DEV, shared_with=()))
+    told = registry.poll(laptop, 0.0)
+    assert isinstance(told, Peers)
+    assert [(gone.id, gone.reason) for gone in told.remove] == [(DEV.node_id, "denied")]
+
+
 @pytest.mark.parametrize(
     ("blocks_direct", "path", "policy"),
     [
