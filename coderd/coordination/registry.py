@@ -9,6 +9,7 @@ A device is shown a workspace only once the workspace knows the device (``ready`
 and a handshake that comes too early would be answered with silence, and repeated only after five seconds.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
@@ -68,6 +69,7 @@ class Connection:
         self._is_published = False
         self._is_map_owed = False
         self._is_full_owed = False
+        self._full_by: float | None = None
         self._full: list[Peers] = []
         self._changed: dict[UUID, None] = {}
         self._sent: dict[UUID, PeerEntry] = {}
@@ -274,8 +276,8 @@ class Registry:
             return DerpMapChanged(self.derp_map)
         if not connection._is_published:
             return None
-        if connection._is_full_owed and not self._hold_any(connection, now):
-            self._build_full(connection)
+        if connection._is_full_owed and self._is_full_due(connection, now):
+            self._build_full(connection, now)
         if connection._is_full_owed:
             return None
         if connection._full:
@@ -285,12 +287,13 @@ class Registry:
     def poll_timeout(self, connection: Connection) -> Deadline | None:
         """When ``poll`` may have something although nothing happens: ask after ``poll`` has returned None.
 
-        A full list waits for the last hold to end, a change for its own.
+        A full list waits for the last hold to end, but no longer than one; a change waits for its own.
         """
         held = connection._held_until
         if connection._is_full_owed:
             waits = [when for node_id, when in held.items() if not self._knows(node_id, connection)]
-            return Deadline(max(waits), "hold") if waits else None
+            latest = min(max(waits, default=math.inf), connection._full_by or math.inf)
+            return Deadline(latest, "hold") if waits else None
         waits = [held[node_id] for node_id in connection._changed if node_id in held]
         return Deadline(min(waits), "hold") if waits else None
 
@@ -405,13 +408,22 @@ class Registry:
         relayed = self._blocks_direct or is_relayed_only(viewer.node, presence.node)
         return _relayed_only(presence.entry) if relayed else presence.entry
 
-    def _build_full(self, viewer: Connection) -> None:
+    def _is_full_due(self, viewer: Connection, now: float) -> bool:
+        """Whether nobody is held any more, or somebody always would be: where many come, another is at any time."""
+        if viewer._full_by is None:
+            viewer._full_by = now + HOLD
+        return now >= viewer._full_by or not self._hold_any(viewer, now)
+
+    def _build_full(self, viewer: Connection, now: float) -> None:
         upsert: list[PeerEntry] = []
         remove: list[Removal] = []
         absent: list[Absence] = []
+        later: dict[UUID, None] = {}
         near = [presence.node.node_id for presence in self._near(viewer.node)]
         for node_id in dict.fromkeys([*near, *sorted(viewer._partners)]):
             view = self._view(viewer, node_id)
+            if isinstance(view, PeerEntry) and self._is_held(viewer, node_id, now):
+                view, later[node_id] = None, None
             if isinstance(view, PeerEntry):
                 upsert.append(view)
                 continue
@@ -421,7 +433,7 @@ class Registry:
         viewer._sent = {entry.id: entry for entry in upsert}
         viewer._full = _full_messages(upsert, remove, absent)
         viewer._is_full_owed = False
-        viewer._changed.clear()
+        viewer._changed = later
 
     def _delta(self, viewer: Connection, now: float) -> Peers | None:
         upsert: list[PeerEntry] = []

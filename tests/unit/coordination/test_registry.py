@@ -242,6 +242,23 @@ def test_a_device_does_not_wait_longer_than_the_hold() -> None:
     assert registry.poll_timeout(user.connection) is None
 
 
+def test_however_many_workspaces_keep_coming_a_device_is_shown_the_first_within_a_hold() -> None:
+    registry, device = Registry(), laptop()
+    user = join(registry, device, update=at())
+    join(registry, workspace("first"), update=at())
+    assert user.drain(10.0) == []
+    join(registry, workspace("second"), update=at())
+    assert user.drain(10.5) == []
+    deadline = registry.poll_timeout(user.connection)
+    assert deadline is not None
+    assert deadline.when == 10.0 + HOLD
+    assert user.names(deadline.when) == ["ann/first"]
+    deadline = registry.poll_timeout(user.connection)
+    assert deadline is not None
+    assert deadline.when == 10.5 + HOLD
+    assert user.names(deadline.when) == ["ann/second"]
+
+
 def test_a_later_workspace_is_held_for_itself_alone() -> None:
     registry, device = Registry(), laptop()
     user, _ = meet(registry, device, workspace())
