@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trustme
 
 from coderd.api.io.client import ApiClient, enrol_device
 from coderd.config.tls import TlsOptions
-from coderd.config.url import parse_pinned_url, parse_server_url
-from coderd.derp.dial_plan import PIN_PREFIX
+from coderd.config.url import parse_server_url, trusted_url
 from coderd.http.pinned import server_context, why_untrusted
 from coderd.http.tls import fingerprint
 from coderd.model.errors import Exit, UserError
@@ -25,7 +25,7 @@ OWN = {
 
 
 def pinned(world: World, pin: str) -> str:
-    return parse_pinned_url(f"https://127.0.0.1:{world.started.http_address[1]}", pin).text
+    return trusted_url(f"https://127.0.0.1:{world.started.http_address[1]}", pin=pin).text
 
 
 async def test_a_node_and_a_command_believe_the_pinned_certificate(tmp_path: Path) -> None:
@@ -39,8 +39,32 @@ async def test_a_node_and_a_command_believe_the_pinned_certificate(tmp_path: Pat
         await dev.until(lambda node: node.is_connected)
         assert dev.netmap is not None
         embedded = dev.netmap.derp_map.regions[999]
-        assert embedded.nodes[0].cert_name == PIN_PREFIX + pin
+        assert embedded.nodes[0].server_trust == f"sha256:{pin}"
         assert await https_latency(embedded) is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_and_a_command_believe_the_authorities_in_a_file_and_no_others(tmp_path: Path) -> None:
+    async with serving(tmp_path, **OWN) as world, trio.open_nursery() as nursery:
+        origin = f"https://127.0.0.1:{world.started.http_address[1]}"
+        url = trusted_url(origin, ca_file=str(world.config.state_dir / "tls.pem")).text
+        created = await in_thread(lambda: ApiClient(url, world.admin_token).create_workspace("dev"))
+        dev = JoinedNode(created.token)
+        nursery.start_soon(dev.client(url).run)
+        await dev.until(lambda node: node.is_connected)
+        assert dev.netmap is not None
+        assert await https_latency(dev.netmap.derp_map.regions[999]) is not None
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+        (tmp_path / "empty.pem").touch()
+        for name, code in (
+            ("other.pem", "wrong_certificate"),
+            ("empty.pem", "bad_ca_file"),
+            ("no.pem", "bad_ca_file"),
+        ):
+            client = ApiClient(trusted_url(origin, ca_file=str(tmp_path / name)).text, world.admin_token)
+            with pytest.raises(UserError) as refused:
+                await in_thread(client.me)
+            assert refused.value.code == code
         nursery.cancel_scope.cancel()
 
 
