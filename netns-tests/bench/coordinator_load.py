@@ -39,7 +39,7 @@ from coderd.model.netmap import NetMap
 IN_FLIGHT = 64
 """Nodes that join at the same time."""
 CHANGE_GAP = 0.02
-PATIENCE = 40.0
+PATIENCE = 180.0
 """Seconds for anything to happen."""
 SEED = 5
 
@@ -94,7 +94,9 @@ class Fleet:
         self._by_id = {node.node_id: node for node in self.nodes}
         self._ports = count(10_000)
         self._port = 0
-        self._n_in = self._n_missing = 0
+        self._n_missing = 0
+        self._expected: set[UUID] = set()
+        """Who has not been in since the order."""
         self._cut_at: float | None = None
         self._all_in_at: float | None = None
         self._converged = trio.Event()
@@ -131,7 +133,7 @@ class Fleet:
     def expect_return(self) -> dict[str, object]:
         """From now on everybody who loses the server comes back with new endpoints."""
         self._expect_all()
-        self._cut_at = self._all_in_at = None
+        self._cut_at = None
         return {}
 
     async def returned(self) -> dict[str, object]:
@@ -149,13 +151,12 @@ class Fleet:
 
     def note_state(self, node: SimulatedNode) -> None:
         """A node has joined, or lost the server."""
-        if node.is_in:
-            self._n_in += 1
+        if node.is_in and node.node_id in self._expected:
+            self._expected.remove(node.node_id)
             self._limiter.release()
-            if self._n_in == len(self.nodes):
+            if not self._expected:
                 self._all_in_at = monotonic()
-        else:
-            self._n_in = sum(other.is_in for other in self.nodes) if self._cut_at is None else 0
+        if not node.is_in:
             self._cut_at = self._cut_at or monotonic()
             node.move(self._port)
 
@@ -178,6 +179,8 @@ class Fleet:
     def _expect_all(self) -> None:
         self._port = next(self._ports)
         self._converged = trio.Event()
+        self._all_in_at = None
+        self._expected = set(self._by_id)
         for node in self.nodes:
             node.missing = set(node.partners)
         self._n_missing = sum(len(node.missing) for node in self.nodes)
