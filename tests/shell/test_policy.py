@@ -9,9 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from coderd.api.io.client import ApiClient, enrol_device
 from coderd.api.messages import PREFIX
+from coderd.api.rules import RULES, Reach
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import PathPolicy
@@ -292,3 +294,37 @@ async def test_a_bad_name_is_refused_everywhere_and_nothing_changes(tmp_path: Pa
             answer = await world.ask(method, PREFIX + path, world.admin_token, json=body)
             assert (answer.status_code, answer.json()["code"]) in ((400, "bad_name"), (400, "bad_request"))
         assert await in_thread(world.admin.audit) == before
+
+
+# Reach, generated from the table
+
+
+REACHED = {Reach.SEEN: {"guest", "admin", "owner"}, Reach.MANAGED: {"admin", "owner"}, Reach.OWN: set()}
+"""Who besides its owner may name a workspace of ann's that is shared with guest."""
+
+
+@pytest.mark.slow
+async def test_what_a_path_names_is_reached_as_the_table_says(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        callers = {name: await world.add_user(name) for name in ("ann", "guest", "stranger")}
+        eve = await in_thread(lambda: world.admin.create_user("eve", role="admin"))
+        callers |= {"admin": eve.token, "owner": world.admin_token}
+        await world.add_workspace("dev", callers["ann"])
+        ann = ApiClient(world.url, callers["ann"])
+        await in_thread(lambda: ann.share_workspace("dev", "guest"))
+        paths = ("/workspaces/{key}", "/workspaces/{key}/shares/{user}")
+        rules = [rule for rule in RULES if rule.path in paths]
+        harmless = [rule for rule in rules if rule.operation != "delete_workspace"]
+        for rule in [*harmless, *(rule for rule in rules if rule not in harmless)]:
+            path = PREFIX + rule.path.replace("{key}", "ann~dev").replace("{user}", "nobody")
+            for name, token in callers.items():
+                may = name in REACHED[rule.reach] or name == "ann"
+                if may and rule.operation == "delete_workspace":
+                    continue
+                with capture_logs() as logs:
+                    answer = await world.ask(rule.method, path, token, content=b"{}")
+                is_hidden = answer.status_code == 404 and "you have no workspace" in answer.text
+                assert is_hidden != may, (rule.operation, name, answer.text)
+                refusals = [entry for entry in logs if entry["event"] == "api_refused"]
+                assert len(refusals) == (answer.status_code >= 400)
+                assert all(entry["user_id"] for entry in refusals)
