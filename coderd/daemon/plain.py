@@ -200,6 +200,14 @@ class _NoLinks:
         """Never called."""
         raise AssertionError("plain paths have no relay")
 
+    @property
+    def is_crowded(self) -> bool:
+        """Never."""
+        return False
+
+    async def wait_room(self) -> None:
+        """Never called."""
+
 
 async def _main(tun: TunDevice, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Until a signal comes, or the interface or the socket's file is removed: each is a way to say that it is enough."""

@@ -124,6 +124,11 @@ class DerpClient:
         if server_key is not None:
             self._introduce(server_key)
 
+    @property
+    def n_waiting(self) -> int:
+        """Packets that have not been taken for writing yet, disco apart."""
+        return self._data.n_packets
+
     # Commands
 
     def send(self, to: NodePublic, packets: Sequence[bytes], now: float) -> None:

@@ -65,6 +65,14 @@ class NoLinks:
     def send_nowait(self, transmit: DerpTransmit) -> None:
         raise AssertionError("nothing is relayed here")
 
+    def __init__(self) -> None:
+        self.is_crowded = False
+        self.room = trio.Event()
+
+    async def wait_room(self) -> None:
+        await self.room.wait()
+        self.is_crowded = False
+
 
 class Node:
     """One engine with one peer."""
@@ -78,12 +86,13 @@ class Node:
         self.device = Device(rng=self.rng, now=trio.current_time(), mtu=1420, counters=self.counters)
         self.sockets = PlainSockets(self.counters, on_rebound=lambda: None, on_stale=lambda local: None)
         self.sockets.open()
+        self.links = NoLinks()
         self.send_errors: list[tuple[AddrPort, int]] = []
         self.driver: Driver[PlainSource] = Driver(
             DataPlane(self.device, self.paths, uso=False, counters=self.counters),
             self.tun,  # type: ignore[arg-type]  # a stand-in at the seam
             self.sockets,
-            NoLinks(),
+            self.links,
             on_event=lambda event: None,
             on_drained=lambda: None,
             on_send_error=lambda addr, error, now: self.send_errors.append((addr, error)),
@@ -156,6 +165,23 @@ async def test_packets_read_together_leave_in_one_batch_and_in_order() -> None:
         assert [await kernel_reads(two) for _ in packets] == packets
         assert one.counters["tun.reads"] == 20
         assert one.counters["udp.sendmsg"] < 10
+
+
+async def test_while_a_relay_link_is_crowded_packets_wait_in_the_tun_and_others_still_arrive() -> None:
+    async with two_nodes() as (one, two, nursery):
+        await nursery.start(one.driver.run)
+        await nursery.start(two.driver.run)
+        first, second = (packet("10.0.0.1", "10.0.0.2", text) for text in (b"first", b"second"))
+        one.links.is_crowded = True
+        one.tun.kernel.send(HEADER + first)
+        assert await kernel_reads(two) == first
+        one.tun.kernel.send(HEADER + second)
+        back = packet("10.0.0.2", "10.0.0.1", b"back")
+        two.tun.kernel.send(HEADER + back)
+        assert await kernel_reads(one) == back
+        assert one.counters["tun.reads"] == 1
+        one.links.room.set()
+        assert await kernel_reads(two) == second
 
 
 async def test_an_alarm_set_by_a_command_fires() -> None:

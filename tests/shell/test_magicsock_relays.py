@@ -29,6 +29,8 @@ class FakeLink:
         self.is_home = is_home
         self.sent: list[bytes] = []
         self.broken = trio.Event()
+        self.is_crowded = False
+        self.room = trio.Event()
         self.handler: relays._Handler | None = None
 
     def send_nowait(self, to: NodePublic, packets: Sequence[bytes]) -> None:
@@ -36,6 +38,10 @@ class FakeLink:
 
     def note_preferred(self, home: bool) -> None:
         self.is_home = home
+
+    async def wait_room(self) -> None:
+        await self.room.wait()
+        self.is_crowded = False
 
     async def run(self, handler: relays._Handler) -> str:
         self.handler = handler
@@ -243,3 +249,38 @@ async def test_what_arrives_is_passed_on_with_its_region(network: Network, autoj
     handler.on_peer_gone(PEER, 1)
     assert network.packets == [(1, PEER, [b"a", b"b"])]
     assert network.told[-1] == ("gone", 1)
+
+
+async def test_a_link_that_fills_up_is_waited_for_until_it_has_room(
+    network: Network, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    network.relays.set_home(1)
+    await trio.sleep(0.1)
+    assert not network.relays.is_crowded
+    network.links[0].is_crowded = True
+    assert network.relays.is_crowded
+
+    async def make_room() -> None:
+        await trio.sleep(relays.PATIENCE / 2)
+        network.links[0].room.set()
+
+    nursery.start_soon(make_room)
+    began = trio.current_time()
+    await network.relays.wait_room()
+    assert trio.current_time() - began == pytest.approx(relays.PATIENCE / 2)
+    assert not network.relays.is_crowded
+
+
+async def test_a_link_that_makes_no_room_costs_the_others_little(
+    network: Network, autojump_clock: MockClock
+) -> None:
+    network.relays.set_home(1)
+    await trio.sleep(0.1)
+    network.links[0].is_crowded = True
+    began = trio.current_time()
+    await network.relays.wait_room()
+    assert trio.current_time() - began == pytest.approx(relays.PATIENCE)
+    assert network.counters["relays.stalled"] == 1
+    assert not network.relays.is_crowded
+    await trio.sleep(relays.STALLED_FOR)
+    assert network.relays.is_crowded

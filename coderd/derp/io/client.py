@@ -6,7 +6,7 @@ from typing import Final, Protocol, Self
 import structlog
 import trio
 
-from coderd.derp.client import DerpClient, Health, Packets
+from coderd.derp.client import QUEUE_PACKETS, DerpClient, Health, Packets
 from coderd.derp.dial_plan import dial_plans
 from coderd.derp.frame import PeerGone, Restarting
 from coderd.derp.io.opening import READ_SIZE, MakeClient, Opened, open_node, reason
@@ -20,6 +20,9 @@ from coderd.model.keys import NodePrivate, NodePublic, ServerPublic
 
 CONNECT_TIMEOUT: Final = 10.0
 """For everything: name, TCP, TLS, upgrade and the relay's admission."""
+CROWDED: Final = QUEUE_PACKETS // 2
+ROOMY: Final = QUEUE_PACKETS // 8
+"""Packets that wait to be written: so many are a crowd, so few make room again."""
 CLOSED_BY_RELAY: Final = "the relay closed the connection"
 RESTARTING: Final = "the relay restarts"
 
@@ -53,6 +56,7 @@ class DerpLink:
         self._client = opened.client
         self._ways = ways
         self._woken = trio.Event()
+        self._roomy = trio.Event()
         self._why = ""
 
     @classmethod
@@ -104,6 +108,16 @@ class DerpLink:
         """Queues packets, all to leave in one write; the oldest are dropped and counted where too many wait."""
         self._client.send(to, packets, trio.current_time())
         self._woken.set()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many packets wait to be written that more will soon be dropped."""
+        return self._client.n_waiting >= CROWDED
+
+    async def wait_room(self) -> None:
+        """Waits until most of what waits has been written; for ever where the link breaks first."""
+        while self._client.n_waiting > ROOMY:
+            await self._roomy.wait()
 
     def note_preferred(self, home: bool) -> None:
         """Tells the relay whether it is this node's home."""
@@ -159,6 +173,9 @@ class DerpLink:
                     await self._woken.wait()
                 else:
                     await self._stream.send_all(data)
+                if self._client.n_waiting <= ROOMY:
+                    self._roomy.set()
+                    self._roomy = trio.Event()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._break(reason(error))
             everything.cancel()

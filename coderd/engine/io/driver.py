@@ -2,7 +2,7 @@
 
 Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in. Every wake-up ends in ``drain``:
 synchronous, therefore atomic, therefore without locks. What a socket or the TUN does not take at once is dropped and
-counted: a VPN sheds load, it does not stall.
+counted: a VPN sheds load, it does not stall. Only a relay link that fills up has the TUN wait, for milliseconds.
 
 How much a wake-up takes is a bargain between three. Small packets are cheap to read and dear to send, so many reads share
 a drain. A big read is a batch by itself: it goes on at once, else the next hop would idle and then choke on many. And
@@ -12,7 +12,7 @@ after a few big ones the other direction has its turn, for it carries the acknow
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -44,6 +44,13 @@ class Links(Protocol):
 
     def send_nowait(self, transmit: DerpTransmit) -> None:
         """Queues a batch to a region's relay, dialling it if need be."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than is queued now may soon be dropped."""
+
+    async def wait_room(self) -> None:
+        """Waits until there is room again, or it is no use to wait longer."""
 
 
 Origin_co = TypeVar("Origin_co", covariant=True)
@@ -111,7 +118,7 @@ class Driver(Generic[Origin]):
         """Runs until cancelled. Raises OSError when the interface is deleted under us."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._pump, self._tun.fileno(), self._take_tun)
+            nursery.start_soon(self._pump, self._tun.fileno(), self._take_tun, self._pause)
             nursery.start_soon(self._pump_sockets)
             nursery.start_soon(self._run_alarm)
             task_status.started()
@@ -159,7 +166,17 @@ class Driver(Generic[Origin]):
         with scope:
             await self._pump(sock, partial(self._take_udp, sock))
 
-    async def _pump(self, source: int | socket.socket, take: Callable[[float, float], int]) -> None:
+    async def _pause(self) -> None:
+        """Leaves packets in the TUN's queue while relay links are full: the kernel slows their senders down, which costs nothing."""
+        if self._links.is_crowded:
+            await self._links.wait_room()
+
+    async def _pump(
+        self,
+        source: int | socket.socket,
+        take: Callable[[float, float], int],
+        pause: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """One direction. ``take`` reads and feeds the plane, and returns the size of what it read, 0 for nothing."""
         while True:
             # A replaced socket is closed: nothing to wait for.
@@ -176,6 +193,8 @@ class Driver(Generic[Origin]):
                     self._flush(now)
                     n_flushed = n_bytes
             self.drain()
+            if pause is not None:
+                await pause()
 
     def _take_tun(self, now: float, unix_now: float) -> int:
         try:

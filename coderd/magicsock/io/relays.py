@@ -27,6 +27,9 @@ IDLE_TIMEOUT = 60.0
 IDLE_CHECK_INTERVAL = 15.0
 LONGEST_WAIT = 5.0
 """Seconds between two attempts at one relay, at most."""
+PATIENCE = 0.02
+STALLED_FOR = 1.0
+"""Seconds that a link with a filling queue is waited for, and for which it is not waited for once that was in vain."""
 QUEUE_SIZE = 256
 """Packets that wait for a link being dialled."""
 
@@ -135,6 +138,25 @@ class RelayLinks:
         else:
             entry.enqueue(transmit, self._counters)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether ``wait_room`` is worth a wait."""
+        return any(entry.is_crowded for entry in self._regions.values())
+
+    async def wait_room(self) -> None:
+        """Waits for links whose queues are filling: whoever feeds them does better to pause than to have packets dropped.
+
+        All peers share what is fed, so a link gets PATIENCE. One that makes no room in that time is slower than what is sent
+        to it: it is not waited for again before STALLED_FOR, and its queue drops.
+        """
+        for entry in list(self._regions.values()):
+            if entry.is_crowded and entry.link is not None:
+                with trio.move_on_after(PATIENCE) as patience:
+                    await entry.link.wait_room()
+                if patience.cancelled_caught:
+                    self._counters["relays.stalled"] += 1
+                    entry.stalled_until = trio.current_time() + STALLED_FOR
+
     def infos(self) -> tuple[RelayInfo, ...]:
         """Every region in use, by number."""
         return tuple(self._regions[region_id].info() for region_id in sorted(self._regions))
@@ -233,8 +255,14 @@ class _Region:
         """The region's task."""
         self.attempt = trio.CancelScope()
         """The present link, or the wait for the next."""
+        self.stalled_until = 0.0
         self._waiting: deque[tuple[NodePublic, bytes]] = deque()
         self._failure = ""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the link's queue is filling, and the link is one that gets rid of things."""
+        return self.link is not None and self.link.is_crowded and trio.current_time() >= self.stalled_until
 
     def info(self) -> RelayInfo:
         """For people."""
