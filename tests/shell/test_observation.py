@@ -1,5 +1,6 @@
 """What can be seen of a server from outside: health, readiness, metrics, and its own way to itself."""
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -20,10 +21,11 @@ from coderd.derp.upgrade import websocket_key
 from coderd.http.dialer import read_response_head
 from coderd.http.head import find_head_end
 from coderd.model.errors import Exit
+from coderd.model.keys import NodePrivate
 from coderd.server import checks
 from coderd.server.access_check import MAX_ECHO, AccessCheck
 from coderd.server.health import AccessTrials
-from tests.shell.server_world import ANYWHERE, World, in_thread, serving
+from tests.shell.server_world import ANYWHERE, JoinedNode, World, in_thread, serving
 
 CUSTOM = "HTTP/1.1 {status}\r\nServer: oldproxy/1.0\r\nVia: 1.1 gate\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -212,3 +214,15 @@ async def test_coderctl_health_ends_with_1_where_something_does_not_work(
         out = capfdbinary.readouterr().out
     report = parse_message(HealthReport, out[out.index(b"{") :])
     assert [finding.code for finding in report.findings] == ["EACS03"]
+
+
+async def test_a_node_that_joins_shows_in_the_metrics(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
+        key = NodePrivate.generate(os.urandom)
+        node = JoinedNode(await world.enrol(key), key)
+        nursery.start_soon(node.client(world.url).run)
+        await node.until(lambda node: node.netmap is not None)
+        lines = (await world.ask("GET", "/metrics", world.admin_token)).text.splitlines()
+        assert 'coderd_nodes_online{kind="device"} 1.0' in lines
+        assert 'coderd_server_events_total{event="coordination.updates.received"} 1.0' in lines
+        nursery.cancel_scope.cancel()

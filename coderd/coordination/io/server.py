@@ -22,6 +22,7 @@ from coderd.coordination.message import (
     Hello,
     Message,
     NodeMessage,
+    Peers,
     Ready,
     Refusal,
     SelfEntry,
@@ -265,6 +266,7 @@ class CoordinationServer:
     def _handle(self, connection: Connection, message: NodeMessage) -> None:
         match message:
             case Update():
+                self._counters["coordination.updates.received"] += 1
                 if (refusal := self.registry.update(connection, message)) is not None:
                     raise _Refused(refusal)
             case Ready():
@@ -282,6 +284,8 @@ class CoordinationServer:
             if message is not None:
                 alive_at = trio.current_time() + ALIVE_INTERVAL
                 await _send(websocket, message)
+                if isinstance(message, Peers):
+                    self._counters["coordination.updates.sent"] += 1
                 continue
             hold = self.registry.poll_timeout(connection)
             await bell.wait(alive_at if hold is None else min(alive_at, hold.when))
