@@ -32,7 +32,7 @@ PathKind: TypeAlias = Literal["direct", "relay", "none"]
 PathWish: TypeAlias = Literal["any", "direct", "relay"]
 Transport: TypeAlias = Literal["derp", "websocket"]
 State: TypeAlias = Literal["logged-out", "connecting", "running", "down"]
-Kind: TypeAlias = Literal["workspace", "device"]
+Kind: TypeAlias = Literal["workspace", "device", "server"]
 DebugAction: TypeAlias = Literal["rebind", "netcheck", "break-relay", "break-server"]
 
 PeerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]

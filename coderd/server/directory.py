@@ -180,7 +180,7 @@ class Directory:
         else:
             self.counters["identity.refused.unknown_token"] += 1
             if self._attempts.fail(where, time.monotonic()):
-                log.warning("too_many_unknown_tokens")
+                log.warning("too_many_unknown_tokens", address=where)
         return bearer
 
 

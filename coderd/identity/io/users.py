@@ -107,29 +107,34 @@ class Users:
         with self._database.read() as connection:
             return get_user(connection, key)
 
-    def rename(self, user: User, name: str, *, by: Actor = SERVER) -> list[Node]:
-        """Gives a user another name; returns their nodes, which bear it too. Raises BadName, NameTaken or NotFound."""
-        check_user_name(name)
+    def change(
+        self, user: User, *, name: str | None = None, role: UserRole | None = None, by: Actor = SERVER
+    ) -> list[Node]:
+        """Gives a user another name, another role, or both: all of it or nothing.
+
+        Returns: the nodes that bear the name too, none where it stays.
+
+        Raises:
+            BadName, NameTaken: the name cannot be had.
+            LastOwner, NotFound: the role cannot be given.
+        """
         with self._database.write() as connection, unique(f"there is a user named {name} already"):
             old = get_user(connection, user.user_id)
-            connection.execute(users.update().where(users.c.id == user.user_id).values(name=name))
-            record(connection, self._database.now(), by, "user.rename", old.name, f"to {name}")
-            return load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
+            if role is not None:
+                self._set_role(connection, old, role, by)
+            return [] if name is None else self._rename(connection, old, name, by)
 
-    def set_role(self, user: User, role: UserRole, *, by: Actor = SERVER) -> None:
-        """Gives a user another role. Raises LastOwner or NotFound."""
-        with self._database.write() as connection:
-            old = get_user(connection, user.user_id)
-            connection.execute(users.update().where(users.c.id == user.user_id).values(role=role.value))
-            _check_owner_left(connection)
-            record(
-                connection,
-                self._database.now(),
-                by,
-                "user.role",
-                old.name,
-                f"{old.role.value} to {role.value}",
-            )
+    def _set_role(self, connection: sa.Connection, old: User, role: UserRole, by: Actor) -> None:
+        connection.execute(users.update().where(users.c.id == old.user_id).values(role=role.value))
+        _check_owner_left(connection)
+        told = f"{old.role.value} to {role.value}"
+        record(connection, self._database.now(), by, "user.role", old.name, told)
+
+    def _rename(self, connection: sa.Connection, old: User, name: str, by: Actor) -> list[Node]:
+        check_user_name(name)
+        connection.execute(users.update().where(users.c.id == old.user_id).values(name=name))
+        record(connection, self._database.now(), by, "user.rename", old.name, f"to {name}")
+        return load_nodes(connection, select_nodes().where(nodes.c.owner_id == old.user_id))
 
     def delete(self, user: User, *, by: Actor = SERVER) -> DeletedUser:
         """Deletes a user with all that is theirs. Raises LastOwner or NotFound."""

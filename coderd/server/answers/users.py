@@ -53,14 +53,13 @@ class UserAnswers:
     async def _change(self, call: Call) -> UserInfo:
         wish, by = call.body(ChangeUser), actor_of(call.caller)
         user = await self._directory.ask(lambda: reach_user(self._store, call))
-        if wish.role is not None:
-            role = UserRole(wish.role)
-            if not may_give_role(user_of(call.caller), role):
-                forbidden(f"only an owner may make somebody {role.value}")
-            await self._directory.ask(lambda: self._store.users.set_role(user, role, by=by))
-        if (name := wish.name) is not None:
-            for node in await self._directory.ask(lambda: self._store.users.rename(user, name, by=by)):
-                self._directory.amend(node)
+        role = None if wish.role is None else UserRole(wish.role)
+        if role is not None and not may_give_role(user_of(call.caller), role):
+            forbidden(f"only an owner may make somebody {role.value}")
+        for node in await self._directory.ask(
+            lambda: self._store.users.change(user, name=wish.name, role=role, by=by)
+        ):
+            self._directory.amend(node)
         return _info(await self._directory.ask(lambda: self._store.users.get(user.user_id)))
 
     async def _delete(self, call: Call) -> Nothing:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from coderd.identity.io.nodes import Issued
 from coderd.identity.io.store import Store
-from coderd.identity.people import Actor, BadShare, LastOwner, NotFound, PathRule, User, UserRole
+from coderd.identity.people import Actor, BadShare, LastOwner, NameTaken, NotFound, PathRule, User, UserRole
 from coderd.identity.tokens import Scope, TokenKind
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
@@ -52,12 +52,12 @@ def bob(store: Store) -> User:
 def test_the_last_owner_can_be_neither_removed_nor_demoted(store: Store, owner: User, ann: User) -> None:
     for act in (
         lambda: store.users.delete(owner),
-        lambda: store.users.set_role(owner, UserRole.ADMIN),
+        lambda: store.users.change(owner, role=UserRole.ADMIN),
     ):
         with pytest.raises(LastOwner):
             act()
     assert store.users.get("admin").role is UserRole.OWNER
-    store.users.set_role(ann, UserRole.OWNER)
+    store.users.change(ann, role=UserRole.OWNER)
     store.users.delete(owner)
     with pytest.raises(LastOwner):
         store.users.delete(ann)
@@ -79,7 +79,7 @@ def test_a_user_goes_with_all_that_is_theirs(store: Store, owner: User, ann: Use
 
 def test_who_is_renamed_takes_their_nodes_along(store: Store, ann: User) -> None:
     store.nodes.create_workspace(ann, "dev")
-    (node,) = store.users.rename(ann, "anna")
+    (node,) = store.users.change(ann, name="anna")
     assert node.full_name == "anna/dev"
     renamed = store.nodes.rename(ann, NodeKind.WORKSPACE, "dev", "lab")
     assert renamed.full_name == "anna/lab"
@@ -247,3 +247,11 @@ def test_the_audit_log_is_only_appended_to(store: Store, ann: User, tmp_path: Pa
         connection.exec_driver_sql(statement)
     engine.dispose()
     assert store.audit.page()
+
+
+def test_a_change_that_is_refused_in_part_changes_nothing(store: Store, owner: User) -> None:
+    ann, bob = (store.users.create(name).user for name in ("anna", "bob"))
+    with pytest.raises(NameTaken):
+        store.users.change(bob, name=ann.name, role=UserRole.ADMIN)
+    assert store.users.get(bob.user_id) == bob
+    assert not [entry for entry in store.audit.page() if entry.action.startswith("user.r")]
