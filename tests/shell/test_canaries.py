@@ -126,7 +126,8 @@ def keys_in(path: Path) -> dict[str, str]:
 def drive_through_api(url: str, secret: str, witness: Witness) -> None:
     """As a bearer, and where no secret belongs. An answer to its sender may hold what was sent: only the log may not."""
     bearer = {"authorization": f"Bearer {secret}"}
-    with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
+    once = {"connection": "close"}  # some of these end their connection, which the next must not meet
+    with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False, headers=once) as client:
         for path in ("users/me", "audit", "health", "workspaces/nothing", "coordinate", "tokens/nothing"):
             witness.hear(f"GET {path}", client.get(f"/api/v1/{path}", headers=bearer).text)
         client.get(f"/api/v1/users/{secret}", headers={"cookie": f"token={secret}", "x-token": secret})
