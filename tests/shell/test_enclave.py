@@ -1,5 +1,7 @@
 """The network namespace beside the server: made by anybody, gone with the server, and refused with a sentence."""
 
+import os
+import signal
 import subprocess
 import sys
 from ipaddress import IPv6Address
@@ -7,6 +9,7 @@ from ipaddress import IPv6Address
 import pytest
 import trio
 
+from coderd.model.errors import UserError
 from coderd.server.node.enclave import INTERFACE, Enclave
 from coderd.tun.io.device import TunDevice
 
@@ -56,11 +59,13 @@ async def test_sockets_of_the_namespace_speak_through_its_tun() -> None:
         enclave.close()
 
 
-async def test_a_namespace_that_is_gone_gives_no_sockets() -> None:
+async def test_the_end_of_its_process_is_noticed() -> None:
     enclave = await Enclave.open(OWN, 1280)
     try:
-        enclave._process.kill()
-        with trio.fail_after(5), pytest.raises(OSError):  # noqa: PT011, PT012
+        os.kill(enclave.pid, signal.SIGKILL)
+        with trio.fail_after(5), pytest.raises(UserError, match="the process that holds"):
+            await enclave.watch()
+        with trio.fail_after(5), pytest.raises(ConnectionResetError):  # noqa: PT012
             while True:
                 (await enclave.make_socket()).close()
     finally:

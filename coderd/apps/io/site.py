@@ -28,6 +28,7 @@ from coderd.apps.io.websocket import WebSocketRelaying
 from coderd.apps.pages import message_page
 from coderd.apps.passes import read_pass
 from coderd.config.url import ServerUrl
+from coderd.http.web import note_known
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
@@ -101,7 +102,8 @@ class AppSite:
     async def _serve_host(
         self, address: AppAddress | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        if address is None or self._wildcard is None:
+        is_path = scope["raw_path"].startswith(b"/")  # and no whole URL, which would name another host
+        if address is None or self._wildcard is None or not is_path:
             await self._refuse(Verdict.NOT_FOUND, "", scope, receive, send)
             return
         host = self._wildcard.host_of(address) or ""
@@ -169,6 +171,8 @@ class AppSite:
             await self._refuse(answer.verdict, sign_in_url, scope, receive, send)
             return
         self._counters["apps.opened"] += 1
+        if wish.session_hash is not None:
+            note_known(scope)
         watched = _Watched(send)
         try:
             with self._gate.opened(wish):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -42,6 +43,11 @@ class Enclave:
         self._channel = channel
         self.tun: TunDevice
 
+    @property
+    def pid(self) -> int:
+        """The process's."""
+        return self._process.pid
+
     @classmethod
     async def open(cls, address: IPv6Address, mtu: int) -> "Enclave":
         """Makes the namespace, whose TUN has this address and leads to all of the tailnet.
@@ -69,6 +75,15 @@ class Enclave:
         if received.descriptor is None:
             raise ConnectionResetError("the network namespace is gone")
         return trio.socket.from_stdlib_socket(socket.socket(fileno=received.descriptor))
+
+    async def watch(self) -> None:
+        """Waits as long as the process lives. Raises UserError when it has ended: nobody makes sockets any more."""
+        descriptor = os.pidfd_open(self._process.pid)
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+        raise _refusal("process", None)
 
     def close(self) -> None:
         """Ends the process and its namespace; connections in it are cut."""

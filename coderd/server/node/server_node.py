@@ -111,8 +111,7 @@ class ServerNode:
             try:
                 await self._live()
             except* UserError as group:
-                self.problem = _first(group)
-                log.warning("server_no_node", reason=self.problem.message, hint=self.problem.hint)
+                self._note_problem(_first(group))
             self._note_started()
             backoff.handle_connection_ended(trio.current_time() - begun_at)
             await trio.sleep(backoff.next_delay())
@@ -172,6 +171,7 @@ class ServerNode:
                 nursery.start_soon(life.membership.run)
                 nursery.start_soon(self._follow_relays, life)
                 nursery.start_soon(self._sweep)
+                nursery.start_soon(enclave.watch)
                 self.problem = None
                 self._note_started()
                 log.info("server_is_node", address=str(self.identity.address))
@@ -183,6 +183,11 @@ class ServerNode:
         """It is known whether the server is a node."""
         self._task_status.started()
         self._task_status = trio.TASK_STATUS_IGNORED
+
+    def _note_problem(self, problem: UserError) -> None:
+        if self.problem is None or self.problem.message != problem.message:
+            log.warning("server_no_node", reason=problem.message, hint=problem.hint)
+        self.problem = problem
 
     def _begin(self, enclave: Enclave) -> _Life:
         key = NodePrivate.generate(os.urandom)
