@@ -18,7 +18,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
     frozenset({"identity", "api"}),
-    frozenset({"engine", "control", "coordination", "speedtest", "apps"}),
+    frozenset({"engine", "control", "coordination", "speedtest", "apps", "terminal"}),
     frozenset({"daemon", "server"}),
     frozenset({"cli"}),
 )

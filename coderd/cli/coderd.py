@@ -77,6 +77,16 @@ def run_node(
             help="How long a workspace cut off from its server keeps its users; 0: for ever.  [default: 24h]",
         ),
     ] = None,
+    terminal: Annotated[
+        bool | None,
+        typer.Option(
+            "--terminal/--no-terminal", help="Offer terminals to a workspace's users.  [default: no]"
+        ),
+    ] = None,
+    terminal_user: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="Whose shells they are.  [default: the operator]"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/coderd.toml.")] = None,
 ) -> int:
     """Run this machine's node.
@@ -107,6 +117,8 @@ def run_node(
         "token_file": token_file,
         "operator": operator,
         "authorised_for": authorised_for,
+        "terminal": None if terminal is None else str(terminal).lower(),
+        "terminal_user": terminal_user,
     }
     path = config or DEFAULT_FILE
     run_daemon(

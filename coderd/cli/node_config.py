@@ -1,5 +1,6 @@
 """The configuration of ``coderd run``: flag > environment > /etc/coderd/coderd.toml."""
 
+import os
 import pwd
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, p
 from coderd.config.url import ServerUrl, check_secrecy, trusted_url
 from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
 from coderd.model.errors import Exit, UserError
+from coderd.terminal.account import Account, check_account
 
 DEFAULT_FILE = Path("/etc/coderd/coderd.toml")
 DEFAULT_INTERFACE = "coder0"
@@ -30,10 +32,12 @@ CA_FILE = Setting("ca_file", "CODERD_SERVER_CA_FILE")
 INSECURE = Setting("insecure", "CODERD_INSECURE", "false")
 TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
+TERMINAL = Setting("terminal", "CODERD_TERMINAL", "false")
+TERMINAL_USER = Setting("terminal_user", "CODERD_TERMINAL_USER")
 AUTHORISED_FOR = Setting("authorised_for", "CODERD_AUTHORISED_FOR", "24h")
 SETTINGS = (
     INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, CA_FILE, INSECURE, TOKEN_FILE, OPERATOR,
-    AUTHORISED_FOR,
+    AUTHORISED_FOR, TERMINAL, TERMINAL_USER,
 )  # fmt: skip
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
@@ -63,6 +67,7 @@ def parse_node_config(
         token=token,
         authorised_for=parse_duration(_known(sources, AUTHORISED_FOR).text),
         operator_uid=_user(sources.find(OPERATOR)),
+        terminal=_terminal(sources),
     )
 
 
@@ -128,6 +133,25 @@ def _number(value: Value, low: int, high: int) -> int:
 
 def _optional_port(value: Value | None) -> int | None:
     return None if value is None else _number(value, 1, 65535)
+
+
+def _terminal(sources: Sources) -> Account | None:
+    """Whom shells run as: the user named for it, else the operator, else whoever runs the daemon; None: no terminals."""
+    if not as_bool(_known(sources, TERMINAL)):
+        return None
+    named = sources.find(TERMINAL_USER)
+    uid = _user(named if named is not None else sources.find(OPERATOR))
+    own = os.geteuid()
+    account = _account(own if uid is None else uid)
+    return check_account(account, daemon_uid=own, is_asked_for=named is not None)
+
+
+def _account(uid: int) -> Account | None:
+    try:
+        entry = pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        return None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell or "/bin/sh")
 
 
 def _user(value: Value | None) -> int | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coderd.daemon.authority import DEFAULT_LIMIT
+from coderd.terminal.account import Account
 
 DEFAULT_SOCKET = Path("/run/coderd/coderd.sock")
 DEFAULT_STATE_DIR = Path("/var/lib/coderd")
@@ -34,3 +35,5 @@ class NodeConfig:
     """Seconds that a workspace cut off from its server keeps users whom it was told of; 0 = for ever."""
     operator_uid: int | None = None
     """A user who may do what root may on the control socket."""
+    terminal: Account | None = None
+    """Whom the shells of terminals run as; None: a workspace offers none."""

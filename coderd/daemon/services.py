@@ -1,20 +1,23 @@
-"""What a workspace serves to its users inside the tunnel: the speed test on port 3, the node API on port 4."""
+"""What a workspace serves to its users inside the tunnel: the speed test on port 3, the node API on port 4, with terminals."""
 
 import errno
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from ipaddress import IPv6Address
 
 import trio
 
 from coderd.control.messages import PathWish
-from coderd.engine.io.node_api import FactsOf, serve_node_api
+from coderd.engine.io.node_api import FactsOf, ServeTerminal, serve_node_api
 from coderd.metrics import Counters
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
 from coderd.speedtest.io.server import serve_speedtest
+from coderd.terminal.account import Account
+from coderd.terminal.io.service import TerminalService
 
 _BACKLOG = 128
 
@@ -25,6 +28,7 @@ async def serve_peers(
     authorise: Callable[[str], Peer | None],
     pin: Callable[[Peer, PathWish], AbstractContextManager[None]],
     facts: FactsOf,
+    account: Account | None,
     counters: Counters,
     *,
     task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
@@ -37,7 +41,8 @@ async def serve_peers(
         authorise: the user's device with a source address, None for anybody else.
         pin: keeps our sending to a peer to one kind of path meanwhile.
         facts: what a peer that asks is told of this node's network.
-        counters: ``speedtest.*`` and ``node_api.*``.
+        account: whom the shells of terminals run as; None: there are none.
+        counters: ``speedtest.*``, ``node_api.*`` and ``terminal.*``.
         task_status: told the scope that ends the services, once peers can connect.
 
     Raises:
@@ -48,8 +53,26 @@ async def serve_peers(
             speedtest = await _listen(address, PORT_SPEEDTEST, interface)
             nursery.start_soon(lambda: serve_speedtest([speedtest], authorise, pin, counters=counters))
             node_api = await _listen(address, PORT_NODE_API, interface)
-            nursery.start_soon(lambda: serve_node_api([node_api], authorise, facts=facts, counters=counters))
+            terminal = await _start_terminals(nursery, account, counters)
+            serve = partial(serve_node_api, facts=facts, terminal=terminal, counters=counters)
+            nursery.start_soon(serve, [node_api], authorise)
             task_status.started(scope)
+
+
+async def _start_terminals(
+    nursery: trio.Nursery, account: Account | None, counters: Counters
+) -> ServeTerminal | None:
+    """Serves terminals where there is an account for them; a session is its device's, whatever that one's address."""
+    if account is None:
+        return None
+    service = TerminalService(account, counters)
+    await nursery.start(service.run)
+
+    async def serve(stream: trio.SocketStream, rest: bytes, caller: object) -> None:
+        assert isinstance(caller, Peer)
+        await service.serve(stream, rest, str(caller.node_id))
+
+    return serve
 
 
 async def _listen(address: IPv6Address, port: int, interface: str) -> trio.SocketListener:

@@ -361,7 +361,13 @@ class Session:
         if kind is NodeKind.WORKSPACE:
             assert self._nursery is not None
             serve = partial(
-                serve_peers, address, self._interface, self._device_at, self._pin, self._facts_for
+                serve_peers,
+                address,
+                self._interface,
+                self._device_at,
+                self._pin,
+                self._facts_for,
+                self._config.terminal,
             )
             self._services = await self._nursery.start(serve, self.tunnel.counters)
 

@@ -1,10 +1,14 @@
-r"""The node API's lines, on tailnet port 4: a peer asks for a TCP service of this machine, or how its network is. Pure.
+r"""The node API's lines, on tailnet port 4: a peer asks for a TCP service of this machine, for a terminal, or how its network is. Pure.
 
 caller   {"v":1,"method":"dial","port":N}\n
 node     {"ok":true}\n  or  {"ok":false,"error":{"code":"refused","message":"..."}}\n     then the service's own bytes
 
 caller   {"v":1,"method":"facts"}\n
 node     {"ok":true,"facts":{...}}\n  or an error as above
+
+caller   {"v":1,"method":"terminal"}\n
+node     {"ok":true}\n  or an error as above
+     then frames, see coderd.terminal.frames
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -32,7 +36,13 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"
     v: Literal[1] = 1
 
 
-Request: TypeAlias = DialRequest | FactsRequest
+class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="terminal"):
+    """Asks for a terminal."""
+
+    v: Literal[1] = 1
+
+
+Request: TypeAlias = DialRequest | FactsRequest | TerminalRequest
 
 
 class DialError(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from coderd.engine.node_api import (
     DialRequest,
     FactsReply,
     FactsRequest,
+    TerminalRequest,
     encode,
     parse_facts_reply,
     parse_node_request,
@@ -37,6 +38,8 @@ CHUNK = 1 << 18
 
 FactsOf: TypeAlias = Callable[[object], Awaitable[Facts]]
 """What to tell whoever was authorised."""
+ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, object], Awaitable[None]]
+"""Speaks with whoever was authorised, from the bytes on that have come behind the request."""
 
 log = structlog.get_logger()
 
@@ -46,6 +49,7 @@ async def serve_node_api(
     authorise: Callable[[str], object | None],
     *,
     facts: FactsOf | None = None,
+    terminal: ServeTerminal | None = None,
     counters: Counters | None = None,
 ) -> None:
     """Serves the node API until cancelled.
@@ -54,9 +58,10 @@ async def serve_node_api(
         listeners: on the node's tailnet address, port 4.
         authorise: who has this source address, None for whoever may not use it; WireGuard has proved the address.
         facts: this node's network, for those who may ask; None tells nobody.
+        terminal: serves terminals; None refuses them.
         counters: ``node_api.*``.
     """
-    server = _NodeApi(authorise, facts, counters if counters is not None else Counters())
+    server = _NodeApi(authorise, facts, terminal, counters if counters is not None else Counters())
     await trio.serve_listeners(server.serve, list(listeners))
 
 
@@ -64,10 +69,15 @@ class _NodeApi:
     """Serves connections. Owns the number of open ones."""
 
     def __init__(
-        self, authorise: Callable[[str], object | None], facts: FactsOf | None, counters: Counters
+        self,
+        authorise: Callable[[str], object | None],
+        facts: FactsOf | None,
+        terminal: ServeTerminal | None,
+        counters: Counters,
     ) -> None:
         self._authorise = authorise
         self._facts = facts
+        self._terminal = terminal
         self._counters = counters
         self._n_open = 0
 
@@ -110,6 +120,8 @@ class _NodeApi:
                 await self._dial(stream, request, rest)
             case FactsRequest():
                 await self._tell(stream, caller)
+            case TerminalRequest():
+                await self._open_terminal(stream, caller, rest)
 
     async def _tell(self, stream: trio.SocketStream, caller: object) -> None:
         if self._facts is None:
@@ -119,6 +131,15 @@ class _NodeApi:
         reply = FactsReply(ok=True, facts=await self._facts(caller))
         with trio.move_on_after(REQUEST_TIMEOUT):
             await stream.send_all(encode(reply))
+
+    async def _open_terminal(self, stream: trio.SocketStream, caller: object, rest: bytes) -> None:
+        if self._terminal is None:
+            self._counters["node_api.no_terminal"] += 1
+            await _refuse(stream, "no_terminal", "the workspace offers no terminal")
+            return
+        self._counters["node_api.terminals"] += 1
+        await stream.send_all(encode(DialReply(ok=True)))
+        await self._terminal(stream, rest, caller)
 
     async def _dial(self, stream: trio.SocketStream, request: DialRequest, rest: bytes) -> None:
         service = await _dial_loopback(request.port)

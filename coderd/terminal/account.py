@@ -1,0 +1,47 @@
+"""Whom a terminal's shell runs as, and who may decide that. Pure: the caller has looked the accounts up."""
+
+from typing import NamedTuple
+
+from coderd.model.errors import Exit, UserError
+
+
+class Account(NamedTuple):
+    """A user of this machine, as the password database has it."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+def check_account(account: Account | None, *, daemon_uid: int, is_asked_for: bool) -> Account:
+    """The account that shells run as.
+
+    Args:
+        account: the one that was named, else the operator's, else the daemon's own.
+        daemon_uid: who the daemon is: only root can become somebody else.
+        is_asked_for: whether this account was named for terminals, and does not just follow.
+
+    Raises:
+        UserError: with Exit.USAGE: nobody named it and it is root, or the daemon's own, which can read the node's keys.
+    """
+    if account is None:
+        raise _bad("the terminal has no user whom this machine knows", "Add --terminal-user USER.")
+    if account.uid == daemon_uid and not is_asked_for:
+        raise _bad(
+            f"the terminal would run as {account.name}, the daemon's own user",
+            "Add --terminal-user USER; that user's name, if it is meant.",
+        )
+    if account.uid == 0 and not is_asked_for:
+        raise _bad("the terminal would run as root", "Add --terminal-user USER; root, if it is meant.")
+    if account.uid != daemon_uid and daemon_uid != 0:
+        raise _bad(
+            f"the terminal cannot run as {account.name}: only root can become another user",
+            "Run the daemon as root, or name its own user, who can read the node's keys.",
+        )
+    return account
+
+
+def _bad(message: str, hint: str) -> UserError:
+    return UserError(message, exit_code=Exit.USAGE, hint=hint, code="bad_terminal_user")

@@ -1,0 +1,235 @@
+r"""What a terminal and its client say to each other, on a stream of the node API after ``{"method":"terminal"}``. Pure.
+
+offset size field
+0      1    kind
+1      2    length of the body, big-endian, at most 16384
+3      n    body
+
+client to workspace                               workspace to client
+01 open    seen 8, rows 2, columns 2, token 0|16  81 opened   place 8, token 16: output goes on at this place
+02 input   bytes for the shell                    82 output   bytes of the shell, each one place further
+03 resize  rows 2, columns 2                      83 exited   code 1: the shell's, 128 + n where signal n ended it
+04 ping    8 bytes of the client's                84 pong     the same 8 bytes
+05 close   nothing: ends the shell                85 refused  a word, a space and a sentence, UTF-8
+
+``open`` comes first and once; without a token it makes a shell, with one it comes back to it. ``seen`` is the place behind
+the last byte that the client has.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from coderd.model import Buffer
+from coderd.model.errors import MalformedPacket
+
+HEADER = struct.Struct(">BH")
+MAX_BODY = 16_384
+TOKEN_SIZE = 16
+PING_SIZE = 8
+MAX_SIDE = 4096
+"""Rows or columns that a screen may have."""
+
+_OPEN = struct.Struct(">QHH")
+_SIZE = struct.Struct(">HH")
+_PLACE = struct.Struct(">Q")
+
+T = TypeVar("T")
+
+
+class Size(NamedTuple):
+    """A screen's, in characters."""
+
+    rows: int
+    columns: int
+
+
+class Open(NamedTuple):
+    """Makes a shell, or with a token comes back to one."""
+
+    seen: int
+    size: Size
+    token: bytes = b""
+
+
+class Input(NamedTuple):
+    """What was typed."""
+
+    data: bytes
+
+
+class Resize(NamedTuple):
+    """The client's screen has another size now."""
+
+    size: Size
+
+
+class Ping(NamedTuple):
+    """Asks for a Pong with the same mark: measures the way, and says that somebody is there."""
+
+    mark: bytes
+
+
+class Close(NamedTuple):
+    """Ends the shell."""
+
+
+class Opened(NamedTuple):
+    """Output follows from ``place`` on, which is later than what was asked for where that is kept no more."""
+
+    place: int
+    token: bytes
+
+
+class Output(NamedTuple):
+    """What the shell wrote."""
+
+    data: bytes
+
+
+class Exited(NamedTuple):
+    """The shell has ended; nothing follows."""
+
+    code: int
+
+
+class Pong(NamedTuple):
+    """Answers a Ping."""
+
+    mark: bytes
+
+
+class Refused(NamedTuple):
+    """Why there is no terminal, or no more; nothing follows."""
+
+    code: str
+    message: str
+
+
+FromClient: TypeAlias = Open | Input | Resize | Ping | Close
+FromWorkspace: TypeAlias = Opened | Output | Exited | Pong | Refused
+
+
+def encode(message: FromClient | FromWorkspace) -> bytes:
+    """A message as a frame; Input and Output of at most ``MAX_BODY`` bytes."""
+    match message:
+        case Open(seen, size, token):
+            return _frame(0x01, _OPEN.pack(seen, *size) + token)
+        case Input(data):
+            return _frame(0x02, data)
+        case Resize(size):
+            return _frame(0x03, _SIZE.pack(*size))
+        case Ping(mark):
+            return _frame(0x04, mark)
+        case Close():
+            return _frame(0x05, b"")
+        case Opened(place, token):
+            return _frame(0x81, _PLACE.pack(place) + token)
+        case Output(data):
+            return _frame(0x82, data)
+        case Exited(code):
+            return _frame(0x83, bytes([code]))
+        case Pong(mark):
+            return _frame(0x84, mark)
+        case Refused(code, text):
+            return _frame(0x85, f"{code} {text}".encode()[:MAX_BODY])
+
+
+def _frame(kind: int, body: bytes) -> bytes:
+    assert len(body) <= MAX_BODY
+    return HEADER.pack(kind, len(body)) + body
+
+
+class FrameSplitter:
+    """Cuts a stream into frames. Holds at most one frame that is not whole yet."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: Buffer) -> list[tuple[int, bytes]]:
+        """Kind and body of each frame that is whole now. Raises MalformedPacket where one is too long."""
+        self._rest += bytes(data)
+        frames, start = [], 0
+        while len(self._rest) - start >= HEADER.size:
+            kind, length = HEADER.unpack_from(self._rest, start)
+            if length > MAX_BODY:
+                raise MalformedPacket(f"a frame of {length} bytes")
+            end = start + HEADER.size + length
+            if end > len(self._rest):
+                break
+            frames.append((kind, self._rest[start + HEADER.size : end]))
+            start = end
+        self._rest = self._rest[start:]
+        return frames
+
+
+def parse_from_client(kind: int, body: bytes) -> FromClient:
+    """Reads a client's frame; raises MalformedPacket, and nothing else."""
+    return _parse(_FROM_CLIENT, kind, body)
+
+
+def parse_from_workspace(kind: int, body: bytes) -> FromWorkspace:
+    """Reads a workspace's frame; raises MalformedPacket, and nothing else."""
+    return _parse(_FROM_WORKSPACE, kind, body)
+
+
+def _parse(parsers: dict[int, Callable[[bytes], T]], kind: int, body: bytes) -> T:
+    parser = parsers.get(kind)
+    if parser is None:
+        raise MalformedPacket(f"a frame of unknown kind {kind:#04x}")
+    return parser(body)
+
+
+def _parse_open(body: bytes) -> Open:
+    if len(body) not in (_OPEN.size, _OPEN.size + TOKEN_SIZE):
+        raise MalformedPacket("an open frame of a wrong length")
+    seen, rows, columns = _OPEN.unpack_from(body)
+    return Open(seen, _checked(rows, columns), body[_OPEN.size :])
+
+
+def _parse_resize(body: bytes) -> Resize:
+    rows, columns = _SIZE.unpack(_of_size(body, _SIZE.size))
+    return Resize(_checked(rows, columns))
+
+
+def _parse_close(body: bytes) -> Close:
+    _of_size(body, 0)
+    return Close()
+
+
+def _parse_opened(body: bytes) -> Opened:
+    (place,) = _PLACE.unpack_from(_of_size(body, _PLACE.size + TOKEN_SIZE))
+    return Opened(place, body[_PLACE.size :])
+
+
+def _parse_refused(body: bytes) -> Refused:
+    code, _, text = body.decode("utf-8", "replace").partition(" ")
+    return Refused(code, text)
+
+
+def _of_size(body: bytes, size: int) -> bytes:
+    if len(body) != size:
+        raise MalformedPacket(f"{len(body)} bytes where {size} belong")
+    return body
+
+
+def _checked(rows: int, columns: int) -> Size:
+    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
+        raise MalformedPacket(f"a screen of {rows} rows and {columns} columns")
+    return Size(rows, columns)
+
+
+_FROM_CLIENT: dict[int, Callable[[bytes], FromClient]] = {
+    0x01: _parse_open,
+    0x02: Input,
+    0x03: _parse_resize,
+    0x04: lambda body: Ping(_of_size(body, PING_SIZE)),
+    0x05: _parse_close,
+}
+_FROM_WORKSPACE: dict[int, Callable[[bytes], FromWorkspace]] = {
+    0x81: _parse_opened,
+    0x82: Output,
+    0x83: lambda body: Exited(_of_size(body, 1)[0]),
+    0x84: lambda body: Pong(_of_size(body, PING_SIZE)),
+    0x85: _parse_refused,
+}

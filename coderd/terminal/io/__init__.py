@@ -1,0 +1,1 @@
+"""PTYs, the processes on them, and the streams to them."""

@@ -1,0 +1,125 @@
+"""One shell on a PTY. Owns the PTY's master, the process and the scrollback; goes on whoever is attached."""
+
+import fcntl
+import os
+import signal
+import struct
+import sys
+import termios
+from pathlib import Path
+
+import trio
+
+from coderd.terminal.account import Account
+from coderd.terminal.frames import MAX_BODY, Size
+from coderd.terminal.scrollback import SCROLLBACK, Scrollback
+
+LOGIN = Path(__file__).with_name("login.py")
+DRAIN_TIMEOUT = 0.2
+"""Seconds after the shell's end that its last output may take: what runs on in the background may hold the PTY."""
+HANGUP_TIMEOUT = 2.0
+"""Seconds that a shell which is ended has before it is killed."""
+AHEAD = SCROLLBACK // 2
+"""Bytes that a shell may be ahead of a client who is attached."""
+
+
+class Shell:
+    """A shell, from ``start`` until ``run`` returns.
+
+    Everybody who waits for output waits for ``changed``, an event that is another one after each change.
+    """
+
+    def __init__(self, process: trio.Process, master: int) -> None:
+        self.scrollback = Scrollback()
+        self.exit_code: int | None = None
+        """The shell's own, or 128 + n where signal n ended it; None while it runs."""
+        self.changed = trio.Event()
+        self.reader_at: int | None = None
+        """How far whoever is attached has read; None while nobody is."""
+        self._process = process
+        self._is_read = trio.Event()
+        self._fd = master
+        self._stream = trio.lowlevel.FdStream(master)
+
+    @classmethod
+    async def start(cls, account: Account, size: Size) -> "Shell":
+        """Starts the account's login shell. Raises OSError."""
+        master, slave = os.openpty()
+        try:
+            _resize(master, size)
+            argv = [
+                sys.executable, "-I", "-S", str(LOGIN),
+                account.name, str(account.uid), str(account.gid), account.home, account.shell,
+            ]  # fmt: skip
+            process = await trio.lowlevel.open_process(
+                argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd="/"
+            )
+        except BaseException:
+            os.close(master)
+            raise
+        finally:
+            os.close(slave)
+        return cls(process, master)
+
+    async def run(self) -> None:
+        """Follows the shell to its end; cancelled, ends it."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read)
+                code = await self._process.wait()
+                with trio.move_on_after(DRAIN_TIMEOUT):
+                    await self._is_read.wait()
+                nursery.cancel_scope.cancel()
+            self.exit_code = code if code >= 0 else 128 - code
+        finally:
+            if self.exit_code is None:
+                self.exit_code = 128 + signal.SIGHUP
+            self._stream.close()  # the kernel hangs up on whoever still has the terminal
+            self._change()
+            with trio.CancelScope(shield=True):
+                await self._end_process()
+
+    async def write(self, data: bytes) -> None:
+        """Types. What nobody reads any more is lost."""
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    def resize(self, size: Size) -> None:
+        """Gives the screen another size; the kernel tells the programs on it."""
+        if self.exit_code is None:
+            _resize(self._fd, size)
+
+    def set_reader(self, place: int | None) -> None:
+        """Notes how far whoever is attached has read."""
+        self.reader_at = place
+        self._change()
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def _read(self) -> None:
+        while True:
+            while self.reader_at is not None and self.scrollback.end - self.reader_at > AHEAD:
+                await self.changed.wait()
+            try:
+                data = await self._stream.receive_some(MAX_BODY)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):  # nobody has the terminal any more
+                self._is_read.set()
+                return
+            self.scrollback.append(data)
+            self._change()
+
+    async def _end_process(self) -> None:
+        for number in (signal.SIGHUP, signal.SIGKILL):
+            if self._process.returncode is not None:
+                return
+            self._process.send_signal(number)
+            with trio.move_on_after(HANGUP_TIMEOUT):
+                await self._process.wait()
+
+
+def _resize(fd: int, size: Size) -> None:
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))

@@ -1,0 +1,34 @@
+"""The newest output of a shell, each byte with its place in all that the shell ever wrote. Pure."""
+
+SCROLLBACK = 256 * 1024
+"""Bytes kept for a client that comes back."""
+
+
+class Scrollback:
+    """The last ``limit`` bytes. ``start`` and ``end`` are places: the first byte that is kept, and behind the last one."""
+
+    def __init__(self, limit: int = SCROLLBACK) -> None:
+        self.end = 0
+        self._limit = limit
+        self._kept = bytearray()
+
+    @property
+    def start(self) -> int:
+        """The place of the oldest byte that is kept."""
+        return self.end - len(self._kept)
+
+    def append(self, data: bytes) -> None:
+        """Takes new output; the oldest goes."""
+        self._kept += data
+        self.end += len(data)
+        if (excess := len(self._kept) - self._limit) > 0:
+            del self._kept[:excess]
+
+    def clamp(self, place: int) -> int:
+        """The nearest place that can be read from."""
+        return min(max(place, self.start), self.end)
+
+    def read(self, place: int, n: int) -> bytes:
+        """At most ``n`` bytes from a place on, which is one that ``clamp`` leaves as it is."""
+        offset = place - self.start
+        return bytes(self._kept[offset : offset + n])

@@ -1,0 +1,101 @@
+"""Whose shells there are: how many at most, who is attached to which, and which nobody has come back for. Pure.
+
+Owns the table. ``open`` and ``find`` answer a client, ``attach`` and ``detach`` follow its stream, ``close`` the shell's end,
+``expired`` the clock. A session belongs to the peer that made it; its token, 16 random bytes, is what tells the sessions of
+one peer apart, and of the people behind that peer, where it is a server.
+"""
+
+import hmac
+from dataclasses import dataclass, field
+
+from coderd.model import RandomBytes
+from coderd.model.errors import UserError
+from coderd.terminal.frames import TOKEN_SIZE
+
+MAX_SESSIONS = 64
+MAX_SESSIONS_PER_PEER = 16
+DETACHED_LIFETIME = 3600.0
+"""Seconds that a shell goes on with nobody attached."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One shell's place in the table."""
+
+    owner: str
+    token: bytes = field(repr=False)
+    detached_at: float | None
+    """None while somebody is attached."""
+    n_attached: int = 0
+    """How often somebody has: the newest is the one that counts."""
+
+
+class Sessions:
+    """The table of sessions.
+
+    Args:
+        rng: makes tokens.
+        limit: sessions in all.
+        limit_per_peer: of one owner.
+        lifetime: seconds that a session lasts with nobody attached.
+    """
+
+    def __init__(
+        self,
+        rng: RandomBytes,
+        *,
+        limit: int = MAX_SESSIONS,
+        limit_per_peer: int = MAX_SESSIONS_PER_PEER,
+        lifetime: float = DETACHED_LIFETIME,
+    ) -> None:
+        self._rng = rng
+        self._limit = limit
+        self._limit_per_peer = limit_per_peer
+        self._lifetime = lifetime
+        self._sessions: list[Session] = []
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, owner: str, now: float) -> Session:
+        """A new session, nobody attached yet. Raises UserError where there are too many."""
+        n_own = sum(session.owner == owner for session in self._sessions)
+        if n_own >= self._limit_per_peer or len(self._sessions) >= self._limit:
+            raise UserError("too many terminals are open in the workspace", code="busy")
+        session = Session(owner, self._rng(TOKEN_SIZE), now)
+        self._sessions.append(session)
+        return session
+
+    def find(self, owner: str, token: bytes) -> Session:
+        """The owner's session with this token. Raises UserError where there is none, be it another's or ended."""
+        for session in self._sessions:
+            if hmac.compare_digest(session.token, token) and session.owner == owner:
+                return session
+        raise UserError("that terminal has ended", code="no_session")
+
+    def attach(self, session: Session) -> int:
+        """Somebody is attached, in the place of whoever was. Returns the number to detach with."""
+        session.n_attached += 1
+        session.detached_at = None
+        return session.n_attached
+
+    def detach(self, session: Session, number: int, now: float) -> None:
+        """Whoever has this number is gone. Nothing changes where somebody newer is attached."""
+        if number == session.n_attached:
+            session.detached_at = now
+
+    def close(self, session: Session) -> None:
+        """The shell has ended."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def expired(self, now: float) -> list[Session]:
+        """Those that nobody has come back for in time; they stay in the table until closed."""
+        return [session for session in self._sessions if self._ends_at(session) <= now]
+
+    def next_deadline(self) -> float:
+        """When the next one expires; infinity where none will."""
+        return min(map(self._ends_at, self._sessions), default=float("inf"))
+
+    def _ends_at(self, session: Session) -> float:
+        return float("inf") if session.detached_at is None else session.detached_at + self._lifetime
