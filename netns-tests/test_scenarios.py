@@ -28,7 +28,7 @@ from lab_scenarios import (
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(240)]
 
-N_RESTARTS = int(os.environ.get("CODERD_LAB_RESTARTS", "5"))
+N_RESTARTS = int(os.environ.get("CODERD_LAB_RESTARTS", "3"))
 """How often both daemons are restarted without a server; the aim is twenty of twenty."""
 DEV_IN_THE_OPEN = Topology(
     "the user behind an easy NAT, dev with a public address", user=Site(EASY), dev=Site()
