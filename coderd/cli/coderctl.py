@@ -16,6 +16,7 @@ from coderd.cli.ping import ping
 from coderd.cli.shell import run
 from coderd.cli.speedtest import speedtest
 from coderd.cli.status import status
+from coderd.cli.terminal import terminal
 from coderd.cli.why import why
 
 HELP = """Join your workspaces over an encrypted tunnel, directly where any path can be opened.
@@ -42,6 +43,7 @@ def build_app() -> typer.Typer:
     add(app, "metrics", metrics, "Counters and paths, as Prometheus reads them.")
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")
     add(app, "nc", nc, "A workspace's TCP port on stdin and stdout.")
+    add(app, "terminal", terminal, "A shell in a workspace, resumed where the path breaks.")
     app.add_typer(_workspaces(), name="workspaces")
     app.add_typer(_apps(), name="apps")
     app.add_typer(_devices(), name="devices")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import NC, DialParams, DialTarget
-from coderd.engine.node_api import MAX_LINE, DialRequest, encode, parse_dial_reply
+from coderd.engine.node_api import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
+from coderd.model.addresses import PORT_NODE_API
 from coderd.model.errors import Exit, MalformedPacket, UserError
 
 TIMEOUT = 15.0
@@ -14,11 +15,20 @@ TIMEOUT = 15.0
 
 def open_peer_stream(control: Path, peer: str, port: int) -> socket.socket:
     """Connects to ``port`` of a peer, also where its service listens on the peer's loopback only. Raises UserError."""
+    return _open(control, peer, port, DialRequest(port=port))
+
+
+def open_terminal_stream(control: Path, peer: str) -> socket.socket:
+    """Connects to a peer's terminals; frames follow. Raises UserError."""
+    return _open(control, peer, PORT_NODE_API, TerminalRequest())
+
+
+def _open(control: Path, peer: str, port: int, request: Request) -> socket.socket:
     with ControlClient(control) as client:
         target = client.call(NC, DialParams(peer=peer, port=port))
     sock = _dial(target)
     try:
-        _ask(sock, target, port)
+        _ask(sock, target, request)
     except BaseException:
         sock.close()
         raise
@@ -32,12 +42,12 @@ def _dial(target: DialTarget) -> socket.socket:
         raise unreachable(target.name, error) from None
 
 
-def _ask(sock: socket.socket, target: DialTarget, port: int) -> None:
-    """Asks for the port, reading not a byte beyond the reply: what follows belongs to the caller."""
+def _ask(sock: socket.socket, target: DialTarget, request: Request) -> None:
+    """Asks for a port or a terminal, reading not a byte beyond the reply: what follows belongs to the caller."""
     deadline = time.monotonic() + TIMEOUT
     line = b""
     try:
-        sock.sendall(encode(DialRequest(port=port)))
+        sock.sendall(encode(request))
         while not line.endswith(b"\n") and len(line) < MAX_LINE:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
             ahead = sock.recv(MAX_LINE - len(line), socket.MSG_PEEK)

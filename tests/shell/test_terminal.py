@@ -87,9 +87,11 @@ class Workspace:
 
 
 @asynccontextmanager
-async def workspace(home: Path, *, is_on: bool = True) -> AsyncIterator[Workspace]:
+async def workspace(
+    home: Path, *, is_on: bool = True, user: Account | None = None
+) -> AsyncIterator[Workspace]:
     async with trio.open_nursery() as nursery:
-        service = TerminalService(account(home), Counters())
+        service = TerminalService(user or account(home), Counters())
         await nursery.start(service.run)
 
         async def serve(stream: trio.SocketStream, rest: bytes, caller: object) -> None:
@@ -100,9 +102,11 @@ async def workspace(home: Path, *, is_on: bool = True) -> AsyncIterator[Workspac
         nursery.start_soon(partial(serve_node_api, listeners, lambda ip: ip, terminal=terminal))
         with trio.fail_after(20):
             dev = Workspace(listeners[0].socket.getsockname())
-            yield dev
-            for stream in dev.streams:
-                await stream.aclose()
+            try:
+                yield dev
+            finally:
+                for stream in dev.streams:
+                    stream.socket.close()
         nursery.cancel_scope.cancel()
 
 
@@ -151,6 +155,22 @@ async def test_closing_ends_the_shell_for_good(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             await dev.open(opened.token)
         assert caught.value.code == "no_session"
+
+
+@pytest.mark.netns
+async def test_a_daemon_that_is_root_becomes_the_user_and_keeps_nothing(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    user = Account("nobody", nobody.pw_uid, nobody.pw_gid, "/nonexistent", "/bin/sh")
+    async with workspace(tmp_path, user=user) as dev:
+        client, _ = await dev.open()
+        await client.send(
+            Input(b"echo; pwd; grep -E 'Uid|Gid|Groups|CapEff|CapPrm|CapAmb' /proc/self/status; exit\n")
+        )
+        await client.until(lambda message: isinstance(message, Exited))
+    lines = [b" ".join(line.split()) for line in client.output.split(b"\r\n")]
+    uid, gid = b" %d" % user.uid * 4, b" %d" % user.gid * 4
+    assert {b"/", b"Uid:" + uid, b"Gid:" + gid, b"Groups: %d" % user.gid} <= set(lines)
+    assert {name + b": " + b"0" * 16 for name in (b"CapEff", b"CapPrm", b"CapAmb")} <= set(lines)
 
 
 async def test_a_workspace_without_terminals_refuses_them(tmp_path: Path) -> None:

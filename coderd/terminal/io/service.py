@@ -197,6 +197,7 @@ class _Live:
                 case Ping(mark):
                     await frames.send(Pong(mark))
                 case Close():
+                    self._sessions.close(self.session)  # nobody comes back while it hangs up
                     self.scope.cancel()
                 case Open():
                     raise MalformedPacket("a terminal that is opened twice")

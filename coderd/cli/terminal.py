@@ -1,0 +1,219 @@
+"""``coderctl terminal``: a shell in a workspace on this terminal. Where the path breaks it comes back to the same shell."""
+
+import os
+import select
+import signal
+import socket as sockets
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coderd.cli.options import SOCKET, Socket, Workspace
+from coderd.cli.peer_stream import open_terminal_stream
+from coderd.cli.shell import note
+from coderd.model.errors import MalformedPacket, UserError
+from coderd.terminal.frames import (
+    MAX_BODY,
+    MAX_SIDE,
+    Close,
+    Exited,
+    FrameSplitter,
+    FromClient,
+    FromWorkspace,
+    Input,
+    Open,
+    Opened,
+    Output,
+    Ping,
+    Pong,
+    Refused,
+    Resize,
+    Size,
+    encode,
+    parse_from_workspace,
+)
+
+PING_INTERVAL = 5.0
+SILENCE_TIMEOUT = 15.0
+"""Seconds without a frame, pongs included, after which the path counts as broken."""
+RESUME_TIMEOUT = 600.0
+RETRY_INTERVAL = 1.0
+STDIN, STDOUT = 0, 1
+END_OF_FILE = b"\x04"
+"""What a shell takes for the end, where stdin is no terminal and has ended."""
+LEAVE = b"~."
+
+
+def terminal(workspace: Workspace, socket: Socket = SOCKET) -> int:
+    """Open a shell in a workspace that offers terminals; leave it with Enter ~ . where it hangs.
+
+    Ends with the shell's exit code. Where the path breaks, the shell goes on, and so does this command once there is a path.
+
+    Examples:
+      coderctl terminal dev
+      echo 'make test; exit' | coderctl terminal ann/dev
+    """
+    client = _Client(socket, workspace)
+    stream = client.connect()
+    with stream, _raw(), _resizes() as resizes:
+        return client.run(stream, resizes)
+
+
+class _Client:
+    """A terminal's other end. Owns the token and the place up to which output has come."""
+
+    def __init__(self, control: Path, workspace: str) -> None:
+        self._control = control
+        self._workspace = workspace
+        self._token = b""
+        self._seen = 0
+        self._has_input = True
+        self._typed = b"\n"
+        """The last bytes that were typed, as far as they may begin ``LEAVE`` after a newline."""
+        self._heard_at = self._pinged_at = 0.0
+
+    def connect(self) -> sockets.socket:
+        """A stream on which the shell is opened, or opened again. Raises UserError."""
+        stream = open_terminal_stream(self._control, self._workspace)
+        stream.settimeout(SILENCE_TIMEOUT)
+        self._heard_at = self._pinged_at = time.monotonic()
+        _send(stream, Open(self._seen, _screen(), self._token))
+        return stream
+
+    def run(self, stream: sockets.socket, resizes: sockets.socket) -> int:
+        """Talks until the shell ends. Raises UserError where it cannot be come back to."""
+        while True:
+            with stream:
+                code = self._talk(stream, resizes)
+            if code is not None:
+                return code
+            note(f"coderctl: the connection to {self._workspace} broke; coming back to it\r")
+            stream = self._reconnect()
+
+    def _reconnect(self) -> sockets.socket:
+        until = time.monotonic() + RESUME_TIMEOUT
+        while True:
+            try:
+                return self.connect()
+            except (UserError, OSError):
+                if not self._token or time.monotonic() > until:
+                    raise
+            if self._wants_to_leave(RETRY_INTERVAL):
+                raise KeyboardInterrupt
+
+    def _wants_to_leave(self, timeout: float) -> bool:
+        """Waits, looking for ^C meanwhile, which nobody else could take."""
+        if not self._has_input or not sys.stdin.isatty():
+            time.sleep(timeout)
+            return False
+        ready, _, _ = select.select([STDIN], [], [], timeout)
+        return bool(ready) and b"\x03" in os.read(STDIN, MAX_BODY)
+
+    def _talk(self, stream: sockets.socket, resizes: sockets.socket) -> int | None:
+        """The shell's exit code; None where the stream broke."""
+        splitter = FrameSplitter()
+        try:
+            while time.monotonic() - self._heard_at < SILENCE_TIMEOUT:
+                inputs: list[sockets.socket | int] = [stream, resizes, *([STDIN] if self._has_input else [])]
+                ready, _, _ = select.select(inputs, [], [], PING_INTERVAL)
+                if time.monotonic() - self._pinged_at >= PING_INTERVAL:
+                    self._pinged_at = time.monotonic()
+                    _send(stream, Ping(bytes(8)))
+                if resizes in ready:
+                    resizes.recv(MAX_BODY)
+                    _send(stream, Resize(_screen()))
+                if STDIN in ready:
+                    _send(stream, self._typing())
+                if stream in ready and (code := self._hear(stream, splitter)) is not None:
+                    return code
+        except OSError:
+            return None
+        except MalformedPacket as error:
+            raise UserError(f"{self._workspace} sent what is no terminal: {error}") from None
+        return None
+
+    def _typing(self) -> FromClient:
+        data = os.read(STDIN, MAX_BODY)
+        if not data:
+            self._has_input = False
+            return Input(END_OF_FILE)
+        self._typed = (self._typed + data.replace(b"\r", b"\n"))[-3:]
+        if sys.stdin.isatty() and self._typed == b"\n" + LEAVE:
+            return Close()
+        return Input(data)
+
+    def _hear(self, stream: sockets.socket, splitter: FrameSplitter) -> int | None:
+        data = stream.recv(1 << 16)
+        if not data:
+            raise ConnectionResetError
+        self._heard_at = time.monotonic()
+        for frame in splitter.feed(data):
+            if (code := self._take(parse_from_workspace(*frame))) is not None:
+                return code
+        return None
+
+    def _take(self, message: FromWorkspace) -> int | None:
+        match message:
+            case Opened(place, token):
+                self._seen, self._token = place, token
+            case Output(data):
+                self._seen += len(data)
+                _write_all(data)
+            case Exited(code):
+                return code
+            case Refused(code, text):
+                raise UserError(text, code=code)
+            case Pong():
+                pass
+        return None
+
+
+def _send(stream: sockets.socket, message: FromClient) -> None:
+    stream.sendall(encode(message))
+
+
+def _write_all(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(STDOUT, view) :]
+
+
+def _screen() -> Size:
+    try:
+        columns, rows = os.get_terminal_size(STDIN)
+    except OSError:
+        return Size(24, 80)
+    return Size(min(max(rows, 1), MAX_SIDE), min(max(columns, 1), MAX_SIDE))
+
+
+@contextmanager
+def _raw() -> Iterator[None]:
+    """Keys go to the shell as they are, ^C too; stdin that is no terminal needs nothing."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(STDIN)
+    try:
+        tty.setraw(STDIN)
+        yield
+    finally:
+        termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _resizes() -> Iterator[sockets.socket]:
+    """Readable after each change of the screen's size."""
+    ours, woken = sockets.socketpair()
+    with ours, woken:
+        woken.setblocking(False)
+        before = signal.signal(signal.SIGWINCH, lambda number, frame: None)
+        fd = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        try:
+            yield ours
+        finally:
+            signal.set_wakeup_fd(fd)
+            signal.signal(signal.SIGWINCH, before)
