@@ -98,6 +98,15 @@ tokens = Table(
 )
 """Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a join key's."""
 
+browser_sessions = Table(
+    "browser_sessions",
+    metadata,
+    Column("hash", LargeBinary(32), ForeignKey("tokens.hash", ondelete="CASCADE"), primary_key=True),
+    Column("opened_by", LargeBinary(32), ForeignKey("tokens.hash", ondelete="CASCADE"), nullable=False),
+    Index(None, "opened_by"),
+)
+"""Sessions that browsers have, and the token that was shown to open each: a session is good while both are there."""
+
 apps = Table(
     "apps",
     metadata,

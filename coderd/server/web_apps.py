@@ -1,6 +1,5 @@
 """Web apps, assembled: the server's node, what apps ask of the identities, and the site in front of everything else."""
 
-import time
 from functools import partial
 from uuid import UUID
 
@@ -19,10 +18,10 @@ from coderd.derp.io.server import RelayServer
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import serve_http
 from coderd.identity.apps import App
-from coderd.identity.people import Node, User
-from coderd.identity.tokens import TokenKind, hash_token
+from coderd.identity.people import Node, NotFound, User
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.server.answers.reaching import actor_of
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode, server_identity
 
@@ -132,13 +131,14 @@ class WebApps:
             return "This token is unknown, has been revoked, or is no person's."
         if caller.scope is not Scope.ALL:
             return "This token may not be used to sign in by browser."
-        now = time.time()
-        expires_at = min(now + SESSION_LIFETIME, caller.expires_at or float("inf"))
-        user, store = User(caller.user_id, caller.user_name), self._directory.store
-        made = await self._directory.in_thread(
-            lambda: store.tokens.create(user, TokenKind.SESSION, BROWSER_SESSION, expires_at=expires_at)
-        )
-        return NewSession(hash_token(made.token), expires_at - now)
+        store, by = self._directory.store, actor_of(caller)
+        try:
+            opened = await self._directory.in_thread(
+                lambda: store.tokens.open_session(token, BROWSER_SESSION, lifetime=SESSION_LIFETIME, by=by)
+            )
+        except NotFound as error:
+            return f"{str(error).capitalize()}."
+        return NewSession(opened.hash, opened.lifetime)
 
     async def sign_out(self, session_hash: bytes) -> None:
         """Revokes a browser's session."""

@@ -22,7 +22,7 @@ from coderd.identity.io.rows import (
     select_nodes,
 )
 from coderd.identity.people import SERVER, Actor, Node, NotFound, User, device_label
-from coderd.identity.schema import node_keys, nodes, tokens, users
+from coderd.identity.schema import browser_sessions, node_keys, nodes, tokens, users
 from coderd.identity.tokens import Bearer, Scope, TokenKind, TokenRecord, hash_token, make_token, token_kind
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
@@ -49,6 +49,15 @@ class Revoked(NamedTuple):
     node_key: NodePublic | None
 
 
+class OpenedSession(NamedTuple):
+    """A browser's session."""
+
+    hash: bytes
+    """That of its token, which nobody is ever given."""
+    lifetime: float
+    """Seconds that it has."""
+
+
 class Tokens:
     """All tokens of one server."""
 
@@ -73,10 +82,38 @@ class Tokens:
         bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
         return bearer.user if bearer is not None else None
 
+    def open_session(self, token: str, name: str, *, lifetime: float, by: Actor = SERVER) -> OpenedSession:
+        """A browser's session for whoever shows a session token. It ends with that token, whatever ends it.
+
+        Raises NotFound where the token is not good any more.
+
+        Args:
+            token: the session token that was shown.
+            name: for people, to know the new session again.
+            lifetime: seconds; less where the token itself ends sooner.
+            by: for the audit log.
+        """
+        kind, now = TokenKind.SESSION, self._database.now()
+        session = make_token(kind, self._database.rng)
+        with self._database.write() as connection:
+            row = connection.execute(_GOOD, good(token, kind, now)).one_or_none()
+            if row is None:
+                raise NotFound("this token is unknown or has been revoked")
+            expires_at = min(now + lifetime, row.expires_at or float("inf"))
+            token_id = insert_token(
+                connection, session, kind, now=now, user_id=row.user_id, expires_at=expires_at, name=name
+            )
+            opened = {"hash": hash_token(session), "opened_by": hash_token(token)}
+            connection.execute(browser_sessions.insert().values(**opened))
+            user = get_user(connection, row.user_id)
+            record(connection, now, by, "session.open", f"{user.name}:{name}", str(token_id))
+        return OpenedSession(hash_token(session), expires_at - now)
+
     def find_session(self, token_hash: bytes) -> User | None:
-        """Whose session, good for anything, has a token of this hash: for what stands for a session without being one."""
+        """Whose open browser session has a token of this hash: for what stands for a session without being one."""
         query = sa.select(tokens).where(
             tokens.c.hash == token_hash,
+            tokens.c.hash.in_(sa.select(browser_sessions.c.hash)),
             tokens.c.kind == TokenKind.SESSION.name.lower(),
             tokens.c.scope == Scope.ALL.value,
             sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._database.now()),

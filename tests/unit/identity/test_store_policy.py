@@ -255,3 +255,18 @@ def test_a_change_that_is_refused_in_part_changes_nothing(store: Store, owner: U
         store.users.change(bob, name=ann.name, role=UserRole.ADMIN)
     assert store.users.get(bob.user_id) == bob
     assert not [entry for entry in store.audit.page() if entry.action.startswith("user.r")]
+
+
+def test_a_browsers_session_ends_with_the_token_that_opened_it(store: Store, ann: User) -> None:
+    shown = store.tokens.create(ann, TokenKind.SESSION, "laptop")
+    opened = store.tokens.open_session(shown.token, "browser", lifetime=60.0)
+    assert store.tokens.find_session(opened.hash) == ann
+    store.tokens.revoke(ann, shown.record.token_id)
+    assert store.tokens.find_session(opened.hash) is None
+    with pytest.raises(NotFound):
+        store.tokens.open_session(shown.token, "browser", lifetime=60.0)
+
+
+def test_a_browsers_session_lives_no_longer_than_its_token(store: Store, ann: User) -> None:
+    shown = store.tokens.create(ann, TokenKind.SESSION, "laptop", expires_at=1030.0)
+    assert store.tokens.open_session(shown.token, "browser", lifetime=60.0).lifetime == 30.0
