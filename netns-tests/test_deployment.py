@@ -7,6 +7,7 @@ opinion of the unit is asked for apart.
 """
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from people import as_user
+from people import as_service
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -104,7 +105,7 @@ def host(tmp_path: Path) -> Path:
     certificate.private_key_pem.write_to_path(str(tmp_path / "etc/coderd/key.pem"))
     (tmp_path / "nginx.conf").write_text(NGINX.format(directory=tmp_path), encoding="utf-8")
     systemctl = tmp_path / "systemctl"
-    systemctl.write_text(SYSTEMCTL.replace("AS_SERVER", " ".join(as_user(4711))), encoding="utf-8")
+    systemctl.write_text(SYSTEMCTL.replace("AS_SERVER", shlex.join(as_service(4711))), encoding="utf-8")
     systemctl.chmod(0o755)
     for directory in (tmp_path, *tmp_path.parents):
         if directory.is_relative_to("/tmp/pytest-of-root"):

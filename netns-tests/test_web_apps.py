@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from lab import Lab, Process, until
-from people import NOBODY, as_user
+from people import NOBODY, as_service
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -75,7 +75,7 @@ def serve_without_root(lab: Lab) -> None:
     state = lab.server.host.path(lab.server.state_dir)
     state.mkdir(mode=0o700)
     os.chown(state, NOBODY, NOBODY)
-    lab.server.launcher = as_user(NOBODY)
+    lab.server.launcher = as_service(NOBODY)
 
 
 @pytest.fixture(params=["easy-nat", "udp-blocked"])

@@ -105,7 +105,7 @@ browser_sessions = Table(
     Column("opened_by", LargeBinary(32), ForeignKey("tokens.hash", ondelete="CASCADE"), nullable=False),
     Index(None, "opened_by"),
 )
-"""Sessions that browsers have, and the token that was shown to open each: a session is good while both are there."""
+"""Sessions that browsers have, and the token that was shown to open each: who deletes that deletes them, too."""
 
 apps = Table(
     "apps",

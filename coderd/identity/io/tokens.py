@@ -110,10 +110,9 @@ class Tokens:
         return OpenedSession(hash_token(session), expires_at - now)
 
     def find_session(self, token_hash: bytes) -> User | None:
-        """Whose open browser session has a token of this hash: for what stands for a session without being one."""
+        """Whose session, good for anything, has a token of this hash: for what stands for a session without being one."""
         query = sa.select(tokens).where(
             tokens.c.hash == token_hash,
-            tokens.c.hash.in_(sa.select(browser_sessions.c.hash)),
             tokens.c.kind == TokenKind.SESSION.name.lower(),
             tokens.c.scope == Scope.ALL.value,
             sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._database.now()),
@@ -211,7 +210,7 @@ class Tokens:
                 raise NotFound("there is no such token")
             node = load_node(connection, _BY_ID, {"node_id": row.node_id})
             node_key = key_of(connection, node.node_id) if node is not None else None
-            connection.execute(tokens.delete().where(tokens.c.id == token_id))
+            _delete(connection, row.hash)
             connection.execute(node_keys.delete().where(node_keys.c.node_id == row.node_id))
             target = node.full_name if node is not None else f"{user.name}:{row.name}"
             record(connection, self._database.now(), by, "token.revoke", target, f"{row.kind} {token_id}")
@@ -220,7 +219,7 @@ class Tokens:
     def forget(self, token: str) -> bool:
         """Forgets the token itself; whether it was there. Of any number of racers one is told True."""
         with self._database.write() as connection:
-            return connection.execute(tokens.delete().where(tokens.c.hash == hash_token(token))).rowcount == 1
+            return _delete(connection, hash_token(token))
 
     # Join keys
 
@@ -261,6 +260,13 @@ class Tokens:
         connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
         insert_token(connection, token, TokenKind.WORKSPACE, now=now, node_id=node.node_id)
         return Issued(node, token)
+
+
+def _delete(connection: Connection, token_hash: bytes) -> bool:
+    """Deletes a token and the browsers' sessions that it opened; whether it was there."""
+    opened = sa.select(browser_sessions.c.hash).where(browser_sessions.c.opened_by == token_hash)
+    connection.execute(tokens.delete().where(tokens.c.hash.in_(opened)))
+    return connection.execute(tokens.delete().where(tokens.c.hash == token_hash)).rowcount == 1
 
 
 def _bearer(connection: Connection, row: Row) -> Bearer:
