@@ -35,6 +35,9 @@ READ_SIZE = 9216
 BATCH = 64
 """Datagrams read per wake-up before other tasks have their turn."""
 
+ANSWERED_HERE = "stun.answered_here"
+"""The counter of answers to this very host, which show that we are well, and nothing of the network."""
+
 ROUND_TRIP_TRIES = (0.3, 0.6, 1.1)
 """Seconds that each request of ``stun_round_trip`` waits for its answer."""
 _TX_SIZE = 12
@@ -59,7 +62,7 @@ async def serve_stun(
 
     Args:
         addresses: where to listen; ``::`` takes IPv4 too, port 0 any port.
-        counters: told ``stun.answered`` and ``stun.drop.*``.
+        counters: told ``stun.answered``, of those ``stun.answered_here``, and ``stun.drop.*``.
         task_status: started with the addresses as bound, in the same order.
 
     Raises:
@@ -120,6 +123,8 @@ def _answer(
         counters["stun.drop.send_error"] += 1
     else:
         counters["stun.answered"] += 1
+        if canonical_ip(client[0]) == _address_of(source, sock)[0]:
+            counters[ANSWERED_HERE] += 1
 
 
 def _sender(

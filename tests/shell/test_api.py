@@ -88,6 +88,14 @@ async def test_the_server_says_how_a_request_reached_it(tmp_path: Path) -> None:
         assert before <= found.unix_time <= time.time()
 
 
+async def test_stun_that_the_server_asks_itself_for_its_health_is_nobody_elses(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        assert (await world.ask("GET", "/readyz")).status_code == 200
+        await world.ask("GET", "/api/v1/health", world.admin_token)
+        found = await ask_reflection(world.url, world.admin_token)
+        assert found.n_stun_answered == 0
+
+
 async def test_the_table_covers_every_route(tmp_path: Path) -> None:
     assert {(rule.method, rule.path): set(rule.roles) for rule in RULES} == ROUTES
 

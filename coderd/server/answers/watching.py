@@ -16,6 +16,7 @@ from coderd.api.messages import (
 )
 from coderd.api.openapi import build_openapi
 from coderd.server.directory import Directory
+from coderd.stun.io import ANSWERED_HERE
 
 
 class WatchingAnswers:
@@ -57,11 +58,12 @@ class WatchingAnswers:
         return AuditPage(entries=entries, next=found[-1].number if more else None)
 
     async def _reflection(self, call: Call) -> Reflection:
+        counters = self._directory.counters
         return Reflection(
             seen_from=call.caller.source,
             arrived_at=call.arrived_at,
             unix_time=time.time(),
-            n_stun_answered=self._directory.counters["stun.answered"],
+            n_stun_answered=counters["stun.answered"] - counters[ANSWERED_HERE],
         )
 
     async def _count(self, call: Call) -> ServerCounters:
