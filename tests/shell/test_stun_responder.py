@@ -88,7 +88,7 @@ async def test_hostile_datagrams_are_counted_and_the_next_request_is_answered() 
             await sock.sendto(datagram, bound)
         await sock.sendto(request, bound)
         assert parse_response(await sock.recv(100)) == (TX, own)
-    assert counters == {"stun.drop.malformed": len(hostile), "stun.answered": 1}
+    assert counters == {"stun.drop.malformed": len(hostile), "stun.answered": 1, "stun.answered_here": 1}
 
 
 async def test_more_than_one_batch_is_answered() -> None:
@@ -109,7 +109,7 @@ async def test_a_response_gets_no_response() -> None:
         await sock.sendto(reply, bound[0])
         await sock.sendto(encode_request(TX), bound[0])
         await sock.recv(100)
-    assert counters == {"stun.answered": 2, "stun.drop.malformed": 1}
+    assert counters == {"stun.answered": 2, "stun.answered_here": 2, "stun.drop.malformed": 1}
 
 
 async def test_a_taken_port_is_one_sentence() -> None:
