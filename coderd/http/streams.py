@@ -78,16 +78,19 @@ class ServerStream(trio.abc.Stream):
 
     async def send_all(self, data: Buffer) -> None:
         """Writes everything. Raises WriteTimeout, after aborting, where the peer takes nothing for ``write_timeout``."""
-        if isinstance(self._inner, TlsStream):
-            self._inner.encrypt(data)
-            data = self._inner.take()
         try:
-            await _send_with_progress(self._tcp.socket.send, data, self.write_timeout)
+            if isinstance(self._inner, TlsStream):
+                await self._inner.send_with(self._send, data)
+            else:
+                await self._send(data)
         except WriteTimeout:
             self.abort()
             raise
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
+
+    async def _send(self, data: Buffer) -> None:
+        await _send_with_progress(self._tcp.socket.send, data, self.write_timeout)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Waits until a write may go through."""

@@ -7,6 +7,7 @@ The connection may be cut without TLS's own goodbye, as HTTP has always allowed;
 """
 
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -82,21 +83,13 @@ class TlsStream(trio.abc.Stream):
 
     async def send_all(self, data: Buffer) -> None:
         """Writes everything. Raises trio.BrokenResourceError."""
-        self.encrypt(data)
-        await self._flush()
+        await self.send_with(self.transport_stream.send_all, data)
 
-    def encrypt(self, data: Buffer) -> None:
-        """Makes records of all the data; they wait for ``take``, or leave with the next write. Raises trio.BrokenResourceError."""
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self.ssl_object.write(view) :]
-        except ssl.SSLError as error:
-            raise trio.BrokenResourceError(str(error)) from error
-
-    def take(self) -> bytes:
-        """The records that wait, for somebody who writes to the transport himself; he must write them at once."""
-        return self._outgoing.read()
+    async def send_with(self, send: Callable[[bytes], Awaitable[None]], data: Buffer) -> None:
+        """The same for somebody who has a way of his own to write to the transport. Raises trio.BrokenResourceError."""
+        async with self._leaving:
+            self._encrypt(data)
+            await send(self._outgoing.read())
 
     async def wait_send_all_might_not_block(self) -> None:
         """Waits until a write may go through."""
@@ -104,9 +97,8 @@ class TlsStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Says goodbye as far as that goes at once, and closes."""
-        with suppress(
-            ssl.SSLError, ValueError
-        ):  # it waits for the other's goodbye, or there never was a handshake
+        # It may go on waiting for the other's goodbye, or there never was a handshake.
+        with suppress(ssl.SSLError, ValueError):
             self.ssl_object.unwrap()
         try:
             await self._flush_quietly()
@@ -124,6 +116,15 @@ class TlsStream(trio.abc.Stream):
         return self.ssl_object.version()
 
     # Inside
+
+    def _encrypt(self, data: Buffer) -> None:
+        """Makes records of all the data. Raises trio.BrokenResourceError."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self.ssl_object.write(view) :]
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError(str(error)) from error
 
     def _decrypt(self, limit: int) -> tuple[bytes, bool]:
         """Whole records' worth of what has arrived, up to the limit, and whether the other end has said goodbye."""

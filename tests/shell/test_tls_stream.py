@@ -126,3 +126,28 @@ async def test_garbage_breaks_it(contexts: tuple[ssl.SSLContext, ssl.SSLContext]
     await client.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
     with pytest.raises(trio.BrokenResourceError):
         await server.receive_some()
+
+
+async def test_what_tls_itself_has_to_answer_never_falls_between_records_of_a_write(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    server, client = ends(contexts)
+    await shake_hands(server, client)
+    sent: list[bytes] = []
+    halfway, go_on = trio.Event(), trio.Event()
+
+    async def send_slowly(records: bytes) -> None:
+        await server.transport_stream.send_all(records[:100])
+        halfway.set()
+        await go_on.wait()
+        await server.transport_stream.send_all(records[100:])
+        sent.append(records)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.send_with, send_slowly, bytes(1000))
+        await halfway.wait()
+        nursery.start_soon(server.send_all, b"after")
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    assert await receive_exactly(client, 1005) == bytes(1000) + b"after"
+    assert len(sent) == 1
