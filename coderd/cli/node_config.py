@@ -57,24 +57,18 @@ def parse_node_config(
     sources = Sources(flags, environment, parse_file(file_text, SETTINGS, file_path))
     access_url, token = _identity(sources)
     return NodeConfig(
-        interface=_interface(_known(sources, INTERFACE)),
-        socket_path=_path(_known(sources, SOCKET)),
-        state_dir=_path(_known(sources, STATE_DIR)),
-        mtu=_number(_known(sources, MTU), DEFAULT_MTU, MAX_MTU),
+        interface=_interface(sources.get(INTERFACE)),
+        socket_path=_path(sources.get(SOCKET)),
+        state_dir=_path(sources.get(STATE_DIR)),
+        mtu=_number(sources.get(MTU), DEFAULT_MTU, MAX_MTU),
         listen_port=_optional_port(sources.find(LISTEN_PORT)),
-        plays_birthday=as_bool(_known(sources, BIRTHDAY)),
+        plays_birthday=as_bool(sources.get(BIRTHDAY)),
         access_url=access_url,
         token=token,
-        authorised_for=parse_duration(_known(sources, AUTHORISED_FOR).text),
+        authorised_for=parse_duration(sources.get(AUTHORISED_FOR).text),
         operator_uid=_user(sources.find(OPERATOR)),
         terminal=_terminal(sources),
     )
-
-
-def _known(sources: Sources, setting: Setting) -> Value:
-    value = sources.find(setting)
-    assert value is not None, "it has a default"
-    return value
 
 
 def _identity(sources: Sources) -> tuple[str | None, str | None]:
@@ -109,7 +103,7 @@ def _server(url: Value, sources: Sources) -> ServerUrl:
         url.text,
         pin=None if pin is None else pin.text,
         ca_file=None if ca_file is None else str(_path(ca_file)),
-        insecure=as_bool(_known(sources, INSECURE)),
+        insecure=as_bool(sources.get(INSECURE)),
     )
 
 
@@ -137,7 +131,7 @@ def _optional_port(value: Value | None) -> int | None:
 
 def _terminal(sources: Sources) -> Account | None:
     """Whom shells run as: the user named for it, else the operator, else whoever runs the daemon; None: no terminals."""
-    if not as_bool(_known(sources, TERMINAL)):
+    if not as_bool(sources.get(TERMINAL)):
         return None
     named = sources.find(TERMINAL_USER)
     uid = _user(named if named is not None else sources.find(OPERATOR))

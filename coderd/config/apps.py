@@ -36,8 +36,8 @@ def parse_app_options(sources: Sources) -> AppOptions:
     """Raises UserError, naming the setting."""
     return AppOptions(
         wildcard=_wildcard(sources.find(WILDCARD_ACCESS_URL)),
-        has_path_apps=not _truth(sources, DISABLE_PATH_APPS),
-        trusts_path_apps=_truth(sources, TRUST_PATH_APPS),
+        has_path_apps=not as_bool(sources.get(DISABLE_PATH_APPS)),
+        trusts_path_apps=as_bool(sources.get(TRUST_PATH_APPS)),
     )
 
 
@@ -60,9 +60,3 @@ def _wildcard(value: Value | None) -> str:
         raise bad_value(
             value, str(error), "Give it as in *.apps.example.com or *-apps.example.com."
         ) from None
-
-
-def _truth(sources: Sources, setting: Setting) -> bool:
-    value = sources.find(setting)
-    assert value is not None, "it has a default"
-    return as_bool(value)

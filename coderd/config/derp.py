@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from coderd.config.derp_map import is_host_name, is_plain_text
+from coderd.config.http_url import http_url
 from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.derpmap_json import MAX_REGION_ID
@@ -85,47 +86,27 @@ def parse_derp_options(sources: Sources) -> DerpOptions:
         raise _contradiction(map_url, map_path)
     stun_servers = _stun_servers(sources.find(STUN_SERVERS))
     options = DerpOptions(
-        has_relay=as_bool(_given(sources, RELAY_ENABLE)),
-        region_id=_region_id(_given(sources, REGION_ID), n_following=len(stun_servers or ())),
-        region_code=_name(_given(sources, REGION_CODE)),
-        region_name=_name(_given(sources, REGION_NAME)),
+        has_relay=as_bool(sources.get(RELAY_ENABLE)),
+        region_id=_region_id(sources.get(REGION_ID), n_following=len(stun_servers or ())),
+        region_code=_name(sources.get(REGION_CODE)),
+        region_name=_name(sources.get(REGION_NAME)),
         map_url=_map_url(map_url) if map_url is not None else "",
         map_path=Path(map_path.text) if map_path is not None else None,
         has_stun=stun_servers is not None,
         stun_servers=stun_servers or (),
-        client_rate=_client_rate(_given(sources, CLIENT_RATE)),
-        forces_websockets=as_bool(_given(sources, FORCE_WEBSOCKETS)),
-        blocks_direct=as_bool(_given(sources, BLOCK_DIRECT)),
+        client_rate=_client_rate(sources.get(CLIENT_RATE)),
+        forces_websockets=as_bool(sources.get(FORCE_WEBSOCKETS)),
+        blocks_direct=as_bool(sources.get(BLOCK_DIRECT)),
     )
     if not (options.has_relay or options.map_url or options.map_path):
-        raise _no_relay(_given(sources, RELAY_ENABLE))
+        raise _no_relay(sources.get(RELAY_ENABLE))
     return options
-
-
-def _given(sources: Sources, setting: Setting) -> Value:
-    value = sources.find(setting)
-    assert value is not None, "it has a default"
-    return value
 
 
 def _map_url(value: Value) -> str:
     if value.text == DEFAULT_MAP:
         return TAILSCALE_MAP
-    try:
-        parts = urlsplit(value.text)
-        is_usable = (
-            parts.scheme in ("http", "https") and is_host_name(parts.hostname or "") and parts.port != 0
-        )
-        has_secret = parts.username is not None or parts.password is not None
-    except ValueError:
-        is_usable = has_secret = False
-    if has_secret:
-        raise bad_value(Value("…", value.origin), "it must not carry a user name or password")
-    if not is_usable:
-        raise bad_value(
-            value, "it is no http or https URL", f"Leave the value out for Tailscale's map, {TAILSCALE_MAP}."
-        )
-    return value.text
+    return http_url(value, f"Leave the value out for Tailscale's map, {TAILSCALE_MAP}.")
 
 
 def _region_id(value: Value, n_following: int) -> int:

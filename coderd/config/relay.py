@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from coderd.config.http_url import http_url
 from coderd.config.server import parse_stun_addresses
-from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
+from coderd.config.sources import Setting, Sources, Value, absolute_path, as_bool, bad_value, parse_file
 from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
 from coderd.config.url import ServerUrl, parse_server_url
 from coderd.model.addresses import AddrPort
@@ -88,10 +88,10 @@ def parse_relay_config(
         tls_address=listening.tls_address,
         tls=listening.tls,
         stun_addresses=parse_stun_addresses(stun) if stun else DEFAULT_STUN_ADDRESSES,
-        state_dir=_state_dir(_known(sources, STATE_DIR)),
+        state_dir=absolute_path(sources.get(STATE_DIR)),
         verify_url=_admission(sources),
-        region_id=_region_id(_known(sources, REGION_ID)),
-        region_code=_known(sources, REGION_CODE).text,
+        region_id=_region_id(sources.get(REGION_ID)),
+        region_code=sources.get(REGION_CODE).text,
     )
 
 
@@ -103,7 +103,7 @@ def _access_url(value: Value | None, host_name: str, http_address: AddrPort | No
 
 def _admission(sources: Sources) -> str | None:
     """Whom to ask, None for nobody. Raises UserError unless exactly one of both is chosen."""
-    url, anybody = sources.find(VERIFY_URL), as_bool(_known(sources, ALLOW_ANY_CLIENT))
+    url, anybody = sources.find(VERIFY_URL), as_bool(sources.get(ALLOW_ANY_CLIENT))
     if (url is not None) == anybody:
         wrong = "both are given" if anybody else "neither is given"
         raise UserError(
@@ -112,21 +112,7 @@ def _admission(sources: Sources) -> str | None:
             hint=f"For your team alone: {VERIFY_URL.flag} https://SERVER/derp/verify. Anybody may use a relay that asks nobody.",
             code="no_admission",
         )
-    return None if url is None else _verify_url(url)
-
-
-def _verify_url(value: Value) -> str:
-    try:
-        parts = urlsplit(value.text)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        has_secret = parts.username is not None or parts.password is not None
-    except ValueError:
-        is_usable = has_secret = False
-    if has_secret:
-        raise bad_value(Value("…", value.origin), "it must not carry a user name or password")
-    if not is_usable:
-        raise bad_value(value, "it is no http or https URL", "A coderd server answers at /derp/verify.")
-    return value.text
+    return None if url is None else http_url(url, "A coderd server answers at /derp/verify.")
 
 
 def _region_id(value: Value) -> int:
@@ -134,16 +120,3 @@ def _region_id(value: Value) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MAX_REGION_ID):
         raise bad_value(value, f"it must be a number from 1 to {MAX_REGION_ID}")
     return int(text)
-
-
-def _state_dir(value: Value) -> Path:
-    path = Path(value.text)
-    if not path.is_absolute():
-        raise bad_value(value, "it must be an absolute path")
-    return path
-
-
-def _known(sources: Sources, setting: Setting) -> Value:
-    value = sources.find(setting)
-    assert value is not None, "it has a default"
-    return value

@@ -14,7 +14,7 @@ from coderd.config.proxies import (
     parse_proxy_headers,
     parse_proxy_origins,
 )
-from coderd.config.sources import Setting, Sources, Value, bad_value, parse_file
+from coderd.config.sources import Setting, Sources, Value, absolute_path, bad_value, parse_file
 from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
 from coderd.config.url import ServerUrl, parse_server_url
 from coderd.model.addresses import AddrPort
@@ -97,7 +97,7 @@ def parse_server_config(
         tls_address=listening.tls_address,
         tls=listening.tls,
         stun_addresses=stun_addresses if derp.has_stun else (),
-        state_dir=_state_dir(sources.find(STATE_DIR)),
+        state_dir=absolute_path(sources.get(STATE_DIR)),
         derp=derp,
         apps=parse_app_options(sources),
         proxy_origins=parse_proxy_origins(sources),
@@ -113,7 +113,9 @@ def parse_server_state_dir(
     file_path: str = str(DEFAULT_FILE),
 ) -> Path:
     """Where a server's state is, for commands that need nothing else of it. Raises UserError."""
-    return _state_dir(Sources(flags, environment, parse_file(file_text, SETTINGS, file_path)).find(STATE_DIR))
+    return absolute_path(
+        Sources(flags, environment, parse_file(file_text, SETTINGS, file_path)).get(STATE_DIR)
+    )
 
 
 def _access_url(value: Value | None) -> ServerUrl:
@@ -137,11 +139,3 @@ def parse_stun_addresses(value: Value | None) -> tuple[AddrPort, ...]:
     if len(addresses) > MAX_STUN_ADDRESSES:
         raise bad_value(value, f"there are more than {MAX_STUN_ADDRESSES} addresses")
     return addresses
-
-
-def _state_dir(value: Value | None) -> Path:
-    assert value is not None, "it has a default"
-    path = Path(value.text)
-    if not path.is_absolute():
-        raise bad_value(value, "it must be an absolute path")
-    return path

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from coderd.model.errors import Exit, UserError
@@ -47,6 +48,12 @@ class Sources(NamedTuple):
             return Value(entry, f"{setting.name} in the configuration file")
         return None if setting.default is None else Value(setting.default, "the default")
 
+    def get(self, setting: Setting) -> Value:
+        """The value of a setting that has a default."""
+        value = self.find(setting)
+        assert value is not None, f"{setting.name} has no default"
+        return value
+
 
 def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str, str]:
     """Reads a TOML file of texts, booleans, whole numbers and lists of texts, each as the text that a flag would have.
@@ -73,6 +80,14 @@ def as_bool(value: Value) -> bool:
     if text in _FALSE:
         return False
     raise bad_value(value, "it is neither true nor false")
+
+
+def absolute_path(value: Value) -> Path:
+    """The path that a setting names. Raises UserError on one that depends on where the program was started."""
+    path = Path(value.text)
+    if not path.is_absolute():
+        raise bad_value(value, "it must be an absolute path")
+    return path
 
 
 def bad_value(value: Value, why: str, hint: str = "") -> UserError:

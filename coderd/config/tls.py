@@ -130,8 +130,7 @@ def _paths(value: Value) -> list[Path]:
 
 
 def _min_version(sources: Sources) -> tuple[int, int]:
-    value = sources.find(TLS_MIN_VERSION)
-    assert value is not None, "it has a default"
+    value = sources.get(TLS_MIN_VERSION)
     version = _VERSIONS.get(value.text.strip().lower())
     if version is None:
         raise bad_value(value, "older versions are not safe any more", f"Use {' or '.join(_VERSIONS)}.")
