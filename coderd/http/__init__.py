@@ -2,6 +2,7 @@
 
 head       a request's or response's head: found, bounded, parsed
 server     serve_http: accept, TLS, sniff the head, then the relay or Hypercorn
+body       a request's body, bounded
 tls        the server's certificates: files or its own, read again while it runs
 self_signed    the one that it makes for itself
 pinned     a client held to that one, by its SHA-256

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from coderd.derp.limit import TokenBucket
+from coderd.http.body import BodyTooLarge, read_body
 from coderd.metrics import Counters
 from coderd.model.keys import NodePublic
 
@@ -80,14 +81,7 @@ def parse_question(data: bytes) -> NodePublic | None:
 
 async def _body(request: Request) -> bytes:
     """The body if it is short and comes in time, else nothing."""
-    body = b""
     try:
-        with trio.move_on_after(QUESTION_TIMEOUT):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MAX_QUESTION:
-                    return b""
-            return body
-    except ClientDisconnect:
-        pass
-    return b""
+        return await read_body(request, limit=MAX_QUESTION, timeout=QUESTION_TIMEOUT)
+    except (BodyTooLarge, trio.TooSlowError, ClientDisconnect):
+        return b""

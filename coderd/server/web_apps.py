@@ -49,7 +49,7 @@ class WebApps:
         self._directory = directory
         self._relay = relay
         self._identity = server_identity(key.public())
-        self._key = bytes.fromhex(key.secret_text().rpartition(":")[2])
+        self._key = key.raw
         self._node: ServerNode | None = None
 
     @property

@@ -125,3 +125,10 @@ async def test_it_says_that_it_is_up_and_tells_its_counters_here(tmp_path: Path)
             counters = (await client.get("/debug/counters")).json()["counters"]
             assert counters["derp.accept.upgrade"] == 1
             assert (await client.get("/derp/probe")).status_code == 200
+
+
+async def test_a_question_that_makes_no_sense_or_never_ends_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        for question in (b"", b"{}", b'{"NodePublic": "nodekey:00"}', b"[" * 4000, bytes(100_000)):
+            answer = await world.ask("POST", "/derp/verify", content=question)
+            assert answer.status_code == 400

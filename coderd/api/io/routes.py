@@ -4,7 +4,6 @@ A handler gets a call that its caller may make, with the request parsed; it rais
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -28,6 +27,7 @@ from coderd.api.messages import (
     parse_query,
 )
 from coderd.api.rules import RULES, Role, Rule, Scope
+from coderd.http.body import BodyTooLarge, read_body
 from coderd.model.errors import MalformedPacket
 
 BODY_TIMEOUT = 10.0
@@ -203,19 +203,14 @@ async def _read(rule: Rule, caller: Caller, token: str, request: Request) -> Cal
 
 
 async def _read_body(request: Request) -> bytes:
-    body = bytearray()
     try:
-        with trio.fail_after(BODY_TIMEOUT):
-            async with aclosing(request.stream()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        raise _too_large()
+        return await read_body(request, limit=MAX_BODY, timeout=BODY_TIMEOUT)
+    except BodyTooLarge:
+        raise _too_large() from None
     except ClientDisconnect:
         raise MalformedPacket("it ended early") from None
     except trio.TooSlowError:
         raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "the request took too long") from None
-    return bytes(body)
 
 
 def _too_large() -> ApiError:

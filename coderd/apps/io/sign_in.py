@@ -26,6 +26,7 @@ from coderd.apps.pages import hand_over_page, message_page, policy, sign_in_page
 from coderd.apps.passes import LIFETIME, make_pass, read_pass
 from coderd.apps.tickets import Tickets
 from coderd.config.url import ServerUrl
+from coderd.http.body import BodyTooLarge, read_body
 from coderd.model import RandomBytes
 
 HAND_OVER: Final = "/.coderd/sign-in"
@@ -249,14 +250,9 @@ async def _form(request: Request) -> dict[str, str] | None:
         != "application/x-www-form-urlencoded"
     ):
         return None
-    body = b""
     try:
-        with trio.fail_after(FORM_TIMEOUT):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_FORM:
-                    return None
+        body = await read_body(request, limit=MAX_FORM, timeout=FORM_TIMEOUT)
         fields = parse_qs(body.decode(), max_num_fields=8)
-    except (ClientDisconnect, trio.TooSlowError, ValueError):
+    except (BodyTooLarge, ClientDisconnect, trio.TooSlowError, ValueError):
         return None
     return {name: values[-1] for name, values in fields.items()}
