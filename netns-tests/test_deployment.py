@@ -1,13 +1,9 @@
-"""The deployment of docs/server.md, its very commands and files, on a host of its own: nginx, the server, curl.
+"""The deployments of docs/server.md and docs/nodes.md, their very commands and files, on hosts that systemd has booted.
 
-The host is a network namespace and a mount namespace, so that files are where the page has them, at ports that it names. What
-a container has no room for stands in: ``systemctl`` starts what the unit's ExecStart says, as a user who may do no
-more than read, and nginx. Not run: ``scripts/install``, which has made the environment that this test runs in, and systemd itself, whose
-opinion of the unit is asked for apart.
+Not run: ``scripts/install``, which has made the environment that this test runs in.
 """
 
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,153 +11,175 @@ from pathlib import Path
 
 import pytest
 import trustme
-from people import as_service
+from lab.booted import Outcome, run_booted
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
-UNIT = ROOT / "systemd" / "coderd-server.service"
+UNITS = sorted((ROOT / "systemd").glob("*.service"))
 NOT_RUN = "sudo scripts/install"
-CHECKOUT = "/opt/coderd"
-"""Where the page has this repository."""
+MOST = 60.0
+"""Seconds that a page's commands may take; they take five."""
 
-HOST = """
-set -eu
-ip link set lo up
-for place in /usr/local/bin /var/lib /etc/systemd/system /etc/nginx/conf.d /var/backups /run; do
-    mkdir -p $place; mount -t tmpfs tmpfs $place
-done
-mkdir -p /etc/coderd; mount --bind "$FILES/etc/coderd" /etc/coderd
-mount --bind "$FILES/hosts" /etc/hosts
-cp "$FILES"/etc/nginx/conf.d/* /etc/nginx/conf.d/
-cp "$FILES/systemctl" /usr/local/bin/
-export SSL_CERT_FILE=/etc/coderd/ca.pem CURL_CA_BUNDLE=/etc/coderd/ca.pem XDG_CONFIG_HOME=/run
+START = """
 sudo() { "$@"; }
-cd "$REPOSITORY"
+export HOME=/root
+cd /opt/coderd
 """
-SYSTEMCTL = r"""#!/bin/sh
-# Stands in for systemd: starts and stops what the installed unit says, and nginx.
-set -eu
-until_answered() { curl --silent --output /dev/null --retry 60 --retry-delay 0 --retry-max-time 10 --retry-connrefused "$1"; }
-start_server() {
-    mkdir -p /var/lib/coderd-server && chmod 700 /var/lib/coderd-server && chown 4711:4711 /var/lib/coderd-server
-    command=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/coderd-server.service)
-    AS_SERVER \
-        sh -c "echo \$\$ && exec $command >&2" > /run/server.pid &
-    until_answered http://127.0.0.1:3000/readyz
-}
-stop_server() { kill -TERM "$(cat /run/server.pid)"; tail --pid="$(cat /run/server.pid)" -f /dev/null; }
-case "$*" in
-    "daemon-reload") ;;
-    "enable --now coderd-server" | "start coderd-server") start_server ;;
-    "stop coderd-server") stop_server ;;
-    "reload nginx") nginx -c "$FILES/nginx.conf" & until_answered http://127.0.0.1:443/ ;;
-    *) echo "systemctl $* is not known here" >&2; exit 1 ;;
-esac
+WITH_SERVER = """
+ln -sf /opt/coderd/.venv/bin/coderd /opt/coderd/.venv/bin/coderctl /usr/local/bin/
+install -m 644 systemd/coderd-server.service /etc/systemd/system/
+systemctl daemon-reload
+systemctl start coderd-server
+export CODERD_URL=http://127.0.0.1:3000
+install -m 600 /var/lib/coderd-server/admin-token token
 """
-NGINX = """
-daemon off;
-user root;
-pid {directory}/nginx.pid;
-error_log stderr crit;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory};
-    proxy_temp_path {directory};
-    fastcgi_temp_path {directory};
-    uwsgi_temp_path {directory};
-    scgi_temp_path {directory};
-    include /etc/nginx/conf.d/*.conf;
-}}
-"""
+SERVER = 'access_url = "http://127.0.0.1:3000"\n'
+THIS_SERVER = "http://127.0.0.1:3000"
+UNTIL = 'until_true() { for _ in $(seq 100); do if eval "$1"; then return 0; fi; sleep 0.1; done; echo "never: $1" >&2; return 1; }\n'
 
 
-def commands() -> Iterator[str]:
-    """The page's shell lines under the deployment's heading, in order."""
-    deployment = PAGE[PAGE.index("## A deployment") : PAGE.index("## Health")]
-    for block in re.findall(r"^```sh\n(.*?)^```$", deployment, re.MULTILINE | re.DOTALL):
-        yield from block.splitlines()
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-def files() -> dict[str, str]:
+def commands(text: str, label: str = "") -> Iterator[str]:
+    """A page's shell lines of a label, in order, but the installation's."""
+    fence = f"sh {label}".strip()
+    for block in re.findall(rf"^```{fence}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield from (line for line in block.splitlines() if line != NOT_RUN)
+
+
+def files(text: str) -> dict[str, str]:
     """The page's files by their paths."""
-    return dict(re.findall(r"^```\w+ (/\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+    return dict(re.findall(r"^```\w+ (/\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Path:
-    """The files of the host."""
-    for path, text in {**files(), "/hosts": "127.0.0.1 localhost coder.example.com\n"}.items():
-        target = tmp_path / path.removeprefix("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+def numbered(lines: list[str]) -> str:
+    return "\n".join(f"printf '\\n>> {index}\\n'\n{line}" for index, line in enumerate(lines))
+
+
+def outputs(outcome: Outcome) -> list[str]:
+    return re.split(r"^>> \d+\n", outcome.output, flags=re.MULTILINE)[1:]
+
+
+def story(outcome: Outcome) -> str:
+    return "\n".join((outcome.output, outcome.errors, outcome.journal))
+
+
+def certificates(name: str) -> dict[str, str]:
+    """A chain, its key, and the authority that vouches for it."""
     authority = trustme.CA()
-    certificate = authority.issue_cert("coder.example.com")
-    authority.cert_pem.write_to_path(str(tmp_path / "etc/coderd/ca.pem"))
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(str(tmp_path / "etc/coderd/chain.pem"), append=True)
-    certificate.private_key_pem.write_to_path(str(tmp_path / "etc/coderd/key.pem"))
-    (tmp_path / "nginx.conf").write_text(NGINX.format(directory=tmp_path), encoding="utf-8")
-    systemctl = tmp_path / "systemctl"
-    systemctl.write_text(SYSTEMCTL.replace("AS_SERVER", shlex.join(as_service(4711))), encoding="utf-8")
-    systemctl.chmod(0o755)
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.is_relative_to("/tmp/pytest-of-root"):
-            directory.chmod(0o755)  # the server is nobody in particular, and reads its options
-    return tmp_path
+    certificate = authority.issue_cert(name)
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    return {
+        "/etc/coderd/ca.pem": authority.cert_pem.bytes().decode(),
+        "/etc/coderd/chain.pem": chain.decode(),
+        "/etc/coderd/key.pem": certificate.private_key_pem.bytes().decode(),
+    }
 
 
-def test_the_pages_deployment_works_line_by_line(host: Path) -> None:
-    lines = [line for line in commands() if line != NOT_RUN]
-    assert len(lines) == len(list(commands())) - 1
+def test_the_servers_page_works_line_by_line(tmp_path: Path) -> None:
+    text = page("server.md")
+    lines = list(commands(text[text.index("## A deployment") : text.index("## Health")]))
     again = [line for line in lines if line.startswith(("curl", "sudo cat"))]
-    numbered = (f"printf '\\n>> {index}\\n'\n{line}" for index, line in enumerate([*lines, *again]))
-    script = "\n".join([HOST, *numbered]).replace(CHECKOUT, str(ROOT))
-    done = subprocess.run(
-        [
-            "unshare",
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "sh",
-            "-c",
-            script,
-        ],
-        env={
-            "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "FILES": str(host),
-            "REPOSITORY": str(ROOT),
-        },
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    outputs = re.split(r"^>> \d+\n", done.stdout, flags=re.MULTILINE)[1:]
-    for line, output in zip([*lines, *again], outputs, strict=True):
+    trust = "/etc/coderd/ca.pem"
+    given = {
+        **files(text),
+        **certificates("coder.example.com"),
+        "/etc/hosts": "127.0.0.1 localhost coder.example.com\n",
+        "/etc/systemd/system/coderd-server.service.d/trust.conf": f"[Service]\nEnvironment=SSL_CERT_FILE={trust}\n",
+    }
+    start = f"{START}export SSL_CERT_FILE={trust} CURL_CA_BUNDLE={trust}\nsystemctl start nginx\n"
+    done = run_booted(tmp_path, start + numbered([*lines, *again]), given, timeout=MOST)
+    assert done.status == 0, story(done)
+    for line, output in zip([*lines, *again], outputs(done), strict=True):
         if line.endswith("/readyz"):
             assert output.strip() == '{"status":"ready"}'
         if "coderctl health" in line:
-            assert not re.search("EACS|EWS|EDERP|ESTUN|EDB|ECLK|ETLS", output), output
+            assert not re.search("EACS|EWS|EDERP|ESTUN|EDB|ECLK|ETLS|EWEB", output), output
         if line.endswith("/metrics"):
             assert "coderd_nodes_online" in output
-    assert "Restored the state of coderd" in done.stderr
+    assert "Restored the state of coderd" in done.errors
 
 
-def test_systemd_finds_the_unit_sound_and_well_closed(tmp_path: Path) -> None:
+def test_the_nodes_page_makes_a_workspace_that_serves_and_comes_back_when_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    text = page("nodes.md").replace("https://coder.example.com", THIS_SERVER)
+    lines = [*commands(text), *commands(text, "workspace")]
+    script = (
+        START
+        + UNTIL
+        + WITH_SERVER
+        + """
+coderctl workspaces create dev --url $CODERD_URL --token-file token --json | sed -n 's/.*"token": *"\\([^"]*\\)".*/\\1/p' > /etc/coderd/token
+chmod 600 /etc/coderd/token
+mkdir /srv/site && echo hello from dev > /srv/site/index.html
+systemd-run --quiet --unit=site python3 -m http.server --bind 127.0.0.1 --directory /srv/site 8000
+"""
+        + numbered(lines)
+        + """
+app() { curl --fail --silent --header "Authorization: Bearer $(cat token)" $CODERD_URL/@admin/dev/apps/8000/; }
+until_true 'app'
+systemctl kill --signal=KILL coderd
+until_true '! systemctl is-active --quiet coderd'
+until_true 'systemctl is-active --quiet coderd'
+until_true 'app'
+systemctl stop coderd
+systemctl show --property=Result,NRestarts,User coderd
+"""
+    )
+    done = run_booted(tmp_path, script, {"/etc/coderd/server.toml": SERVER}, timeout=MOST)
+    assert done.status == 0, story(done)
+    assert done.output.count("hello from dev") == 2, story(done)
+    last = outputs(done)[-1]
+    assert re.search("^Result=success$", last, re.MULTILINE), story(done)
+    assert re.search("^NRestarts=1$", last, re.MULTILINE), story(done)
+
+
+def test_the_nodes_page_signs_a_person_in_at_a_service(tmp_path: Path) -> None:
+    text = page("nodes.md").replace("https://coder.example.com", THIS_SERVER)
+    script = START + WITH_SERVER + numbered([*commands(text), *commands(text, "user"), "coderctl status"])
+    done = run_booted(tmp_path, script, {"/etc/coderd/server.toml": SERVER}, timeout=MOST)
+    assert done.status == 0, story(done)
+    assert "Joined http://127.0.0.1:3000 as admin/host" in done.output, story(done)
+
+
+def test_a_relay_runs_as_a_service_at_a_low_port_and_reads_its_certificate_anew(tmp_path: Path) -> None:
+    script = (
+        START
+        + WITH_SERVER
+        + """
+install -m 644 systemd/coderd-derp.service /etc/systemd/system/
+systemctl daemon-reload
+systemctl start coderd-derp
+curl --silent --fail --insecure https://127.0.0.1/healthz
+systemctl reload coderd-derp
+curl --silent --fail --insecure https://127.0.0.1/healthz
+systemctl stop coderd-derp
+systemctl show --property=Result coderd-derp
+"""
+    )
+    options = (
+        'access_url = "https://derp.example.com"\nverify_url = "http://127.0.0.1:3000/derp/verify"\n'
+        'stun_address = "off"\n'
+    )
+    given = {"/etc/coderd/server.toml": SERVER, "/etc/coderd/derp.toml": options}
+    done = run_booted(tmp_path, script, given, timeout=MOST)
+    assert done.status == 0, story(done)
+    assert "Result=success" in done.output, story(done)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_the_unit_sound_and_well_closed(unit: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.fail("scripts/install --dev brings systemd")
-    text = UNIT.read_text(encoding="utf-8").replace("/usr/local/bin/coderd", "/bin/true")
-    (unit := tmp_path / UNIT.name).write_text(text, encoding="utf-8")
+    text = re.sub("/usr/local/bin/coderd", "/bin/true", unit.read_text(encoding="utf-8"))
+    (copy := tmp_path / unit.name).write_text(text, encoding="utf-8")
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
-    scored = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
+    scored = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(copy)]
     assert subprocess.run(scored, capture_output=True, check=False).returncode == 0
