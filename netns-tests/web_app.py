@@ -9,9 +9,43 @@ from collections.abc import AsyncIterator
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>An app</title><h1>An app</h1><p id="echoed">echoed: nothing</p><p id="cookies"></p>
+<label>File <input type="file" id="file"></label><p id="uploaded"></p>
+<script>
+const show = (id, text) => document.getElementById(id).textContent = id + ": " + text;
+show("cookies", document.cookie || "none");
+let socket, heardAt;
+function connect() {
+  socket = new WebSocket("echo");
+  heardAt = Date.now();
+  socket.onopen = () => socket.send("hello");
+  socket.onmessage = (event) => { heardAt = Date.now(); if (event.data) show("echoed", event.data); };
+}
+setInterval(() => {
+  if (socket.readyState === WebSocket.OPEN) socket.send("");
+  if (Date.now() - heardAt < 1000) return;
+  show("echoed", "lost");
+  socket.onmessage = socket.onopen = null;
+  socket.close();
+  connect();
+}, 300);
+connect();
+document.getElementById("file").onchange = async (event) => {
+  const answer = await fetch("upload", {method: "POST", body: event.target.files[0]});
+  const told = await answer.json();
+  show("uploaded", told.size + " bytes, " + told.sha256);
+};
+</script></html>"""
+
+
+async def page(request: Request) -> Response:
+    """Something to look at: it opens a WebSocket, again when nothing is heard on it for a second, and uploads what file it is given."""
+    return HTMLResponse(PAGE)
 
 
 async def show(request: Request) -> Response:
@@ -80,6 +114,7 @@ async def cookies(request: Request) -> Response:
 
 app = Starlette(
     routes=[
+        Route("/page", page),
         Route("/upload", upload, methods=["POST"]),
         Route("/download", download),
         Route("/ticks", ticks),

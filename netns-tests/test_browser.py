@@ -1,0 +1,93 @@
+"""A person with nothing but a browser: a real Chromium behind the user's NAT, the server's pages, and an app of a workspace.
+
+::
+
+    user, Chromium ──[NAT]── core ──[NAT]── dev, with an app on its loopback
+                              │
+                       server, run by nobody
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import TIMEOUT, Browser, browser_on
+from lab import Lab
+from playwright.sync_api import Playwright, expect, sync_playwright
+from test_web_apps import serve_without_root, start_app
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
+
+SIZE = 50_000_000
+APPS = "apps.example.com"
+HERS = f"8080--dev--admin.{APPS}"
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    expect.set_options(timeout=TIMEOUT)
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(params=["easy-nat", "udp-blocked"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    with Lab(request.param) as lab:
+        serve_without_root(lab)
+        lab.join_dev(server_arguments=["--wildcard-access-url", f"*.{APPS}"])
+        start_app(lab)
+        yield lab
+
+
+@pytest.fixture
+def browser(lab: Lab, playwright: Playwright, tmp_path: Path) -> Iterator[Browser]:
+    names = {f"*.{APPS}": lab.server.address}
+    with browser_on(lab.user.host, playwright, tmp_path, names=names) as browser:
+        yield browser
+        assert not browser.errors
+
+
+def sign_in(browser: Browser, lab: Lab) -> None:
+    """At the server's page, at the second attempt."""
+    page = browser.page
+    page.goto(f"{lab.server.url}/login")
+    browser.take_pictures("sign-in")
+    page.get_by_label("Session token").fill("coder_nobodys")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Session token").fill(lab.server.admin_token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{lab.server.url}/")
+
+
+def use_app(browser: Browser, lab: Lab) -> None:
+    """A page of the app's own host, its WebSocket, and an upload from a file."""
+    page = browser.page
+    port = lab.server.url.rpartition(":")[2]
+    page.goto(f"http://{HERS}:{port}/page")
+    expect(page.get_by_text("echoed: hello")).to_be_visible()
+    expect(page.get_by_text("cookies: none")).to_be_visible()
+    browser.take_pictures("app")
+    body = browser.pictures / "body"
+    body.write_bytes(bytes(SIZE))
+    page.get_by_label("File").set_input_files(body)
+    expect(page.get_by_text(re.compile("^uploaded"))).to_have_text(
+        f"uploaded: {SIZE} bytes, {hashlib.sha256(bytes(SIZE)).hexdigest()}"
+    )
+
+
+def cut_and_restore(browser: Browser, lab: Lab) -> None:
+    """The user's link goes, and comes back: the app's page says so, and goes on by itself."""
+    page = browser.page
+    lab.user.host.ip("link set eth0 down")
+    expect(page.get_by_text("echoed: lost")).to_be_visible()
+    lab.user.host.ip("link set eth0 up", "route add default via 10.0.1.1")
+    expect(page.get_by_text("echoed: hello")).to_be_visible()
+
+
+def test_a_person_signs_in_and_uses_an_app_by_browser(lab: Lab, browser: Browser) -> None:
+    sign_in(browser, lab)
+    use_app(browser, lab)
+    cut_and_restore(browser, lab)
