@@ -25,6 +25,7 @@ from coderd.coordination.message import (
     Update,
     Welcome,
 )
+from coderd.coordination.reporter import NOTHING_NEW, Reports
 from coderd.model.addresses import AddrPort, format_addr_port, parse_addr_port, tailnet_address
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
 from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
@@ -208,10 +209,17 @@ def parse_self(entry: SelfEntry) -> SelfNode:
     return SelfNode(entry.id, NodeKind(entry.kind), entry.name, address)
 
 
-def update_message(update: NodeUpdate, generation: int) -> Update:
-    """The message that says a ``NodeUpdate``; endpoints beyond the limit are left out."""
+def update_message(update: NodeUpdate, generation: int, reports: Reports = NOTHING_NEW) -> Update:
+    """The message that says a ``NodeUpdate``, with reports of paths; endpoints beyond the limit are left out."""
     endpoints = [Endpoint(format_addr_port(addr), kind) for addr, kind in update.endpoints[:MAX_ENDPOINTS]]
-    return Update(update.home_region, endpoints, dict(sorted(update.latencies.items())), generation)
+    return Update(
+        update.home_region,
+        endpoints,
+        dict(sorted(update.latencies.items())),
+        generation,
+        path_reports=list(reports.paths),
+        handshake_failures=dict(reports.failures),
+    )
 
 
 def rewrite_embedded_region(derp_map: DerpMap, url: ServerUrl, region_id: int = EMBEDDED_REGION) -> DerpMap:

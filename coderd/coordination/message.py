@@ -7,6 +7,7 @@
      |  update{home_region, endpoints} ->    |   from now on its peers see it, and it them
      |  <- peers{upsert, remove, absent, full} |   at most 256 entries each; `more` announces a continuation
      |  ready{ids} ->                        |   these peers may now initiate a handshake
+     |  update{.., path_reports} ->           |   by which paths it reaches peers; shown and counted, told to nobody
      |  alive{} <->                          |   each way every few seconds: silence means death
      |  goodbye{} ->                         |   peers remove the node at once
 
@@ -32,6 +33,7 @@ MAX_SERVER_MESSAGE = 1024 * 1024
 MAX_ENTRIES = 256
 MAX_ENDPOINTS = 32
 MAX_READY = 1024
+MAX_CAUSES = 16
 
 ALIVE_INTERVAL = 4.0
 """Seconds between two ``alive`` of either end."""
@@ -84,8 +86,26 @@ class Endpoint(msgspec.Struct, frozen=True):
     """How it was found; a hint for people."""
 
 
+class PathReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """By which path a node reaches a peer. For people and counters: nothing is decided by it."""
+
+    peer: UUID
+    path: Annotated[str, msgspec.Meta(max_length=16)]
+    """``direct``, ``relay``, or ``none`` where it is not in use."""
+    region: RegionId = 0
+    """Of a relayed path."""
+    rtt: Seconds | None = None
+    """Seconds there and back; null while unmeasured."""
+    since: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    """Seconds for which traffic has taken this path."""
+    time_to_direct: Seconds | None = None
+    """Seconds from the wish for a path to this direct one; told once for each."""
+    n_changes: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    """Changes of the path while it was in use, since the last connection's reports."""
+
+
 class Update(Message, frozen=True, tag="update"):
-    """The node's whole reachability; each one replaces the last."""
+    """The node's whole reachability; each one replaces the last, its reports aside, which add to earlier ones."""
 
     home_region: RegionId
     endpoints: Annotated[list[Endpoint], msgspec.Meta(max_length=MAX_ENDPOINTS)] = []
@@ -95,6 +115,13 @@ class Update(Message, frozen=True, tag="update"):
     """If given, the hello's; an update of another process is malformed."""
     allowed_ips: list[AddressText] | None = None
     """As in ``Hello``."""
+    path_reports: Annotated[list[PathReport], msgspec.Meta(max_length=MAX_ENTRIES)] = []
+    """Of peers whose path is another than was reported on this connection."""
+    handshake_failures: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=32)], Annotated[int, msgspec.Meta(ge=0, le=2**31)]],
+        msgspec.Meta(max_length=MAX_CAUSES),
+    ] = {}
+    """Handshakes that came to nothing, by cause, since the last connection's reports."""
 
 
 class Ready(Message, frozen=True, tag="ready"):

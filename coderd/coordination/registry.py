@@ -28,6 +28,7 @@ from coderd.coordination.message import (
     Removal,
     Update,
 )
+from coderd.coordination.paths import ConnectionPaths, PathTally, Reach
 from coderd.identity.people import Node
 from coderd.identity.policy import is_relayed_only, may_tunnel
 from coderd.model.addresses import format_addr_port, parse_addr_port
@@ -64,6 +65,8 @@ class Connection:
         self.facts = facts
         self.end: Refusal | Reconnect | None = None
         """Set when the server must end the connection: the last thing to say."""
+        self.paths = ConnectionPaths()
+        """What the node reports of its paths."""
         self._wake = wake
         self._partners = {partner.node_id: partner for partner in partners}
         self._is_published = False
@@ -108,6 +111,8 @@ class Registry:
         self.derp_map: dict[str, object] = {}
         """The relay map in JSON, as ``set_derp_map`` left it."""
         self._blocks_direct = blocks_direct
+        self.tally = PathTally()
+        """What nodes have reported of their paths, counted."""
         self._presences: dict[UUID, _Presence] = {}
         self._circles = Circles()
         self.n_changes = 0
@@ -162,6 +167,11 @@ class Registry:
             return Refusal("malformed", str(error))
         self._publish(connection, entry)
         return None
+
+    def report(self, connection: Connection, update: Update, now: float) -> None:
+        """Keeps what an accepted update says of paths. Wakes nobody, and nobody is told of it."""
+        if connection.end is None:
+            connection.paths.take(update, lambda peer: self._reaches(connection, peer), self.tally, now)
 
     def ready(self, connection: Connection, ids: Iterable[UUID]) -> None:
         """A node's tunnel knows these peers, as they were last sent to it."""
@@ -320,6 +330,13 @@ class Registry:
         found = (presence.connection for presence in self._presences.values())
         return (connection for connection in found if connection is not None)
 
+    def reaches(self, now: float) -> Iterator[Reach]:
+        """Who reaches whom and how, as the nodes that are connected say of peers that they were told of."""
+        for connection in self.connections():
+            for peer, path, region, rtt, since in connection.paths.items(now):
+                if peer in connection._sent and (presence := self._presences.get(peer)) is not None:
+                    yield Reach(connection.node, presence.node, path, region, rtt, since)
+
     # Who changed
 
     def _publish(self, connection: Connection, entry: PeerEntry) -> None:
@@ -391,6 +408,11 @@ class Registry:
         if NodeKind.SERVER in (one.kind, other.kind) and not self._met & {one.node_id, other.node_id}:
             return False
         return may_tunnel(one, other)
+
+    def _reaches(self, connection: Connection, peer: UUID) -> bool:
+        """Whether a node may say by which path it reaches another."""
+        presence = self._presences.get(peer)
+        return presence is not None and self._may_meet(connection.node, presence.node)
 
     # What a viewer is owed
 

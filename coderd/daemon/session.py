@@ -23,6 +23,7 @@ from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
 from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
+from coderd.coordination.reporter import PathReporter
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
 from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
@@ -97,6 +98,8 @@ class Session:
         self._changed = trio.Event()
         self._is_unsaved = trio.Event()
         self._address: IPv6Address | None = None
+        self._reporter = PathReporter(trio.current_time())
+        self._is_path_news = trio.Event()
         self._derp_map: DerpMap | None = None
         self._are_relays_stale = trio.Event()
         self._services: trio.CancelScope | None = None
@@ -112,6 +115,7 @@ class Session:
             on_moved=self.break_server,
             on_introduced=self._handle_introduced,
             tai64n_mark=store.current.timestamp_floor(),
+            on_path=self._handle_path,
             on_mark=self._keep_mark,
             plays_birthday=config.plays_birthday,
         )
@@ -159,6 +163,7 @@ class Session:
                 nursery.start_soon(self._follow_relays)
                 nursery.start_soon(self._prune_lost_peers)
                 nursery.start_soon(self._client.run)
+                nursery.start_soon(self._report_paths)
         finally:
             await self._clear_interface()
 
@@ -241,6 +246,9 @@ class Session:
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
             self._are_relays_stale.set()
         self.server_state = state
+            if state.connected:
+                self._reporter.handle_joined(trio.current_time())
+                self._is_path_news.set()
         self.tunnel.set_server_connected(state.connected)
         self._changed.set()
         if state.resume_token:
@@ -277,6 +285,23 @@ class Session:
         self._client.update(update)
 
     async def _apply(self) -> None:
+    def _handle_path(self) -> None:
+        self._reporter.handle_change(trio.current_time())
+        self._is_path_news.set()
+
+    async def _report_paths(self) -> None:
+        """Tells the server by which paths this node reaches its peers, when they change; see ``PathReporter``."""
+        while True:
+            with trio.move_on_at(self._reporter.due_at) as waited:
+                await self._is_path_news.wait()
+            self._is_path_news = trio.Event()
+            if waited.cancelled_caught and self.server_state.connected:
+                now, tunnel = trio.current_time(), self.tunnel
+                if reports := self._reporter.poll(tunnel.paths(), tunnel.handshake_failures(), now):
+                    self._client.report(reports)
+            elif waited.cancelled_caught:
+                self._reporter.postpone(trio.current_time())
+
         while True:
             await self._changed.wait()
             self._changed = trio.Event()

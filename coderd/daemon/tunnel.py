@@ -17,6 +17,7 @@ import trio
 
 from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate
+from coderd.coordination.reporter import Sighting
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.driver import Driver
 from coderd.engine.roster import Roster
@@ -58,6 +59,16 @@ from coderd.wireguard.tai64n import next_mark, stamp_of
 INTERFACE_GONE = "interface_gone"
 """Code of the error that no other identity could mend either: the process has to start again."""
 
+_HANDSHAKE_FAILURES = {
+    "no_answer": "wireguard.gave_up",
+    "refused": "wireguard.drop.handshake_refused",
+    "unknown_peer": "wireguard.drop.unknown_peer",
+    "rate": "wireguard.drop.handshake_rate",
+    "mac1": "wireguard.drop.mac1",
+    "queue_full": "wireguard.drop.handshake_queue_full",
+}
+"""Causes as the server knows them, and our counters."""
+
 log = structlog.get_logger()
 
 
@@ -79,6 +90,7 @@ class Tunnel:
         on_update: told whenever the server should know something new about this node.
         on_moved: told that this host's way out is another: connections of before are worth nothing.
         on_introduced: told of a peer that has restarted and said so itself, as it is now.
+        on_path: told that some peer's path is another.
         tai64n_mark: no handshake before this life had a later timestamp; None for none.
         on_mark: told the mark to keep from now on.
         plays_birthday: whether random ports may cost hundreds of sockets and pings.
@@ -94,6 +106,7 @@ class Tunnel:
         on_update: Callable[[NodeUpdate], None],
         on_moved: Callable[[], None],
         on_introduced: Callable[[Peer], None],
+        on_path: Callable[[], None],
         tai64n_mark: bytes | None,
         on_mark: Callable[[bytes], None],
         plays_birthday: bool = False,
@@ -107,6 +120,7 @@ class Tunnel:
         self._on_update = on_update
         self._on_moved = on_moved
         self._on_introduced = on_introduced
+        self._on_path = on_path
         self._on_mark = on_mark
         self._mark = tai64n_mark
         self._last_stamp = tai64n_mark
@@ -272,6 +286,17 @@ class Tunnel:
         """How a peer is reached now, and the bytes moved each way by kind of path."""
         return self._conn.path(peer)
 
+    def paths(self) -> Iterator[Sighting]:
+        """How every peer is reached now, and whether it is being used."""
+        for key, path, is_used in self._conn.paths(trio.current_time()):
+            if (peer := self._roster.get(key)) is not None:
+                yield Sighting(peer.node_id, path, is_used)
+
+    def handshake_failures(self) -> dict[str, int]:
+        """Handshakes that came to nothing since the start, by cause."""
+        counts = {cause: self.counters[name] for cause, name in _HANDSHAKE_FAILURES.items()}
+        return {cause: count for cause, count in counts.items() if count}
+
     def wireguard(self, peer: NodePublic) -> PeerStatus | None:
         """WireGuard's view of a peer; None if it is no peer."""
         return self._device.status(trio.current_time()).peer(peer)
@@ -370,6 +395,7 @@ class Tunnel:
                 self._report()
             case PathChanged():
                 log.info("path changed", peer=event.peer.short, kind=event.path.kind.value)
+                self._on_path()
                 if event.path.kind is PathKind.DIRECT:
                     self._roster.handle_path_found(event.peer, trio.current_time())
                     self._driver.drain()

@@ -11,7 +11,7 @@ not right is dropped and counted under ``magicsock.drop.*``.
 
 import errno
 from collections import deque
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from coderd.magicsock import punching
@@ -361,6 +361,10 @@ class Conn:
         known = self._known.get(peer)
         return known.path() if known is not None else PathInfo(PathKind.NONE, None, None, self._now)
 
+    def paths(self, now: float) -> Iterator[tuple[NodePublic, PathInfo, bool]]:
+        """Every peer's path, and whether somebody cares."""
+        return ((key, known.path(), known.endpoint.is_active(now)) for key, known in self._known.items())
+
     def is_narrow(self, peer: NodePublic, now: float) -> bool:
         """Whether a peer answers small pings directly, and none of the tunnel's size."""
         known = self._known.get(peer)
@@ -571,7 +575,7 @@ class Conn:
             self._punching.handle_direct(endpoint.key)
         if known.log.kind is PathKind.DIRECT and kind is not PathKind.DIRECT:
             self._handle_path_lost(known, now)
-        if known.log.note(kind, via, now):
+        if known.log.note(kind, via, now, wanted_since=endpoint.active_since(now)):
             self._events.append(PathChanged(endpoint.key, known.path()))
 
     def _handle_path_lost(self, known: Known, now: float) -> None:

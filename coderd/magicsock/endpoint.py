@@ -87,6 +87,7 @@ class Endpoint:
         self._best = BestPath()
         self._narrowness = Narrowness()
         self._active_at = _NEVER
+        self._active_since = _NEVER
         self._relay_pinged_at = _NEVER
         self._called_at = _NEVER
         self._heard_elsewhere: AddrPort | None = None
@@ -110,6 +111,8 @@ class Endpoint:
             self._forget_direct()
         if is_news:
             self._active_at = now
+            if Timer.HEARTBEAT not in self._timers:
+                self._active_since = now
             self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
             self.discover(now)
 
@@ -325,6 +328,10 @@ class Endpoint:
         """Whether somebody cared about this peer lately."""
         return now - self._active_at <= ACTIVE_TIMEOUT
 
+    def active_since(self, now: float) -> float | None:
+        """When somebody began to care; None where nobody does."""
+        return self._active_since if self.is_active(now) else None
+
     def uses(self, socket: int, now: float) -> bool:
         """Whether the path in use goes by a spare socket."""
         quality = self._best.quality
@@ -407,6 +414,7 @@ class Endpoint:
 
     def _wake(self, now: float) -> None:
         """Somebody begins to care: keep the best path, or look for one."""
+        self._active_since = now
         self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
         if not self._best.is_trusted(now):
             self.discover(now)

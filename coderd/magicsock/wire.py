@@ -90,6 +90,8 @@ class PathInfo:
         via: the address of a direct path, the region of a relayed one.
         latency: seconds there and back by this path; None while unmeasured.
         since: the instant at which traffic took this path.
+        time_to_direct: seconds from the wish for a path, or the loss of the last direct one, to this direct one.
+        n_changes: how often the path has changed while somebody cared.
         tx_direct: bytes of WireGuard sent straight, with all headers but UDP's; the other three likewise.
     """
 
@@ -97,6 +99,8 @@ class PathInfo:
     via: AddrPort | int | None
     latency: float | None
     since: float
+    time_to_direct: float | None = None
+    n_changes: int = 0
     tx_direct: int = 0
     rx_direct: int = 0
     tx_relay: int = 0

@@ -14,6 +14,7 @@ from coderd.coordination.message import (
     Goodbye,
     Hello,
     NodeMessage,
+    PathReport,
     Ready,
     Update,
     encode_message,
@@ -34,12 +35,22 @@ json_values = st.recursive(
 TYPES = ["hello", "update", "ready", "goodbye", "alive", "challenge", "welcome", "peers", "derp_map", "error"]
 FIELDS = [
     "version", "node_key", "disco_key", "generation", "proof", "home_region", "endpoints", "latencies", "ids",
-    "self", "derp_map", "resume_token", "upsert", "remove", "full", "more", "code", "message", "allowed_ips",
+    "path_reports", "handshake_failures", "self", "derp_map", "resume_token", "upsert", "remove", "full", "more", "code", "message", "allowed_ips",
 ]  # fmt: skip
 lookalikes = st.builds(
     lambda kind, fields: {"type": kind, **fields},
     st.sampled_from(TYPES),
     st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=8),
+)
+path_reports = st.builds(
+    PathReport,
+    peer=st.builds(UUID, int=st.integers(0, 2**128 - 1)),
+    path=st.text(max_size=16),
+    region=st.integers(0, 65535),
+    rtt=st.none() | st.floats(0, 3600),
+    since=st.floats(0, 1e9),
+    time_to_direct=st.none() | st.floats(0, 3600),
+    n_changes=st.integers(0, 2**31),
 )
 messages: st.SearchStrategy[NodeMessage] = st.one_of(
     st.builds(
@@ -56,6 +67,8 @@ messages: st.SearchStrategy[NodeMessage] = st.one_of(
         endpoints=st.lists(st.builds(Endpoint, st.text(max_size=80), st.integers(0, 255)), max_size=32),
         latencies=st.dictionaries(st.integers(0, 65535), st.floats(0, 3600), max_size=9),
         generation=st.none() | st.integers(0, 2**64 - 1),
+        path_reports=st.lists(path_reports, max_size=5),
+        handshake_failures=st.dictionaries(st.text(max_size=32), st.integers(0, 2**31), max_size=3),
     ),
     st.builds(Ready, st.lists(st.builds(UUID, int=st.integers(0, 2**128 - 1)), max_size=20)),
     st.just(Goodbye()),

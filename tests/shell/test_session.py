@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from coderd.coordination.client import ServerState
+from coderd.coordination.reporter import Reports, Sighting
 from coderd.daemon import session as session_module
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.session import Identity, Session, SessionOver
 from coderd.daemon.state import StateStore
+from coderd.magicsock import PathInfo, PathKind
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind
 from tests.shell.daemon_world import make_netmap, make_peer
@@ -49,6 +51,12 @@ class FakeTunnel:
 
     def set_derp_map(self, derp_map: object, resolved: dict[str, tuple[str, ...]]) -> None:
         self.resolved.append(resolved)
+
+    def paths(self) -> list[Sighting]:
+        return [Sighting(UUID(int=1), PathInfo(PathKind.RELAY, 999, 0.03, 0.0), True)]
+
+    def handshake_failures(self) -> dict[str, int]:
+        return {}
 
     @contextmanager
     def pinned(self, peer: object, path: object) -> Any:
@@ -85,12 +93,16 @@ class FakeClient:
         self.say_map: Callable[[NetMap], None] = on_netmap
         self.say_state: Callable[[ServerState], None] = on_state
         self.forgotten: set[UUID] = set()
+        self.reported: list[Reports] = []
 
     async def run(self) -> None:
         await trio.sleep_forever()
 
     def forget_peers(self, node_ids: set[UUID]) -> None:
         self.forgotten |= node_ids
+
+    def report(self, reports: Reports) -> None:
+        self.reported.append(reports)
 
 
 class World:
@@ -265,6 +277,21 @@ async def test_relay_names_are_asked_for_again_with_each_connection(
         session._client.say_state(ServerState(connected=True))
         await trio.testing.wait_all_tasks_blocked()
         assert world.n_resolved > before
+
+
+async def test_the_server_is_told_of_paths_once_and_again_by_each_connection(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        await trio.sleep(60)
+        assert session._client.reported == []
+        for n_connections in (1, 2):
+            session._client.say_state(ServerState(connected=True))
+            await trio.sleep(60)
+            session._client.say_state(ServerState(connected=False, reason="gone"))
+            await trio.sleep(60)
+            told = [report.path for reports in session._client.reported for report in reports.paths]
+            assert told == ["relay"] * n_connections
 
 
 async def test_work_with_a_session_ends_when_it_does(autojump_clock: MockClock, world: World) -> None:

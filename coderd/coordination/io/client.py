@@ -38,6 +38,7 @@ from coderd.coordination.message import (
     parse_server_message,
 )
 from coderd.coordination.proof import NONCE_SIZE, make_proof
+from coderd.coordination.reporter import NOTHING_NEW, Reports
 from coderd.http.dialer import dial
 from coderd.http.pinned import WrongCertificate, server_context
 from coderd.model import RandomBytes
@@ -124,6 +125,7 @@ class CoordinationClient:
         self._update: NodeUpdate | None = None
         self._outbox: list[Message] = []
         self._is_update_owed = False
+        self._reports = NOTHING_NEW
         self._welcomed_at: float | None = None
         self._is_leaving = False
         self._wake = trio.Event()
@@ -145,6 +147,13 @@ class CoordinationClient:
         """Tells the server where this node is reachable; the latest state wins and is said again after a reconnect."""
         if update != self._update:
             self._update = update
+            self._is_update_owed = True
+            self._wake.set()
+
+    def report(self, reports: Reports) -> None:
+        """Tells the server, on this connection and no later one, by which paths this node reaches its peers."""
+        if self._welcomed_at is not None and self._update is not None:
+            self._reports = reports
             self._is_update_owed = True
             self._wake.set()
 
@@ -265,6 +274,7 @@ class CoordinationClient:
         self._welcomed_at = trio.current_time()
         self._outbox.clear()
         self._is_update_owed = self._update is not None
+        self._reports = NOTHING_NEW
         self._take(welcome)
         log.info("server_joined")
         self._on_state(ServerState(True, resume_token=self._resume_token))
@@ -335,7 +345,8 @@ class CoordinationClient:
     def _next_owed(self) -> Message | None:
         if self._is_update_owed and self._update is not None:
             self._is_update_owed = False
-            return update_message(self._update, self._generation)
+            reports, self._reports = self._reports, NOTHING_NEW
+            return update_message(self._update, self._generation, reports)
         return self._outbox.pop(0) if self._outbox else None
 
 

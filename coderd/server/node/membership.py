@@ -52,7 +52,9 @@ class Membership:
 
     def update(self, update: NodeUpdate) -> None:
         """Says where the server's node can be reached."""
-        self._registry.update(self._connection, update_message(update, self._facts.generation))
+        message = update_message(update, self._facts.generation)
+        if self._registry.update(self._connection, message) is None:
+            self._registry.report(self._connection, message, trio.current_time())
 
     def introduce(self, peer: Peer) -> None:
         """A peer has said itself who it is since it restarted."""

@@ -200,6 +200,7 @@ class ServerNode:
             on_update=self._tell,
             on_moved=_ignore_move,
             on_introduced=self._introduce,
+            on_path=_ignore_path,
             tai64n_mark=None,  # a new key has no earlier life
             on_mark=_ignore_mark,
         )
@@ -315,6 +316,10 @@ def _cut(met: _Met) -> None:
 
 def _ignore_move() -> None:
     """The server's link to itself does not break."""
+
+
+def _ignore_path() -> None:
+    """The workspace at the other end tells of the same path."""
 
 
 def _ignore_mark(mark: bytes) -> None:

@@ -1,0 +1,151 @@
+"""What nodes report of their paths, as the server keeps it: for people and counters, and nothing is decided by it.
+
+A report says what its node likes. So it is kept only of peers that the node may meet, per connection and gone with it;
+and what it adds to counters is bounded per connection (``COUNT_BURST`` at once, ``COUNT_RATE`` a second), counts only ever
+grow within a connection, and causes are ours: a hostile node can be wrong about itself, and can neither grow the memory nor
+flood the figures.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from coderd.coordination.message import PathReport, Update
+from coderd.identity.people import Node
+
+KINDS: Final = ("direct", "relay", "none")
+MAX_KEPT: Final = 1024
+"""Reports of one connection."""
+COUNT_BURST: Final = 256.0
+COUNT_RATE: Final = 4.0
+CAUSES: Final = frozenset({"no_answer", "refused", "unknown_peer", "rate", "mac1", "queue_full"})
+"""Why a handshake came to nothing, as nodes count it."""
+TO_DIRECT_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+LIFETIME_BOUNDS: Final = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0)
+
+
+class Reach(NamedTuple):
+    """One node reaches another, as it says itself."""
+
+    node: Node
+    peer: Node
+    path: str
+    region: int
+    rtt: float | None
+    """Seconds there and back."""
+    since: float
+    """Seconds for which it has been this path."""
+
+
+class Histogram:
+    """Counts of values in buckets.
+
+    Args:
+        bounds: upper ends of the buckets but the last, ascending.
+    """
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+        """The sum of all values."""
+
+    def observe(self, value: float) -> None:
+        """One more."""
+        bucket = next((i for i, bound in enumerate(self.bounds) if value <= bound), len(self.bounds))
+        self.counts[bucket] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class PathTally:
+    """All that nodes have reported since the server's start."""
+
+    time_to_direct: Histogram = field(default_factory=lambda: Histogram(TO_DIRECT_BOUNDS))
+    lifetimes: dict[str, Histogram] = field(
+        default_factory=lambda: {kind: Histogram(LIFETIME_BOUNDS) for kind in ("direct", "relay")}
+    )
+    """How long a path had lasted when another took its place, by kind of path."""
+    n_changes: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+class _Kept(NamedTuple):
+    path: str
+    region: int
+    rtt: float | None
+    since_at: float
+    n_changes: int
+
+
+class ConnectionPaths:
+    """What one connection has reported."""
+
+    __slots__ = ("_counted_at", "_failures", "_kept", "_level", "home_region", "latencies")
+
+    def __init__(self) -> None:
+        self.home_region = 0
+        self.latencies: Mapping[int, float] = {}
+        """Seconds to each region's relay."""
+        self._kept: dict[UUID, _Kept] = {}
+        self._failures: dict[str, int] = {}
+        self._level = COUNT_BURST
+        self._counted_at = float("-inf")
+
+    def take(self, update: Update, may_meet: Callable[[UUID], bool], tally: PathTally, now: float) -> None:
+        """Keeps and counts what an update reports."""
+        self.home_region, self.latencies = update.home_region, update.latencies
+        if not update.path_reports and not update.handshake_failures:
+            return
+        self._fill(now)
+        for report in update.path_reports:
+            if report.path in KINDS and may_meet(report.peer):
+                self._take_report(report, tally, now)
+        for cause, n_failures in update.handshake_failures.items():
+            if cause in CAUSES:
+                n_new = self._granted(n_failures - self._failures.get(cause, 0))
+                self._failures[cause] = max(n_failures, self._failures.get(cause, 0))
+                tally.failures[cause] += n_new
+
+    def forget(self, peer: UUID) -> None:
+        """The node is not told of this peer any more."""
+        self._kept.pop(peer, None)
+
+    def items(self, now: float) -> Iterator[tuple[UUID, str, int, float | None, float]]:
+        """Peer, path, region, round trip and age of each."""
+        for peer, kept in self._kept.items():
+            yield peer, kept.path, kept.region, kept.rtt, max(now - kept.since_at, 0.0)
+
+    def path(self, peer: UUID) -> str:
+        """The kind of path to a peer; empty where nothing was reported."""
+        kept = self._kept.get(peer)
+        return kept.path if kept is not None else ""
+
+    def _take_report(self, report: PathReport, tally: PathTally, now: float) -> None:
+        before, since_at = self._kept.pop(report.peer, None), now - report.since
+        n_before = before.n_changes if before is not None else 0
+        tally.n_changes += self._granted(report.n_changes - n_before)
+        is_direct = report.path == "direct"
+        if is_direct and report.time_to_direct is not None and self._granted(1):
+            tally.time_to_direct.observe(report.time_to_direct)
+        is_other = before is not None and (before.path, before.region) != (report.path, report.region)
+        if before is not None and is_other and before.path in tally.lifetimes and self._granted(1):
+            tally.lifetimes[before.path].observe(max(since_at - before.since_at, 0.0))
+        if len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[report.peer] = _Kept(
+            report.path, report.region, report.rtt, since_at, max(report.n_changes, n_before)
+        )
+
+    def _fill(self, now: float) -> None:
+        if self._counted_at > float("-inf"):
+            self._level = min(COUNT_BURST, self._level + (now - self._counted_at) * COUNT_RATE)
+        self._counted_at = now
+
+    def _granted(self, n_wanted: int) -> int:
+        """How many of these may be counted."""
+        granted = max(0, min(n_wanted, int(self._level)))
+        self._level -= granted
+        return granted
