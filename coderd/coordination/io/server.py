@@ -269,13 +269,13 @@ class CoordinationServer:
                 self._counters["coordination.updates.received"] += 1
                 if (refusal := self.registry.update(connection, message)) is not None:
                     raise _Refused(refusal)
+                self.registry.report(connection, message, trio.current_time())
             case Ready():
                 self.registry.ready(connection, message.ids)
             case Hello():
                 raise MalformedPacket("a second hello")
 
     async def _write(self, websocket: TextSocket, connection: Connection, bell: "_Bell") -> None:
-                self.registry.report(connection, message, trio.current_time())
         """Sends what is owed and, when that is nothing, ``alive``; ends with the connection's last word."""
         alive_at = trio.current_time() + ALIVE_INTERVAL
         while connection.end is None:
@@ -312,9 +312,6 @@ async def _race(*tasks: Callable[[], Awaitable[None]]) -> None:
     """Runs tasks until the first of them ends; raises what it raised."""
     errors: list[Exception] = []
 
-        else:
-            with trio.move_on_at(until):
-                await self._event.wait()
     async def run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         try:
             await task()
