@@ -1,5 +1,6 @@
 """The streams of a server: what was read too early is read again, nobody writes for ever, and every one can be aborted."""
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -88,6 +89,18 @@ class ServerStream(trio.abc.Stream):
             raise
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
+
+    def send_some_nowait(self, data: bytes) -> int:
+        """How many of these bytes the kernel takes at once: none where it has no room, or where TLS keeps the order.
+
+        Nobody else may be sending. Raises OSError.
+        """
+        if self.is_tls or self.is_closed:
+            return 0
+        try:
+            return os.write(self._tcp.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
 
     async def _send(self, data: Buffer) -> None:
         await _send_with_progress(self._tcp.socket.send, data, self.write_timeout)

@@ -27,6 +27,8 @@ from coderd.model.errors import MalformedPacket
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds in which the other end should answer our close."""
 _READ_SIZE: Final = 4096
+_SHORT: Final = 4096
+"""Bytes of a frame that may be sent without waiting."""
 _KEY_SIZE: Final = 16
 
 
@@ -58,6 +60,9 @@ class TextSocket(Protocol):
 
     async def send_text(self, text: str) -> None:
         """Sends a text. Raises OSError or trio.BrokenResourceError where the other end is gone."""
+
+    def send_text_nowait(self, text: str) -> bool:
+        """Sends a short text if that goes without waiting; whether it has. If it has not, ``send_text`` knows why."""
 
     async def send_close(self) -> None:
         """Says that nothing more will come."""
@@ -107,6 +112,7 @@ class StreamSocket:
         if leftover:
             self._wire.receive_data(leftover)
         self._text = ""
+        self._unsent = b""
         self._sending = trio.Lock()
         self._is_accepted = self._is_close_sent = self._is_closed = False
 
@@ -152,6 +158,21 @@ class StreamSocket:
     async def send_text(self, text: str) -> None:
         """Sends a text. Raises trio.BrokenResourceError where the other end is gone."""
         await self._send(TextMessage(text))
+
+    def send_text_nowait(self, text: str) -> bool:
+        """Sends a short text if that goes without waiting; whether it has. If it has not, ``send_text`` knows why.
+
+        Of a text that the kernel took in part, the rest leaves before whatever is sent next.
+        """
+        frame = _text_frame(text)
+        if self._sending.locked() or self._unsent or self._is_close_sent or len(frame) > _SHORT:
+            return False
+        try:
+            n_taken = self._stream.send_some_nowait(frame)
+        except OSError:
+            return False
+        self._unsent = frame[n_taken:] if n_taken else b""
+        return n_taken > 0
 
     async def send_close(self) -> None:
         """Says that nothing more will come."""
@@ -211,7 +232,19 @@ class StreamSocket:
                 frame = self._wire.send(event)
             except LocalProtocolError as error:  # it has been closed
                 raise trio.BrokenResourceError(str(error)) from None
-            await self._stream.send_all(frame)
+            unsent, self._unsent = self._unsent, b""
+            await self._stream.send_all(unsent + frame)
+
+
+def _text_frame(text: str) -> bytes:
+    """A whole text in one frame from a server: its length in 7, 16 or 64 bits, and no mask (RFC 6455 §5.2)."""
+    payload = text.encode()
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
 class AppSocket:
@@ -258,6 +291,10 @@ class AppSocket:
             await self._websocket.send_text(text)
         except (WebSocketDisconnect, RuntimeError) as error:
             raise trio.BrokenResourceError(str(error)) from None
+
+    def send_text_nowait(self, text: str) -> bool:
+        """Never: the app's server always waits."""
+        return False
 
     async def send_close(self) -> None:
         """Says that nothing more will come."""

@@ -146,6 +146,7 @@ class _Server:
         self._stun = await self._start_stun(nursery)
         await self._maps.load()
         nursery.start_soon(self._maps.follow, reloads)
+        nursery.start_soon(self.coordination.run)
         if self._tls is not None:
             nursery.start_soon(follow_reloads, self._tls, reloads)
         derp = self.relay.handle_upgrade if self._config.derp.has_relay else refuse_derp

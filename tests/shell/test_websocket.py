@@ -156,6 +156,38 @@ async def test_the_last_word_arrives_though_the_client_is_still_talking() -> Non
         assert await websocket.get_message() == "goodbye"
 
 
+async def test_what_is_sent_without_waiting_arrives_whole_and_in_order() -> None:
+    """The client reads nothing until the kernel takes no more: then it is the text that waits which brings the rest along."""
+    texts, is_full = [f"{index} {'x' * 3000}" for index in range(10_000)], trio.Event()
+    n_sent = 0
+
+    async def serve(websocket: TextSocket) -> None:
+        nonlocal n_sent
+        await websocket.accept()
+        while websocket.send_text_nowait(texts[n_sent]):
+            n_sent += 1
+        is_full.set()
+        await websocket.send_text("last")
+        await websocket.receive_text()
+
+    async with serving(serve) as port, dial(port) as websocket:
+        await is_full.wait()
+        arrived = [await websocket.get_message() for _ in range(n_sent + 1)]
+        await websocket.send_message("enough")
+    assert arrived == [*texts[:n_sent], "last"]
+    assert n_sent > 0
+
+
+async def test_through_the_app_nothing_is_sent_without_waiting() -> None:
+    async def serve(websocket: TextSocket) -> None:
+        await websocket.accept()
+        assert not websocket.send_text_nowait("now")
+        await websocket.send_text("then")
+
+    async with serving(serve) as port, dial(port, is_used=True) as websocket:
+        assert await websocket.get_message() == "then"
+
+
 async def test_a_request_that_is_no_websocket_goes_to_the_app() -> None:
     async with serving(echo) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -12,9 +11,8 @@ import trio
 from starlette.websockets import WebSocket
 
 from coderd.coordination.farewell import farewells
+from coderd.coordination.io.pulse import Pulse
 from coderd.coordination.message import (
-    ALIVE_INTERVAL,
-    SILENCE_TIMEOUT,
     VERSION,
     Alive,
     Challenge,
@@ -51,6 +49,8 @@ CLOSE_TIMEOUT = 1.0
 MESSAGE_RATE = 20.0
 MESSAGE_BURST = 200.0
 """Messages per second that a node may send in the long run, and at once."""
+
+ALIVE = encode_message(Alive())
 
 UNKNOWN_TOKEN = "this token is unknown or has been revoked"
 
@@ -127,6 +127,11 @@ class CoordinationServer:
         self._idle = trio.Event()
         self._idle.set()
         self._n_open = 0
+        self._pulse = Pulse(trio.current_time())
+
+    async def run(self) -> None:
+        """Watches all links, for ever."""
+        await self._pulse.run()
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
         """The relay map, in JSON, for everybody: those who are connected learn of a change at once."""
@@ -224,10 +229,11 @@ class CoordinationServer:
                 await self._look_again(websocket, node)
             websocket.note_known()
             await _send(websocket, self._welcome(connection.node, facts))
-            await _race(
-                partial(self._read, websocket, connection),
-                partial(self._write, websocket, connection, bell),
-            )
+            link = _Link(websocket, connection, bell)
+            with self._pulse.watching(link), link.scope:
+                await _race(lambda: self._read(link), lambda: self._write(link))
+            if link.is_silent:
+                raise trio.TooSlowError
         finally:
             self.registry.lost(connection)
 
@@ -250,18 +256,18 @@ class CoordinationServer:
 
     # A node that is in
 
-    async def _read(self, websocket: TextSocket, connection: Connection) -> None:
-        allowance = _Allowance(trio.current_time())
+    async def _read(self, link: "_Link") -> None:
+        allowance = _Allowance(link.heard_at)
         while True:
-            with trio.fail_after(SILENCE_TIMEOUT):
-                message = await _receive(websocket)
-            if not allowance.take(trio.current_time()):
+            message = await _receive(link.websocket)
+            link.heard_at = trio.current_time()
+            if not allowance.take(link.heard_at):
                 raise _Refused(Refusal("too_fast", "the node says more than anybody needs to know"))
             if isinstance(message, Goodbye):
-                self.registry.goodbye(connection)
-                log.info("node_left", node_id=str(connection.node.node_id))
+                self.registry.goodbye(link.connection)
+                log.info("node_left", node_id=str(link.connection.node.node_id))
                 return
-            self._handle(connection, message)
+            self._handle(link.connection, message)
 
     def _handle(self, connection: Connection, message: NodeMessage) -> None:
         match message:
@@ -275,22 +281,23 @@ class CoordinationServer:
             case Hello():
                 raise MalformedPacket("a second hello")
 
-    async def _write(self, websocket: TextSocket, connection: Connection, bell: "_Bell") -> None:
-        """Sends what is owed and, when that is nothing, ``alive``; ends with the connection's last word."""
-        alive_at = trio.current_time() + ALIVE_INTERVAL
+    async def _write(self, link: "_Link") -> None:
+        """Sends what is owed; ends with the connection's last word."""
+        connection = link.connection
         while connection.end is None:
             message: Message | None = self.registry.poll(connection, trio.current_time())
-            if message is None and trio.current_time() >= alive_at:
+            if message is None and link.is_alive_owed:
                 message = Alive()
             if message is not None:
-                alive_at = trio.current_time() + ALIVE_INTERVAL
-                await _send(websocket, message)
+                link.is_alive_owed = False
+                await _send(link.websocket, message)
+                link.said_at = trio.current_time()
                 if isinstance(message, Peers):
                     self._counters["coordination.updates.sent"] += 1
                 continue
             hold = self.registry.poll_timeout(connection)
-            await bell.wait(alive_at if hold is None else min(alive_at, hold.when))
-        await _finish(websocket, connection.end)
+            await link.bell.wait(None if hold is None else hold.when)
+        await _finish(link.websocket, connection.end)
 
 
 class _Bell:
@@ -302,14 +309,41 @@ class _Bell:
     def ring(self) -> None:
         self._event.set()
 
-    async def wait(self, until: float) -> None:
-        with trio.move_on_at(until):
+    async def wait(self, until: float | None) -> None:
+        if until is None:
             await self._event.wait()
+        else:
+            with trio.move_on_at(until):
+                await self._event.wait()
         self._event = trio.Event()
 
 
-async def _race(*tasks: Callable[[], Awaitable[None]]) -> None:
-    """Runs tasks until the first of them ends; raises what it raised."""
+class _Link:
+    """A node that is in, for the pulse to watch."""
+
+    def __init__(self, websocket: TextSocket, connection: Connection, bell: _Bell) -> None:
+        self.websocket = websocket
+        self.connection = connection
+        self.bell = bell
+        self.scope = trio.CancelScope()
+        self.heard_at = self.said_at = trio.current_time()
+        self.is_alive_owed = False
+        self.is_silent = False
+
+    def say_alive(self, now: float) -> None:
+        """Says it here and now, as nearly always works; or else the task that sends does."""
+        if not self.websocket.send_text_nowait(ALIVE):
+            self.is_alive_owed = True
+            self.bell.ring()
+
+    def give_up(self) -> None:
+        """Ends the link."""
+        self.is_silent = True
+        self.scope.cancel()
+
+
+async def _race(first: Callable[[], Awaitable[None]], *others: Callable[[], Awaitable[None]]) -> None:
+    """Runs tasks, one of them in this very task, until any of them ends; raises what it raised."""
     errors: list[Exception] = []
 
     async def run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -320,8 +354,9 @@ async def _race(*tasks: Callable[[], Awaitable[None]]) -> None:
         scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        for task in tasks:
+        for task in others:
             nursery.start_soon(run, task, nursery.cancel_scope)
+        await run(first, nursery.cancel_scope)
     if errors:
         raise errors[0]
 
@@ -351,8 +386,11 @@ def _claim_code(error: IdentityError) -> str:
 
 
 async def _send(websocket: TextSocket, message: Message) -> None:
+    text = encode_message(message)
+    if websocket.send_text_nowait(text):
+        return
     with trio.fail_after(WRITE_TIMEOUT):
-        await websocket.send_text(encode_message(message))
+        await websocket.send_text(text)
 
 
 async def _receive(websocket: TextSocket) -> NodeMessage:

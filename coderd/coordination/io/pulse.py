@@ -1,0 +1,69 @@
+"""One clock for all links: who has said nothing for too long is given up, and who was told nothing is told that we are alive.
+
+A deadline of each link's own would be set anew with each message and end in a task woken to say the same thing as ever: with
+thousands of links, that alone keeps a core busy.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import trio
+
+from coderd.coordination.message import ALIVE_INTERVAL, SILENCE_TIMEOUT
+
+BEAT: Final = 0.25
+"""Seconds between two looks at all links; so much later than due anything may be noticed."""
+
+
+class Link(Protocol):
+    """Both ends' last words, in seconds of trio's clock."""
+
+    heard_at: float
+    said_at: float
+
+    def say_alive(self, now: float) -> None:
+        """Nothing was said for ``ALIVE_INTERVAL``. Must not block or raise."""
+
+    def give_up(self) -> None:
+        """Nothing was heard for ``SILENCE_TIMEOUT``. Called once; must not block or raise."""
+
+
+class Pulse:
+    """Watches links.
+
+    Args:
+        now: seconds of trio's clock.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._links: dict[Link, None] = {}
+        self._due = now + BEAT
+
+    async def run(self) -> None:
+        """Beats for ever."""
+        while True:
+            await trio.sleep_until(self._due)
+            self.beat(trio.current_time())
+
+    @contextmanager
+    def watching(self, link: Link) -> Iterator[None]:
+        """Watches a link while the block lasts."""
+        self._links[link] = None
+        try:
+            yield
+        finally:
+            self._links.pop(link, None)
+
+    def beat(self, now: float) -> None:
+        """One look at all links. While this process itself was held up it heard nobody: that time is no silence."""
+        held_up, self._due = now - self._due, now + BEAT
+        for link in list(self._links):
+            if held_up > BEAT:
+                link.heard_at += held_up
+            if now - link.heard_at >= SILENCE_TIMEOUT:
+                del self._links[link]
+                link.give_up()
+            elif now - link.said_at >= ALIVE_INTERVAL:
+                link.said_at = now
+                link.say_alive(now)
