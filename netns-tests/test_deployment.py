@@ -16,7 +16,8 @@ from lab.booted import Outcome, run_booted
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[1]
-UNITS = sorted((ROOT / "systemd").glob("*.service"))
+UNITS = sorted((ROOT / "systemd").glob("*[!@].service"))
+"""But the template of a shell, which is its user's and closed to nothing."""
 NOT_RUN = "sudo scripts/install"
 MOST = 60.0
 """Seconds that a page's commands may take; they take five."""
@@ -34,8 +35,32 @@ systemctl start coderd-server
 export CODERD_URL=http://127.0.0.1:3000
 install -m 600 /var/lib/coderd-server/admin-token token
 """
+WITH_TOKEN = """
+coderctl workspaces create dev --url $CODERD_URL --token-file token --json | sed -n 's/.*"token": *"\\([^"]*\\)".*/\\1/p' > /etc/coderd/token
+chmod 600 /etc/coderd/token
+"""
 SERVER = 'access_url = "http://127.0.0.1:3000"\n'
 THIS_SERVER = "http://127.0.0.1:3000"
+ASKS_FOR_A_SHELL = """
+import trio
+from coderd.terminal.account import LoginSocket
+from coderd.terminal.frames import Size
+from coderd.terminal.io.starting import start_shell
+
+async def main():
+    shell = await start_shell(LoginSocket("/run/coderd-terminal.socket"), Size(24, 80))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shell.run)
+        await shell.write(b"id -un; stat -c %U $(tty); grep -E 'CapEff|SigIgn' /proc/self/status; exit 7\\n")
+        with trio.move_on_after(20):
+            while shell.exit_code is None:
+                await shell.changed.wait()
+        nursery.cancel_scope.cancel()
+    print(shell.scrollback.read(0, 65536).decode(), "exit", shell.exit_code)
+
+trio.run(main)
+"""
+"""The daemon's part of a terminal, run as the daemon's user."""
 UNTIL = 'until_true() { for _ in $(seq 100); do if eval "$1"; then return 0; fi; sleep 0.1; done; echo "never: $1" >&2; return 1; }\n'
 
 
@@ -112,9 +137,8 @@ def test_the_nodes_page_makes_a_workspace_that_serves_and_comes_back_when_it_is_
         START
         + UNTIL
         + WITH_SERVER
+        + WITH_TOKEN
         + """
-coderctl workspaces create dev --url $CODERD_URL --token-file token --json | sed -n 's/.*"token": *"\\([^"]*\\)".*/\\1/p' > /etc/coderd/token
-chmod 600 /etc/coderd/token
 mkdir /srv/site && echo hello from dev > /srv/site/index.html
 systemd-run --quiet --unit=site python3 -m http.server --bind 127.0.0.1 --directory /srv/site 8000
 """
@@ -136,6 +160,39 @@ systemctl show --property=Result,NRestarts,User coderd
     last = outputs(done)[-1]
     assert re.search("^Result=success$", last, re.MULTILINE), story(done)
     assert re.search("^NRestarts=1$", last, re.MULTILINE), story(done)
+
+
+def test_systemd_starts_the_shells_of_a_workspace_as_the_user_that_root_has_named(tmp_path: Path) -> None:
+    joining = [*commands(page("nodes.md")), *commands(page("nodes.md"), "workspace")]
+    lines = [*joining, *commands(page("terminal.md"), "workspace")]
+    ask = "/opt/coderd/.venv/bin/python /opt/ask.py"
+    script = (
+        START
+        + UNTIL
+        + WITH_SERVER
+        + WITH_TOKEN
+        + "useradd --create-home --shell /bin/sh ann\n"
+        + numbered(lines).replace("https://coder.example.com", THIS_SERVER)
+        + f"""
+until_true 'coderctl status | grep -q connected'
+printf '\\n>> ask\\n'
+setpriv --reuid=coderd --regid=coderd --clear-groups {ask}
+if setpriv --reuid=nobody --regid=nogroup --clear-groups {ask}; then exit 3; fi
+"""
+    )
+    given = {"/etc/coderd/server.toml": SERVER, "/opt/ask.py": ASKS_FOR_A_SHELL}
+    done = run_booted(tmp_path, script, given, timeout=MOST)
+    assert done.status == 0, story(done)
+    said = [line.removeprefix("$ ") for line in done.output.split(">> ask")[1].splitlines()]
+    assert said.count("ann") == 2, story(done)
+    assert {
+        line.split()[0]: int(line.split()[1], 16) for line in said if line.startswith(("Cap", "Sig"))
+    } == {
+        "CapEff:": 0,
+        "SigIgn:": 0,
+    }
+    assert any("exit 7" in line for line in said[-2:])
+    assert "PermissionError" in done.errors
 
 
 def test_the_nodes_page_signs_a_person_in_at_a_service(tmp_path: Path) -> None:

@@ -87,6 +87,12 @@ def run_node(
         str | None,
         typer.Option(metavar="USER", help="Whose shells they are.  [default: the operator]"),
     ] = None,
+    terminal_login: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOCKET", help="Where systemd starts shells as another user: see docs/terminal.md."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="By default /etc/coderd/coderd.toml.")] = None,
 ) -> int:
     """Run this machine's node.
@@ -119,6 +125,7 @@ def run_node(
         "authorised_for": authorised_for,
         "terminal": None if terminal is None else str(terminal).lower(),
         "terminal_user": terminal_user,
+        "terminal_login": terminal_login,
     }
     path = config or DEFAULT_FILE
     run_daemon(

@@ -12,7 +12,7 @@ from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, p
 from coderd.config.url import ServerUrl, check_secrecy, trusted_url
 from coderd.daemon.config import DEFAULT_MTU, DEFAULT_SOCKET, DEFAULT_STATE_DIR, NodeConfig
 from coderd.model.errors import Exit, UserError
-from coderd.terminal.account import Account, check_account
+from coderd.terminal.account import Account, Login, LoginSocket, check_account
 
 DEFAULT_FILE = Path("/etc/coderd/coderd.toml")
 DEFAULT_INTERFACE = "coder0"
@@ -34,10 +34,11 @@ TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
 TERMINAL = Setting("terminal", "CODERD_TERMINAL", "false")
 TERMINAL_USER = Setting("terminal_user", "CODERD_TERMINAL_USER")
+TERMINAL_LOGIN = Setting("terminal_login", "CODERD_TERMINAL_LOGIN")
 AUTHORISED_FOR = Setting("authorised_for", "CODERD_AUTHORISED_FOR", "24h")
 SETTINGS = (
     INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, CA_FILE, INSECURE, TOKEN_FILE, OPERATOR,
-    AUTHORISED_FOR, TERMINAL, TERMINAL_USER,
+    AUTHORISED_FOR, TERMINAL, TERMINAL_USER, TERMINAL_LOGIN,
 )  # fmt: skip
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
@@ -129,11 +130,15 @@ def _optional_port(value: Value | None) -> int | None:
     return None if value is None else _number(value, 1, 65535)
 
 
-def _terminal(sources: Sources) -> Account | None:
-    """Whom shells run as: the user named for it, else the operator, else whoever runs the daemon; None: no terminals."""
+def _terminal(sources: Sources) -> Login | None:
+    """Where shells come from: a login socket, the user named, else the operator, else whoever runs the daemon; None: no terminals."""
     if not as_bool(sources.get(TERMINAL)):
         return None
     named = sources.find(TERMINAL_USER)
+    if (login := sources.find(TERMINAL_LOGIN)) is not None:
+        if named is not None:
+            raise bad_value(named, "where systemd starts shells, its unit says whose they are")
+        return LoginSocket(str(_path(login)))
     uid = _user(named if named is not None else sources.find(OPERATOR))
     own = os.geteuid()
     account = _account(own if uid is None else uid)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coderd.daemon.authority import DEFAULT_LIMIT
-from coderd.terminal.account import Account
+from coderd.terminal.account import Login
 
 DEFAULT_SOCKET = Path("/run/coderd/coderd.sock")
 DEFAULT_STATE_DIR = Path("/var/lib/coderd")
@@ -35,5 +35,5 @@ class NodeConfig:
     """Seconds that a workspace cut off from its server keeps users whom it was told of; 0 = for ever."""
     operator_uid: int | None = None
     """A user who may do what root may on the control socket."""
-    terminal: Account | None = None
-    """Whom the shells of terminals run as; None: a workspace offers none."""
+    terminal: Login | None = None
+    """Where the shells of terminals come from; None: a workspace offers none."""

@@ -16,7 +16,7 @@ from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
 from coderd.speedtest.io.server import serve_speedtest
-from coderd.terminal.account import Account
+from coderd.terminal.account import Login
 from coderd.terminal.io.service import TerminalService
 
 _BACKLOG = 128
@@ -28,7 +28,8 @@ async def serve_peers(
     authorise: Callable[[str], Peer | None],
     pin: Callable[[Peer, PathWish], AbstractContextManager[None]],
     facts: FactsOf,
-    account: Account | None,
+    login: Login | None,
+    may_come: Callable[[str], bool],
     counters: Counters,
     *,
     task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
@@ -41,7 +42,8 @@ async def serve_peers(
         authorise: the user's device with a source address, None for anybody else.
         pin: keeps our sending to a peer to one kind of path meanwhile.
         facts: what a peer that asks is told of this node's network.
-        account: whom the shells of terminals run as; None: there are none.
+        login: where the shells of terminals come from; None: there are none.
+        may_come: whether the peer with this id may still reach this node, be it connected or not.
         counters: ``speedtest.*``, ``node_api.*`` and ``terminal.*``.
         task_status: told the scope that ends the services, once peers can connect.
 
@@ -53,24 +55,27 @@ async def serve_peers(
             speedtest = await _listen(address, PORT_SPEEDTEST, interface)
             nursery.start_soon(lambda: serve_speedtest([speedtest], authorise, pin, counters=counters))
             node_api = await _listen(address, PORT_NODE_API, interface)
-            terminal = await _start_terminals(nursery, account, counters)
+            terminal = await _start_terminals(nursery, login, may_come, counters)
             serve = partial(serve_node_api, facts=facts, terminal=terminal, counters=counters)
             nursery.start_soon(serve, [node_api], authorise)
             task_status.started(scope)
 
 
 async def _start_terminals(
-    nursery: trio.Nursery, account: Account | None, counters: Counters
+    nursery: trio.Nursery,
+    login: Login | None,
+    may_come: Callable[[str], bool],
+    counters: Counters,
 ) -> ServeTerminal | None:
-    """Serves terminals where there is an account for them; a session is its device's, whatever that one's address."""
-    if account is None:
+    """Serves terminals where there is a login for them; a session is its device's, whatever that one's address."""
+    if login is None:
         return None
-    service = TerminalService(account, counters)
+    service = TerminalService(login, counters, may_come)
     await nursery.start(service.run)
 
-    async def serve(stream: trio.SocketStream, rest: bytes, caller: object) -> None:
+    async def serve(stream: trio.SocketStream, rest: bytes, caller: object, grace: float) -> None:
         assert isinstance(caller, Peer)
-        await service.serve(stream, rest, str(caller.node_id))
+        await service.serve(stream, rest, str(caller.node_id), grace)
 
     return serve
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -22,8 +23,8 @@ from coderd.config.url import parse_server_url
 from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.io.client import CoordinationClient
-from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.coordination.reporter import PathReporter
+from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
 from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
@@ -97,9 +98,9 @@ class Session:
         self._router = Router(tun.name)
         self._changed = trio.Event()
         self._is_unsaved = trio.Event()
-        self._address: IPv6Address | None = None
         self._reporter = PathReporter(trio.current_time())
         self._is_path_news = trio.Event()
+        self._address: IPv6Address | None = None
         self._derp_map: DerpMap | None = None
         self._are_relays_stale = trio.Event()
         self._services: trio.CancelScope | None = None
@@ -114,8 +115,8 @@ class Session:
             on_update=self._update_server,
             on_moved=self.break_server,
             on_introduced=self._handle_introduced,
-            tai64n_mark=store.current.timestamp_floor(),
             on_path=self._handle_path,
+            tai64n_mark=store.current.timestamp_floor(),
             on_mark=self._keep_mark,
             plays_birthday=config.plays_birthday,
         )
@@ -162,8 +163,8 @@ class Session:
                 nursery.start_soon(self._apply)
                 nursery.start_soon(self._follow_relays)
                 nursery.start_soon(self._prune_lost_peers)
-                nursery.start_soon(self._client.run)
                 nursery.start_soon(self._report_paths)
+                nursery.start_soon(self._client.run)
         finally:
             await self._clear_interface()
 
@@ -245,10 +246,10 @@ class Session:
             self.server_state_at = trio.current_time()
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
             self._are_relays_stale.set()
-        self.server_state = state
             if state.connected:
                 self._reporter.handle_joined(trio.current_time())
                 self._is_path_news.set()
+        self.server_state = state
         self.tunnel.set_server_connected(state.connected)
         self._changed.set()
         if state.resume_token:
@@ -284,7 +285,6 @@ class Session:
     def _update_server(self, update: NodeUpdate) -> None:
         self._client.update(update)
 
-    async def _apply(self) -> None:
     def _handle_path(self) -> None:
         self._reporter.handle_change(trio.current_time())
         self._is_path_news.set()
@@ -302,6 +302,7 @@ class Session:
             elif waited.cancelled_caught:
                 self._reporter.postpone(trio.current_time())
 
+    async def _apply(self) -> None:
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
@@ -393,6 +394,7 @@ class Session:
                 self._pin,
                 self._facts_for,
                 self._config.terminal,
+                self._may_come,
             )
             self._services = await self._nursery.start(serve, self.tunnel.counters)
 
@@ -409,6 +411,14 @@ class Session:
             ),
             None,
         )
+
+    def _may_come(self, node_id: str) -> bool:
+        """Whether the server has last said, not too long ago, that a peer may reach this node, be it there or not."""
+        if self.netmap is None or (
+            not self.server_state.connected and self._authority.has_expired(trio.current_time())
+        ):
+            return False
+        return UUID(node_id) in self.netmap.peers or UUID(node_id) in self.netmap.absent
 
     async def _facts_for(self, peer: object) -> Facts:
         return await self.facts(peer if isinstance(peer, Peer) else None)

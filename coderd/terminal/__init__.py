@@ -3,7 +3,8 @@
 frames      what a terminal and its client say to each other, byte by byte            pure
 scrollback  the newest output, each byte with its place in all that the shell wrote   pure
 sessions    whose shells there are, how many at most, who is attached, until when     pure
-io/         shell: a PTY and the process on it; login: what becomes the user's shell; service: frames to shells
+io/         shell: a PTY and the process on it; starting: where it comes from; login: what becomes the user's shell;
+            login_service: what systemd starts as the user; service: frames to shells
 
 One task reads each PTY into its scrollback; whoever is attached is sent what lies behind the place that they have seen. So
 a client that comes back names that place and goes on there, and a browser that knows nothing names 0 and gets all that is

@@ -1,6 +1,6 @@
 """Whom a terminal's shell runs as, and who may decide that. Pure: the caller has looked the accounts up."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from coderd.model.errors import Exit, UserError
 
@@ -13,6 +13,21 @@ class Account(NamedTuple):
     gid: int
     home: str
     shell: str
+
+
+class LoginSocket(NamedTuple):
+    """A Unix socket on which systemd starts a login shell per connection, as the user whom its unit names."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return self.path
+
+
+Login: TypeAlias = Account | LoginSocket
+"""Where shells come from: the daemon becomes the account itself, or asks a socket for a shell."""
 
 
 def check_account(account: Account | None, *, daemon_uid: int, is_asked_for: bool) -> Account:
@@ -38,7 +53,7 @@ def check_account(account: Account | None, *, daemon_uid: int, is_asked_for: boo
     if account.uid != daemon_uid and daemon_uid != 0:
         raise _bad(
             f"the terminal cannot run as {account.name}: only root can become another user",
-            "Run the daemon as root, or name its own user, who can read the node's keys.",
+            "Let systemd start shells (docs/terminal.md), or run the daemon as root.",
         )
     return account
 

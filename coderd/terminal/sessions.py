@@ -1,11 +1,12 @@
 """Whose shells there are: how many at most, who is attached to which, and which nobody has come back for. Pure.
 
 Owns the table. ``open`` and ``find`` answer a client, ``attach`` and ``detach`` follow its stream, ``close`` the shell's end,
-``expired`` the clock. A session belongs to the peer that made it; its token, 16 random bytes, is what tells the sessions of
+``expired`` the clock, ``forsaken`` the server's word on who may still come. A session belongs to the peer that made it; its token, 16 random bytes, is what tells the sessions of
 one peer apart, and of the people behind that peer, where it is a server.
 """
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coderd.model import RandomBytes
@@ -16,6 +17,8 @@ MAX_SESSIONS = 64
 MAX_SESSIONS_PER_PEER = 16
 DETACHED_LIFETIME = 3600.0
 """Seconds that a shell goes on with nobody attached."""
+MAX_GRACE = 60.0
+"""Seconds that a shell goes on, at most, whose owner may not come any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +31,10 @@ class Session:
     """None while somebody is attached."""
     n_attached: int = 0
     """How often somebody has: the newest is the one that counts."""
+    grace: float = 0.0
+    """Seconds that its owner may be without the right to come."""
+    forsaken_at: float | None = None
+    """Since when that has been so."""
 
 
 class Sessions:
@@ -57,12 +64,12 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, owner: str, now: float) -> Session:
-        """A new session, nobody attached yet. Raises UserError where there are too many."""
+    def open(self, owner: str, now: float, *, grace: float = 0.0) -> Session:
+        """A new session, nobody attached yet, with a grace that is cut to what is allowed. Raises UserError where there are too many."""
         n_own = sum(session.owner == owner for session in self._sessions)
         if n_own >= self._limit_per_peer or len(self._sessions) >= self._limit:
             raise UserError("too many terminals are open in the workspace", code="busy")
-        session = Session(owner, self._rng(TOKEN_SIZE), now)
+        session = Session(owner, self._rng(TOKEN_SIZE), now, grace=min(max(grace, 0.0), MAX_GRACE))
         self._sessions.append(session)
         return session
 
@@ -93,9 +100,18 @@ class Sessions:
         """Those that nobody has come back for in time; they stay in the table until closed."""
         return [session for session in self._sessions if self._ends_at(session) <= now]
 
-    def next_deadline(self) -> float:
-        """When the next one expires; infinity where none will."""
-        return min(map(self._ends_at, self._sessions), default=float("inf"))
+    def forsaken(self, may_come: Callable[[str], bool], now: float) -> list[Session]:
+        """Those whose owner may not come any more, be somebody attached or not, and whose grace is over."""
+        for session in self._sessions:
+            if may_come(session.owner):
+                session.forsaken_at = None
+            elif session.forsaken_at is None:
+                session.forsaken_at = now
+        return [
+            session
+            for session in self._sessions
+            if session.forsaken_at is not None and now - session.forsaken_at >= session.grace
+        ]
 
     def _ends_at(self, session: Session) -> float:
         return float("inf") if session.detached_at is None else session.detached_at + self._lifetime

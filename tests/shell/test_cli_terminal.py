@@ -51,7 +51,7 @@ def workspace(home: Path, *, is_on: bool = True) -> Iterator[ScriptedHandler]:
     service = TerminalService(Account(me.pw_name, me.pw_uid, me.pw_gid, str(home), "/bin/sh"), Counters())
     n_served = 0
 
-    async def terminal(stream: trio.SocketStream, rest: bytes, caller: object) -> None:
+    async def terminal(stream: trio.SocketStream, rest: bytes, caller: object, grace: float) -> None:
         nonlocal n_served
         n_served += 1
         if n_served > 1:

@@ -88,14 +88,18 @@ class Workspace:
 
 @asynccontextmanager
 async def workspace(
-    home: Path, *, is_on: bool = True, user: Account | None = None
+    home: Path,
+    *,
+    is_on: bool = True,
+    user: Account | None = None,
+    may_come: Callable[[str], bool] = lambda owner: True,
 ) -> AsyncIterator[Workspace]:
     async with trio.open_nursery() as nursery:
-        service = TerminalService(user or account(home), Counters())
+        service = TerminalService(user or account(home), Counters(), may_come)
         await nursery.start(service.run)
 
-        async def serve(stream: trio.SocketStream, rest: bytes, caller: object) -> None:
-            await service.serve(stream, rest, str(caller))
+        async def serve(stream: trio.SocketStream, rest: bytes, caller: object, grace: float) -> None:
+            await service.serve(stream, rest, str(caller), grace)
 
         terminal: ServeTerminal | None = serve if is_on else None
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -157,6 +161,28 @@ async def test_closing_ends_the_shell_for_good(tmp_path: Path) -> None:
         assert caught.value.code == "no_session"
 
 
+async def test_a_shell_whose_owner_may_not_come_any_more_ends_within_two_seconds_be_somebody_attached_or_not(
+    tmp_path: Path,
+) -> None:
+    may_come = True
+    async with workspace(tmp_path, may_come=lambda owner: may_come) as dev:
+        left, opened = await dev.open()
+        used, _ = await dev.open()
+        for client, file in ((left, b"left"), (used, b"used")):
+            await client.send(Input(b"echo $$ > %s; echo rea''dy\n" % file))
+            await client.read_until(b"ready\r\n")
+        await left.stream.aclose()
+        may_come = False
+        with trio.fail_after(2.5):
+            assert await used.until(lambda message: isinstance(message, Exited)) == Exited(129)
+            for file in ("left", "used"):
+                while Path("/proc", (tmp_path / file).read_text().strip()).exists():
+                    await trio.sleep(0.02)
+        with pytest.raises(UserError) as caught:
+            await dev.open(opened.token)
+    assert caught.value.code == "no_session"
+
+
 @pytest.mark.netns
 async def test_a_daemon_that_is_root_becomes_the_user_and_keeps_nothing(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -187,3 +213,11 @@ async def test_bytes_that_are_no_frames_are_refused(tmp_path: Path) -> None:
         refused = await client.until(lambda message: isinstance(message, Refused))
     assert isinstance(refused, Refused)
     assert refused.code == "malformed"
+
+
+async def test_a_shell_ignores_no_signal_that_its_programs_rely_on(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as here:
+        client, _ = await here.open()
+        await client.send(Input(b"grep SigIgn /proc/self/status; exit\n"))
+        await client.until(lambda message: isinstance(message, Exited))
+    assert b"SigIgn:\t0000000000000000" in client.output

@@ -8,6 +8,7 @@ slave; the process leads a session already. Environment: nothing of the daemon's
 import ctypes
 import fcntl
 import os
+import signal
 import sys
 import termios
 
@@ -30,6 +31,7 @@ def main() -> None:
         os.chdir(home)
     except OSError:
         os.chdir("/")
+    restore_signals()
     os.execve(shell, ["-" + os.path.basename(shell)], environment(name, home, shell))
 
 
@@ -47,6 +49,12 @@ def become(name: str, uid: int, gid: int) -> None:
         raise PermissionError("the process is not the user")
     if uid != 0 and can_return():
         raise PermissionError("the process could become root again")
+
+
+def restore_signals() -> None:
+    """What this interpreter ignores the shell must not: a program whose reader has left ends quietly."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def can_return() -> bool:

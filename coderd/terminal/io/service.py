@@ -2,11 +2,12 @@
 
 Owns the shells; whose they are and how long they last is ``Sessions``'. A stream opens a shell or comes back to one, and is
 then two tasks: one reads frames, one sends what lies behind the place that the client has seen. A newer client takes over
-from the one before. A stream that ends, or on which nothing comes for a while, detaches; only ``close`` and the clock end
-a shell.
+from the one before. A stream that ends, or on which nothing comes for a while, detaches; only ``close``, the clock and the end
+of its owner's right to come end a shell.
 """
 
 import os
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -14,7 +15,7 @@ import trio
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.errors import MalformedPacket, UserError
-from coderd.terminal.account import Account
+from coderd.terminal.account import Login
 from coderd.terminal.frames import (
     MAX_BODY,
     Close,
@@ -34,12 +35,14 @@ from coderd.terminal.frames import (
     parse_from_client,
 )
 from coderd.terminal.io.shell import Shell
+from coderd.terminal.io.starting import start_shell
 from coderd.terminal.sessions import Session, Sessions
 
 OPEN_TIMEOUT = 10.0
 SILENCE_TIMEOUT = 45.0
 """Seconds without a frame after which a client is taken for gone; clients ping every few seconds."""
-SWEEP_INTERVAL = 10.0
+SWEEP_INTERVAL = 1.0
+"""Seconds after which a shell is ended, at most, whose owner may not come any more."""
 CHUNK = 1 << 16
 TAKEN_OVER = Refused("taken_over", "the terminal was opened elsewhere")
 
@@ -50,14 +53,22 @@ class TerminalService:
     """Serves terminals while ``run`` runs.
 
     Args:
-        account: whom shells run as; see ``check_account``.
+        login: where shells come from; see ``check_account``.
         counters: ``terminal.*``.
+        may_come: whether an owner of sessions may still reach this node, be it connected or not.
         sessions: the table, of usual size if none is given.
     """
 
-    def __init__(self, account: Account, counters: Counters, sessions: Sessions | None = None) -> None:
-        self._account = account
+    def __init__(
+        self,
+        login: Login,
+        counters: Counters,
+        may_come: Callable[[str], bool] = lambda owner: True,
+        sessions: Sessions | None = None,
+    ) -> None:
+        self._login = login
         self._counters = counters
+        self._may_come = may_come
         self._sessions = sessions if sessions is not None else Sessions(os.urandom)
         self._live: dict[Session, _Live] = {}
         self._nursery: trio.Nursery | None = None
@@ -68,16 +79,23 @@ class TerminalService:
             task_status.started()
             while True:
                 await trio.sleep(SWEEP_INTERVAL)
-                for session in self._sessions.expired(trio.current_time()):
-                    self._live[session].scope.cancel()
+                now = trio.current_time()
+                for session in (
+                    *self._sessions.forsaken(self._may_come, now),
+                    *self._sessions.expired(now),
+                ):
+                    if (live := self._live.get(session)) is not None:  # else its shell is just being started
+                        self._sessions.close(session)  # nobody comes back while it hangs up
+                        live.scope.cancel()
 
-    async def serve(self, stream: trio.abc.Stream, rest: bytes, owner: str) -> None:
+    async def serve(self, stream: trio.abc.Stream, rest: bytes, owner: str, grace: float = 0.0) -> None:
         """Serves one client until its stream or its shell ends.
 
         Args:
             stream: after the node API's reply.
             rest: what has come behind the request already.
             owner: whose sessions it may have.
+            grace: seconds that a new one outlasts its owner's right to come, at most.
         """
         frames = _Frames(stream)
         try:
@@ -86,7 +104,7 @@ class TerminalService:
                 opening = await frames.next()
                 if not isinstance(opening, Open):
                     raise MalformedPacket("a terminal that is not opened")
-                live = await self._find_or_start(opening, owner)
+                live = await self._find_or_start(opening, owner, grace)
             await live.attach(frames, opening)
         except MalformedPacket as error:
             self._counters["terminal.drop.malformed"] += 1
@@ -97,13 +115,13 @@ class TerminalService:
         except (EOFError, trio.TooSlowError):
             self._counters["terminal.drop.silent"] += 1
 
-    async def _find_or_start(self, opening: Open, owner: str) -> "_Live":
+    async def _find_or_start(self, opening: Open, owner: str, grace: float) -> "_Live":
         now = trio.current_time()
         if opening.token:
             return self._live[self._sessions.find(owner, opening.token)]
-        session = self._sessions.open(owner, now)
+        session = self._sessions.open(owner, now, grace=grace)
         try:
-            shell = await Shell.start(self._account, opening.size)
+            shell = await start_shell(self._login, opening.size)
         except OSError as error:
             self._sessions.close(session)
             log.warning("terminal_not_started", why=error.strerror)
@@ -115,7 +133,7 @@ class TerminalService:
         assert self._nursery is not None
         self._nursery.start_soon(self._follow, live)
         self._counters["terminal.opened"] += 1
-        log.info("terminal_opened", user=self._account.name, n_open=len(self._sessions))
+        log.info("terminal_opened", login=self._login.name, n_open=len(self._sessions))
         return live
 
     async def _follow(self, live: "_Live") -> None:

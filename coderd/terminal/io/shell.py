@@ -1,26 +1,30 @@
 """One shell on a PTY. Owns the PTY's master, the process and the scrollback; goes on whoever is attached."""
 
 import fcntl
-import os
 import signal
 import struct
-import sys
 import termios
-from pathlib import Path
+from typing import Protocol
 
 import trio
 
-from coderd.terminal.account import Account
 from coderd.terminal.frames import MAX_BODY, Size
 from coderd.terminal.scrollback import SCROLLBACK, Scrollback
 
-LOGIN = Path(__file__).with_name("login.py")
 DRAIN_TIMEOUT = 0.2
 """Seconds after the shell's end that its last output may take: what runs on in the background may hold the PTY."""
-HANGUP_TIMEOUT = 2.0
-"""Seconds that a shell which is ended has before it is killed."""
 AHEAD = SCROLLBACK // 2
 """Bytes that a shell may be ahead of a client who is attached."""
+
+
+class ShellProcess(Protocol):
+    """The process of a shell; see ``starting``."""
+
+    async def wait(self) -> int:
+        """Its exit code, or 128 + n where signal n ended it, when it has ended."""
+
+    async def end(self) -> None:
+        """Hangs up, and kills what does not listen. Returns when it has ended."""
 
 
 class Shell:
@@ -29,10 +33,10 @@ class Shell:
     Everybody who waits for output waits for ``changed``, an event that is another one after each change.
     """
 
-    def __init__(self, process: trio.Process, master: int) -> None:
+    def __init__(self, process: ShellProcess, master: int) -> None:
         self.scrollback = Scrollback()
         self.exit_code: int | None = None
-        """The shell's own, or 128 + n where signal n ended it; None while it runs."""
+        """As ``ShellProcess.wait`` says it; None while it runs."""
         self.changed = trio.Event()
         self.reader_at: int | None = None
         """How far whoever is attached has read; None while nobody is."""
@@ -40,26 +44,6 @@ class Shell:
         self._is_read = trio.Event()
         self._fd = master
         self._stream = trio.lowlevel.FdStream(master)
-
-    @classmethod
-    async def start(cls, account: Account, size: Size) -> "Shell":
-        """Starts the account's login shell. Raises OSError."""
-        master, slave = os.openpty()
-        try:
-            _resize(master, size)
-            argv = [
-                sys.executable, "-I", "-S", str(LOGIN),
-                account.name, str(account.uid), str(account.gid), account.home, account.shell,
-            ]  # fmt: skip
-            process = await trio.lowlevel.open_process(
-                argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd="/"
-            )
-        except BaseException:
-            os.close(master)
-            raise
-        finally:
-            os.close(slave)
-        return cls(process, master)
 
     async def run(self) -> None:
         """Follows the shell to its end; cancelled, ends it."""
@@ -70,14 +54,14 @@ class Shell:
                 with trio.move_on_after(DRAIN_TIMEOUT):
                     await self._is_read.wait()
                 nursery.cancel_scope.cancel()
-            self.exit_code = code if code >= 0 else 128 - code
+            self.exit_code = code
         finally:
             if self.exit_code is None:
                 self.exit_code = 128 + signal.SIGHUP
             self._stream.close()  # the kernel hangs up on whoever still has the terminal
             self._change()
             with trio.CancelScope(shield=True):
-                await self._end_process()
+                await self._process.end()
 
     async def write(self, data: bytes) -> None:
         """Types. What nobody reads any more is lost."""
@@ -89,7 +73,7 @@ class Shell:
     def resize(self, size: Size) -> None:
         """Gives the screen another size; the kernel tells the programs on it."""
         if self.exit_code is None:
-            _resize(self._fd, size)
+            set_size(self._fd, size)
 
     def set_reader(self, place: int | None) -> None:
         """Notes how far whoever is attached has read."""
@@ -112,14 +96,7 @@ class Shell:
             self.scrollback.append(data)
             self._change()
 
-    async def _end_process(self) -> None:
-        for number in (signal.SIGHUP, signal.SIGKILL):
-            if self._process.returncode is not None:
-                return
-            self._process.send_signal(number)
-            with trio.move_on_after(HANGUP_TIMEOUT):
-                await self._process.wait()
 
-
-def _resize(fd: int, size: Size) -> None:
+def set_size(fd: int, size: Size) -> None:
+    """Gives a PTY a size. Raises OSError."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))

@@ -1,0 +1,119 @@
+r"""What a browser and the server say to each other about a terminal, one message of a WebSocket each: bytes. Pure.
+
+The first byte is the kind, the rest the body; kinds and bodies are those of ``frames``, and these:
+
+browser to server                                  server to browser
+01 open   seen 8, rows 2, columns 2, id 0|32       81 opened  place 8, id 32: this shell's, to come back with
+06 seen   place 8: behind the last byte shown      86 path    UTF-8: "direct", or "relay" and a region's name
+
+A browser takes whatever is sent to it, so it says how much it has shown, and no more than ``WINDOW`` bytes are under way. The id
+of a shell is its token in the workspace and a MAC over it, user and workspace: it opens nothing for anybody else, though all
+who come by browser are one peer to the workspace.
+"""
+
+import hashlib
+import hmac
+import struct
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+from coderd.model.errors import MalformedPacket
+from coderd.terminal import frames
+from coderd.terminal.frames import (
+    HEADER,
+    MAX_BODY,
+    TOKEN_SIZE,
+    Close,
+    FromClient,
+    FromWorkspace,
+    Input,
+    Open,
+    Opened,
+    Ping,
+    Resize,
+)
+
+WINDOW: Final = 128 * 1024
+"""Bytes of output that may be under way to a browser."""
+MAX_MESSAGE: Final = 1 + MAX_BODY
+
+_PLACE: Final = struct.Struct(">Q")
+_MAC_SIZE: Final = 16
+ID_SIZE: Final = TOKEN_SIZE + _MAC_SIZE
+_OPEN, _SEEN, _OPENED, _PATH = 0x01, 0x06, 0x81, 0x86
+_OPEN_SIZE: Final = 12
+
+
+class Seen(NamedTuple):
+    """How far the browser has shown the output."""
+
+    place: int
+
+
+class Path(NamedTuple):
+    """By which way the workspace is reached now."""
+
+    text: str
+
+
+FromBrowser: TypeAlias = Open | Input | Resize | Ping | Close | Seen
+
+
+class Seal:
+    """Makes ids of tokens and tokens of ids, for one user's shells in one workspace.
+
+    Args:
+        key: the server's secret.
+        user_id: whose shells.
+        workspace_id: where.
+    """
+
+    def __init__(self, key: bytes, user_id: UUID, workspace_id: UUID) -> None:
+        self._key = key
+        self._whose = b"coderd terminal\0" + user_id.bytes + workspace_id.bytes
+
+    def make_id(self, token: bytes) -> bytes:
+        """A shell's id, from its token in the workspace."""
+        return token + self._mac(token)
+
+    def read_id(self, shell_id: bytes) -> bytes:
+        """A shell's token, from its id. Raises MalformedPacket on any other's, and on what is none."""
+        token, mac = shell_id[:TOKEN_SIZE], shell_id[TOKEN_SIZE:]
+        if not hmac.compare_digest(mac, self._mac(token)):
+            raise MalformedPacket("an id of no shell of this user's")
+        return token
+
+    def _mac(self, token: bytes) -> bytes:
+        return hmac.digest(self._key, self._whose + token, hashlib.sha256)[:_MAC_SIZE]
+
+
+def parse_from_browser(message: bytes, seal: Seal) -> FromBrowser:
+    """Reads a browser's message; raises MalformedPacket, and nothing else."""
+    if not 0 < len(message) <= MAX_MESSAGE:
+        raise MalformedPacket(f"a message of {len(message)} bytes")
+    kind, body = message[0], message[1:]
+    if kind == _SEEN:
+        if len(body) != _PLACE.size:
+            raise MalformedPacket("a place of a wrong length")
+        return Seen(*_PLACE.unpack(body))
+    if kind == _OPEN and len(body) > _OPEN_SIZE:
+        if len(body) != _OPEN_SIZE + ID_SIZE:
+            raise MalformedPacket("an id of a wrong length")
+        body = body[:_OPEN_SIZE] + seal.read_id(body[_OPEN_SIZE:])
+    return frames.parse_from_client(kind, body)
+
+
+def encode_for_browser(message: FromWorkspace | Path, seal: Seal) -> bytes:
+    """A message for the browser."""
+    match message:
+        case Path(text):
+            return bytes([_PATH]) + text.encode()[:MAX_BODY]
+        case Opened(place, token):
+            return bytes([_OPENED]) + _PLACE.pack(place) + seal.make_id(token)
+    frame = frames.encode(message)
+    return frame[:1] + frame[HEADER.size :]
+
+
+def is_for_workspace(message: FromBrowser) -> bool:
+    """Whether a message is the workspace's to answer."""
+    return isinstance(message, FromClient)

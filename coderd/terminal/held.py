@@ -1,0 +1,65 @@
+"""The shells that browsers have in workspaces, as the server knows them: whose they are, and who is there no more. Pure.
+
+To a workspace all browsers are one peer, the server. So it is the server that notices when somebody's right to a workspace has
+ended, and then ends the shells that they left behind there.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from coderd.terminal.sessions import DETACHED_LIFETIME
+
+MAX_HELD: Final = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One shell."""
+
+    user_id: UUID
+    workspace_id: UUID
+    owner: str
+    workspace: str
+    """The names by which the workspace is found."""
+    token: bytes = field(repr=False)
+    n_attached: int = 0
+    detached_at: float = 0.0
+
+
+class HeldShells:
+    """The table of them. Where there are too many the one that was left first is forgotten; the workspace ends it in time."""
+
+    def __init__(self, limit: int = MAX_HELD) -> None:
+        self._limit = limit
+        self._held: dict[tuple[UUID, bytes], Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def attach(self, shell: Held) -> Held:
+        """A browser has opened a shell, or come back to it. Returns what is kept of it."""
+        held = self._held.setdefault((shell.workspace_id, shell.token), shell)
+        held.n_attached += 1
+        if len(self._held) > self._limit and (left := self.left()):
+            self.end(min(left, key=lambda one: one.detached_at))
+        return held
+
+    def detach(self, held: Held, now: float) -> None:
+        """A browser is gone."""
+        held.n_attached -= 1
+        held.detached_at = now
+
+    def end(self, held: Held) -> None:
+        """The shell has ended."""
+        self._held.pop((held.workspace_id, held.token), None)
+
+    def left(self) -> list[Held]:
+        """Those at which no browser is."""
+        return [held for held in self._held.values() if held.n_attached == 0]
+
+    def forget_expired(self, now: float) -> None:
+        """Drops those that their workspaces have ended by now, since nobody came back."""
+        for held in self.left():
+            if now - held.detached_at >= DETACHED_LIFETIME:
+                self.end(held)
