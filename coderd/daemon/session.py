@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -393,6 +394,7 @@ class Session:
                 self._pin,
                 self._facts_for,
                 self._config.terminal,
+                self._may_come,
             )
             self._services = await self._nursery.start(serve, self.tunnel.counters)
 
@@ -409,6 +411,14 @@ class Session:
             ),
             None,
         )
+
+    def _may_come(self, node_id: str) -> bool:
+        """Whether the server has last said, not too long ago, that a peer may reach this node, be it there or not."""
+        if self.netmap is None or (
+            not self.server_state.connected and self._authority.has_expired(trio.current_time())
+        ):
+            return False
+        return UUID(node_id) in self.netmap.peers or UUID(node_id) in self.netmap.absent
 
     async def _facts_for(self, peer: object) -> Facts:
         return await self.facts(peer if isinstance(peer, Peer) else None)
