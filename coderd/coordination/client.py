@@ -4,7 +4,7 @@ A NetMap outlives its connection: losing the server changes nothing in it, and a
 marked offline, since its tunnel may well be alive. Only the server's word removes a peer.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from uuid import UUID
@@ -104,7 +104,7 @@ class NetMapClient:
         if self._netmap is None or not node_ids & self._netmap.peers.keys():
             return None
         dead = Peers(remove=[Removal(node_id, DISCONNECTED) for node_id in node_ids])
-        self._netmap = _with_changes(self._netmap, dead, self._netmap.peers)
+        self._netmap = _with_changes(self._netmap, dead, self._netmap)
         return self._netmap
 
     def introduce(self, peer: Peer) -> NetMap | None:
@@ -143,7 +143,7 @@ class NetMapClient:
         if message.full and self._full is None:
             self._full = replace(netmap, peers={}, absent={})
         base = netmap if self._full is None else self._full
-        changed = _with_changes(base, message, netmap.peers)
+        changed = _with_changes(base, message, netmap)
         if len(changed.peers) + len(changed.absent) > MAX_PEERS:
             raise ValueError(f"more than {MAX_PEERS} peers")
         if self._full is not None and message.more:
@@ -158,20 +158,22 @@ class NetMapClient:
         return self._netmap
 
 
-def _with_changes(netmap: NetMap, message: Peers, known: Mapping[UUID, Peer]) -> NetMap:
-    """A map with one message applied; ``known`` are the peers as they were before a full list began."""
+def _with_changes(netmap: NetMap, message: Peers, known: NetMap) -> NetMap:
+    """A map with one message applied; ``known`` is the map as it was before a full list began."""
     peers, absent = dict(netmap.peers), dict(netmap.absent)
     for entry in message.upsert:
         peers[entry.id] = parse_peer(entry)
     for absence in message.absent:
         absent[absence.id] = parse_absence(absence)
     for removal in message.remove:
-        peer = known.get(removal.id)
+        peer, absentee = known.peers.get(removal.id), known.absent.get(removal.id)
         peers.pop(removal.id, None)
         if removal.reason == LOST and peer is not None:
             peers[removal.id] = replace(peer, online=False)
         elif removal.reason == DISCONNECTED and peer is not None:
             absent[removal.id] = AbsentNode(peer.node_id, peer.kind, peer.name, peer.address)
+        elif removal.reason in (LOST, DISCONNECTED) and absentee is not None:
+            absent[removal.id] = absentee
         elif removal.reason not in (LOST, DISCONNECTED):
             absent.pop(removal.id, None)
     return replace(netmap, peers=peers, absent={id: node for id, node in absent.items() if id not in peers})

@@ -449,8 +449,8 @@ class Registry:
             if isinstance(view, PeerEntry):
                 upsert.append(view)
                 continue
-            if view in (LOST, None):
-                remove.append(Removal(node_id, LOST))
+            if view in (LOST, DISCONNECTED, None):  # it may come back, which is not so of whom no list names
+                remove.append(Removal(node_id, DISCONNECTED if view == DISCONNECTED else LOST))
             absent += self._absence(viewer, node_id, view)
         viewer._sent = {entry.id: entry for entry in upsert}
         viewer._full = _full_messages(upsert, remove, absent)

@@ -163,6 +163,15 @@ def test_who_is_absent_is_known_by_name_until_denied() -> None:
     assert decode_netmap(encode_netmap(netmap), str(URL)) == netmap
 
 
+@pytest.mark.parametrize("reason", ["lost", "disconnected"])
+def test_who_may_come_back_is_absent_through_a_full_list_and_who_may_not_is_unknown(reason: str) -> None:
+    core = joined(entry(2), entry(3))
+    core.forget({UUID(int=2), UUID(int=3)})
+    netmap = core.handle_message(Peers(remove=[Removal(UUID(int=2), reason)], full=True))
+    assert netmap is not None
+    assert list(netmap.absent) == [UUID(int=2)]
+
+
 def test_a_lost_peer_is_no_absent_one() -> None:
     core = joined(entry(2))
     lost = Peers(remove=[Removal(UUID(int=2), "lost")], absent=[Absence(UUID(int=2), "workspace", "ann/w2")])

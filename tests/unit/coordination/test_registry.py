@@ -431,6 +431,19 @@ def test_a_workspace_is_not_told_of_devices_that_are_absent() -> None:
     assert [message.absent for message in dev.drain()] == [[]]
 
 
+def test_a_workspace_that_comes_back_hears_who_left_on_purpose_and_may_return() -> None:
+    registry, device = Registry(), laptop()
+    user, dev = (
+        join(registry, device, update=at()),
+        join(registry, workspace(), update=at(), partners=[device]),
+    )
+    registry.goodbye(user.connection)
+    registry.lost(dev.connection)
+    dev = join(registry, workspace(), update=at(), partners=[device])
+    (full,) = dev.drain()
+    assert [(removal.id, removal.reason) for removal in full.remove] == [(device.node_id, "disconnected")]
+
+
 def test_closing_tells_everybody_and_loses_nobody() -> None:
     registry = Registry()
     user, dev = meet(registry, laptop(), workspace())
