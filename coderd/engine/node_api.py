@@ -6,7 +6,7 @@ node     {"ok":true}\n  or  {"ok":false,"error":{"code":"refused","message":"...
 caller   {"v":1,"method":"facts"}\n
 node     {"ok":true,"facts":{...}}\n  or an error as above
 
-caller   {"v":1,"method":"terminal"}\n
+caller   {"v":1,"method":"terminal","grace":S}\n     grace: see TerminalRequest
 node     {"ok":true}\n  or an error as above
      then frames, see coderd.terminal.frames
 """
@@ -37,9 +37,15 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"
 
 
 class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="terminal"):
-    """Asks for a terminal."""
+    """Asks for a terminal.
+
+    Attributes:
+        grace: seconds that its shell should outlast the caller's right to come, as far as the node lets it: a server's node is
+            unknown to the workspace for a moment when the server starts anew.
+    """
 
     v: Literal[1] = 1
+    grace: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 Request: TypeAlias = DialRequest | FactsRequest | TerminalRequest

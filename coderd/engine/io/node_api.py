@@ -38,8 +38,8 @@ CHUNK = 1 << 18
 
 FactsOf: TypeAlias = Callable[[object], Awaitable[Facts]]
 """What to tell whoever was authorised."""
-ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, object], Awaitable[None]]
-"""Speaks with whoever was authorised, from the bytes on that have come behind the request."""
+ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, object, float], Awaitable[None]]
+"""Speaks with whoever was authorised, from the bytes on that have come behind the request; then the grace that it asks for."""
 
 log = structlog.get_logger()
 
@@ -121,7 +121,7 @@ class _NodeApi:
             case FactsRequest():
                 await self._tell(stream, caller)
             case TerminalRequest():
-                await self._open_terminal(stream, caller, rest)
+                await self._open_terminal(stream, caller, rest, request.grace)
 
     async def _tell(self, stream: trio.SocketStream, caller: object) -> None:
         if self._facts is None:
@@ -132,14 +132,16 @@ class _NodeApi:
         with trio.move_on_after(REQUEST_TIMEOUT):
             await stream.send_all(encode(reply))
 
-    async def _open_terminal(self, stream: trio.SocketStream, caller: object, rest: bytes) -> None:
+    async def _open_terminal(
+        self, stream: trio.SocketStream, caller: object, rest: bytes, grace: float
+    ) -> None:
         if self._terminal is None:
             self._counters["node_api.no_terminal"] += 1
             await _refuse(stream, "no_terminal", "the workspace offers no terminal")
             return
         self._counters["node_api.terminals"] += 1
         await stream.send_all(encode(DialReply(ok=True)))
-        await self._terminal(stream, rest, caller)
+        await self._terminal(stream, rest, caller, grace)
 
     async def _dial(self, stream: trio.SocketStream, request: DialRequest, rest: bytes) -> None:
         service = await _dial_loopback(request.port)

@@ -19,7 +19,7 @@ from coderd.coordination.client import NodeUpdate
 from coderd.coordination.registry import Facts, Registry
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import Tunnel
-from coderd.engine.node_api import MAX_LINE, DialRequest, encode, parse_dial_reply
+from coderd.engine.node_api import MAX_LINE, DialRequest, TerminalRequest, encode, parse_dial_reply
 from coderd.identity.people import Node, User
 from coderd.magicsock import PathInfo
 from coderd.model.addresses import PORT_NODE_API
@@ -37,6 +37,8 @@ DIAL_TIMEOUT = 10.0
 """Seconds from the wish for a workspace that is not met yet to its service's first byte."""
 IDLE_TIMEOUT = 600.0
 """Seconds after the last connection that a workspace is left."""
+TERMINAL_GRACE = 60.0
+"""Seconds in which browsers come back to their shells through a server that starts anew."""
 SWEEP_INTERVAL = 60.0
 RESOLVE_RETRY = 10.0
 LONGEST_WAIT = 60.0
@@ -123,6 +125,13 @@ class ServerNode:
             UserError: a sentence on why there is none; its code is ``no_web_apps``, ``offline``, ``unreachable`` or
                 the node API's own.
         """
+        return await self._open(workspace, DialRequest(port=port))
+
+    async def open_terminal(self, workspace: Node) -> trio.SocketStream:
+        """A connection on which the workspace speaks terminal frames. Closed with ``release``. Raises UserError as ``dial`` does."""
+        return await self._open(workspace, TerminalRequest(grace=TERMINAL_GRACE))
+
+    async def _open(self, workspace: Node, request: DialRequest | TerminalRequest) -> trio.SocketStream:
         if (life := self._life) is None:
             raise self._refusal()
         met = self._meet(workspace)
@@ -130,7 +139,7 @@ class ServerNode:
             with trio.fail_after(DIAL_TIMEOUT):
                 peer = await self._find(life, workspace)
                 sock = await life.enclave.make_socket()
-                stream = await _ask(sock, peer, port)
+                stream = await _ask(sock, peer, request)
         except (OSError, MalformedPacket, trio.TooSlowError) as error:
             log.info("workspace_unreachable", workspace=workspace.full_name, error=type(error).__name__)
             raise UserError(f"{workspace.full_name} does not answer", code="unreachable") from None
@@ -142,6 +151,11 @@ class ServerNode:
         stream.socket.close()
         if (met := self._met.get(workspace.node_id)) is not None:
             met.streams.discard(stream)
+            met.used_at = trio.current_time()
+
+    def keep(self, workspace: Node) -> None:
+        """A workspace that has been met is not left yet, though nothing is open there."""
+        if (met := self._met.get(workspace.node_id)) is not None:
             met.used_at = trio.current_time()
 
     def path(self, workspace: Node) -> PathInfo | None:
@@ -277,8 +291,10 @@ class ServerNode:
                     del self._met[node_id]
 
 
-async def _ask(sock: trio.socket.SocketType, peer: Peer, port: int) -> trio.SocketStream:
-    """Connects to the node API and asks for a port. Raises OSError, MalformedPacket, or UserError with the node's words."""
+async def _ask(
+    sock: trio.socket.SocketType, peer: Peer, request: DialRequest | TerminalRequest
+) -> trio.SocketStream:
+    """Connects to the node API and asks for something. Raises OSError, MalformedPacket, or UserError with the node's words."""
     stream = None
     try:
         await sock.connect((str(peer.address), PORT_NODE_API))
@@ -286,7 +302,7 @@ async def _ask(sock: trio.socket.SocketType, peer: Peer, port: int) -> trio.Sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        await sock.send(encode(DialRequest(port=port)))
+        await sock.send(encode(request))
         parse_dial_reply(await _read_line(sock))
     except BaseException:
         sock.close()
