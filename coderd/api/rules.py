@@ -28,7 +28,9 @@ from coderd.api.messages import (
     JoinWorkspace,
     ListQuery,
     Nothing,
+    PathList,
     Reflection,
+    RelayList,
     ServerCounters,
     SetApp,
     TokenCreated,
@@ -149,6 +151,8 @@ RULES: tuple[Rule, ...] = (
     Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used", TokenCreated, CreateToken, status=_CREATED),
     Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token; a node's ends its connections", Nothing, reach=_OWN),
 
+    Rule("list_paths", "GET", "/paths", SESSION, "By which path the caller's nodes reach their peers, as they report; all: everybody's, for admins and owners", PathList, query=ListQuery),
+    Rule("list_relays", "GET", "/relays", SESSION, "The regions of the relay map, and how the caller's nodes see them; all: everybody's, for admins and owners", RelayList, query=ListQuery),
     Rule("health", "GET", "/health", MANAGERS, "What is wrong with the server, and what to do about it", HealthReport),
     Rule("audit", "GET", "/audit", MANAGERS, "Who changed what, newest first", AuditPage, query=AuditQuery),
     Rule("reflection", "GET", "/reflection", KNOWN, "How this request reached the server", Reflection, other_scopes=_ANY_SCOPE),

@@ -12,6 +12,7 @@ from coderd.cli.join import down, logout, up
 from coderd.cli.metrics import metrics
 from coderd.cli.nc import nc
 from coderd.cli.netcheck import netcheck
+from coderd.cli.paths import paths
 from coderd.cli.ping import ping
 from coderd.cli.shell import run
 from coderd.cli.speedtest import speedtest
@@ -49,6 +50,7 @@ def build_app() -> typer.Typer:
     app.add_typer(_devices(), name="devices")
     app.add_typer(_users(), name="users")
     app.add_typer(_tokens(), name="tokens")
+    add(app, "paths", paths, "Who reaches whom at the server, and by which path.")
     add(app, "health", health, "What is wrong with the server, and the cure.")
     add(app, "audit", audit, "Who changed what at the server.")
     app.add_typer(_debug(), name="debug", hidden=True)

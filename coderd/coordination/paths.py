@@ -109,19 +109,14 @@ class ConnectionPaths:
                 self._failures[cause] = max(n_failures, self._failures.get(cause, 0))
                 tally.failures[cause] += n_new
 
-    def forget(self, peer: UUID) -> None:
-        """The node is not told of this peer any more."""
-        self._kept.pop(peer, None)
-
     def items(self, now: float) -> Iterator[tuple[UUID, str, int, float | None, float]]:
         """Peer, path, region, round trip and age of each."""
         for peer, kept in self._kept.items():
             yield peer, kept.path, kept.region, kept.rtt, max(now - kept.since_at, 0.0)
 
-    def path(self, peer: UUID) -> str:
-        """The kind of path to a peer; empty where nothing was reported."""
-        kept = self._kept.get(peer)
-        return kept.path if kept is not None else ""
+    def kinds(self) -> Iterator[tuple[UUID, str]]:
+        """Peer and kind of path of each."""
+        return ((peer, kept.path) for peer, kept in self._kept.items())
 
     def _take_report(self, report: PathReport, tally: PathTally, now: float) -> None:
         before, since_at = self._kept.pop(report.peer, None), now - report.since

@@ -84,6 +84,10 @@ class Connection:
         """Peers that the node has been told of."""
         return len(self._sent)
 
+    def reported_paths(self) -> Iterator[str]:
+        """The kind of path that the node reports, for each peer that it has been told of."""
+        return (path for peer, path in self.paths.kinds() if peer in self._sent)
+
     @property
     def n_owed(self) -> int:
         """Changes that it has not been told yet."""

@@ -71,6 +71,12 @@ class Connection:
         """Bytes were read from the client; returns the seconds for which no more are to be read."""
         return self._bucket.spend(n_bytes, now) if self._bucket is not None else 0.0
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Packets that wait for it, and their bytes."""
+        queues = (self._disco, self._data)
+        return sum(queue.n_packets for queue in queues), sum(queue.n_bytes for queue in queues)
+
     # What others have for it
 
     def push(self, run: bytes, n_packets: int, *, is_disco: bool) -> int:

@@ -206,6 +206,11 @@ class Relay:
         """What each connected key has moved."""
         return {key: _stats(connections) for key, connections in self._clients.items()}
 
+    def queued(self) -> tuple[int, int]:
+        """Packets that wait for any client, and their bytes."""
+        waiting = [connection.queued for connections in self._clients.values() for connection in connections]
+        return sum(n_packets for n_packets, _ in waiting), sum(n_bytes for _, n_bytes in waiting)
+
     # Frames
 
     def _handle_frames(self, connection: Connection, buffer: bytearray, now: float) -> int:

@@ -2,10 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from coderd.coordination.paths import CAUSES, Histogram, PathTally
 
 REFUSED: Final = "coordination.refused."
 _EVENTS: Final = ("coderd_server_events", "What the server did, moved, refused and dropped, by reason.")
@@ -21,6 +29,8 @@ class Census:
     """Pairs that have been told of each other."""
     n_owed: int
     """Changes that connections have not been sent yet."""
+    paths: Mapping[str, int]
+    """Of those pairs, how many devices report to be direct, relayed, or not in use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,10 @@ class Figures:
     region: str
     """The code of the server's own relay; empty where it has none."""
     n_relay_clients: int = 0
+    relay_queue: tuple[int, int] = (0, 0)
+    """Packets that wait for clients, and their bytes."""
+    tally: PathTally
+    """What nodes have reported of their paths."""
     findings: Mapping[str, int]
     """How many of each severity."""
 
@@ -53,6 +67,12 @@ def _families(figures: Figures) -> Iterator[Metric]:
     yield _gauge("coderd_server_info", "1, with the program's version.", {"version": figures.version}, 1)
     yield _by_label("coderd_nodes_online", "Connected nodes.", "kind", figures.census.online)
     yield _gauge("coderd_tunnels", "Pairs that have been told of each other.", {}, figures.census.n_tunnels)
+    yield _by_label(
+        "coderd_tunnel_paths",
+        "Pairs by the path that the device reports; none: not in use.",
+        "path",
+        figures.census.paths,
+    )
     yield _gauge(
         "coderd_changes_owed", "Changes not yet sent to the nodes concerned.", {}, figures.census.n_owed
     )
@@ -67,9 +87,43 @@ def _families(figures: Figures) -> Iterator[Metric]:
         if name.startswith(REFUSED):
             refused.add_metric([name.removeprefix(REFUSED)], count)
     yield refused
+    yield from _path_families(figures.tally)
     if figures.region:
         yield from _relay_families(figures)
     yield _by_label("coderd_health_findings", "Findings of the last report.", "severity", figures.findings)
+
+
+def _path_families(tally: PathTally) -> Iterator[Metric]:
+    found = HistogramMetricFamily(
+        "coderd_time_to_direct_seconds", "From the wish for a path to a direct one, as nodes report."
+    )
+    found.add_metric([], *_buckets(tally.time_to_direct))
+    yield found
+    lasted = HistogramMetricFamily(
+        "coderd_path_lifetime_seconds",
+        "How long a path lasted until another took its place, as nodes report.",
+        labels=["path"],
+    )
+    for path, histogram in sorted(tally.lifetimes.items()):
+        lasted.add_metric([path], *_buckets(histogram))
+    yield lasted
+    changes = CounterMetricFamily("coderd_path_changes", "Changes of paths in use, as nodes report.")
+    changes.add_metric([], tally.n_changes)
+    yield changes
+    failures = CounterMetricFamily(
+        "coderd_tunnel_handshake_failures",
+        "Handshakes between nodes that came to nothing, by cause, as nodes report.",
+        labels=["cause"],
+    )
+    for cause in sorted(CAUSES):
+        failures.add_metric([cause], tally.failures[cause])
+    yield failures
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    """Prometheus's cumulative buckets, and the sum."""
+    names = [*map(str, histogram.bounds), "+Inf"]
+    return list(zip(names, map(float, accumulate(histogram.counts)), strict=True)), histogram.total
 
 
 def _relay_families(figures: Figures) -> Iterator[Metric]:
@@ -88,6 +142,13 @@ def _relay_families(figures: Figures) -> Iterator[Metric]:
     yield _gauge(
         "coderd_relay_clients", "Keys connected to the relay.", {"region": region}, figures.n_relay_clients
     )
+    for what, depth in zip(("packets", "bytes"), figures.relay_queue, strict=True):
+        yield _gauge(
+            f"coderd_relay_queue_{what}",
+            f"Queue depth: {what} that wait for clients of the relay.",
+            {"region": region},
+            depth,
+        )
 
 
 def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:

@@ -15,6 +15,7 @@ from coderd.config.url import ServerUrl
 from coderd.coordination.registry import Registry
 from coderd.model.netmap import NodeKind
 from coderd.server.access_check import AccessCheck
+from coderd.server.answers.paths import PathAnswers
 from coderd.server.checks import Checked, HealthChecks
 from coderd.server.exposition import Census, Figures, exposition
 from coderd.server.observe import Observed
@@ -55,7 +56,9 @@ class Observation:
 
     def handlers(self) -> dict[str, Handler]:
         """The API's part, by operation."""
-        return {"health": self._health}
+        derp = self._checked.config.derp
+        paths = PathAnswers(self._checked.directory, derp.region_id if derp.has_relay else 0)
+        return {"health": self._health, **paths.handlers()}
 
     async def _health(self, call: Call) -> HealthReport:
         return await self.checks.report()
@@ -79,6 +82,8 @@ class Observation:
             census=census(directory.registry),
             region=derp.region_code if derp.has_relay else "",
             n_relay_clients=len(directory.relay.stats()),
+            relay_queue=directory.relay.queued(),
+            tally=directory.registry.tally,
             findings=self.checks.counts(),
         )
 
@@ -86,6 +91,7 @@ class Observation:
 def census(registry: Registry) -> Census:
     """Who is connected, the server's own node aside."""
     online: Counter[str] = Counter(device=0, workspace=0)
+    paths: Counter[str] = Counter(direct=0, relay=0, none=0)
     n_tunnels = n_owed = 0
     for connection in registry.connections():
         kind = connection.node.kind
@@ -93,5 +99,7 @@ def census(registry: Registry) -> Census:
             continue
         online[kind.value] += 1
         n_owed += connection.n_owed
-        n_tunnels += connection.n_told if kind is NodeKind.DEVICE else 0
-    return Census(online=online, n_tunnels=n_tunnels, n_owed=n_owed)
+        if kind is NodeKind.DEVICE:
+            n_tunnels += connection.n_told
+            paths.update(connection.reported_paths())
+    return Census(online=online, n_tunnels=n_tunnels, n_owed=n_owed, paths=paths)

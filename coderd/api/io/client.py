@@ -35,8 +35,12 @@ from coderd.api.messages import (
     Health,
     JoinWorkspace,
     Nothing,
+    PathList,
     PathText,
+    ReachInfo,
     Reflection,
+    RelayList,
+    RelayRegionInfo,
     RoleText,
     ScopeText,
     ServerCounters,
@@ -227,6 +231,14 @@ class ApiClient:
         """Who changed what, newest first; admins and owners only."""
         older = f"&before={before}" if before is not None else ""
         return self._ask(AuditPage, "GET", f"/audit?limit={limit}{older}")
+
+    def list_paths(self, *, everybodys: bool = False) -> list[ReachInfo]:
+        """By which path the caller's nodes, or everybody's, reach their peers."""
+        return self._ask(PathList, "GET", _listing("/paths", everybodys)).paths
+
+    def list_relays(self, *, everybodys: bool = False) -> list[RelayRegionInfo]:
+        """The regions of the relay map, as the caller's nodes, or everybody's, see them."""
+        return self._ask(RelayList, "GET", _listing("/relays", everybodys)).regions
 
     def reflection(self) -> Reflection:
         """How this request reached the server."""

@@ -97,6 +97,10 @@ class RelayServer:
         """What each connected key has moved."""
         return self._relay.stats()
 
+    def queued(self) -> tuple[int, int]:
+        """Packets that wait for any client, and their bytes."""
+        return self._relay.queued()
+
     def close_client(self, key: NodePublic) -> int:
         """Ends all connections of a key, whose owner has another now; returns how many there were.
 

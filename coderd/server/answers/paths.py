@@ -1,0 +1,111 @@
+"""By which path nodes reach each other, and how the relays do, as the nodes report it."""
+
+from collections.abc import Iterable
+from statistics import median
+from typing import Literal, cast
+
+import trio
+
+from coderd.api.io.routes import Call, Handler
+from coderd.api.messages import ListQuery, PathList, ReachInfo, RelayList, RelayLoad, RelayRegionInfo
+from coderd.api.rules import MANAGERS
+from coderd.coordination.registry import Connection
+from coderd.identity.people import Node
+from coderd.model.derpmap import DerpMap, DerpRegion
+from coderd.model.derpmap_json import parse_derp_map
+from coderd.model.netmap import NodeKind
+from coderd.server.answers.reaching import forbidden
+from coderd.server.directory import Directory
+
+
+class PathAnswers:
+    """Handlers for ``/paths`` and ``/relays``.
+
+    Args:
+        directory: who is connected.
+        own_region: the map's region that is this server's own relay; 0 = it has none.
+    """
+
+    def __init__(self, directory: Directory, own_region: int) -> None:
+        self._directory = directory
+        self._own_region = own_region
+
+    def handlers(self) -> dict[str, Handler]:
+        """By operation."""
+        return {"list_paths": self._list_paths, "list_relays": self._list_relays}
+
+    async def _list_paths(self, call: Call) -> PathList:
+        is_all, derp_map = _wants_all(call), self._derp_map()
+        rows = [
+            ReachInfo(
+                node=reach.node.full_name,
+                node_id=reach.node.node_id,
+                peer=reach.peer.full_name,
+                peer_id=reach.peer.node_id,
+                path=cast(Literal["direct", "relay", "none"], reach.path),
+                region=derp_map.code(reach.region) if reach.region else "",
+                rtt=reach.rtt,
+                since=reach.since,
+            )
+            for reach in self._directory.registry.reaches(trio.current_time())
+            if is_all or _is_callers(reach.node, call)
+        ]
+        return PathList(paths=sorted(rows, key=lambda row: (row.node, row.peer)))
+
+    async def _list_relays(self, call: Call) -> RelayList:
+        is_all = _wants_all(call)
+        seen = [
+            connection
+            for connection in self._directory.registry.connections()
+            if connection.node.kind is not NodeKind.SERVER and (is_all or _is_callers(connection.node, call))
+        ]
+        load = self._load() if call.caller.role in MANAGERS else None
+        regions = sorted(self._derp_map().regions.values(), key=lambda region: region.region_id)
+        return RelayList(
+            regions=[
+                _region_info(region, seen, load if region.region_id == self._own_region else None)
+                for region in regions
+            ]
+        )
+
+    def _derp_map(self) -> DerpMap:
+        return parse_derp_map(self._directory.registry.derp_map)
+
+    def _load(self) -> RelayLoad:
+        relay, counters = self._directory.relay, self._directory.counters
+        queued_packets, queued_bytes = relay.queued()
+        return RelayLoad(
+            clients=len(relay.stats()),
+            bytes=counters["derp.relay.bytes"],
+            packets=counters["derp.relay.packets"],
+            drops=sum(count for name, count in counters.items() if name.startswith("derp.drop.")),
+            queued_packets=queued_packets,
+            queued_bytes=queued_bytes,
+        )
+
+
+def _region_info(region: DerpRegion, seen: Iterable[Connection], load: RelayLoad | None) -> RelayRegionInfo:
+    reports, number = [connection.paths for connection in seen], region.region_id
+    latencies = [report.latencies[number] for report in reports if number in report.latencies]
+    return RelayRegionInfo(
+        id=number,
+        code=region.code,
+        name=region.name,
+        relays=[node.host_name for node in region.nodes if not node.stun_only],
+        home_of=sum(report.home_region == number for report in reports),
+        latency=median(latencies) if latencies else None,
+        measured_by=len(latencies),
+        load=load,
+    )
+
+
+def _is_callers(node: Node, call: Call) -> bool:
+    return node.owner.user_id == call.caller.user_id
+
+
+def _wants_all(call: Call) -> bool:
+    """Whether everybody's are asked for; refuses where the caller may not ask."""
+    is_all = call.asked(ListQuery).all
+    if is_all and call.caller.role not in MANAGERS:
+        forbidden("only an admin or an owner may list everybody's")
+    return is_all
