@@ -10,7 +10,7 @@ import h11
 import trio
 from starlette.types import Message, Receive, Scope, Send
 
-from coderd.apps.headers import Headers, Hop, answer_headers, request_headers
+from coderd.apps.headers import Headers, Hop, answer_headers, has_body, request_headers
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the head of an app's answer."""
@@ -27,7 +27,7 @@ class Relaying:
     """A request on its way.
 
     Args:
-        stream: to the app, nothing said yet.
+        stream: to the app, between two requests.
         scope: the request's ASGI scope.
         target: path and query as the app shall see them.
         hop: the way that it came.
@@ -37,13 +37,24 @@ class Relaying:
         self._stream = stream
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._hop = hop
-        self._method: str = scope["method"]
+        self._has_body = has_body(scope["headers"])
         self._head = h11.Request(
-            method=self._method.encode(),
+            method=scope["method"].encode(),
             target=target,
-            headers=[*request_headers(list(scope["headers"]), hop), (b"connection", b"close")],
+            headers=request_headers(list(scope["headers"]), hop),
         )
+        self._is_sent = False
         self._is_answered = False
+        self.is_heard = False
+        """Whether anything has come from the app."""
+        self.n_carried = 0
+        """Bytes of both bodies so far."""
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether request and answer have come to their ends, with nothing behind them, and the app goes on listening."""
+        is_done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        return self._is_sent and is_done and not self._http.trailing_data[0]
 
     async def run(self, receive: Receive, send: Send) -> None:
         """To the end of the answer, or until the browser leaves; an answer that breaks off is not ended.
@@ -68,6 +79,8 @@ class Relaying:
         """Passes head and body on, then waits for the browser to leave."""
         try:
             await self._send(self._head)
+            if not self._has_body:
+                await self._end_request()  # the browser's end of it may have been taken by a first attempt
             while (message := await receive())["type"] == "http.request":
                 await self._pass_on(message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -78,9 +91,14 @@ class Relaying:
         if self._http.our_state is not h11.SEND_BODY:
             return
         if body := message.get("body", b""):
+            self.n_carried += len(body)
             await self._send(h11.Data(data=body))
         if not message.get("more_body", False):
-            await self._send(h11.EndOfMessage())
+            await self._end_request()
+
+    async def _end_request(self) -> None:
+        await self._send(h11.EndOfMessage())
+        self._is_sent = True
 
     async def _send(self, event: h11.Event) -> None:
         if data := self._http.send(event):
@@ -97,6 +115,7 @@ class Relaying:
                 start = {"status": event.status_code, "headers": answer_headers(headers, self._hop)}
                 await send({"type": "http.response.start", **start})
             elif isinstance(event, h11.Data):
+                self.n_carried += len(event.data)
                 await send({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
             elif isinstance(event, h11.EndOfMessage):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -106,6 +125,8 @@ class Relaying:
 
     async def _next_event(self) -> _Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(bytes(await self._stream.receive_some(CHUNK)))
+            data = bytes(await self._stream.receive_some(CHUNK))
+            self.is_heard = self.is_heard or bool(data)
+            self._http.receive_data(data)
         assert event is not h11.NEED_DATA
         return event  # type: ignore[return-value]  # of h11's two sentinels, PAUSED is left

@@ -1,0 +1,69 @@
+"""Which connections wait for a next request, and for how long. Pure.
+
+A connection belongs to one route: one session, at one port of one workspace. What a person has done on it, some apps remember of
+the connection itself, so it never serves another.
+"""
+
+from collections import OrderedDict, defaultdict
+from typing import Final, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+IDLE_TIMEOUT: Final = 3.0
+"""Seconds without a request: less than apps' servers wait on their side, mostly five."""
+MAX_IDLE: Final = 256
+MAX_IDLE_PER_ROUTE: Final = 8
+"""A browser opens six at a time."""
+
+T = TypeVar("T")
+
+
+class Route(NamedTuple):
+    """Whose connection it is, and where to."""
+
+    workspace_id: UUID
+    port: int
+    session_hash: bytes | None
+    """None for all who are not signed in."""
+
+
+class IdlePool(Generic[T]):
+    """Idle connections, whatever they are; who gets them back from here closes or uses them."""
+
+    def __init__(self) -> None:
+        self._by_age: OrderedDict[T, tuple[Route, float]] = OrderedDict()
+        self._by_route: defaultdict[Route, list[T]] = defaultdict(list)
+
+    def __len__(self) -> int:
+        return len(self._by_age)
+
+    def put(self, route: Route, connection: T, now: float) -> list[T]:
+        """Keeps a connection; returns what has to be closed in its place: of its route, else of all, the oldest."""
+        self._by_age[connection] = (route, now)
+        mine = self._by_route[route]
+        mine.append(connection)
+        if len(mine) > MAX_IDLE_PER_ROUTE:
+            return [self._remove(mine[0])]
+        if len(self._by_age) > MAX_IDLE:
+            return [self._remove(next(iter(self._by_age)))]
+        return []
+
+    def take(self, route: Route) -> T | None:
+        """The connection of a route that was used last: the likeliest to live."""
+        mine = self._by_route.get(route)
+        return self._remove(mine[-1]) if mine else None
+
+    def expire(self, now: float) -> list[T]:
+        """What has been idle for too long; it is to be closed."""
+        old = [one for one, (_, since) in self._by_age.items() if now - since >= IDLE_TIMEOUT]
+        return [self._remove(one) for one in old]
+
+    def clear(self) -> list[T]:
+        """All there is; it is to be closed."""
+        return [self._remove(one) for one in list(self._by_age)]
+
+    def _remove(self, connection: T) -> T:
+        route, _ = self._by_age.pop(connection)
+        self._by_route[route].remove(connection)
+        if not self._by_route[route]:
+            del self._by_route[route]
+        return connection

@@ -1,0 +1,164 @@
+"""Connections to apps: dialled, used for one request after another, and closed.
+
+A dial costs a round trip to the workspace, and its node another to the app; so a connection that an answer has left in order waits
+a few seconds for the next request of the same session. An app may close it just then, and nobody can tell whether it has seen what
+was sent. So it serves only requests that may be repeated, and those are, once, on a new connection.
+"""
+
+import select
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+from starlette.types import Receive, Scope, Send
+
+from coderd.apps.headers import Hop, has_body
+from coderd.apps.idle import IdlePool, Route
+from coderd.apps.io.relaying import BadAnswer, Relaying
+from coderd.browser.requests import header
+from coderd.browser.requests import header
+from coderd.identity.people import Node
+from coderd.metrics import Counters
+
+SWEEP_INTERVAL: Final = 1.0
+MAX_CARRIED: Final = 16 * 1024 * 1024
+"""Bytes of bodies after which a connection is not kept: the kernel's buffers of it have grown."""
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Dialler(Protocol):
+    """Who makes connections."""
+
+    async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
+        """Connects to a service on a workspace's loopback. Raises UserError."""
+
+    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
+        """Closes a connection that ``dial`` gave."""
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One to an app."""
+
+    workspace: Node
+    stream: trio.SocketStream
+    n_carried: int = 0
+    """Bytes of bodies, both ways."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it is open and nothing has come on it: an app that says something unasked is about to close."""
+        fd = self.stream.socket.fileno()
+        if fd < 0:
+            return False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return not poll.poll(0)
+
+
+class Connections:
+    """All of one server.
+
+    Args:
+        dialler: makes and closes them.
+        counters: ``apps.dialled``, ``apps.reused``, ``apps.repeated``.
+    """
+
+    def __init__(self, dialler: Dialler, counters: Counters) -> None:
+        self._dialler = dialler
+        self._counters = counters
+        self._idle: IdlePool[Connection] = IdlePool()
+
+    async def run(self) -> None:
+        """Closes what has been idle for too long, until cancelled; then all that is idle."""
+        try:
+            while True:
+                await trio.sleep(SWEEP_INTERVAL)
+                self._close(self._idle.expire(trio.current_time()))
+        finally:
+            self._close(self._idle.clear())
+
+    async def dial(self, workspace: Node, port: int) -> Connection:
+        """A new one, to be closed with ``close``. Raises UserError."""
+        self._counters["apps.dialled"] += 1
+        return Connection(workspace, await self._dialler.dial(workspace, port))
+
+    def close(self, connection: Connection) -> None:
+        """Ends one."""
+        self._dialler.release(connection.workspace, connection.stream)
+
+    async def relay(
+        self,
+        workspace: Node,
+        port: int,
+        session_hash: bytes | None,
+        scope: Scope,
+        target: bytes,
+        hop: Hop,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """One request to an app, and its answer back.
+
+        Raises:
+            UserError: there is no way to the app.
+            BadAnswer: it does not answer as a web app does; nothing was sent to the browser.
+        """
+        route = _route(workspace, port, session_hash, scope)
+        used = self._take(route) if route is not None and _is_repeatable(scope) else None
+        if used is not None:
+            relaying = Relaying(used.stream, scope, target, hop)
+            try:
+                await self._carry(used, route, relaying, receive, send)
+                return
+            except BadAnswer:
+                if relaying.is_heard:
+                    raise
+                self._counters["apps.repeated"] += 1
+        fresh = await self.dial(workspace, port)
+        await self._carry(fresh, route, Relaying(fresh.stream, scope, target, hop), receive, send)
+
+    async def _carry(
+        self,
+        connection: Connection,
+        route: Route | None,
+        relaying: Relaying,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        is_in_order = False
+        try:
+            await relaying.run(receive, send)
+            connection.n_carried += relaying.n_carried
+            is_in_order = relaying.is_in_order and connection.n_carried <= MAX_CARRIED
+        finally:
+            if route is not None and is_in_order and connection.is_quiet:
+                self._close(self._idle.put(route, connection, trio.current_time()))
+            else:
+                self.close(connection)
+
+    def _take(self, route: Route) -> Connection | None:
+        while (connection := self._idle.take(route)) is not None:
+            if connection.is_quiet:
+                self._counters["apps.reused"] += 1
+                return connection
+            self.close(connection)
+        return None
+
+    def _close(self, connections: list[Connection]) -> None:
+        for connection in connections:
+            self.close(connection)
+
+
+def _is_repeatable(scope: Scope) -> bool:
+    return scope["method"] in _REPEATABLE and not has_body(scope["headers"])
+
+
+def _route(workspace: Node, port: int, session_hash: bytes | None, scope: Scope) -> Route | None:
+    """Whose connection this would be; None where it is nobody's after its request.
+
+    So it is where somebody who is not signed in here shows the app itself who they are.
+    """
+    if session_hash is None and header(scope["headers"], b"authorization"):
+        return None
+    return Route(workspace.node_id, port, session_hash)
