@@ -81,6 +81,16 @@ def relayed_bytes(lab: Lab) -> int:
     return int(json.loads(lab.server.coderctl("debug", "counters", "--json"))["relay_bytes"])
 
 
+def reported_paths(lab: Lab) -> dict[tuple[str, str], str]:
+    """What the two ends have told the server of their paths whose round trip is known."""
+    rows = json.loads(lab.server.coderctl("paths", "--json"))
+    return {
+        (row["node"].partition("/")[2], row["peer"].partition("/")[2]): row["path"]
+        for row in rows
+        if row["rtt"] is not None
+    }
+
+
 def test_one_stream_moves_from_the_relay_to_the_direct_path() -> None:
     with Lab("easy-nat") as lab:
         lab.block_udp()
@@ -100,6 +110,10 @@ def test_one_stream_moves_from_the_relay_to_the_direct_path() -> None:
         assert received(sink) > start
         assert relayed_bytes(lab) == quiet_from
         assert source.is_running
+        until(
+            lambda: reported_paths(lab) == {("user", "dev"): "direct", ("dev", "user"): "direct"},
+            "both to tell",
+        )
 
 
 def test_a_bulk_transfer_crosses_the_walls_in_batches(lab: Lab) -> None:

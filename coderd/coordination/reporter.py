@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from coderd.coordination.message import PathReport
+from coderd.coordination.message import MAX_ENTRIES, PathReport
 from coderd.magicsock.wire import PathInfo, PathKind
 
 SETTLE: Final = 1.0
@@ -44,6 +44,11 @@ class Reports(NamedTuple):
 
     def __bool__(self) -> bool:
         return bool(self.paths or self.failures)
+
+    def then(self, later: "Reports") -> "Reports":
+        """Both in one, where the first has not left yet; of a peer the later counts."""
+        by_peer = {report.peer: report for report in (*self.paths, *later.paths)}
+        return Reports(tuple(by_peer.values())[-MAX_ENTRIES:], {**self.failures, **later.failures})
 
 
 NOTHING_NEW: Final = Reports()

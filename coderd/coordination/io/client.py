@@ -152,8 +152,8 @@ class CoordinationClient:
 
     def report(self, reports: Reports) -> None:
         """Tells the server, on this connection and no later one, by which paths this node reaches its peers."""
-        if self._welcomed_at is not None and self._update is not None:
-            self._reports = reports
+        if self._welcomed_at is not None:
+            self._reports = self._reports.then(reports)
             self._is_update_owed = True
             self._wake.set()
 

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from coderd.coordination.message import PathReport
 from coderd.coordination.reporter import (
     INTERVAL,
     LOOK,
@@ -9,6 +10,7 @@ from coderd.coordination.reporter import (
     REFRESH,
     SETTLE,
     PathReporter,
+    Reports,
     Sighting,
 )
 from coderd.magicsock.wire import PathInfo, PathKind
@@ -103,6 +105,13 @@ def test_failures_wait_for_company_or_a_minute() -> None:
     assert not reporter.poll([], {"mac1": 2}, 30.0)
     assert reporter.poll([], {"mac1": 2}, 60.0).failures == {"mac1": 2}
     assert reporter.poll([seen(PathKind.RELAY, 0.0)], {"mac1": 3}, 70.0).failures == {"mac1": 3}
+
+
+def test_what_has_not_left_yet_goes_with_the_next_and_the_newest_counts() -> None:
+    first = Reports((PathReport(DEV, "relay"), PathReport(LAB, "relay")), {"mac1": 1})
+    both = first.then(Reports((PathReport(DEV, "direct"),), {"mac1": 2, "refused": 1}))
+    assert {report.peer: report.path for report in both.paths} == {DEV: "direct", LAB: "relay"}
+    assert both.failures == {"mac1": 2, "refused": 1}
 
 
 def test_many_peers_are_told_in_parts() -> None:
