@@ -15,6 +15,7 @@ import hashlib
 import hmac
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from functools import lru_cache
 
 from nacl.exceptions import CryptoError
 from nacl.public import Box
@@ -47,10 +48,16 @@ def is_proof(
     """Whether ``proof`` could only have been made with the private half of ``node_key``, for this nonce and token."""
     try:
         sealed = a2b_base64(proof, strict_mode=True)
-        claim = Box(NaclPrivate(server_key.raw), NaclPublic(bytes(node_key))).decrypt(sealed)
+        claim = Box(_private(server_key.raw), NaclPublic(bytes(node_key))).decrypt(sealed)
     except (Base64Error, CryptoError, ValueError):
         return False
     return hmac.compare_digest(claim, _CONTEXT + nonce + token_hash)
+
+
+@lru_cache(maxsize=1)
+def _private(raw: bytes) -> NaclPrivate:
+    """The server's own key, which is the same each time: to make one derives its public half."""
+    return NaclPrivate(raw)
 
 
 def _claim(nonce: bytes, token: str) -> bytes:

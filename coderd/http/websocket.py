@@ -52,8 +52,8 @@ class TextSocket(Protocol):
     async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
         """Answers the request with something else, in JSON."""
 
-    async def accept(self) -> None:
-        """Opens it."""
+    async def accept(self, greeting: str | None = None) -> None:
+        """Opens it, with a first text if one is given."""
 
     async def receive_text(self) -> str:
         """The next text. Raises WebSocketClosed, and MalformedPacket on bytes or on a text that is too long."""
@@ -136,13 +136,14 @@ class StreamSocket:
         self._is_closed = True
         await self._stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
-    async def accept(self) -> None:
-        """Opens it."""
+    async def accept(self, greeting: str | None = None) -> None:
+        """Opens it; a first text leaves together with the answer to the request."""
         token = generate_accept_token(self._head.field("sec-websocket-key").encode())
+        first = b"" if greeting is None else _text_frame(greeting)
         self._is_accepted = True
         await self._stream.send_all(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n" + first
         )
 
     async def receive_text(self) -> str:
@@ -271,9 +272,11 @@ class AppSocket:
         response = Response(body, status_code=status, headers=fields, media_type="application/json")
         await self._websocket.send_denial_response(response)
 
-    async def accept(self) -> None:
-        """Opens it."""
+    async def accept(self, greeting: str | None = None) -> None:
+        """Opens it, with a first text if one is given."""
         await self._websocket.accept()
+        if greeting is not None:
+            await self.send_text(greeting)
 
     async def receive_text(self) -> str:
         """The next text. Raises WebSocketClosed, and MalformedPacket on bytes."""

@@ -19,6 +19,7 @@ from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
 from coderd.identity.attempts import Attempts
 from coderd.identity.io.store import Store
+from coderd.identity.io.tokens import Dossier
 from coderd.identity.people import (
     BadName,
     BadShare,
@@ -31,11 +32,15 @@ from coderd.identity.people import (
     TooManyAttempts,
     UserRole,
 )
-from coderd.identity.tokens import Bearer, TokenKind, hash_token
+from coderd.identity.tokens import TokenKind, hash_token
 from coderd.metrics import Counters
 from coderd.model.keys import NodePublic
+from coderd.server.together import Together
 
 MAX_THREADS = 8
+
+MAX_CLAIMS = 256
+"""Node keys that are claimed in one transaction."""
 
 MAX_KNOWN = 65_536
 """Tokens remembered as good of late: who shares an address with somebody who guesses is not shut out with them."""
@@ -72,6 +77,7 @@ class Directory:
     def __init__(self, store: Store, counters: Counters) -> None:
         self.store = store
         self.counters = counters
+        self._claims = Together(self._claim_keys, MAX_CLAIMS)
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
         self._attempts = Attempts(time.monotonic())
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -96,16 +102,23 @@ class Directory:
 
     # For coordination and the relay
 
-    async def find_node(self, token: str, source: str = "") -> Node | None:
+    async def find_dossier(self, token: str, source: str = "") -> Dossier | None:
         """Whose node token this is. Raises TooManyAttempts for an address that has tried too many unknown ones."""
-        bearer = await self._find(token, source)
-        return bearer.node if bearer is not None else None
+        return await self._find(token, source, self.store.tokens.find_dossier)
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
         """Makes a proven key the node's own; the relay links of the one before are closed. Raises IdentityError."""
-        old = await self.in_thread(lambda: self.store.nodes.claim_key(node, node_key))
+        old = await self._claims.ask((node, node_key))
+        if isinstance(old, IdentityError):
+            raise old
         if old is not None:
+            self.registry.n_changes += 1
             self.relay.close_client(old)
+
+    async def _claim_keys(
+        self, claims: list[tuple[Node, NodePublic]]
+    ) -> list[NodePublic | IdentityError | None]:
+        return await self.in_thread(lambda: self.store.nodes.claim_keys(claims))
 
     async def partners(self, node: Node) -> list[Node]:
         """Everybody whom a node may meet."""
@@ -120,13 +133,13 @@ class Directory:
     async def identify(self, token: str, source: str) -> Caller:
         """Whose token this is. Raises ApiError for an address that has tried too many unknown ones."""
         try:
-            bearer = await self._find(token, source)
+            bearer = await self._find(token, source, self.store.tokens.find)
         except IdentityError as error:
             raise _refusal(error) from None
         if bearer is None:
             return Caller(Role.NOBODY, source=source)
         return Caller(
-            _OTHER_ROLES.get(bearer.record.kind, _ROLES[bearer.user.role]),
+            _OTHER_ROLES.get(bearer.record.kind, role_of(bearer.user.role)),
             bearer.user.user_id,
             bearer.user.name,
             bearer.node.node_id if bearer.node is not None else None,
@@ -166,14 +179,15 @@ class Directory:
 
     # Inside
 
-    async def _find(self, token: str, source: str) -> Bearer | None:
+    async def _find(self, token: str, source: str, ask: Callable[[str], T | None]) -> T | None:
+        """What the store knows of a token. Raises TooManyAttempts."""
         where, token_hash = _network(source), hash_token(token)
         if token_hash not in self._known and not self._attempts.allows(where, time.monotonic()):
             self.counters["identity.refused.attempts"] += 1
             raise TooManyAttempts("too many unknown tokens came from this address")
-        bearer = await self.in_thread(lambda: self.store.tokens.find(token))
+        found = await self.in_thread(lambda: ask(token))
         self._known.pop(token_hash, None)
-        if bearer is not None:
+        if found is not None:
             self._known[token_hash] = None
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
@@ -181,7 +195,7 @@ class Directory:
             self.counters["identity.refused.unknown_token"] += 1
             if self._attempts.fail(where, time.monotonic()):
                 log.warning("too_many_unknown_tokens", address=where)
-        return bearer
+        return found
 
 
 def _network(source: str) -> str:
@@ -193,6 +207,11 @@ def _network(source: str) -> str:
     if address.version == 6 and address.ipv4_mapped is None:
         return str(IPv6Network((address, 64), strict=False))
     return str(address)
+
+
+def role_of(role: UserRole) -> Role:
+    """What a session of a user makes of its bearer."""
+    return _ROLES[role]
 
 
 def _refusal(error: IdentityError) -> ApiError:

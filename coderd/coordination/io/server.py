@@ -57,10 +57,26 @@ UNKNOWN_TOKEN = "this token is unknown or has been revoked"
 log = structlog.get_logger(__name__)
 
 
+class Dossier(Protocol):
+    """All that the identities know of a node that joins, as of one moment."""
+
+    @property
+    def node(self) -> Node:
+        """Who it is."""
+
+    @property
+    def node_key(self) -> NodePublic | None:
+        """The key that it has proven of late."""
+
+    @property
+    def partners(self) -> list[Node]:
+        """Everybody whom it may meet."""
+
+
 class Directory(Protocol):
     """What coordination asks of the identities. Its answers may take a thread."""
 
-    async def find_node(self, token: str, source: str = "") -> Node | None:
+    async def find_dossier(self, token: str, source: str = "") -> Dossier | None:
         """Whose node token this is. Raises IdentityError for an address that has tried too many unknown ones."""
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
@@ -145,21 +161,20 @@ class CoordinationServer:
         """One connection, from the bearer token to its end."""
         token, n_changes = _bearer(websocket), self.registry.n_changes
         try:
-            node = await self._directory.find_node(token, websocket.source)
+            dossier = await self._directory.find_dossier(token, websocket.source)
         except IdentityError as error:
             self._counters[f"coordination.refused.{error.code}"] += 1
             await _refuse(websocket, 429, error.code, str(error), error.hint, {"retry-after": "60"})
             return
-        if node is None:
+        if dossier is None:
             self._counters["coordination.refused.unauthorized"] += 1
             log.info("node_refused", reason="unauthorized")
             await _refuse(websocket, 401, "unauthorized", UNKNOWN_TOKEN, "", {"www-authenticate": "Bearer"})
             return
-        await websocket.accept()
         self._n_open += 1
         self._idle = trio.Event()
         try:
-            await self._serve(websocket, node, hash_token(token), n_changes)
+            await self._serve(websocket, dossier, hash_token(token), n_changes)
             await websocket.aclose()
         finally:
             self._n_open -= 1
@@ -172,11 +187,14 @@ class CoordinationServer:
         with trio.move_on_after(CLOSE_TIMEOUT):
             await self._idle.wait()
 
-    async def _serve(self, websocket: TextSocket, node: Node, token_hash: bytes, n_changes: int) -> None:
+    async def _serve(
+        self, websocket: TextSocket, dossier: Dossier, token_hash: bytes, n_changes: int
+    ) -> None:
+        node = dossier.node
         bound = log.bind(node_id=str(node.node_id), kind=node.kind.value)
         try:
-            facts, resumed = await self._admit(websocket, node, token_hash)
-            await self._converse(websocket, node, facts, resumed, n_changes)
+            facts, resumed = await self._admit(websocket, dossier, token_hash, n_changes)
+            await self._converse(websocket, dossier, facts, resumed, n_changes)
         except _Refused as refused:
             self._counters[f"coordination.refused.{refused.refusal.code}"] += 1
             bound.warning("node_refused", reason=refused.refusal.code)
@@ -194,10 +212,13 @@ class CoordinationServer:
 
     # Letting a node in
 
-    async def _admit(self, websocket: TextSocket, node: Node, token_hash: bytes) -> tuple[Facts, bool]:
+    async def _admit(
+        self, websocket: TextSocket, dossier: Dossier, token_hash: bytes, n_changes: int
+    ) -> tuple[Facts, bool]:
+        node = dossier.node
         nonce = self._rng(NONCE_SIZE)
         with trio.fail_after(HELLO_TIMEOUT):
-            await _send(websocket, Challenge(self._public.text, nonce.hex()))
+            await websocket.accept(encode_message(Challenge(self._public.text, nonce.hex())))
             hello = await _receive(websocket)
         if not isinstance(hello, Hello):
             raise MalformedPacket("a node begins with a hello")
@@ -208,19 +229,25 @@ class CoordinationServer:
             raise _Refused(Refusal("bad_proof", "the node did not prove that it holds its node key"))
         if (refusal := refuse_claim(node, hello.allowed_ips)) is not None:
             raise _Refused(refusal)
-        try:
-            await self._directory.claim_node_key(node, facts.node_key)
-        except IdentityError as error:
-            raise _Refused(Refusal(_claim_code(error), str(error))) from None
+        if facts.node_key != dossier.node_key or n_changes != self.registry.n_changes:
+            await self._claim(node, facts.node_key)
         resumed = is_resume_token(
             hello.resume_token, self._private, node.node_id, facts.node_key, time.time()
         )
         return facts, resumed
 
+    async def _claim(self, node: Node, node_key: NodePublic) -> None:
+        try:
+            await self._directory.claim_node_key(node, node_key)
+        except IdentityError as error:
+            raise _Refused(Refusal(_claim_code(error), str(error))) from None
+
     async def _converse(
-        self, websocket: TextSocket, node: Node, facts: Facts, resumed: bool, n_changes: int
+        self, websocket: TextSocket, dossier: Dossier, facts: Facts, resumed: bool, n_changes: int
     ) -> None:
-        partners = await self._directory.partners(node)
+        node, partners = dossier.node, dossier.partners
+        if n_changes != self.registry.n_changes:
+            partners = await self._directory.partners(node)
         bell = _Bell()
         connection = self.registry.connect(node, facts, partners=partners, resumed=resumed, wake=bell.ring)
         log.info("node_joined", node_id=str(node.node_id), kind=node.kind.value, resumed=resumed)
@@ -239,11 +266,11 @@ class CoordinationServer:
 
     async def _look_again(self, websocket: TextSocket, node: Node) -> None:
         """Some identity has changed while this node joined, before the registry knew it and could be told."""
-        fresh = await self._directory.find_node(_bearer(websocket), websocket.source)
+        fresh = await self._directory.find_dossier(_bearer(websocket), websocket.source)
         if fresh is None:
             raise _Refused(DELETED)
-        if fresh != node:
-            self.registry.amend(fresh)
+        if fresh.node != node:
+            self.registry.amend(fresh.node)
 
     def _welcome(self, node: Node, facts: Facts) -> Welcome:
         return Welcome(

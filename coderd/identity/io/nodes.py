@@ -1,5 +1,6 @@
 """Nodes in SQL: workspaces, devices, their sharing and their keys. Every method blocks: call it in a thread."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
@@ -24,6 +25,7 @@ from coderd.identity.people import (
     SERVER,
     Actor,
     BadShare,
+    IdentityError,
     KeyTaken,
     NameTaken,
     Node,
@@ -65,6 +67,10 @@ _DEVICES_OF = (
     )
     .order_by(nodes.c.name, nodes.c.id)
 )
+
+_IS_THERE = sa.select(nodes.c.id).where(nodes.c.id == sa.bindparam("node_id"))
+_FORGET_KEY = node_keys.delete().where(node_keys.c.node_id == sa.bindparam("of_node"))
+_ADD_KEY = node_keys.insert()
 
 
 class Issued(NamedTuple):
@@ -215,14 +221,8 @@ class Nodes:
 
     def partners(self, node: Node) -> list[Node]:
         """Every node that policy lets this one meet, connected or not."""
-        owner = node.owner.user_id
         with self._database.read() as connection:
-            if node.kind is NodeKind.DEVICE:
-                found = load_nodes(connection, _WORKSPACES_OF, {"user_id": owner})
-            else:
-                people = [owner, *(user.user_id for user in node.shared_with)]
-                found = load_nodes(connection, _DEVICES_OF, {"people": people})
-        return [other for other in found if may_tunnel(node, other)]
+            return partners_of(connection, node)
 
     # Node keys
 
@@ -233,25 +233,21 @@ class Nodes:
             KeyTaken: the key is another node's.
             NotFound: the node has been deleted meanwhile.
         """
+        (answer,) = self.claim_keys([(node, node_key)])
+        if isinstance(answer, IdentityError):
+            raise answer
+        return answer
+
+    def claim_keys(
+        self, claims: Sequence[tuple[Node, NodePublic]]
+    ) -> list[NodePublic | IdentityError | None]:
+        """The same for several, which wait for the disk once; what ``claim_key`` raises is among the answers."""
         with self._database.read() as connection:  # a node that comes back writes nothing
-            if key_of(connection, node.node_id) == node_key:
-                return None
+            if all(key_of(connection, node.node_id) == node_key for node, node_key in claims):
+                return [None for _ in claims]
         with self._database.write() as connection:
-            if connection.execute(sa.select(nodes.c.id).where(nodes.c.id == node.node_id)).first() is None:
-                raise NotFound("this node has been deleted")
-            old = key_of(connection, node.node_id)
-            if old == node_key:
-                return None
-            connection.execute(node_keys.delete().where(node_keys.c.node_id == node.node_id))
-            try:
-                connection.execute(
-                    node_keys.insert().values(
-                        node_key=bytes(node_key), node_id=node.node_id, claimed_at=self._database.now()
-                    )
-                )
-            except IntegrityError:
-                raise KeyTaken("this node key belongs to another identity") from None
-        return old
+            now = self._database.now()
+            return [_claim_key(connection, node, node_key, now) for node, node_key in claims]
 
     def admit(self, node_key: NodePublic) -> Node | None:
         """Whose proven node key this is; None means that the relay must not serve it."""
@@ -263,6 +259,37 @@ class Nodes:
         query = select_nodes().where(*conditions).order_by(nodes.c.name, nodes.c.id)
         with self._database.read() as connection:
             return load_nodes(connection, query)
+
+
+def partners_of(connection: Connection, node: Node) -> list[Node]:
+    """Every node that policy lets this one meet, inside a transaction."""
+    owner = node.owner.user_id
+    if node.kind is NodeKind.DEVICE:
+        found = load_nodes(connection, _WORKSPACES_OF, {"user_id": owner})
+    else:
+        people = [owner, *(user.user_id for user in node.shared_with)]
+        found = load_nodes(connection, _DEVICES_OF, {"people": people})
+    return [other for other in found if may_tunnel(node, other)]
+
+
+def _claim_key(
+    connection: Connection, node: Node, node_key: NodePublic, now: float
+) -> NodePublic | IdentityError | None:
+    """One claim inside a transaction: what it replaces, or its refusal, which leaves the others as they are."""
+    if connection.execute(_IS_THERE, {"node_id": node.node_id}).first() is None:
+        return NotFound("this node has been deleted")
+    old = key_of(connection, node.node_id)
+    if old == node_key:
+        return None
+    try:
+        with connection.begin_nested():
+            connection.execute(_FORGET_KEY, {"of_node": node.node_id})
+            connection.execute(
+                _ADD_KEY, {"node_key": bytes(node_key), "node_id": node.node_id, "claimed_at": now}
+            )
+    except IntegrityError:
+        return KeyTaken("this node key belongs to another identity")
+    return old
 
 
 def add_workspace(connection: Connection, database: Database, owner: User, name: str, by: Actor) -> Issued:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from coderd.identity.io.database import Database
-from coderd.identity.io.nodes import Issued, add_workspace, free_name
+from coderd.identity.io.nodes import Issued, add_workspace, free_name, partners_of
 from coderd.identity.io.rows import (
     GOOD,
     Row,
@@ -41,12 +41,30 @@ class NewToken(NamedTuple):
     token: str
 
 
+class Dossier(NamedTuple):
+    """All that is known of a node that joins, read in one transaction."""
+
+    node: Node
+    node_key: NodePublic | None
+    """That it has proven of late."""
+    partners: list[Node]
+    """Every node that policy lets it meet."""
+
+
 class Revoked(NamedTuple):
     """A token that is no more, and the node that it spoke for, with the key that this had proven."""
 
     record: TokenRecord
     node: Node | None
     node_key: NodePublic | None
+
+
+class Session(NamedTuple):
+    """A session that is good for anything."""
+
+    user: User
+    expires_at: float | None
+    """Wall-clock seconds; None = never."""
 
 
 class OpenedSession(NamedTuple):
@@ -109,8 +127,8 @@ class Tokens:
             record(connection, now, by, "session.open", f"{user.name}:{name}", str(token_id))
         return OpenedSession(hash_token(session), expires_at - now)
 
-    def find_session(self, token_hash: bytes) -> User | None:
-        """Whose session, good for anything, has a token of this hash: for what stands for a session without being one."""
+    def find_session(self, token_hash: bytes) -> Session | None:
+        """The session, good for anything, whose token has this hash: for what stands for a session without being one."""
         query = sa.select(tokens).where(
             tokens.c.hash == token_hash,
             tokens.c.kind == TokenKind.SESSION.name.lower(),
@@ -119,7 +137,7 @@ class Tokens:
         )
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
-            return get_user(connection, row.user_id) if row is not None else None
+            return Session(get_user(connection, row.user_id), row.expires_at) if row is not None else None
 
     def forget_session(self, token_hash: bytes) -> None:
         """Forgets a session by its token's hash."""
@@ -134,6 +152,18 @@ class Tokens:
         """Whose node token this is."""
         bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None
         return bearer.node if bearer is not None else None
+
+    def find_dossier(self, token: str) -> Dossier | None:
+        """Whose node token this is, and whatever else it takes to let that node in."""
+        kind = token_kind(token)
+        if kind not in _NODE_KINDS:
+            return None
+        with self._database.read() as connection:
+            row = connection.execute(_GOOD, good(token, kind, self._database.now())).one_or_none()
+            node = load_node(connection, _BY_ID, {"node_id": row.node_id}) if row is not None else None
+            if node is None:
+                return None
+            return Dossier(node, key_of(connection, node.node_id), partners_of(connection, node))
 
     # A user's own
 
