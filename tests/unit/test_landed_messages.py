@@ -136,3 +136,9 @@ def test_what_a_server_says_of_peers_has_only_the_words_that_nodes_of_then_know(
     assert old.VERSION == coordination.VERSION
     assert old.PATH == coordination.PATH
     assert old.FINAL_CODES <= coordination.FINAL_CODES
+
+
+def test_a_server_of_then_takes_an_update_with_reports_for_one_without() -> None:
+    report = coordination.PathReport(PEER, "direct", rtt=0.01, since=3.0, time_to_direct=0.2, n_changes=1)
+    update = coordination.Update(999, path_reports=[report], handshake_failures={"refused": 1})
+    assert old.parse_node_message(coordination.encode_message(update)) == old.Update(999)
