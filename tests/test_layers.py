@@ -17,7 +17,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"wireguard", "tun", "derp", "disco", "stun", "http"}),
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
-    frozenset({"identity", "api"}),
+    frozenset({"identity", "api", "browser"}),
     frozenset({"engine", "control", "coordination", "speedtest", "apps", "terminal"}),
     frozenset({"daemon", "server"}),
     frozenset({"cli"}),

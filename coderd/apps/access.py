@@ -1,13 +1,10 @@
-"""Who may open an app, and for which requests of a browser that counts. Pure."""
+"""Who may open an app. Pure."""
 
 from enum import Enum
-from typing import Final
 
 from coderd.identity.apps import AppShare
 from coderd.identity.people import Node, PathRule, User
 from coderd.identity.policy import may_use
-
-_OWN: Final = frozenset({"same-origin", "none"})
 
 
 class Verdict(Enum):
@@ -40,23 +37,3 @@ def judge(share: AppShare, workspace: Node | None, viewer: User | None) -> Verdi
     if share is AppShare.SHARED and may_use(viewer.user_id, workspace):
         return Verdict.OPEN
     return Verdict.NOT_FOUND
-
-
-def is_own_request(method: str, origin: str, fetch_site: str, fetch_mode: str, own_origin: str) -> bool:
-    """Whether a cookie counts for a request: one of the app's own pages made it, or a person went there.
-
-    Other apps live on the same site, so that SameSite keeps none of their requests away: a page of one must not read from,
-    post to or open a WebSocket with another in the name of whoever looks at it.
-
-    Args:
-        method: of the request.
-        origin: the Origin header; empty where it is absent.
-        fetch_site: Sec-Fetch-Site, empty where it is absent.
-        fetch_mode: Sec-Fetch-Mode, likewise.
-        own_origin: the app's.
-    """
-    if origin and origin != own_origin:
-        return False
-    if not fetch_site or fetch_site in _OWN:
-        return True
-    return fetch_mode == "navigate" and method in ("GET", "HEAD")

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from coderd.browser.requests import SESSION_COOKIES, header
+
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Names in lower case, in order, repeated ones too."""
 
-SESSION_COOKIES: Final = ("coderd_session", "__Host-coderd_session")
-"""The browser's session with the server: over http, and over https, where no app's host could set or shadow it."""
 APP_COOKIES: Final = ("coderd_app", "__Host-coderd_app")
 """The pass of one app's host."""
 SANDBOX: Final = b"sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
@@ -56,26 +56,18 @@ class Hop:
     is_sandboxed: bool = False
 
 
-def cookie(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
-    """The first cookie of a name, empty where there is none."""
-    wanted = name.encode()
-    for field, value in headers:
-        for pair in value.split(b";") if field == b"cookie" else ():
-            key, _, text = pair.strip().partition(b"=")
-            if key == wanted:
-                return text.decode("latin-1")
-    return ""
-
-
-def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
-    """The first value of a header, empty where it is absent."""
-    return next((value.decode("latin-1") for field, value in headers if field == name), "")
-
-
 def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The token of ours that a request carries, empty where it carries none: an app may have bearer tokens, too."""
     value = header(headers, b"authorization")
     return value.partition(" ")[2].strip() if _is_our_token(value.encode("latin-1")) else ""
+
+
+def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request brings anything behind its head."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0"))
+        for name, value in headers
+    )
 
 
 def request_headers(headers: Headers, hop: Hop) -> Headers:

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from coderd.api.io.routes import api_routes, error_handlers
+from coderd.browser.io.sign_in import SignIn
 from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
 from coderd.coordination.message import MAX_NODE_MESSAGE
@@ -37,6 +38,7 @@ from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePublic
 from coderd.server.answers.table import all_handlers
+from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.checks import Checked
 from coderd.server.derpmap import assemble, n_relays
 from coderd.server.directory import Directory
@@ -134,7 +136,9 @@ class _Server:
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self.relay)
-        self._web_apps = WebApps(config, self._directory, self.relay, state.coordination_key)
+        self._sessions = BrowserSessions(self._directory)
+        self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
+        self._web_apps = WebApps(config, self._directory, self._sessions, self.relay, state.coordination_key)
         self._drain = Drain()
         self._derp_map = DerpMap()
         self._observation = Observation(self._checked(), replace(config.access_url, pin=self.pin))
@@ -159,7 +163,7 @@ class _Server:
             proxies=proxies,
             drain=self._drain,
         )
-        app = await self._web_apps.start(nursery, self._build_app())
+        app = await self._web_apps.start(nursery, self._sign_in, self._sign_in.before(self._build_app()))
         await nursery.start(serve, ports.listeners(self._tls), app)
         await self._start_metrics(nursery)
         nursery.start_soon(self._observation.checks.follow)

@@ -7,29 +7,21 @@ import trio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from coderd.api.io.routes import ApiError
-from coderd.api.rules import Role, Scope
 from coderd.apps.address import Wildcard
-from coderd.apps.io.gate import NewSession
 from coderd.apps.io.site import AppSite
+from coderd.browser.io.sign_in import SignIn
 from coderd.config.server import ServerConfig
 from coderd.config.url import ServerUrl
 from coderd.derp.io.server import RelayServer
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import serve_http
 from coderd.identity.apps import App
-from coderd.identity.people import Node, NotFound, User
+from coderd.identity.people import Node, User
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
-from coderd.server.answers.reaching import actor_of
+from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode, server_identity
-
-BROWSER_SESSION = "browser"
-"""The name of a session that somebody opened by signing in at the server's page."""
-SESSION_LIFETIME = 7 * 24 * 3600.0
-
-_PEOPLE = (Role.MEMBER, Role.ADMIN, Role.OWNER)
 
 
 class WebApps:
@@ -38,15 +30,22 @@ class WebApps:
     Args:
         config: the server's options.
         directory: identities, and who is connected.
+        sessions: those of browsers.
         relay: the server's own.
         key: the server's coordination key; names its node, and seals cookies.
     """
 
     def __init__(
-        self, config: ServerConfig, directory: Directory, relay: RelayServer, key: NodePrivate
+        self,
+        config: ServerConfig,
+        directory: Directory,
+        sessions: BrowserSessions,
+        relay: RelayServer,
+        key: NodePrivate,
     ) -> None:
         self._config = config
         self._directory = directory
+        self._sessions = sessions
         self._relay = relay
         self._identity = server_identity(key.public())
         self._key = key.raw
@@ -68,7 +67,7 @@ class WebApps:
         """The server's own node, if this is its key."""
         return self._identity if self._node is not None and node_key == self._node.node_key else None
 
-    async def start(self, nursery: trio.Nursery, rest: ASGIApp) -> ASGIApp:
+    async def start(self, nursery: trio.Nursery, sign_in: SignIn, rest: ASGIApp) -> ASGIApp:
         """Starts what web apps need; returns the app that answers for them and leaves all else to ``rest``."""
         options = self._config.apps
         if not options.has_apps:
@@ -81,6 +80,7 @@ class WebApps:
         )
         site = AppSite(
             self,
+            sign_in,
             access_url=self._config.access_url,
             wildcard=self.wildcard,
             has_path_apps=options.has_path_apps,
@@ -106,8 +106,8 @@ class WebApps:
 
     async def find_session(self, session_hash: bytes) -> User | None:
         """Whose session has this hash."""
-        store = self._directory.store
-        return await self._directory.in_thread(lambda: store.tokens.find_session(session_hash))
+        session = await self._sessions.find(session_hash)
+        return session.user if session is not None else None
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
         """A workspace by its names."""
@@ -120,30 +120,6 @@ class WebApps:
         """An app that has been set."""
         store = self._directory.store
         return await self._directory.in_thread(lambda: store.apps.find(workspace_id, name))
-
-    async def sign_in(self, token: str, source: str) -> NewSession | str:
-        """A browser's own session for a session token, or a sentence on why there is none."""
-        try:
-            caller = await self._directory.identify(token, source)
-        except ApiError as error:
-            return f"{error.body.message[:1].upper()}{error.body.message[1:]}."
-        if caller.role not in _PEOPLE or caller.user_id is None:
-            return "This token is unknown, has been revoked, or is no person's."
-        if caller.scope is not Scope.ALL:
-            return "This token may not be used to sign in by browser."
-        store, by = self._directory.store, actor_of(caller)
-        try:
-            opened = await self._directory.in_thread(
-                lambda: store.tokens.open_session(token, BROWSER_SESSION, lifetime=SESSION_LIFETIME, by=by)
-            )
-        except NotFound as error:
-            return f"{str(error).capitalize()}."
-        return NewSession(opened.hash, opened.lifetime)
-
-    async def sign_out(self, session_hash: bytes) -> None:
-        """Revokes a browser's session."""
-        store = self._directory.store
-        await self._directory.in_thread(lambda: store.tokens.forget_session(session_hash))
 
     async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
         """Connects to a service on a workspace's loopback. Raises UserError."""

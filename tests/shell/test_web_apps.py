@@ -1,156 +1,26 @@
 """Web apps over real sockets: the site in front, a real app or a bare socket behind, and everybody who may come by."""
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
-from uuid import UUID
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 import pytest
 import trio
-from starlette.responses import PlainTextResponse
 from trio_websocket import open_websocket_url
-from web_app import app as real_app
 
-from coderd.apps.address import Wildcard
-from coderd.apps.io.gate import NewSession
-from coderd.apps.io.site import AppSite
-from coderd.config.url import ServerUrl
-from coderd.http.relay_routes import refuse_derp
-from coderd.http.server import open_tcp_listeners, serve_http
+from coderd.browser.requests import form_token
 from coderd.identity.apps import App, AppShare
-from coderd.identity.people import Node, User
-from coderd.identity.tokens import hash_token
-from coderd.metrics import Counters
-from coderd.model.errors import UserError
-from coderd.model.netmap import NodeKind
-
-ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")
-DEV = Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0)
-ANNS, BOBS = "cdrs_ann", "cdrs_bob"
-PREFIX = "/@ann/dev/apps/8080"
-HOST = "8080--dev--ann.apps.example.com"
-
-WEBSOCKET_KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-CLOSED_BY_POLICY = b"\x88\x02" + (1008).to_bytes(2)
-"""A close frame as a WebSocket's server sends it."""
-
-Serve = Callable[[trio.SocketStream], Awaitable[None]]
-
-
-@dataclass
-class People:
-    """Identities and one workspace in memory; its ports are sockets of this machine."""
-
-    ports: dict[int, int] = field(default_factory=dict)
-    sessions: dict[bytes, User] = field(
-        default_factory=lambda: {hash_token(ANNS): ANN, hash_token(BOBS): BOB}
-    )
-    apps: dict[str, App] = field(default_factory=dict)
-    n_open: int = 0
-    released: trio.Event = field(default_factory=trio.Event)
-
-    async def none_open(self) -> None:
-        with trio.fail_after(5):
-            while self.n_open:
-                self.released = trio.Event()
-                await self.released.wait()
-
-    async def find_session(self, session_hash: bytes) -> User | None:
-        return self.sessions.get(session_hash)
-
-    async def find_workspace(self, owner: str, name: str) -> Node | None:
-        return DEV if (owner, name) == ("ann", "dev") else None
-
-    async def find_app(self, workspace_id: UUID, name: str) -> App | None:
-        return self.apps.get(name)
-
-    async def sign_in(self, token: str, source: str) -> NewSession | str:
-        if hash_token(token) not in self.sessions:
-            return "This token is unknown."
-        self.sessions[b"b" * 32] = self.sessions[hash_token(token)]
-        return NewSession(b"b" * 32, 3600.0)
-
-    async def sign_out(self, session_hash: bytes) -> None:
-        del self.sessions[session_hash]
-
-    async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
-        if port not in self.ports:
-            raise UserError(f"nothing listens on port {port} of the workspace", code="no_service")
-        self.n_open += 1
-        return await trio.open_tcp_stream("127.0.0.1", self.ports[port])
-
-    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
-        self.n_open -= 1
-        self.released.set()
-        stream.socket.close()
-
-
-@dataclass
-class World:
-    """A site that listens, and who is there."""
-
-    people: People
-    port: int
-    nursery: trio.Nursery
-    counters: Counters
-
-    def client(self, token: str = ANNS, **options: object) -> httpx.AsyncClient:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=20, **options
-        )  # type: ignore[arg-type]
-
-    async def ask(self, line: str, *fields: str) -> trio.SocketStream:
-        """Ann's request on a connection of its own, its answer not yet read."""
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
-        lines = [f"{line} HTTP/1.1", "Host: x", f"Authorization: Bearer {ANNS}", *fields, "", ""]
-        await stream.send_all("\r\n".join(lines).encode())
-        return stream
-
-    async def serve(self, port: int, serve: Serve) -> None:
-        """A bare service in the workspace."""
-        (listener, *_) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.people.ports[port] = listener.socket.getsockname()[1]
-        self.nursery.start_soon(trio.serve_listeners, serve, [listener])
-
-
-@asynccontextmanager
-async def world(*, trusts_path_apps: bool = False) -> AsyncIterator[World]:
-    people, counters = People(), Counters()
-    async with trio.open_nursery() as nursery:
-        (front, *_) = await open_tcp_listeners(0, host="127.0.0.1")
-        port = front.socket.getsockname()[1]
-        site = AppSite(
-            people,
-            access_url=ServerUrl("http", "127.0.0.1", port),
-            wildcard=Wildcard.parse("*.apps.example.com"),
-            has_path_apps=True,
-            trusts_path_apps=trusts_path_apps,
-            key=bytes(32),
-            counters=counters,
-            rest=PlainTextResponse("the server's own"),
-        )
-        (back, *_) = await open_tcp_listeners(0, host="127.0.0.1")
-        people.ports[8080] = back.socket.getsockname()[1]
-        await nursery.start(partial(serve_http, derp=refuse_derp), [front], site)
-        await nursery.start(partial(serve_http, derp=refuse_derp), [back], real_app)
-        nursery.start_soon(site.run)
-        yield World(people, port, nursery, counters)
-        nursery.cancel_scope.cancel()
-
-
-async def until_seen(stream: trio.SocketStream, wanted: bytes) -> bytes:
-    """All that came until this did."""
-    seen = b""
-    with trio.fail_after(10):
-        while wanted not in seen:
-            data = await stream.receive_some()
-            assert data, seen
-            seen += data
-    return seen
+from tests.shell.apps_world import (
+    ANNS,
+    BOBS,
+    CLOSED_BY_POLICY,
+    HOST,
+    PREFIX,
+    WEBSOCKET_KEY,
+    until_seen,
+    world,
+)
 
 
 async def test_an_app_sees_a_request_as_it_was_without_our_secrets() -> None:
@@ -469,5 +339,7 @@ async def test_an_apps_cookies_stay_its_own_and_signing_out_revokes() -> None:
         client.cookies.clear()
         await client.post("/login", data={"token": ANNS})
         assert b"b" * 32 in here.people.sessions
-        assert (await client.post("/logout")).status_code == 303
+        assert (await client.post("/logout")).status_code == 403
+        form = {"csrf": form_token(bytes(32), b"b" * 32)}
+        assert (await client.post("/logout", data=form)).status_code == 303
         assert b"b" * 32 not in here.people.sessions

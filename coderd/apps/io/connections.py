@@ -16,7 +16,6 @@ from coderd.apps.headers import Hop, has_body
 from coderd.apps.idle import IdlePool, Route
 from coderd.apps.io.relaying import BadAnswer, Relaying
 from coderd.browser.requests import header
-from coderd.browser.requests import header
 from coderd.identity.people import Node
 from coderd.metrics import Counters
 

@@ -31,25 +31,11 @@ class Backend(Protocol):
     async def find_app(self, workspace_id: UUID, name: str) -> App | None:
         """An app that has been set."""
 
-    async def sign_in(self, token: str, source: str) -> "NewSession | str":
-        """A browser's own session for a session token, or a sentence on why there is none."""
-
-    async def sign_out(self, session_hash: bytes) -> None:
-        """Revokes a browser's session."""
-
     async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
         """Connects to a service on a workspace's loopback. Raises UserError."""
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a connection that ``dial`` gave."""
-
-
-class NewSession(NamedTuple):
-    """A session that was made for a browser."""
-
-    session_hash: bytes
-    lifetime: float
-    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)

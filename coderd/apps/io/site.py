@@ -2,8 +2,7 @@
 
     an app's host                          the app, or the ticket with which a browser comes from the server
     the server's host, /@owner/ws/apps/A/  the app, in its sandbox
-    the server's host, /login, /logout,
-        /apps/sign-in                      signing in, and being handed over to an app's host
+    the server's host, /apps/sign-in       being handed over to an app's host
     anything else                          whoever is behind
 
 A refusal tells nobody whether there is such a workspace.
@@ -14,21 +13,25 @@ from typing import Final
 
 import structlog
 import trio
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from coderd.apps.access import Verdict, is_own_request
+from coderd.apps.access import Verdict
 from coderd.apps.address import AppAddress, Wildcard, parse_path
-from coderd.apps.headers import Hop, bearer, cookie, header
+from coderd.apps.headers import Hop, bearer
+from coderd.apps.io.connections import Connections
 from coderd.apps.io.gate import Answer, Backend, Gate, Revoked, Wish, unix_now
-from coderd.apps.io.relaying import BadAnswer, Relaying
-from coderd.apps.io.sign_in import HAND_OVER, SignIn, app_cookie, page, session_cookie, target_of
+from coderd.apps.io.hand_over import HAND_OVER, HandOver, app_cookie, target_of
+from coderd.apps.io.relaying import BadAnswer
 from coderd.apps.io.websocket import WebSocketRelaying
-from coderd.apps.pages import message_page
-from coderd.apps.passes import read_pass
+from coderd.browser.io.sign_in import SignIn, page
+from coderd.browser.pages import message_page
+from coderd.browser.passes import read_pass
+from coderd.browser.requests import comes_from, cookie, header
 from coderd.config.url import ServerUrl
 from coderd.http.web import note_known
+from coderd.identity.people import Node
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
@@ -44,6 +47,7 @@ class AppSite:
 
     Args:
         backend: identities and workspaces.
+        sign_in: who is signed in at the server's host.
         access_url: where browsers reach the server.
         wildcard: the hosts of apps, None for none.
         has_path_apps: whether there is the path form.
@@ -56,6 +60,7 @@ class AppSite:
     def __init__(
         self,
         backend: Backend,
+        sign_in: SignIn,
         *,
         access_url: ServerUrl,
         wildcard: Wildcard | None,
@@ -65,7 +70,6 @@ class AppSite:
         counters: Counters,
         rest: ASGIApp,
     ) -> None:
-        self._backend = backend
         self._url = access_url
         self._wildcard = wildcard
         self._has_path_apps = has_path_apps
@@ -74,11 +78,15 @@ class AppSite:
         self._counters = counters
         self._rest = rest
         self._gate = Gate(backend)
-        self._sign_in = SignIn(backend, self._gate, access_url, wildcard, key, os.urandom)
+        self._connections = Connections(backend, counters)
+        self._sign_in = sign_in
+        self._hand_over = HandOver(sign_in, self._gate, access_url, wildcard, key, os.urandom)
 
     async def run(self) -> None:
-        """Ends what is open and not allowed any more, until cancelled."""
-        await self._gate.run()
+        """Ends what is open and not allowed any more, or idle for too long, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._connections.run)
+            nursery.start_soon(self._gate.run)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request or WebSocket."""
@@ -92,7 +100,7 @@ class AppSite:
         path = scope["raw_path"].decode("latin-1")
         if self._has_path_apps and (found := parse_path(path)) is not None:
             await self._serve_path(*found, scope, receive, send)
-        elif scope["type"] == "http" and (answer := await self._sign_in.answer(Request(scope, receive))):
+        elif scope["type"] == "http" and (answer := await self._hand_over.answer(Request(scope, receive))):
             await answer(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
@@ -108,11 +116,11 @@ class AppSite:
             return
         host = self._wildcard.host_of(address) or ""
         if scope["type"] == "http" and scope["path"] == HAND_OVER:
-            answer = await self._sign_in.redeem(Request(scope, receive), host)
+            answer = await self._hand_over.redeem(Request(scope, receive), host)
             await answer(scope, receive, send)
             return
-        session = self._session(scope, self._sign_in.origin_of(host), host)
-        where = self._sign_in.hand_over_url(host, target_of(scope).decode("latin-1"))
+        session = self._session(scope, self._hand_over.origin_of(host), host)
+        where = self._hand_over.hand_over_url(host, target_of(scope).decode("latin-1"))
         hop = Hop(_client(scope), self._url.scheme)
         await self._serve(Wish(address, session), where, target_of(scope), hop, scope, receive, send)
 
@@ -136,18 +144,10 @@ class AppSite:
         headers = scope["headers"]
         if token := bearer(headers):
             return hash_token(token)
-        is_own = is_own_request(
-            scope.get("method", "CONNECT"),
-            header(headers, b"origin"),
-            header(headers, b"sec-fetch-site"),
-            header(headers, b"sec-fetch-mode"),
-            own_origin,
-        )
-        if not is_own:
+        if not comes_from(headers, scope.get("method", "CONNECT"), own_origin):
             return None
         if not app_host:
-            text = cookie(headers, session_cookie(self._url))
-            return self._sign_in.session_of(text)
+            return self._sign_in.session_of(HTTPConnection(scope))
         known = read_pass(self._key, app_host, cookie(headers, app_cookie(self._url)), unix_now())
         return known.session_hash if known is not None else None
 
@@ -176,7 +176,7 @@ class AppSite:
         watched = _Watched(send)
         try:
             with self._gate.opened(wish):
-                await self._relay(answer, target, hop, scope, receive, watched.send)
+                await self._relay(wish, answer, target, hop, scope, receive, watched.send)
         except Revoked:
             self._counters["apps.revoked"] += 1
             if scope["type"] == "websocket" and watched.is_begun:
@@ -186,29 +186,42 @@ class AppSite:
                 await self._refuse(Verdict.NOT_FOUND, "", scope, receive, send)
 
     async def _relay(
-        self, answer: Answer, target: bytes, hop: Hop, scope: Scope, receive: Receive, send: Send
+        self, wish: Wish, answer: Answer, target: bytes, hop: Hop, scope: Scope, receive: Receive, send: Send
     ) -> None:
         assert answer.workspace is not None
         assert answer.app is not None
+        workspace, port = answer.workspace, answer.app.port
         try:
-            stream = await self._backend.dial(answer.workspace, answer.app.port)
+            if scope["type"] == "websocket":
+                await self._relay_websocket(workspace, port, target, hop, scope, receive, send)
+            else:
+                await self._connections.relay(
+                    workspace, port, wish.session_hash, scope, target, hop, receive, send
+                )
         except UserError as error:
             self._counters["apps.unreachable"] += 1
             await self._apologise(error, scope, receive, send)
-            return
-        try:
-            if scope["type"] == "websocket":
-                await WebSocketRelaying(stream, scope, target.decode("latin-1"), hop).run(receive, send)
-            else:
-                await Relaying(stream, scope, target, hop).run(receive, send)
         except BadAnswer:
             self._counters["apps.bad_answer"] += 1
-            sentence = (
-                f"what listens on port {answer.app.port} of the workspace does not answer as a web app does"
-            )
+            sentence = f"what listens on port {port} of the workspace does not answer as a web app does"
             await self._apologise(UserError(sentence, code="no_service"), scope, receive, send)
+
+    async def _relay_websocket(
+        self,
+        workspace: Node,
+        port: int,
+        target: bytes,
+        hop: Hop,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        connection = await self._connections.dial(workspace, port)
+        try:
+            relaying = WebSocketRelaying(connection.stream, scope, target.decode("latin-1"), hop)
+            await relaying.run(receive, send)
         finally:
-            self._backend.release(answer.workspace, stream)
+            self._connections.close(connection)
 
     # Where there is nothing to relay
 

@@ -20,8 +20,9 @@ from wsproto.events import (
 )
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from coderd.apps.headers import Headers, Hop, answer_headers, header, request_headers
+from coderd.apps.headers import Headers, Hop, answer_headers, request_headers
 from coderd.apps.io.relaying import BadAnswer
+from coderd.browser.requests import header
 from coderd.http.web import MAX_WEBSOCKET_MESSAGE
 
 HANDSHAKE_TIMEOUT: Final = 30.0

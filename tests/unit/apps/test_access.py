@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coderd.apps.access import Verdict, is_own_request, judge
-from coderd.apps.passes import LIFETIME, make_pass, read_pass
+from coderd.apps.access import Verdict, judge
 from coderd.apps.tickets import LIFETIME as TICKET_LIFETIME
 from coderd.apps.tickets import MAX_TICKETS, Tickets
+from coderd.browser.passes import LIFETIME, make_pass, read_pass
+from coderd.browser.requests import is_own_request
 from coderd.identity.apps import AppShare
 from coderd.identity.people import Node, PathRule, User
 from coderd.model.netmap import NodeKind

@@ -6,14 +6,13 @@ from hypothesis import strategies as st
 
 from coderd.apps.headers import (
     SANDBOX,
-    SESSION_COOKIES,
     Headers,
     Hop,
     answer_headers,
     bearer,
-    cookie,
     request_headers,
 )
+from coderd.browser.requests import SESSION_COOKIES, cookie
 
 HOP = Hop("198.51.100.7", "https")
 BY_PATH = Hop("198.51.100.7", "https", "/@alice/dev/apps/8080", is_sandboxed=True)

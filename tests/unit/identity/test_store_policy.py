@@ -260,7 +260,9 @@ def test_a_change_that_is_refused_in_part_changes_nothing(store: Store, owner: U
 def test_a_browsers_session_ends_with_the_token_that_opened_it(store: Store, ann: User) -> None:
     shown = store.tokens.create(ann, TokenKind.SESSION, "laptop")
     opened = store.tokens.open_session(shown.token, "browser", lifetime=60.0)
-    assert store.tokens.find_session(opened.hash) == ann
+    found = store.tokens.find_session(opened.hash)
+    assert found is not None
+    assert found.user == ann
     store.tokens.revoke(ann, shown.record.token_id)
     assert store.tokens.find_session(opened.hash) is None
     with pytest.raises(NotFound):

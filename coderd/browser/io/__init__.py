@@ -1,0 +1,1 @@
+"""The shell of a browser's sessions: requests and answers."""

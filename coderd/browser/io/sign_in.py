@@ -1,0 +1,211 @@
+"""Who is signed in at the server's own host, and the pages to sign in and out.
+
+    GET /login?next=/path   a form
+    POST /login             token -> a session of the browser's own, in a cookie; 303 to where it wanted
+    POST /logout            revokes the session; 303 to /login
+
+Only under the access URL's own Host: a name that somebody else has made to point here is answered by a sentence.
+"""
+
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import parse_qs, quote
+
+import trio
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coderd.browser.pages import message_page, policy, sign_in_page
+from coderd.browser.passes import LIFETIME, make_pass, read_pass
+from coderd.browser.requests import (
+    FORM_TOKEN,
+    SESSION_COOKIES,
+    comes_from,
+    cookie,
+    form_token,
+    is_form_token,
+)
+from coderd.config.url import ServerUrl
+from coderd.http.body import BodyTooLarge, read_body
+
+LOGIN: Final = "/login"
+LOGOUT: Final = "/logout"
+MAX_FORM: Final = 8192
+FORM_TIMEOUT: Final = 10.0
+MAX_FIELDS: Final = 16
+_SERVER: Final = ""
+"""What a browser's session with the server is sealed for, where a pass is for an app's host."""
+
+
+class NewSession(NamedTuple):
+    """A session that was made for a browser."""
+
+    session_hash: bytes
+    lifetime: float
+    """Seconds."""
+
+
+class Sessions(Protocol):
+    """What is asked of the server."""
+
+    async def sign_in(self, token: str, source: str) -> NewSession | str:
+        """A browser's own session for a session token, or a sentence on why there is none."""
+
+    async def sign_out(self, session_hash: bytes) -> None:
+        """Revokes a browser's session."""
+
+    def unix_now(self) -> float:
+        """Wall-clock seconds."""
+
+
+class SignIn:
+    """Sessions of browsers at the server's own host.
+
+    Args:
+        sessions: where sessions are made and revoked.
+        access_url: where browsers reach the server.
+        key: seals cookies and forms.
+    """
+
+    def __init__(self, sessions: Sessions, access_url: ServerUrl, key: bytes) -> None:
+        self._sessions = sessions
+        self._url = access_url
+        self._key = key
+
+    @property
+    def origin(self) -> str:
+        """The server's."""
+        return str(self._url)
+
+    def is_own_host(self, connection: HTTPConnection) -> bool:
+        """Whether somebody asked for the access URL's host, and not for another name of this machine."""
+        return connection.headers.get("host", "").lower() == self._url.authority
+
+    def is_own(self, connection: HTTPConnection) -> bool:
+        """Whether the cookie counts: one of the server's own pages asks, or a person goes there."""
+        method = connection.scope.get("method", "CONNECT")
+        return comes_from(connection.headers.raw, method, self.origin)
+
+    def session_of(self, connection: HTTPConnection) -> bytes | None:
+        """The hash of the session that a request's cookie stands for; whether that session still is, the store says."""
+        text = cookie(connection.headers.raw, SESSION_COOKIES[self._url.is_tls])
+        known = read_pass(self._key, _SERVER, text, self._sessions.unix_now())
+        return known.session_hash if known is not None else None
+
+    def form_token(self, session_hash: bytes) -> str:
+        """For the hidden field ``csrf`` of this session's forms."""
+        return form_token(self._key, session_hash)
+
+    async def read_form(self, request: Request, session_hash: bytes) -> dict[str, str] | None:
+        """A form's fields, if a page of this very session has sent it; None for anything else."""
+        form = await read_form(request)
+        if form is None or not self.is_own(request):
+            return None
+        return form if is_form_token(self._key, session_hash, form.pop(FORM_TOKEN, "")) else None
+
+    def login_url(self, target: str) -> str:
+        """Where somebody signs in who wants a path of the server's."""
+        return f"{LOGIN}?next={quote(target, safe='')}"
+
+    def wrong_host(self) -> Response:
+        """What is said under another name."""
+        text = message_page("Another name", "This server is reached at:", link=self.origin)
+        return page(text, status=421)
+
+    def before(self, rest: ASGIApp) -> ASGIApp:
+        """The pages of signing in, then ``rest``."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            answer = await self.answer(Request(scope, receive)) if scope["type"] == "http" else None
+            await (answer or rest)(scope, receive, send)
+
+        return serve
+
+    async def answer(self, request: Request) -> Response | None:
+        """What is said at the paths of signing in; None for any other."""
+        path = request.url.path
+        if path not in (LOGIN, LOGOUT):
+            return None
+        if not self.is_own_host(request):
+            return self.wrong_host()
+        match request.method, path:
+            case (("GET" | "HEAD"), "/login"):
+                return page(sign_in_page(local(request.query_params.get("next", "/"))), form_action="'self'")
+            case "POST", "/login":
+                return await self._login(request)
+            case "POST", "/logout":
+                return await self._logout(request)
+        return page(message_page("Not that way", "This page takes no such request."), status=405)
+
+    async def _login(self, request: Request) -> Response:
+        form = await read_form(request)
+        if form is None or not self.is_own(request):
+            return not_accepted()
+        target = local(form.get("next", "/"))
+        client = request.client.host if request.client is not None else ""
+        session = await self._sessions.sign_in(form.get("token", "").strip(), client)
+        if isinstance(session, str):
+            return page(sign_in_page(target, session), status=401, form_action="'self'")
+        text = make_pass(self._key, _SERVER, session.session_hash, self._sessions.unix_now())
+        response = RedirectResponse(target, 303, {"cache-control": "no-store"})
+        set_cookie(
+            response, self._url, SESSION_COOKIES[self._url.is_tls], text, min(session.lifetime, LIFETIME)
+        )
+        return response
+
+    async def _logout(self, request: Request) -> Response:
+        session = self.session_of(request)
+        if session is not None:
+            if await self.read_form(request, session) is None:
+                return not_accepted()
+            await self._sessions.sign_out(session)
+        response = RedirectResponse(LOGIN, 303, {"cache-control": "no-store"})
+        set_cookie(response, self._url, SESSION_COOKIES[self._url.is_tls], "", 0)
+        return response
+
+
+def not_accepted() -> Response:
+    """What is said to a form that no page of ours has sent."""
+    hint = "Go back, load the page again and try once more."
+    return page(
+        message_page("Not accepted", "This form did not come from the server's page.", hint), status=403
+    )
+
+
+def set_cookie(response: Response, url: ServerUrl, name: str, text: str, lifetime: float) -> None:
+    """A cookie that no script sees and no other site's form sends; an empty text with no lifetime deletes it."""
+    response.set_cookie(
+        name, text, max_age=int(lifetime), path="/", secure=url.is_tls, httponly=True, samesite="lax"
+    )
+
+
+def page(
+    html: str, *, status: int = 200, form_action: str = "'none'", script: str = "", refers: bool = False
+) -> HTMLResponse:
+    """A page with no power but what it needs. ``refers``: a form of it must say where it comes from."""
+    headers = {
+        "content-security-policy": policy(form_action=form_action, script=script),
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "strict-origin" if refers else "same-origin",
+    }
+    return HTMLResponse(html, status, headers)
+
+
+def local(target: str) -> str:
+    """A path of this host, for whatever else was asked for: the way on never leads elsewhere."""
+    is_path = target.startswith("/") and target[1:2] not in ("/", "\\") and target.isprintable()
+    return target if is_path and "\\" not in target else "/"
+
+
+async def read_form(request: Request) -> dict[str, str] | None:
+    """A small form's fields; None for anything else."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/x-www-form-urlencoded":
+        return None
+    try:
+        body = await read_body(request, limit=MAX_FORM, timeout=FORM_TIMEOUT)
+        fields = parse_qs(body.decode(), max_num_fields=MAX_FIELDS)
+    except (BodyTooLarge, ClientDisconnect, trio.TooSlowError, ValueError):
+        return None
+    return {name: values[-1] for name, values in fields.items()}

@@ -1,0 +1,56 @@
+"""The few pages that need nothing but themselves: a sentence, and signing in. Pure."""
+
+import hashlib
+from base64 import b64encode
+from html import escape
+from typing import Final
+
+STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem;color:#1b1f24;background:#fff}"
+    "h1{font-size:1.4rem}input,button{font:inherit;padding:.5rem;width:100%;box-sizing:border-box;margin:.25rem 0}"
+    "@media(prefers-color-scheme:dark){body{color:#e6e8eb;background:#16181c}}"
+)
+
+
+def content_hash(text: str) -> str:
+    """How a Content-Security-Policy names a style or script in the page itself."""
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def policy(*, form_action: str = "'none'", script: str = "") -> str:
+    """The Content-Security-Policy of such a page; ``script``: the only one that it runs."""
+    script_source = f"; script-src {content_hash(script)}" if script else ""
+    return (
+        f"default-src 'none'; style-src {content_hash(STYLE)}{script_source}; form-action {form_action};"
+        " frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+def message_page(title: str, sentence: str, hint: str = "", *, link: str = "") -> str:
+    """A heading, a sentence and what to do next."""
+    below = f"<p>{escape(hint)}</p>" if hint else ""
+    below += f'<p><a href="{escape(link)}">{escape(link)}</a></p>' if link else ""
+    return document(title, f"<h1>{escape(title)}</h1><p>{escape(sentence)}</p>{below}")
+
+
+def sign_in_page(target: str, error: str = "") -> str:
+    """Asks for a session token, to go on at a path."""
+    alert = f'<p role="alert">{escape(error)}</p>' if error else ""
+    return document(
+        "Sign in",
+        f'<h1>Sign in</h1>{alert}<form method="post" action="/login">'
+        f'<input type="hidden" name="next" value="{escape(target)}">'
+        '<label>Session token<input type="password" name="token" autocomplete="current-password" required autofocus></label>'
+        "<button>Sign in</button></form>"
+        "<p>The first administrator's is in the server's state directory, in <code>admin-token</code>; an administrator makes"
+        " one for you with <code>coderctl users create</code>.</p>",
+    )
+
+
+def document(title: str, body: str) -> str:
+    """A whole document around what has been escaped already."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style>{body}</html>"
+    )

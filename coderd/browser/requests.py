@@ -1,0 +1,74 @@
+"""What a request of a browser says, and for which of them its cookie counts. Pure."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+"""Names in lower case, in order, repeated ones too."""
+
+SESSION_COOKIES: Final = ("coderd_session", "__Host-coderd_session")
+"""The browser's session with the server: over http, and over https, where no app's host could set or shadow it."""
+FORM_TOKEN: Final = "csrf"
+"""The hidden field of every form that changes something."""
+
+_OWN: Final = frozenset({"same-origin", "none"})
+
+
+def cookie(headers: Headers, name: str) -> str:
+    """The first cookie of a name, empty where there is none."""
+    wanted = name.encode()
+    for field, value in headers:
+        for pair in value.split(b";") if field == b"cookie" else ():
+            key, _, text = pair.strip().partition(b"=")
+            if key == wanted:
+                return text.decode("latin-1")
+    return ""
+
+
+def header(headers: Headers, name: bytes) -> str:
+    """The first value of a header, empty where it is absent."""
+    return next((value.decode("latin-1") for field, value in headers if field == name), "")
+
+
+def is_own_request(method: str, origin: str, fetch_site: str, fetch_mode: str, own_origin: str) -> bool:
+    """Whether a cookie counts for a request: one of the site's own pages made it, or a person went there.
+
+    Other apps live on the same site, so that SameSite keeps none of their requests away: a page of one must not read from,
+    post to or open a WebSocket with another in the name of whoever looks at it.
+
+    Args:
+        method: of the request.
+        origin: the Origin header; empty where it is absent.
+        fetch_site: Sec-Fetch-Site, empty where it is absent.
+        fetch_mode: Sec-Fetch-Mode, likewise.
+        own_origin: the page's or app's.
+    """
+    if origin and origin != own_origin:
+        return False
+    if not fetch_site or fetch_site in _OWN:
+        return True
+    return fetch_mode == "navigate" and method in ("GET", "HEAD")
+
+
+def comes_from(headers: Headers, method: str, own_origin: str) -> bool:
+    """The same, asked of a request's headers."""
+    fields = [(name, value) for name, value in headers]
+    return is_own_request(
+        method,
+        header(fields, b"origin"),
+        header(fields, b"sec-fetch-site"),
+        header(fields, b"sec-fetch-mode"),
+        own_origin,
+    )
+
+
+def form_token(key: bytes, session_hash: bytes) -> str:
+    """What proves that a form was made for this session: 64 hexadecimal digits."""
+    return hmac.digest(key, b"coderd form\0" + session_hash, hashlib.sha256).hex()
+
+
+def is_form_token(key: bytes, session_hash: bytes, text: str) -> bool:
+    """Whether a form bears its session's token; compared in constant time."""
+    return hmac.compare_digest(form_token(key, session_hash).encode(), text.encode("utf-8", "replace"))

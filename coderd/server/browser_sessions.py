@@ -1,0 +1,67 @@
+"""Sessions of browsers, as the store keeps them: opened for a token, found by their hash, revoked."""
+
+import time
+
+from coderd.api.io.routes import ApiError, Caller
+from coderd.api.rules import Role, Scope
+from coderd.browser.io.sign_in import NewSession
+from coderd.identity.io.tokens import Session
+from coderd.identity.people import NotFound
+from coderd.server.answers.reaching import actor_of
+from coderd.server.directory import Directory, role_of
+
+BROWSER_SESSION = "browser"
+"""The name of a session that somebody opened by signing in at the server's page."""
+SESSION_LIFETIME = 7 * 24 * 3600.0
+
+_PEOPLE = (Role.MEMBER, Role.ADMIN, Role.OWNER)
+
+
+class BrowserSessions:
+    """What pages for browsers ask about sessions."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def unix_now(self) -> float:
+        """Wall-clock seconds."""
+        return time.time()
+
+    async def find(self, session_hash: bytes) -> Session | None:
+        """The session of this hash, None where it has ended."""
+        store = self._directory.store
+        return await self._directory.in_thread(lambda: store.tokens.find_session(session_hash))
+
+    async def find_caller(self, session_hash: bytes, source: str) -> Caller | None:
+        """Whom the API takes the bearer of this session for, coming from this address."""
+        session = await self.find(session_hash)
+        if session is None:
+            return None
+        user = session.user
+        return Caller(
+            role_of(user.role), user.user_id, user.name, expires_at=session.expires_at, source=source
+        )
+
+    async def sign_in(self, token: str, source: str) -> NewSession | str:
+        """A browser's own session for a session token, or a sentence on why there is none."""
+        try:
+            caller = await self._directory.identify(token, source)
+        except ApiError as error:
+            return f"{error.body.message[:1].upper()}{error.body.message[1:]}."
+        if caller.role not in _PEOPLE or caller.user_id is None:
+            return "This token is unknown, has been revoked, or is no person's."
+        if caller.scope is not Scope.ALL:
+            return "This token may not be used to sign in by browser."
+        store, by = self._directory.store, actor_of(caller)
+        try:
+            opened = await self._directory.in_thread(
+                lambda: store.tokens.open_session(token, BROWSER_SESSION, lifetime=SESSION_LIFETIME, by=by)
+            )
+        except NotFound as error:
+            return f"{str(error).capitalize()}."
+        return NewSession(opened.hash, opened.lifetime)
+
+    async def sign_out(self, session_hash: bytes) -> None:
+        """Revokes a browser's session."""
+        store = self._directory.store
+        await self._directory.in_thread(lambda: store.tokens.forget_session(session_hash))
