@@ -268,8 +268,11 @@ class ReachInfo(ApiMessage, frozen=True):
     node: str
     """``owner/name``."""
     node_id: UUID
+    kind: str
+    """Of the node: device or workspace."""
     peer: str
     peer_id: UUID
+    peer_kind: str
     path: Literal["direct", "relay", "none"]
     """``none``: not in use."""
     since: float

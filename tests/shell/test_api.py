@@ -48,6 +48,8 @@ ROUTES = {
     ("GET", "/tokens"): SESSION,
     ("POST", "/tokens"): SESSION,
     ("DELETE", "/tokens/{id}"): SESSION,
+    ("GET", "/paths"): SESSION,
+    ("GET", "/relays"): SESSION,
     ("GET", "/health"): MANAGERS,
     ("GET", "/audit"): MANAGERS,
     ("GET", "/reflection"): set(Role) - {Role.NOBODY},

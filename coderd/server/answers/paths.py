@@ -40,8 +40,10 @@ class PathAnswers:
             ReachInfo(
                 node=reach.node.full_name,
                 node_id=reach.node.node_id,
+                kind=reach.node.kind.value,
                 peer=reach.peer.full_name,
                 peer_id=reach.peer.node_id,
+                peer_kind=reach.peer.kind.value,
                 path=cast(Literal["direct", "relay", "none"], reach.path),
                 region=derp_map.code(reach.region) if reach.region else "",
                 rtt=reach.rtt,

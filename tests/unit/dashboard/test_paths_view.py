@@ -1,0 +1,106 @@
+"""Who reaches whom, as the page shows it: few in a matrix, many in a list, and ends that differ side by side."""
+
+from uuid import UUID
+
+import pytest
+
+from coderd.api.messages import ReachInfo, RelayLoad, RelayRegionInfo
+from coderd.dashboard.paths import MAX_MATRIX, Way, age_text, view_paths
+from coderd.dashboard.relays import size_text, view_relays
+
+
+def reach(
+    node: str,
+    peer: str,
+    path: str = "direct",
+    *,
+    kind: str = "device",
+    rtt: float | None = 0.012,
+    region: str = "",
+) -> ReachInfo:
+    return ReachInfo(
+        node=node,
+        node_id=UUID(int=1),
+        kind=kind,
+        peer=peer,
+        peer_id=UUID(int=2),
+        peer_kind="workspace" if kind == "device" else "device",
+        path=path,  # type: ignore[arg-type]
+        since=200.0,
+        region=region,
+        rtt=rtt,
+    )
+
+
+def test_few_are_a_matrix_of_devices_and_workspaces() -> None:
+    view = view_paths(
+        [
+            reach("ann/laptop", "ann/dev"),
+            reach("ann/dev", "ann/laptop", kind="workspace"),
+            reach("bob/tower", "bob/lab", "relay", region="coder", rtt=None),
+        ]
+    )
+    assert view.counts == (("direct", 2), ("relay", 1))
+    assert view.head == ("ann/dev", "bob/lab")
+    assert [row.name for row in view.rows] == ["ann/laptop", "bob/tower"]
+    assert view.rows[0].cells == ((Way("direct", "direct", "12 ms", "3 min"),), ())
+    assert view.rows[1].cells == ((), (Way("relay", "relay coder", "", "3 min"),))
+
+
+def test_ends_that_differ_are_both_shown() -> None:
+    view = view_paths(
+        [
+            reach("ann/dev", "ann/laptop", "relay", kind="workspace", region="fra"),
+            reach("ann/laptop", "ann/dev"),
+        ]
+    )
+    ((cell,),) = (row.cells for row in view.rows)
+    assert [(way.by, way.text) for way in cell] == [("ann/laptop", "direct"), ("ann/dev", "relay fra")]
+
+
+def test_many_are_a_list() -> None:
+    view = view_paths([reach(f"ann/laptop{n}", f"ann/dev{n}", "none") for n in range(MAX_MATRIX)])
+    assert (view.head, view.rows) == ((), ())
+    assert len(view.lines) == MAX_MATRIX
+    assert view.lines[0].way.text == "idle"
+
+
+def test_nobody_is_no_matrix() -> None:
+    view = view_paths([])
+    assert (view.counts, view.head, view.lines) == ((), (), ())
+
+
+def test_regions_have_their_homes_and_the_own_relay_its_load() -> None:
+    load = RelayLoad(clients=2, bytes=5 << 20, packets=4000, drops=3, queued_packets=7, queued_bytes=900)
+    own = RelayRegionInfo(
+        id=999,
+        code="coder",
+        name="Coder",
+        relays=["server.example"],
+        home_of=2,
+        latency=0.0124,
+        measured_by=2,
+        load=load,
+    )
+    stun = RelayRegionInfo(
+        id=1000, code="stun", name="STUN", relays=[], home_of=0, latency=None, measured_by=0
+    )
+    view = view_relays([own, stun])
+    assert [(row.relays, row.latency) for row in view.regions] == [
+        ("server.example", "12 ms"),
+        ("STUN alone", ""),
+    ]
+    assert view.load is not None
+    assert dict(view.load.facts)["Waiting"] == "7 packets, 900 B"
+    assert view_relays([stun]).load is None
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")]
+)
+def test_sizes(n_bytes: int, text: str) -> None:
+    assert size_text(n_bytes) == text
+
+
+def test_ages() -> None:
+    assert [age_text(seconds) for seconds in (0.5, 61, 7200, 200_000)] == ["0 s", "1 min", "2 h", "2 d"]
