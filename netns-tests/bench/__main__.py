@@ -12,7 +12,7 @@ from types import FrameType
 import bench_handshakes
 from lab import LabError
 
-from bench import coordinator, outside, packet, relay, throughput
+from bench import coordinator, outside, packet, relay, throughput, web
 
 FAILED = 125
 INTERRUPTED = 130
@@ -41,6 +41,7 @@ EPILOG = """\
   sudo scripts/bench throughput --case 'tcp-1-*' --peer ~/go/bin/wireguard-go
   sudo scripts/bench outside
   sudo scripts/bench relay
+  sudo scripts/bench web
   sudo scripts/bench coordinator
   sudo scripts/bench packet
   sudo scripts/bench handshakes"""
@@ -74,12 +75,15 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = bench.add_subparsers(
-        dest="verb", required=True, metavar="throughput | outside | relay | coordinator | packet | handshakes"
+        dest="verb",
+        required=True,
+        metavar="throughput | outside | relay | web | coordinator | packet | handshakes",
     )
     for name, module, says in (
         ("throughput", throughput, "tunnels against each other"),
         ("outside", outside, "the tunnel against no tunnel, on links of several speeds"),
         ("relay", relay, "what one relay carries: frames of bare clients, TCP of whole nodes"),
+        ("web", web, "a workspace's web service by the server, by port-forward and by plain TCP"),
         ("coordinator", coordinator, "what one server carries of nodes that join, change and come back"),
         ("packet", packet, "what each function of the data path costs per packet, by itself"),
     ):
