@@ -5,6 +5,8 @@ WebSockets, all in one process on the other core (``coordinator_load``). Two kin
 
     teams   users with 1 to 3 devices and 1 to 4 workspaces, one workspace in five shared with somebody else
     ops     the same, and one user with whom every workspace is shared: this one's device sees them all
+
+Below the table each load is held against the aims, and it says how busy both cores were: what fills its core sets the pace.
 """
 
 import argparse
@@ -47,6 +49,7 @@ MILLI = 1e3
 FIGURES = (
     ("join-rate", "joins per second"),
     ("join-cpu", "server CPU per join, ms"),
+    ("join-load-cpu", "CPU of the nodes per join, ms"),
     ("memory", "server memory per node, KiB"),
     ("idle", "server CPU when nothing happens, % of a core"),
     ("change-p50", "change to peer p50, ms"),
@@ -55,6 +58,24 @@ FIGURES = (
     ("return-converged", "and converged, s"),
     ("return-cpu", "server CPU of that, s"),
     ("load-cpu", "CPU of all the nodes for that, s"),
+)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a figure should not exceed, with up to so many nodes."""
+
+    figure: str
+    says: str
+    limit: float
+    unit: str
+    max_nodes: int
+
+
+AIMS = (
+    Aim("change-p99", "change to peer p99", 200.0, "ms", 5000),
+    Aim("return-converged", "converged after a restart", 10.0, "s", 2000),
+    Aim("memory", "memory per node", 60.0, "KiB", 5000),
 )
 
 
@@ -130,31 +151,30 @@ def measure(results: Results, n_nodes: int, *, has_ops: bool, n_changes: int) ->
         bench = Bench(directory, fleet)
         with bench.load() as nodes:
             with bench.server() as server:
-                figures = measure_calm(bench, server, n_nodes, n_changes)
+                figures = measure_calm(bench, server, nodes, n_nodes, n_changes)
                 bench.order(do="return")
-                nodes_before = cpu_seconds(nodes.pid)
                 server.send_signal(signal.SIGTERM)
                 server.wait(30)
             with bench.server() as server:
-                figures |= measure_return(bench, server)
-                figures["load-cpu"] = cpu_seconds(nodes.pid) - nodes_before
+                figures |= measure_return(bench, server, nodes)
     for figure, says in FIGURES:
         results.add(f"{case}-{figure}", says, OURS, figures[figure])
 
 
 def measure_calm(
-    bench: Bench, server: subprocess.Popen[str], n_nodes: int, n_changes: int
+    bench: Bench, server: subprocess.Popen[str], nodes: subprocess.Popen[str], n_nodes: int, n_changes: int
 ) -> dict[str, float]:
     """From the first join to a quiet server."""
-    empty, before = memory(server.pid), cpu_seconds(server.pid)
+    empty, before, nodes_before = memory(server.pid), cpu_seconds(server.pid), cpu_seconds(nodes.pid)
     joined = bench.order(do="join")
-    spent = cpu_seconds(server.pid) - before
+    spent, nodes_spent = cpu_seconds(server.pid) - before, cpu_seconds(nodes.pid) - nodes_before
     idle = idle_share(server.pid)
     delays = sorted(bench.order(do="change", count=n_changes)["delays"])  # type: ignore[call-overload]
     cuts = statistics.quantiles(delays, n=100)
     return {
         "join-rate": n_nodes / (joined["converged"] - joined["began"]),
         "join-cpu": spent / n_nodes * MILLI,
+        "join-load-cpu": nodes_spent / n_nodes * MILLI,
         "memory": (memory(server.pid) - empty) / n_nodes / KIBI,
         "idle": idle * 100,
         "change-p50": cuts[49] * MILLI,
@@ -162,14 +182,17 @@ def measure_calm(
     }
 
 
-def measure_return(bench: Bench, server: subprocess.Popen[str]) -> dict[str, float]:
+def measure_return(
+    bench: Bench, server: subprocess.Popen[str], nodes: subprocess.Popen[str]
+) -> dict[str, float]:
     """From the moment the new server listens to the moment all nodes know of all their peers again."""
-    listened, before = monotonic(), cpu_seconds(server.pid)
+    listened, before, nodes_before = monotonic(), cpu_seconds(server.pid), cpu_seconds(nodes.pid)
     returned = bench.order(do="returned")
     return {
         "return": returned["all_in"] - listened,
         "return-converged": returned["converged"] - listened,
         "return-cpu": cpu_seconds(server.pid) - before,
+        "load-cpu": cpu_seconds(nodes.pid) - nodes_before,
     }
 
 
@@ -269,12 +292,37 @@ def describe(members: list[Member]) -> list[dict[str, object]]:
 
 def table(results: Results) -> str:
     """A row per figure, a column per load."""
-    by_case = {result.case: result for result in results}
-    loads = list(dict.fromkeys("-".join(case.split("-")[:2]) for case in by_case))
-    rows = [["", *(f"{kind}, {int(size):,}" for kind, size in (one.split("-") for one in loads))]]
+    loads = loads_of(results)
+    rows = [["", *(f"{kind}, {size:,}" for kind, size in loads)]]
     for figure, says in FIGURES:
-        rows.append([says, *(by_case[f"{one}-{figure}"].cell(OURS) for one in loads)])
+        rows.append([says, *(results[f"{kind}-{size}-{figure}"].cell(OURS) for kind, size in loads)])
     return markdown(rows)
+
+
+def loads_of(results: Results) -> list[tuple[str, int]]:
+    """Kinds of team and numbers of nodes, as measured."""
+    parts = (result.case.split("-") for result in results)
+    return list(dict.fromkeys((kind, int(size)) for kind, size, *_ in parts))
+
+
+def verdicts(results: Results) -> list[str]:
+    """A sentence for each load: which aims it meets, and how busy both cores were while everybody joined and came back."""
+    return [_verdict(results, kind, size) for kind, size in loads_of(results)]
+
+
+def _verdict(results: Results, kind: str, size: int) -> str:
+    def figure(name: str) -> float:
+        return results[f"{kind}-{size}-{name}"].median(OURS)
+
+    aims = "; ".join(
+        f"{aim.says} of at most {aim.limit:.0f} {aim.unit} {'met' if figure(aim.figure) <= aim.limit else 'MISSED'}"
+        for aim in AIMS
+        if size <= aim.max_nodes
+    )
+    joining = [figure("join-rate") * figure(name) / MILLI for name in ("join-cpu", "join-load-cpu")]
+    returning = [figure(name) / figure("return-converged") for name in ("return-cpu", "load-cpu")]
+    busy = (f"{server:.0%} and {nodes:.0%}" for server, nodes in (joining, returning))
+    return f"{kind}, {size:,}: {aims or 'no aims'}. Cores of server and nodes busy: {' of the joins, '.join(busy)} of the return."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -297,8 +345,8 @@ def run(options: argparse.Namespace) -> None:
         "joins: 64 at a time, until everybody knows everybody whom they may meet. Memory: resident, joined and idle, less that of the "
         "empty server. Change to peer: new endpoints of one node after another, to each peer's NetMap.",
         "restart: SIGTERM, and a new process; seconds from its listening.",
-        load(),
     ]
+    before = load()
     results = Results()
     for has_ops in (False, True):
         if options.only == ("teams" if has_ops else "ops"):
@@ -307,4 +355,4 @@ def run(options: argparse.Namespace) -> None:
             for _ in range(options.rounds):
                 say(f"{n_nodes} nodes{', one of whom sees all workspaces' if has_ops else ''}")
                 measure(results, n_nodes, has_ops=has_ops, n_changes=options.changes)
-    publish(options, "coordinator", results, table(results), notes)
+    publish(options, "coordinator", results, table(results), [*notes, *verdicts(results), before])
