@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
+from coderd.api.joining import join_line
 from coderd.cli.asking import Yes, confirm, print_json, print_rows, until_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.session import open_api
 from coderd.cli.shell import note
 from coderd.cli.values import parse_duration, parse_scope
-from coderd.cli.workspaces import join_line
+from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit, UserError
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="To know it again: a DNS label.")]
@@ -65,7 +66,7 @@ def create(
         print_json(made)
         return Exit.DONE
     note(f"Created {name}; it expires: {until_text(made.info.expires_at)}. It is shown only now:")
-    print(join_line(origin, made.token) if join else made.token)
+    print(join_line(parse_server_url(origin), made.token) if join else made.token)
     return Exit.DONE
 
 

@@ -1,16 +1,16 @@
 """``coderctl workspaces``: what the server keeps, asked of the server itself."""
 
-from shlex import quote
 from typing import Annotated
 
 import typer
 
+from coderd.api.joining import join_line
 from coderd.api.messages import WorkspaceInfo
 from coderd.cli.asking import All, Yes, confirm, print_json, print_rows
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.session import open_api
 from coderd.cli.shell import note
-from coderd.config.url import PIN_PREFIX, ServerUrl, parse_server_url
+from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
@@ -36,24 +36,8 @@ def create(
     note(
         f"Created {made.owner}/{made.name}, {made.address}. This joins its machine; the token is shown only now:"
     )
-    print(join_line(origin, made.token))
+    print(join_line(parse_server_url(origin), made.token))
     return Exit.DONE
-
-
-def join_line(origin: str, token: str) -> str:
-    """A line for the workspace's shell: the token goes through stdin, so that it is in no process's arguments."""
-    url = parse_server_url(origin)
-    words = ["sudo coderd run --access-url", str(url), *trust_flags(url), "--token-file -"]
-    return f"echo {token} | {' '.join(words)}"
-
-
-def trust_flags(url: ServerUrl) -> list[str]:
-    """What whoever joins this server has to be told besides its URL, for a shell."""
-    if url.pin:
-        return ["--pin", PIN_PREFIX + url.pin]
-    if url.ca_file:
-        return ["--ca-file", quote(url.ca_file)]
-    return ["--insecure"] if url.is_insecure else []
 
 
 def list_workspaces(

@@ -12,6 +12,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp
 
 from coderd.api.io.routes import api_routes, error_handlers
 from coderd.browser.io.sign_in import SignIn
@@ -19,6 +20,7 @@ from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
 from coderd.coordination.message import MAX_NODE_MESSAGE
 from coderd.coordination.message import PATH as COORDINATE
+from coderd.dashboard.io.site import Site as Dashboard
 from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
 from coderd.derp.limit import ClientRate
@@ -163,7 +165,7 @@ class _Server:
             proxies=proxies,
             drain=self._drain,
         )
-        app = await self._web_apps.start(nursery, self._sign_in, self._sign_in.before(self._build_app()))
+        app = await self._web_apps.start(nursery, self._sign_in, self._build_app())
         await nursery.start(serve, ports.listeners(self._tls), app)
         await self._start_metrics(nursery)
         nursery.start_soon(self._observation.checks.follow)
@@ -214,7 +216,7 @@ class _Server:
         bound: list[AddrPort] = await nursery.start(serve)
         return tuple(bound)
 
-    def _build_app(self) -> Starlette:
+    def _build_app(self) -> ASGIApp:
         handlers = {
             **all_handlers(self._directory, version=version("coderd"), wildcard=self._web_apps.wildcard),
             **self._observation.handlers(),
@@ -228,7 +230,16 @@ class _Server:
         ]
         app = Starlette(routes=routes, exception_handlers=error_handlers())
         app.router.redirect_slashes = False
-        return app
+        return Dashboard(
+            self._sessions,
+            self._sign_in,
+            handlers,
+            access_url=replace(self._config.access_url, pin=self.pin),
+            version=version("coderd"),
+            has_apps=lambda: self._config.apps.has_apps and not self._web_apps.off,
+            is_read_only=self._config.apps.trusts_path_apps,
+            rest=app,
+        )
 
 
 def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tuple[ServerTls | None, str]:

@@ -259,6 +259,6 @@ async def _run(options: ServerConfig, stop: trio.Event, *, task_status: trio.Tas
 
 async def test_pages_that_are_not_there_are_refused_in_json(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
-        for path in ("/", "/derp/x", PREFIX, PREFIX + "/users/me/"):
+        for path in ("/nowhere", "/derp/x", PREFIX, PREFIX + "/users/me/"):
             response = await world.ask("GET", path)
             assert (response.status_code, response.json()["code"]) == (404, "not_found")

@@ -1,0 +1,1 @@
+"""The shell of the dashboard: requests, templates, files."""

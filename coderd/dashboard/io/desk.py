@@ -1,0 +1,65 @@
+"""The API's answers for somebody who is signed in by browser: the same rules, the same handlers, no HTTP in between."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+
+from coderd.api.io.routes import ApiError, Call, Caller, Handler
+from coderd.api.messages import ApiMessage, parse_query
+from coderd.api.rules import Rule
+from coderd.dashboard.table import RULE_OF, Action, Ask, Page
+from coderd.model.errors import MalformedPacket
+
+
+class Desk:
+    """What one caller may ask.
+
+    Args:
+        handlers: the API's, by operation.
+        caller: whose session it is.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler], caller: Caller) -> None:
+        self._handlers = handlers
+        self.caller = caller
+
+    def may(self, operation: str) -> bool:
+        """Whether the caller may have an operation at all."""
+        return RULE_OF[operation].allows(self.caller.role, self.caller.scope)
+
+    def may_see(self, page: Page) -> bool:
+        """Whether a page asks nothing that the caller may not have."""
+        return all(self.may(ask.operation) for ask in page.asks)
+
+    async def ask(self, ask: Ask, query: Mapping[str, str]) -> ApiMessage:
+        """The answer to a page's question. Raises ApiError."""
+        rule = RULE_OF[ask.operation]
+        values = {name: query[name] for name in ask.parameters if query.get(name)}
+        return await self._call(rule, {}, None, None if rule.query is None else _read(rule.query, values))
+
+    async def act(self, action: Action, form: Mapping[str, str]) -> ApiMessage:
+        """Does what a form asks for. Raises ApiError."""
+        rule = RULE_OF[action.operation]
+        keys = {name: form.get(name, "") for name in action.keys}
+        values = {name: form[name].strip() for name in action.fields if form.get(name, "").strip()}
+        return await self._call(
+            rule, keys, None if rule.request is None else _read(rule.request, values), None
+        )
+
+    async def _call(
+        self, rule: Rule, keys: Mapping[str, str], message: ApiMessage | None, query: ApiMessage | None
+    ) -> ApiMessage:
+        if not rule.allows(self.caller.role, self.caller.scope):
+            raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "you have not the right to do that")
+        answer = await self._handlers[rule.operation](Call(rule, self.caller, "", keys, message, query, ""))
+        assert isinstance(answer, ApiMessage)
+        return answer
+
+
+def _read(kind: type[ApiMessage], values: dict[str, str]) -> ApiMessage:
+    """A message out of texts. Raises ApiError with a sentence that names the field."""
+    try:
+        return parse_query(kind, values)
+    except (MalformedPacket, msgspec.ValidationError) as error:
+        raise ApiError(HTTPStatus.BAD_REQUEST, "bad_request", f"this makes no sense: {error}") from None

@@ -1,0 +1,51 @@
+"""Templates to HTML. Whatever a template is given is escaped; what no eye can see, or turns text around, is shown as �."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from unicodedata import category
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})
+
+
+def make_environment() -> Environment:
+    """The templates of this package."""
+    environment = Environment(
+        loader=PackageLoader("coderd.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    environment.filters["when"] = when
+    environment.filters["bytes"] = byte_size
+    return environment
+
+
+def when(seconds: float | None) -> Markup:
+    """A moment, in wall-clock seconds: readable as it is, and by a script made local."""
+    if seconds is None:
+        return Markup("never")
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
+def byte_size(number: float) -> str:
+    """A size for people: 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def _visible(value: Any) -> Any:
+    """A template's value without what would hide or reorder the text around it. Markup is our own."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "".join("�" if category(letter) in _HIDDEN else letter for letter in value)
+    return value

@@ -1,0 +1,215 @@
+"""The dashboard as an ASGI app, before everything else that the server answers at its own host.
+
+/static/...             the dashboard's files                       anybody
+/login, /logout         signing in and out                          anybody
+a page of PAGES         what the API answers, as a page             whoever is signed in
+a form of ACTIONS       one call of the API, from our own page      whoever is signed in
+anything else           whoever is behind
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coderd.api.io.routes import ApiError, Caller, Handler
+from coderd.api.joining import join_line, sign_in_line
+from coderd.browser.io.sign_in import SignIn, not_accepted
+from coderd.config.url import ServerUrl
+from coderd.dashboard.io.desk import Desk
+from coderd.dashboard.io.render import make_environment
+from coderd.dashboard.io.static import StaticFiles
+from coderd.dashboard.table import ACTIONS, PAGES, Action, Ask, Page
+from coderd.http.web import note_known
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self';"
+    " frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+}
+_OPEN: Final = "/open"
+_PAGES: Final = {page.path: page for page in PAGES}
+_ACTIONS: Final = {action.path: action for action in ACTIONS}
+
+log = structlog.get_logger(__name__)
+
+
+class Callers(Protocol):
+    """What is asked about sessions."""
+
+    async def find_caller(self, session_hash: bytes, source: str) -> Caller | None:
+        """Whom the API takes the bearer of a session for; None where it has ended."""
+
+
+class Site:
+    """The pages of one server.
+
+    Args:
+        callers: whose sessions there are.
+        sign_in: who is signed in.
+        handlers: the API's, by operation.
+        access_url: the server's, with the trust that whoever joins needs.
+        version: the program's.
+        has_apps: whether there are web apps and terminals at this moment.
+        is_read_only: whether nothing may be changed here: pages of apps could act as this one.
+        rest: answers everything else.
+    """
+
+    def __init__(
+        self,
+        callers: Callers,
+        sign_in: SignIn,
+        handlers: Mapping[str, Handler],
+        *,
+        access_url: ServerUrl,
+        version: str,
+        has_apps: Callable[[], bool],
+        is_read_only: bool,
+        rest: ASGIApp,
+    ) -> None:
+        self._callers = callers
+        self._sign_in = sign_in
+        self._handlers = handlers
+        self._url = access_url
+        self._version = version
+        self._has_apps = has_apps
+        self._is_read_only = is_read_only
+        self._rest = rest
+        self._static = StaticFiles()
+        self._templates = make_environment()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; WebSockets are all for ``rest``."""
+        answer = None
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            answer = self._static.answer(request) or await self._sign_in.answer(request)
+            if answer is None and request.url.path in (*_PAGES, *_ACTIONS, _OPEN):
+                answer = await self._answer(request)
+        await (answer or self._rest)(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if not self._sign_in.is_own_host(request):
+            return self._sign_in.wrong_host()
+        session = self._sign_in.session_of(request)
+        source = request.client.host if request.client is not None else ""
+        caller = await self._callers.find_caller(session, source) if session is not None else None
+        path, is_look = request.url.path, request.method in ("GET", "HEAD")
+        if session is None or caller is None:
+            where = path + (f"?{request.url.query}" if request.url.query else "")
+            return _go(self._sign_in.login_url(where if is_look and path not in _ACTIONS else "/"))
+        note_known(request.scope)
+        view = _View(self, Desk(self._handlers, caller), self._sign_in.form_token(session))
+        try:
+            if is_look and path == _OPEN:
+                return await view.open_app(request.query_params)
+            if is_look and path in _PAGES:
+                return await view.show(_PAGES[path], request.query_params)
+            if is_look:
+                return _go(_ACTIONS[path].page)
+            form = await self._sign_in.read_form(request, session) if request.method == "POST" else None
+            if form is None or path not in _ACTIONS:
+                return not_accepted()
+            return await view.act(_ACTIONS[path], form)
+        except ApiError as error:
+            log.info("dashboard_refused", path=path, code=error.body.code, user_id=str(caller.user_id))
+            back = _ACTIONS[path].page if path in _ACTIONS else "/"
+            return view.page("refused.html", "Not done", error.status, error=error.body, back=back)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What every template knows of the server."""
+        return {
+            "version": self._version,
+            "origin": str(self._url),
+            "sign_in_line": sign_in_line(self._url),
+            "has_apps": self._has_apps(),
+            "read_only": self._is_read_only,
+        }
+
+    def join_line(self, token: str) -> str:
+        """What joins a workspace's machine."""
+        return join_line(self._url, token)
+
+    def render(self, template: str, context: dict[str, Any]) -> str:
+        """A template's HTML."""
+        text: str = self._templates.get_template(template).render(context)
+        return text
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing may be changed here."""
+        return self._is_read_only
+
+
+class _View:
+    """The site for one request of somebody who is signed in."""
+
+    def __init__(self, site: Site, desk: Desk, form_token: str) -> None:
+        self._site = site
+        self._desk = desk
+        self._form_token = form_token
+
+    async def show(self, page: Page, query: Mapping[str, str]) -> Response:
+        """A page. Raises ApiError."""
+        answers: dict[str, Any] = {}
+
+        async def ask(one: Ask) -> None:
+            answers[one.operation] = await self._desk.ask(one, query)
+
+        for one in page.asks:
+            await ask(one)
+        return self.page(page.template, page.title, here=page.path, query=dict(query), **answers)
+
+    async def act(self, action: Action, form: Mapping[str, str]) -> Response:
+        """What a form asks for, done. Raises ApiError."""
+        if self._site.is_read_only:
+            raise ApiError(
+                HTTPStatus.FORBIDDEN,
+                "read_only",
+                "nothing can be changed here while path apps are trusted with this site",
+                "Use coderctl, or run the server without --dangerous-trust-path-apps.",
+            )
+        answer = await self._desk.act(action, form)
+        if not action.answer:
+            return _go(action.page)
+        token = getattr(answer, "token", "")
+        line = self._site.join_line(token)
+        return self.page(action.answer, "Made", here=action.page, made=answer, form=form, join_line=line)
+
+    async def open_app(self, query: Mapping[str, str]) -> Response:
+        """Leads to a port of a workspace, which a form without scripts cannot name in a path."""
+        names = [query.get(name, "") for name in ("owner", "workspace", "app")]
+        if not all(name and name.isascii() and name.replace("-", "").isalnum() for name in names):
+            raise ApiError(HTTPStatus.BAD_REQUEST, "bad_request", "an app is a port or a name")
+        owner, workspace, app = map(quote, names)
+        return _go(f"/@{owner}/{workspace}/apps/{app}/")
+
+    def page(self, template: str, title: str, status: int = HTTPStatus.OK, **more: Any) -> Response:
+        """A template with what every page shows."""
+        context = {
+            **self._site.context,
+            "title": title,
+            "here": "",
+            "pages": [page for page in PAGES if self._desk.may_see(page)],
+            "me": self._desk.caller.user_name,
+            "my_id": self._desk.caller.user_id,
+            "may": self._desk.may,
+            "csrf": self._form_token,
+            **more,
+        }
+        return HTMLResponse(self._site.render(template, context), status, _HEADERS)
+
+
+def _go(where: str) -> Response:
+    return RedirectResponse(where, HTTPStatus.SEE_OTHER, {"cache-control": "no-store"})
