@@ -104,6 +104,11 @@ class WebApps:
 
     # What the site asks
 
+    @property
+    def n_changes(self) -> int:
+        """Another number after any change in the store."""
+        return self._directory.store.n_changes
+
     async def find_session(self, session_hash: bytes) -> User | None:
         """Whose session has this hash."""
         session = await self._sessions.find(session_hash)

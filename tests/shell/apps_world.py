@@ -47,6 +47,7 @@ class People:
         default_factory=lambda: {hash_token(ANNS): ANN, hash_token(BOBS): BOB}
     )
     apps: dict[str, App] = field(default_factory=dict)
+    n_asked: int = 0
     n_open: int = 0
     n_dialled: int = 0
     released: trio.Event = field(default_factory=trio.Event)
@@ -58,6 +59,10 @@ class People:
         for stream in self.streams:
             stream.socket.close()
 
+    @property
+    def n_changes(self) -> int:
+        return hash(repr((self.sessions, self.apps)))
+
     async def none_open(self) -> None:
         with trio.fail_after(5):
             while self.n_open:
@@ -65,6 +70,7 @@ class People:
                 await self.released.wait()
 
     async def find_session(self, session_hash: bytes) -> User | None:
+        self.n_asked += 1
         return self.sessions.get(session_hash)
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:

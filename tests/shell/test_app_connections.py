@@ -127,3 +127,12 @@ async def test_a_connection_that_was_cut_is_not_used_again() -> None:
         here.people.cut()
         assert (await client.get(MINE)).status_code == 200
         assert bare.connections == [0, 1]
+
+
+async def test_a_grant_is_remembered_until_anything_changes() -> None:
+    async with world() as here, here.client() as client:
+        for _ in range(3):
+            assert (await client.get(f"{PREFIX}/x")).status_code == 200
+        assert here.people.n_asked < 3
+        here.people.sessions.clear()
+        assert (await client.get(f"{PREFIX}/x")).status_code == 401

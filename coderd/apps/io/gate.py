@@ -1,4 +1,8 @@
-"""Who asks for which app, and whether they may: asked once when a request comes, and every second while it lasts."""
+"""Who asks for which app, and whether they may: asked when a request comes, and every second while it lasts.
+
+A page of many parts asks the same within a moment. A grant is remembered for a second, as long as nothing at all has been changed
+in the store: a right that ends there ends at once.
+"""
 
 import time
 from collections import defaultdict
@@ -17,10 +21,16 @@ from coderd.identity.people import Node, User
 
 RECHECK_INTERVAL = 1.0
 """Seconds after which a revoked right has ended what was opened by it, at most."""
+MAX_REMEMBERED = 1024
+"""Wishes whose grants are remembered."""
 
 
 class Backend(Protocol):
     """What web apps ask of the server."""
+
+    @property
+    def n_changes(self) -> int:
+        """Another number after any change of what is asked here."""
 
     async def find_session(self, session_hash: bytes) -> User | None:
         """Whose session has this hash."""
@@ -57,6 +67,14 @@ class Answer(NamedTuple):
     app: App | None = None
 
 
+class _Grant(NamedTuple):
+    """An answer that opens something, and when it was found."""
+
+    answer: Answer
+    n_changes: int
+    at: float
+
+
 class Revoked(Exception):
     """The right by which something was opened is no more."""
 
@@ -67,22 +85,18 @@ class Gate:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._open: defaultdict[Wish, set[trio.CancelScope]] = defaultdict(set)
+        self._granted: dict[Wish, _Grant] = {}
 
     async def judge(self, wish: Wish) -> Answer:
         """Whether a wish is granted now."""
-        address = wish.address
-        viewer = (
-            await self._backend.find_session(wish.session_hash) if wish.session_hash is not None else None
-        )
-        workspace = await self._backend.find_workspace(address.owner, address.workspace)
-        app = await self._find_app(workspace, address.app)
-        if app is None:
-            return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
-        verdict = judge(app.share, workspace, viewer)
-        is_owner = workspace is not None and viewer is not None and workspace.owner.user_id == viewer.user_id
-        if wish.is_owners_only and verdict is Verdict.OPEN and not is_owner:
-            return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
-        return Answer(verdict, workspace, app)
+        known = self._granted.get(wish)
+        if (
+            known is not None
+            and known.n_changes == self._backend.n_changes
+            and trio.current_time() - known.at < RECHECK_INTERVAL
+        ):
+            return known.answer
+        return await self._ask(wish)
 
     @contextmanager
     def opened(self, wish: Wish) -> Iterator[None]:
@@ -103,10 +117,36 @@ class Gate:
         while True:
             await trio.sleep(RECHECK_INTERVAL)
             for wish in list(self._open):
-                answer = await self.judge(wish)
+                answer = await self._ask(wish)
                 if answer.verdict is not Verdict.OPEN:
                     for scope in self._open.get(wish, ()):
                         scope.cancel()
+
+    async def _ask(self, wish: Wish) -> Answer:
+        """The same, of the store; a grant is remembered."""
+        n_changes, now = self._backend.n_changes, trio.current_time()
+        answer = await self._look(wish)
+        self._granted.pop(wish, None)
+        if answer.verdict is Verdict.OPEN:
+            self._granted[wish] = _Grant(answer, n_changes, now)
+            if len(self._granted) > MAX_REMEMBERED:
+                del self._granted[next(iter(self._granted))]
+        return answer
+
+    async def _look(self, wish: Wish) -> Answer:
+        address = wish.address
+        viewer = (
+            await self._backend.find_session(wish.session_hash) if wish.session_hash is not None else None
+        )
+        workspace = await self._backend.find_workspace(address.owner, address.workspace)
+        app = await self._find_app(workspace, address.app)
+        if app is None:
+            return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
+        verdict = judge(app.share, workspace, viewer)
+        is_owner = workspace is not None and viewer is not None and workspace.owner.user_id == viewer.user_id
+        if wish.is_owners_only and verdict is Verdict.OPEN and not is_owner:
+            return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
+        return Answer(verdict, workspace, app)
 
     async def _find_app(self, workspace: Node | None, name: str) -> App | None:
         """As it was set; any port that was not is the owner's."""

@@ -41,6 +41,8 @@ class Database:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         self.rng = rng
         self.now = clock
+        self.n_changes = 0
+        """Another number after every commit of ours; what other programs write does not count."""
         self._engine = _open_engine(path)
         try:
             self._migrate()
@@ -62,8 +64,11 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that takes the write lock at its beginning; committed when the block ends without an error."""
         writer = self._engine.connect().execution_options(takes_write_lock=True)
-        with writer as connection, connection.begin():
-            yield connection
+        try:
+            with writer as connection, connection.begin():
+                yield connection
+        finally:
+            self.n_changes += 1
 
     def _migrate(self) -> None:
         config = _alembic()

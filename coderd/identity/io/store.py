@@ -37,6 +37,11 @@ class Store:
         self.apps = Apps(self._database)
         self.audit = AuditLog(self._database)
 
+    @property
+    def n_changes(self) -> int:
+        """Another number after everything that was changed by way of this object."""
+        return self._database.n_changes
+
     def close(self) -> None:
         """Closes every connection."""
         self._database.close()

@@ -264,3 +264,14 @@ def test_partners_are_those_whom_policy_allows(store: Store, ann: User, bob: Use
     own = [store.nodes.create_workspace(ann, name).node for name in ("a", "b")]
     store.nodes.create_workspace(bob, "c")
     assert store.nodes.partners(device) == own
+
+
+def test_every_change_is_counted_and_looking_is_none(store: Store) -> None:
+    before = store.n_changes
+    ann = store.users.create("ann").user
+    created = store.n_changes
+    store.users.get("ann")
+    assert store.n_changes == created > before
+    with pytest.raises(NameTaken):
+        store.users.create(ann.name)
+    assert store.n_changes >= created
