@@ -9,7 +9,8 @@ from coderd.model import RandomBytes
 EARLIEST_MS: Final = 500
 """A process needs that long to end and to start again."""
 PER_NODE_MS: Final = 2
-MAX_SPREAD_MS: Final = 5000
+"""What letting a node in costs: a crowd that comes no faster is let in as it comes, and nobody's patience ends at the door."""
+MAX_SPREAD_MS: Final = 10_000
 """Whatever the crowd, nobody waits longer for the network's news."""
 _STEPS: Final = 1 << 32
 

@@ -25,8 +25,10 @@ from coderd.coordination.message import (
     parse_server_message,
 )
 from coderd.coordination.proof import make_proof
+from coderd.identity.io.store import Store
 from coderd.model.errors import Exit, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
+from coderd.server.state import DATABASE_FILE
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
 KEY, OTHER_KEY = NodePrivate(b"k" * 32), NodePrivate(b"o" * 32)
@@ -413,6 +415,32 @@ async def test_what_changes_while_a_node_joins_is_known_when_it_is_in(tmp_path: 
             welcome = await answer(websocket)
             assert isinstance(welcome, Welcome)
             assert welcome.self.name == "admin/tablet"
+
+
+async def test_a_key_that_was_replaced_while_its_node_joined_is_claimed_again(tmp_path: Path) -> None:
+    """Of two machines with one token the last to be let in wins: its key is the one that the relay serves."""
+    async with serving(tmp_path) as world:
+        token = await world.add_workspace("dev")
+        async with join(world, token, KEY) as first:
+            assert isinstance(await answer(first), Welcome)
+        async with dial(world, token) as returning:
+            said = await hello(returning, token, KEY)
+            async with join(world, token, OTHER_KEY) as other:
+                assert isinstance(await answer(other), Welcome)
+                await returning.send_message(json.dumps(said))
+                assert isinstance(await answer(returning), Welcome)
+                assert isinstance(await answer(other), Refusal)
+        assert is_served(tmp_path, KEY)
+        assert not is_served(tmp_path, OTHER_KEY)
+
+
+def is_served(directory: Path, key: NodePrivate) -> bool:
+    """Whether relays serve this node key."""
+    store = Store(directory / "state" / DATABASE_FILE)
+    try:
+        return store.nodes.admit(key.public()) is not None
+    finally:
+        store.close()
 
 
 async def test_a_message_beyond_any_limit_is_not_even_read(tmp_path: Path) -> None:

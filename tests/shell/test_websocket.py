@@ -156,6 +156,17 @@ async def test_the_last_word_arrives_though_the_client_is_still_talking() -> Non
         assert await websocket.get_message() == "goodbye"
 
 
+@BOTH_WAYS
+async def test_a_greeting_comes_first(is_used: bool) -> None:
+    async def serve(websocket: TextSocket) -> None:
+        await websocket.accept("hello")
+        await websocket.send_text(await websocket.receive_text())
+
+    async with serving(serve) as port, dial(port, is_used=is_used) as websocket:
+        await websocket.send_message("then")
+        assert [await websocket.get_message() for _ in range(2)] == ["hello", "then"]
+
+
 async def test_what_is_sent_without_waiting_arrives_whole_and_in_order() -> None:
     """The client reads nothing until the kernel takes no more: then it is the text that waits which brings the rest along."""
     texts, is_full = [f"{index} {'x' * 3000}" for index in range(10_000)], trio.Event()
