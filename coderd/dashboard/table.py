@@ -51,6 +51,8 @@ PAGES: Final = (
         "machines.html",
         (Ask("list_workspaces", ("all",)), Ask("list_devices", ("all",))),
     ),
+    Page("/paths", "Paths", "paths.html", (Ask("list_paths", ("all",)),)),
+    Page("/relays", "Relays", "relays.html", (Ask("list_relays", ("all",)),)),
     Page("/users", "People", "users.html", (Ask("list_users"),)),
     Page("/tokens", "Tokens", "tokens.html", (Ask("list_tokens"),)),
     Page("/health", "Health", "health.html", (Ask("health"),)),

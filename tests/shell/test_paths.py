@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 import trio
@@ -104,3 +105,31 @@ async def test_others_paths_are_for_managers_who_ask_for_all(tmp_path: Path) -> 
         (region,) = (await world.ask("GET", "/api/v1/relays?all=true", world.admin_token)).json()["regions"]
         assert (region["code"], region["home_of"], region["latency"]) == ("coder", 2, 0.01)
         assert region["load"]["queued_packets"] == 0
+
+
+async def page_of(world: World, path: str, token: str) -> str:
+    """A page of the dashboard as somebody who signs in with a token sees it."""
+    origin = "http://server.example:3000"
+    headers = {"host": "server.example:3000", "origin": origin, "sec-fetch-site": "same-origin"}
+    async with httpx.AsyncClient(base_url=world.url, headers=headers) as browser:
+        signed_in = await browser.post("/login", data={"token": token, "next": path})
+        cookie = signed_in.headers["set-cookie"].partition(";")[0]
+        answer = await browser.get(path, headers={"cookie": cookie})
+    assert answer.status_code == 200
+    return answer.text
+
+
+async def test_the_dashboard_has_the_paths_and_the_relays(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world, met(world) as (laptop, link):
+        link.report(Reports((PathReport(laptop.peers["admin/dev"].node_id, "direct", 0, 0.012, 90.0),)))
+        await reported(world, "direct")
+        paths = await page_of(world, "/paths", world.admin_token)
+        assert '<th scope="col">admin/dev</th>' in paths
+        assert '<span class="direct">direct</span> 12 ms <span class="soft">for 1 min</span>' in paths
+        relays = await page_of(world, "/relays?all=true", world.admin_token)
+        assert "<strong>coder</strong>" in relays
+        assert "<td>2</td><td>10 ms</td><td>2</td>" in relays
+        assert "<dt>Waiting now</dt><dd>0 packets, 0 B</dd>" in relays
+        bobs = await world.add_user("bob")
+        assert "admin/dev" not in await page_of(world, "/paths", bobs)
+        assert "Waiting now" not in await page_of(world, "/relays", bobs)

@@ -2,11 +2,8 @@
 
 from uuid import UUID
 
-import pytest
-
-from coderd.api.messages import ReachInfo, RelayLoad, RelayRegionInfo
+from coderd.api.messages import ReachInfo
 from coderd.dashboard.paths import MAX_MATRIX, Way, age_text, view_paths
-from coderd.dashboard.relays import size_text, view_relays
 
 
 def reach(
@@ -68,38 +65,6 @@ def test_many_are_a_list() -> None:
 def test_nobody_is_no_matrix() -> None:
     view = view_paths([])
     assert (view.counts, view.head, view.lines) == ((), (), ())
-
-
-def test_regions_have_their_homes_and_the_own_relay_its_load() -> None:
-    load = RelayLoad(clients=2, bytes=5 << 20, packets=4000, drops=3, queued_packets=7, queued_bytes=900)
-    own = RelayRegionInfo(
-        id=999,
-        code="coder",
-        name="Coder",
-        relays=["server.example"],
-        home_of=2,
-        latency=0.0124,
-        measured_by=2,
-        load=load,
-    )
-    stun = RelayRegionInfo(
-        id=1000, code="stun", name="STUN", relays=[], home_of=0, latency=None, measured_by=0
-    )
-    view = view_relays([own, stun])
-    assert [(row.relays, row.latency) for row in view.regions] == [
-        ("server.example", "12 ms"),
-        ("STUN alone", ""),
-    ]
-    assert view.load is not None
-    assert dict(view.load.facts)["Waiting"] == "7 packets, 900 B"
-    assert view_relays([stun]).load is None
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")]
-)
-def test_sizes(n_bytes: int, text: str) -> None:
-    assert size_text(n_bytes) == text
 
 
 def test_ages() -> None:
