@@ -34,10 +34,10 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(params=["easy-nat", "udp-blocked"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A server that nobody knows yet."""
     with Lab(request.param) as lab:
         serve_without_root(lab)
-        lab.join_dev(server_arguments=["--wildcard-access-url", f"*.{APPS}"])
-        start_app(lab)
+        lab.server.start("--wildcard-access-url", f"*.{APPS}")
         yield lab
 
 
@@ -52,19 +52,40 @@ def browser(lab: Lab, playwright: Playwright, tmp_path: Path) -> Iterator[Browse
 def sign_in(browser: Browser, lab: Lab) -> None:
     """At the server's page, at the second attempt."""
     page = browser.page
-    page.goto(f"{lab.server.url}/login")
+    page.goto(f"{lab.server.url}/")
     browser.take_pictures("sign-in")
     page.get_by_label("Session token").fill("coder_nobodys")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
     page.get_by_label("Session token").fill(lab.server.admin_token)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{lab.server.url}/")
+    expect(page.get_by_text("No workspaces yet.")).to_be_visible()
+
+
+def create_workspace(browser: Browser, lab: Lab) -> None:
+    """On the dashboard; its machine joins by the line that is shown once, and the page shows it by itself."""
+    page = browser.page
+    page.get_by_label("New workspace").fill("dev")
+    page.get_by_role("button", name="Create").click()
+    line = page.locator("pre.secret").inner_text()
+    browser.take_pictures("workspace-made")
+    token = line.split()[1]
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_text("offline", exact=True)).to_be_visible()
+    lab.dev.join_as_workspace(lab.server.join_url, token)
+    start_app(lab)
+    expect(page.get_by_text("online", exact=True)).to_be_visible()
+    browser.take_pictures("workspaces")
 
 
 def use_app(browser: Browser, lab: Lab) -> None:
-    """A page of the app's own host, its WebSocket, and an upload from a file."""
+    """By the dashboard at its path; then at its own host a page, its WebSocket, and an upload from a file."""
     page = browser.page
+    page.get_by_text("More").first.click()
+    browser.take_pictures("workspace")
+    page.get_by_label("Web app").fill("8080")
+    page.get_by_role("button", name="Open").click()
+    page.wait_for_url(f"{lab.server.url}/@admin/dev/apps/8080/")
     port = lab.server.url.rpartition(":")[2]
     page.goto(f"http://{HERS}:{port}/page")
     expect(page.get_by_text("echoed: hello")).to_be_visible()
@@ -87,7 +108,22 @@ def cut_and_restore(browser: Browser, lab: Lab) -> None:
     expect(page.get_by_text("echoed: hello")).to_be_visible()
 
 
-def test_a_person_signs_in_and_uses_an_app_by_browser(lab: Lab, browser: Browser) -> None:
+def look_around(browser: Browser, lab: Lab) -> None:
+    """Every other page of the dashboard, by its link; then out, after which nothing is shown any more."""
+    page = browser.page
+    page.goto(f"{lab.server.url}/")
+    for name in page.get_by_role("navigation").get_by_role("link").all_inner_texts():
+        page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        expect(page.locator("[aria-current=page]")).to_have_text(name)
+        browser.take_pictures(f"page-{name.lower().replace(' ', '-')}")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(f"{lab.server.url}/audit")
+    expect(page.get_by_label("Session token")).to_be_visible()
+
+
+def test_a_person_with_nothing_but_a_browser(lab: Lab, browser: Browser) -> None:
     sign_in(browser, lab)
+    create_workspace(browser, lab)
     use_app(browser, lab)
     cut_and_restore(browser, lab)
+    look_around(browser, lab)
