@@ -94,7 +94,8 @@ def _cell(reports: Sequence[ReachInfo]) -> tuple[Way, ...]:
 
 def _way(reach: ReachInfo, by: str = "") -> Way:
     text = f"relay {reach.region}" if reach.path == "relay" else _kind(reach)
-    return Way(_kind(reach), text, rtt_text(reach.rtt), age_text(reach.since), by)
+    rtt = rtt_text(reach.rtt) if reach.path != "none" else ""
+    return Way(_kind(reach), text, rtt, age_text(reach.since), by)
 
 
 def _kind(reach: ReachInfo) -> str:
