@@ -52,6 +52,7 @@ from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
 from coderd.server.verify import verify_routes
 from coderd.server.web_apps import WebApps
+from coderd.server.web_terminals import WebTerminals
 from coderd.stun.io import serve_stun
 
 FIRST_ADMIN = "admin"
@@ -141,6 +142,8 @@ class _Server:
         self._sessions = BrowserSessions(self._directory)
         self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
         self._web_apps = WebApps(config, self._directory, self._sessions, self.relay, state.coordination_key)
+        terminals = WebTerminals(config, self._directory, self._sessions, lambda: self._web_apps.node)
+        self._terminals = terminals.site(self._sign_in, state.coordination_key)
         self._drain = Drain()
         self._derp_map = DerpMap()
         self._observation = Observation(self._checked(), replace(config.access_url, pin=self.pin))
@@ -153,6 +156,7 @@ class _Server:
         await self._maps.load()
         nursery.start_soon(self._maps.follow, reloads)
         nursery.start_soon(self.coordination.run)
+        nursery.start_soon(self._terminals.run)
         if self._tls is not None:
             nursery.start_soon(follow_reloads, self._tls, reloads)
         derp = self.relay.handle_upgrade if self._config.derp.has_relay else refuse_derp
@@ -226,15 +230,17 @@ class _Server:
             *verify_routes(self._admit, self._counters),
             *api_routes(self._directory.identify, handlers),
             *self._observation.routes(),
+            *self._terminals.routes(),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),
         ]
         app = Starlette(routes=routes, exception_handlers=error_handlers())
         app.router.redirect_slashes = False
+        own = self._config.access_url  # with the trust that whoever joins has to be told of
         return Dashboard(
             self._sessions,
             self._sign_in,
             handlers,
-            access_url=replace(self._config.access_url, pin=self.pin),
+            access_url=replace(own, pin=self.pin, is_insecure=not own.may_carry_tokens),
             version=version("coderd"),
             has_apps=lambda: self._config.apps.has_apps and not self._web_apps.off,
             is_read_only=self._config.apps.trusts_path_apps,
