@@ -58,6 +58,11 @@ class WebApps:
         return Wildcard(suffix) if suffix else None
 
     @property
+    def node(self) -> ServerNode | None:
+        """The server as a node, None where it shall be none."""
+        return self._node
+
+    @property
     def off(self) -> str:
         """Why there are no web apps, as a clause; empty where there are, or are not meant to be."""
         problem = self._node.problem if self._node is not None else None

@@ -19,9 +19,6 @@ class Held:
 
     user_id: UUID
     workspace_id: UUID
-    owner: str
-    workspace: str
-    """The names by which the workspace is found."""
     token: bytes = field(repr=False)
     n_attached: int = 0
     detached_at: float = 0.0

@@ -28,6 +28,10 @@ def account(home: Path) -> Account:
     return Account(me.pw_name, me.pw_uid, me.pw_gid, str(home), "/bin/sh")
 
 
+def is_running(pid_file: Path) -> bool:
+    return Path("/proc", pid_file.read_text().strip()).exists()
+
+
 class Client:
     """One end of a terminal, by hand."""
 
@@ -175,9 +179,8 @@ async def test_a_shell_whose_owner_may_not_come_any_more_ends_within_two_seconds
         may_come = False
         with trio.fail_after(2.5):
             assert await used.until(lambda message: isinstance(message, Exited)) == Exited(129)
-            for file in ("left", "used"):
-                while Path("/proc", (tmp_path / file).read_text().strip()).exists():
-                    await trio.sleep(0.02)
+            while any(is_running(tmp_path / file) for file in ("left", "used")):  # noqa: ASYNC110
+                await trio.sleep(0.02)
         with pytest.raises(UserError) as caught:
             await dev.open(opened.token)
     assert caught.value.code == "no_session"

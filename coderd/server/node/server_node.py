@@ -21,7 +21,7 @@ from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import Tunnel
 from coderd.engine.node_api import MAX_LINE, DialRequest, TerminalRequest, encode, parse_dial_reply
 from coderd.identity.people import Node, User
-from coderd.magicsock import PathInfo
+from coderd.magicsock import PathInfo, PathKind
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.backoff import Backoff
 from coderd.model.errors import MalformedPacket, UserError
@@ -166,6 +166,20 @@ class ServerNode:
         )
         return life.tunnel.path(peer.node_key) if life is not None and peer is not None else None
 
+    def describe_path(self, workspace: Node) -> str:
+        """How a workspace is reached now, in words: ``direct``, or ``relay`` and the region's name; empty where it is not."""
+        path, life = self.path(workspace), self._life
+        if path is None or path.kind is PathKind.NONE or life is None or life.netmap is None:
+            return ""
+        region = life.netmap.derp_map.regions.get(path.via) if isinstance(path.via, int) else None
+        return f"{path.kind.value} {region.name}" if region is not None else path.kind.value
+
+    def refusal(self, workspace: Node) -> UserError | None:
+        """Why a workspace cannot be reached, as far as that is known without asking it."""
+        if self._life is None:
+            return self._refusal()
+        return None if self._registry.is_online(workspace.node_id) else _offline(workspace)
+
     def _refusal(self) -> UserError:
         if self.problem is None:
             return UserError("the server is still starting", hint="Try again.", code="no_web_apps")
@@ -270,7 +284,7 @@ class ServerNode:
 
     def _meet(self, workspace: Node) -> _Met:
         if not self._registry.is_online(workspace.node_id):
-            raise UserError(f"{workspace.full_name} is not connected", code="offline")
+            raise _offline(workspace)
         met = self._met.setdefault(workspace.node_id, _Met(workspace, 0.0))
         met.used_at = trio.current_time()
         self._registry.meet(workspace)
@@ -322,6 +336,10 @@ async def _read_line(sock: trio.socket.SocketType) -> bytes:
         if end:
             return line
     raise MalformedPacket("the workspace's line has no end")
+
+
+def _offline(workspace: Node) -> UserError:
+    return UserError(f"{workspace.full_name} is not connected", code="offline")
 
 
 def _cut(met: _Met) -> None:

@@ -1,0 +1,283 @@
+"""Terminals by browser: the page ``/@owner/workspace/terminal``, and the WebSocket behind it.
+
+Whoever may meet a workspace by their own machine may do so here: its owner, and those with whom it is shared. The browser's
+session says who it is; it counts for requests of the server's own pages alone, and a WebSocket must say by its Origin that it
+is one. Both are looked at again every second, and a shell whose user may not come any more is ended, also where nobody is
+attached to it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+from uuid import UUID
+
+import trio
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from coderd.browser.io.sign_in import SignIn
+from coderd.http.web import note_known
+from coderd.identity.people import Node, PathRule, User
+from coderd.identity.policy import may_use
+from coderd.metrics import Counters
+from coderd.model import RandomBytes
+from coderd.model.errors import MalformedPacket, UserError
+from coderd.terminal import frames
+from coderd.terminal.browser import Seal
+from coderd.terminal.frames import Close, Open, Refused, Size
+from coderd.terminal.held import Held, HeldShells
+from coderd.terminal.io.bridge import Bridge, End
+from coderd.terminal.page import NONCE_SIZE, Problem, make_nonce, policy, problem_page, terminal_page
+
+RECHECK_INTERVAL: Final = 1.0
+END_TIMEOUT: Final = 10.0
+"""Seconds that it may take to end a shell that somebody left behind."""
+MAX_ENDING: Final = 16
+CLOSE_TIMEOUT: Final = 1.0
+_SIGNED_OUT: Final = Refused(
+    "signed_out", "You are signed out. The shell goes on for an hour: sign in here and come back to it."
+)
+_REVOKED: Final = Refused(
+    "revoked", "You may not use this workspace any more, or it has been deleted. The shell is ended."
+)
+_UNKNOWN: Final = Problem("There is no such workspace.", "It may be another's, and not shared with you.")
+_ANY_SIZE: Final = Size(24, 80)
+
+
+class Backend(Protocol):
+    """What terminals by browser ask of the server."""
+
+    async def find_session(self, session_hash: bytes) -> User | None:
+        """Whose session has this hash."""
+
+    async def find_workspace(self, owner: str, name: str) -> Node | None:
+        """A workspace by its names."""
+
+    async def find_workspace_by_id(self, node_id: UUID) -> Node | None:
+        """A workspace by its id."""
+
+    async def open_terminal(self, workspace: Node) -> trio.SocketStream:
+        """A stream on which the workspace speaks terminal frames. Raises UserError."""
+
+    def release(self, workspace: Node, stream: trio.SocketStream) -> None:
+        """Closes a stream that ``open_terminal`` gave."""
+
+    def keep(self, workspace: Node) -> None:
+        """A workspace is still wanted, though nothing is open there."""
+
+    def describe_path(self, workspace: Node) -> str:
+        """``direct``, or ``relay`` and a region's name; empty while unknown."""
+
+    def terminal_problem(self, workspace: Node) -> Problem | None:
+        """Why there can be no terminal of a workspace now, as far as the server knows by itself."""
+
+
+class TerminalSite:
+    """Terminals by browser.
+
+    Args:
+        backend: identities and workspaces.
+        sign_in: who browsers are.
+        key: seals the ids of shells.
+        rng: makes nonces.
+        counters: ``web_terminal.*``.
+    """
+
+    def __init__(
+        self, backend: Backend, sign_in: SignIn, *, key: bytes, rng: RandomBytes, counters: Counters
+    ) -> None:
+        self._backend = backend
+        self._sign_in = sign_in
+        self._key = key
+        self._rng = rng
+        self._counters = counters
+        self._held = HeldShells()
+        self._ending: set[Held] = set()
+
+    def routes(self) -> list[BaseRoute]:
+        """The page and its WebSocket."""
+        return [
+            Route("/@{owner}/{workspace}/terminal", self._page),
+            WebSocketRoute("/@{owner}/{workspace}/terminal/ws", self._websocket),
+        ]
+
+    async def run(self) -> None:
+        """Ends the shells that people left behind whose right to the workspace is no more, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.sleep(RECHECK_INTERVAL)
+                self._held.forget_expired(trio.current_time())
+                for held in self._held.left():
+                    await self._reconsider(held, nursery)
+
+    # The page
+
+    async def _page(self, request: Request) -> Response:
+        if not self._sign_in.is_own_host(request):
+            return self._sign_in.wrong_host()
+        viewer = await self._viewer(request)
+        if viewer is None:
+            url = self._sign_in.login_url(request.url.path)
+            return RedirectResponse(url, 303, {"cache-control": "no-store"})
+        workspace = await self._find(viewer, request)
+        if workspace is None:
+            return self._answer(lambda nonce: problem_page("Not found", _UNKNOWN), 404)
+        name = workspace.full_name
+        if (problem := self._backend.terminal_problem(workspace)) is not None:
+            return self._answer(lambda nonce: problem_page(name, problem), 503)
+        return self._answer(lambda nonce: terminal_page(name, nonce), 200)
+
+    def _answer(self, html: Callable[[str], str], status: int) -> Response:
+        nonce = make_nonce(self._rng(NONCE_SIZE))
+        headers = {
+            "content-security-policy": policy(nonce),
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "same-origin",
+        }
+        return HTMLResponse(html(nonce), status, headers)
+
+    # The WebSocket
+
+    async def _websocket(self, websocket: WebSocket) -> None:
+        is_ours = websocket.headers.get("origin") == self._sign_in.origin
+        is_ours = is_ours and self._sign_in.is_own_host(websocket)
+        viewer = await self._viewer(websocket) if is_ours else None
+        workspace = await self._find(viewer, websocket) if viewer is not None else None
+        if viewer is None or workspace is None:
+            self._counters["web_terminal.refused"] += 1
+            await websocket.close(End.REVOKED.value)  # it has not been accepted: 403
+            return
+        note_known(websocket.scope)
+        await websocket.accept()
+        end = await self._serve(websocket, viewer, workspace)
+        self._counters[f"web_terminal.{end.name.lower()}"] += 1
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            try:
+                await websocket.close(end.value)
+            except RuntimeError:  # the browser has
+                return
+
+    async def _serve(self, websocket: WebSocket, viewer: User, workspace: Node) -> End:
+        visit = _Visit(self._held, viewer, workspace)
+        bridge = Bridge(
+            websocket,
+            Seal(self._key, viewer.user_id, workspace.node_id),
+            may=partial(self._refusal, websocket, workspace),
+            path=partial(self._backend.describe_path, workspace),
+            on_opened=visit.begin,
+        )
+        try:
+            opening = await bridge.opening()
+            return await self._bridge(bridge, opening, workspace)
+        except MalformedPacket:
+            return End.MALFORMED
+        except (WebSocketDisconnect, trio.TooSlowError):
+            return End.GONE
+        finally:
+            visit.end(has_ended=bridge.has_ended)
+
+    async def _bridge(self, bridge: Bridge, opening: Open, workspace: Node) -> End:
+        try:
+            stream = await self._backend.open_terminal(workspace)
+        except UserError as error:
+            problem = problem_of(error)
+            await bridge.send(Refused(error.code, f"{problem.message} {problem.hint}".strip()))
+            return End.OVER
+        self._counters["web_terminal.opened"] += 1
+        try:
+            return await bridge.run(stream, opening)
+        finally:
+            self._backend.release(workspace, stream)
+
+    # Who may
+
+    async def _viewer(self, connection: HTTPConnection) -> User | None:
+        session = self._sign_in.session_of(connection) if self._sign_in.is_own(connection) else None
+        return await self._backend.find_session(session) if session is not None else None
+
+    async def _find(self, viewer: User, connection: HTTPConnection) -> Node | None:
+        names = connection.path_params
+        workspace = await self._backend.find_workspace(names["owner"], names["workspace"])
+        return workspace if workspace is not None and _may(viewer.user_id, workspace) else None
+
+    async def _refusal(self, connection: HTTPConnection, workspace: Node) -> Refused | None:
+        """Why a person may not go on, None while they may."""
+        viewer = await self._viewer(connection)
+        if viewer is None:
+            return _SIGNED_OUT
+        now = await self._backend.find_workspace_by_id(workspace.node_id)
+        return None if now is not None and _may(viewer.user_id, now) else _REVOKED
+
+    async def _reconsider(self, held: Held, nursery: trio.Nursery) -> None:
+        workspace = await self._backend.find_workspace_by_id(held.workspace_id)
+        if workspace is None:
+            self._held.end(held)  # with the workspace went its shells
+        elif _may(held.user_id, workspace):
+            self._backend.keep(workspace)
+        elif held not in self._ending and len(self._ending) < MAX_ENDING:
+            self._ending.add(held)
+            nursery.start_soon(self._end_shell, held, workspace)
+
+    async def _end_shell(self, held: Held, workspace: Node) -> None:
+        """Asks the workspace to; one that does not answer is asked again."""
+        try:
+            with trio.fail_after(END_TIMEOUT):
+                stream = await self._backend.open_terminal(workspace)
+                try:
+                    await stream.send_all(frames.encode(Open(0, _ANY_SIZE, held.token)))
+                    await stream.send_all(frames.encode(Close()))
+                    while await stream.receive_some():
+                        pass
+                finally:
+                    self._backend.release(workspace, stream)
+            self._held.end(held)
+            self._counters["web_terminal.ended_by_policy"] += 1
+        except (
+            UserError,
+            OSError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+            trio.TooSlowError,
+        ):
+            self._counters["web_terminal.not_ended"] += 1
+        finally:
+            self._ending.discard(held)
+
+
+class _Visit:
+    """A browser at a shell, from its opening to its end."""
+
+    def __init__(self, table: HeldShells, viewer: User, workspace: Node) -> None:
+        self._table = table
+        self._viewer = viewer
+        self._workspace = workspace
+        self._held: Held | None = None
+
+    def begin(self, token: bytes) -> None:
+        self._held = self._table.attach(Held(self._viewer.user_id, self._workspace.node_id, token))
+
+    def end(self, *, has_ended: bool) -> None:
+        if self._held is None:
+            return
+        self._table.detach(self._held, trio.current_time())
+        if has_ended:
+            self._table.end(self._held)
+
+
+def problem_of(error: UserError) -> Problem:
+    """What a person is told, and may do, where a workspace gives no terminal."""
+    sentence = f"{error.message[:1].upper()}{error.message[1:]}."
+    hint = error.hint
+    if error.code == "no_terminal":
+        hint = "Whoever runs it may switch terminals on: terminal = true in its /etc/coderd/coderd.toml, then restart it."
+    elif error.code == "offline":
+        hint = "Start it, or look there with: systemctl status coderd."
+    return Problem(sentence, hint)
+
+
+def _may(user_id: UUID, workspace: Node) -> bool:
+    """Whether somebody may meet a workspace: by browser as by a machine of their own."""
+    return workspace.path is not PathRule.DENY and may_use(user_id, workspace)
