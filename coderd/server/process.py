@@ -122,6 +122,7 @@ def _announce(config: ServerConfig, started: Started) -> None:
         return
     path = started.admin_token_file
     print(f"The first administrator is admin; the session token is in {path}.")
+    print(f"It signs in at {config.access_url}/, too.")
     if sys.stdout.isatty():
         print(f"It is shown here once:\n\n    {path.read_text('ascii').strip()}\n")
     print("On your own machine, with `coderd run` running, paste:\n")
