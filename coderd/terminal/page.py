@@ -37,7 +37,7 @@ def terminal_page(name: str, nonce: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1,interactive-widget=resizes-content">'
-        f'<meta name="style-nonce" content="{escape(nonce)}"><title>{shown} · terminal</title>'
+        f'<link rel="icon" href="data:,"><meta name="style-nonce" content="{escape(nonce)}"><title>{shown} · terminal</title>'
         '<link rel="stylesheet" href="/static/xterm.css"><link rel="stylesheet" href="/static/terminal.css">'
         '<script defer src="/static/xterm.js"></script><script defer src="/static/xterm-addon-fit.js"></script>'
         '<script defer src="/static/terminal.js"></script>'
