@@ -6,9 +6,11 @@ from html import escape
 from typing import Final
 
 STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:15vh auto;padding:0 1rem;color:#1b1f24;background:#fff}"
-    "h1{font-size:1.4rem}input,button{font:inherit;padding:.5rem;width:100%;box-sizing:border-box;margin:.25rem 0}"
-    "@media(prefers-color-scheme:dark){body{color:#e6e8eb;background:#16181c}}"
+    ":root{color-scheme:light dark}a{color:#0b62c4}h1{font-size:1.4rem}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:28rem;margin:15vh auto;padding:0 1.25rem;color:#1b1f24;background:#fff}"
+    "input,button{font:inherit;padding:.5rem .75rem;width:100%;box-sizing:border-box;margin:.25rem 0 .5rem;border-radius:6px;"
+    "border:1px solid #99a3ad}button{background:#0b62c4;border-color:#0b62c4;color:#fff;cursor:pointer}[role=alert]{color:#c01c28}"
+    "@media(prefers-color-scheme:dark){body{color:#e6e8eb;background:#16181c}a{color:#6cb0ff}[role=alert]{color:#ff7b72}}"
 )
 
 
