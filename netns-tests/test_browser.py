@@ -23,6 +23,15 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
 SIZE = 50_000_000
 APPS = "apps.example.com"
+FORGETFUL = """
+table inet forgetful {}
+delete table inet forgetful
+table inet forgetful {
+    chain forward {
+        type filter hook forward priority -40
+        meta l4proto tcp reject with tcp reset
+    }
+}"""
 HERS = f"8080--dev--admin.{APPS}"
 
 
@@ -84,7 +93,7 @@ def join_by(line: str, lab: Lab) -> None:
     assert command[:3] == ["sudo", "coderd", "run"]
     assert command[-2:] == ["--token-file", "-"]
     lab.dev.put(lab.dev.token_file, token)
-    lab.dev.start(*command[3:-1], lab.dev.token_file)
+    lab.dev.start(*command[3:-1], lab.dev.token_file, "--terminal", "--terminal-user", "root")
 
 
 def use_app(browser: Browser, lab: Lab) -> None:
@@ -117,6 +126,28 @@ def cut_and_restore(browser: Browser, lab: Lab) -> None:
     expect(page.get_by_text("echoed: hello")).to_be_visible()
 
 
+def work_in_terminal(browser: Browser, lab: Lab) -> None:
+    """A shell, which is still there with what it knew after the user's router has forgotten every connection."""
+    page = browser.page
+    page.goto(f"{lab.server.url}/")
+    page.get_by_role("link", name="Terminal").click()
+    state, rows = page.get_by_role("status"), page.locator(".xterm-rows")
+    expect(state).to_have_text("connected")
+    page.keyboard.type("mark=$((6 * 7)); echo it is $mark\n")
+    expect(rows).to_contain_text("it is 42")
+    router = lab.internet.routers["user"]
+    router.nft(FORGETFUL)
+    expect(state).to_contain_text("coming back")
+    router.nft("delete table inet forgetful")
+    expect(state).to_have_text("connected")
+    page.keyboard.type("echo still $mark\n")
+    expect(rows).to_contain_text("still 42")
+    expect(rows).to_contain_text("it is 42")
+    browser.take_pictures("terminal")
+    page.keyboard.type("exit\n")
+    expect(page.get_by_role("button", name="New shell")).to_be_visible()
+
+
 def look_around(browser: Browser, lab: Lab) -> None:
     """Every other page of the dashboard, by its link; then out, after which nothing is shown any more."""
     page = browser.page
@@ -135,4 +166,5 @@ def test_a_person_with_nothing_but_a_browser(lab: Lab, browser: Browser) -> None
     create_workspace(browser, lab)
     use_app(browser, lab)
     cut_and_restore(browser, lab)
+    work_in_terminal(browser, lab)
     look_around(browser, lab)
