@@ -1,6 +1,7 @@
 """The streams of a server: what was read too early is read again, nobody writes for ever, and every one can be aborted."""
 
 import os
+import select
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -91,12 +92,23 @@ class ServerStream(trio.abc.Stream):
             raise trio.BrokenResourceError(str(error)) from error
 
     def send_some_nowait(self, data: bytes) -> int:
-        """How many of these bytes the kernel takes at once: none where it has no room, or where TLS keeps the order.
+        """How many of these few bytes are taken at once, none where the kernel has no room; TLS takes all or none.
 
-        Nobody else may be sending. Raises OSError.
+        Nobody else may be sending. Raises OSError or trio.BrokenResourceError.
         """
-        if self.is_tls or self.is_closed:
+        if self.is_closed or (self.is_tls and not self._has_room()):
             return 0
+        if isinstance(self._inner, TlsStream):
+            return len(data) if self._inner.send_nowait(self._write_some, data) else 0
+        return self._write_some(data)
+
+    def _has_room(self) -> bool:
+        """Whether the kernel would take something: a record that was made cannot be unmade."""
+        watch = select.poll()
+        watch.register(self._tcp.socket.fileno(), select.POLLOUT)
+        return bool(watch.poll(0))
+
+    def _write_some(self, data: bytes) -> int:
         try:
             return os.write(self._tcp.socket.fileno(), data)
         except BlockingIOError:

@@ -91,6 +91,19 @@ class TlsStream(trio.abc.Stream):
             self._encrypt(data)
             await send(self._outgoing.read())
 
+    def send_nowait(self, send_some: Callable[[bytes], int], data: bytes) -> bool:
+        """Whether a little data was taken at once: not while anybody else writes, or something still waits to leave.
+
+        What the transport does not take of its record leaves before whatever is sent next. Raises trio.BrokenResourceError,
+        and what ``send_some`` raises.
+        """
+        if self._leaving.locked() or self._outgoing.pending:
+            return False
+        self._encrypt(data)
+        records = self._outgoing.read()
+        self._outgoing.write(records[send_some(records) :])
+        return True
+
     async def wait_send_all_might_not_block(self) -> None:
         """Waits until a write may go through."""
         await self.transport_stream.wait_send_all_might_not_block()

@@ -170,7 +170,7 @@ class StreamSocket:
             return False
         try:
             n_taken = self._stream.send_some_nowait(frame)
-        except OSError:
+        except (OSError, trio.BrokenResourceError):
             return False
         self._unsent = frame[n_taken:] if n_taken else b""
         return n_taken > 0

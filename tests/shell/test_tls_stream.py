@@ -151,3 +151,21 @@ async def test_what_tls_itself_has_to_answer_never_falls_between_records_of_a_wr
         go_on.set()
     assert await receive_exactly(client, 1005) == bytes(1000) + b"after"
     assert len(sent) == 1
+
+
+async def test_what_the_kernel_took_only_in_part_leaves_before_what_is_sent_next(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    server, client = ends(contexts)
+    await shake_hands(server, client)
+    taken = bytearray()
+
+    def take(records: bytes) -> int:
+        taken.extend(records[:3])
+        return 3
+
+    assert server.send_nowait(take, b"first ")
+    assert not server.send_nowait(take, b"never ")
+    await server.transport_stream.send_all(bytes(taken))
+    await server.send_all(b"second")
+    assert await receive_exactly(client, 12) == b"first second"
