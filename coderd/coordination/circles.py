@@ -1,13 +1,15 @@
 """Who is worth asking about: nodes by the users who have to do with them. Pure.
 
 A tunnel joins a user's device with a workspace that is theirs or shared with them, so two nodes that may meet have a user in
-common. To look only there makes a change cost what its circle has, not what the server has.
+common, and are not of one kind. To look only there makes a change cost what its circle has, not what the server has: a workspace
+that is shared with somebody who may use thousands is near that one's devices, and not near the thousands.
 """
 
 from collections.abc import Iterator
 from uuid import UUID
 
 from coderd.identity.people import Node
+from coderd.model.netmap import NodeKind
 
 
 class Circles:
@@ -15,7 +17,7 @@ class Circles:
 
     def __init__(self) -> None:
         self._nodes: dict[UUID, Node] = {}
-        self._by_user: dict[UUID, dict[UUID, None]] = {}
+        self._by_user: dict[tuple[UUID, NodeKind], dict[UUID, None]] = {}
 
     def place(self, node: Node) -> None:
         """A node as it now is, instead of what was known of it."""
@@ -26,7 +28,7 @@ class Circles:
             self.remove(node.node_id)
         self._nodes[node.node_id] = node
         for user_id in _users(node):
-            self._by_user.setdefault(user_id, {})[node.node_id] = None
+            self._by_user.setdefault((user_id, node.kind), {})[node.node_id] = None
 
     def remove(self, node_id: UUID) -> None:
         """A node that is no more; harmless if it is not known."""
@@ -34,17 +36,19 @@ class Circles:
         if known is None:
             return
         for user_id in _users(known):
-            circle = self._by_user.get(user_id, {})
+            circle = self._by_user.get((user_id, known.kind), {})
             circle.pop(node_id, None)
             if not circle:
-                self._by_user.pop(user_id, None)
+                self._by_user.pop((user_id, known.kind), None)
 
     def around(self, node: Node) -> dict[UUID, None]:
-        """Ids of all nodes that have a user in common with this one, as it is given and as it was placed; its own may be among them."""
+        """Ids of all nodes of other kinds that have a user in common with this one, as it is given and as it was placed."""
         near: dict[UUID, None] = {}
         for one in (self._nodes.get(node.node_id, node), node):
             for user_id in _users(one):
-                near.update(self._by_user.get(user_id, {}))
+                for kind in NodeKind:
+                    if kind is not node.kind:
+                        near.update(self._by_user.get((user_id, kind), {}))
         return near
 
 

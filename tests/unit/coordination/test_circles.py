@@ -13,11 +13,12 @@ TABLET = Node(UUID(int=11), NodeKind.DEVICE, "tablet", BOB, 0.0)
 DEV = Node(UUID(int=20), NodeKind.WORKSPACE, "dev", ANNE, 0.0)
 
 
-def test_a_node_is_near_those_of_its_user_only() -> None:
-    circles = _of(LAPTOP, TABLET, DEV)
+def test_a_node_is_near_those_of_its_user_and_of_another_kind_only() -> None:
+    circles = _of(LAPTOP, TABLET, DEV, replace(DEV, node_id=UUID(int=21), name="test"))
 
-    assert set(circles.around(DEV)) == {LAPTOP.node_id, DEV.node_id}
-    assert set(circles.around(TABLET)) == {TABLET.node_id}
+    assert set(circles.around(DEV)) == {LAPTOP.node_id}
+    assert set(circles.around(LAPTOP)) == {DEV.node_id, UUID(int=21)}
+    assert not circles.around(TABLET)
 
 
 def test_a_share_brings_the_guests_nodes_near() -> None:
