@@ -4,6 +4,7 @@
                     -> ACTIONS: a line says which call of the API a form is, and where to go on
 
 table       pages and forms, each one line; what they may do is the API's rule, asked of the same caller     pure
+excerpt     as much of a long list as one page shows                                                         pure
 io/         desk: the API's answers without HTTP; render: templates; static: files; site: requests
 
 Nothing here decides who may do what, and nothing is kept: a page is what the API answers to whoever is signed in, and a form is one

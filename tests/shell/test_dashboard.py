@@ -79,6 +79,8 @@ async def test_a_person_signs_in_makes_a_workspace_shares_it_and_signs_out(tmp_p
         assert "Take back from bob" in (await someone.get("/")).text
         assert (await someone.post("/workspaces/path", key=key, path="relay-only")).status_code == 303
         assert "offline, relay-only" in (await someone.get("/")).text
+        assert "offline, relay-only" in (await someone.get("/?find=min/DE")).text
+        assert "No such workspace." in (await someone.get("/?find=<b>")).text
         refused = await someone.post("/workspaces/create", name="dev")
         assert refused.status_code == 409
         assert "Not done" in refused.text

@@ -7,6 +7,7 @@ from unicodedata import category
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from coderd.dashboard.excerpt import excerpt
 from coderd.dashboard.paths import rtt_text, view_paths
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})
@@ -24,6 +25,7 @@ def make_environment() -> Environment:
     )
     environment.filters["when"] = when
     environment.filters["bytes"] = byte_size
+    environment.filters["excerpt"] = excerpt
     environment.filters["round_trip"] = rtt_text
     environment.filters["paths_view"] = view_paths
     return environment

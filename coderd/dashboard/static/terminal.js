@@ -5,7 +5,7 @@
 const OPEN = 1, INPUT = 2, RESIZE = 3, PING = 4, CLOSE = 5, SEEN = 6;
 const OPENED = 0x81, OUTPUT = 0x82, EXITED = 0x83, PONG = 0x84, REFUSED = 0x85, PATH = 0x86;
 const MAX_INPUT = 8192, MAX_PENDING = 4 << 20, MAX_BUFFERED = 64 << 10, SEEN_EVERY = 32 << 10;
-const PING_INTERVAL = 2000, SILENCE_TIMEOUT = 8000, RETRY_FIRST = 250, RETRY_LONGEST = 5000;
+const PING_INTERVAL = 2000, SILENCE_TIMEOUT = 5000, RETRY_FIRST = 250, RETRY_LONGEST = 5000;
 const BROKEN = 4000;  // the code with which the server says that its own way to the workspace broke
 const COMES_BACK = new Set(["offline", "unreachable", "busy"]);
 
