@@ -55,6 +55,7 @@ async def serve_http(
     counters: Counters | None = None,
     proxies: TrustedProxies = NO_PROXIES,
     drain: Drain | None = None,
+    is_apps_host: Callable[[str], bool] = lambda _host: False,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until cancelled, then aborts every stream and closes the listeners.
@@ -67,13 +68,16 @@ async def serve_http(
         counters: ``http.connections``, ``http.connections.closed``, and ``http.drop.*`` by reason.
         proxies: whose word counts about where a request comes from, for relay and app alike.
         drain: once it is asked for, the listeners close, and what is open goes on.
+        is_apps_host: by a Host field, whether every path there is the app's, ``/derp`` and those of ``websockets`` too.
+        task_status: started once all listeners are being accepted from.
 
     Whoever holds connections open without saying who it is cannot shut others out: of too many such strangers the
     one that came first goes. Relay links and coordination stop being strangers once they are admitted.
-        task_status: started once all listeners are being accepted from.
     """
     drain = Drain() if drain is None else drain
-    server = _Server(app, derp, websockets, Counters() if counters is None else counters, proxies, drain)
+    server = _Server(
+        app, derp, websockets, Counters() if counters is None else counters, proxies, drain, is_apps_host
+    )
     async with trio.open_nursery() as nursery:
         try:
             async with trio.open_nursery() as doors:
@@ -98,6 +102,7 @@ class _Server:
         counters: Counters,
         proxies: TrustedProxies,
         drain: Drain,
+        is_apps_host: Callable[[str], bool],
     ) -> None:
         self._app = app
         self._derp = derp
@@ -105,6 +110,7 @@ class _Server:
         self._counters = counters
         self._proxies = proxies
         self._drain = drain
+        self._is_apps_host = is_apps_host
         self._streams: set[ServerStream] = set()
         self._strangers: dict[ServerStream, None] = {}
         self._max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -189,14 +195,15 @@ class _Server:
             self._counters["http.drop.malformed"] += 1
             await _refuse(stream, b"400 Bad Request")
             return
-        if request.wants_derp():
-            stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
-            await self._derp(stream, request, leftover)
-            return
-        if (route := self._websockets.get(request.path)) is not None and is_websocket_request(request):
-            stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
-            await route.serve(StreamSocket(stream, request, leftover, max_message=route.max_message))
-            return
+        if not self._is_apps_host(request.field("host")):
+            if request.wants_derp():
+                stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
+                await self._derp(stream, request, leftover)
+                return
+            if (route := self._websockets.get(request.path)) is not None and is_websocket_request(request):
+                stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
+                await route.serve(StreamSocket(stream, request, leftover, max_message=route.max_message))
+                return
         stream.replay(_without_h2c(request, head) + leftover)
         await serve_web(stream, self._app, self._proxies, self._drain)
 

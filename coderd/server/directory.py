@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
-from ipaddress import IPv6Network, ip_address
 from typing import TypeVar
 
 import structlog
@@ -17,7 +16,7 @@ from coderd.api.io.routes import ApiError, Caller
 from coderd.api.rules import Role, Scope
 from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
-from coderd.identity.attempts import Attempts
+from coderd.identity.attempts import Attempts, Origin
 from coderd.identity.io.store import Store
 from coderd.identity.io.tokens import Dossier
 from coderd.identity.people import (
@@ -181,8 +180,8 @@ class Directory:
 
     async def _find(self, token: str, source: str, ask: Callable[[str], T | None]) -> T | None:
         """What the store knows of a token. Raises TooManyAttempts."""
-        where, token_hash = _network(source), hash_token(token)
-        if token_hash not in self._known and not self._attempts.allows(where, time.monotonic()):
+        origin, token_hash = Origin.of(source), hash_token(token)
+        if token_hash not in self._known and not self._attempts.allows(origin, time.monotonic()):
             self.counters["identity.refused.attempts"] += 1
             raise TooManyAttempts("too many unknown tokens came from this address")
         found = await self.in_thread(lambda: ask(token))
@@ -193,20 +192,9 @@ class Directory:
                 self._known.popitem(last=False)
         else:
             self.counters["identity.refused.unknown_token"] += 1
-            if self._attempts.fail(where, time.monotonic()):
-                log.warning("too_many_unknown_tokens", address=where)
+            if self._attempts.fail(origin, time.monotonic()):
+                log.warning("too_many_unknown_tokens", address=origin.network)
         return found
-
-
-def _network(source: str) -> str:
-    """The address, of IPv6 the /64: what one customer has at least."""
-    try:
-        address = ip_address(source.partition("%")[0])
-    except ValueError:
-        return source
-    if address.version == 6 and address.ipv4_mapped is None:
-        return str(IPv6Network((address, 64), strict=False))
-    return str(address)
 
 
 def role_of(role: UserRole) -> Role:

@@ -168,6 +168,7 @@ class _Server:
             counters=self._counters,
             proxies=proxies,
             drain=self._drain,
+            is_apps_host=self._web_apps.is_apps_host,
         )
         app = await self._web_apps.start(nursery, self._sign_in, self._build_app())
         await nursery.start(serve, ports.listeners(self._tls), app)

@@ -57,6 +57,11 @@ class WebApps:
         suffix = self._config.apps.wildcard
         return Wildcard(suffix) if suffix else None
 
+    def is_apps_host(self, host: str) -> bool:
+        """Whether a Host field names a host of apps, where every path is an app's own."""
+        wildcard = self.wildcard
+        return wildcard is not None and wildcard.covers(host)
+
     @property
     def node(self) -> ServerNode | None:
         """The server as a node, None where it shall be none."""

@@ -18,6 +18,7 @@ from coderd.browser.io.sign_in import NewSession, SignIn
 from coderd.config.url import ServerUrl
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import open_tcp_listeners, serve_http
+from coderd.http.websocket import TextRoute, TextSocket
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
 from coderd.identity.tokens import hash_token
@@ -134,6 +135,11 @@ class World:
         self.nursery.start_soon(trio.serve_listeners, serve, [listener])
 
 
+async def refuse_coordination(socket: TextSocket) -> None:
+    """What stands for coordination beside the site."""
+    await socket.refuse(426, b"{}", {})
+
+
 @asynccontextmanager
 async def world(*, trusts_path_apps: bool = False) -> AsyncIterator[World]:
     people, counters = People(), Counters()
@@ -142,11 +148,12 @@ async def world(*, trusts_path_apps: bool = False) -> AsyncIterator[World]:
         port = front.socket.getsockname()[1]
         url = ServerUrl("http", "127.0.0.1", port)
         sign_in = SignIn(people, url, bytes(32))
+        wildcard = Wildcard.parse("*.apps.example.com")
         site = AppSite(
             people,
             sign_in,
             access_url=url,
-            wildcard=Wildcard.parse("*.apps.example.com"),
+            wildcard=wildcard,
             has_path_apps=True,
             trusts_path_apps=trusts_path_apps,
             key=bytes(32),
@@ -155,7 +162,13 @@ async def world(*, trusts_path_apps: bool = False) -> AsyncIterator[World]:
         )
         (back, *_) = await open_tcp_listeners(0, host="127.0.0.1")
         people.ports[8080] = back.socket.getsockname()[1]
-        await nursery.start(partial(serve_http, derp=refuse_derp), [front], site)
+        serve = partial(
+            serve_http,
+            derp=refuse_derp,
+            websockets={"/echo": TextRoute(refuse_coordination, 1024)},
+            is_apps_host=wildcard.covers,
+        )
+        await nursery.start(serve, [front], site)
         await nursery.start(partial(serve_http, derp=refuse_derp), [back], real_app)
         nursery.start_soon(site.run)
         yield World(people, port, nursery, counters)

@@ -52,6 +52,23 @@ async def test_only_whom_it_is_for_gets_to_an_app_and_others_learn_nothing() -> 
         assert (await nobody.get(f"{PREFIX}/")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "upgrade", "ours", "the_apps"), [("/derp", "DERP", 404, 200), ("/echo", "websocket", 426, 101)]
+)
+async def test_an_app_on_its_own_host_has_paths_that_are_ours_elsewhere(
+    path: str, upgrade: str, ours: int, the_apps: int
+) -> None:
+    async with world() as here:
+        for host, status in ((HOST, the_apps), ("x", ours)):
+            fields = (f"Host: {host}", f"Upgrade: {upgrade}", "Connection: Upgrade", WEBSOCKET_KEY)
+            more = ("Sec-WebSocket-Version: 13", f"Authorization: Bearer {ANNS}", "", "")
+            raw = await trio.open_tcp_stream("127.0.0.1", here.port)
+            async with raw:
+                await raw.send_all("\r\n".join((f"GET {path} HTTP/1.1", *fields, *more)).encode())
+                seen = await until_seen(raw, b"\r\n\r\n")
+                assert int(seen.split(b" ", 2)[1]) == status, (host, seen)
+
+
 async def test_a_request_names_its_host_once() -> None:
     async with world() as here:
         here.people.apps["8080"] = App("8080", 8080, AppShare.PUBLIC)
