@@ -43,27 +43,37 @@ mkdir -p "$root$CHECKOUT" "$root"/opt/python
 mkdir "$HOST"/upper-project "$HOST"/work-project
 mount -t overlay -o "lowerdir=$PROJECT,upperdir=$HOST/upper-project,workdir=$HOST/work-project" project "$root$CHECKOUT"
 mount --bind "$PYTHON" "$root"/opt/python
-chmod 755 "$root$CHECKOUT"
-ln -sf "/opt/python/bin/$INTERPRETER" "$root$CHECKOUT"/.venv/bin/python
-ln -sf python "$root$CHECKOUT"/.venv/bin/python3
-sed -i 's|^home = .*|home = /opt/python/bin|' "$root$CHECKOUT"/.venv/pyvenv.cfg
-for file in "$root$CHECKOUT"/.venv/bin/* "$root$CHECKOUT"/.venv/lib/python3*/site-packages/*.pth; do
+
+mkdir "$root"/given "$root"/proof "$root"/.old
+mount --bind "$GIVEN" "$root"/given
+mount --bind "$RESULT" "$root"/proof
+cd "$root"
+pivot_root . .old
+umount -l /.old
+mount --make-rshared /
+
+# From here on every path is the host's own: no symbolic link of the project leads out of it.
+[ -e /proof/script ]
+cp -r /given/. /
+chmod 755 "$CHECKOUT"
+ln -sf "/opt/python/bin/$INTERPRETER" "$CHECKOUT"/.venv/bin/python
+ln -sf python "$CHECKOUT"/.venv/bin/python3
+sed -i 's|^home = .*|home = /opt/python/bin|' "$CHECKOUT"/.venv/pyvenv.cfg
+for file in "$CHECKOUT"/.venv/bin/* "$CHECKOUT"/.venv/lib/python3*/site-packages/*.pth; do
     if [ -f "$file" ] && ! [ -L "$file" ] && grep -qI "$PROJECT" "$file"; then sed -i "s|$PROJECT|$CHECKOUT|g" "$file"; fi
 done
 
-rm -rf "$root"/etc/systemd/system/*.wants "$root"/var/log/journal
-echo 5c0de4d05c0de4d05c0de4d05c0de4d0 > "$root"/etc/machine-id # with none, systemd would enable what Debian enables
-mkdir -p "$root"/etc/systemd/system.conf.d
-printf '[Manager]\nDefaultEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n' > "$root"/etc/systemd/system.conf.d/python.conf
-for unit in systemd-udevd systemd-udev-trigger; do ln -s /dev/null "$root/etc/systemd/system/$unit.service"; done
-cp -r "$GIVEN"/. "$root"/
-mkdir -p "$root"/proof && mount --bind "$RESULT" "$root"/proof
-echo host > "$root"/etc/hostname
-cat > "$root"/etc/systemd/system/proof.target <<END
+rm -rf /etc/systemd/system/*.wants /var/log/journal
+echo 5c0de4d05c0de4d05c0de4d05c0de4d0 > /etc/machine-id # with none, systemd would enable what Debian enables
+mkdir -p /etc/systemd/system.conf.d
+printf '[Manager]\nDefaultEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n' > /etc/systemd/system.conf.d/python.conf
+for unit in systemd-udevd systemd-udev-trigger; do ln -s /dev/null "/etc/systemd/system/$unit.service"; done
+echo host > /etc/hostname
+cat > /etc/systemd/system/proof.target <<END
 [Unit]
 Requires=basic.target proof.service
 END
-cat > "$root"/etc/systemd/system/proof.service <<'END'
+cat > /etc/systemd/system/proof.service <<'END'
 [Unit]
 After=basic.target
 [Service]
@@ -75,7 +85,6 @@ ExecStopPost=/bin/systemctl --no-block poweroff
 StandardOutput=file:/proof/output
 StandardError=file:/proof/errors
 END
-mkdir "$root"/.old && cd "$root" && pivot_root . .old && umount -l /.old && mount --make-rshared /
 exec env -i container=lab PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=proof.target
 """
 

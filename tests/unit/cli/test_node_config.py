@@ -49,6 +49,9 @@ def test_a_birthday_is_played_on_wish_alone() -> None:
 def test_the_operator_is_a_name_or_a_number() -> None:
     assert parse_node_config({"operator": "root"}, {}).operator_uid == 0
     assert parse_node_config({"operator": "1000"}, {}).operator_uid == 1000
+    for nobody in ("nobody-of-this-name", "-1", "+0", "0x0", "1000 ", "--operator", ""):
+        with pytest.raises(UserError):
+            parse_node_config({"operator": nobody}, {})
 
 
 @pytest.mark.parametrize(
