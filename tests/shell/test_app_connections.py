@@ -127,6 +127,7 @@ async def test_a_connection_that_was_cut_is_not_used_again() -> None:
         here.people.cut()
         assert (await client.get(MINE)).status_code == 200
         assert bare.connections == [0, 1]
+        assert here.counters["apps.repeated"] == 0
 
 
 async def test_a_grant_is_remembered_until_anything_changes() -> None:
