@@ -73,10 +73,10 @@ class WebTerminals:
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
         """A stream on which the workspace speaks terminal frames. Raises UserError."""
-        if (problem := self.terminal_problem(workspace)) is not None:
-            raise UserError(problem.message.rstrip("."), hint=problem.hint, code="no_web_terminal")
         node = self._node()
-        assert node is not None
+        if node is None or self._config.apps.trusts_path_apps:
+            problem = _NO_NODE if node is None else _TRUSTS_APPS
+            raise UserError(problem.message.rstrip("."), hint=problem.hint, code="no_web_terminal")
         return await node.open_terminal(workspace)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:

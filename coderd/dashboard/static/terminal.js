@@ -7,7 +7,7 @@ const OPENED = 0x81, OUTPUT = 0x82, EXITED = 0x83, PONG = 0x84, REFUSED = 0x85, 
 const MAX_INPUT = 8192, MAX_PENDING = 4 << 20, MAX_BUFFERED = 64 << 10, SEEN_EVERY = 32 << 10;
 const PING_INTERVAL = 2000, SILENCE_TIMEOUT = 5000, RETRY_FIRST = 250, RETRY_LONGEST = 5000;
 const BROKEN = 4000;  // the code with which the server says that its own way to the workspace broke
-const COMES_BACK = new Set(["offline", "unreachable", "busy"]);
+const COMES_BACK = new Set(["offline", "unreachable", "busy", "no_web_apps"]);
 
 const $ = (id) => document.getElementById(id);
 const here = `terminal:${location.pathname}`;
@@ -86,7 +86,7 @@ class Session {
   }
 
   hear(message) {
-    this.heardAt = performance.now();
+    if (message[0] !== PATH) this.heardAt = performance.now();  // which the server says, and not the workspace
     const body = message.subarray(1), view = new DataView(body.buffer, body.byteOffset, body.length);
     switch (message[0]) {
       case OPENED: return this.take(view.getBigUint64(0), body.slice(8));
