@@ -6,8 +6,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from browser import TIMEOUT
 from lab import Lab
 from lab.laboratory import OPEN
+from playwright.sync_api import Playwright, expect, sync_playwright
 
 TOOLS = ("ip", "nft", "unshare", "nsenter", "tcpdump", "iperf3", "ping")
 
@@ -33,6 +35,14 @@ def _able() -> None:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     assert not missing, f"scripts/install --dev brings {', '.join(missing)}"
     assert os.geteuid() == 0, "network namespaces need root: run it with sudo"
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """What drives browsers; see `browser.browser_on`."""
+    expect.set_options(timeout=TIMEOUT)
+    with sync_playwright() as playwright:
+        yield playwright
 
 
 @pytest.fixture

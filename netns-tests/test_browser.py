@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import TIMEOUT, Browser, browser_on
+from browser import Browser, browser_on
 from lab import Lab
-from playwright.sync_api import Playwright, expect, sync_playwright
+from playwright.sync_api import Playwright, expect
 from test_web_apps import serve_without_root, start_app
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -33,13 +33,6 @@ table inet forgetful {
     }
 }"""
 HERS = f"8080--dev--admin.{APPS}"
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    expect.set_options(timeout=TIMEOUT)
-    with sync_playwright() as playwright:
-        yield playwright
 
 
 @pytest.fixture(params=["easy-nat", "udp-blocked"])

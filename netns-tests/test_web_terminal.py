@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import TIMEOUT, Browser, browser_on
+from browser import Browser, browser_on
 from lab import Lab, until
-from playwright.sync_api import Playwright, expect, sync_playwright
+from playwright.sync_api import Playwright, expect
 from test_web_apps import serve_without_root
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -24,13 +24,6 @@ TEXT = """() => {
     for (let at = 0; at < buffer.length; at++) lines.push(buffer.getLine(at).translateToString(true));
     return lines.join("\\n");
 }"""
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    expect.set_options(timeout=TIMEOUT)
-    with sync_playwright() as playwright:
-        yield playwright
 
 
 @pytest.fixture
