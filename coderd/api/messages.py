@@ -3,15 +3,16 @@
 A refusal has a status of 400 or more and an ``ErrorBody``. Tokens travel as ``Authorization: Bearer``, nowhere else.
 """
 
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 
 PREFIX = "/api/v1"
-MAX_BODY = 64 * 1024
+MAX_BODY: Final = limits.MAX_API_BODY
 """Bytes of a request's body."""
 MAX_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that a client is ready to read."""
@@ -23,7 +24,7 @@ ScopeText: TypeAlias = Literal["all", "read", "enrol"]
 ShareText: TypeAlias = Literal["owner", "shared", "authenticated", "public"]
 Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
 """Seconds, ten years at most."""
-MAX_PAGE = 500
+MAX_PAGE: Final = limits.MAX_API_PAGE
 KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
 
 

@@ -8,10 +8,12 @@ from collections import OrderedDict, defaultdict
 from typing import Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-IDLE_TIMEOUT: Final = 3.0
+from coderd.model import limits
+
+IDLE_TIMEOUT: Final = limits.APP_IDLE_TIMEOUT
 """Seconds without a request: less than apps' servers wait on their side, mostly five."""
-MAX_IDLE: Final = 256
-MAX_IDLE_PER_ROUTE: Final = 8
+MAX_IDLE: Final = limits.MAX_APP_IDLE
+MAX_IDLE_PER_ROUTE: Final = limits.MAX_APP_IDLE_PER_ROUTE
 """A browser opens six at a time."""
 
 T = TypeVar("T")

@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 
-LIFETIME: Final = 30.0
+LIFETIME: Final = limits.TICKET_LIFETIME
 """Seconds: as long as a browser takes from one page to the next."""
-MAX_TICKETS: Final = 4096
+MAX_TICKETS: Final = limits.MAX_TICKETS
 """The oldest goes for one more."""
 
 

@@ -13,7 +13,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BadBase64
 from typing import Final, NamedTuple
 
-LIFETIME: Final = 12 * 3600.0
+from coderd.model import limits
+
+LIFETIME: Final = limits.PASS_LIFETIME
 """Seconds; then the browser is handed over again."""
 
 _HEAD: Final = struct.Struct(">Q32s")

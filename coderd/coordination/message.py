@@ -15,29 +15,30 @@ Each text is an object whose ``type`` is the message's name. Unknown fields are 
 newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with the new one.
 """
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from coderd.model import limits
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.errors import MalformedPacket
 
 VERSION = 1
 PATH = "/api/v1/coordinate"
 
-MAX_NODE_MESSAGE = 64 * 1024
+MAX_NODE_MESSAGE: Final = limits.MAX_NODE_MESSAGE
 """Bytes of a text from a node; a longer one ends its connection."""
 MAX_SERVER_MESSAGE = 1024 * 1024
 """Bytes of a text from the server: 256 entries of 32 endpoints stay well below it."""
-MAX_ENTRIES = 256
-MAX_ENDPOINTS = 32
-MAX_READY = 1024
-MAX_CAUSES = 16
+MAX_ENTRIES: Final = limits.MAX_ENTRIES
+MAX_ENDPOINTS: Final = limits.MAX_ENDPOINTS
+MAX_READY: Final = limits.MAX_READY
+MAX_CAUSES: Final = limits.MAX_CAUSES
 
 ALIVE_INTERVAL = 4.0
 """Seconds between two ``alive`` of either end."""
-SILENCE_TIMEOUT = 10.0
+SILENCE_TIMEOUT: Final = limits.COORDINATION_SILENCE_TIMEOUT
 """Seconds without any message after which the other end counts as dead."""
 
 KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]

@@ -14,12 +14,13 @@ from uuid import UUID
 
 from coderd.coordination.message import PathReport, Update
 from coderd.identity.people import Node
+from coderd.model import limits
 
 KINDS: Final = ("direct", "relay", "none")
-MAX_KEPT: Final = 1024
+MAX_KEPT: Final = limits.MAX_PATH_REPORTS
 """Reports of one connection."""
-COUNT_BURST: Final = 256.0
-COUNT_RATE: Final = 4.0
+COUNT_BURST: Final = limits.PATH_COUNT_BURST
+COUNT_RATE: Final = limits.PATH_COUNT_RATE
 CAUSES: Final = frozenset({"no_answer", "refused", "unknown_peer", "rate", "mac1", "queue_full"})
 """Why a handshake came to nothing, as nodes count it."""
 TO_DIRECT_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

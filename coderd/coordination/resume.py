@@ -7,11 +7,13 @@ Identity comes from the bearer token alone; a resume token only tells a returnin
 
 import hashlib
 import hmac
+from typing import Final
 from uuid import UUID
 
+from coderd.model import limits
 from coderd.model.keys import NodePrivate, NodePublic
 
-LIFETIME = 24 * 3600.0
+LIFETIME: Final = limits.RESUME_LIFETIME
 
 
 def make_resume_token(secret: NodePrivate, node_id: UUID, node_key: NodePublic, unix_now: float) -> str:

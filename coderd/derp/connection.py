@@ -7,21 +7,21 @@ from coderd.derp.frame import FrameType, encode_frame
 from coderd.derp.handshake import ClientInfo
 from coderd.derp.limit import ClientRate, TokenBucket
 from coderd.derp.queue import PacketQueue
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 
-QUEUE_PACKETS: Final = 512
-QUEUE_BYTES: Final = 2 << 20
-DISCO_QUEUE_PACKETS: Final = 64
-DISCO_QUEUE_BYTES: Final = 256 * 1024
+QUEUE_PACKETS: Final = limits.DERP_QUEUE_PACKETS
+QUEUE_BYTES: Final = limits.DERP_QUEUE_BYTES
+DISCO_QUEUE_PACKETS: Final = limits.DERP_DISCO_QUEUE_PACKETS
+DISCO_QUEUE_BYTES: Final = limits.DERP_DISCO_QUEUE_BYTES
 WRITE_SIZE: Final = 256 * 1024
 """How much is joined into one write."""
 KEEP_ALIVE_INTERVAL: Final = 60.0
 KEEP_ALIVE_JITTER: Final = 5.0
-NOT_HERE_RATE: Final = 1.0
-NOT_HERE_BURST: Final = 3.0
-MAX_HEARD: Final = 4096
+NOT_HERE_RATE: Final = limits.DERP_NOT_HERE_RATE
+NOT_HERE_BURST: Final = limits.DERP_NOT_HERE_BURST
+MAX_HEARD: Final = limits.MAX_DERP_HEARD
 
 
 class CloseReason(Enum):

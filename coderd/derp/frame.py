@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePublic, ServerPublic
 
 MAGIC: Final = b"DERP\xf0\x9f\x94\x91"
 PROTOCOL_VERSION: Final = 2
-MAX_PACKET_SIZE: Final = 65536
+MAX_PACKET_SIZE: Final = limits.MAX_DERP_PACKET
 """The largest datagram inside SendPacket, RecvPacket and ForwardPacket."""
-MAX_FRAME_SIZE: Final = 1 << 20
+MAX_FRAME_SIZE: Final = limits.MAX_DERP_FRAME
 """The largest payload of any frame that is read at all."""
 HEADER: Final = struct.Struct(">BI")
 HEADER_SIZE: Final = HEADER.size

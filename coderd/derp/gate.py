@@ -9,12 +9,13 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from coderd.derp.limit import TokenBucket
+from coderd.model import limits
 
-HANDSHAKE_RATE: Final = 500.0
+HANDSHAKE_RATE: Final = limits.DERP_HANDSHAKE_RATE
 """Handshakes that may begin in a second, of all clients together."""
-HANDSHAKE_BURST: Final = 2000.0
+HANDSHAKE_BURST: Final = limits.DERP_HANDSHAKE_BURST
 """And at once: a relay that restarts is met by everybody."""
-HANDSHAKES_PER_SOURCE: Final = 256
+HANDSHAKES_PER_SOURCE: Final = limits.DERP_HANDSHAKES_PER_SOURCE
 """Under way from one address; behind a proxy everybody has the same."""
 _HOST_BITS: Final = 64
 

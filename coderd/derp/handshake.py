@@ -18,7 +18,7 @@ from nacl.bindings import crypto_box, crypto_box_open
 from nacl.exceptions import CryptoError
 
 from coderd.derp.frame import PROTOCOL_VERSION, FrameType, encode_frame
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import (
     KEY_SIZE,
@@ -32,7 +32,7 @@ from coderd.model.keys import (
 
 NONCE_SIZE: Final = 24
 MIN_CLIENT_INFO_SIZE: Final = KEY_SIZE + NONCE_SIZE
-MAX_CLIENT_INFO_SIZE: Final = 256 * 1024
+MAX_CLIENT_INFO_SIZE: Final = limits.MAX_DERP_CLIENT_INFO
 MAX_SERVER_INFO_SIZE: Final = NONCE_SIZE + (1 << 20)
 
 

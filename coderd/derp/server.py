@@ -35,13 +35,13 @@ from coderd.derp.handshake import (
 )
 from coderd.derp.limit import ClientRate
 from coderd.metrics import Counters
-from coderd.model import Buffer, RandomBytes
+from coderd.model import Buffer, RandomBytes, limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePublic, ServerPrivate, ServerPublic
 
-MAX_PING_SIZE: Final = 1000
+MAX_PING_SIZE: Final = limits.MAX_DERP_PING
 PING_SIZE: Final = 8
-MAX_CONNECTIONS: Final = 8
+MAX_CONNECTIONS: Final = limits.MAX_DERP_CONNECTIONS_OF_KEY
 """Of one key: room for those that broke without a word, and no more for a client that dials for ever."""
 _DISCO_FIRST_BYTE: Final = DISCO_MAGIC[0]
 _MESH_SIZES: Final = {

@@ -13,11 +13,11 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessa
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 
 MAX_MESSAGE: Final = 32 * 1024
 """Bytes of one message that is written; Tailscale's relay takes no longer ones."""
-MAX_FRAMES: Final = 64
+MAX_FRAMES: Final = limits.MAX_DERP_WEBSOCKET_FRAMES
 """How many WebSocket frames one ``poll_data`` works off: tiny ones cost much more than their bytes."""
 
 

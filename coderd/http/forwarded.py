@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
+from coderd.model import limits
 from coderd.model.addresses import canonical_ip
 
 FORWARDED_FOR: Final = "x-forwarded-for"
 FORWARDED_PROTO: Final = "x-forwarded-proto"
-MAX_HOPS: Final = 16
+MAX_HOPS: Final = limits.MAX_PROXY_HOPS
 """Proxies in a row that are looked through; a longer tale is not believed at all."""
 
 

@@ -17,8 +17,9 @@ from starlette.websockets import WebSocket
 
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream
+from coderd.model import limits
 
-_REFUSAL_TIMEOUT: Final = 1.0
+_REFUSAL_TIMEOUT: Final = limits.RELAY_ROUTE_REFUSAL_TIMEOUT
 _NO_STORE: Final = "no-cache, no-store, must-revalidate, no-transform, max-age=0"
 _COME_BACK: Final = "DERP requires connection upgrade\n"
 _NEW_CONNECTION: Final = {"Connection": "close", "Upgrade": "DERP"}

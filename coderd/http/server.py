@@ -24,13 +24,14 @@ from coderd.http.tls_stream import TlsStream
 from coderd.http.web import serve_web
 from coderd.http.websocket import StreamSocket, TextRoute, is_websocket_request
 from coderd.metrics import Counters
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 
-HEAD_TIMEOUT: Final = 10.0
+HEAD_TIMEOUT: Final = limits.HTTP_HEAD_TIMEOUT
 """For the TLS handshake, and again for the head."""
-REFUSAL_TIMEOUT: Final = 1.0
+REFUSAL_TIMEOUT: Final = limits.HTTP_REFUSAL_TIMEOUT
 ACCEPT_PAUSE: Final = 0.1
-MAX_STRANGERS: Final = 2048
+MAX_STRANGERS: Final = limits.MAX_HTTP_STRANGERS
 """Connections of clients that have not said who they are; with one more, the oldest of them is given up."""
 _READ_SIZE: Final = 64 * 1024
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})

@@ -8,16 +8,16 @@ from typing import Final, TypeAlias
 import trio
 
 from coderd.http.tls_stream import TlsStream
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 from coderd.model.addresses import AddrPort, canonical_ip
 
 AcceptedStream: TypeAlias = trio.SocketStream | TlsStream
 
-WRITE_TIMEOUT: Final = 30.0
+WRITE_TIMEOUT: Final = limits.HTTP_WRITE_TIMEOUT
 """How long a client may take nothing of what is written to it."""
-CLOSE_TIMEOUT: Final = 1.0
+CLOSE_TIMEOUT: Final = limits.HTTP_CLOSE_TIMEOUT
 KEEPALIVE_IDLE: Final = 60
-USER_TIMEOUT_MS: Final = 15_000
+USER_TIMEOUT_MS: Final = limits.HTTP_USER_TIMEOUT_MS
 _TCP_USER_TIMEOUT: Final = 18
 
 

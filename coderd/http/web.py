@@ -19,10 +19,11 @@ from coderd.http.drain import Drain
 from coderd.http.forwarded import NO_PROXIES, TrustedProxies
 from coderd.http.head import MAX_HEAD_SIZE
 from coderd.http.streams import ServerStream
+from coderd.model import limits
 from coderd.model.addresses import AddrPort, is_ipv6
 
-MAX_WEBSOCKET_MESSAGE: Final = 1 << 20
-KEEP_ALIVE_TIMEOUT: Final = 30.0
+MAX_WEBSOCKET_MESSAGE: Final = limits.MAX_WEBSOCKET_MESSAGE
+KEEP_ALIVE_TIMEOUT: Final = limits.HTTP_KEEP_ALIVE_TIMEOUT
 _NOTE_KNOWN: Final = "coderd.note_known"
 
 _log = structlog.get_logger(__name__)

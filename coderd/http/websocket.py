@@ -22,9 +22,10 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream
 from coderd.http.web import note_known
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 
-CLOSE_TIMEOUT: Final = 1.0
+CLOSE_TIMEOUT: Final = limits.WEBSOCKET_CLOSE_TIMEOUT
 """Seconds in which the other end should answer our close."""
 _READ_SIZE: Final = 4096
 _SHORT: Final = 4096

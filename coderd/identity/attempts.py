@@ -14,17 +14,20 @@ since the server started. Of IPv4 there is nothing wider: who shares an address 
 from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_address
+from typing import Final
 
-BURST = 20.0
+from coderd.model import limits
+
+BURST: Final = limits.ATTEMPTS_BURST
 """Failures that one address may have at once."""
-RATE = 0.2
+RATE: Final = limits.ATTEMPTS_RATE
 """Failures per second that it may have in the long run."""
-SITE_BURST = 100.0
+SITE_BURST: Final = limits.SITE_ATTEMPTS_BURST
 """Failures that one site may have at once, whichever of its networks they come from."""
-SITE_RATE = 1.0
-GLOBAL_BURST = 400.0
-GLOBAL_RATE = 20.0
-MAX_ADDRESSES = 4096
+SITE_RATE: Final = limits.SITE_ATTEMPTS_RATE
+GLOBAL_BURST: Final = limits.ALL_ATTEMPTS_BURST
+GLOBAL_RATE: Final = limits.ALL_ATTEMPTS_RATE
+MAX_ADDRESSES: Final = limits.MAX_ATTEMPT_ADDRESSES
 """Addresses that are remembered, and as many sites; the one that has been quiet for longest goes first."""
 
 

@@ -8,13 +8,14 @@ import hashlib
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 from uuid import UUID
 
 from coderd.identity.people import Node, User
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 
 TOKEN_BYTES = 32
-MAX_TOKEN_LENGTH = 128
+MAX_TOKEN_LENGTH: Final = limits.MAX_TOKEN
 
 
 class TokenKind(Enum):

@@ -7,6 +7,7 @@ deadline    when the next thing happens, and why
 derpmap     relay regions and their nodes (Tailscale's JSON)
 netmap      who this node is and whom it may talk to
 errors      MalformedPacket, and errors that a person reads
+limits      every limit on what a server admits from outside
 """
 
 from collections.abc import Callable

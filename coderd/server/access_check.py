@@ -25,6 +25,7 @@ from coderd.derp.upgrade import WEBSOCKET_VERSION, websocket_accept, websocket_k
 from coderd.http.dialer import dial, read_response_head
 from coderd.http.head import ResponseHead
 from coderd.http.pinned import server_context, why_untrusted
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 from coderd.server.health import AccessTrials, Trial
 
@@ -32,7 +33,7 @@ INSTANCE_FIELD: Final = "coderd-instance"
 """The field of an answer that bears the mark of the process."""
 HEALTHZ: Final = "/healthz"
 ECHO: Final = "/healthz/ws"
-MAX_ECHO: Final = 64
+MAX_ECHO: Final = limits.MAX_ECHO
 """Bytes of the one message that is sent back."""
 TRIAL_TIMEOUT: Final = 8.0
 """Seconds for each trial."""

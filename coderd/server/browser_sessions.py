@@ -1,18 +1,20 @@
 """Sessions of browsers, as the store keeps them: opened for a token, found by their hash, revoked."""
 
 import time
+from typing import Final
 
 from coderd.api.io.routes import ApiError, Caller
 from coderd.api.rules import Role, Scope
 from coderd.browser.io.sign_in import NewSession
 from coderd.identity.io.tokens import Session
 from coderd.identity.people import NotFound
+from coderd.model import limits
 from coderd.server.answers.reaching import actor_of
 from coderd.server.directory import Directory, role_of
 
 BROWSER_SESSION = "browser"
 """The name of a session that somebody opened by signing in at the server's page."""
-SESSION_LIFETIME = 7 * 24 * 3600.0
+SESSION_LIFETIME: Final = limits.BROWSER_SESSION_LIFETIME
 
 _PEOPLE = (Role.MEMBER, Role.ADMIN, Role.OWNER)
 

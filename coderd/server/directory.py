@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 import trio
@@ -33,15 +33,16 @@ from coderd.identity.people import (
 )
 from coderd.identity.tokens import TokenKind, hash_token
 from coderd.metrics import Counters
+from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.server.together import Together
 
-MAX_THREADS = 8
+MAX_THREADS: Final = limits.MAX_STORE_THREADS
 
 MAX_CLAIMS = 256
 """Node keys that are claimed in one transaction."""
 
-MAX_KNOWN = 65_536
+MAX_KNOWN: Final = limits.MAX_KNOWN_TOKENS
 """Tokens remembered as good of late: who shares an address with somebody who guesses is not shut out with them."""
 
 T = TypeVar("T")

@@ -19,11 +19,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from coderd.model import limits
 from coderd.server.access_check import ECHO, HEALTHZ, INSTANCE_FIELD, MAX_ECHO
 
 READYZ: Final = "/readyz"
 METRICS: Final = "/metrics"
-ECHO_TIMEOUT: Final = 5.0
+ECHO_TIMEOUT: Final = limits.ECHO_TIMEOUT
 _NO_STORE: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -19,13 +19,14 @@ from starlette.routing import BaseRoute, Route
 from coderd.derp.limit import TokenBucket
 from coderd.http.body import BodyTooLarge, read_body
 from coderd.metrics import Counters
+from coderd.model import limits
 from coderd.model.keys import NodePublic
 
 PATH: Final = "/derp/verify"
-MAX_QUESTION: Final = 4096
-QUESTION_TIMEOUT: Final = 5.0
-RATE: Final = 500.0
-BURST: Final = 5000.0
+MAX_QUESTION: Final = limits.MAX_VERIFY_QUESTION
+QUESTION_TIMEOUT: Final = limits.VERIFY_QUESTION_TIMEOUT
+RATE: Final = limits.VERIFY_RATE
+BURST: Final = limits.VERIFY_BURST
 """Questions answered per second in the long run, and at once: everybody comes back to a relay that restarts."""
 
 

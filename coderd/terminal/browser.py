@@ -17,6 +17,7 @@ import struct
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 from coderd.terminal import frames
 from coderd.terminal.frames import (
@@ -33,7 +34,7 @@ from coderd.terminal.frames import (
     Resize,
 )
 
-WINDOW: Final = 128 * 1024
+WINDOW: Final = limits.TERMINAL_WINDOW
 """Bytes of output that may be under way to a browser."""
 MAX_MESSAGE: Final = 1 + MAX_BODY
 

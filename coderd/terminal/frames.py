@@ -18,16 +18,16 @@ the last byte that the client has.
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 from coderd.model.errors import MalformedPacket
 
 HEADER = struct.Struct(">BH")
-MAX_BODY = 16_384
+MAX_BODY: Final = limits.MAX_TERMINAL_BODY
 TOKEN_SIZE = 16
 PING_SIZE = 8
-MAX_SIDE = 4096
+MAX_SIDE: Final = limits.MAX_TERMINAL_SIDE
 """Rows or columns that a screen may have."""
 
 _OPEN = struct.Struct(">QHH")

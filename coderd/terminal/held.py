@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
+from coderd.model import limits
 from coderd.terminal.sessions import DETACHED_LIFETIME
 
-MAX_HELD: Final = 4096
+MAX_HELD: Final = limits.MAX_TERMINALS_HELD
 
 
 @dataclass(slots=True, eq=False)

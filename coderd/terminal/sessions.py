@@ -8,16 +8,17 @@ one peer apart, and of the people behind that peer, where it is a server.
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 from coderd.model.errors import UserError
 from coderd.terminal.frames import TOKEN_SIZE
 
-MAX_SESSIONS = 64
-MAX_SESSIONS_PER_PEER = 16
-DETACHED_LIFETIME = 3600.0
+MAX_SESSIONS: Final = limits.MAX_TERMINALS
+MAX_SESSIONS_PER_PEER: Final = limits.MAX_TERMINALS_PER_PEER
+DETACHED_LIFETIME: Final = limits.TERMINAL_DETACHED_LIFETIME
 """Seconds that a shell goes on with nobody attached."""
-MAX_GRACE = 60.0
+MAX_GRACE: Final = limits.MAX_TERMINAL_GRACE
 """Seconds that a shell goes on, at most, whose owner may not come any more."""
 
 

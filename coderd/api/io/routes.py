@@ -6,7 +6,7 @@ A handler gets a call that its caller may make, with the request parsed; it rais
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import structlog
@@ -28,9 +28,10 @@ from coderd.api.messages import (
 )
 from coderd.api.rules import RULES, Role, Rule, Scope
 from coderd.http.body import BodyTooLarge, read_body
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 
-BODY_TIMEOUT = 10.0
+BODY_TIMEOUT: Final = limits.API_BODY_TIMEOUT
 """Seconds for a request's whole body."""
 
 M = TypeVar("M", bound=ApiMessage)

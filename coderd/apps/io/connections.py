@@ -18,9 +18,10 @@ from coderd.apps.io.relaying import BadAnswer, Relaying
 from coderd.browser.requests import header
 from coderd.identity.people import Node
 from coderd.metrics import Counters
+from coderd.model import limits
 
 SWEEP_INTERVAL: Final = 1.0
-MAX_CARRIED: Final = 16 * 1024 * 1024
+MAX_CARRIED: Final = limits.MAX_APP_CARRIED
 """Bytes of bodies after which a connection is not kept: the kernel's buffers of it have grown."""
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import trio
@@ -18,10 +18,11 @@ from coderd.apps.access import Verdict, judge
 from coderd.apps.address import AppAddress, port_of
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
+from coderd.model import limits
 
 RECHECK_INTERVAL = 1.0
 """Seconds after which a revoked right has ended what was opened by it, at most."""
-MAX_REMEMBERED = 1024
+MAX_REMEMBERED: Final = limits.MAX_APP_GRANTS
 """Wishes whose grants are remembered."""
 
 

@@ -11,8 +11,9 @@ import trio
 from starlette.types import Message, Receive, Scope, Send
 
 from coderd.apps.headers import Headers, Hop, answer_headers, has_body, request_headers
+from coderd.model import limits
 
-MAX_HEAD: Final = 64 * 1024
+MAX_HEAD: Final = limits.MAX_APP_HEAD
 """Bytes of the head of an app's answer."""
 CHUNK: Final = 256 * 1024
 

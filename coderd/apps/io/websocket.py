@@ -24,10 +24,11 @@ from coderd.apps.headers import Headers, Hop, answer_headers, request_headers
 from coderd.apps.io.relaying import BadAnswer
 from coderd.browser.requests import header
 from coderd.http.web import MAX_WEBSOCKET_MESSAGE
+from coderd.model import limits
 
-HANDSHAKE_TIMEOUT: Final = 30.0
-CLOSE_TIMEOUT: Final = 1.0
-MAX_REFUSAL: Final = 64 * 1024
+HANDSHAKE_TIMEOUT: Final = limits.APP_WEBSOCKET_TIMEOUT
+CLOSE_TIMEOUT: Final = limits.APP_WEBSOCKET_CLOSE_TIMEOUT
+MAX_REFUSAL: Final = limits.MAX_APP_REFUSAL
 """Bytes of what an app says instead of opening a WebSocket."""
 READ_SIZE: Final = 65536
 GOING_AWAY: Final = 1001

@@ -27,12 +27,13 @@ from coderd.browser.requests import (
 )
 from coderd.config.url import ServerUrl
 from coderd.http.body import BodyTooLarge, read_body
+from coderd.model import limits
 
 LOGIN: Final = "/login"
 LOGOUT: Final = "/logout"
-MAX_FORM: Final = 8192
-FORM_TIMEOUT: Final = 10.0
-MAX_FIELDS: Final = 16
+MAX_FORM: Final = limits.MAX_FORM
+FORM_TIMEOUT: Final = limits.FORM_TIMEOUT
+MAX_FIELDS: Final = limits.MAX_FORM_FIELDS
 _SERVER: Final = ""
 """What a browser's session with the server is sealed for, where a pass is for an app's host."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -36,18 +36,18 @@ from coderd.http.websocket import AppSocket, TextSocket, WebSocketClosed
 from coderd.identity.people import IdentityError, Node, NotFound
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic, ServerPublic
 
-HELLO_TIMEOUT = 10.0
-WRITE_TIMEOUT = 10.0
+HELLO_TIMEOUT: Final = limits.HELLO_TIMEOUT
+WRITE_TIMEOUT: Final = limits.COORDINATION_WRITE_TIMEOUT
 """Seconds that one message may take to leave: a slower node is dropped, and learns all anew when it returns."""
-CLOSE_TIMEOUT = 1.0
+CLOSE_TIMEOUT: Final = limits.COORDINATION_CLOSE_TIMEOUT
 
-MESSAGE_RATE = 20.0
-MESSAGE_BURST = 200.0
+MESSAGE_RATE: Final = limits.NODE_MESSAGE_RATE
+MESSAGE_BURST: Final = limits.NODE_MESSAGE_BURST
 """Messages per second that a node may send in the long run, and at once."""
 
 ALIVE = encode_message(Alive())

@@ -23,16 +23,16 @@ from coderd.derp.upgrade import (
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream, WriteTimeout
 from coderd.metrics import Counters
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic, ServerPrivate, ServerPublic
 
-HANDSHAKE_TIMEOUT: Final = 10.0
+HANDSHAKE_TIMEOUT: Final = limits.DERP_HANDSHAKE_TIMEOUT
 """For our greeting to leave, and again for ClientInfo to come."""
-ADMIT_TIMEOUT: Final = 5.0
-WRITE_TIMEOUT: Final = 2.0
+ADMIT_TIMEOUT: Final = limits.DERP_ADMIT_TIMEOUT
+WRITE_TIMEOUT: Final = limits.DERP_WRITE_TIMEOUT
 """A client that takes nothing for so long is closed: its packets are stale anyway."""
-REFUSAL_TIMEOUT: Final = 1.0
+REFUSAL_TIMEOUT: Final = limits.DERP_REFUSAL_TIMEOUT
 RESTART_TIMEOUT: Final = 0.5
 """For the news of a restart to reach everybody."""
 RECONNECT_IN: Final = 0.1

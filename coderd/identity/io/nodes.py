@@ -1,7 +1,7 @@
 """Nodes in SQL: workspaces, devices, their sharing and their keys. Every method blocks: call it in a thread."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -39,10 +39,11 @@ from coderd.identity.people import (
 from coderd.identity.policy import may_tunnel
 from coderd.identity.schema import node_keys, nodes, shares, tokens, users
 from coderd.identity.tokens import TokenKind, make_token
+from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
 
-MAX_SAME_NAME = 1000
+MAX_SAME_NAME: Final = limits.MAX_SAME_NAME
 """Nodes of one kind and user whose machines bear the same name."""
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import trio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 from coderd.terminal import frames
 from coderd.terminal.browser import (
@@ -24,11 +25,11 @@ from coderd.terminal.browser import (
 )
 from coderd.terminal.frames import Close, Exited, FrameSplitter, FromWorkspace, Open, Opened, Output, Refused
 
-OPEN_TIMEOUT: Final = 10.0
-SILENCE_TIMEOUT: Final = 30.0
+OPEN_TIMEOUT: Final = limits.TERMINAL_BRIDGE_OPEN_TIMEOUT
+SILENCE_TIMEOUT: Final = limits.TERMINAL_BROWSER_SILENCE_TIMEOUT
 """Seconds without a message after which a browser is taken for gone; pages ping every two."""
-SEND_TIMEOUT: Final = 30.0
-FAREWELL_TIMEOUT: Final = 1.0
+SEND_TIMEOUT: Final = limits.TERMINAL_SEND_TIMEOUT
+FAREWELL_TIMEOUT: Final = limits.TERMINAL_FAREWELL_TIMEOUT
 WATCH_INTERVAL: Final = 1.0
 CHUNK: Final = 1 << 16
 

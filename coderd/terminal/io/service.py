@@ -8,12 +8,13 @@ of its owner's right to come end a shell.
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 import trio
 
 from coderd.metrics import Counters
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.terminal.account import Login
 from coderd.terminal.frames import (
@@ -38,8 +39,8 @@ from coderd.terminal.io.shell import Shell
 from coderd.terminal.io.starting import start_shell
 from coderd.terminal.sessions import Session, Sessions
 
-OPEN_TIMEOUT = 10.0
-SILENCE_TIMEOUT = 45.0
+OPEN_TIMEOUT: Final = limits.TERMINAL_OPEN_TIMEOUT
+SILENCE_TIMEOUT: Final = limits.TERMINAL_SILENCE_TIMEOUT
 """Seconds without a frame after which a client is taken for gone; clients ping every few seconds."""
 SWEEP_INTERVAL = 1.0
 """Seconds after which a shell is ended, at most, whose owner may not come any more."""

@@ -22,7 +22,7 @@ from coderd.http.web import note_known
 from coderd.identity.people import Node, PathRule, User
 from coderd.identity.policy import may_use
 from coderd.metrics import Counters
-from coderd.model import RandomBytes
+from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.terminal import frames
 from coderd.terminal.browser import Seal
@@ -32,10 +32,10 @@ from coderd.terminal.io.bridge import Bridge, End
 from coderd.terminal.page import NONCE_SIZE, Problem, make_nonce, policy, problem_page, terminal_page
 
 RECHECK_INTERVAL: Final = 1.0
-END_TIMEOUT: Final = 10.0
+END_TIMEOUT: Final = limits.TERMINAL_END_TIMEOUT
 """Seconds that it may take to end a shell that somebody left behind."""
-MAX_ENDING: Final = 16
-CLOSE_TIMEOUT: Final = 1.0
+MAX_ENDING: Final = limits.MAX_TERMINALS_ENDING
+CLOSE_TIMEOUT: Final = limits.TERMINAL_CLOSE_TIMEOUT
 _SIGNED_OUT: Final = Refused(
     "signed_out", "You are signed out. The shell goes on for an hour: sign in here and come back to it."
 )
