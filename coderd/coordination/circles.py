@@ -11,6 +11,8 @@ from uuid import UUID
 from coderd.identity.people import Node
 from coderd.model.netmap import NodeKind
 
+_KINDS = tuple(NodeKind)
+
 
 class Circles:
     """Nodes by user: of a device its owner, of a workspace also everybody with whom it is shared."""
@@ -46,7 +48,7 @@ class Circles:
         near: dict[UUID, None] = {}
         for one in (self._nodes.get(node.node_id, node), node):
             for user_id in _users(one):
-                for kind in NodeKind:
+                for kind in _KINDS:
                     if kind is not node.kind:
                         near.update(self._by_user.get((user_id, kind), {}))
         return near

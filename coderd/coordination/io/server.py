@@ -95,7 +95,10 @@ class _Refused(Exception):
 
 
 class _Allowance:
-    """A bucket of messages that fills at ``MESSAGE_RATE``."""
+    """A bucket of messages that fills at ``MESSAGE_RATE``, and with each message of ours that calls for an answer.
+
+    A device that may meet thousands of workspaces hears of each of them when they all come back, and confirms each.
+    """
 
     def __init__(self, now: float) -> None:
         self._level = MESSAGE_BURST
@@ -106,6 +109,10 @@ class _Allowance:
         self._level = min(MESSAGE_BURST, self._level + (now - self._filled_at) * MESSAGE_RATE) - 1
         self._filled_at = now
         return self._level >= 0
+
+    def grant(self) -> None:
+        """One more message is called for."""
+        self._level = min(MESSAGE_BURST, self._level + 1)
 
 
 class CoordinationServer:
@@ -284,11 +291,10 @@ class CoordinationServer:
     # A node that is in
 
     async def _read(self, link: "_Link") -> None:
-        allowance = _Allowance(link.heard_at)
         while True:
             message = await _receive(link.websocket)
             link.heard_at = trio.current_time()
-            if not allowance.take(link.heard_at):
+            if not link.allowance.take(link.heard_at):
                 raise _Refused(Refusal("too_fast", "the node says more than anybody needs to know"))
             if isinstance(message, Goodbye):
                 self.registry.goodbye(link.connection)
@@ -321,6 +327,7 @@ class CoordinationServer:
                 link.said_at = trio.current_time()
                 if isinstance(message, Peers):
                     self._counters["coordination.updates.sent"] += 1
+                    link.allowance.grant()
                 continue
             hold = self.registry.poll_timeout(connection)
             await link.bell.wait(None if hold is None else hold.when)
@@ -354,6 +361,7 @@ class _Link:
         self.bell = bell
         self.scope = trio.CancelScope()
         self.heard_at = self.said_at = trio.current_time()
+        self.allowance = _Allowance(self.heard_at)
         self.is_alive_owed = False
         self.is_silent = False
 
