@@ -11,14 +11,18 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from coderd.cli.options import SOCKET, Socket, Workspace
 from coderd.cli.peer_stream import open_terminal_stream
 from coderd.cli.shell import note
-from coderd.model.errors import MalformedPacket, UserError
+from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.terminal.frames import (
     MAX_BODY,
     MAX_SIDE,
+    TOKEN_SIZE,
     Close,
     Exited,
     FrameSplitter,
@@ -46,18 +50,28 @@ STDIN, STDOUT = 0, 1
 END_OF_FILE = b"\x04"
 """What a shell takes for the end, where stdin is no terminal and has ended."""
 LEAVE = b"~."
+DETACH = b"~d"
+ERASE = b"\x7f"
 
 
-def terminal(workspace: Workspace, socket: Socket = SOCKET) -> int:
-    """Open a shell in a workspace that offers terminals; leave it with Enter ~ . where it hangs.
+def terminal(
+    workspace: Workspace,
+    resume: Annotated[
+        str, typer.Option("--resume", metavar="ID", help="Come back to a shell that goes on; not a new one.")
+    ] = "",
+    socket: Socket = SOCKET,
+) -> int:
+    """Open a shell in a workspace that offers terminals; Enter ~ . ends it where it hangs, Enter ~ d leaves it running.
 
     Ends with the shell's exit code. Where the path breaks, the shell goes on, and so does this command once there is a path.
+    A shell that was left running, by Enter ~ d or since the path did not come back, waits an hour for --resume.
 
     Examples:
       coderctl terminal dev
       echo 'make test; exit' | coderctl terminal ann/dev
+      coderctl terminal dev --resume 4bf1e2d06c7a4f5e8d9c0b1a2f3e4d5c
     """
-    client = _Client(socket, workspace)
+    client = _Client(socket, workspace, _token(resume))
     stream = client.connect()
     with stream, _raw(), _resizes() as resizes:
         return client.run(stream, resizes)
@@ -66,10 +80,11 @@ def terminal(workspace: Workspace, socket: Socket = SOCKET) -> int:
 class _Client:
     """A terminal's other end. Owns the token and the place up to which output has come."""
 
-    def __init__(self, control: Path, workspace: str) -> None:
+    def __init__(self, control: Path, workspace: str, token: bytes) -> None:
         self._control = control
         self._workspace = workspace
-        self._token = b""
+        self._token = token
+        self._is_detached = False
         self._seen = 0
         self._has_input = True
         self._typed = b"\n"
@@ -91,6 +106,9 @@ class _Client:
                 code = self._talk(stream, resizes)
             if code is not None:
                 return code
+            if self._is_detached:
+                self._say_how_to_resume()
+                return 0
             note(f"coderctl: the connection to {self._workspace} broke; coming back to it\r")
             stream = self._reconnect()
 
@@ -101,9 +119,16 @@ class _Client:
                 return self.connect()
             except (UserError, OSError):
                 if not self._token or time.monotonic() > until:
+                    self._say_how_to_resume()
                     raise
             if self._wants_to_leave(RETRY_INTERVAL):
+                self._say_how_to_resume()
                 raise KeyboardInterrupt
+
+    def _say_how_to_resume(self) -> None:
+        if self._token:
+            command = f"coderctl terminal {self._workspace} --resume {self._token.hex()}"
+            note(f"\r\ncoderctl: the shell goes on for an hour; come back to it by: {command}\r")
 
     def _wants_to_leave(self, timeout: float) -> bool:
         """Waits, looking for ^C meanwhile, which nobody else could take."""
@@ -128,6 +153,8 @@ class _Client:
                     _send(stream, Resize(_screen()))
                 if STDIN in ready:
                     _send(stream, self._typing())
+                    if self._is_detached:
+                        return None
                 if stream in ready and (code := self._hear(stream, splitter)) is not None:
                     return code
         except OSError:
@@ -144,6 +171,9 @@ class _Client:
         self._typed = (self._typed + data.replace(b"\r", b"\n"))[-3:]
         if sys.stdin.isatty() and self._typed == b"\n" + LEAVE:
             return Close()
+        if sys.stdin.isatty() and self._typed == b"\n" + DETACH:
+            self._is_detached = True
+            return Input(ERASE)  # the tilde, which the shell has
         return Input(data)
 
     def _hear(self, stream: sockets.socket, splitter: FrameSplitter) -> int | None:
@@ -170,6 +200,21 @@ class _Client:
             case Pong():
                 pass
         return None
+
+
+def _token(resume: str) -> bytes:
+    try:
+        token = bytes.fromhex(resume)
+    except ValueError:
+        token = b"?"
+    if len(token) not in (0, TOKEN_SIZE):
+        raise UserError(
+            f"{resume!r} is no shell's id",
+            exit_code=Exit.USAGE,
+            hint="It is 32 hexadecimal digits.",
+            code="bad_id",
+        )
+    return token
 
 
 def _send(stream: sockets.socket, message: FromClient) -> None:

@@ -1,10 +1,13 @@
 """``coderctl terminal`` as a process, against a node API with real shells behind it."""
 
 import os
+import pty
 import pwd
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -96,6 +99,54 @@ def test_after_the_path_broke_the_output_goes_on_where_it_was(
     assert code == 4
     assert b"the connection to dev broke; coming back to it" in err
     assert (out.count(CUT + b"\r\n"), out.count(b"after\r\n")) == (1, 1)
+
+
+def on_terminal(typed: list[tuple[bytes, bytes]]) -> tuple[int, bytes]:
+    """``coderctl terminal dev`` on a terminal: each text is typed once the one before it is to be seen."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "coderd.cli.coderctl", "terminal", "dev"]
+    seen = b""
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        for shown, text in typed:
+            while shown not in seen:
+                seen += os.read(controller, 65536)
+            os.write(controller, text)
+        with suppress(OSError):  # EIO: the other end has closed
+            while chunk := os.read(controller, 65536):
+                seen += chunk
+        process.wait(timeout=10)
+    os.close(controller)
+    return process.returncode, seen
+
+
+def test_a_shell_that_was_left_running_is_come_back_to_by_its_id_from_another_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with workspace(tmp_path) as handler, daemon(monkeypatch, handler):
+        prompt = b"PS1='ready> '\r"
+        code, seen = on_terminal(
+            [(b" ", prompt), (b"\nready> ", b"echo le''ft\r"), (b"\nleft\r\nready> ", b"~"), (b"> ~", b"d")]
+        )
+        assert code == 0
+        found = re.search(rb"coderctl terminal dev --resume ([0-9a-f]{32})", seen)
+        assert found is not None
+        resume = ("terminal", "dev", "--resume", found[1].decode())
+        with spawn(*resume, stdin=subprocess.PIPE) as process:
+            out, err = process.communicate(b"echo ba''ck; exit 5\n", timeout=20)
+        assert (process.returncode, err) == (5, b"")
+        assert b"\nleft\r\n" in out
+        assert b"\nback\r\n" in out
+        with spawn(*resume, stdin=subprocess.PIPE) as process:
+            out, err = process.communicate(b"", timeout=20)
+        assert (process.returncode, out, err) == (1, b"", b"coderctl: that terminal has ended\n")
+
+
+def test_an_id_that_is_none_is_refused_before_anything_is_opened() -> None:
+    with spawn("terminal", "dev", "--resume", "xyz", stdin=subprocess.PIPE) as process:
+        _, err = process.communicate(b"", timeout=20)
+    assert process.returncode == 2
+    assert b"is no shell's id" in err
 
 
 def test_a_workspace_that_offers_no_terminal_is_one_sentence(
