@@ -102,6 +102,11 @@ class ServerStream(trio.abc.Stream):
             return len(data) if self._inner.send_nowait(self._write_some, data) else 0
         return self._write_some(data)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was taken at once still waits to leave; to send nothing more waits for it."""
+        return isinstance(self._inner, TlsStream) and self._inner.is_behind
+
     def _has_room(self) -> bool:
         """Whether the kernel would take something: a record that was made cannot be unmade."""
         watch = select.poll()

@@ -91,6 +91,11 @@ class TlsStream(trio.abc.Stream):
             self._encrypt(data)
             await send(self._outgoing.read())
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was sent still waits to leave; to send nothing more waits for it."""
+        return self._outgoing.pending > 0
+
     def send_nowait(self, send_some: Callable[[bytes], int], data: bytes) -> bool:
         """Whether a little data was taken at once: not while anybody else writes, or something still waits to leave.
 

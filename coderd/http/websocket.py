@@ -65,6 +65,13 @@ class TextSocket(Protocol):
     def send_text_nowait(self, text: str) -> bool:
         """Sends a short text if that goes without waiting; whether it has. If it has not, ``send_text`` knows why."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a part of what was sent without waiting has yet to leave: by ``flush``, or before whatever is sent next."""
+
+    async def flush(self) -> None:
+        """Waits until it has left. Raises OSError or trio.BrokenResourceError where the other end is gone."""
+
     async def send_close(self) -> None:
         """Says that nothing more will come."""
 
@@ -164,7 +171,7 @@ class StreamSocket:
     def send_text_nowait(self, text: str) -> bool:
         """Sends a short text if that goes without waiting; whether it has. If it has not, ``send_text`` knows why.
 
-        Of a text that the kernel took in part, the rest leaves before whatever is sent next.
+        Of a text that the kernel took in part, the rest leaves by ``flush``, or before whatever is sent next.
         """
         frame = _text_frame(text)
         if self._sending.locked() or self._unsent or self._is_close_sent or len(frame) > _SHORT:
@@ -175,6 +182,17 @@ class StreamSocket:
             return False
         self._unsent = frame[n_taken:] if n_taken else b""
         return n_taken > 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a part of what was sent without waiting has yet to leave."""
+        return bool(self._unsent) or self._stream.is_behind
+
+    async def flush(self) -> None:
+        """Waits until it has left. Raises trio.BrokenResourceError where the other end is gone."""
+        async with self._sending:
+            unsent, self._unsent = self._unsent, b""
+            await self._stream.send_all(unsent)
 
     async def send_close(self) -> None:
         """Says that nothing more will come."""
@@ -299,6 +317,14 @@ class AppSocket:
     def send_text_nowait(self, text: str) -> bool:
         """Never: the app's server always waits."""
         return False
+
+    @property
+    def is_behind(self) -> bool:
+        """Never."""
+        return False
+
+    async def flush(self) -> None:
+        """Nothing waits."""
 
     async def send_close(self) -> None:
         """Says that nothing more will come."""

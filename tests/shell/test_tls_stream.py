@@ -165,7 +165,9 @@ async def test_what_the_kernel_took_only_in_part_leaves_before_what_is_sent_next
         return 3
 
     assert server.send_nowait(take, b"first ")
+    assert server.is_behind
     assert not server.send_nowait(take, b"never ")
     await server.transport_stream.send_all(bytes(taken))
     await server.send_all(b"second")
+    assert not server.is_behind
     assert await receive_exactly(client, 12) == b"first second"

@@ -178,6 +178,8 @@ async def test_what_is_sent_without_waiting_arrives_whole_and_in_order() -> None
         while websocket.send_text_nowait(texts[n_sent]):
             n_sent += 1
         is_full.set()
+        await websocket.flush()
+        assert not websocket.is_behind
         await websocket.send_text("last")
         await websocket.receive_text()
 

@@ -422,10 +422,12 @@ def _claim_code(error: IdentityError) -> str:
 
 async def _send(websocket: TextSocket, message: Message) -> None:
     text = encode_message(message)
-    if websocket.send_text_nowait(text):
-        return
-    with trio.fail_after(WRITE_TIMEOUT):
-        await websocket.send_text(text)
+    if not websocket.send_text_nowait(text):
+        with trio.fail_after(WRITE_TIMEOUT):
+            await websocket.send_text(text)
+    elif websocket.is_behind:
+        with trio.fail_after(WRITE_TIMEOUT):
+            await websocket.flush()
 
 
 async def _receive(websocket: TextSocket) -> NodeMessage:
