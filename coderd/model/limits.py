@@ -52,6 +52,10 @@ ALL_ATTEMPTS_RATE: Final = 20.0
 """The same per second in the long run."""
 MAX_ATTEMPT_ADDRESSES: Final = 4096
 """Addresses whose failures are remembered, and as many sites."""
+MAX_OPENINGS: Final = 100_000
+"""Records of tunnels that were used; the oldest goes for one more."""
+MAX_OPENINGS_WAITING: Final = 4096
+"""Such records that wait for the database; more are dropped."""
 MAX_SAME_NAME: Final = 1000
 """Nodes of one kind and user whose machines bear the same name."""
 MAX_API_BODY: Final = 64 * 1024
@@ -216,7 +220,7 @@ TERMINAL_OPEN_TIMEOUT: Final = 10.0
 TERMINAL_SILENCE_TIMEOUT: Final = 45.0
 """Seconds without a frame after which a client is taken for gone."""
 MAX_TERMINALS_ENDING: Final = 16
-"""Shells that are ended at once."""
+"""Workspaces that are asked at once to end shells."""
 TERMINAL_END_TIMEOUT: Final = 10.0
 """Seconds that it may take to end a shell that somebody left behind."""
 TERMINAL_CLOSE_TIMEOUT: Final = 1.0

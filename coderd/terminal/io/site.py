@@ -94,7 +94,8 @@ class TerminalSite:
         self._rng = rng
         self._counters = counters
         self._held = HeldShells()
-        self._ending: set[Held] = set()
+        self._ending: set[UUID] = set()
+        """Workspaces that are being asked to end shells."""
 
     def routes(self) -> list[BaseRoute]:
         """The page and its WebSocket."""
@@ -108,9 +109,7 @@ class TerminalSite:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(RECHECK_INTERVAL)
-                self._held.forget_expired(trio.current_time())
-                for held in self._held.left():
-                    await self._reconsider(held, nursery)
+                await self._reconsider(nursery)
 
     # The page
 
@@ -211,40 +210,43 @@ class TerminalSite:
         now = await self._backend.find_workspace_by_id(workspace.node_id)
         return None if now is not None and _may(viewer.user_id, now) else _REVOKED
 
-    async def _reconsider(self, held: Held, nursery: trio.Nursery) -> None:
-        workspace = await self._backend.find_workspace_by_id(held.workspace_id)
-        if workspace is None:
-            self._held.end(held)  # with the workspace went its shells
-        elif _may(held.user_id, workspace):
-            self._backend.keep(workspace)
-        elif held not in self._ending and len(self._ending) < MAX_ENDING:
-            self._ending.add(held)
-            nursery.start_soon(self._end_shell, held, workspace)
+    # Shells that were left behind
 
-    async def _end_shell(self, held: Held, workspace: Node) -> None:
-        """Asks the workspace to; one that does not answer is asked again."""
+    async def _reconsider(self, nursery: trio.Nursery) -> None:
+        self._held.forget_expired(trio.current_time())
+        for workspace_id, shells in _by_workspace(self._held.left()).items():
+            workspace = await self._backend.find_workspace_by_id(workspace_id)
+            gone = [held for held in shells if workspace is None or not _may(held.user_id, workspace)]
+            if workspace is None:
+                for held in gone:
+                    self._held.end(held)  # with the workspace went its shells
+            elif gone and workspace_id not in self._ending and len(self._ending) < MAX_ENDING:
+                self._ending.add(workspace_id)
+                nursery.start_soon(self._end_shells, workspace, gone)
+            elif len(gone) < len(shells):
+                self._backend.keep(workspace)
+
+    async def _end_shells(self, workspace: Node, shells: list[Held]) -> None:
+        """Asks the workspace to end them; one that does not answer is asked again."""
         try:
-            with trio.fail_after(END_TIMEOUT):
-                stream = await self._backend.open_terminal(workspace)
-                try:
-                    await stream.send_all(frames.encode(Open(0, _ANY_SIZE, held.token)))
-                    await stream.send_all(frames.encode(Close()))
-                    while await stream.receive_some():
-                        pass
-                finally:
-                    self._backend.release(workspace, stream)
-            self._held.end(held)
-            self._counters["web_terminal.ended_by_policy"] += 1
-        except (
-            UserError,
-            OSError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-            trio.TooSlowError,
-        ):
+            for held in shells:
+                with trio.fail_after(END_TIMEOUT):
+                    await self._end_shell(workspace, held)
+                self._held.end(held)
+                self._counters["web_terminal.ended_by_policy"] += 1
+        except (UserError, OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._counters["web_terminal.not_ended"] += 1
         finally:
-            self._ending.discard(held)
+            self._ending.discard(workspace.node_id)
+
+    async def _end_shell(self, workspace: Node, held: Held) -> None:
+        stream = await self._backend.open_terminal(workspace)
+        try:
+            await stream.send_all(frames.encode(Open(0, _ANY_SIZE, held.token)) + frames.encode(Close()))
+            while await stream.receive_some():
+                pass
+        finally:
+            self._backend.release(workspace, stream)
 
 
 class _Visit:
@@ -257,6 +259,8 @@ class _Visit:
         self._held: Held | None = None
 
     def begin(self, token: bytes) -> None:
+        if self._held is not None:  # the workspace says it twice
+            return
         self._held = self._table.attach(Held(self._viewer.user_id, self._workspace.node_id, token))
 
     def end(self, *, has_ended: bool) -> None:
@@ -276,6 +280,13 @@ def problem_of(error: UserError) -> Problem:
     elif error.code == "offline":
         hint = "Start it, or look there with: systemctl status coderd."
     return Problem(sentence, hint)
+
+
+def _by_workspace(shells: list[Held]) -> dict[UUID, list[Held]]:
+    found: dict[UUID, list[Held]] = {}
+    for held in shells:
+        found.setdefault(held.workspace_id, []).append(held)
+    return found
 
 
 def _may(user_id: UUID, workspace: Node) -> bool:
