@@ -78,6 +78,7 @@ class Connection:
         self._sent: dict[UUID, PeerEntry] = {}
         self._ready: dict[UUID, PeerEntry] = {}
         self._held_until: dict[UUID, float] = {}
+        self._used: set[UUID] = set()
 
     @property
     def n_told(self) -> int:
@@ -117,6 +118,8 @@ class Registry:
         self._blocks_direct = blocks_direct
         self.tally = PathTally()
         """What nodes have reported of their paths, counted."""
+        self.on_tunnel: Callable[[Node, Node, str], None] = lambda _device, _workspace, _path: None
+        """Called when a device first reports a path to a workspace on a connection: the two, and the kind of path."""
         self._presences: dict[UUID, _Presence] = {}
         self._circles = Circles()
         self.n_changes = 0
@@ -176,6 +179,17 @@ class Registry:
         """Keeps what an accepted update says of paths. Wakes nobody, and nobody is told of it."""
         if connection.end is None:
             connection.paths.take(update, lambda peer: self._reaches(connection, peer), self.tally, now)
+            self._note_used(connection, update)
+
+    def _note_used(self, connection: Connection, update: Update) -> None:
+        if connection.node.kind is not NodeKind.DEVICE:
+            return
+        for report in update.path_reports:
+            peer = self._presences.get(report.peer)
+            is_told = report.peer in connection._sent and report.peer not in connection._used
+            if is_told and report.path in ("direct", "relay") and peer is not None:
+                connection._used.add(report.peer)
+                self.on_tunnel(connection.node, peer.node, report.path)
 
     def ready(self, connection: Connection, ids: Iterable[UUID]) -> None:
         """A node's tunnel knows these peers, as they were last sent to it."""

@@ -7,6 +7,7 @@
       +--------+---- tokens (of a user or of a node; a join key may name the workspace that it joins)
 
     audit (who changed what; refers to nothing, so that it outlives everything)
+    openings (who opened what; refers to nothing either, and the oldest go)
 
 Whatever belongs to a user or a node goes with it (ON DELETE CASCADE): a token never outlives its owner.
 """
@@ -131,3 +132,17 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 """Only ever appended to; SQLite refuses anything else by triggers."""
+
+openings = Table(
+    "openings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(130), nullable=False),
+    Column("actor_id", Uuid, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("detail", String(200), nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Who opened what of late."""

@@ -47,6 +47,7 @@ from coderd.server.directory import Directory
 from coderd.server.listen import open_listener
 from coderd.server.map_source import MapSource
 from coderd.server.observation import Observation
+from coderd.server.opening_log import OpeningLog
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
@@ -139,6 +140,8 @@ class _Server:
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._directory.attach(self.coordination.registry, self.relay)
+        self._openings = OpeningLog(self._directory)
+        self.coordination.registry.on_tunnel = self._openings.note_tunnel
         self._sessions = BrowserSessions(self._directory)
         self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
         self._web_apps = WebApps(config, self._directory, self._sessions, self.relay, state.coordination_key)
@@ -156,6 +159,7 @@ class _Server:
         await self._maps.load()
         nursery.start_soon(self._maps.follow, reloads)
         nursery.start_soon(self.coordination.run)
+        nursery.start_soon(self._openings.run)
         nursery.start_soon(self._terminals.run)
         if self._tls is not None:
             nursery.start_soon(follow_reloads, self._tls, reloads)

@@ -52,6 +52,7 @@ ROUTES = {
     ("GET", "/relays"): SESSION,
     ("GET", "/health"): MANAGERS,
     ("GET", "/audit"): MANAGERS,
+    ("GET", "/openings"): MANAGERS,
     ("GET", "/reflection"): set(Role) - {Role.NOBODY},
     ("GET", "/debug/counters"): MANAGERS,
 }

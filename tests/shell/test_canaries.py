@@ -173,6 +173,7 @@ def look_around(url: str, admin_token: str, witness: Witness) -> None:
             witness.hear(path, client.get(path, headers=bearer).text)
         for path in (
             "audit",
+            "openings",
             "debug/counters",
             "health",
             "tokens",

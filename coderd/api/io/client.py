@@ -227,10 +227,10 @@ class ApiClient:
         """What is wrong with the server; admins and owners only. The first after its start may take a while."""
         return self._ask(HealthReport, "GET", "/health")
 
-    def audit(self, *, before: int | None = None, limit: int = 100) -> AuditPage:
-        """Who changed what, newest first; admins and owners only."""
+    def audit(self, *, before: int | None = None, limit: int = 100, opened: bool = False) -> AuditPage:
+        """Who changed what, or which tunnels were used, newest first; admins and owners only."""
         older = f"&before={before}" if before is not None else ""
-        return self._ask(AuditPage, "GET", f"/audit?limit={limit}{older}")
+        return self._ask(AuditPage, "GET", f"/{'openings' if opened else 'audit'}?limit={limit}{older}")
 
     def list_paths(self, *, everybodys: bool = False) -> list[ReachInfo]:
         """By which path the caller's nodes, or everybody's, reach their peers."""

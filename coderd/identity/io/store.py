@@ -13,6 +13,7 @@ from coderd.identity.io.apps import Apps
 from coderd.identity.io.audit import AuditLog
 from coderd.identity.io.database import Database
 from coderd.identity.io.nodes import Nodes
+from coderd.identity.io.openings import Openings
 from coderd.identity.io.tokens import Tokens
 from coderd.identity.io.users import Users
 from coderd.model import RandomBytes
@@ -36,6 +37,7 @@ class Store:
         self.tokens = Tokens(self._database)
         self.apps = Apps(self._database)
         self.audit = AuditLog(self._database)
+        self.openings = Openings(self._database)
 
     @property
     def n_changes(self) -> int:

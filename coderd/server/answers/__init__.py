@@ -5,6 +5,6 @@ users        users and sessions
 workspaces   workspaces and their sharing
 devices      devices
 tokens       tokens, and joining with a join key
-watching     health, audit log, counters, reflection, the OpenAPI document
+watching     health, audit log, openings, counters, reflection, the OpenAPI document
 table        all of them
 """

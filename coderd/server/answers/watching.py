@@ -1,6 +1,7 @@
 """Health, the audit log, counters, reflection and the OpenAPI document."""
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -15,6 +16,7 @@ from coderd.api.messages import (
     ServerCounters,
 )
 from coderd.api.openapi import build_openapi
+from coderd.identity.io.audit import AuditRecord
 from coderd.server.directory import Directory
 from coderd.stun.io import ANSWERED_HERE
 
@@ -38,6 +40,7 @@ class WatchingAnswers:
             "healthz": self._healthz,
             "openapi": self._document,
             "audit": self._audit,
+            "openings": self._opened,
             "reflection": self._reflection,
             "counters": self._count,
         }
@@ -49,10 +52,14 @@ class WatchingAnswers:
         return self._openapi
 
     async def _audit(self, call: Call) -> AuditPage:
+        return await self._page(call, self._directory.store.audit.page)
+
+    async def _opened(self, call: Call) -> AuditPage:
+        return await self._page(call, self._directory.store.openings.page)
+
+    async def _page(self, call: Call, ask: Callable[..., list[AuditRecord]]) -> AuditPage:
         query = call.asked(AuditQuery)
-        found = await self._directory.ask(
-            lambda: self._directory.store.audit.page(before=query.before, limit=query.limit)
-        )
+        found = await self._directory.ask(lambda: ask(before=query.before, limit=query.limit))
         more = len(found) == query.limit and found[-1].number > 1
         entries = [AuditEntry(**each._asdict()) for each in found]
         return AuditPage(entries=entries, next=found[-1].number if more else None)

@@ -138,3 +138,20 @@ def test_one_connection_keeps_no_more_than_its_share() -> None:
     kept = [peer for peer, *_ in paths.items(0.0)]
     assert len(kept) == MAX_KEPT
     assert UUID(int=MAX_KEPT + 49) in kept
+
+
+def test_a_tunnel_is_noted_once_per_connection_and_only_a_devices_to_what_it_was_told_of() -> None:
+    world, laptop, dev = met()
+    used: list[tuple[Node, Node, str]] = []
+    world.registry.on_tunnel = lambda *tunnel: used.append(tunnel)
+    world.tell(laptop, report(path="none"), report(FOREIGN), report(LAPTOP))
+    world.tell(dev, report(LAPTOP))
+    assert used == []
+    world.tell(laptop, report(path="relay"), report())
+    world.tell(laptop, report())
+    assert used == [(LAPTOP, DEV, "relay")]
+    again = world.join(LAPTOP)
+    world.settle(again, dev, now=21.0)
+    world.settle(again, dev, now=23.0)
+    world.tell(again, report(), now=24.0)
+    assert used[1:] == [(LAPTOP, DEV, "direct")]

@@ -1,0 +1,39 @@
+"""Openings reach the store in batches, at the end too; what does not fit is counted."""
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import trio
+
+from coderd.identity.io.store import Store
+from coderd.identity.people import Node, User
+from coderd.metrics import Counters
+from coderd.model.netmap import NodeKind
+from coderd.server import opening_log
+from coderd.server.directory import Directory
+from coderd.server.opening_log import OpeningLog
+
+ANN = User(UUID(int=101), "ann")
+LAPTOP = Node(UUID(int=1), NodeKind.DEVICE, "laptop", ANN, 0.0)
+DEV = Node(UUID(int=2), NodeKind.WORKSPACE, "dev", ANN, 0.0)
+
+
+async def test_what_is_noted_is_written_and_what_waits_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_log, "MAX_WAITING", 2)
+    store, counters = Store(tmp_path / "identity.db"), Counters()
+    log = OpeningLog(Directory(store, counters))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        for path in ("relay", "direct", "direct"):
+            log.note_tunnel(LAPTOP, DEV, path)
+        nursery.cancel_scope.cancel()
+    written = store.openings.page()
+    assert [(each.actor, each.target, each.detail) for each in written] == [
+        ("ann/laptop", "ann/dev", "direct"),
+        ("ann/laptop", "ann/dev", "relay"),
+    ]
+    assert counters["openings.dropped"] == 1
+    store.close()
