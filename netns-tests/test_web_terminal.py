@@ -7,6 +7,7 @@
                       server, run by nobody
 """
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,7 @@ def test_a_shell_by_browser_comes_back_with_its_output_after_the_link_was_cut_an
         terminal.type("echo ba''ck in $$")
         terminal.shows(f"back in {shell_of(lab)}")
         assert is_running(lab)
+        until(lambda: is_online(lab), "the workspace to be back at the server")
         browser.page.reload()
         terminal.is_connected()
         terminal.shows(f"shell is {shell_of(lab)}")
@@ -89,6 +91,11 @@ def test_a_shell_by_browser_comes_back_with_its_output_after_the_link_was_cut_an
         until(lambda: not is_running(lab), "the shell to end")
         assert time.monotonic() - unshared_at < 6  # two seconds are the aim
         assert not browser.errors
+
+
+def is_online(lab: Lab) -> bool:
+    (workspace,) = json.loads(lab.server.coderctl("workspaces", "list", "--json"))
+    return bool(workspace["online"])
 
 
 def shell_of(lab: Lab) -> str:
