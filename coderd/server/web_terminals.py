@@ -94,12 +94,12 @@ class WebTerminals:
         node = self._node()
         return node.describe_path(workspace) if node is not None else ""
 
-    def terminal_problem(self, workspace: Node) -> Problem | None:
-        """Why there can be no terminal of a workspace now, as far as the server knows by itself."""
+    def terminal_problem(self) -> Problem | None:
+        """Why this server offers no terminals; a workspace that is away is waited for by the page."""
         if self._config.apps.trusts_path_apps:
             return _TRUSTS_APPS
         if (node := self._node()) is None:
             return _NO_NODE
-        if (refusal := node.refusal(workspace)) is not None:
+        if (refusal := node.refusal()) is not None:
             return problem_of(refusal)
         return None

@@ -93,7 +93,7 @@ class Server:
     def describe_path(self, workspace: Node) -> str:
         return self.path
 
-    def terminal_problem(self, workspace: Node) -> Problem | None:
+    def terminal_problem(self) -> Problem | None:
         return self.problem
 
     # What signing in asks

@@ -144,7 +144,8 @@ class Session {
   lose(code) {
     this.isOpened = false;
     if (this.hasEnded) return;
-    show(code === BROKEN ? "path broke, coming back" : "connection lost, coming back");
+    if (!this.id) show("waiting");
+    else show(code === BROKEN ? "path broke, coming back" : "connection lost, coming back");
     $("latency").textContent = "";
     setTimeout(() => { if (!this.hasEnded) this.connect(); }, this.retry * (0.5 + Math.random()));
     this.retry = Math.min(this.retry * 2, RETRY_LONGEST);

@@ -174,11 +174,9 @@ class ServerNode:
         region = life.netmap.derp_map.regions.get(path.via) if isinstance(path.via, int) else None
         return f"{path.kind.value} {region.name}" if region is not None else path.kind.value
 
-    def refusal(self, workspace: Node) -> UserError | None:
-        """Why a workspace cannot be reached, as far as that is known without asking it."""
-        if self._life is None:
-            return self._refusal()
-        return None if self._registry.is_online(workspace.node_id) else _offline(workspace)
+    def refusal(self) -> UserError | None:
+        """Why no workspace can be reached at all."""
+        return self._refusal() if self._life is None else None
 
     def _refusal(self) -> UserError:
         if self.problem is None:
@@ -284,7 +282,7 @@ class ServerNode:
 
     def _meet(self, workspace: Node) -> _Met:
         if not self._registry.is_online(workspace.node_id):
-            raise _offline(workspace)
+            raise UserError(f"{workspace.full_name} is not connected", code="offline")
         met = self._met.setdefault(workspace.node_id, _Met(workspace, 0.0))
         met.used_at = trio.current_time()
         self._registry.meet(workspace)
@@ -336,10 +334,6 @@ async def _read_line(sock: trio.socket.SocketType) -> bytes:
         if end:
             return line
     raise MalformedPacket("the workspace's line has no end")
-
-
-def _offline(workspace: Node) -> UserError:
-    return UserError(f"{workspace.full_name} is not connected", code="offline")
 
 
 def _cut(met: _Met) -> None:

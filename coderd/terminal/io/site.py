@@ -70,8 +70,8 @@ class Backend(Protocol):
     def describe_path(self, workspace: Node) -> str:
         """``direct``, or ``relay`` and a region's name; empty while unknown."""
 
-    def terminal_problem(self, workspace: Node) -> Problem | None:
-        """Why there can be no terminal of a workspace now, as far as the server knows by itself."""
+    def terminal_problem(self) -> Problem | None:
+        """Why this server offers no terminals; a workspace that is away is waited for by the page."""
 
 
 class TerminalSite:
@@ -124,7 +124,7 @@ class TerminalSite:
         if workspace is None:
             return self._answer(lambda nonce: problem_page("Not found", _UNKNOWN), 404)
         name = workspace.full_name
-        if (problem := self._backend.terminal_problem(workspace)) is not None:
+        if (problem := self._backend.terminal_problem()) is not None:
             return self._answer(lambda nonce: problem_page(name, problem), 503)
         return self._answer(lambda nonce: terminal_page(name, nonce), 200)
 
