@@ -8,7 +8,6 @@ from pathlib import Path
 
 import structlog
 import trio
-from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -273,7 +272,7 @@ def _open_store(state: StateDirectory) -> Store:
             hint="Run that coderd, or restore the backup from before it.",
             code="newer_schema",
         ) from None
-    except (OSError, SQLAlchemyError, CommandError) as error:
+    except (OSError, SQLAlchemyError) as error:
         raise UserError(
             f"the database {state.database} cannot be used: {type(error).__name__}",
             hint="Restore it from a backup.",

@@ -7,10 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
@@ -20,6 +16,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 """FULL: what was acknowledged, a revocation say, survives a power cut too."""
+
+
+_REVISION = sa.table("alembic_version", sa.column("version_num"))
 
 
 class NewerSchema(Exception):
@@ -71,25 +70,41 @@ class Database:
             self.n_changes += 1
 
     def _migrate(self) -> None:
-        config = _alembic()
+        known = known_revisions()
         with self.write() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
-            if revision is not None and revision not in known_revisions():
+            revision = _revision(connection)
+            if revision is not None and revision not in known:
                 raise NewerSchema(revision)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if revision != max(known):
+                _upgrade(connection)
 
 
 def known_revisions() -> set[str]:
-    """The schemas that this program can bring up to date."""
-    return {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+    """The schemas that this program can bring up to date, by the files' names; the greatest is its own."""
+    return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py")}
 
 
-def _alembic() -> AlembicConfig:
-    config = AlembicConfig()
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(_REVISION.name):
+        return None
+    found: str | None = connection.execute(sa.select(_REVISION.c.version_num)).scalar_one_or_none()
+    return found
+
+
+def _upgrade(connection: Connection) -> None:
+    """Brings the schema up to date. Alembic is imported for it alone: a start that has nothing to migrate is quicker."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    return config
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise sa.exc.InvalidRequestError("the schema cannot be brought up to date") from error
 
 
 def _open_engine(path: Path) -> Engine:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from coderd.identity.io.database import NewerSchema
+from coderd.identity.io.database import MIGRATIONS, NewerSchema, known_revisions
 from coderd.identity.io.store import Store
 from coderd.identity.people import PathRule, UserRole
 from coderd.identity.schema import metadata
@@ -72,6 +74,15 @@ def test_a_migrated_database_has_the_schema_of_a_new_one(old: tuple[Path, list[s
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_the_files_names_are_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert {script.revision for script in scripts.walk_revisions()} == known_revisions()
+    assert scripts.get_current_head() == max(known_revisions())
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
