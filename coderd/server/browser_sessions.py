@@ -7,7 +7,7 @@ from coderd.api.io.routes import ApiError, Caller
 from coderd.api.rules import Role, Scope
 from coderd.browser.io.sign_in import NewSession
 from coderd.identity.io.tokens import Session
-from coderd.identity.people import NotFound
+from coderd.identity.people import NotFound, User
 from coderd.model import limits
 from coderd.server.answers.reaching import actor_of
 from coderd.server.directory import Directory, role_of
@@ -33,6 +33,11 @@ class BrowserSessions:
         """The session of this hash, None where it has ended."""
         store = self._directory.store
         return await self._directory.in_thread(lambda: store.tokens.find_session(session_hash))
+
+    async def find_user(self, session_hash: bytes) -> User | None:
+        """Whose session has this hash."""
+        session = await self.find(session_hash)
+        return session.user if session is not None else None
 
     async def find_caller(self, session_hash: bytes, source: str) -> Caller | None:
         """Whom the API takes the bearer of this session for, coming from this address."""

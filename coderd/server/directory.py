@@ -35,6 +35,7 @@ from coderd.identity.tokens import TokenKind, hash_token
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.keys import NodePublic
+from coderd.model.netmap import NodeKind
 from coderd.server.together import Together
 
 MAX_THREADS: Final = limits.MAX_STORE_THREADS
@@ -128,7 +129,11 @@ class Directory:
         """Whose node key this is, wherever it comes from: the relay serves nobody else."""
         return await self.in_thread(lambda: self.store.nodes.admit(node_key))
 
-    # For the API
+    # For pages and the API
+
+    async def find_workspace(self, owner: str, name: str) -> Node | None:
+        """A workspace by its owner's name and its own."""
+        return await self.in_thread(lambda: self.store.nodes.find_named(NodeKind.WORKSPACE, owner, name))
 
     async def identify(self, token: str, source: str) -> Caller:
         """Whose token this is. Raises ApiError for an address that has tried too many unknown ones."""

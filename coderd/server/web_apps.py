@@ -18,7 +18,6 @@ from coderd.http.server import serve_http
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
 from coderd.model.keys import NodePrivate, NodePublic
-from coderd.model.netmap import NodeKind
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode, server_identity
@@ -121,15 +120,11 @@ class WebApps:
 
     async def find_session(self, session_hash: bytes) -> User | None:
         """Whose session has this hash."""
-        session = await self._sessions.find(session_hash)
-        return session.user if session is not None else None
+        return await self._sessions.find_user(session_hash)
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
         """A workspace by its names."""
-        store = self._directory.store
-        return await self._directory.in_thread(
-            lambda: store.nodes.find_named(NodeKind.WORKSPACE, owner, name)
-        )
+        return await self._directory.find_workspace(owner, name)
 
     async def find_app(self, workspace_id: UUID, name: str) -> App | None:
         """An app that has been set."""

@@ -56,15 +56,11 @@ class WebTerminals:
 
     async def find_session(self, session_hash: bytes) -> User | None:
         """Whose session has this hash."""
-        session = await self._sessions.find(session_hash)
-        return session.user if session is not None else None
+        return await self._sessions.find_user(session_hash)
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
         """A workspace by its names."""
-        store = self._directory.store
-        return await self._directory.in_thread(
-            lambda: store.nodes.find_named(NodeKind.WORKSPACE, owner, name)
-        )
+        return await self._directory.find_workspace(owner, name)
 
     async def find_workspace_by_id(self, node_id: UUID) -> Node | None:
         """A workspace by its id."""
