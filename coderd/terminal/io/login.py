@@ -52,9 +52,13 @@ def become(name: str, uid: int, gid: int) -> None:
 
 
 def restore_signals() -> None:
-    """What this interpreter ignores the shell must not: a program whose reader has left ends quietly."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    """No signal is ignored, whatever this interpreter and whoever started the daemon ignore.
+
+    So a program whose reader has left ends quietly, and Ctrl-C interrupts.
+    """
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def can_return() -> bool:
