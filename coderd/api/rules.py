@@ -155,7 +155,7 @@ RULES: tuple[Rule, ...] = (
     Rule("list_relays", "GET", "/relays", SESSION, "The regions of the relay map, and how the caller's nodes see them; all: everybody's, for admins and owners", RelayList, query=ListQuery),
     Rule("health", "GET", "/health", MANAGERS, "What is wrong with the server, and what to do about it", HealthReport),
     Rule("audit", "GET", "/audit", MANAGERS, "Who changed what, newest first", AuditPage, query=AuditQuery),
-    Rule("openings", "GET", "/openings", MANAGERS, "Tunnels that were used, newest first", AuditPage, query=AuditQuery),
+    Rule("openings", "GET", "/openings", MANAGERS, "Who used which tunnels, web apps and terminals, newest first", AuditPage, query=AuditQuery),
     Rule("reflection", "GET", "/reflection", KNOWN, "How this request reached the server", Reflection, other_scopes=_ANY_SCOPE),
     Rule("counters", "GET", "/debug/counters", MANAGERS, "What the server has moved and refused", ServerCounters),
 )

@@ -16,8 +16,8 @@ def audit(
     before: Annotated[
         int | None, typer.Option("--before", min=1, help="Only entries with smaller numbers.")
     ] = None,
-    tunnels: Annotated[
-        bool, typer.Option("--tunnels", help="Which tunnels were used, instead: each once per connection.")
+    used: Annotated[
+        bool, typer.Option("--used", help="Who used which tunnels, web apps and terminals, instead.")
     ] = False,
     url: Url = None,
     token_file: TokenFile = None,
@@ -29,10 +29,10 @@ def audit(
     Examples:
       coderctl audit
       coderctl audit --limit 500 --json
-      coderctl audit --tunnels
+      coderctl audit --used
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    page = client.audit(before=before, limit=limit, opened=tunnels)
+    page = client.audit(before=before, limit=limit, opened=used)
     if json:
         print_json(page)
         return Exit.DONE
@@ -48,7 +48,7 @@ def audit(
         )
         for entry in page.entries
     ]
-    print_rows(rows, "No tunnel has been used." if tunnels else "Nothing has been changed.")
+    print_rows(rows, "Nothing has been used." if used else "Nothing has been changed.")
     if page.next is not None:
-        note(f"Older ones: coderctl audit {'--tunnels ' if tunnels else ''}--before {page.next}")
+        note(f"Older ones: coderctl audit {'--used ' if used else ''}--before {page.next}")
     return Exit.DONE

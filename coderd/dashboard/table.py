@@ -57,6 +57,7 @@ PAGES: Final = (
     Page("/tokens", "Tokens", "tokens.html", (Ask("list_tokens"),)),
     Page("/health", "Health", "health.html", (Ask("health"),)),
     Page("/audit", "Audit", "audit.html", (Ask("audit", ("before",)),)),
+    Page("/used", "Used", "used.html", (Ask("openings", ("before",)),)),
 )
 
 ACTIONS: Final = (

@@ -1,19 +1,22 @@
 """What was opened, on its way to the store: coordination notes it without waiting, and a task writes it in batches.
 
 ``tunnel.used`` is a device's own word, by its report that it has a path to a workspace, the first of each connection: the server
-introduces the two, and sees nothing of what goes between them.
+introduces the two, and sees nothing of what goes between them. ``app.used`` and ``terminal.used`` are the server's own
+knowledge, since these go through it: once an hour for each person and thing.
 """
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
+from uuid import UUID
 
 import structlog
 import trio
 from sqlalchemy.exc import SQLAlchemyError
 
+from coderd.identity.apps import App
 from coderd.identity.io.openings import Opening
-from coderd.identity.people import Node
+from coderd.identity.people import Node, User
 from coderd.model import limits
 from coderd.server.directory import Directory
 
@@ -21,6 +24,9 @@ MAX_WAITING: Final = limits.MAX_OPENINGS_WAITING
 """Records that wait for the store; more are dropped, and counted as ``openings.dropped``."""
 PAUSE: Final = 1.0
 """Seconds between two batches: a commit costs a disk's flush."""
+
+AGAIN_AFTER: Final = 3600.0
+"""Seconds after which somebody's use of the same thing through the server is noted again."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,15 +38,36 @@ class OpeningLog:
         self._directory = directory
         self._waiting: deque[Opening] = deque()
         self._noted = trio.Event()
+        self._noted_at: OrderedDict[tuple[UUID, str, UUID, str], float] = OrderedDict()
+        """Who used what of late, the oldest first."""
 
     def note_tunnel(self, device: Node, workspace: Node, path: str) -> None:
         """A device says that it reaches a workspace. Never waits."""
+        self._note(device.full_name, device.node_id, "tunnel.used", workspace, path)
+
+    def note_app(self, viewer: User, workspace: Node, app: App) -> None:
+        """Somebody uses an app of a workspace through the server. Never waits."""
+        self._note_hourly(viewer, "app.used", workspace, app.name)
+
+    def note_terminal(self, viewer: User, workspace: Node) -> None:
+        """Somebody has a terminal of a workspace through the server. Never waits."""
+        self._note_hourly(viewer, "terminal.used", workspace, "")
+
+    def _note_hourly(self, viewer: User, action: str, workspace: Node, detail: str) -> None:
+        key, now = (viewer.user_id, action, workspace.node_id, detail), trio.current_time()
+        if now - self._noted_at.get(key, -AGAIN_AFTER) < AGAIN_AFTER:
+            return
+        self._noted_at[key] = now
+        self._noted_at.move_to_end(key)
+        if len(self._noted_at) > MAX_WAITING:
+            self._noted_at.popitem(last=False)
+        self._note(viewer.name, viewer.user_id, action, workspace, detail)
+
+    def _note(self, actor: str, actor_id: UUID, action: str, workspace: Node, detail: str) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self._directory.counters["openings.dropped"] += 1
             return
-        self._waiting.append(
-            Opening(time.time(), device.full_name, device.node_id, "tunnel.used", workspace.full_name, path)
-        )
+        self._waiting.append(Opening(time.time(), actor, actor_id, action, workspace.full_name, detail))
         self._noted.set()
 
     async def run(self) -> None:

@@ -143,8 +143,12 @@ class _Server:
         self.coordination.registry.on_tunnel = self._openings.note_tunnel
         self._sessions = BrowserSessions(self._directory)
         self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
-        self._web_apps = WebApps(config, self._directory, self._sessions, self.relay, state.coordination_key)
-        terminals = WebTerminals(config, self._directory, self._sessions, lambda: self._web_apps.node)
+        self._web_apps = WebApps(
+            config, self._directory, self._sessions, self._openings, self.relay, state.coordination_key
+        )
+        terminals = WebTerminals(
+            config, self._directory, self._sessions, self._openings, lambda: self._web_apps.node
+        )
         self._terminals = terminals.site(self._sign_in, state.coordination_key)
         self._drain = Drain()
         self._derp_map = DerpMap()

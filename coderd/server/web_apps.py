@@ -21,6 +21,7 @@ from coderd.model.keys import NodePrivate, NodePublic
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode, server_identity
+from coderd.server.opening_log import OpeningLog
 
 
 class WebApps:
@@ -30,6 +31,7 @@ class WebApps:
         config: the server's options.
         directory: identities, and who is connected.
         sessions: those of browsers.
+        openings: where it is noted who used what.
         relay: the server's own.
         key: the server's coordination key; names its node, and seals cookies.
     """
@@ -39,12 +41,14 @@ class WebApps:
         config: ServerConfig,
         directory: Directory,
         sessions: BrowserSessions,
+        openings: OpeningLog,
         relay: RelayServer,
         key: NodePrivate,
     ) -> None:
         self._config = config
         self._directory = directory
         self._sessions = sessions
+        self._openings = openings
         self._relay = relay
         self._identity = server_identity(key.public())
         self._key = key.raw
@@ -135,6 +139,10 @@ class WebApps:
         """Connects to a service on a workspace's loopback. Raises UserError."""
         assert self._node is not None
         return await self._node.dial(workspace, port)
+
+    def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
+        """Somebody uses an app: for the record, without waiting."""
+        self._openings.note_app(viewer, workspace, app)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a connection that ``dial`` gave."""

@@ -15,6 +15,7 @@ from coderd.model.netmap import NodeKind
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode
+from coderd.server.opening_log import OpeningLog
 from coderd.terminal.io.site import TerminalSite, problem_of
 from coderd.terminal.page import Problem
 
@@ -35,6 +36,7 @@ class WebTerminals:
         config: the server's options.
         directory: identities, and who is connected.
         sessions: those of browsers.
+        openings: where it is noted who used what.
         node: the server's own, None where it is none.
     """
 
@@ -43,11 +45,13 @@ class WebTerminals:
         config: ServerConfig,
         directory: Directory,
         sessions: BrowserSessions,
+        openings: OpeningLog,
         node: Callable[[], ServerNode | None],
     ) -> None:
         self._config = config
         self._directory = directory
         self._sessions = sessions
+        self._openings = openings
         self._node = node
 
     def site(self, sign_in: SignIn, key: NodePrivate) -> TerminalSite:
@@ -74,6 +78,10 @@ class WebTerminals:
             problem = _NO_NODE if node is None else _TRUSTS_APPS
             raise UserError(problem.message.rstrip("."), hint=problem.hint, code="no_web_terminal")
         return await node.open_terminal(workspace)
+
+    def note_opened(self, viewer: User, workspace: Node) -> None:
+        """Somebody has a terminal: for the record, without waiting."""
+        self._openings.note_terminal(viewer, workspace)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a stream that ``open_terminal`` gave."""

@@ -51,6 +51,7 @@ class People:
     n_asked: int = 0
     n_open: int = 0
     n_dialled: int = 0
+    noted: list[tuple[str, str, str]] = field(default_factory=list)
     released: trio.Event = field(default_factory=trio.Event)
 
     streams: list[trio.SocketStream] = field(default_factory=list)
@@ -99,6 +100,9 @@ class People:
         self.n_dialled += 1
         self.streams.append(await trio.open_tcp_stream("127.0.0.1", self.ports[port]))
         return self.streams[-1]
+
+    def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
+        self.noted.append((viewer.name, workspace.name, app.name))
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         self.n_open -= 1

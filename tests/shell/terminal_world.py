@@ -49,6 +49,7 @@ class Server:
     sessions: dict[bytes, User] = field(default_factory=lambda: {ANNS: ANN, BOBS: BOB})
     problem: Problem | None = None
     is_offline: bool = False
+    noted: list[tuple[str, str]] = field(default_factory=list)
     path: str = "relay Here"
     streams: list[trio.SocketStream] = field(default_factory=list)
 
@@ -71,6 +72,9 @@ class Server:
 
     async def find_workspace_by_id(self, node_id: UUID) -> Node | None:
         return self.workspace
+
+    def note_opened(self, viewer: User, workspace: Node) -> None:
+        self.noted.append((viewer.name, workspace.name))
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
         if self.is_offline:

@@ -101,7 +101,7 @@ async def test_every_page_is_shown_to_who_may_have_its_answers_and_to_nobody_els
     async with serving(tmp_path) as world:
         bobs = await world.add_user("bob")
         async with browser(world, world.admin_token) as admin, browser(world, bobs) as bob:
-            for path in ("/", "/users", "/tokens", "/health", "/audit"):
+            for path in ("/", "/users", "/tokens", "/health", "/audit", "/used"):
                 page = await admin.get(path)
                 assert page.status_code == 200, path
                 assert page.headers["content-security-policy"].startswith(
@@ -113,7 +113,7 @@ async def test_every_page_is_shown_to_who_may_have_its_answers_and_to_nobody_els
             own = (await bob.get("/")).text
             assert "/users" not in own
             assert "/audit" not in own
-            for path in ("/users", "/health", "/audit", "/?all=true"):
+            for path in ("/users", "/health", "/audit", "/used", "/?all=true"):
                 assert (await bob.get(path)).status_code == 403, path
             assert (await bob.post("/users/create", name="eve", role="member")).status_code == 403
             made = await admin.post("/users/create", name="eve", role="member")

@@ -48,6 +48,7 @@ async def test_only_whom_it_is_for_gets_to_an_app_and_others_learn_nothing() -> 
         here.people.apps["docs"] = App("docs", 8080, AppShare.AUTHENTICATED)
         assert (await bob.get("/@ann/dev/apps/docs/")).status_code == 200
         assert (await nobody.get("/@ann/dev/apps/docs/")).status_code == 401
+        assert ("bob", "dev", "docs") in here.people.noted
         here.people.apps["8080"] = App("8080", 8080, AppShare.PUBLIC)
         assert (await nobody.get(f"{PREFIX}/")).status_code == 200
 

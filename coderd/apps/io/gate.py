@@ -45,6 +45,9 @@ class Backend(Protocol):
     async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
         """Connects to a service on a workspace's loopback. Raises UserError."""
 
+    def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
+        """Somebody uses an app: for the record, without waiting."""
+
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a connection that ``dial`` gave."""
 
@@ -61,11 +64,12 @@ class Wish:
 
 
 class Answer(NamedTuple):
-    """What became of a wish; workspace and app are there if it was granted."""
+    """What became of a wish; workspace and app are there if it was granted, and who is signed in, if anybody is."""
 
     verdict: Verdict
     workspace: Node | None = None
     app: App | None = None
+    viewer: User | None = None
 
 
 class _Grant(NamedTuple):
@@ -147,7 +151,7 @@ class Gate:
         is_owner = workspace is not None and viewer is not None and workspace.owner.user_id == viewer.user_id
         if wish.is_owners_only and verdict is Verdict.OPEN and not is_owner:
             return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
-        return Answer(verdict, workspace, app)
+        return Answer(verdict, workspace, app, viewer)
 
     async def _find_app(self, workspace: Node | None, name: str) -> App | None:
         """As it was set; any port that was not is the owner's."""

@@ -78,6 +78,7 @@ class AppSite:
         self._counters = counters
         self._rest = rest
         self._gate = Gate(backend)
+        self._note_opened = backend.note_opened
         self._connections = Connections(backend, counters)
         self._sign_in = sign_in
         self._hand_over = HandOver(sign_in, self._gate, access_url, wildcard, key, os.urandom)
@@ -171,6 +172,8 @@ class AppSite:
             await self._refuse(answer.verdict, sign_in_url, scope, receive, send)
             return
         self._counters["apps.opened"] += 1
+        if answer.viewer is not None and answer.workspace is not None and answer.app is not None:
+            self._note_opened(answer.viewer, answer.workspace, answer.app)
         if wish.session_hash is not None:
             note_known(scope)
         watched = _Watched(send)

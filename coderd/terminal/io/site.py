@@ -61,6 +61,9 @@ class Backend(Protocol):
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
         """A stream on which the workspace speaks terminal frames. Raises UserError."""
 
+    def note_opened(self, viewer: User, workspace: Node) -> None:
+        """Somebody has a terminal: for the record, without waiting."""
+
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a stream that ``open_terminal`` gave."""
 
@@ -170,7 +173,7 @@ class TerminalSite:
         )
         try:
             opening = await bridge.opening()
-            return await self._bridge(bridge, opening, workspace)
+            return await self._bridge(bridge, opening, viewer, workspace)
         except MalformedPacket:
             return End.MALFORMED
         except (WebSocketDisconnect, trio.TooSlowError):
@@ -178,7 +181,7 @@ class TerminalSite:
         finally:
             visit.end(has_ended=bridge.has_ended)
 
-    async def _bridge(self, bridge: Bridge, opening: Open, workspace: Node) -> End:
+    async def _bridge(self, bridge: Bridge, opening: Open, viewer: User, workspace: Node) -> End:
         try:
             stream = await self._backend.open_terminal(workspace)
         except UserError as error:
@@ -186,6 +189,7 @@ class TerminalSite:
             await bridge.send(Refused(error.code, f"{problem.message} {problem.hint}".strip()))
             return End.OVER
         self._counters["web_terminal.opened"] += 1
+        self._backend.note_opened(viewer, workspace)
         try:
             return await bridge.run(stream, opening)
         finally:

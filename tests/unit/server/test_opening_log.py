@@ -5,7 +5,9 @@ from uuid import UUID
 
 import pytest
 import trio
+import trio.testing
 
+from coderd.identity.apps import App
 from coderd.identity.io.store import Store
 from coderd.identity.people import Node, User
 from coderd.metrics import Counters
@@ -36,4 +38,30 @@ async def test_what_is_noted_is_written_and_what_waits_is_bounded(
         ("ann/laptop", "ann/dev", "relay"),
     ]
     assert counters["openings.dropped"] == 1
+    store.close()
+
+
+async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_person_and_thing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    store, counters = Store(tmp_path / "identity.db"), Counters()
+    log = OpeningLog(Directory(store, counters))
+    bob, docs, port = User(UUID(int=102), "bob"), App("docs", 8080), App("9000", 9000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        for viewer, app in ((ANN, docs), (ANN, docs), (bob, docs), (ANN, port)):
+            log.note_app(viewer, DEV, app)
+        log.note_terminal(ANN, DEV)
+        log.note_terminal(ANN, DEV)
+        await trio.sleep(opening_log.AGAIN_AFTER)
+        log.note_app(ANN, DEV, docs)
+        nursery.cancel_scope.cancel()
+    written = [(each.actor, each.action, each.detail) for each in reversed(store.openings.page())]
+    assert written == [
+        ("ann", "app.used", "docs"),
+        ("bob", "app.used", "docs"),
+        ("ann", "app.used", "9000"),
+        ("ann", "terminal.used", ""),
+        ("ann", "app.used", "docs"),
+    ]
     store.close()
