@@ -175,6 +175,8 @@ MAX_TICKETS: Final = 4096
 """Browsers that are on that way; the oldest goes for one more."""
 MAX_APP_GRANTS: Final = 1024
 """Wishes for apps whose grants are remembered."""
+MAX_APP_STREAMS: Final = 256
+"""Requests and WebSockets that one session may have open to apps."""
 MAX_APP_HEAD: Final = 64 * 1024
 """Bytes of the head of an app's answer."""
 APP_WEBSOCKET_TIMEOUT: Final = 30.0

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
+from coderd.apps.io import gate
 from coderd.browser.requests import form_token
 from coderd.identity.apps import App, AppShare
 from tests.shell.apps_world import (
@@ -361,3 +362,29 @@ async def test_an_apps_cookies_stay_its_own_and_signing_out_revokes() -> None:
         form = {"csrf": form_token(bytes(32), b"b" * 32)}
         assert (await client.post("/logout", data=form)).status_code == 303
         assert b"b" * 32 not in here.people.sessions
+
+
+async def test_one_session_has_so_much_open_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_OPEN", 2)
+    async with world() as here, here.client() as ann, here.client(BOBS) as bob:
+        here.people.apps["7000"] = App("7000", 7000, AppShare.AUTHENTICATED)
+
+        async def say_nothing(stream: trio.SocketStream) -> None:
+            await until_seen(stream, b"\r\n\r\n")
+            heard.release()
+            await trio.sleep_forever()
+
+        heard = trio.Semaphore(0)
+        await here.serve(7000, say_nothing)
+        path = "/@ann/dev/apps/7000/"
+        waiting = [await here.ask(f"GET {path}") for _ in range(2)]
+        for _ in waiting:
+            await heard.acquire()
+        refused = await ann.get(path)
+        assert (refused.status_code, "Too many" in refused.text) == (429, True)
+        assert (await bob.get("/@ann/dev/apps/none/")).status_code == 404
+        for stream in waiting:
+            await stream.aclose()
+        await here.people.none_open()
+        assert (await ann.get(f"{PREFIX}/")).status_code == 200
+        assert here.counters["apps.too_many"] == 1

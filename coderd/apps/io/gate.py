@@ -5,7 +5,7 @@ in the store: a right that ends there ends at once.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from coderd.model import limits
 
 RECHECK_INTERVAL = 1.0
 """Seconds after which a revoked right has ended what was opened by it, at most."""
+MAX_OPEN: Final = limits.MAX_APP_STREAMS
 MAX_REMEMBERED: Final = limits.MAX_APP_GRANTS
 """Wishes whose grants are remembered."""
 
@@ -84,12 +85,18 @@ class Revoked(Exception):
     """The right by which something was opened is no more."""
 
 
+class TooManyOpen(Exception):
+    """Somebody has as much open as one may."""
+
+
 class Gate:
     """Judges wishes, and ends what was opened by those that would not be granted any more."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._open: defaultdict[Wish, set[trio.CancelScope]] = defaultdict(set)
+        self._n_open: Counter[bytes] = Counter()
+        """Of each session."""
         self._granted: dict[Wish, _Grant] = {}
 
     async def judge(self, wish: Wish) -> Answer:
@@ -105,17 +112,34 @@ class Gate:
 
     @contextmanager
     def opened(self, wish: Wish) -> Iterator[None]:
-        """While something is open that a wish has opened. Raises Revoked when the wish would not be granted any more."""
+        """While something is open that a wish has opened.
+
+        Raises:
+            TooManyOpen: at once, where too much is.
+            Revoked: when the wish would not be granted any more.
+        """
+        whose = wish.session_hash
+        if whose is not None and self._n_open[whose] >= MAX_OPEN:
+            raise TooManyOpen
         with trio.CancelScope() as scope:
             self._open[wish].add(scope)
+            self._count(whose, 1)
             try:
                 yield
             finally:
+                self._count(whose, -1)
                 self._open[wish].remove(scope)
                 if not self._open[wish]:
                     del self._open[wish]
         if scope.cancelled_caught:
             raise Revoked
+
+    def _count(self, session_hash: bytes | None, step: int) -> None:
+        """Who is not signed in counts as a stranger's connection instead."""
+        if session_hash is not None:
+            self._n_open[session_hash] += step
+            if not self._n_open[session_hash]:
+                del self._n_open[session_hash]
 
     async def run(self) -> None:
         """Judges all that is open again and again, until cancelled."""

@@ -21,7 +21,7 @@ from coderd.apps.access import Verdict
 from coderd.apps.address import AppAddress, Wildcard, parse_path
 from coderd.apps.headers import Hop, bearer
 from coderd.apps.io.connections import Connections
-from coderd.apps.io.gate import Answer, Backend, Gate, Revoked, Wish, unix_now
+from coderd.apps.io.gate import Answer, Backend, Gate, Revoked, TooManyOpen, Wish, unix_now
 from coderd.apps.io.hand_over import HAND_OVER, HandOver, app_cookie, target_of
 from coderd.apps.io.relaying import BadAnswer
 from coderd.apps.io.websocket import WebSocketRelaying
@@ -180,6 +180,9 @@ class AppSite:
         try:
             with self._gate.opened(wish):
                 await self._relay(wish, answer, target, hop, scope, receive, watched.send)
+        except TooManyOpen:
+            self._counters["apps.too_many"] += 1
+            await _respond(_too_many(), scope, receive, send)
         except Revoked:
             self._counters["apps.revoked"] += 1
             if scope["type"] == "websocket" and watched.is_begun:
@@ -260,6 +263,11 @@ class _Watched:
     async def send(self, message: "dict[str, object] | object") -> None:
         self.is_begun = True
         await self._send(message)  # type: ignore[arg-type]
+
+
+def _too_many() -> Response:
+    sentence = "You have as many requests and connections open to web apps as one may."
+    return page(message_page("Too many", sentence, "Close some of those pages."), status=429)
 
 
 def _client(scope: Scope) -> str:
