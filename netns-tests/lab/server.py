@@ -67,15 +67,18 @@ class Server:
         """What the server prints, as it stands behind a URL."""
         if not self._service.is_pinned:
             return ""
-        found = re.search(
-            r"--pin (sha256:[0-9a-f]{64})", self.daemon.output if self.daemon is not None else ""
-        )
+        found = self._printed_pin()
         if found is None:
             raise LabError("the server has not printed its pin")
         return f"#{found[1]}"
 
+    def _printed_pin(self) -> re.Match[str] | None:
+        return re.search(
+            r"--pin (sha256:[0-9a-f]{64})", self.daemon.output if self.daemon is not None else ""
+        )
+
     def start(self, *arguments: str) -> None:
-        """Start it, and wait until it answers and the first admin has a token."""
+        """Start it, and wait until it answers, the first admin has a token, and it has said whom to trust."""
         argv = ["coderd", "server", "--access-url", self.url, "--state-dir", self.state_dir]
         daemon = self.daemon = self.host.start(
             [*self.launcher, *argv, *self._where(), *self._told(), *arguments], name="coderd server"
@@ -84,7 +87,8 @@ class Server:
         def is_up() -> bool:
             if not daemon.is_running:
                 raise LabError(f"the server ended {daemon.code}")
-            return self._token_file.exists() and self.host.answers_tcp(self._near, HTTP_PORT)
+            has_told = self._token_file.exists() and (not self._service.is_pinned or self._printed_pin())
+            return bool(has_told) and self.host.answers_tcp(self._near, HTTP_PORT)
 
         until(is_up, "the server to answer", timeout=30)
         for relay in self._relays:
