@@ -24,8 +24,13 @@ MADE_AT = 1_790_000_000.0
 @pytest.fixture
 def old(tmp_path: Path) -> tuple[Path, list[str]]:
     """A database of migration 0001, and the tokens that it knows: those of admin, ann, bob, ann/dev and ann/laptop."""
-    dump = (FIXTURES / "identity-0001.sql").read_text("ascii")
-    path = tmp_path / "identity.db"
+    return restored(tmp_path, "identity-0001.sql")
+
+
+def restored(directory: Path, name: str) -> tuple[Path, list[str]]:
+    """The database of a dump, and the tokens that it knows."""
+    dump = (FIXTURES / name).read_text("ascii")
+    path = directory / "identity.db"
     connection = sqlite3.connect(path)
     connection.executescript(dump)
     connection.close()
@@ -68,9 +73,36 @@ def test_proven_keys_survive_and_expiries_too(old: tuple[Path, list[str]]) -> No
     connection.close()
 
 
-def test_a_migrated_database_has_the_schema_of_a_new_one(old: tuple[Path, list[str]]) -> None:
-    Store(old[0]).close()
-    engine = sa.create_engine(f"sqlite:///{old[0]}")
+def test_a_database_of_0004_opens_with_everything_in_it(tmp_path: Path) -> None:
+    path, (admin, ann, bob, dev, laptop, join) = restored(tmp_path, "identity-0004.sql")
+    store = Store(path, clock=lambda: MADE_AT + 60)
+    users = [store.tokens.find_user(token) for token in (admin, ann, bob)]
+    assert [user.name for user in users if user is not None] == ["admin", "ann", "bob"]
+    workspace, device = store.tokens.find_node(dev), store.tokens.find_node(laptop)
+    assert workspace is not None
+    assert device is not None
+    assert (workspace.path, [guest.name for guest in workspace.shared_with]) == (PathRule.RELAY_ONLY, ["bob"])
+    assert {node.full_name for node in store.nodes.partners(device)} == {"ann/dev", "bob/dev"}
+    assert [(app.name, app.port) for app in store.apps.of(workspace.node_id)] == [("docs", 8080)]
+    session = next(
+        line.removeprefix("-- Session: ")
+        for line in (FIXTURES / "identity-0004.sql").read_text("ascii").splitlines()
+        if line.startswith("-- Session: ")
+    )
+    found = store.tokens.find_session(bytes.fromhex(session))
+    assert found is not None
+    assert found.user.name == "bob"
+    assert store.tokens.redeem(join, "image").node.full_name == "ann/image"
+    assert store.audit.page()
+    assert store.openings.page() == []
+    store.close()
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.glob("identity-*.sql")))
+def test_a_migrated_database_has_the_schema_of_a_new_one(name: str, tmp_path: Path) -> None:
+    path, _ = restored(tmp_path, name)
+    Store(path).close()
+    engine = sa.create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
