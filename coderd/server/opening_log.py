@@ -88,7 +88,8 @@ class OpeningLog:
         if not batch:
             return
         try:
-            await self._directory.in_thread(lambda: self._directory.store.openings.add(batch))
+            with trio.CancelScope(shield=True):  # what has left the queue is written, also at the end
+                await self._directory.in_thread(lambda: self._directory.store.openings.add(batch))
         except SQLAlchemyError as error:
             self._directory.counters["openings.dropped"] += len(batch)
             log.warning("openings_not_written", n=len(batch), error=type(error).__name__)
