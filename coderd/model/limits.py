@@ -53,7 +53,7 @@ ALL_ATTEMPTS_RATE: Final = 20.0
 MAX_ATTEMPT_ADDRESSES: Final = 4096
 """Addresses whose failures are remembered, and as many sites."""
 MAX_OPENINGS: Final = 100_000
-"""Records of tunnels that were used; the oldest goes for one more."""
+"""Records of tunnels, web apps and terminals that were used; the oldest goes for one more."""
 MAX_OPENINGS_WAITING: Final = 4096
 """Such records that wait for the database; more are dropped."""
 MAX_SAME_NAME: Final = 1000

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-import msgspec
-
 from coderd.api.io.routes import ApiError, Call, Caller, Handler
 from coderd.api.messages import ApiMessage, parse_query
 from coderd.api.rules import Rule
@@ -61,5 +59,5 @@ def _read(kind: type[ApiMessage], values: dict[str, str]) -> ApiMessage:
     """A message out of texts. Raises ApiError with a sentence that names the field."""
     try:
         return parse_query(kind, values)
-    except (MalformedPacket, msgspec.ValidationError) as error:
+    except MalformedPacket as error:
         raise ApiError(HTTPStatus.BAD_REQUEST, "bad_request", f"this makes no sense: {error}") from None

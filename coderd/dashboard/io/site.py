@@ -24,7 +24,7 @@ from coderd.config.url import ServerUrl
 from coderd.dashboard.io.desk import Desk
 from coderd.dashboard.io.render import make_environment
 from coderd.dashboard.io.static import StaticFiles
-from coderd.dashboard.table import ACTIONS, PAGES, Action, Ask, Page
+from coderd.dashboard.table import ACTIONS, PAGES, Action, Page
 from coderd.http.web import note_known
 
 POLICY: Final = (
@@ -162,13 +162,7 @@ class _View:
 
     async def show(self, page: Page, query: Mapping[str, str]) -> Response:
         """A page. Raises ApiError."""
-        answers: dict[str, Any] = {}
-
-        async def ask(one: Ask) -> None:
-            answers[one.operation] = await self._desk.ask(one, query)
-
-        for one in page.asks:
-            await ask(one)
+        answers: dict[str, Any] = {ask.operation: await self._desk.ask(ask, query) for ask in page.asks}
         return self.page(page.template, page.title, here=page.path, query=dict(query), **answers)
 
     async def act(self, action: Action, form: Mapping[str, str]) -> Response:

@@ -89,7 +89,7 @@ async def _ask_for_shell(login: LoginSocket, size: Size) -> Shell:
 
 async def _receive_terminal(sock: trio.socket.SocketType) -> int:
     """The PTY's master. Raises OSError for anything else that comes."""
-    data, ancillary, _, _ = await sock.recvmsg(len(CHECK_LINE), socket.CMSG_SPACE(4))
+    data, ancillary, _, _ = await sock.recvmsg(len(CHECK_LINE), socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     fds = [
         int.from_bytes(content[:4], sys.byteorder)
         for level, kind, content in ancillary

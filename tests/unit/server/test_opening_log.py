@@ -1,5 +1,6 @@
 """Openings reach the store in batches, at the end too; what does not fit is counted."""
 
+import threading
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from coderd.identity.io.store import Store
 from coderd.identity.people import Node, User
 from coderd.metrics import Counters
 from coderd.model.netmap import NodeKind
+from coderd.server import directory as directory_module
 from coderd.server import opening_log
 from coderd.server.directory import Directory
 from coderd.server.opening_log import OpeningLog
@@ -64,4 +66,32 @@ async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_perso
         ("ann", "terminal.used", ""),
         ("ann", "app.used", "docs"),
     ]
+    store.close()
+
+
+async def test_a_batch_that_waits_for_the_store_when_the_server_ends_is_written(tmp_path: Path) -> None:
+    store, counters = Store(tmp_path / "identity.db"), Counters()
+    directory = Directory(store, counters)
+    log, is_free = OpeningLog(directory), trio.Event()
+
+    async def keep_every_thread(task_status: trio.TaskStatus[None]) -> None:
+        busy = threading.Event()
+        async with trio.open_nursery() as nursery:
+            for _ in range(directory_module.MAX_THREADS):
+                nursery.start_soon(directory.in_thread, busy.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            task_status.started()
+            await is_free.wait()
+            busy.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keep_every_thread)
+        async with trio.open_nursery() as writing:
+            writing.start_soon(log.run)
+            log.note_tunnel(LAPTOP, DEV, "direct")
+            await trio.testing.wait_all_tasks_blocked()
+            writing.cancel_scope.cancel()
+            is_free.set()
+    assert [each.detail for each in store.openings.page()] == ["direct"]
+    assert counters["openings.dropped"] == 0
     store.close()
