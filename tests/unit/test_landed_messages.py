@@ -1,5 +1,6 @@
-"""The landed version's node works with this server and the reverse: each end's messages are read by the other."""
+"""The landed versions' nodes work with this server and the reverse: each end's messages are read by the other."""
 
+from types import ModuleType
 from uuid import UUID
 
 import msgspec
@@ -8,9 +9,18 @@ import pytest
 from coderd.api import messages as api
 from coderd.coordination import message as coordination
 from coderd.coordination.client import parse_peer, parse_self
+from coderd.engine import node_api
 from coderd.model.addresses import tailnet_address
-from tests.fixtures.landed_65343fb import api_messages as old_api
-from tests.fixtures.landed_65343fb import coordination_message as old
+from tests.fixtures.landed_3cd4b54 import api_messages as api_3cd4b54
+from tests.fixtures.landed_3cd4b54 import coordination_message as coordination_3cd4b54
+from tests.fixtures.landed_3cd4b54 import node_api as node_api_3cd4b54
+from tests.fixtures.landed_65343fb import api_messages as api_65343fb
+from tests.fixtures.landed_65343fb import coordination_message as coordination_65343fb
+
+every_landed_coordination = pytest.mark.parametrize(
+    "old", [coordination_65343fb, coordination_3cd4b54], ids=["65343fb", "3cd4b54"]
+)
+every_landed_api = pytest.mark.parametrize("old_api", [api_65343fb, api_3cd4b54], ids=["65343fb", "3cd4b54"])
 
 ME, PEER = UUID(int=1), UUID(int=2)
 NODE_KEY, DISCO_KEY, DERP_KEY = "nodekey:" + "1" * 64, "discokey:" + "2" * 64, "derpkey:" + "3" * 64
@@ -106,8 +116,9 @@ def plain(message: object) -> dict[str, object]:
     return value
 
 
+@every_landed_coordination
 @pytest.mark.parametrize("name", COORDINATION)
-def test_coordination_of_then_is_understood_now_and_that_of_now_was_then(name: str) -> None:
+def test_coordination_of_then_is_understood_now_and_that_of_now_was_then(name: str, old: ModuleType) -> None:
     text = msgspec.json.encode(COORDINATION[name])
     read_now = coordination.parse_node_message if name in FROM_NODE else coordination.parse_server_message
     read_then = old.parse_node_message if name in FROM_NODE else old.parse_server_message
@@ -117,8 +128,9 @@ def test_coordination_of_then_is_understood_now_and_that_of_now_was_then(name: s
     assert plain(read_now(old.encode_message(then))) == plain(now)
 
 
+@every_landed_api
 @pytest.mark.parametrize("name", API)
-def test_the_api_of_then_is_understood_now_and_that_of_now_was_then(name: str) -> None:
+def test_the_api_of_then_is_understood_now_and_that_of_now_was_then(name: str, old_api: ModuleType) -> None:
     kind, kind_then = getattr(api, name), getattr(old_api, name)
     text = msgspec.json.encode(API[name])
     now, then = api.parse_message(kind, text), old_api.parse_message(kind_then, text)
@@ -126,7 +138,8 @@ def test_the_api_of_then_is_understood_now_and_that_of_now_was_then(name: str) -
     assert plain(api.parse_message(kind, old_api.encode_message(then))) == plain(now)
 
 
-def test_what_a_server_says_of_peers_has_only_the_words_that_nodes_of_then_know() -> None:
+@every_landed_coordination
+def test_what_a_server_says_of_peers_has_only_the_words_that_nodes_of_then_know(old: ModuleType) -> None:
     peers = coordination.parse_server_message(msgspec.json.encode(COORDINATION["peers"]))
     welcome = coordination.parse_server_message(msgspec.json.encode(COORDINATION["welcome"]))
     assert isinstance(peers, coordination.Peers)
@@ -138,7 +151,24 @@ def test_what_a_server_says_of_peers_has_only_the_words_that_nodes_of_then_know(
     assert old.FINAL_CODES <= coordination.FINAL_CODES
 
 
-def test_a_server_of_then_takes_an_update_with_reports_for_one_without() -> None:
+@every_landed_coordination
+def test_a_server_of_then_takes_an_update_with_reports_for_one_without(old: ModuleType) -> None:
     report = coordination.PathReport(PEER, "direct", rtt=0.01, since=3.0, time_to_direct=0.2, n_changes=1)
     update = coordination.Update(999, path_reports=[report], handshake_failures={"refused": 1})
     assert old.parse_node_message(coordination.encode_message(update)) == old.Update(999)
+
+
+def test_a_workspace_of_then_opens_terminals_for_a_server_of_now_and_the_reverse() -> None:
+    now, then = node_api.TerminalRequest(grace=60.0), node_api_3cd4b54.TerminalRequest()
+    assert node_api_3cd4b54.parse_node_request(node_api.encode(now)) == then
+    assert node_api.parse_node_request(node_api_3cd4b54.encode(then)) == node_api.TerminalRequest()
+
+
+@every_landed_api
+def test_no_message_of_then_is_gone_or_has_lost_a_field(old_api: ModuleType) -> None:
+    kinds = [
+        kind for kind in vars(old_api).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    ]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert set(kind.__struct_fields__) <= set(getattr(api, kind.__name__).__struct_fields__), kind
