@@ -191,6 +191,10 @@ class Registry:
                 connection._used.add(report.peer)
                 self.on_tunnel(connection.node, peer.node, report.path)
 
+    def note_rekeyed(self) -> None:
+        """A node has another key than before: who joins just now must not go by what was read of it earlier."""
+        self.n_changes += 1
+
     def ready(self, connection: Connection, ids: Iterable[UUID]) -> None:
         """A node's tunnel knows these peers, as they were last sent to it."""
         for node_id in ids:

@@ -113,7 +113,7 @@ class Directory:
         if isinstance(old, IdentityError):
             raise old
         if old is not None:
-            self.registry.n_changes += 1
+            self.registry.note_rekeyed()
             self.relay.close_client(old)
 
     async def _claim_keys(
