@@ -31,7 +31,8 @@ from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
 from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import AbsentNode, NetMap, NodeKind, PathPolicy, Peer, SelfNode
+from coderd.model.netmap import AbsentNode, NetMap, NodeKind, PathPolicy, Peer, PeerAccess, SelfNode
+from coderd.model.ports import parse_ports
 
 LOST = "lost"
 """The removal reason that keeps a peer, marked offline."""
@@ -200,6 +201,8 @@ def parse_peer(entry: PeerEntry) -> Peer:
         endpoints=tuple(parse_addr_port(endpoint) for endpoint in entry.endpoints),
         generation=entry.generation,
         path_policy=PathPolicy(entry.path_policy),
+        access=PeerAccess(parse_ports(entry.ports), entry.terminal, entry.is_server),
+        capabilities=frozenset(entry.capabilities),
     )
 
 
@@ -309,5 +312,9 @@ def _save_peer(peer: Peer) -> SavedPeer:
         generation=peer.generation,
         endpoints=[format_addr_port(endpoint) for endpoint in peer.endpoints],
         path_policy=peer.path_policy.value,
+        ports=str(peer.access.ports),
+        terminal=peer.access.terminal,
+        is_server=peer.access.is_server,
+        capabilities=sorted(peer.capabilities),
         online=peer.online,
     )

@@ -23,6 +23,7 @@ import msgspec
 from coderd.model import limits
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.errors import MalformedPacket
+from coderd.model.ports import MAX_TEXT as MAX_PORTS_TEXT
 
 VERSION = 1
 PATH = "/api/v1/coordinate"
@@ -49,6 +50,11 @@ SentenceText: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
 Generation: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 """A u64; the upper bound is checked by ``_parse``, msgspec's own bounds end at 63 bits."""
 RegionId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+CapabilityList: TypeAlias = Annotated[
+    list[Annotated[str, msgspec.Meta(max_length=32)]], msgspec.Meta(max_length=limits.MAX_CAPABILITIES)
+]
+PortsText: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_PORTS_TEXT)]
+"""A set of ports: see ``model.ports``."""
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
@@ -76,6 +82,8 @@ class Hello(Message, frozen=True, tag="hello"):
     """From an earlier welcome: this is the same machine again, so its old connection is merely stale."""
     allowed_ips: list[AddressText] | None = None
     """A node need not say its addresses; if it does, anything but the one that its id derives is refused."""
+    capabilities: CapabilityList = []
+    """What this program can do that earlier releases could not: see ``model.netmap.Capability``."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -182,6 +190,14 @@ class PeerEntry(msgspec.Struct, frozen=True):
     generation: Generation
     endpoints: Annotated[list[AddressText], msgspec.Meta(max_length=MAX_ENDPOINTS)] = []
     path_policy: NameText = "any"
+    ports: PortsText = "all"
+    """TCP and UDP ports of the receiver that this peer may reach."""
+    terminal: bool = True
+    """Whether this peer may open a shell at the receiver."""
+    is_server: bool = False
+    """This peer is the server's own node, which may reach TCP port 4 of the receiver and nothing else."""
+    capabilities: CapabilityList = []
+    """As in the peer's hello."""
     signature: SentenceText | None = None
     """Room for keys that the server does not hold."""
 

@@ -55,6 +55,8 @@ class Facts:
     node_key: NodePublic
     disco_key: DiscoPublic
     generation: int
+    capabilities: tuple[str, ...] = ()
+    """Members of ``model.netmap.Capability``, or words of a newer release."""
 
 
 class Connection:
@@ -564,6 +566,7 @@ def _entry(connection: Connection, update: Update) -> PeerEntry:
         home_region=update.home_region,
         generation=facts.generation,
         endpoints=endpoints,
+        capabilities=list(facts.capabilities),
     )
 
 

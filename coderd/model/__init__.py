@@ -6,6 +6,7 @@ backoff     waits between attempts
 deadline    when the next thing happens, and why
 derpmap     relay regions and their nodes (Tailscale's JSON)
 netmap      who this node is and whom it may talk to
+ports       sets of TCP and UDP ports, as people write them
 errors      MalformedPacket, and errors that a person reads
 limits      every limit on what a server admits from outside
 """

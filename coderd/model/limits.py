@@ -91,6 +91,8 @@ MAX_ENDPOINTS: Final = 32
 """Endpoints of one node."""
 MAX_READY: Final = 1024
 """Peers that one message may call known."""
+MAX_CAPABILITIES: Final = 16
+"""Abilities that one node may name in its hello."""
 MAX_CAUSES: Final = 16
 """Kinds of failed handshakes in one message."""
 COORDINATION_SILENCE_TIMEOUT: Final = 10.0

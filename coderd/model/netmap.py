@@ -1,13 +1,14 @@
 """Who this node is and whom it may talk to, as the server said it last. Frozen: a new map replaces the old."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from ipaddress import IPv6Address
 from uuid import UUID
 
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap
 from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.ports import ALL_PORTS, PortSet
 
 
 class NodeKind(Enum):
@@ -25,6 +26,30 @@ class PathPolicy(Enum):
 
     ANY = "any"
     RELAY_ONLY = "relay-only"
+
+
+class Capability(StrEnum):
+    """What a node's program can do that earlier releases could not. A node says it in its hello; the server tells its peers."""
+
+    PACKET_FILTER = "packet-filter"
+    """It admits inbound packets by ``PeerAccess`` alone: ports and terminals that a share does not name are closed."""
+    TUNNEL_SECRET = "tunnel-secret"
+    """It announces a secret in its introduction, which whoever opens the peer's port 4 through the tunnel must show."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAccess:
+    """What a peer may reach of this node, as the server says it. Enforced here, at the receiver; see ``packetfilter``.
+
+    The defaults are what a server of an earlier release means, which says nothing: everything.
+    """
+
+    ports: PortSet = ALL_PORTS
+    """TCP and UDP ports of this node, and of its loopback through the node API."""
+    terminal: bool = True
+    """Whether the peer may open a shell through the node API."""
+    is_server: bool = False
+    """The peer is the server itself, which reaches TCP port 4 (the node API) and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,10 @@ class Peer:
     online: bool = True
     """False when the server has lost the peer; its tunnel may live on."""
     path_policy: PathPolicy = PathPolicy.ANY
+    access: PeerAccess = PeerAccess()
+    """What the peer may reach of this node; meant for workspaces, a device decides for itself."""
+    capabilities: frozenset[str] = frozenset()
+    """What the peer's program says that it can do: members of ``Capability``, or words of a newer release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -413,7 +413,7 @@ def _facts(hello: Hello) -> Facts:
         node_key, disco_key = NodePublic.parse(hello.node_key), DiscoPublic.parse(hello.disco_key)
     except ValueError as error:
         raise MalformedPacket(str(error)) from None
-    return Facts(node_key, disco_key, hello.generation)
+    return Facts(node_key, disco_key, hello.generation, tuple(hello.capabilities))
 
 
 def _claim_code(error: IdentityError) -> str:
