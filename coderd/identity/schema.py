@@ -2,7 +2,7 @@
 
     users <- nodes <- node_keys
       ^  ^     ^  ^
-      |  +-----+--+- shares (a workspace with a user)
+      |  +-----+--+- shares (a workspace with a user, or its offer)
       |        +---- apps (a web app of a workspace)
       +--------+---- tokens (of a user or of a node; a join key may name the workspace that it joins)
 
@@ -13,6 +13,7 @@ Whatever belongs to a user or a node goes with it (ON DELETE CASCADE): a token n
 """
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -73,11 +74,27 @@ node_keys = Table(
 shares = Table(
     "shares",
     metadata,
-    Column("workspace_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
-    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("workspace_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", Uuid, ForeignKey("users.id", ondelete="CASCADE"), nullable=True),
+    Column("offered_to", String(63), nullable=True),
+    Column("state", String(16), nullable=False),
+    Column("ports", String(800), nullable=False),
+    Column("terminal", Boolean, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("lapses_at", Float, nullable=True),
+    Column("expires_at", Float, nullable=True),
+    Column("accepted_at", Float, nullable=True),
+    UniqueConstraint("workspace_id", "user_id"),
+    UniqueConstraint("workspace_id", "offered_to"),
     Index(None, "user_id"),
 )
+"""Workspaces that are shared with a user, or offered.
+
+``state``: offered, declined (which its giver is not told) or accepted. ``offered_to``: the name as the giver wrote it, null once
+accepted; ``user_id`` is null where nobody bears it. ``ports``: ``all``, ``none``, a list, or ``apps`` for those of the apps that are
+not the owner's alone. ``lapses_at`` ends an offer, ``expires_at`` the share itself.
+"""
 
 tokens = Table(
     "tokens",

@@ -159,7 +159,16 @@ class Nodes:
             if guest not in node.shared_with:
                 now = self._database.now()
                 connection.execute(
-                    shares.insert().values(workspace_id=node.node_id, user_id=guest.user_id, created_at=now)
+                    shares.insert().values(
+                        id=uuid4(),
+                        workspace_id=node.node_id,
+                        user_id=guest.user_id,
+                        state="accepted",
+                        ports="all",
+                        terminal=True,
+                        created_at=now,
+                        accepted_at=now,
+                    )
                 )
                 record(connection, now, by, "workspace.share", node.full_name, f"with {guest.name}")
             return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)

@@ -98,6 +98,27 @@ def test_a_database_of_0004_opens_with_everything_in_it(tmp_path: Path) -> None:
     store.close()
 
 
+def test_shares_of_a_database_of_0005_keep_their_terms(tmp_path: Path) -> None:
+    path, (_, ann, bob, dev, laptop, _) = restored(tmp_path, "identity-0005.sql")
+    store = Store(path, clock=lambda: MADE_AT + 60)
+    assert store.tokens.find_user(ann) is not None
+    assert store.tokens.find_user(bob) is not None
+    workspace, device = store.tokens.find_node(dev), store.tokens.find_node(laptop)
+    assert workspace is not None
+    assert device is not None
+    assert [guest.name for guest in workspace.shared_with] == ["bob"]
+    assert {node.full_name for node in store.nodes.partners(device)} == {"ann/dev", "bob/dev"}
+    assert [opening.action for opening in store.openings.page()] == ["tunnel.open"]
+    store.close()
+    with sqlite3.connect(path) as connection:
+        terms = connection.execute(
+            "SELECT state, ports, terminal, offered_to, lapses_at, expires_at, created_at, accepted_at FROM shares"
+        ).fetchall()
+        assert terms == [("accepted", "all", 1, None, None, None, MADE_AT, MADE_AT)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    connection.close()
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.glob("identity-*.sql")))
 def test_a_migrated_database_has_the_schema_of_a_new_one(name: str, tmp_path: Path) -> None:
     path, _ = restored(tmp_path, name)
