@@ -4,6 +4,7 @@ Framing is never passed on: both ends are parsed and written anew, so that no tw
 ends. What concerns one connection only, what could name a client that is none, and what is the server's own stays here.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -34,8 +35,50 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 _NOT_THE_CLIENTS: Final = frozenset(
-    {b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"expect"}
+    {
+        b"expect",
+        b"forwarded",
+        b"proxy",
+        b"client-ip",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-originating-ip",
+        b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"cf-connecting-ip",
+        b"cf-connecting-ipv6",
+        b"fastly-client-ip",
+        b"fly-client-ip",
+        b"x-azure-clientip",
+        b"x-envoy-external-address",
+        b"client-cert",
+        b"client-cert-chain",
+        b"remote-user",
+        b"x-authenticated-user",
+        b"x-remote-user",
+        b"x-webauth-user",
+        b"x-host",
+        b"x-original-host",
+        b"x-original-url",
+        b"x-rewrite-url",
+    }
 )
+"""What a proxy before an app may say, and this one does not: who the client is, by which way, and what was asked for. ``Proxy``
+would become the variable ``HTTP_PROXY`` of a CGI program, by which it dials (CVE-2016-5385)."""
+_NOT_THE_CLIENTS_PREFIXES: Final = (
+    b"x-forwarded",
+    b"x-auth-request-",
+    b"x-ssl-client-",
+    b"ssl-client-",
+    b"cf-access-",
+    b"tailscale-",
+    b"x-amzn-oidc-",
+    b"x-goog-authenticated-user-",
+)
+_MEANT_FOR_US: Final = frozenset({b"authorization", b"content-length", b"content-type", b"cookie", b"host"})
+_NOT_IN_A_VARIABLE: Final = re.compile(rb"[^a-z0-9]")
 _NOT_ON_A_SHARED_HOST: Final = frozenset(
     {b"clear-site-data", b"service-worker-allowed", b"strict-transport-security", b"nel", b"report-to"}
 )
@@ -115,15 +158,29 @@ def _end_to_end(headers: Headers) -> Headers:
         for token in value.split(b",")
     }
     gone = (_HOP_BY_HOP | named) - {b"content-length", b"host"}
-    return [(name, value) for name, value in headers if name not in gone]
+    return [(name, value) for name, value in headers if name not in gone and not _is_disguised(name, gone)]
+
+
+def _is_disguised(name: bytes, gone: frozenset[bytes]) -> bool:
+    """Whether a name becomes, as CGI and WSGI make variables (RFC 3875, 4.1.18), that of a header which is dropped or written here.
+
+    ``X_Forwarded_For`` and ``X-Forwarded-For`` are both ``HTTP_X_FORWARDED_FOR``. Browsers and RFC 9110 have dashes alone.
+    """
+    plain = _NOT_IN_A_VARIABLE.sub(b"-", name)
+    return plain != name and (
+        plain in gone
+        or plain in _MEANT_FOR_US
+        or _is_said_of_the_client(plain)
+        or plain.startswith((b"sec-", b"content-"))
+    )
+
+
+def _is_said_of_the_client(name: bytes) -> bool:
+    return name in _NOT_THE_CLIENTS or name.startswith(_NOT_THE_CLIENTS_PREFIXES)
 
 
 def _is_edges_own(name: bytes, value: bytes) -> bool:
-    return (
-        name in _NOT_THE_CLIENTS
-        or name.startswith(b"x-forwarded-")
-        or (name == b"authorization" and _is_our_token(value))
-    )
+    return _is_said_of_the_client(name) or (name == b"authorization" and _is_our_token(value))
 
 
 def _is_our_token(value: bytes) -> bool:

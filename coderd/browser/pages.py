@@ -5,6 +5,8 @@ from base64 import b64encode
 from html import escape
 from typing import Final
 
+from coderd.browser.policy import NO_FRAMES
+
 STYLE: Final = (
     ":root{color-scheme:light dark}a{color:#0b62c4}h1{font-size:1.4rem}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:28rem;margin:15vh auto;padding:0 1.25rem;color:#1b1f24;background:#fff}"
@@ -24,7 +26,7 @@ def policy(*, form_action: str = "'none'", script: str = "") -> str:
     script_source = f"; script-src {content_hash(script)}" if script else ""
     return (
         f"default-src 'none'; style-src {content_hash(STYLE)}{script_source}; form-action {form_action};"
-        " frame-ancestors 'none'; base-uri 'none'"
+        f" {NO_FRAMES}"
     )
 
 

@@ -28,6 +28,11 @@ class Page(NamedTuple):
     asks: tuple[Ask, ...]
     """The template knows each answer by its operation's name."""
 
+    @property
+    def own_path(self) -> str:
+        """Where it is asked for by its own script and forms: a path that stands for no other."""
+        return HOME if self.path == "/" else self.path
+
 
 class Action(NamedTuple):
     """One form."""
@@ -43,6 +48,9 @@ class Action(NamedTuple):
     answer: str = ""
     """The template that shows what can be shown only now; else the page itself."""
 
+
+HOME: Final = "/machines"
+"""The page at ``/`` by a path of its own: in a Content-Security-Policy ``/`` is all paths."""
 
 PAGES: Final = (
     Page(

@@ -8,6 +8,9 @@ from base64 import b64encode
 from html import escape
 from typing import Final, NamedTuple
 
+from coderd.browser.policy import NO_FRAMES, exact
+from coderd.config.url import ServerUrl
+
 NONCE_SIZE: Final = 16
 
 
@@ -18,11 +21,22 @@ class Problem(NamedTuple):
     hint: str = ""
 
 
-def policy(nonce: str) -> str:
-    """The Content-Security-Policy of the page."""
+SCRIPTS: Final = ("/static/xterm.js", "/static/xterm-addon-fit.js", "/static/terminal.js")
+STYLES: Final = ("/static/xterm.css", "/static/terminal.css")
+
+
+def policy(url: ServerUrl, nonce: str, socket: str = "") -> str:
+    """The Content-Security-Policy of the page.
+
+    Args:
+        url: the server's.
+        nonce: of the styles that our script makes.
+        socket: the path of the terminal's WebSocket; empty for a page without one.
+    """
+    sockets = exact(url, socket).replace("http", "ws", 1) if socket else "'none'"  # https becomes wss
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; connect-src 'self'; img-src 'self' data:;"
-        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        f"default-src 'none'; script-src {exact(url, *SCRIPTS)}; style-src {exact(url, *STYLES)} 'nonce-{nonce}';"
+        f" connect-src {sockets}; img-src data:; form-action 'none'; {NO_FRAMES}"
     )
 
 
@@ -38,10 +52,9 @@ def terminal_page(name: str, nonce: str) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1,interactive-widget=resizes-content">'
         f'<link rel="icon" href="data:,"><meta name="style-nonce" content="{escape(nonce)}"><title>{shown} · terminal</title>'
-        '<link rel="stylesheet" href="/static/xterm.css"><link rel="stylesheet" href="/static/terminal.css">'
-        '<script defer src="/static/xterm.js"></script><script defer src="/static/xterm-addon-fit.js"></script>'
-        '<script defer src="/static/terminal.js"></script>'
-        f'<header><a href="/" title="All workspaces">coderd</a><h1>{shown}</h1>'
+        + "".join(f'<link rel="stylesheet" href="{path}">' for path in STYLES)
+        + "".join(f'<script defer src="{path}"></script>' for path in SCRIPTS)
+        + f'<header><a href="/" title="All workspaces">coderd</a><h1>{shown}</h1>'
         '<span id="path" title="By which way the server reaches the workspace"></span>'
         '<span id="latency" title="From this page to the shell and back"></span>'
         '<span id="state" role="status">connecting</span>'

@@ -92,8 +92,8 @@ class HandOver:
             return page(message_page("Not found", "There is no such app.", hint), status=404)
         target = (wanted.path or "/") + (f"?{wanted.query}" if wanted.query else "")
         ticket = self._tickets.issue(host, session, target, trio.current_time())
-        text = hand_over_page(self.origin_of(host) + HAND_OVER, ticket)
-        return page(text, form_action=self.origin_of(host), script=SUBMIT, refers=True)
+        where = self.origin_of(host) + HAND_OVER
+        return page(hand_over_page(where, ticket), form_action=where, script=SUBMIT, refers=True)
 
     async def redeem(self, request: Request, host: str) -> Response:
         """On an app's host: exchanges a ticket for a pass of this host."""

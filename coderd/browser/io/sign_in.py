@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coderd.browser.pages import message_page, policy, sign_in_page
 from coderd.browser.passes import LIFETIME, make_pass, read_pass
+from coderd.browser.policy import exact
 from coderd.browser.requests import (
     FORM_TOKEN,
     SESSION_COOKIES,
@@ -78,6 +79,11 @@ class SignIn:
         """The server's."""
         return str(self._url)
 
+    @property
+    def url(self) -> ServerUrl:
+        """Where browsers reach the server."""
+        return self._url
+
     def is_own_host(self, connection: HTTPConnection) -> bool:
         """Whether somebody asked for the access URL's host, and not for another name of this machine."""
         return connection.headers.get("host", "").lower() == self._url.authority
@@ -131,12 +137,15 @@ class SignIn:
             return self.wrong_host()
         match request.method, path:
             case (("GET" | "HEAD"), "/login"):
-                return page(sign_in_page(local(request.query_params.get("next", "/"))), form_action="'self'")
+                return self._sign_in_page(local(request.query_params.get("next", "/")))
             case "POST", "/login":
                 return await self._login(request)
             case "POST", "/logout":
                 return await self._logout(request)
         return page(message_page("Not that way", "This page takes no such request."), status=405)
+
+    def _sign_in_page(self, target: str, error: str = "", status: int = 200) -> Response:
+        return page(sign_in_page(target, error), status=status, form_action=exact(self._url, LOGIN))
 
     async def _login(self, request: Request) -> Response:
         form = await read_form(request)
@@ -146,7 +155,7 @@ class SignIn:
         client = request.client.host if request.client is not None else ""
         session = await self._sessions.sign_in(form.get("token", "").strip(), client)
         if isinstance(session, str):
-            return page(sign_in_page(target, session), status=401, form_action="'self'")
+            return self._sign_in_page(target, session, status=401)
         text = make_pass(self._key, _SERVER, session.session_hash, self._sessions.unix_now())
         response = RedirectResponse(target, 303, {"cache-control": "no-store"})
         set_cookie(

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coderd.api.io.routes import ApiError, Caller, Handler
 from coderd.api.joining import join_line, sign_in_line
-from coderd.browser.io.sign_in import SignIn, not_accepted
+from coderd.browser.io.sign_in import LOGOUT, SignIn, not_accepted
+from coderd.browser.policy import NO_FRAMES, exact
 from coderd.config.url import ServerUrl
 from coderd.dashboard.io.desk import Desk
 from coderd.dashboard.io.render import make_environment
@@ -27,21 +28,26 @@ from coderd.dashboard.io.static import StaticFiles
 from coderd.dashboard.table import ACTIONS, PAGES, Action, Page
 from coderd.http.web import note_known
 
-POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self';"
-    " frame-ancestors 'none'; base-uri 'none'"
-)
 _HEADERS: Final = {
-    "content-security-policy": POLICY,
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
 }
 _OPEN: Final = "/open"
-_PAGES: Final = {page.path: page for page in PAGES}
+_PAGES: Final = {path: page for page in PAGES for path in (page.path, page.own_path)}
 _ACTIONS: Final = {action.path: action for action in ACTIONS}
+_FORMS: Final = (*_ACTIONS, *(page.own_path for page in PAGES), _OPEN, LOGOUT)
 
 log = structlog.get_logger(__name__)
+
+
+def policy(url: ServerUrl, live: str = "") -> str:
+    """The Content-Security-Policy of a page; ``live``: the path that its script asks anew, if any."""
+    asked = exact(url, live) if live else "'none'"
+    return (
+        f"default-src 'none'; style-src {exact(url, '/static/dashboard.css')}; script-src {exact(url, '/static/live.js')};"
+        f" connect-src {asked}; img-src data:; form-action {exact(url, *_FORMS)}; {NO_FRAMES}"
+    )
 
 
 class Callers(Protocol):
@@ -147,6 +153,11 @@ class Site:
         return text
 
     @property
+    def url(self) -> ServerUrl:
+        """Where browsers reach the server."""
+        return self._url
+
+    @property
     def is_read_only(self) -> bool:
         """Whether nothing may be changed here."""
         return self._is_read_only
@@ -163,7 +174,9 @@ class _View:
     async def show(self, page: Page, query: Mapping[str, str]) -> Response:
         """A page. Raises ApiError."""
         answers: dict[str, Any] = {ask.operation: await self._desk.ask(ask, query) for ask in page.asks}
-        return self.page(page.template, page.title, here=page.path, query=dict(query), **answers)
+        return self.page(
+            page.template, page.title, here=page.path, own_path=page.own_path, query=dict(query), **answers
+        )
 
     async def act(self, action: Action, form: Mapping[str, str]) -> Response:
         """What a form asks for, done. Raises ApiError."""
@@ -195,6 +208,7 @@ class _View:
             **self._site.context,
             "title": title,
             "here": "",
+            "own_path": "",
             "pages": [page for page in PAGES if self._desk.may_see(page)],
             "me": self._desk.caller.user_name,
             "my_id": self._desk.caller.user_id,
@@ -202,7 +216,8 @@ class _View:
             "csrf": self._form_token,
             **more,
         }
-        return HTMLResponse(self._site.render(template, context), status, _HEADERS)
+        allowed = {"content-security-policy": policy(self._site.url, context["own_path"])}
+        return HTMLResponse(self._site.render(template, context), status, {**_HEADERS, **allowed})
 
 
 def _go(where: str) -> Response:

@@ -21,7 +21,7 @@ async function refresh() {
   const main = document.querySelector("main[data-live]");
   if (main === null || document.hidden || isBusy(main)) return;
   try {
-    const answer = await fetch(location.href, { redirect: "manual", signal: AbortSignal.timeout(INTERVAL) });
+    const answer = await fetch(main.dataset.live + location.search, { redirect: "manual", signal: AbortSignal.timeout(INTERVAL) });
     if (answer.type === "opaqueredirect") return location.reload(); // signed out
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main[data-live]");

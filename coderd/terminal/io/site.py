@@ -129,12 +129,13 @@ class TerminalSite:
         name = workspace.full_name
         if (problem := self._backend.terminal_problem()) is not None:
             return self._answer(lambda nonce: problem_page(name, problem), 503)
-        return self._answer(lambda nonce: terminal_page(name, nonce), 200)
+        socket = f"/@{name}/terminal/ws"
+        return self._answer(lambda nonce: terminal_page(name, nonce), 200, socket)
 
-    def _answer(self, html: Callable[[str], str], status: int) -> Response:
+    def _answer(self, html: Callable[[str], str], status: int, socket: str = "") -> Response:
         nonce = make_nonce(self._rng(NONCE_SIZE))
         headers = {
-            "content-security-policy": policy(nonce),
+            "content-security-policy": policy(self._sign_in.url, nonce, socket),
             "cache-control": "no-store",
             "x-content-type-options": "nosniff",
             "referrer-policy": "same-origin",

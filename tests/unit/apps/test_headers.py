@@ -25,6 +25,9 @@ NAMES = st.sampled_from(
         b"authorization",
         b"connection",
         b"x-forwarded-for",
+        b"x_forwarded_for",
+        b"x-forwarded_for",
+        b"proxy",
         b"forwarded",
         b"te",
         b"upgrade",
@@ -73,6 +76,35 @@ def test_nobody_passes_for_another_client() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x_forwarded_for",
+        b"x-forwarded_for",
+        b"x_real_ip",
+        b"x.real.ip",
+        b"x_forwarded_user",
+        b"proxy",
+        b"proxy_authorization",
+        b"transfer_encoding",
+        b"content_length",
+        b"content_type",
+        b"sec_fetch_site",
+        b"x_hop",
+        b"client-ip",
+        b"remote_user",
+        b"x_auth_request_email",
+        b"cf-connecting-ip",
+    ],
+)
+def test_no_spelling_becomes_the_variable_of_a_header_that_is_the_servers(name: bytes) -> None:
+    """As CGI and WSGI fold names; whoever compares them by another rule finds no more than that."""
+    sent = [(b"connection", b"x-hop"), (name, b"192.0.2.1"), (b"x_own_name", b"1")]
+    passed = request_headers(sent, HOP)
+    assert b"192.0.2.1" not in [value for _, value in passed]
+    assert get(passed, b"x_own_name") == [b"1"]
+
+
 def test_framing_is_made_anew() -> None:
     assert get(request_headers([(b"transfer-encoding", b"gzip, chunked")], HOP), b"transfer-encoding") == [
         b"chunked"
@@ -93,6 +125,9 @@ def test_whatever_is_sent_nothing_of_ours_passes(sent: Headers) -> None:
         b"coderd_session" in value.lower() for name, value in sent if name == b"cookie"
     )
     assert TOKEN not in get(passed, b"authorization")
+    variables = [name.replace(b"-", b"_") for name, _ in passed]
+    assert variables.count(b"x_forwarded_for") == 1
+    assert b"proxy" not in variables
     assert not any(get(passed, name) for name in (b"te", b"upgrade", b"forwarded", b"connection"))
     answer_headers(sent, BY_PATH)
 
