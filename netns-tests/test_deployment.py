@@ -23,6 +23,7 @@ MOST = 60.0
 """Seconds that a page's commands may take; they take five."""
 
 START = """
+test "$(stat --format=%a /dev/net/tun)" = 600
 sudo() { "$@"; }
 export HOME=/root
 cd /opt/coderd
@@ -160,6 +161,19 @@ systemctl show --property=Result,NRestarts,User coderd
     last = outputs(done)[-1]
     assert re.search("^Result=success$", last, re.MULTILINE), story(done)
     assert re.search("^NRestarts=1$", last, re.MULTILINE), story(done)
+
+
+def test_a_device_that_was_given_to_a_group_is_left_as_it_is_and_the_server_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    given = "chgrp nogroup /dev/net/tun\n"
+    ask = "coderctl health --url $CODERD_URL --token-file token\nstat --format=%a /dev/net/tun\n"
+    done = run_booted(
+        tmp_path, START + given + WITH_SERVER + ask, {"/etc/coderd/server.toml": SERVER}, timeout=MOST
+    )
+    assert "the server may not open /dev/net/tun (EACCES)" in done.output, story(done)
+    assert "chmod 0666 /dev/net/tun" in done.output
+    assert done.output.endswith("\n600\n")
 
 
 def test_systemd_starts_the_shells_of_a_workspace_as_the_user_that_root_has_named(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 import random
+import re
+import shlex
 import socket
 import struct
 import subprocess
@@ -35,10 +37,12 @@ from coderd.packet import ones_sum
 from coderd.tun import coalesce, split
 from coderd.tun.io.device import Offloads, TunDevice
 from coderd.tun.io.router import Router
+from tests.shell.tun_node import with_own_tun
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 SECONDS = 60
+UNITS = Path(__file__).parents[1] / "systemd"
 MEGABYTES = 4
 FAMILIES = {4: ("10.77.0.1", "10.77.0.2"), 6: ("fd77::1", "fd77::2")}
 N_DATAGRAMS, DATAGRAM_SIZE = 20, 500
@@ -134,6 +138,29 @@ def test_without_the_capability_nothing_opens() -> None:
     assert result_of(child("open", "new0", by="setpriv --bounding-set=-net_admin"))["code"] == "not_permitted"
 
 
+@pytest.mark.parametrize("unit", ["coderd.service", "coderd-server.service"])
+@pytest.mark.parametrize(
+    ("mode", "group", "after"),
+    [("600", 0, "666"), ("660", 0, "666"), ("666", 0, "666"), ("660", 4, "660"), ("600", 4, "600")],
+)
+def test_units_open_the_device_to_all_unless_somebody_has_given_it_to_a_group(
+    unit: str, mode: str, group: int, after: str
+) -> None:
+    (prepare,) = re.findall("^ExecStartPre=-\\+(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
+    show = with_own_tun(["stat", "-c", "%a", "/dev/net/tun"], mode=mode, group=group, then=prepare)
+    assert subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip() == after
+
+
+def test_a_device_that_is_roots_alone_is_said_and_the_cure_that_is_said_cures() -> None:
+    rights = "--inh-caps=+net_admin,+dac_read_search --ambient-caps=+net_admin,+dac_read_search"
+    somebody = shlex.split(f"setpriv --reuid=65534 --regid=65534 --clear-groups {rights} --")
+    opens = [*somebody, sys.executable, __file__, "open", "new0"]
+    refused = result_of(start(with_own_tun(opens, mode="600")))
+    assert refused["code"] == "not_permitted"
+    (cure,) = re.findall("`(.*?)`", refused["hint"])
+    assert result_of(start(with_own_tun(opens, mode="600", then=cure)))["name"] == "new0"
+
+
 def test_a_pattern_becomes_a_name() -> None:
     assert result_of(child("open", "pat%d")) == {
         "name": "pat0",
@@ -166,8 +193,15 @@ def child(
 ) -> "subprocess.Popen[str]":
     """Starts this file in namespaces of its own; ``before`` is a shell command that prepares them."""
     script = f'{before or "true"} && exec {by} "$0" "$@"'
+    return start(
+        ["unshare", "--net", "--mount", "sh", "-c", script, sys.executable, __file__, verb, *args], pass_fds
+    )
+
+
+def start(argv: list[str], pass_fds: tuple[int, ...] = ()) -> "subprocess.Popen[str]":
+    """Starts a program that prints one JSON value."""
     return subprocess.Popen(
-        ["unshare", "--net", "--mount", "sh", "-c", script, sys.executable, __file__, verb, *args],
+        argv,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -470,7 +504,7 @@ async def main(verb: str, *args: str) -> object:
         try:
             return await VERBS[verb](*args)
         except UserError as error:
-            return {"code": error.code, "message": error.message}
+            return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 if __name__ == "__main__":

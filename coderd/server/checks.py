@@ -18,6 +18,7 @@ from coderd.api.health import HealthFinding, HealthReport
 from coderd.config.server import ServerConfig
 from coderd.http.tls import ServerTls
 from coderd.model.addresses import AddrPort
+from coderd.model.errors import UserError
 from coderd.server.access_check import AccessCheck
 from coderd.server.directory import Directory
 from coderd.server.health import AccessTrials, Signs, find, worst
@@ -49,8 +50,8 @@ class Checked:
     """Where STUN is answered."""
     n_relays: Callable[[], int]
     """Nodes of the relay map in force that relay."""
-    web_apps_off: Callable[[], str]
-    """Why web apps are off, as a clause; empty where they are not, or nobody wants them."""
+    web_apps_problem: Callable[[], UserError | None]
+    """Why web apps are off, a clause, and what helps; None where they are not, or nobody wants them."""
 
 
 class HealthChecks:
@@ -143,6 +144,7 @@ class HealthChecks:
     async def _look(self) -> Signs:
         checked = self._checked
         seconds, newest, error = await self._look_into_database()
+        problem = checked.web_apps_problem()
         begins_at, ends_at = (None, None) if checked.tls is None else checked.tls.validity()
         return Signs(
             access_url=str(checked.config.access_url),
@@ -157,7 +159,8 @@ class HealthChecks:
             database_seconds=seconds,
             database_error=error,
             newest_record_at=newest,
-            web_apps_off=checked.web_apps_off(),
+            web_apps_off=problem.message if problem is not None else "",
+            web_apps_fix=problem.hint if problem is not None else "",
         )
 
     async def _look_into_database(self) -> tuple[float | None, float | None, str]:

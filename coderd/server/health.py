@@ -83,6 +83,8 @@ class Signs:
     """The time on the newest audit record."""
     web_apps_off: str = ""
     """Why the server cannot serve web apps, as a clause; empty: it can, or they were switched off."""
+    web_apps_fix: str = ""
+    """What helps, in a sentence."""
 
 
 def find(signs: Signs, unix_now: float) -> tuple[HealthFinding, ...]:
@@ -234,7 +236,7 @@ def _about_web_apps(signs: Signs) -> Iterator[HealthFinding]:
         yield _warning(
             "EWEB01",
             f"Web apps and terminals are off: {signs.web_apps_off}.",
-            "Let the server have user namespaces and /dev/net/tun, or use coderctl port-forward.",
+            f"{signs.web_apps_fix} Meanwhile coderctl port-forward and coderctl terminal do.".lstrip(),
         )
 
 

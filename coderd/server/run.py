@@ -209,7 +209,7 @@ class _Server:
             tls=self._tls,
             stun=lambda: self._stun,
             n_relays=lambda: n_relays(self._derp_map),
-            web_apps_off=lambda: self._web_apps.off,
+            web_apps_problem=lambda: self._web_apps.problem,
         )
 
     async def _admit(self, node_key: NodePublic, source: str = "") -> Node | None:
@@ -250,7 +250,7 @@ class _Server:
             handlers,
             access_url=replace(own, pin=self.pin, is_insecure=not own.may_carry_tokens),
             version=version("coderd"),
-            has_apps=lambda: self._config.apps.has_apps and not self._web_apps.off,
+            has_apps=lambda: self._config.apps.has_apps and self._web_apps.problem is None,
             is_read_only=self._config.apps.trusts_path_apps,
             rest=app,
         )

@@ -17,6 +17,7 @@ from coderd.http.relay_routes import relay_routes
 from coderd.http.server import serve_http
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
+from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
@@ -71,10 +72,9 @@ class WebApps:
         return self._node
 
     @property
-    def off(self) -> str:
-        """Why there are no web apps, as a clause; empty where there are, or are not meant to be."""
-        problem = self._node.problem if self._node is not None else None
-        return problem.message if problem is not None else ""
+    def problem(self) -> UserError | None:
+        """Why there are no web apps, a clause, and what helps; None where there are, or are not meant to be."""
+        return self._node.problem if self._node is not None else None
 
     def admits(self, node_key: NodePublic) -> Node | None:
         """The server's own node, if this is its key."""

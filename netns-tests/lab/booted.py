@@ -31,7 +31,9 @@ mount -t tmpfs -o mode=755 run "$root"/run
 mount -t tmpfs -o mode=1777 tmp "$root"/tmp
 mount -t tmpfs -o mode=755 dev "$root"/dev
 mkdir -p "$root"/dev/pts "$root"/dev/shm "$root"/dev/net
-for device in null zero full random urandom tty net/tun; do
+# As the kernel makes it and no udev has seen it. A node of its own: units change its mode.
+mknod -m 600 "$root"/dev/net/tun c 10 200
+for device in null zero full random urandom tty; do
     touch "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done

@@ -1,6 +1,7 @@
 """The network namespace beside the server: made by anybody, gone with the server, and refused with a sentence."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import trio
 from coderd.model.errors import UserError
 from coderd.server.node.enclave import INTERFACE, Enclave
 from coderd.tun.io.device import TunDevice
+from tests.shell.tun_node import with_own_tun
 
 OWN, PEER = IPv6Address("fd60:627a:a42b::1"), IPv6Address("fd60:627a:a42b::2")
 
@@ -89,3 +91,18 @@ def test_where_there_is_no_tun_that_is_said_with_a_fix() -> None:
     hide = 'mount -t tmpfs none /dev/net && exec "$@"'
     said = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hide, "sh")
     assert said.startswith("no_web_apps this machine has no /dev/net/tun (ENOENT)")
+
+
+AS_NOBODY = (
+    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+    "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--",
+)  # fmt: skip
+"""By one right alone, to read the project wherever it lies; it opens nothing for writing."""
+
+
+@pytest.mark.slow
+def test_a_device_that_is_roots_alone_is_said_and_the_cure_that_is_said_cures() -> None:
+    said = run(*with_own_tun([], mode="600"), *AS_NOBODY)
+    assert said.startswith("no_web_apps the server may not open /dev/net/tun (EACCES)"), said
+    (cure,) = re.findall("`(.*?)`", said)
+    assert run(*with_own_tun([], mode="600", then=cure), *AS_NOBODY) == "opened\n"

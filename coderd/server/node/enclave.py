@@ -14,7 +14,7 @@ import trio
 
 from coderd.model.addresses import TAILNET_PREFIX
 from coderd.model.errors import UserError
-from coderd.tun.io.device import Offloads, TunDevice
+from coderd.tun.io.device import TUN_MODE_HINT, Offloads, TunDevice
 
 INTERFACE = "server0"
 """In the namespace, where nobody else is."""
@@ -138,9 +138,11 @@ def _refusal(step: str, number: int | None) -> UserError:
         case "tun" if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             why = "this machine has no /dev/net/tun"
             hint = "Load the module with `modprobe tun`; in a container, pass the device in with `--device /dev/net/tun`."
+        case "tun" if number == errno.EACCES:
+            why, hint = "the server may not open /dev/net/tun", TUN_MODE_HINT
         case "tun" if number in _NOT_ALLOWED:
             why = "the server may not open /dev/net/tun"
-            hint = "Allow it with DeviceAllow=/dev/net/tun rw and PrivateDevices=no in its unit, or with mode 0666."
+            hint = "Allow the device with DeviceAllow=/dev/net/tun rw in its unit, or to its container."
         case "address":
             why = "a network namespace has no IPv6 here"
             hint = "Boot without ipv6.disable=1."

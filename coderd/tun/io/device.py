@@ -23,6 +23,11 @@ from coderd.tun.split import split
 from coderd.tun.virtio import HEADER_SIZE, NO_OFFLOAD
 
 MAX_NAME_LENGTH = 15
+TUN_MODE_HINT: Final = (
+    "Let every user open it, as udev and the units of this project do: `chmod 0666 /dev/net/tun` as root; what may be done"
+    " with it, CAP_NET_ADMIN decides."
+)
+"""What helps where the device's mode keeps a user out (EACCES): the kernel makes it 0600, and who may use it says udev."""
 
 _TUNSETOFFLOAD = 0x400454D0
 _CSUM, _TSO4, _TSO6, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
@@ -222,9 +227,15 @@ def _explain(error: OSError, name: str) -> UserError:
             hint="Stop the daemon that owns it, delete it with `ip link delete`, or choose another name.",
             code="interface_exists",
         )
-    if error.errno in (errno.EPERM, errno.EACCES):
+    if error.errno == errno.EACCES:
         return UserError(
-            f"creating the network interface {name} is not permitted: that needs CAP_NET_ADMIN and access to /dev/net/tun",
+            f"creating the network interface {name} is not permitted: this user may not open /dev/net/tun",
+            hint=TUN_MODE_HINT,
+            code="not_permitted",
+        )
+    if error.errno == errno.EPERM:
+        return UserError(
+            f"creating the network interface {name} is not permitted: that needs CAP_NET_ADMIN and the device /dev/net/tun",
             hint="Run as root, or start the daemon by its systemd unit, which grants the capability.",
             code="not_permitted",
         )
