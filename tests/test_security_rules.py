@@ -53,6 +53,76 @@ def test_no_shell_no_code_from_outside_no_unchecked_certificate(path: Path) -> N
         assert str(path.relative_to(ROOT)) in MAY_TRUST_NOBODY
 
 
+STORE = sorted((ROOT / "coderd" / "identity" / "io").glob("*.py"))
+KEEPERS = {"Users", "Nodes", "Tokens", "Apps"}
+"""The store's parts that hold who may do what."""
+COMMANDS = {"amend", "expel", "forget", "introduce", "note_rekeyed", "close_client"}
+MAY_COMMAND = {
+    "coderd/server/effects.py": "the one place",
+    "coderd/coordination/io/server.py": "a node that joins while it is changed is looked at again",
+    "coderd/coordination/registry.py": "the registry itself",
+    "coderd/derp/io/server.py": "the relay itself",
+}
+
+
+def store_methods() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every public method of the store's parts, with the name by which the store has the part."""
+    for path in STORE:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name in KEEPERS:
+                for method in node.body:
+                    if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                        yield node.name.lower(), method
+
+
+def is_change(method: ast.FunctionDef) -> bool:
+    return method.returns is not None and ast.unparse(method.returns).startswith("Change[")
+
+
+CHANGING = {(part, method.name) for part, method in store_methods() if is_change(method)}
+
+
+def test_every_method_of_the_store_that_writes_returns_what_it_ends() -> None:
+    writing = {
+        (part, method.name)
+        for part, method in store_methods()
+        if "self._database.write()" in ast.unparse(method)
+    }
+    assert len(writing) > 10
+    assert writing <= CHANGING, sorted(writing - CHANGING)
+
+
+def test_the_store_is_changed_and_connections_are_ended_in_one_place_alone() -> None:
+    n_applied = 0
+    for path in set(MODULES) - set(STORE):
+        text, name = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
+        tree = ast.parse(text)
+        if name.startswith("coderd/cli/"):
+            assert "identity.io" not in text, f"{name}: a command asks the API, or coderd/server"
+            continue
+        applied = {id(act) for call in ast.walk(tree) if (act := applied_by(call)) is not None}
+        n_applied += len(applied)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute):
+                continue
+            said = f"{name}:{node.lineno} {ast.unparse(node)}"
+            owner = ast.unparse(node.value).rpartition(".")[2].lstrip("_")
+            if node.attr in COMMANDS and owner in ("registry", "relay"):
+                assert name in MAY_COMMAND, f"{said}: a change does that itself"
+            if (owner, node.attr) in CHANGING:
+                assert id(node) in applied, f"{said}: by Directory.change alone"
+    assert n_applied > 10
+
+
+def applied_by(node: ast.AST) -> ast.expr | None:
+    """The changing method in ``directory.change(lambda: store.part.method(...))``."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+        return None
+    act = node.args[0]
+    is_applied = node.func.attr in ("change", "change_in_thread") and isinstance(act, ast.Lambda)
+    return act.body.func if is_applied and isinstance(act.body, ast.Call) else None
+
+
 def test_every_test_that_the_page_names_exists() -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", PAGE))
     assert named

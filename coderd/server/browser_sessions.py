@@ -61,7 +61,7 @@ class BrowserSessions:
             return "This token may not be used to sign in by browser."
         store, by = self._directory.store, actor_of(caller)
         try:
-            opened = await self._directory.in_thread(
+            opened = await self._directory.change_in_thread(
                 lambda: store.tokens.open_session(token, BROWSER_SESSION, lifetime=SESSION_LIFETIME, by=by)
             )
         except NotFound as error:
@@ -71,4 +71,4 @@ class BrowserSessions:
     async def sign_out(self, session_hash: bytes) -> None:
         """Revokes a browser's session."""
         store = self._directory.store
-        await self._directory.in_thread(lambda: store.tokens.forget_session(session_hash))
+        await self._directory.change_in_thread(lambda: store.tokens.forget_session(session_hash))

@@ -17,6 +17,7 @@ from coderd.api.rules import Role, Scope
 from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
 from coderd.identity.attempts import Attempts, Origin
+from coderd.identity.effects import Change
 from coderd.identity.io.store import Store
 from coderd.identity.io.tokens import Dossier
 from coderd.identity.people import (
@@ -36,6 +37,7 @@ from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.server.effects import apply_effects
 from coderd.server.together import Together
 
 MAX_THREADS: Final = limits.MAX_STORE_THREADS
@@ -73,33 +75,19 @@ class Directory:
     Args:
         store: the blocking store.
         counters: shared by all parts of the server.
+        registry: who is connected.
+        relay: the embedded relay.
     """
 
-    def __init__(self, store: Store, counters: Counters) -> None:
+    def __init__(self, store: Store, counters: Counters, registry: Registry, relay: RelayServer) -> None:
         self.store = store
         self.counters = counters
         self._claims = Together(self._claim_keys, MAX_CLAIMS)
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
         self._attempts = Attempts(time.monotonic())
         self._known: OrderedDict[bytes, None] = OrderedDict()
-        self._registry: Registry | None = None
-        self._relay: RelayServer | None = None
-
-    def attach(self, registry: Registry, relay: RelayServer) -> None:
-        """Names those whose connections a change may end."""
-        self._registry, self._relay = registry, relay
-
-    @property
-    def registry(self) -> Registry:
-        """Who is connected."""
-        assert self._registry is not None
-        return self._registry
-
-    @property
-    def relay(self) -> RelayServer:
-        """The embedded relay."""
-        assert self._relay is not None
-        return self._relay
+        self.registry = registry
+        self.relay = relay
 
     # For coordination and the relay
 
@@ -109,17 +97,14 @@ class Directory:
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
         """Makes a proven key the node's own; the relay links of the one before are closed. Raises IdentityError."""
-        old = await self._claims.ask((node, node_key))
-        if isinstance(old, IdentityError):
-            raise old
-        if old is not None:
-            self.registry.note_rekeyed()
-            self.relay.close_client(old)
+        answer = await self._claims.ask((node, node_key))
+        if isinstance(answer, IdentityError):
+            raise answer
 
     async def _claim_keys(
         self, claims: list[tuple[Node, NodePublic]]
     ) -> list[NodePublic | IdentityError | None]:
-        return await self.in_thread(lambda: self.store.nodes.claim_keys(claims))
+        return await self.change_in_thread(lambda: self.store.nodes.claim_keys(claims))
 
     async def partners(self, node: Node) -> list[Node]:
         """Everybody whom a node may meet."""
@@ -164,23 +149,26 @@ class Directory:
         """Asks the store in a thread."""
         return await trio.to_thread.run_sync(question, limiter=self._limiter)
 
-    # What a change ends
+    # Changes
 
-    def remove(self, node: Node, node_key: NodePublic | None) -> None:
-        """A node has been deleted: its stream ends, peers drop it, its relay links are closed."""
-        self.registry.forget(node)
-        if node_key is not None:
-            self.relay.close_client(node_key)
+    async def change(self, act: Callable[[], Change[T]]) -> T:
+        """As ``change_in_thread``; the store's refusals become the API's."""
+        try:
+            return await self.change_in_thread(act)
+        except IdentityError as error:
+            raise _refusal(error) from None
 
-    def expel(self, node: Node, node_key: NodePublic | None) -> None:
-        """A node's token has been revoked: as ``remove``, but it may come back with another."""
-        self.registry.expel(node)
-        if node_key is not None:
-            self.relay.close_client(node_key)
+    async def change_in_thread(self, act: Callable[[], Change[T]]) -> T:
+        """Changes the store in a thread, and ends at once what the change ends: there is no other way to change it.
 
-    def amend(self, node: Node) -> None:
-        """A node's name, sharing or path rule has changed: whoever it concerns is told."""
-        self.registry.amend(node)
+        Not even a cancellation comes between the two: the thread is waited for, and what follows never waits.
+
+        Raises:
+            IdentityError: the store refuses; nothing has changed.
+        """
+        change = await self.in_thread(act)
+        apply_effects(change.effects, self.registry, self.relay)
+        return change.result
 
     # Inside
 

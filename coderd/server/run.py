@@ -19,6 +19,7 @@ from coderd.config.server import ServerConfig
 from coderd.coordination.io.server import CoordinationServer
 from coderd.coordination.message import MAX_NODE_MESSAGE
 from coderd.coordination.message import PATH as COORDINATE
+from coderd.coordination.registry import Registry
 from coderd.dashboard.io.site import Site as Dashboard
 from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
@@ -98,8 +99,8 @@ async def run_server(
             async with trio.open_nursery() as nursery:
                 server = _Server(config, state, store)
                 addresses = await server.start(nursery, ports, reloads or Reloads())
-                is_first = await trio.to_thread.run_sync(
-                    store.users.create_first_owner, FIRST_ADMIN, state.write_admin_token
+                is_first = await server.directory.change_in_thread(
+                    lambda: store.users.create_first_owner(FIRST_ADMIN, state.write_admin_token)
                 )
                 task_status.started(
                     Started(*addresses, state.admin_token_file if is_first else None, server.pin)
@@ -118,7 +119,6 @@ class _Server:
     def __init__(self, config: ServerConfig, state: StateDirectory, store: Store) -> None:
         self._config = config
         self._counters = Counters()
-        self._directory = Directory(store, self._counters)
         self.relay = RelayServer(
             state.relay_key,
             self._admit,
@@ -126,28 +126,29 @@ class _Server:
             counters=self._counters,
             client_rate=ClientRate.of(config.derp.client_rate),
         )
+        registry = Registry(blocks_direct=config.derp.blocks_direct)
+        self.directory = Directory(store, self._counters, registry, self.relay)
         self.coordination = CoordinationServer(
-            directory=self._directory,
+            directory=self.directory,
             private=state.coordination_key,
             relay_key=self.relay.public,
             rng=os.urandom,
             counters=self._counters,
+            registry=registry,
             embedded_region=config.derp.region_id if config.derp.has_relay else 0,
-            blocks_direct=config.derp.blocks_direct,
         )
         self._tls, self.pin = _tls(config, state, self.relay)
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
-        self._directory.attach(self.coordination.registry, self.relay)
-        self._openings = OpeningLog(self._directory)
-        self.coordination.registry.on_tunnel = self._openings.note_tunnel
-        self._sessions = BrowserSessions(self._directory)
+        self._openings = OpeningLog(self.directory)
+        registry.on_tunnel = self._openings.note_tunnel
+        self._sessions = BrowserSessions(self.directory)
         self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
         self._web_apps = WebApps(
-            config, self._directory, self._sessions, self._openings, self.relay, state.coordination_key
+            config, self.directory, self._sessions, self._openings, self.relay, state.coordination_key
         )
         terminals = WebTerminals(
-            config, self._directory, self._sessions, self._openings, lambda: self._web_apps.node
+            config, self.directory, self._sessions, self._openings, lambda: self._web_apps.node
         )
         self._terminals = terminals.site(self._sign_in, state.coordination_key)
         self._drain = Drain()
@@ -204,7 +205,7 @@ class _Server:
         return Checked(
             config=self._config,
             version=version("coderd"),
-            directory=self._directory,
+            directory=self.directory,
             maps=self._maps,
             tls=self._tls,
             stun=lambda: self._stun,
@@ -214,7 +215,7 @@ class _Server:
 
     async def _admit(self, node_key: NodePublic, source: str = "") -> Node | None:
         """Whom relays serve: every node of the server, and the server's own."""
-        return self._web_apps.admits(node_key) or await self._directory.admit(node_key, source)
+        return self._web_apps.admits(node_key) or await self.directory.admit(node_key, source)
 
     def _set_derp_map(self, custom: DerpMap | None) -> None:
         """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
@@ -230,13 +231,13 @@ class _Server:
 
     def _build_app(self) -> ASGIApp:
         handlers = {
-            **all_handlers(self._directory, version=version("coderd"), wildcard=self._web_apps.wildcard),
+            **all_handlers(self.directory, version=version("coderd"), wildcard=self._web_apps.wildcard),
             **self._observation.handlers(),
         }
         routes = [
             *(relay_routes() if self._config.derp.has_relay else ()),
             *verify_routes(self._admit, self._counters),
-            *api_routes(self._directory.identify, handlers),
+            *api_routes(self.directory.identify, handlers),
             *self._observation.routes(),
             *self._terminals.routes(),
             WebSocketRoute(COORDINATE, self.coordination.endpoint),

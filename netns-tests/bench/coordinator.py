@@ -235,11 +235,11 @@ def make_members(store: Store, n_nodes: int, *, has_ops: bool) -> list[Member]:
     rng = random.Random(SEED)
     users: list[User] = []
     members: list[Member] = []
-    ops = store.users.create("ops").user if has_ops else None
+    ops = store.users.create("ops").result.user if has_ops else None
     if ops is not None:
         members.append(add_device(store, ops))
     while len(members) < n_nodes:
-        user = store.users.create(f"user-{len(users)}").user
+        user = store.users.create(f"user-{len(users)}").result.user
         members += [add_device(store, user) for _ in range(rng.randint(1, MAX_DEVICES))]
         for index in range(rng.randint(1, MAX_WORKSPACES)):
             member = add_workspace(store, user, f"dev-{index}")
@@ -253,19 +253,19 @@ def make_members(store: Store, n_nodes: int, *, has_ops: bool) -> list[Member]:
 def add_device(store: Store, user: User) -> Member:
     """One more machine of somebody's."""
     key = NodePrivate.generate(os.urandom)
-    issued = store.nodes.enrol_device(user, "laptop", key.public())
+    issued = store.nodes.enrol_device(user, "laptop", key.public()).result
     return Member(issued.node, issued.token, key)
 
 
 def add_workspace(store: Store, user: User, name: str) -> Member:
     """One more workspace of somebody's."""
-    issued = store.nodes.create_workspace(user, name)
+    issued = store.nodes.create_workspace(user, name).result
     return Member(issued.node, issued.token, NodePrivate.generate(os.urandom))
 
 
 def share(store: Store, member: Member, guest: User) -> Member:
     """A workspace that somebody else may use, too."""
-    node = store.nodes.share(member.node.owner, member.node.node_id, guest.name)
+    node = store.nodes.share(member.node.owner, member.node.node_id, guest.name).result
     return Member(node, member.token, member.key)
 
 

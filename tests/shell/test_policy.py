@@ -32,6 +32,7 @@ class Team:
     bob: ApiClient
     dev: JoinedNode
     laptop: JoinedNode
+    bob_token: str
 
     async def share(self) -> None:
         await in_thread(lambda: self.ann.share_workspace("dev", "bob"))
@@ -61,7 +62,7 @@ async def team(directory: Path) -> AsyncIterator[Team]:
         for node in nodes:
             nursery.start_soon(run, node)
             await node.until(lambda node: node.is_connected)
-        yield Team(world, ann, bob, *nodes)
+        yield Team(world, ann, bob, *nodes, bob_token)
         nursery.cancel_scope.cancel()
 
 
@@ -106,6 +107,16 @@ async def test_a_workspace_that_loses_its_right_is_told_and_gone(
         body = {"NodePublic": key, "Source": "192.0.2.1"}
         answer = await pair.world.ask("POST", "/derp/verify", json=body)
         assert answer.json() == {"Allow": False}
+
+
+@pytest.mark.slow
+async def test_a_device_that_enrols_anew_ends_the_link_of_its_old_token(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        key = pair.laptop.key.public()
+        await enrol_device(pair.world.url, pair.bob_token, name="laptop", node_key=key)
+        await pair.laptop.until(lambda node: not node.is_connected, patience=PATIENCE)
+        await pair.dev.until(lambda node: "bob/laptop" not in node.peers, patience=PATIENCE)
 
 
 @pytest.mark.slow

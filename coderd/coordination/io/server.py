@@ -124,8 +124,8 @@ class CoordinationServer:
         relay_key: the embedded relay's public key, for the welcome.
         rng: randomness for challenges.
         counters: what was refused and dropped.
+        registry: who is connected.
         embedded_region: the map's region that is this server itself; 0 where it has no relay.
-        blocks_direct: all traffic goes by relay.
     """
 
     def __init__(
@@ -136,10 +136,10 @@ class CoordinationServer:
         relay_key: ServerPublic,
         rng: RandomBytes,
         counters: Counters,
+        registry: Registry,
         embedded_region: int = EMBEDDED_REGION,
-        blocks_direct: bool = False,
     ) -> None:
-        self.registry = Registry(blocks_direct=blocks_direct)
+        self.registry = registry
         self._directory = directory
         self._private = private
         self._public = private.public()

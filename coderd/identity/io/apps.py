@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from coderd.identity.apps import App, AppShare
+from coderd.identity.effects import Change
 from coderd.identity.io.database import Database
 from coderd.identity.io.rows import Row, record
 from coderd.identity.people import SERVER, Actor, Node, NotFound
@@ -31,7 +32,7 @@ class Apps:
         with self._database.read() as connection:
             return [_app(row) for row in connection.execute(query)]
 
-    def set(self, workspace: Node, app: App, *, by: Actor = SERVER) -> None:
+    def set(self, workspace: Node, app: App, *, by: Actor = SERVER) -> Change[App]:
         """An app as it is from now on. Raises NotFound where the workspace has been deleted meanwhile."""
         key = {"workspace_id": workspace.node_id, "name": app.name}
         values = {"port": app.port, "share": app.share.value}
@@ -43,14 +44,16 @@ class Apps:
                 raise NotFound(f"there is no workspace {workspace.full_name}") from None
             detail = f"{app.name} is port {app.port}, for: {app.share.value}"
             record(connection, self._database.now(), by, "app.set", workspace.full_name, detail)
+        return Change(app)
 
-    def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> None:
+    def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> Change[None]:
         """Forgets an app: a slug then leads nowhere, a port is the owner's alone. Raises NotFound."""
         with self._database.write() as connection:
             gone = connection.execute(apps.delete().filter_by(workspace_id=workspace.node_id, name=name))
             if gone.rowcount != 1:
                 raise NotFound(f"{workspace.full_name} has no app {name}")
             record(connection, self._database.now(), by, "app.delete", workspace.full_name, name)
+        return Change(None)
 
 
 def _app(row: Row) -> App:

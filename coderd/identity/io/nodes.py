@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from coderd.identity.effects import Change, Effects, expulsion, removal
 from coderd.identity.io.database import Database
 from coderd.identity.io.rows import (
     get_node,
@@ -89,18 +90,19 @@ class Nodes:
 
     # Coming and going
 
-    def create_workspace(self, owner: User, name: str, *, by: Actor = SERVER) -> Issued:
+    def create_workspace(self, owner: User, name: str, *, by: Actor = SERVER) -> Change[Issued]:
         """A new workspace and its token. Raises BadName or NameTaken."""
         check_label(name)
         with self._database.write() as connection, unique(f"there is a workspace named {name} already"):
-            return add_workspace(connection, self._database, owner, name, by)
+            issued = add_workspace(connection, self._database, owner, name, by)
+        return Change(issued, Effects(introduced=(issued.node,)))
 
     def enrol_device(
         self, owner: User, host_name: str, node_key: NodePublic, *, by: Actor = SERVER
-    ) -> Issued:
+    ) -> Change[Issued]:
         """The device of this user with this node key, new or the same as before, and a new token instead of any old.
 
-        The key is not proven here, so it admits to nothing until ``claim_key``.
+        The key is not proven here, so it admits to nothing until ``claim_key``. With an old token ends its connection.
 
         Raises:
             KeyTaken: the key is proven to be another identity's.
@@ -114,42 +116,45 @@ class Nodes:
                 name = free_name(connection, owner, NodeKind.DEVICE, device_label(host_name))
                 node = Node(uuid4(), NodeKind.DEVICE, name, owner, now)
                 insert_node(connection, node, node_key)
+                effects = Effects(introduced=(node,))
+            else:
+                effects = expulsion(node, key_of(connection, node.node_id))
             connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
             insert_token(connection, token, TokenKind.DEVICE, now=now, node_id=node.node_id)
             record(connection, now, by, "device.enrol", node.full_name)
-        return Issued(node, token)
+        return Change(Issued(node, token), effects)
 
-    def delete(
-        self, owner: User, kind: NodeKind, key: UUID | str, *, by: Actor = SERVER
-    ) -> tuple[Node, NodePublic | None]:
-        """Deletes a node with its tokens and key; returns it and the key that it had. Raises NotFound."""
+    def delete(self, owner: User, kind: NodeKind, key: UUID | str, *, by: Actor = SERVER) -> Change[Node]:
+        """Deletes a node with its tokens and key; returns it as it was. Raises NotFound."""
         with self._database.write() as connection:
             node = get_node(connection, owner, kind, key)
             node_key = key_of(connection, node.node_id)
             connection.execute(nodes.delete().where(nodes.c.id == node.node_id))
             record(connection, self._database.now(), by, f"{kind.value}.delete", node.full_name)
-        return node, node_key
+        return Change(node, removal(node, node_key))
 
-    # Changing: each returns the node as it then is
+    # Changing: the result of each is the node as it then is
 
-    def rename(self, owner: User, kind: NodeKind, key: UUID | str, name: str, *, by: Actor = SERVER) -> Node:
+    def rename(
+        self, owner: User, kind: NodeKind, key: UUID | str, name: str, *, by: Actor = SERVER
+    ) -> Change[Node]:
         """Gives a node another name. Raises BadName, NameTaken or NotFound."""
         check_label(name)
         with self._database.write() as connection, unique(f"there is a {kind.value} named {name} already"):
             node = get_node(connection, owner, kind, key)
             connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(name=name))
             record(connection, self._database.now(), by, f"{kind.value}.rename", node.full_name, f"to {name}")
-            return get_node(connection, owner, kind, node.node_id)
+            return _amended(get_node(connection, owner, kind, node.node_id))
 
-    def set_path(self, owner: User, key: UUID | str, path: PathRule, *, by: Actor = SERVER) -> Node:
+    def set_path(self, owner: User, key: UUID | str, path: PathRule, *, by: Actor = SERVER) -> Change[Node]:
         """Says by which paths a workspace may be reached. Raises NotFound."""
         with self._database.write() as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
             connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(path=path.value))
             record(connection, self._database.now(), by, "workspace.path", node.full_name, path.value)
-            return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)
+            return _amended(get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
 
-    def share(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Node:
+    def share(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Change[Node]:
         """Lets another user's devices meet a workspace; again is no change. Raises BadShare or NotFound."""
         with self._database.write() as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
@@ -171,9 +176,9 @@ class Nodes:
                     )
                 )
                 record(connection, now, by, "workspace.share", node.full_name, f"with {guest.name}")
-            return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)
+            return _amended(get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
 
-    def unshare(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Node:
+    def unshare(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Change[Node]:
         """Takes that back. Raises NotFound, also where it was not shared."""
         with self._database.write() as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
@@ -193,7 +198,7 @@ class Nodes:
                 node.full_name,
                 f"with {guest.name}",
             )
-            return get_node(connection, owner, NodeKind.WORKSPACE, node.node_id)
+            return _amended(get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
 
     # Looking
 
@@ -236,28 +241,35 @@ class Nodes:
 
     # Node keys
 
-    def claim_key(self, node: Node, node_key: NodePublic) -> NodePublic | None:
+    def claim_key(self, node: Node, node_key: NodePublic) -> Change[NodePublic | None]:
         """Records a proven key as the node's own; returns the key that it replaces, None if there was none or the same.
 
         Raises:
             KeyTaken: the key is another node's.
             NotFound: the node has been deleted meanwhile.
         """
-        (answer,) = self.claim_keys([(node, node_key)])
+        change = self.claim_keys([(node, node_key)])
+        (answer,) = change.result
         if isinstance(answer, IdentityError):
             raise answer
-        return answer
+        return Change(answer, change.effects)
 
     def claim_keys(
         self, claims: Sequence[tuple[Node, NodePublic]]
-    ) -> list[NodePublic | IdentityError | None]:
+    ) -> Change[list[NodePublic | IdentityError | None]]:
         """The same for several, which wait for the disk once; what ``claim_key`` raises is among the answers."""
         with self._database.read() as connection:  # a node that comes back writes nothing
             if all(key_of(connection, node.node_id) == node_key for node, node_key in claims):
-                return [None for _ in claims]
+                return Change([None for _ in claims])
         with self._database.write() as connection:
             now = self._database.now()
-            return [_claim_key(connection, node, node_key, now) for node, node_key in claims]
+            answers = [_claim_key(connection, node, node_key, now) for node, node_key in claims]
+        replaced = [
+            (node, old) for (node, _), old in zip(claims, answers, strict=True) if isinstance(old, NodePublic)
+        ]
+        return Change(
+            answers, Effects(rekeyed=tuple(n for n, _ in replaced), closed_keys=tuple(k for _, k in replaced))
+        )
 
     def admit(self, node_key: NodePublic) -> Node | None:
         """Whose proven node key this is; None means that the relay must not serve it."""
@@ -269,6 +281,10 @@ class Nodes:
         query = select_nodes().where(*conditions).order_by(nodes.c.name, nodes.c.id)
         with self._database.read() as connection:
             return load_nodes(connection, query)
+
+
+def _amended(node: Node) -> Change[Node]:
+    return Change(node, Effects(amended=(node,)))
 
 
 def partners_of(connection: Connection, node: Node) -> list[Node]:

@@ -6,6 +6,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from coderd.identity.effects import Change, Effects, expulsion
 from coderd.identity.io.database import Database
 from coderd.identity.io.nodes import Issued, add_workspace, free_name, partners_of
 from coderd.identity.io.rows import (
@@ -51,14 +52,6 @@ class Dossier(NamedTuple):
     """Every node that policy lets it meet."""
 
 
-class Revoked(NamedTuple):
-    """A token that is no more, and the node that it spoke for, with the key that this had proven."""
-
-    record: TokenRecord
-    node: Node | None
-    node_key: NodePublic | None
-
-
 class Session(NamedTuple):
     """A session that is good for anything."""
 
@@ -100,7 +93,9 @@ class Tokens:
         bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
         return bearer.user if bearer is not None else None
 
-    def open_session(self, token: str, name: str, *, lifetime: float, by: Actor = SERVER) -> OpenedSession:
+    def open_session(
+        self, token: str, name: str, *, lifetime: float, by: Actor = SERVER
+    ) -> Change[OpenedSession]:
         """A browser's session for whoever shows a session token. It ends with that token, whatever ends it.
 
         Raises NotFound where the token is not good any more.
@@ -125,7 +120,7 @@ class Tokens:
             connection.execute(browser_sessions.insert().values(**opened))
             user = get_user(connection, row.user_id)
             record(connection, now, by, "session.open", f"{user.name}:{name}", str(token_id))
-        return OpenedSession(hash_token(session), expires_at - now)
+        return Change(OpenedSession(hash_token(session), expires_at - now))
 
     def find_session(self, token_hash: bytes) -> Session | None:
         """The session, good for anything, whose token has this hash: for what stands for a session without being one."""
@@ -139,7 +134,7 @@ class Tokens:
             row = connection.execute(query).one_or_none()
             return Session(get_user(connection, row.user_id), row.expires_at) if row is not None else None
 
-    def forget_session(self, token_hash: bytes) -> None:
+    def forget_session(self, token_hash: bytes) -> Change[None]:
         """Forgets a session by its token's hash."""
         with self._database.write() as connection:
             connection.execute(
@@ -147,6 +142,7 @@ class Tokens:
                     tokens.c.hash == token_hash, tokens.c.kind == TokenKind.SESSION.name.lower()
                 )
             )
+        return Change(None)
 
     def find_node(self, token: str) -> Node | None:
         """Whose node token this is."""
@@ -178,7 +174,7 @@ class Tokens:
         uses: int | None = None,
         workspace: str | None = None,
         by: Actor = SERVER,
-    ) -> NewToken:
+    ) -> Change[NewToken]:
         """A session token or a join key. Raises NotFound where the user, or the workspace to join, is not there.
 
         Args:
@@ -213,7 +209,9 @@ class Tokens:
                 connection, now, by, "token.create", f"{user.name}:{name}", f"{kind.name.lower()} {token_id}"
             )
         full_name = joins.full_name if joins is not None else ""
-        return NewToken(TokenRecord(token_id, kind, name, scope, now, expires_at, uses, full_name), token)
+        return Change(
+            NewToken(TokenRecord(token_id, kind, name, scope, now, expires_at, uses, full_name), token)
+        )
 
     def of(self, user: User) -> list[TokenRecord]:
         """A user's tokens and those of their nodes, in the order in which they were made; none that has expired."""
@@ -230,7 +228,7 @@ class Tokens:
         with self._database.read() as connection:
             return [_record(row, _full_name(user, row.node_name)) for row in connection.execute(query)]
 
-    def revoke(self, user: User, token_id: UUID, *, by: Actor = SERVER) -> Revoked:
+    def revoke(self, user: User, token_id: UUID, *, by: Actor = SERVER) -> Change[TokenRecord]:
         """Forgets one of them; with a node's token goes the key that the node had proven. Raises NotFound."""
         mine = sa.select(nodes.c.id).where(nodes.c.owner_id == user.user_id)
         whose = sa.or_(tokens.c.user_id == user.user_id, tokens.c.node_id.in_(mine))
@@ -244,16 +242,17 @@ class Tokens:
             connection.execute(node_keys.delete().where(node_keys.c.node_id == row.node_id))
             target = node.full_name if node is not None else f"{user.name}:{row.name}"
             record(connection, self._database.now(), by, "token.revoke", target, f"{row.kind} {token_id}")
-        return Revoked(_record(row, node.full_name if node is not None else ""), node, node_key)
+        ended = Effects() if node is None else expulsion(node, node_key)
+        return Change(_record(row, node.full_name if node is not None else ""), ended)
 
-    def forget(self, token: str) -> bool:
+    def forget(self, token: str) -> Change[bool]:
         """Forgets the token itself; whether it was there. Of any number of racers one is told True."""
         with self._database.write() as connection:
-            return _delete(connection, hash_token(token))
+            return Change(_delete(connection, hash_token(token)))
 
     # Join keys
 
-    def redeem(self, token: str, host_name: str, *, by: Actor = SERVER) -> Issued:
+    def redeem(self, token: str, host_name: str, *, by: Actor = SERVER) -> Change[Issued]:
         """Exchanges a join key for a workspace's token: a new workspace, or the one that the key names.
 
         One conditional UPDATE takes the use; of any number of racers for a single-use key one is served.
@@ -280,16 +279,19 @@ class Tokens:
             record(connection, now, by, "token.redeem", f"{owner.name}:{row.name}", str(row.id))
             if row.workspace_id is None:
                 name = free_name(connection, owner, NodeKind.WORKSPACE, device_label(host_name))
-                return add_workspace(connection, self._database, owner, name, by)
+                issued = add_workspace(connection, self._database, owner, name, by)
+                return Change(issued, Effects(introduced=(issued.node,)))
             node = get_node(connection, owner, NodeKind.WORKSPACE, row.workspace_id)
             return self._renew(connection, node, now)
 
-    def _renew(self, connection: Connection, node: Node, now: float) -> Issued:
-        """A workspace's new token instead of any old."""
+    def _renew(self, connection: Connection, node: Node, now: float) -> Change[Issued]:
+        """A workspace's new token instead of any old; the machine that had that is served no more, nor is its key."""
         token = make_token(TokenKind.WORKSPACE, self._database.rng)
         connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
         insert_token(connection, token, TokenKind.WORKSPACE, now=now, node_id=node.node_id)
-        return Issued(node, token)
+        ended = expulsion(node, key_of(connection, node.node_id))
+        connection.execute(node_keys.delete().where(node_keys.c.node_id == node.node_id))
+        return Change(Issued(node, token), ended + Effects(introduced=(node,)))
 
 
 def _delete(connection: Connection, token_hash: bytes) -> bool:

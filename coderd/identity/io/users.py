@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from coderd.identity.effects import Change, Effects, removal, total
 from coderd.identity.io.database import Database
 from coderd.identity.io.rows import (
     get_user,
@@ -21,7 +22,6 @@ from coderd.identity.io.rows import (
 from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_user_name
 from coderd.identity.schema import nodes, shares, users
 from coderd.identity.tokens import TokenKind, make_token
-from coderd.model.keys import NodePublic
 
 
 class NewUser(NamedTuple):
@@ -29,16 +29,6 @@ class NewUser(NamedTuple):
 
     user: User
     token: str
-
-
-class DeletedUser(NamedTuple):
-    """What went with a user, so that it can be told to everybody who is connected."""
-
-    user: User
-    nodes: list[tuple[Node, NodePublic | None]]
-    """Their nodes, and the keys that these had."""
-    unshared: list[Node]
-    """Workspaces of others that were shared with them, as they are now."""
 
 
 class Users:
@@ -54,7 +44,7 @@ class Users:
         role: UserRole = UserRole.MEMBER,
         lifetime: float | None = None,
         by: Actor = SERVER,
-    ) -> NewUser:
+    ) -> Change[NewUser]:
         """A new user with a session, good for ``lifetime`` seconds, else until it is revoked: both or neither.
 
         Raises:
@@ -74,9 +64,9 @@ class Users:
                 connection, token, TokenKind.SESSION, now=now, user_id=user.user_id, expires_at=expires_at
             )
             record(connection, now, by, "user.create", name, f"role {role.value}")
-        return NewUser(user, token)
+        return Change(NewUser(user, token))
 
-    def create_first_owner(self, name: str, deliver: Callable[[str], None]) -> bool:
+    def create_first_owner(self, name: str, deliver: Callable[[str], None]) -> Change[bool]:
         """The first user, if there is no user at all; whether it was. Of any number of racers one is told True.
 
         Args:
@@ -91,11 +81,11 @@ class Users:
         with self._database.write() as connection:
             insert = users.insert().from_select(["id", "name", "role", "created_at"], row)
             if connection.execute(insert).rowcount != 1:
-                return False
+                return Change(False)
             insert_token(connection, token, TokenKind.SESSION, now=now, user_id=user_id)
             record(connection, now, SERVER, "user.create", name, f"role {role}")
             deliver(token)
-        return True
+        return Change(True)
 
     def everybody(self) -> list[User]:
         """Everybody, by name."""
@@ -109,10 +99,8 @@ class Users:
 
     def change(
         self, user: User, *, name: str | None = None, role: UserRole | None = None, by: Actor = SERVER
-    ) -> list[Node]:
-        """Gives a user another name, another role, or both: all of it or nothing.
-
-        Returns: the nodes that bear the name too, none where it stays.
+    ) -> Change[User]:
+        """Gives a user another name, another role, or both: all of it or nothing; returns the user as they then are.
 
         Raises:
             BadName, NameTaken: the name cannot be had.
@@ -122,7 +110,8 @@ class Users:
             old = get_user(connection, user.user_id)
             if role is not None:
                 self._set_role(connection, old, role, by)
-            return [] if name is None else self._rename(connection, old, name, by)
+            amended = [] if name is None else self._rename(connection, old, name, by)
+            return Change(get_user(connection, old.user_id), Effects(amended=tuple(amended)))
 
     def _set_role(self, connection: sa.Connection, old: User, role: UserRole, by: Actor) -> None:
         connection.execute(users.update().where(users.c.id == old.user_id).values(role=role.value))
@@ -131,24 +120,25 @@ class Users:
         record(connection, self._database.now(), by, "user.role", old.name, told)
 
     def _rename(self, connection: sa.Connection, old: User, name: str, by: Actor) -> list[Node]:
+        """Returns the nodes, which bear the name too."""
         check_user_name(name)
         connection.execute(users.update().where(users.c.id == old.user_id).values(name=name))
         record(connection, self._database.now(), by, "user.rename", old.name, f"to {name}")
         return load_nodes(connection, select_nodes().where(nodes.c.owner_id == old.user_id))
 
-    def delete(self, user: User, *, by: Actor = SERVER) -> DeletedUser:
-        """Deletes a user with all that is theirs. Raises LastOwner or NotFound."""
+    def delete(self, user: User, *, by: Actor = SERVER) -> Change[User]:
+        """Deletes a user with all that is theirs; returns them as they were. Raises LastOwner or NotFound."""
         with self._database.write() as connection:
             user = get_user(connection, user.user_id)
             theirs = load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
-            gone = [(node, key_of(connection, node.node_id)) for node in theirs]
+            gone = total(removal(node, key_of(connection, node.node_id)) for node in theirs)
             guest_of = sa.select(shares.c.workspace_id).where(shares.c.user_id == user.user_id)
             unshared = list(connection.execute(guest_of).scalars())
             connection.execute(users.delete().where(users.c.id == user.user_id))
             _check_owner_left(connection)
             record(connection, self._database.now(), by, "user.delete", user.name)
             left = load_nodes(connection, select_nodes().where(nodes.c.id.in_(unshared)))
-        return DeletedUser(user, gone, left)
+        return Change(user, gone + Effects(amended=tuple(left)))
 
 
 def _check_owner_left(connection: Connection) -> None:

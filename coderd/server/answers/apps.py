@@ -32,12 +32,12 @@ class AppAnswers:
     async def _set(self, call: Call) -> AppInfo:
         wish, node, by = call.body(SetApp), await self._reach(call), actor_of(call.caller)
         app = App(wish.name, _port(wish), AppShare(wish.share))
-        await self._directory.ask(lambda: self._store.apps.set(node, app, by=by))
+        await self._directory.change(lambda: self._store.apps.set(node, app, by=by))
         return self._info(node, app)
 
     async def _delete(self, call: Call) -> Nothing:
         node, name, by = await self._reach(call), call.keys["app"], actor_of(call.caller)
-        await self._directory.ask(lambda: self._store.apps.delete(node, name, by=by))
+        await self._directory.change(lambda: self._store.apps.delete(node, name, by=by))
         return Nothing()
 
     async def _reach(self, call: Call) -> Node:

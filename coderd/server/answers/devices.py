@@ -51,11 +51,16 @@ class DeviceAnswers:
             raise ApiError(
                 HTTPStatus.BAD_REQUEST, "bad_key", f"the node key cannot be used: {error}"
             ) from None
-        node, token = await self._directory.ask(
+        issued = await self._directory.change(
             lambda: self._store.nodes.enrol_device(owner, wish.name, node_key, by=by)
         )
+        node = issued.node
         return DeviceEnrolled(
-            id=node.node_id, name=node.name, owner=node.owner.name, address=str(node.address), token=token
+            id=node.node_id,
+            name=node.name,
+            owner=node.owner.name,
+            address=str(node.address),
+            token=issued.token,
         )
 
     async def _get(self, call: Call) -> DeviceInfo:
@@ -63,20 +68,17 @@ class DeviceAnswers:
 
     async def _change(self, call: Call) -> DeviceInfo:
         node, name, by = await self._reach(call), call.body(ChangeDevice).name, actor_of(call.caller)
-        node = await self._directory.ask(
-            lambda: self._store.nodes.rename(node.owner, KIND, node.node_id, name, by=by)
+        return self._info(
+            await self._directory.change(
+                lambda: self._store.nodes.rename(node.owner, KIND, node.node_id, name, by=by)
+            )
         )
-        self._directory.amend(node)
-        return self._info(node)
 
     async def _delete(self, call: Call) -> Nothing:
         if call.caller.role is Role.DEVICE and as_key(call.keys["key"]) != call.caller.node_id:
             forbidden("a device may remove itself, nobody else")
         node, by = await self._reach(call), actor_of(call.caller)
-        gone, node_key = await self._directory.ask(
-            lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by)
-        )
-        self._directory.remove(gone, node_key)
+        await self._directory.change(lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by))
         return Nothing()
 
     async def _reach(self, call: Call) -> Node:

@@ -53,7 +53,7 @@ class TokenAnswers:
                 "a scope is a session's, and only a join key is reusable or for a workspace",
             )
         expires_at = _expiry(wish.lifetime, call.caller.expires_at)
-        made = await self._directory.ask(
+        made = await self._directory.change(
             lambda: self._store.tokens.create(
                 user,
                 TokenKind.JOIN if is_join else TokenKind.SESSION,
@@ -71,21 +71,17 @@ class TokenAnswers:
         token_id, user, by = as_key(call.keys["id"]), user_of(call.caller), actor_of(call.caller)
         if not isinstance(token_id, UUID):
             not_found("there is no such token")
-        revoked = await self._directory.ask(lambda: self._store.tokens.revoke(user, token_id, by=by))
-        if revoked.node is not None:
-            self._directory.expel(revoked.node, revoked.node_key)
+        await self._directory.change(lambda: self._store.tokens.revoke(user, token_id, by=by))
         return Nothing()
 
     async def _join(self, call: Call) -> WorkspaceCreated:
         name, by = call.body(JoinWorkspace).name, actor_of(call.caller)
         try:
-            issued = await self._directory.in_thread(
+            issued = await self._directory.change_in_thread(
                 lambda: self._store.tokens.redeem(call.token, name, by=by)
             )
         except NotFound as error:
             raise ApiError(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error)) from None
-        self._directory.expel(issued.node, None)
-        self._directory.registry.introduce(issued.node)
         return created(issued)
 
 

@@ -31,7 +31,7 @@ class UserAnswers:
         return _info(user_of(call.caller))
 
     async def _end_session(self, call: Call) -> Nothing:
-        await self._directory.in_thread(lambda: self._store.tokens.forget(call.token))
+        await self._directory.change(lambda: self._store.tokens.forget(call.token))
         return Nothing()
 
     async def _list(self, call: Call) -> UserList:
@@ -44,8 +44,8 @@ class UserAnswers:
         role = UserRole(wish.role)
         if not may_give_role(user_of(call.caller), role):
             forbidden(f"only an owner may make somebody {role.value}")
-        user, token = await self._directory.ask(lambda: self._store.users.create(wish.name, role=role, by=by))
-        return UserCreated(id=user.user_id, name=user.name, token=token)
+        made = await self._directory.change(lambda: self._store.users.create(wish.name, role=role, by=by))
+        return UserCreated(id=made.user.user_id, name=made.user.name, token=made.token)
 
     async def _get(self, call: Call) -> UserInfo:
         return _info(await self._directory.ask(lambda: reach_user(self._store, call)))
@@ -56,19 +56,15 @@ class UserAnswers:
         role = None if wish.role is None else UserRole(wish.role)
         if role is not None and not may_give_role(user_of(call.caller), role):
             forbidden(f"only an owner may make somebody {role.value}")
-        for node in await self._directory.ask(
-            lambda: self._store.users.change(user, name=wish.name, role=role, by=by)
-        ):
-            self._directory.amend(node)
-        return _info(await self._directory.ask(lambda: self._store.users.get(user.user_id)))
+        return _info(
+            await self._directory.change(
+                lambda: self._store.users.change(user, name=wish.name, role=role, by=by)
+            )
+        )
 
     async def _delete(self, call: Call) -> Nothing:
         user = await self._directory.ask(lambda: reach_user(self._store, call))
-        deleted = await self._directory.ask(lambda: self._store.users.delete(user, by=actor_of(call.caller)))
-        for node, node_key in deleted.nodes:
-            self._directory.remove(node, node_key)
-        for node in deleted.unshared:
-            self._directory.amend(node)
+        await self._directory.change(lambda: self._store.users.delete(user, by=actor_of(call.caller)))
         return Nothing()
 
 

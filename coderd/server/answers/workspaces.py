@@ -46,10 +46,9 @@ class WorkspaceAnswers:
 
     async def _create(self, call: Call) -> WorkspaceCreated:
         wish, owner, by = call.body(CreateWorkspace), user_of(call.caller), actor_of(call.caller)
-        issued = await self._directory.ask(
+        issued = await self._directory.change(
             lambda: self._store.nodes.create_workspace(owner, wish.name, by=by)
         )
-        self._directory.registry.introduce(issued.node)
         return created(issued)
 
     async def _get(self, call: Call) -> WorkspaceInfo:
@@ -60,39 +59,34 @@ class WorkspaceAnswers:
         node = await self._reach(call)
         owner, node_id = node.owner, node.node_id
         if (name := wish.name) is not None:
-            node = await self._directory.ask(
+            node = await self._directory.change(
                 lambda: self._store.nodes.rename(owner, KIND, node_id, name, by=by)
             )
-            self._directory.amend(node)
         if wish.path is not None:
             path = PathRule(wish.path)
-            node = await self._directory.ask(lambda: self._store.nodes.set_path(owner, node_id, path, by=by))
-            self._directory.amend(node)
+            node = await self._directory.change(
+                lambda: self._store.nodes.set_path(owner, node_id, path, by=by)
+            )
         return self._info(call.caller, node)
 
     async def _delete(self, call: Call) -> Nothing:
         node = await self._reach(call)
         by = actor_of(call.caller)
-        gone, node_key = await self._directory.ask(
-            lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by)
-        )
-        self._directory.remove(gone, node_key)
+        await self._directory.change(lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by))
         return Nothing()
 
     async def _share(self, call: Call) -> WorkspaceInfo:
         node, guest, by = await self._reach(call), call.keys["user"], actor_of(call.caller)
-        node = await self._directory.ask(
+        node = await self._directory.change(
             lambda: self._store.nodes.share(node.owner, node.node_id, guest, by=by)
         )
-        self._directory.amend(node)
         return self._info(call.caller, node)
 
     async def _unshare(self, call: Call) -> WorkspaceInfo:
         node, guest, by = await self._reach(call), call.keys["user"], actor_of(call.caller)
-        node = await self._directory.ask(
+        node = await self._directory.change(
             lambda: self._store.nodes.unshare(node.owner, node.node_id, guest, by=by)
         )
-        self._directory.amend(node)
         return self._info(call.caller, node)
 
     async def _reach(self, call: Call) -> Node:

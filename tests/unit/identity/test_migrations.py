@@ -92,7 +92,7 @@ def test_a_database_of_0004_opens_with_everything_in_it(tmp_path: Path) -> None:
     found = store.tokens.find_session(bytes.fromhex(session))
     assert found is not None
     assert found.user.name == "bob"
-    assert store.tokens.redeem(join, "image").node.full_name == "ann/image"
+    assert store.tokens.redeem(join, "image").result.node.full_name == "ann/image"
     assert store.audit.page()
     assert store.openings.page() == []
     store.close()

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from coderd.identity.effects import Change, removal
 from coderd.identity.io.store import Store
 from coderd.identity.people import BadName, KeyTaken, NameTaken, NotFound, User, UserRole
 from coderd.identity.schema import metadata
@@ -34,12 +35,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def ann(store: Store) -> User:
-    return store.users.create("ann").user
+    return store.users.create("ann").result.user
 
 
 @pytest.fixture
 def bob(store: Store) -> User:
-    return store.users.create("bob").user
+    return store.users.create("bob").result.user
 
 
 def race(n_racers: int, attempt: Callable[[], bool]) -> int:
@@ -63,7 +64,7 @@ def race(n_racers: int, attempt: Callable[[], bool]) -> int:
 def test_the_file_is_its_owners_alone_and_holds_no_token(tmp_path: Path) -> None:
     path = tmp_path / "identity.db"
     store = Store(path)
-    token = store.nodes.create_workspace(store.users.create("ann").user, "dev").token
+    token = store.nodes.create_workspace(store.users.create("ann").result.user, "dev").result.token
     store.close()
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -80,7 +81,7 @@ def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
 
 def test_a_store_opens_again_with_everything_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "identity.db")
-    issued = store.nodes.create_workspace(store.users.create("ann").user, "dev")
+    issued = store.nodes.create_workspace(store.users.create("ann").result.user, "dev").result
     store.close()
     again = Store(tmp_path / "identity.db")
     assert again.tokens.find_node(issued.token) == issued.node
@@ -89,8 +90,8 @@ def test_a_store_opens_again_with_everything_in_it(tmp_path: Path) -> None:
 
 def test_the_first_admin_comes_once_and_the_token_works(store: Store) -> None:
     delivered: list[str] = []
-    assert store.users.create_first_owner("admin", delivered.append)
-    assert not store.users.create_first_owner("admin", delivered.append)
+    assert store.users.create_first_owner("admin", delivered.append).result
+    assert not store.users.create_first_owner("admin", delivered.append).result
     (token,) = delivered
     admin = store.tokens.find_user(token)
     assert admin is not None
@@ -103,12 +104,12 @@ def test_an_admin_whose_token_cannot_be_delivered_is_not_made(store: Store) -> N
 
     with pytest.raises(OSError, match="disk full"):
         store.users.create_first_owner("admin", fail)
-    assert store.users.create_first_owner("admin", lambda token: None)
+    assert store.users.create_first_owner("admin", lambda token: None).result
 
 
 @pytest.mark.slow
 def test_of_many_first_admins_one_wins(store: Store) -> None:
-    assert race(20, lambda: store.users.create_first_owner("admin", lambda token: None)) == 1
+    assert race(20, lambda: store.users.create_first_owner("admin", lambda token: None).result) == 1
 
 
 @pytest.mark.slow
@@ -126,14 +127,14 @@ def test_of_100_racers_for_one_name_one_wins(store: Store, ann: User) -> None:
 
 @pytest.mark.slow
 def test_of_100_racers_for_one_token_one_consumes_it(store: Store) -> None:
-    token = store.users.create("ann").token
-    assert race(100, lambda: store.tokens.forget(token)) == 1
+    token = store.users.create("ann").result.token
+    assert race(100, lambda: store.tokens.forget(token).result) == 1
     assert store.tokens.find_user(token) is None
 
 
 @pytest.mark.slow
 def test_of_many_nodes_that_claim_one_key_one_gets_it(store: Store, ann: User) -> None:
-    nodes = [store.nodes.create_workspace(ann, f"w{number}").node for number in range(30)]
+    nodes = [store.nodes.create_workspace(ann, f"w{number}").result.node for number in range(30)]
     claimed, waiting = key(), list(nodes)
 
     def attempt() -> bool:
@@ -159,9 +160,9 @@ def test_names_are_labels_and_belong_to_their_owner(store: Store, ann: User, bob
 
 
 def test_each_token_speaks_for_its_own_kind(store: Store) -> None:
-    ann, session = store.users.create("ann")
-    workspace = store.nodes.create_workspace(ann, "dev")
-    device = store.nodes.enrol_device(ann, "laptop", key())
+    ann, session = store.users.create("ann").result
+    workspace = store.nodes.create_workspace(ann, "dev").result
+    device = store.nodes.enrol_device(ann, "laptop", key()).result
     assert store.tokens.find_user(session) == ann
     assert store.tokens.find_node(session) is None
     assert store.tokens.find_node(workspace.token) == workspace.node
@@ -175,7 +176,7 @@ def test_each_token_speaks_for_its_own_kind(store: Store) -> None:
 def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
     now = 1000.0
     store = Store(tmp_path / "identity.db", clock=lambda: now)
-    ann, token = store.users.create("ann", lifetime=60)
+    ann, token = store.users.create("ann", lifetime=60).result
     now = 1059.0
     assert store.tokens.find_user(token) == ann
     now = 1060.0
@@ -185,36 +186,36 @@ def test_a_session_ends_when_its_time_is_over(tmp_path: Path) -> None:
 
 def test_the_same_key_enrols_the_same_device_with_a_new_token(store: Store, ann: User) -> None:
     machine = key()
-    first = store.nodes.enrol_device(ann, "laptop", machine)
-    again = store.nodes.enrol_device(ann, "renamed", machine)
+    first = store.nodes.enrol_device(ann, "laptop", machine).result
+    again = store.nodes.enrol_device(ann, "renamed", machine).result
     assert again.node == first.node
     assert store.tokens.find_node(first.token) is None
     assert store.tokens.find_node(again.token) == first.node
 
 
 def test_a_rekeyed_device_is_found_by_its_proven_key(store: Store, ann: User) -> None:
-    device = store.nodes.enrol_device(ann, "laptop", key()).node
+    device = store.nodes.enrol_device(ann, "laptop", key()).result.node
     newer = key()
     store.nodes.claim_key(device, newer)
-    assert store.nodes.enrol_device(ann, "laptop", newer).node == device
+    assert store.nodes.enrol_device(ann, "laptop", newer).result.node == device
 
 
 def test_two_machines_of_one_name_become_two_devices(store: Store, ann: User) -> None:
-    names = [store.nodes.enrol_device(ann, "laptop", key()).node.name for _ in range(3)]
+    names = [store.nodes.enrol_device(ann, "laptop", key()).result.node.name for _ in range(3)]
     assert names == ["laptop", "laptop-2", "laptop-3"]
 
 
 def test_a_proven_key_enrols_for_nobody_else(store: Store, ann: User, bob: User) -> None:
     machine = key()
-    store.nodes.claim_key(store.nodes.enrol_device(ann, "laptop", machine).node, machine)
+    store.nodes.claim_key(store.nodes.enrol_device(ann, "laptop", machine).result.node, machine)
     with pytest.raises(KeyTaken):
         store.nodes.enrol_device(bob, "laptop", machine)
 
 
 def test_naming_a_key_without_proof_takes_it_from_nobody(store: Store, ann: User, bob: User) -> None:
     machine = key()
-    squatter = store.nodes.enrol_device(bob, "squat", machine).node
-    owner = store.nodes.enrol_device(ann, "laptop", machine).node
+    squatter = store.nodes.enrol_device(bob, "squat", machine).result.node
+    owner = store.nodes.enrol_device(ann, "laptop", machine).result.node
     assert store.nodes.admit(machine) is None
     store.nodes.claim_key(owner, machine)
     assert store.nodes.admit(machine) == owner
@@ -223,31 +224,33 @@ def test_naming_a_key_without_proof_takes_it_from_nobody(store: Store, ann: User
 
 
 def test_a_new_key_replaces_the_old(store: Store, ann: User) -> None:
-    node = store.nodes.create_workspace(ann, "dev").node
+    node = store.nodes.create_workspace(ann, "dev").result.node
     old, new = key(), key()
-    assert store.nodes.claim_key(node, old) is None
-    assert store.nodes.claim_key(node, old) is None
-    assert store.nodes.claim_key(node, new) == old
+    assert store.nodes.claim_key(node, old).result is None
+    assert store.nodes.claim_key(node, old).result is None
+    assert store.nodes.claim_key(node, new).result == old
     assert store.nodes.admit(old) is None
     assert store.nodes.admit(new) == node
 
 
 def test_deleting_a_node_ends_its_token_and_its_key(store: Store, ann: User) -> None:
-    issued = store.nodes.create_workspace(ann, "dev")
+    issued = store.nodes.create_workspace(ann, "dev").result
     node_key = key()
     store.nodes.claim_key(issued.node, node_key)
-    assert store.nodes.delete(ann, NodeKind.WORKSPACE, "dev") == (issued.node, node_key)
+    assert store.nodes.delete(ann, NodeKind.WORKSPACE, "dev") == Change(
+        issued.node, removal(issued.node, node_key)
+    )
     assert store.tokens.find_node(issued.token) is None
     assert store.nodes.admit(node_key) is None
     with pytest.raises(NotFound):
         store.nodes.claim_key(issued.node, node_key)
-    other = store.nodes.create_workspace(ann, "dev")
+    other = store.nodes.create_workspace(ann, "dev").result
     assert other.node.node_id != issued.node.node_id
-    assert store.nodes.claim_key(other.node, node_key) is None
+    assert store.nodes.claim_key(other.node, node_key).result is None
 
 
 def test_another_users_nodes_are_not_found(store: Store, ann: User, bob: User) -> None:
-    node = store.nodes.create_workspace(ann, "dev").node
+    node = store.nodes.create_workspace(ann, "dev").result.node
     for name in ("dev", node.node_id, UUID(int=7)):
         with pytest.raises(NotFound):
             store.nodes.get(bob, NodeKind.WORKSPACE, name)
@@ -259,16 +262,16 @@ def test_another_users_nodes_are_not_found(store: Store, ann: User, bob: User) -
 
 
 def test_partners_are_those_whom_policy_allows(store: Store, ann: User, bob: User) -> None:
-    device = store.nodes.enrol_device(ann, "laptop", key()).node
+    device = store.nodes.enrol_device(ann, "laptop", key()).result.node
     store.nodes.enrol_device(ann, "phone", key())
-    own = [store.nodes.create_workspace(ann, name).node for name in ("a", "b")]
+    own = [store.nodes.create_workspace(ann, name).result.node for name in ("a", "b")]
     store.nodes.create_workspace(bob, "c")
     assert store.nodes.partners(device) == own
 
 
 def test_every_change_is_counted_and_looking_is_none(store: Store) -> None:
     before = store.n_changes
-    ann = store.users.create("ann").user
+    ann = store.users.create("ann").result.user
     created = store.n_changes
     store.users.get("ann")
     assert store.n_changes == created > before

@@ -18,13 +18,13 @@ def key() -> NodePublic:
 
 def test_a_dossier_tells_who_it_is_its_key_and_whom_it_may_meet(tmp_path: Path) -> None:
     store = Store(tmp_path / "identity.db")
-    ann, bob = store.users.create("ann"), store.users.create("bob")
+    ann, bob = store.users.create("ann").result, store.users.create("bob").result
     laptop, dev = (
-        store.nodes.enrol_device(ann.user, "laptop", key()),
-        store.nodes.create_workspace(ann.user, "dev"),
+        store.nodes.enrol_device(ann.user, "laptop", key()).result,
+        store.nodes.create_workspace(ann.user, "dev").result,
     )
-    guest = store.nodes.enrol_device(bob.user, "guest", key())
-    shared = store.nodes.share(ann.user, "dev", "bob")
+    guest = store.nodes.enrol_device(bob.user, "guest", key()).result
+    shared = store.nodes.share(ann.user, "dev", "bob").result
     node_key = key()
     store.nodes.claim_key(dev.node, node_key)
     assert store.tokens.find_dossier(dev.token) == (shared, node_key, store.nodes.partners(shared))
@@ -35,9 +35,9 @@ def test_a_dossier_tells_who_it_is_its_key_and_whom_it_may_meet(tmp_path: Path) 
 
 def test_only_a_nodes_own_token_has_a_dossier(tmp_path: Path) -> None:
     store = Store(tmp_path / "identity.db")
-    ann = store.users.create("ann")
-    dev = store.nodes.create_workspace(ann.user, "dev")
-    join_key = store.tokens.create(ann.user, TokenKind.JOIN, "paste", workspace="dev")
+    ann = store.users.create("ann").result
+    dev = store.nodes.create_workspace(ann.user, "dev").result
+    join_key = store.tokens.create(ann.user, TokenKind.JOIN, "paste", workspace="dev").result
     for token in (ann.token, join_key.token, dev.token[:-1], dev.token + "x", "rubbish", ""):
         assert store.tokens.find_dossier(token) is None
     store.nodes.delete(ann.user, NodeKind.WORKSPACE, "dev")
@@ -47,16 +47,16 @@ def test_only_a_nodes_own_token_has_a_dossier(tmp_path: Path) -> None:
 
 def test_of_keys_claimed_together_a_refused_one_spoils_no_other(tmp_path: Path) -> None:
     store = Store(tmp_path / "identity.db")
-    ann = store.users.create("ann").user
+    ann = store.users.create("ann").result.user
     first, second, third, gone = (
-        store.nodes.create_workspace(ann, f"dev-{index}").node for index in range(4)
+        store.nodes.create_workspace(ann, f"dev-{index}").result.node for index in range(4)
     )
     store.nodes.delete(ann, NodeKind.WORKSPACE, gone.name)
     taken, old, new = key(), key(), key()
     store.nodes.claim_key(second, old)
     answers = store.nodes.claim_keys(
         [(first, taken), (second, taken), (gone, key()), (second, new), (third, old), (first, taken)]
-    )
+    ).result
     assert [type(answer) for answer in answers] == [
         type(None), KeyTaken, NotFound, NodePublic, type(None), type(None)
     ]  # fmt: skip

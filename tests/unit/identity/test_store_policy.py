@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from coderd.identity.effects import NOTHING, Effects, expulsion, removal
 from coderd.identity.io.nodes import Issued
 from coderd.identity.io.store import Store
 from coderd.identity.people import Actor, BadShare, LastOwner, NameTaken, NotFound, PathRule, User, UserRole
@@ -38,12 +39,12 @@ def owner(store: Store) -> User:
 
 @pytest.fixture
 def ann(store: Store) -> User:
-    return store.users.create("ann").user
+    return store.users.create("ann").result.user
 
 
 @pytest.fixture
 def bob(store: Store) -> User:
-    return store.users.create("bob").user
+    return store.users.create("bob").result.user
 
 
 # Roles
@@ -51,8 +52,8 @@ def bob(store: Store) -> User:
 
 def test_the_last_owner_can_be_neither_removed_nor_demoted(store: Store, owner: User, ann: User) -> None:
     for act in (
-        lambda: store.users.delete(owner),
-        lambda: store.users.change(owner, role=UserRole.ADMIN),
+        lambda: store.users.delete(owner).result,
+        lambda: store.users.change(owner, role=UserRole.ADMIN).result,
     ):
         with pytest.raises(LastOwner):
             act()
@@ -64,14 +65,12 @@ def test_the_last_owner_can_be_neither_removed_nor_demoted(store: Store, owner: 
 
 
 def test_a_user_goes_with_all_that_is_theirs(store: Store, owner: User, ann: User, bob: User) -> None:
-    issued = store.nodes.create_workspace(ann, "dev")
+    issued = store.nodes.create_workspace(ann, "dev").result
     proven = key()
     store.nodes.claim_key(issued.node, proven)
-    other = store.nodes.create_workspace(bob, "lab").node
+    other = store.nodes.create_workspace(bob, "lab").result.node
     store.nodes.share(bob, "lab", "ann")
-    deleted = store.users.delete(ann)
-    assert deleted.nodes == [(issued.node, proven)]
-    assert deleted.unshared == [other]
+    assert store.users.delete(ann).effects == removal(issued.node, proven) + Effects(amended=(other,))
     assert store.tokens.find_node(issued.token) is None
     assert store.nodes.admit(proven) is None
     assert [user.name for user in store.users.everybody()] == ["admin", "bob"]
@@ -79,9 +78,9 @@ def test_a_user_goes_with_all_that_is_theirs(store: Store, owner: User, ann: Use
 
 def test_who_is_renamed_takes_their_nodes_along(store: Store, ann: User) -> None:
     store.nodes.create_workspace(ann, "dev")
-    (node,) = store.users.change(ann, name="anna")
+    (node,) = store.users.change(ann, name="anna").effects.amended
     assert node.full_name == "anna/dev"
-    renamed = store.nodes.rename(ann, NodeKind.WORKSPACE, "dev", "lab")
+    renamed = store.nodes.rename(ann, NodeKind.WORKSPACE, "dev", "lab").result
     assert renamed.full_name == "anna/lab"
 
 
@@ -89,17 +88,17 @@ def test_who_is_renamed_takes_their_nodes_along(store: Store, ann: User) -> None
 
 
 def test_a_shared_workspace_and_the_guests_devices_are_partners(store: Store, ann: User, bob: User) -> None:
-    laptop = store.nodes.enrol_device(bob, "laptop", key()).node
+    laptop = store.nodes.enrol_device(bob, "laptop", key()).result.node
     store.nodes.create_workspace(ann, "other")
-    dev = store.nodes.create_workspace(ann, "dev").node
+    dev = store.nodes.create_workspace(ann, "dev").result.node
     assert store.nodes.partners(laptop) == []
-    dev = store.nodes.share(ann, "dev", "bob")
-    assert store.nodes.share(ann, dev.node_id, "bob") == dev
+    dev = store.nodes.share(ann, "dev", "bob").result
+    assert store.nodes.share(ann, dev.node_id, "bob").result == dev
     assert dev.shared_with == (bob,)
     assert store.nodes.partners(laptop) == [dev]
     assert store.nodes.partners(dev) == [laptop]
     assert store.nodes.shared_with(bob) == [dev]
-    dev = store.nodes.unshare(ann, "dev", "bob")
+    dev = store.nodes.unshare(ann, "dev", "bob").result
     assert store.nodes.partners(laptop) == store.nodes.partners(dev) == []
     with pytest.raises(NotFound):
         store.nodes.unshare(ann, "dev", "bob")
@@ -114,11 +113,11 @@ def test_a_workspace_is_shared_with_somebody_else_who_exists(store: Store, ann: 
 
 
 def test_a_denied_workspace_meets_nobody(store: Store, ann: User) -> None:
-    laptop = store.nodes.enrol_device(ann, "laptop", key()).node
+    laptop = store.nodes.enrol_device(ann, "laptop", key()).result.node
     store.nodes.create_workspace(ann, "dev")
-    assert store.nodes.set_path(ann, "dev", PathRule.DENY).path is PathRule.DENY
+    assert store.nodes.set_path(ann, "dev", PathRule.DENY).result.path is PathRule.DENY
     assert store.nodes.partners(laptop) == []
-    relayed = store.nodes.set_path(ann, "dev", PathRule.RELAY_ONLY)
+    relayed = store.nodes.set_path(ann, "dev", PathRule.RELAY_ONLY).result
     assert store.nodes.partners(laptop) == [relayed]
 
 
@@ -126,7 +125,7 @@ def test_a_denied_workspace_meets_nobody(store: Store, ann: User) -> None:
 
 
 def test_tokens_are_listed_without_themselves_and_revoked_by_id(store: Store, ann: User, bob: User) -> None:
-    made = store.tokens.create(ann, TokenKind.SESSION, "ci", scope=Scope.READ, expires_at=2000.0)
+    made = store.tokens.create(ann, TokenKind.SESSION, "ci", scope=Scope.READ, expires_at=2000.0).result
     bearer = store.tokens.find(made.token)
     assert bearer is not None
     assert (bearer.user, bearer.record) == (ann, made.record)
@@ -135,23 +134,43 @@ def test_tokens_are_listed_without_themselves_and_revoked_by_id(store: Store, an
     assert made.token not in repr(store.tokens.of(ann))
     with pytest.raises(NotFound):
         store.tokens.revoke(bob, made.record.token_id)
-    assert store.tokens.revoke(ann, made.record.token_id).node is None
+    assert store.tokens.revoke(ann, made.record.token_id).effects == NOTHING
     assert store.tokens.find(made.token) is None
 
 
 def test_a_revoked_node_token_takes_the_proven_key_along(store: Store, ann: User) -> None:
-    issued, proven = store.nodes.create_workspace(ann, "dev"), key()
+    issued, proven = store.nodes.create_workspace(ann, "dev").result, key()
     store.nodes.claim_key(issued.node, proven)
     (listed,) = [each for each in store.tokens.of(ann) if each.kind is TokenKind.WORKSPACE]
     assert listed.node == "ann/dev"
-    assert store.tokens.revoke(ann, listed.token_id)[1:] == (issued.node, proven)
+    assert store.tokens.revoke(ann, listed.token_id).effects == expulsion(issued.node, proven)
     assert store.nodes.admit(proven) is None
     assert store.nodes.get(ann, NodeKind.WORKSPACE, "dev") == issued.node
 
 
+def test_a_machine_that_takes_over_a_workspace_ends_the_one_before_and_its_key(
+    store: Store, ann: User
+) -> None:
+    issued, proven = store.nodes.create_workspace(ann, "dev").result, key()
+    store.nodes.claim_key(issued.node, proven)
+    join = store.tokens.create(ann, TokenKind.JOIN, "", uses=1, workspace="dev").result.token
+    change = store.tokens.redeem(join, "other")
+    assert change.effects == expulsion(issued.node, proven) + Effects(introduced=(issued.node,))
+    assert store.nodes.admit(proven) is None
+    assert store.tokens.find(issued.token) is None
+
+
+def test_a_device_that_enrols_anew_ends_its_old_connection(store: Store, ann: User) -> None:
+    proven = key()
+    first = store.nodes.enrol_device(ann, "laptop", proven)
+    assert first.effects == Effects(introduced=(first.result.node,))
+    store.nodes.claim_key(first.result.node, proven)
+    assert store.nodes.enrol_device(ann, "laptop", proven).effects == expulsion(first.result.node, proven)
+
+
 def test_a_single_use_key_joins_one_machine(store: Store, ann: User) -> None:
-    join = store.tokens.create(ann, TokenKind.JOIN, "", uses=1).token
-    issued = store.tokens.redeem(join, "Builder.local")
+    join = store.tokens.create(ann, TokenKind.JOIN, "", uses=1).result.token
+    issued = store.tokens.redeem(join, "Builder.local").result
     assert issued.node.full_name == "ann/builder"
     assert store.tokens.find_node(issued.token) == issued.node
     assert store.tokens.find(join) is None
@@ -160,32 +179,32 @@ def test_a_single_use_key_joins_one_machine(store: Store, ann: User) -> None:
 
 
 def test_a_reusable_key_makes_workspaces_or_renews_the_one_it_names(store: Store, ann: User) -> None:
-    join = store.tokens.create(ann, TokenKind.JOIN, "").token
-    names = [store.tokens.redeem(join, "builder").node.name for _ in range(3)]
+    join = store.tokens.create(ann, TokenKind.JOIN, "").result.token
+    names = [store.tokens.redeem(join, "builder").result.node.name for _ in range(3)]
     assert names == ["builder", "builder-2", "builder-3"]
-    bound = store.tokens.create(ann, TokenKind.JOIN, "", workspace="builder").token
-    first = store.tokens.redeem(bound, "whatever")
-    again = store.tokens.redeem(bound, "whatever")
+    bound = store.tokens.create(ann, TokenKind.JOIN, "", workspace="builder").result.token
+    first = store.tokens.redeem(bound, "whatever").result
+    again = store.tokens.redeem(bound, "whatever").result
     assert first.node == again.node
     assert store.tokens.find_node(first.token) is None
     assert store.tokens.find_node(again.token) == again.node
 
 
 def test_an_expired_key_joins_nobody(store: Store, ann: User) -> None:
-    join = store.tokens.create(ann, TokenKind.JOIN, "", expires_at=1000.0).token
+    join = store.tokens.create(ann, TokenKind.JOIN, "", expires_at=1000.0).result.token
     with pytest.raises(NotFound):
         store.tokens.redeem(join, "builder")
 
 
 @pytest.mark.slow
 def test_of_100_racers_for_a_single_use_key_one_joins(store: Store, ann: User) -> None:
-    join = store.tokens.create(ann, TokenKind.JOIN, "", uses=1).token
+    join = store.tokens.create(ann, TokenKind.JOIN, "", uses=1).result.token
     gate, issued = threading.Barrier(100), list[Issued]()
 
     def run() -> None:
         gate.wait()
         with contextlib.suppress(NotFound):
-            issued.append(store.tokens.redeem(join, "builder"))
+            issued.append(store.tokens.redeem(join, "builder").result)
 
     threads = [threading.Thread(target=run) for _ in range(100)]
     for thread in threads:
@@ -221,8 +240,8 @@ def test_every_change_is_noted_with_who_and_from_where(store: Store, ann: User, 
 def test_what_is_refused_is_not_noted(store: Store, ann: User) -> None:
     before = store.audit.page()
     for act in (
-        lambda: store.nodes.set_path(ann, "none", PathRule.DENY),
-        lambda: store.nodes.share(ann, "none", "x"),
+        lambda: store.nodes.set_path(ann, "none", PathRule.DENY).result,
+        lambda: store.nodes.share(ann, "none", "x").result,
     ):
         with pytest.raises(NotFound):
             act()
@@ -231,10 +250,10 @@ def test_what_is_refused_is_not_noted(store: Store, ann: User) -> None:
 
 def test_no_token_is_in_the_audit_log(store: Store, ann: User) -> None:
     tokens = [
-        store.nodes.create_workspace(ann, "dev").token,
-        (join := store.tokens.create(ann, TokenKind.JOIN, "").token),
-        store.tokens.redeem(join, "x").token,
-        store.users.create("carl").token,
+        store.nodes.create_workspace(ann, "dev").result.token,
+        (join := store.tokens.create(ann, TokenKind.JOIN, "").result.token),
+        store.tokens.redeem(join, "x").result.token,
+        store.users.create("carl").result.token,
     ]
     text = repr(store.audit.page())
     assert not any(token in text or token[5:] in text for token in tokens)
@@ -250,7 +269,7 @@ def test_the_audit_log_is_only_appended_to(store: Store, ann: User, tmp_path: Pa
 
 
 def test_a_change_that_is_refused_in_part_changes_nothing(store: Store, owner: User) -> None:
-    ann, bob = (store.users.create(name).user for name in ("anna", "bob"))
+    ann, bob = (store.users.create(name).result.user for name in ("anna", "bob"))
     with pytest.raises(NameTaken):
         store.users.change(bob, name=ann.name, role=UserRole.ADMIN)
     assert store.users.get(bob.user_id) == bob
@@ -258,8 +277,8 @@ def test_a_change_that_is_refused_in_part_changes_nothing(store: Store, owner: U
 
 
 def test_a_browsers_session_ends_with_the_token_that_opened_it(store: Store, ann: User) -> None:
-    shown = store.tokens.create(ann, TokenKind.SESSION, "laptop")
-    opened = store.tokens.open_session(shown.token, "browser", lifetime=60.0)
+    shown = store.tokens.create(ann, TokenKind.SESSION, "laptop").result
+    opened = store.tokens.open_session(shown.token, "browser", lifetime=60.0).result
     found = store.tokens.find_session(opened.hash)
     assert found is not None
     assert found.user == ann
@@ -270,5 +289,5 @@ def test_a_browsers_session_ends_with_the_token_that_opened_it(store: Store, ann
 
 
 def test_a_browsers_session_lives_no_longer_than_its_token(store: Store, ann: User) -> None:
-    shown = store.tokens.create(ann, TokenKind.SESSION, "laptop", expires_at=1030.0)
-    assert store.tokens.open_session(shown.token, "browser", lifetime=60.0).lifetime == 30.0
+    shown = store.tokens.create(ann, TokenKind.SESSION, "laptop", expires_at=1030.0).result
+    assert store.tokens.open_session(shown.token, "browser", lifetime=60.0).result.lifetime == 30.0

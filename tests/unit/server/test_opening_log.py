@@ -1,5 +1,6 @@
 """Openings reach the store in batches, at the end too; what does not fit is counted."""
 
+import os
 import threading
 from pathlib import Path
 from uuid import UUID
@@ -8,19 +9,28 @@ import pytest
 import trio
 import trio.testing
 
+from coderd.coordination.registry import Registry
+from coderd.derp.io.server import RelayServer
 from coderd.identity.apps import App
 from coderd.identity.io.store import Store
 from coderd.identity.people import Node, User
 from coderd.metrics import Counters
+from coderd.model.keys import ServerPrivate
 from coderd.model.netmap import NodeKind
 from coderd.server import directory as directory_module
 from coderd.server import opening_log
 from coderd.server.directory import Directory
 from coderd.server.opening_log import OpeningLog
+from coderd.server.verifier import admit_anybody
 
 ANN = User(UUID(int=101), "ann")
 LAPTOP = Node(UUID(int=1), NodeKind.DEVICE, "laptop", ANN, 0.0)
 DEV = Node(UUID(int=2), NodeKind.WORKSPACE, "dev", ANN, 0.0)
+
+
+def directory_of(store: Store, counters: Counters) -> Directory:
+    relay = RelayServer(ServerPrivate.generate(os.urandom), admit_anybody, rng=os.urandom, counters=counters)
+    return Directory(store, counters, Registry(), relay)
 
 
 async def test_what_is_noted_is_written_and_what_waits_is_bounded(
@@ -28,7 +38,7 @@ async def test_what_is_noted_is_written_and_what_waits_is_bounded(
 ) -> None:
     monkeypatch.setattr(opening_log, "MAX_WAITING", 2)
     store, counters = Store(tmp_path / "identity.db"), Counters()
-    log = OpeningLog(Directory(store, counters))
+    log = OpeningLog(directory_of(store, counters))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         for path in ("relay", "direct", "direct"):
@@ -47,7 +57,7 @@ async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_perso
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     store, counters = Store(tmp_path / "identity.db"), Counters()
-    log = OpeningLog(Directory(store, counters))
+    log = OpeningLog(directory_of(store, counters))
     bob, docs, port = User(UUID(int=102), "bob"), App("docs", 8080), App("9000", 9000)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
@@ -71,7 +81,7 @@ async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_perso
 
 async def test_a_batch_that_waits_for_the_store_when_the_server_ends_is_written(tmp_path: Path) -> None:
     store, counters = Store(tmp_path / "identity.db"), Counters()
-    directory = Directory(store, counters)
+    directory = directory_of(store, counters)
     log, is_free = OpeningLog(directory), trio.Event()
 
     async def keep_every_thread(task_status: trio.TaskStatus[None]) -> None:

@@ -1,0 +1,70 @@
+"""What a change of identities ends or begins for those who are connected: said by the store, applied in one place. Pure.
+
+Every method of the store that changes who may be here, and whom they may meet, returns a ``Change``. ``server/effects.py``
+applies its effects to the registry and the relay; a handler has no other way to a changing method, and a test holds it to that.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Generic, TypeVar
+
+from coderd.identity.people import Node
+from coderd.model.keys import NodePublic
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What connections have to learn of one change; ``+`` joins those of two."""
+
+    amended: tuple[Node, ...] = ()
+    """Nodes whose name, owner's name, sharing, path rule or approval is another, as they are now."""
+    expelled: tuple[Node, ...] = ()
+    """Nodes whose right to be here has ended, though they exist: their connections end."""
+    removed: tuple[Node, ...] = ()
+    """Nodes that exist no more."""
+    introduced: tuple[Node, ...] = ()
+    """Nodes that are new."""
+    rekeyed: tuple[Node, ...] = ()
+    """Nodes that have proven another key than before."""
+    closed_keys: tuple[NodePublic, ...] = ()
+    """Node keys whose connections to the relay end."""
+
+    def __add__(self, other: "Effects") -> "Effects":
+        return Effects(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+
+NOTHING = Effects()
+
+
+def total(effects: Iterable[Effects]) -> Effects:
+    """All of several changes, in their order."""
+    return sum(effects, NOTHING)
+
+
+def expulsion(node: Node, node_key: NodePublic | None) -> Effects:
+    """A node may be here no more until it comes with another token; ``node_key`` is the one that it had proven."""
+    return Effects(expelled=(node,), closed_keys=_keys(node_key))
+
+
+def removal(node: Node, node_key: NodePublic | None) -> Effects:
+    """A node has been deleted; ``node_key`` is the one that it had proven."""
+    return Effects(removed=(node,), closed_keys=_keys(node_key))
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """What a changing method of the store returns: the method's own result, and what the change ends."""
+
+    result: T = field(repr=False)
+    effects: Effects = NOTHING
+
+    def map(self, view: Callable[[T], U]) -> "Change[U]":
+        """The same change with another result."""
+        return Change(view(self.result), self.effects)
+
+
+def _keys(node_key: NodePublic | None) -> tuple[NodePublic, ...]:
+    return () if node_key is None else (node_key,)
