@@ -31,7 +31,7 @@ from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
 from coderd.daemon.services import serve_peers
 from coderd.daemon.state import StateStore
 from coderd.daemon.survey import MAX_AGE, Survey, Surveyor
-from coderd.daemon.tunnel import Tunnel
+from coderd.daemon.tunnel import CAPABILITIES, Tunnel
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
@@ -137,6 +137,7 @@ class Session:
             disco_key=self.tunnel.disco_key,
             generation=self.tunnel.generation,
             rng=os.urandom,
+            capabilities=CAPABILITIES,
             netmap=last,
             resume_token=store.current.resume_token or None,
             on_netmap=self._set_netmap,

@@ -49,7 +49,7 @@ from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
-from coderd.model.netmap import NetMap, Peer
+from coderd.model.netmap import Capability, NetMap, Peer
 from coderd.netcheck import Here, Report
 from coderd.netcheck.io import https_latency
 from coderd.tun.io.device import TunDevice
@@ -58,6 +58,9 @@ from coderd.wireguard.tai64n import next_mark, stamp_of
 
 INTERFACE_GONE = "interface_gone"
 """Code of the error that no other identity could mend either: the process has to start again."""
+
+CAPABILITIES = (Capability.PACKET_FILTER,)
+"""What every tunnel of this program can do, for its node's hello."""
 
 _HANDSHAKE_FAILURES = {
     "no_answer": "wireguard.gave_up",

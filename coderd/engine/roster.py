@@ -61,6 +61,7 @@ class Roster:
     def set_netmap(self, netmap: NetMap, now: float, unix_now: float) -> None:
         """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once."""
         self._address = netmap.self_node.address
+        self._device.set_own_address(self._address.packed)
         self._initiates = netmap.self_node.kind is NodeKind.DEVICE
         before, self._peers = self._peers, {peer.node_key: peer for peer in netmap.peers.values()}
         for key in before.keys() - self._peers.keys():

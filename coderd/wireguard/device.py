@@ -92,6 +92,7 @@ class Device:
         self._with_output: dict[NodePublic, Peer] = {}
         self._transmits: deque[Transmit] = deque()
         self._received: deque[Received] = deque()
+        self._own_address: bytes | None = None
         self._is_congested = False
         """What the network said of the datagrams at hand."""
 
@@ -158,6 +159,13 @@ class Device:
         self._with_output.pop(key, None)
         peer.stop()
         self._schedule.discard(peer)
+
+    def set_own_address(self, address: bytes | None) -> None:
+        """Admits inner packets for this one packed address alone. None, as at first: for any, as ``wg`` has it.
+
+        With an address, peers reach none of the host's other addresses, and the host forwards nothing of theirs.
+        """
+        self._own_address = address
 
     def up(self, now: float) -> None:
         """Starts: packets and datagrams are taken from here on."""
@@ -300,6 +308,11 @@ class Device:
         return self._local.clock.last
 
     @property
+    def own_address(self) -> bytes | None:
+        """The one address that inner packets may be for; None: any."""
+        return self._own_address
+
+    @property
     def public_key(self) -> NodePublic | None:
         """Who we are; None without a private key."""
         return self._local.identity.public if self._local.identity is not None else None
@@ -378,11 +391,13 @@ class Device:
         plaintexts = peer.handle_transport(entry.keypair, datagrams, source, now, unix_now)
         self._touch(peer)
         lookup = self._allowed_ips.lookup
-        verdict = admit(plaintexts, lambda address: lookup(address) is peer)
+        verdict = admit(plaintexts, lambda address: lookup(address) is peer, self._own_address)
         if verdict.n_malformed:
             self._counters["wireguard.drop.malformed_inner"] += verdict.n_malformed
         if verdict.n_foreign:
             self._counters["wireguard.drop.foreign_source"] += verdict.n_foreign
+        if verdict.n_misdirected:
+            self._counters["wireguard.drop.other_destination"] += verdict.n_misdirected
         if verdict.packets:
             packets = verdict.packets
             self._deliver(peer.key, list(map(with_congestion, packets)) if self._is_congested else packets)

@@ -12,6 +12,9 @@ from coderd.model import Buffer
 IPV4_HEADER = 20
 IPV6_HEADER = 40
 _FATEFUL = 24
+"""Bytes of an IPv6 header up to the end of the source address."""
+_FATEFUL_WITH_DESTINATION = 40
+"""Up to the end of the destination: the whole header."""
 
 _total_length_v4 = struct.Struct(">2xH").unpack_from
 _payload_length_v6 = struct.Struct(">4xH").unpack_from
@@ -26,6 +29,8 @@ class Verdict(NamedTuple):
     n_malformed: int
     n_foreign: int
     """Their source address is not the peer's."""
+    n_misdirected: int
+    """They are for another address than this node's."""
 
 
 def destination(packet: Buffer) -> bytes | None:
@@ -38,32 +43,40 @@ def destination(packet: Buffer) -> bytes | None:
     return None
 
 
-def admit(plaintexts: Sequence[bytes], is_allowed_source: Callable[[bytes], bool]) -> Verdict:
-    """Sorts decrypted packets: cuts padding off, drops what is no IP packet or claims another's address.
+def admit(
+    plaintexts: Sequence[bytes], is_allowed_source: Callable[[bytes], bool], own_address: bytes | None = None
+) -> Verdict:
+    """Sorts decrypted packets: cuts padding off, drops what is no IP packet, claims another's address or is for another's.
 
-    A packet whose size and first bytes, up to the end of an IPv6 source address, are those of the packet before
-    shares its fate unread: in a bulk transfer that is nearly every one.
+    A packet whose size and first bytes, up to the end of the last IPv6 address that counts, are those of the packet
+    before shares its fate unread: in a bulk transfer that is nearly every one.
 
     Args:
         plaintexts: as decrypted; empty ones are keepalives.
         is_allowed_source: whether the peer may send from a packed address; asked once per run of equal sources.
+        own_address: the one packed address that packets may be for; None for any, as in plain WireGuard, where the
+            host may be a router.
     """
     packets: list[Buffer] = []
-    n_keepalives = n_malformed = n_foreign = 0
+    n_keepalives = n_malformed = n_foreign = n_misdirected = 0
     size, head, length, is_allowed, allowed = -1, b"", 0, False, b""
+    is_ours = True
+    fateful = _FATEFUL if own_address is None else _FATEFUL_WITH_DESTINATION
     for packet in plaintexts:
-        if len(packet) != size or packet[:_FATEFUL] != head:
-            size, head = len(packet), packet[:_FATEFUL]
+        if len(packet) != size or packet[:fateful] != head:
+            size, head = len(packet), packet[:fateful]
             length, source = _outline(packet)
             is_allowed = length > 0 and (source == allowed or is_allowed_source(source))
             allowed = source if is_allowed else allowed
-        if is_allowed:
+            is_ours = own_address is None or destination(packet) == own_address
+        if is_allowed and is_ours:
             packets.append(packet if length == size else packet[:length])
         else:
             n_keepalives += not size
             n_malformed += size > 0 and not length
-            n_foreign += length > 0
-    return Verdict(packets, n_keepalives, n_malformed, n_foreign)
+            n_foreign += length > 0 and not is_allowed
+            n_misdirected += is_allowed
+    return Verdict(packets, n_keepalives, n_malformed, n_foreign, n_misdirected)
 
 
 def _outline(packet: bytes) -> tuple[int, bytes]:

@@ -49,11 +49,14 @@ def test_a_device_takes_any_packets_from_its_own_host(packets):
     pair.a.handle_packets(packets, 1.0, 1e9)
 
 
-@given(st.lists(st.binary(max_size=60), max_size=8))
-def test_any_plaintext_is_admitted_or_counted(plaintexts):
-    verdict = admit(plaintexts, lambda source: source[-1] % 2 == 0)
-    n_dropped = verdict.n_keepalives + verdict.n_malformed + verdict.n_foreign
+@given(st.lists(st.binary(max_size=60), max_size=8), st.none() | st.just(b"\0" * 16))
+def test_any_plaintext_is_admitted_or_counted(plaintexts, own):
+    verdict = admit(plaintexts, lambda source: source[-1] % 2 == 0, own)
+    n_dropped = verdict.n_keepalives + verdict.n_malformed + verdict.n_foreign + verdict.n_misdirected
     assert len(verdict.packets) + n_dropped == len(plaintexts)
+    assert all(
+        destination(packet) in ((own,) if own else (destination(packet),)) for packet in verdict.packets
+    )
     assert all(destination(packet) is not None for packet in verdict.packets)
 
 

@@ -1,6 +1,7 @@
 """What was tampered with is dropped, counted under its reason and never answered; what travelled beside it arrives."""
 
 from collections import Counter
+from ipaddress import ip_address, ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,3 +128,36 @@ def test_an_inner_source_that_is_not_the_peers_never_comes_out(source, size):
     is_true = claimed == genuine[12:16]
     assert len(take_packets(pair.b)) == is_true
     assert drops(pair) == ({} if is_true else {"wireguard.drop.foreign_source": 1})
+
+
+OWN = "fd60:627a:a42b::2"
+destinations = st.sampled_from([OWN, "::1", "fd00::1", "ff02::1", "2001:db8::1", "fd60:627a:a42b::3"])
+
+
+@given(st.lists(st.tuples(destinations, st.integers(60, 64)), min_size=1, max_size=12))
+def test_only_what_is_for_this_nodes_own_address_comes_out(sent):
+    """Packets of one flow label and size to many addresses: nothing in the run before may decide about the next."""
+    pair = Pair()
+    pair.connect()
+    pair.a.set_peer(pair.key_b.public(), 0.0, allowed_ips=[ip_network("::/0")])
+    pair.b.set_peer(pair.key_a.public(), 0.0, allowed_ips=[ip_network("fd60:627a:a42b::1/128")])
+    pair.b.set_own_address(ip_address(OWN).packed)
+    for to, size in sent:
+        pair.a_sends(packet("fd60:627a:a42b::1", to, size))
+    feed(pair.b, take_datagrams(pair.a), pair.source_a)
+    taken = take_packets(pair.b)
+    assert [(bytes(each[24:40]), len(each)) for each in taken] == [
+        (ip_address(OWN).packed, size) for to, size in sent if to == OWN
+    ]
+    n_others = sum(to != OWN for to, _ in sent)
+    assert drops(pair) == ({"wireguard.drop.other_destination": n_others} if n_others else {})
+
+
+def test_a_node_with_an_address_of_its_own_takes_no_ipv4_out_of_a_tunnel():
+    pair = Pair()
+    pair.connect()
+    pair.b.set_own_address(ip_address(OWN).packed)
+    pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
+    feed(pair.b, take_datagrams(pair.a), pair.source_a)
+    assert take_packets(pair.b) == []
+    assert drops(pair) == {"wireguard.drop.other_destination": 1}

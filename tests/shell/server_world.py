@@ -79,6 +79,7 @@ class JoinedNode:
     key: NodePrivate = field(default_factory=lambda: NodePrivate.generate(os.urandom))
     generation: int = field(default_factory=lambda: int.from_bytes(os.urandom(8), "big"))
     port: int = 41641
+    capabilities: tuple[str, ...] = ()
     netmap: NetMap | None = None
     states: list[ServerState] = field(default_factory=list)
     n_netmaps: int = 0
@@ -93,6 +94,7 @@ class JoinedNode:
             disco_key=DiscoPrivate.generate(os.urandom).public(),
             generation=self.generation,
             rng=os.urandom,
+            capabilities=self.capabilities,
             resume_token=self.resume_token,
             on_netmap=self._take_netmap,
             on_state=self._take_state,

@@ -25,9 +25,11 @@ from coderd.coordination.message import (
     parse_server_message,
 )
 from coderd.coordination.proof import make_proof
+from coderd.daemon.tunnel import CAPABILITIES
 from coderd.identity.io.store import Store
 from coderd.model.errors import Exit, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
+from coderd.model.netmap import Capability
 from coderd.server.state import DATABASE_FILE
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
@@ -60,6 +62,20 @@ async def test_a_device_and_a_workspace_meet_move_and_part(tmp_path: Path) -> No
         await laptop.until(lambda node: node.peers["admin/dev"].endpoints == (("192.0.2.77", 7),))
         await dev_client.goodbye()
         await laptop.until(lambda node: "admin/dev" not in node.peers)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_node_can_do_is_told_to_its_peers(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
+        laptop, dev = await pair(world)
+        dev.capabilities = CAPABILITIES
+        nursery.start_soon(laptop.client(world.url).run)
+        nursery.start_soon(dev.client(world.url).run)
+        await laptop.until(lambda node: node.sees("admin/dev"))
+        await dev.until(lambda node: node.sees("admin/laptop"))
+        assert laptop.peers["admin/dev"].capabilities == {*CAPABILITIES}
+        assert Capability.PACKET_FILTER in CAPABILITIES
+        assert dev.peers["admin/laptop"].capabilities == frozenset()
         nursery.cancel_scope.cancel()
 
 

@@ -5,7 +5,7 @@ server's considered word (a refused token, another machine in our place) ends ``
 """
 
 import ssl
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import cast
 from uuid import UUID
 
@@ -88,6 +88,7 @@ class CoordinationClient:
         disco_key: this start's public disco key.
         generation: random per process start, below 2**64.
         rng: randomness for nonces and jitter.
+        capabilities: what this program can do that earlier releases could not; peers are told.
         resume_token: of an earlier connection, from the state file.
         netmap: the last NetMap, from the state file.
         on_netmap: called with each new NetMap, never twice with the same; must not block or raise.
@@ -104,6 +105,7 @@ class CoordinationClient:
         disco_key: DiscoPublic,
         generation: int,
         rng: RandomBytes,
+        capabilities: Iterable[str] = (),
         resume_token: str | None = None,
         netmap: NetMap | None = None,
         on_netmap: Callable[[NetMap], None],
@@ -116,6 +118,7 @@ class CoordinationClient:
         self._disco_key = disco_key
         self._generation = generation
         self._rng = rng
+        self._capabilities = sorted(capabilities)
         self._resume_token = resume_token or ""
         self._on_netmap = on_netmap
         self._on_state = on_state
@@ -295,6 +298,7 @@ class CoordinationClient:
             generation=self._generation,
             proof=proof,
             resume_token=self._resume_token,
+            capabilities=self._capabilities,
         )
 
     async def _read(self, websocket: WebSocketConnection) -> None:

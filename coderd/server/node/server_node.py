@@ -18,7 +18,7 @@ from coderd.config.url import ServerUrl
 from coderd.coordination.client import NodeUpdate
 from coderd.coordination.registry import Facts, Registry
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
-from coderd.daemon.tunnel import Tunnel
+from coderd.daemon.tunnel import CAPABILITIES, Tunnel
 from coderd.engine.node_api import MAX_LINE, DialRequest, TerminalRequest, encode, parse_dial_reply
 from coderd.identity.people import Node, User
 from coderd.magicsock import PathInfo, PathKind
@@ -233,7 +233,7 @@ class ServerNode:
         membership = Membership(
             self._registry,
             self.identity,
-            Facts(self.node_key, tunnel.disco_key, tunnel.generation),
+            Facts(self.node_key, tunnel.disco_key, tunnel.generation, CAPABILITIES),
             relay_url=self._relay_url,
             embedded_region=self._embedded_region,
             on_netmap=self._set_netmap,
