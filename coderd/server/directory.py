@@ -84,6 +84,7 @@ class Directory:
         self.counters = counters
         self._claims = Together(self._claim_keys, MAX_CLAIMS)
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
+        self._changing = trio.Lock()
         self._attempts = Attempts(time.monotonic())
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self.registry = registry
@@ -161,13 +162,16 @@ class Directory:
     async def change_in_thread(self, act: Callable[[], Change[T]]) -> T:
         """Changes the store in a thread, and ends at once what the change ends: there is no other way to change it.
 
-        Not even a cancellation comes between the two: the thread is waited for, and what follows never waits.
+        Not even a cancellation comes between the two: the thread is waited for, and what follows never waits. One change at a
+        time: effects carry nodes as the change left them, and two that were applied in the other order than they were
+        committed would leave a connection with a share that has been revoked. The database writes one at a time anyway.
 
         Raises:
             IdentityError: the store refuses; nothing has changed.
         """
-        change = await self.in_thread(act)
-        apply_effects(change.effects, self.registry, self.relay)
+        async with self._changing:
+            change = await self.in_thread(act)
+            apply_effects(change.effects, self.registry, self.relay)
         return change.result
 
     # Inside
