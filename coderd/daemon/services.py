@@ -4,13 +4,14 @@ import errno
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from ipaddress import IPv6Address
+from uuid import UUID
 
 import trio
 
 from coderd.control.messages import PathWish
-from coderd.engine.io.node_api import FactsOf, ServeTerminal, serve_node_api
+from coderd.daemon.hosting import Hosting
+from coderd.engine.io.node_api import NodeApi, ServeTerminal
 from coderd.metrics import Counters
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
@@ -22,62 +23,84 @@ from coderd.terminal.io.service import TerminalService
 _BACKLOG = 128
 
 
-async def serve_peers(
-    address: IPv6Address,
-    interface: str,
-    authorise: Callable[[str], Peer | None],
-    pin: Callable[[Peer, PathWish], AbstractContextManager[None]],
-    facts: FactsOf,
-    login: Login | None,
-    may_come: Callable[[str], bool],
-    counters: Counters,
-    *,
-    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serves until cancelled.
+class Services:
+    """The services at one address, from ``run`` to ``end``.
 
     Args:
         address: this node's tailnet address, already on the interface.
         interface: packets of any other are not taken, whatever their address.
-        authorise: the user's device with a source address, None for anybody else.
+        hosting: whom to serve.
         pin: keeps our sending to a peer to one kind of path meanwhile.
-        facts: what a peer that asks is told of this node's network.
         login: where the shells of terminals come from; None: there are none.
-        may_come: whether the peer with this id may still reach this node, be it connected or not.
         counters: ``speedtest.*``, ``node_api.*`` and ``terminal.*``.
-        task_status: told the scope that ends the services, once peers can connect.
-
-    Raises:
-        UserError: a port cannot be listened at.
     """
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            speedtest = await _listen(address, PORT_SPEEDTEST, interface)
-            nursery.start_soon(lambda: serve_speedtest([speedtest], authorise, pin, counters=counters))
-            node_api = await _listen(address, PORT_NODE_API, interface)
-            terminal = await _start_terminals(nursery, login, may_come, counters)
-            serve = partial(serve_node_api, facts=facts, terminal=terminal, counters=counters)
-            nursery.start_soon(serve, [node_api], authorise)
-            task_status.started(scope)
+
+    def __init__(
+        self,
+        address: IPv6Address,
+        interface: str,
+        hosting: Hosting,
+        pin: Callable[[Peer, PathWish], AbstractContextManager[None]],
+        login: Login | None,
+        counters: Counters,
+    ) -> None:
+        self._address = address
+        self._interface = interface
+        self._hosting = hosting
+        self._pin = pin
+        self._counters = counters
+        self._scope = trio.CancelScope()
+        self._terminals = (
+            TerminalService(login, counters, lambda owner: hosting.may_have_terminal(UUID(owner)))
+            if login is not None
+            else None
+        )
+        self._api = NodeApi(hosting, terminal=self._terminal(), counters=counters)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves until ``end``, or until cancelled; started once peers can connect.
+
+        Raises:
+            UserError: a port cannot be listened at.
+        """
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                speedtest = await _listen(self._address, PORT_SPEEDTEST, self._interface)
+                nursery.start_soon(self._serve_speedtest, speedtest)
+                node_api = await _listen(self._address, PORT_NODE_API, self._interface)
+                if self._terminals is not None:
+                    await nursery.start(self._terminals.run)
+                nursery.start_soon(self._api.run, [node_api])
+                task_status.started()
+
+    def end(self) -> None:
+        """Ends everything that is served."""
+        self._scope.cancel()
+
+    def review(self) -> None:
+        """Ends what the newest map does not allow any more: connections, and shells, be somebody attached or not."""
+        self._api.review()
+        if self._terminals is not None:
+            self._terminals.sweep()
+
+    async def _serve_speedtest(self, listener: trio.SocketListener) -> None:
+        await serve_speedtest(
+            [listener], self._hosting.peer_at, self._pin, person=_person, counters=self._counters
+        )
+
+    def _terminal(self) -> ServeTerminal | None:
+        """A terminal's session is its device's, whatever that one's address."""
+        if (terminals := self._terminals) is None:
+            return None
+
+        async def serve(stream: trio.SocketStream, rest: bytes, caller: Peer, grace: float) -> None:
+            await terminals.serve(stream, rest, str(caller.node_id), grace)
+
+        return serve
 
 
-async def _start_terminals(
-    nursery: trio.Nursery,
-    login: Login | None,
-    may_come: Callable[[str], bool],
-    counters: Counters,
-) -> ServeTerminal | None:
-    """Serves terminals where there is a login for them; a session is its device's, whatever that one's address."""
-    if login is None:
-        return None
-    service = TerminalService(login, counters, may_come)
-    await nursery.start(service.run)
-
-    async def serve(stream: trio.SocketStream, rest: bytes, caller: object, grace: float) -> None:
-        assert isinstance(caller, Peer)
-        await service.serve(stream, rest, str(caller.node_id), grace)
-
-    return serve
+def _person(peer: Peer) -> str:
+    return peer.person
 
 
 async def _listen(address: IPv6Address, port: int, interface: str) -> trio.SocketListener:

@@ -11,9 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_address
-from uuid import UUID
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 
 import msgspec
 import structlog
@@ -27,8 +25,9 @@ from coderd.coordination.reporter import PathReporter
 from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
+from coderd.daemon.hosting import Hosting
 from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
-from coderd.daemon.services import serve_peers
+from coderd.daemon.services import Services
 from coderd.daemon.state import StateStore
 from coderd.daemon.survey import MAX_AGE, Survey, Surveyor
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel
@@ -103,7 +102,8 @@ class Session:
         self._address: IPv6Address | None = None
         self._derp_map: DerpMap | None = None
         self._are_relays_stale = trio.Event()
-        self._services: trio.CancelScope | None = None
+        self._hosting = Hosting(self.facts, self._is_cut_off)
+        self._services: Services | None = None
         self._scope = trio.CancelScope()
         self._lifetimes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery | None = None
@@ -232,8 +232,10 @@ class Session:
 
     def _set_netmap(self, netmap: NetMap) -> None:
         _log_presence(self.netmap, netmap)
-        self.netmap = netmap
+        self.netmap = self._hosting.netmap = netmap
         self.tunnel.set_netmap(netmap)
+        if self._services is not None:
+            self._services.review()
         if netmap.derp_map != self._derp_map:
             self._derp_map = netmap.derp_map
             self._are_relays_stale.set()
@@ -383,46 +385,24 @@ class Session:
     async def _serve(self, kind: NodeKind, address: IPv6Address) -> None:
         """Serves at an address, and at no earlier one any more."""
         if self._services is not None:
-            self._services.cancel()
+            self._services.end()
             self._services = None
         if kind is NodeKind.WORKSPACE:
             assert self._nursery is not None
-            serve = partial(
-                serve_peers,
+            services = Services(
                 address,
                 self._interface,
-                self._device_at,
+                self._hosting,
                 self._pin,
-                self._facts_for,
                 self._config.terminal,
-                self._may_come,
+                self.tunnel.counters,
             )
-            self._services = await self._nursery.start(serve, self.tunnel.counters)
+            await self._nursery.start(services.run)
+            self._services = services
 
-    def _device_at(self, ip: str) -> Peer | None:
-        """The user's device with a tailnet address; WireGuard has already proved the address."""
-        if self.netmap is None:
-            return None
-        address = ip_address(ip.partition("%")[0])
-        return next(
-            (
-                peer
-                for peer in self.netmap.peers.values()
-                if peer.address == address and peer.kind is NodeKind.DEVICE
-            ),
-            None,
-        )
-
-    def _may_come(self, node_id: str) -> bool:
-        """Whether the server has last said, not too long ago, that a peer may reach this node, be it there or not."""
-        if self.netmap is None or (
-            not self.server_state.connected and self._authority.has_expired(trio.current_time())
-        ):
-            return False
-        return UUID(node_id) in self.netmap.peers or UUID(node_id) in self.netmap.absent
-
-    async def _facts_for(self, peer: object) -> Facts:
-        return await self.facts(peer if isinstance(peer, Peer) else None)
+    def _is_cut_off(self) -> bool:
+        """Whether the server has been silent for so long that its word on users is good no more."""
+        return not self.server_state.connected and self._authority.has_expired(trio.current_time())
 
     @contextmanager
     def _pin(self, peer: Peer, path: PathWish) -> Iterator[None]:

@@ -16,11 +16,17 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from coderd.model import Buffer
-from coderd.model.errors import MalformedPacket, UserError
+from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.netmap import Peer
 from coderd.netcheck.facts import Facts
 
 MAX_LINE = 4096
 """Bytes of either line, its newline included."""
+NOT_ALLOWED = "not_allowed"
+"""Code of the refusal of whoever may not meet the workspace at all."""
+NOT_SHARED = "not_shared"
+"""Code of the refusal of what a workspace's share does not name."""
+_REFUSALS = (NOT_ALLOWED, NOT_SHARED)
 
 
 class DialRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="dial"):
@@ -100,7 +106,8 @@ def parse_dial_reply(line: Buffer) -> None:
         raise MalformedPacket(f"not an answer of the node API: {error}") from None
     if not reply.ok:
         why = reply.error or DialError(code="failed", message="the workspace refused")
-        raise UserError(why.message, code=why.code)
+        exit_code = Exit.REFUSED if why.code in _REFUSALS else Exit.FAILED
+        raise UserError(why.message, exit_code=exit_code, code=why.code)
 
 
 def parse_facts_reply(line: Buffer) -> Facts:
@@ -112,3 +119,37 @@ def parse_facts_reply(line: Buffer) -> Facts:
     if reply.facts is None:
         raise MalformedPacket("the node told no facts")
     return reply.facts
+
+
+def objection(peer: Peer, request: Request, workspace: str) -> DialError | None:
+    """Why a peer may not have what it asks for, by what the server says that it may reach; None where it may.
+
+    The server's own node may have all of it: there the server judges, by person.
+
+    Args:
+        peer: who asks, as the newest map has it.
+        request: what for.
+        workspace: this node's full name, ``owner/workspace``.
+    """
+    access = peer.access
+    if access.is_server:
+        return None
+    owner, _, name = workspace.partition("/")
+    if isinstance(request, DialRequest) and request.port not in access.ports:
+        shared = _name_ports(str(access.ports))
+        return DialError(
+            code=NOT_SHARED,
+            message=f"{owner} has shared {shared} of {name} with you, not {request.port}; ask {owner}",
+        )
+    if isinstance(request, TerminalRequest) and not access.terminal:
+        return DialError(
+            code=NOT_SHARED, message=f"{owner} has shared {name} with you without a terminal; ask {owner}"
+        )
+    return None
+
+
+def _name_ports(ports: str) -> str:
+    """A set of ports in a sentence."""
+    if ports == "none":
+        return "no port"
+    return f"port {ports}" if ports.isdigit() else f"ports {ports.replace(',', ', ')}"

@@ -77,6 +77,11 @@ class Peer:
     capabilities: frozenset[str] = frozenset()
     """What the peer's program says that it can do: members of ``Capability``, or words of a newer release."""
 
+    @property
+    def person(self) -> str:
+        """Whose machine it is: the part of its name before the slash, or the server's name."""
+        return self.name.partition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class AbsentNode:

@@ -17,7 +17,6 @@ from coderd.browser.io.sign_in import NewSession, SignIn
 from coderd.browser.passes import make_pass
 from coderd.browser.requests import SESSION_COOKIES
 from coderd.config.url import ServerUrl
-from coderd.engine.io.node_api import serve_node_api
 from coderd.engine.node_api import TerminalRequest, encode, parse_dial_reply
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import open_tcp_listeners, serve_http
@@ -29,6 +28,7 @@ from coderd.terminal.account import Account
 from coderd.terminal.io.service import TerminalService
 from coderd.terminal.io.site import TerminalSite
 from coderd.terminal.page import Problem
+from tests.shell.node_api_world import SERVER, serve_anybody
 
 ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")
 ANNS, BOBS = b"a" * 32, b"b" * 32
@@ -141,7 +141,7 @@ async def world(home: Path, *, is_on: bool = True, more: tuple[BaseRoute, ...] =
         await nursery.start(service.run)
         api = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.node_api = api[0].socket.getsockname()[:2]
-        nursery.start_soon(partial(serve_node_api, api, lambda ip: ip, terminal=serve if is_on else None))
+        nursery.start_soon(partial(serve_anybody, api, terminal=serve if is_on else None, peer=SERVER))
         (front, *_) = await open_tcp_listeners(0, host="127.0.0.1")
         port = front.socket.getsockname()[1]
         sign_in = SignIn(server, ServerUrl("http", "127.0.0.1", port), KEY)

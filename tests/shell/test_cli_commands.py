@@ -41,10 +41,10 @@ from coderd.control.messages import (
     UpResult,
     Waiting,
 )
-from coderd.engine.io.node_api import serve_node_api
 from coderd.model.errors import Exit, UserError
 from coderd.speedtest.io.server import serve_speedtest
 from tests.shell.control_world import ScriptedHandler, daemon_thread, running
+from tests.shell.node_api_world import serve_anybody
 
 DIRECT = Pong(seq=1, path="direct", via="203.0.113.7:41641", latency_ms=9.2)
 RELAYED = Pong(seq=2, path="relay", via="coder", latency_ms=31.4)
@@ -549,7 +549,7 @@ def shouting_workspace() -> Iterator[tuple[ScriptedHandler, int]]:
         async with trio.open_nursery() as nursery:
             api = await trio.open_tcp_listeners(0, host="127.0.0.1")
             service = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            nursery.start_soon(serve_node_api, api, lambda ip: ip)
+            nursery.start_soon(serve_anybody, api)
             nursery.start_soon(trio.serve_listeners, shout, service)
             task_status.started((api[0].socket.getsockname()[1], service[0].socket.getsockname()[1]))
 

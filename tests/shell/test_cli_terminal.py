@@ -15,11 +15,12 @@ import pytest
 import trio
 
 from coderd.control.messages import DialTarget
-from coderd.engine.io.node_api import serve_node_api
 from coderd.metrics import Counters
+from coderd.model.netmap import Peer
 from coderd.terminal.account import Account
 from coderd.terminal.io.service import TerminalService
 from tests.shell.control_world import ScriptedHandler, running
+from tests.shell.node_api_world import serve_anybody
 from tests.shell.test_cli_commands import daemon, spawn
 
 pytestmark = pytest.mark.slow
@@ -54,20 +55,18 @@ def workspace(home: Path, *, is_on: bool = True) -> Iterator[ScriptedHandler]:
     service = TerminalService(Account(me.pw_name, me.pw_uid, me.pw_gid, str(home), "/bin/sh"), Counters())
     n_served = 0
 
-    async def terminal(stream: trio.SocketStream, rest: bytes, caller: object, grace: float) -> None:
+    async def terminal(stream: trio.SocketStream, rest: bytes, caller: Peer, grace: float) -> None:
         nonlocal n_served
         n_served += 1
         if n_served > 1:
             (home / "back").touch()
-        await service.serve(CutStream(stream) if n_served == 1 else stream, rest, str(caller))
+        await service.serve(CutStream(stream) if n_served == 1 else stream, rest, caller.name)
 
     async def serve(task_status: trio.TaskStatus[int]) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(service.run)
             api = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            nursery.start_soon(
-                partial(serve_node_api, api, lambda ip: ip, terminal=terminal if is_on else None)
-            )
+            nursery.start_soon(partial(serve_anybody, api, terminal=terminal if is_on else None))
             task_status.started(api[0].socket.getsockname()[1])
 
     with running(serve) as port:

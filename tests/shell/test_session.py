@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,30 @@ class FakeClient:
         self.reported.append(reports)
 
 
+class FakeServices:
+    """Listens at an address until it is ended."""
+
+    def __init__(self, world: "World", address: object, *args: object) -> None:
+        self._world = world
+        self._address = str(address)
+        self._scope = trio.CancelScope()
+
+    async def run(self, task_status: Any) -> None:
+        with self._scope:
+            self._world.listening.append(self._address)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._world.listening.remove(self._address)
+
+    def end(self) -> None:
+        self._scope.cancel()
+
+    def review(self) -> None:
+        self._world.n_reviewed += 1
+
+
 class World:
     """A session over fakes, and how many services listen where."""
 
@@ -115,11 +140,11 @@ class World:
             ("CoordinationClient", FakeClient),
         ):
             monkeypatch.setattr(session_module, name, fake)
-        monkeypatch.setattr(session_module, "serve_peers", self._serve)
+        monkeypatch.setattr(session_module, "Services", partial(FakeServices, self))
         monkeypatch.setattr(session_module, "resolve_hosts", self._resolve)
         self.listening: list[str] = []
         self.answers: list[dict[str, tuple[str, ...]]] = []
-        self.n_resolved = 0
+        self.n_resolved = self.n_reviewed = 0
         self.store = StateStore(directory)
         self.session: Any = None
         self._identity = Identity("http://192.0.2.10:3000", "cdrd_1", NodePrivate(b"\x01" * 32))
@@ -128,15 +153,6 @@ class World:
         tun = type("Tun", (), {"name": "coder0"})()
         self.session = Session(self._identity, tun, NodeConfig(), self.store)
         return self.session
-
-    async def _serve(self, address: object, *args: object, task_status: Any) -> None:
-        with trio.CancelScope() as scope:
-            self.listening.append(str(address))
-            task_status.started(scope)
-            try:
-                await trio.sleep_forever()
-            finally:
-                self.listening.remove(str(address))
 
     async def _resolve(self, derp_map: object, patience: float) -> dict[str, tuple[str, ...]]:
         await trio.lowlevel.checkpoint()
@@ -242,6 +258,18 @@ async def test_a_device_serves_nobody(autojump_clock: MockClock, world: World) -
         assert world.listening == []
 
 
+async def test_what_a_workspace_serves_is_held_to_each_new_map_at_once(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
+        await session.joined.wait()
+        before = world.n_reviewed
+        say(world, make_netmap(kind=NodeKind.WORKSPACE))
+        assert world.n_reviewed == before + 1
+        assert session._hosting.standing(PHONE.node_id) is None
+
+
 async def test_services_move_with_the_address(autojump_clock: MockClock, world: World) -> None:
     async with running(world) as session:
         first = make_netmap(DEV, kind=NodeKind.WORKSPACE)
@@ -309,11 +337,11 @@ async def test_work_with_a_session_ends_when_it_does(autojump_clock: MockClock, 
 async def test_only_devices_may_use_what_a_workspace_serves(autojump_clock: MockClock, world: World) -> None:
     phone = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)
     async with running(world) as session:
-        assert session._device_at(str(phone.address)) is None
+        assert session._hosting.peer_at(str(phone.address)) is None
         say(world, make_netmap(DEV, phone, kind=NodeKind.WORKSPACE))
-        assert session._device_at(str(phone.address)) == phone
-        assert session._device_at(str(DEV.address)) is None
-        assert session._device_at("::1") is None
+        assert session._hosting.peer_at(str(phone.address)) == phone
+        assert session._hosting.peer_at(str(DEV.address)) is None
+        assert session._hosting.peer_at("::1") is None
 
 
 PHONE = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)

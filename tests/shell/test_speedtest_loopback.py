@@ -2,7 +2,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -12,7 +12,7 @@ from coderd.metrics import Counters
 from coderd.model.errors import Exit, UserError
 from coderd.speedtest.io import streams
 from coderd.speedtest.io.client import SpeedtestRun, run_test
-from coderd.speedtest.io.server import serve_speedtest
+from coderd.speedtest.io.server import MAX_STRANGERS, serve_speedtest
 from coderd.speedtest.plan import Direction, PathWish, encode, start_request
 from coderd.speedtest.tally import Interval, overall
 
@@ -209,3 +209,14 @@ async def test_a_transfer_that_stalls_breaks_off(monkeypatch: pytest.MonkeyPatch
 def test_the_worker_needs_no_trio() -> None:
     check = "import sys, coderd.speedtest.io.worker; sys.exit('trio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False, timeout=10).returncode == 0
+
+
+async def test_connections_that_say_nothing_keep_nobody_from_a_speed_test() -> None:
+    async with served(counters=(counters := Counters())) as port, AsyncExitStack() as stack:
+        stream = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
+        for _ in range(2 * MAX_STRANGERS):
+            silent = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.2")
+            await stack.enter_async_context(silent)
+        await stream.send_all(encode(start_request(0.1, Direction.DOWN, "any")))
+        assert (await stream.receive_some(3)).startswith(b"{}")
+        assert counters["speedtest.tests"] == 1

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from coderd.engine.io.node_api import ServeTerminal, serve_node_api
+from coderd.engine.io.node_api import ServeTerminal
 from coderd.engine.node_api import TerminalRequest, encode, parse_dial_reply
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
+from coderd.model.netmap import Peer
 from coderd.terminal import frames
 from coderd.terminal.account import Account
 from coderd.terminal.frames import Exited, Input, Open, Opened, Output, Ping, Pong, Refused, Resize, Size
 from coderd.terminal.io.service import TerminalService
+from tests.shell.node_api_world import SERVER, serve_anybody
 
 SCREEN = Size(24, 80)
 pytestmark = pytest.mark.slow
@@ -97,17 +99,18 @@ async def workspace(
     is_on: bool = True,
     user: Account | None = None,
     may_come: Callable[[str], bool] = lambda owner: True,
+    peer: Peer = SERVER,
 ) -> AsyncIterator[Workspace]:
     async with trio.open_nursery() as nursery:
         service = TerminalService(user or account(home), Counters(), may_come)
         await nursery.start(service.run)
 
-        async def serve(stream: trio.SocketStream, rest: bytes, caller: object, grace: float) -> None:
-            await service.serve(stream, rest, str(caller), grace)
+        async def serve(stream: trio.SocketStream, rest: bytes, caller: Peer, grace: float) -> None:
+            await service.serve(stream, rest, caller.name, grace)
 
         terminal: ServeTerminal | None = serve if is_on else None
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(partial(serve_node_api, listeners, lambda ip: ip, terminal=terminal))
+        nursery.start_soon(partial(serve_anybody, listeners, terminal=terminal, peer=peer))
         with trio.fail_after(20):
             dev = Workspace(listeners[0].socket.getsockname())
             try:

@@ -1,120 +1,200 @@
-"""The node API: lets the peers that may reach this node reach the TCP services on its loopback too, and ask how it is.
+"""The node API: lets peers reach what they are given of this node's loopback and terminals, and ask how it is.
 
 Listens on the tailnet address, port 4. One bounded line each way, then bytes are spliced both ways, each direction closed
-on its own as its sender closes it.
+on its own as its sender closes it. What a peer may have is ``objection``'s to say, when it asks and again with every new map
+for as long as it has it. Before it has said what it wants, and after, each person has a bounded share of the places.
 """
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+from uuid import UUID
 
 import structlog
 import trio
 
 from coderd.engine.node_api import (
     MAX_LINE,
+    NOT_ALLOWED,
     DialError,
     DialReply,
     DialRequest,
     FactsReply,
     FactsRequest,
+    Request,
     TerminalRequest,
     encode,
+    objection,
     parse_facts_reply,
     parse_node_request,
 )
 from coderd.metrics import Counters
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.netmap import AbsentNode, Peer
+from coderd.model.seats import NoSeat, Seats
 from coderd.netcheck.facts import Facts
 
-REQUEST_TIMEOUT = 10.0
+REQUEST_TIMEOUT: Final = limits.NODE_API_REQUEST_TIMEOUT
 DIAL_TIMEOUT = 5.0
 CONNECT_RETRY = 1.0
 """Seconds after which a peer is called anew: a path that was lost meanwhile swallows what opens a stream."""
 LOOPBACKS = ("127.0.0.1", "::1")
 """In this order: where a service that listens on loopback only is looked for."""
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS: Final = limits.MAX_NODE_API_CONNECTIONS
+MAX_CONNECTIONS_PER_PERSON: Final = limits.MAX_NODE_API_CONNECTIONS_PER_PERSON
+MAX_STRANGERS: Final = limits.MAX_NODE_API_STRANGERS
+MAX_STRANGERS_PER_PERSON: Final = limits.MAX_NODE_API_STRANGERS_PER_PERSON
+LAST_WORDS = 1.0
+"""Seconds that a terminal whose right has ended gets to tell its client so."""
 CHUNK = 1 << 18
 
-FactsOf: TypeAlias = Callable[[object], Awaitable[Facts]]
-"""What to tell whoever was authorised."""
-ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, object, float], Awaitable[None]]
+ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, Peer, float], Awaitable[None]]
 """Speaks with whoever was authorised, from the bytes on that have come behind the request; then the grace that it asks for."""
 
 log = structlog.get_logger()
 
 
-async def serve_node_api(
-    listeners: Sequence[trio.SocketListener],
-    authorise: Callable[[str], object | None],
-    *,
-    facts: FactsOf | None = None,
-    terminal: ServeTerminal | None = None,
-    counters: Counters | None = None,
-) -> None:
-    """Serves the node API until cancelled.
+class Host(Protocol):
+    """What the node API asks of the workspace that it belongs to."""
+
+    @property
+    def name(self) -> str:
+        """The workspace's full name."""
+
+    def peer_at(self, ip: str) -> Peer | None:
+        """The peer with this source address, as the newest map has it; WireGuard has proved the address. None: nobody."""
+
+    def standing(self, node_id: UUID) -> Peer | AbsentNode | None:
+        """How the newest map has somebody who has come: None, if no more."""
+
+    async def facts(self, peer: Peer) -> Facts:
+        """What a peer that asks is told of this node's network."""
+
+
+@dataclass(eq=False, slots=True)
+class _Visit:
+    """A peer that was given what it asked for."""
+
+    peer: Peer
+    request: Request
+    scope: trio.CancelScope
+
+
+class NodeApi:
+    """Serves the node API to peers. Owns who is there, and ends what the newest map does not allow any more.
 
     Args:
-        listeners: on the node's tailnet address, port 4.
-        authorise: who has this source address, None for whoever may not use it; WireGuard has proved the address.
-        facts: this node's network, for those who may ask; None tells nobody.
+        host: knows the newest map.
         terminal: serves terminals; None refuses them.
         counters: ``node_api.*``.
     """
-    server = _NodeApi(authorise, facts, terminal, counters if counters is not None else Counters())
-    await trio.serve_listeners(server.serve, list(listeners))
 
-
-class _NodeApi:
-    """Serves connections. Owns the number of open ones."""
-
-    def __init__(
-        self,
-        authorise: Callable[[str], object | None],
-        facts: FactsOf | None,
-        terminal: ServeTerminal | None,
-        counters: Counters,
-    ) -> None:
-        self._authorise = authorise
-        self._facts = facts
+    def __init__(self, host: Host, *, terminal: ServeTerminal | None = None, counters: Counters) -> None:
+        self._host = host
         self._terminal = terminal
         self._counters = counters
-        self._n_open = 0
+        self._strangers = Seats[trio.CancelScope](
+            limit=MAX_STRANGERS, limit_each=MAX_STRANGERS_PER_PERSON, displaces_own=True
+        )
+        self._seats = Seats[_Visit](limit=MAX_CONNECTIONS, limit_each=MAX_CONNECTIONS_PER_PERSON)
+        self._visits: set[_Visit] = set()
+
+    async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Serves until cancelled, on the node's tailnet address, port 4."""
+        await trio.serve_listeners(self.serve, list(listeners))
+
+    def review(self) -> None:
+        """Ends what is open and no longer allowed. Called with every new map."""
+        for visit in self._visits:
+            standing = self._host.standing(visit.peer.node_id)
+            if isinstance(standing, AbsentNode) or (
+                standing is not None and objection(standing, visit.request, self._host.name) is None
+            ):
+                continue
+            self._counters["node_api.ended"] += 1
+            if isinstance(visit.request, TerminalRequest):
+                visit.scope.deadline = min(visit.scope.deadline, trio.current_time() + LAST_WORDS)
+            else:
+                visit.scope.cancel()
 
     async def serve(self, stream: trio.SocketStream) -> None:
+        """Serves one connection."""
         stream.setsockopt(
             socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
         )  # a caller that vanished must not stay for ever
-        self._n_open += 1
         try:
             async with stream:
                 await self._serve(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self._counters["node_api.drop.broken"] += 1
-        finally:
-            self._n_open -= 1
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        caller = self._authorise(stream.socket.getpeername()[0])
-        if caller is None:
-            self._counters["node_api.refused"] += 1
-            await _refuse(stream, "not_allowed", "this machine may not use the workspace's services")
-        elif self._n_open > MAX_CONNECTIONS:
-            self._counters["node_api.drop.too_many_connections"] += 1
-            await _refuse(stream, "busy", "the workspace serves too many connections at once")
+        ip = stream.socket.getpeername()[0]
+        if (caller := self._host.peer_at(ip)) is None:
+            await self._refuse_stranger(stream)
+            return
+        if (heard := await self._hear(stream, caller)) is None:
+            return
+        request, rest = heard
+        if (caller := self._host.peer_at(ip)) is None:  # it may have become so meanwhile
+            await self._refuse_stranger(stream)
+        elif (why := objection(caller, request, self._host.name)) is not None:
+            self._counters["node_api.not_shared"] += 1
+            await _refuse(stream, why.code, why.message)
         else:
-            await self._answer(stream, caller)
+            await self._welcome(stream, caller, request, rest)
 
-    async def _answer(self, stream: trio.SocketStream, caller: object) -> None:
+    async def _refuse_stranger(self, stream: trio.SocketStream) -> None:
+        self._counters["node_api.refused"] += 1
+        await _refuse(stream, NOT_ALLOWED, "this machine may not use the workspace's services")
+
+    async def _hear(self, stream: trio.SocketStream, caller: Peer) -> tuple[Request, bytes] | None:
+        """What a peer wants, and the bytes behind; None where it is not answered any more."""
         line = rest = b""
-        with trio.move_on_after(REQUEST_TIMEOUT):
-            line, rest = await _read_line(stream)
+        with trio.move_on_after(REQUEST_TIMEOUT) as waiting:
+            try:
+                displaced = self._strangers.take(caller.person, waiting)
+            except NoSeat:
+                self._counters["node_api.drop.too_many_strangers"] += 1
+                return None
+            if displaced is not None:
+                displaced.cancel()
+            try:
+                line, rest = await _read_line(stream)
+            finally:
+                self._strangers.leave(waiting)
+        if waiting.cancel_called and trio.current_time() < waiting.deadline:
+            self._counters["node_api.drop.too_many_strangers"] += 1
+            return None
         try:
-            request = parse_node_request(line)
+            return parse_node_request(line), rest
         except MalformedPacket as error:
             self._counters["node_api.drop.malformed"] += 1
             await _refuse(stream, "malformed", str(error))
-            return
+            return None
+
+    async def _welcome(self, stream: trio.SocketStream, caller: Peer, request: Request, rest: bytes) -> None:
+        with trio.CancelScope() as scope:
+            visit = _Visit(caller, request, scope)
+            try:
+                displaced = self._seats.take(caller.person, visit)
+            except NoSeat:
+                self._counters["node_api.drop.too_many_connections"] += 1
+                await _refuse(stream, "busy", "the workspace serves too many connections at once")
+                return
+            if displaced is not None:
+                self._counters["node_api.displaced"] += 1
+                displaced.scope.cancel()
+            self._visits.add(visit)
+            try:
+                await self._answer(stream, caller, request, rest)
+            finally:
+                self._visits.remove(visit)
+                self._seats.leave(visit)
+
+    async def _answer(self, stream: trio.SocketStream, caller: Peer, request: Request, rest: bytes) -> None:
         match request:
             case DialRequest():
                 await self._dial(stream, request, rest)
@@ -123,17 +203,14 @@ class _NodeApi:
             case TerminalRequest():
                 await self._open_terminal(stream, caller, rest, request.grace)
 
-    async def _tell(self, stream: trio.SocketStream, caller: object) -> None:
-        if self._facts is None:
-            await _refuse(stream, "no_facts", "the workspace tells nothing of its network")
-            return
+    async def _tell(self, stream: trio.SocketStream, caller: Peer) -> None:
         self._counters["node_api.facts"] += 1
-        reply = FactsReply(ok=True, facts=await self._facts(caller))
+        reply = FactsReply(ok=True, facts=await self._host.facts(caller))
         with trio.move_on_after(REQUEST_TIMEOUT):
             await stream.send_all(encode(reply))
 
     async def _open_terminal(
-        self, stream: trio.SocketStream, caller: object, rest: bytes, grace: float
+        self, stream: trio.SocketStream, caller: Peer, rest: bytes, grace: float
     ) -> None:
         if self._terminal is None:
             self._counters["node_api.no_terminal"] += 1
@@ -141,7 +218,7 @@ class _NodeApi:
             return
         self._counters["node_api.terminals"] += 1
         await stream.send_all(encode(DialReply(ok=True)))
-        await self._terminal(stream, rest, caller, grace)
+        await self._terminal(stream, rest, caller, grace if caller.access.is_server else 0.0)
 
     async def _dial(self, stream: trio.SocketStream, request: DialRequest, rest: bytes) -> None:
         service = await _dial_loopback(request.port)

@@ -4,13 +4,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 import trio
 
 from coderd.metrics import Counters
+from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.seats import NoSeat, Seats
 from coderd.speedtest.plan import (
     MAX_LINE,
     PathWish,
@@ -24,8 +26,8 @@ from coderd.speedtest.plan import (
 REQUEST_TIMEOUT = 10.0
 BUSY_GRACE = 1.0
 """Seconds that a test waits for its predecessor, whose process may still be on its way out."""
-MAX_CONNECTIONS = 16
-"""Connections that may wait to say what they want."""
+MAX_STRANGERS: Final = limits.MAX_SPEEDTEST_STRANGERS
+MAX_STRANGERS_PER_PERSON: Final = limits.MAX_SPEEDTEST_STRANGERS_PER_PERSON
 BUSY = "another speed test to this workspace is running: try again when it has ended"
 
 log = structlog.get_logger()
@@ -37,6 +39,7 @@ async def serve_speedtest(
     authorise: Callable[[str], PeerT | None],
     pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
     *,
+    person: Callable[[PeerT], str] = str,
     counters: Counters | None = None,
 ) -> None:
     """Serves speed tests, one at a time, until cancelled; a running test ends then.
@@ -45,9 +48,10 @@ async def serve_speedtest(
         listeners: on the node's tailnet address, port 3.
         authorise: who has this source address, None for whoever may not run tests; WireGuard has proved the address.
         pin: keeps this node's sending to a peer to a path, while its context lasts.
+        person: whose machine a peer is: each person has a share of the connections that wait.
         counters: ``speedtest.*``.
     """
-    server = _SpeedtestServer(authorise, pin, counters if counters is not None else Counters())
+    server = _SpeedtestServer(authorise, pin, person, counters if counters is not None else Counters())
     await trio.serve_listeners(server.serve, list(listeners))
 
 
@@ -58,32 +62,43 @@ class _SpeedtestServer(Generic[PeerT]):
         self,
         authorise: Callable[[str], PeerT | None],
         pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
+        person: Callable[[PeerT], str],
         counters: Counters,
     ) -> None:
         self._authorise = authorise
         self._pin = pin
+        self._person = person
         self._counters = counters
         self._turn = trio.Semaphore(1)
-        self._n_open = 0
+        self._strangers = Seats[trio.CancelScope](
+            limit=MAX_STRANGERS, limit_each=MAX_STRANGERS_PER_PERSON, displaces_own=True
+        )
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        self._n_open += 1
         try:
             async with stream:
                 await self._serve(stream)
         except (trio.BrokenResourceError, OSError):
             self._counters["speedtest.drop.broken"] += 1
-        finally:
-            self._n_open -= 1
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         peer = self._authorise(stream.socket.getpeername()[0])
-        if peer is None or self._n_open > MAX_CONNECTIONS:
+        if peer is None:
             self._counters["speedtest.refused"] += 1
             return
         request: StartRequest | None = None
-        with trio.move_on_after(REQUEST_TIMEOUT):
-            request = await self._read_request(stream)
+        with trio.move_on_after(REQUEST_TIMEOUT) as waiting:
+            try:
+                displaced = self._strangers.take(self._person(peer), waiting)
+            except NoSeat:
+                self._counters["speedtest.refused"] += 1
+                return
+            if displaced is not None:
+                displaced.cancel()
+            try:
+                request = await self._read_request(stream)
+            finally:
+                self._strangers.leave(waiting)
         if request is None:
             self._counters["speedtest.drop.malformed"] += 1
             return

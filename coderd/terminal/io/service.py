@@ -80,14 +80,15 @@ class TerminalService:
             task_status.started()
             while True:
                 await trio.sleep(SWEEP_INTERVAL)
-                now = trio.current_time()
-                for session in (
-                    *self._sessions.forsaken(self._may_come, now),
-                    *self._sessions.expired(now),
-                ):
-                    if (live := self._live.get(session)) is not None:  # else its shell is just being started
-                        self._sessions.close(session)  # nobody comes back while it hangs up
-                        live.scope.cancel()
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Ends the shells that nobody has come back for in time, and those whose owner may not come any more."""
+        now = trio.current_time()
+        for session in (*self._sessions.forsaken(self._may_come, now), *self._sessions.expired(now)):
+            if (live := self._live.get(session)) is not None:  # else its shell is just being started
+                self._sessions.close(session)  # nobody comes back while it hangs up
+                live.scope.cancel()
 
     async def serve(self, stream: trio.abc.Stream, rest: bytes, owner: str, grace: float = 0.0) -> None:
         """Serves one client until its stream or its shell ends.
