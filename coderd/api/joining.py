@@ -6,9 +6,12 @@ from coderd.config.url import PIN_PREFIX, ServerUrl
 
 
 def join_line(url: ServerUrl, token: str) -> str:
-    """For a workspace's machine: the token goes through stdin, so that it is in no process's arguments."""
+    """For a workspace's machine: the token goes through stdin, so that it is in no process's arguments.
+
+    A server's answer is pasted into a shell with it: whatever is said to be a token is one word there.
+    """
     words = ["sudo coderd run --access-url", str(url), *trust_flags(url), "--token-file -"]
-    return f"echo {token} | {' '.join(words)}"
+    return f"echo {quote(token)} | {' '.join(words)}"
 
 
 def sign_in_line(url: ServerUrl) -> str:

@@ -5,10 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
-import msgspec
 import typer
 
-from coderd.cli.shell import note
+from coderd.cli.say import note, say, say_json
 from coderd.cli.status_text import aligned
 from coderd.cli.values import ago_text
 from coderd.model.errors import Exit, UserError
@@ -19,14 +18,13 @@ All: TypeAlias = Annotated[bool, typer.Option("--all", help="Everybody's; for ad
 
 def print_json(value: object) -> None:
     """The result for programs."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
+    say_json(value)
 
 
 def print_rows(rows: Sequence[Sequence[str]], empty: str) -> None:
     """The result for people: aligned rows; or, where there are none, a word beside the result."""
     for line in aligned([tuple(row) for row in rows]):
-        print(line)
+        say(line)
     if not rows:
         note(empty)
 

@@ -6,8 +6,8 @@ import typer
 
 from coderd.cli.asking import print_json, print_rows, until_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import note
 from coderd.cli.session import open_api
-from coderd.cli.shell import note
 from coderd.model.errors import Exit
 
 

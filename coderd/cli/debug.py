@@ -1,11 +1,11 @@
 """``coderctl debug``: faults on purpose, and the server's counters. For tests and for those who look for a defect."""
 
-import sys
 from collections.abc import Iterator
 
 import msgspec
 
 from coderd.cli.options import SOCKET, Insecure, Json, Socket, TokenFile, Url
+from coderd.cli.say import say, say_json
 from coderd.cli.session import open_api
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import DEBUG, DebugAction, DebugParams
@@ -50,7 +50,7 @@ def break_server(socket: Socket = SOCKET) -> int:
 
 def _do(action: DebugAction, socket: Socket) -> int:
     with ControlClient(socket) as client:
-        print(client.call(DEBUG, DebugParams(action=action)).text)
+        say(client.call(DEBUG, DebugParams(action=action)).text)
     return Exit.DONE
 
 
@@ -65,10 +65,10 @@ def counters(
     client, _ = open_api(url, token_file, insecure=insecure)
     found = client.counters()
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        say_json(found)
         return Exit.DONE
     for name, value in flat(msgspec.to_builtins(found)):
-        print(f"{name} {value}")
+        say(f"{name} {value}")
     return Exit.DONE
 
 

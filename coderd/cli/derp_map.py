@@ -1,16 +1,14 @@
 """``coderctl derp-map``: the relays that this machine knows, and whether they do what the map says."""
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from coderd.cli.options import SOCKET, Json, Socket
-from coderd.cli.shell import note
+from coderd.cli.say import Shown, lines_text, note, say_json, say_text
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
 from coderd.config.derp import REGION_ID
@@ -48,9 +46,9 @@ def derp_map(
     """
     found = _read(file, check) if file is not None else _ask(socket, check)
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        say_json(found)
     else:
-        sys.stdout.write(derp_map_text(found))
+        say_text(derp_map_text(found))
     return Exit.FAILED if any(node.problems for node in found.checks or ()) else Exit.DONE
 
 
@@ -79,15 +77,15 @@ def _read(path: Path, check: bool) -> DerpMapInfo:
     return DerpMapInfo(map=derp_map_to_json(found), checks=tuple(trio.run(check_relays, found)))
 
 
-def derp_map_text(found: DerpMapInfo) -> str:
+def derp_map_text(found: DerpMapInfo) -> Shown:
     """What a person reads; ends with a newline."""
     regions = parse_derp_map(found.map).regions
     nodes = [(regions[region_id], node) for region_id in sorted(regions) for node in regions[region_id].nodes]
     if found.checks is None:
-        return "\n".join(aligned([_HEADER, *_rows(nodes, found)])) + "\n"
+        return lines_text(aligned([_HEADER, *_rows(nodes, found)]))
     codes = {region_id: region.code or str(region_id) for region_id, region in regions.items()}
     lines = aligned([_CHECK_HEADER, *(_check_row(check, codes) for check in found.checks)])
-    return "\n".join([*lines, "", *_remarks(found.checks, codes)]) + "\n"
+    return lines_text([*lines, "", *_remarks(found.checks, codes)])
 
 
 _HEADER = ["REGION", "CODE", "NODE", "HOST", "PORT", "STUN", ""]

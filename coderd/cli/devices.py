@@ -7,6 +7,7 @@ import typer
 from coderd.api.messages import DeviceInfo
 from coderd.cli.asking import All, Yes, confirm, print_facts, print_json, print_rows, since_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import say
 from coderd.cli.session import open_api
 from coderd.model.errors import Exit
 
@@ -78,7 +79,7 @@ def delete(
     client, _ = open_api(url, token_file, insecure=insecure)
     confirm(f"Delete the device {name}?", yes)
     client.delete_device(name)
-    print(f"Deleted {name}")
+    say(f"Deleted {name}")
     return Exit.DONE
 
 

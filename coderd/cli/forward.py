@@ -6,7 +6,8 @@ import typer
 
 from coderd.cli.options import SOCKET, Socket, Workspace
 from coderd.cli.peer_stream import unreachable
-from coderd.cli.shell import note, show_error
+from coderd.cli.say import note
+from coderd.cli.shell import show_error
 from coderd.cli.values import Forward, parse_forwards
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import PORT_FORWARD, DialParams, DialTarget

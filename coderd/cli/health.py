@@ -1,11 +1,8 @@
 """``coderctl health``: what the server finds wrong with itself, and what to do about it."""
 
-import sys
-
-import msgspec
-
 from coderd.api.health import HealthReport
 from coderd.cli.options import Json, TokenFile, Url
+from coderd.cli.say import Shown, lines_text, say_json, say_text
 from coderd.cli.session import open_api
 from coderd.model.errors import Exit
 
@@ -22,18 +19,17 @@ def health(url: Url = None, token_file: TokenFile = None, json: Json = False) ->
     client, _ = open_api(url, token_file)
     report = client.health_report()
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-        sys.stdout.buffer.flush()
+        say_json(report)
     else:
-        sys.stdout.write(health_text(report))
+        say_text(health_text(report))
     return Exit.FAILED if report.severity == "error" else Exit.DONE
 
 
-def health_text(report: HealthReport) -> str:
+def health_text(report: HealthReport) -> Shown:
     """What a person reads; ends with a newline."""
     lines = [f"{report.access_url}  coderd {report.version}  {report.severity}"]
     if not report.checked_at:
         lines.append("The access URL is still being gone through.")
     for finding in report.findings:
         lines += ["", f"{finding.severity}  {finding.code}  {finding.message}", f"  {finding.fix}"]
-    return "\n".join(lines) + "\n"
+    return lines_text(lines)

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from coderd.cli.options import SOCKET, CaFile, Insecure, Pin, Socket, TokenFile
+from coderd.cli.say import note, say
 from coderd.cli.session import forget_session, save_session, session_at
-from coderd.cli.shell import note
 from coderd.config.url import ServerUrl, trusted_url
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import (
@@ -70,7 +70,7 @@ def _server(url: str, pin: str | None, ca_file: Path | None, insecure: bool) -> 
 
 
 def _welcome(result: UpResult) -> None:
-    print(f"Joined {result.url} as {result.name}, {result.address}")
+    say(f"Joined {result.url} as {result.name}, {result.address}")
 
 
 def down(socket: Socket = SOCKET) -> int:
@@ -81,7 +81,7 @@ def down(socket: Socket = SOCKET) -> int:
     """
     with ControlClient(socket) as client:
         client.call(DOWN, DownParams(), patience=PATIENCE)
-    print("Left the network")
+    say("Left the network")
     return Exit.DONE
 
 
@@ -96,5 +96,5 @@ def logout(socket: Socket = SOCKET) -> int:
         for progress in call:
             note(f"{progress.text}...")
     forget_session()
-    print("Signed out")
+    say("Signed out")
     return Exit.DONE

@@ -1,7 +1,6 @@
 """``coderctl metrics``: the status as Prometheus reads it, on stdout or in a file for a node exporter."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coderd.cli.options import SOCKET, Socket
+from coderd.cli.say import lines_text, say_text
 from coderd.cli.status import ask_status
 from coderd.control.messages import Status
 from coderd.model.errors import Exit, UserError
+from coderd.model.visible import visible
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -34,7 +35,7 @@ def metrics(
     """
     text = metrics_text(ask_status(socket))
     if output is None:
-        sys.stdout.buffer.write(text)
+        say_text(lines_text(text.decode().removesuffix("\n").split("\n")))
     else:
         _write(output, text)
     return Exit.DONE
@@ -60,7 +61,7 @@ def _families(now: Status) -> "Iterator[Metric]":
         "coderd_events", "What the daemon moved and what it dropped, by reason.", labels=["event"]
     )
     for name, count in now.counters.items():
-        events.add_metric([name], count)
+        events.add_metric([visible(name)], count)
     yield events
     yield GaugeMetricFamily(
         "coderd_server_connected",
@@ -80,14 +81,15 @@ def _families(now: Status) -> "Iterator[Metric]":
         "coderd_peer_latency_seconds", "Round trip of the path in use.", labels=["peer"]
     )
     for peer in now.peers:
-        online.add_metric([peer.name], peer.online)
-        path.add_metric([peer.name, peer.path.kind], 1)
+        name = visible(peer.name)
+        online.add_metric([name], peer.online)
+        path.add_metric([name, peer.path.kind], 1)
         if peer.path.latency_ms is not None:
-            latency.add_metric([peer.name], peer.path.latency_ms / 1000)
-        transferred.add_metric([peer.name, "tx", "direct"], peer.tx_direct_bytes)
-        transferred.add_metric([peer.name, "tx", "relay"], peer.tx_relay_bytes)
-        transferred.add_metric([peer.name, "rx", "direct"], peer.rx_direct_bytes)
-        transferred.add_metric([peer.name, "rx", "relay"], peer.rx_relay_bytes)
+            latency.add_metric([name], peer.path.latency_ms / 1000)
+        transferred.add_metric([name, "tx", "direct"], peer.tx_direct_bytes)
+        transferred.add_metric([name, "tx", "relay"], peer.tx_relay_bytes)
+        transferred.add_metric([name, "rx", "direct"], peer.rx_direct_bytes)
+        transferred.add_metric([name, "rx", "relay"], peer.rx_relay_bytes)
     yield from (online, path, latency, transferred)
 
 

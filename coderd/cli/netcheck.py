@@ -1,11 +1,9 @@
 """``coderctl netcheck``: the network as this machine sees it."""
 
-import sys
 from collections.abc import Iterator
 
-import msgspec
-
 from coderd.cli.options import SOCKET, Json, Socket
+from coderd.cli.say import Shown, lines_text, say_json, say_text
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
 from coderd.control.io.client import ControlClient
@@ -28,14 +26,14 @@ def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
     with ControlClient(socket) as client:
         found = client.call(NETCHECK, NetcheckParams(), patience=PATIENCE)
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        say_json(found)
     else:
-        sys.stdout.write(netcheck_text(found))
+        say_text(netcheck_text(found))
     is_relay_near = any(region.relay and region.latency_ms is not None for region in found.regions)
     return Exit.DONE if is_relay_near else Exit.NO_PATH
 
 
-def netcheck_text(found: Netcheck) -> str:
+def netcheck_text(found: Netcheck) -> Shown:
     """What a person reads; ends with a newline."""
     rows = [
         ["UDP", "works" if found.udp else "does not get through"],
@@ -52,7 +50,7 @@ def netcheck_text(found: Netcheck) -> str:
         ["clock", clock_text(found.clock_skew_s)],
         ["proxy", found.proxy or "none"],
     ]
-    return "\n".join([*aligned(rows), "", *aligned(list(_regions(found))), *_warnings(found)]) + "\n"
+    return lines_text([*aligned(rows), "", *aligned(list(_regions(found))), *_warnings(found)])
 
 
 SERVER = {

@@ -1,13 +1,11 @@
 """``coderctl ping``."""
 
-import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from coderd.cli.options import SOCKET, Json, Socket, Workspace
-from coderd.cli.shell import note
+from coderd.cli.say import note, say, say_json
 from coderd.cli.values import latency_text, parse_duration
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import PING, PingParams, PingResult, Pong
@@ -49,7 +47,7 @@ def ping(
         for pong in call:
             _show(pong, params, json)
     if json:
-        _print_json(call.result)
+        say_json(call.result, is_line=True)
     return verdict(call.result, params)
 
 
@@ -64,25 +62,20 @@ def verdict(result: PingResult, params: PingParams) -> int:
     return Exit.NO_PATH if params.until_direct else Exit.TIMED_OUT
 
 
-def pong_text(pong: Pong, params: PingParams) -> str:
+def pong_lines(pong: Pong, params: PingParams) -> list[str]:
     """One line for one ping, and one for its news that the path is direct now."""
     if pong.timeout or pong.latency_ms is None:
-        return f"no pong from {params.peer} within {params.timeout_s:g}s"
+        return [f"no pong from {params.peer} within {params.timeout_s:g}s"]
     via = pong.via if pong.path == "direct" else f'relay "{pong.via}"'
     line = f"pong from {params.peer} via {via} in {latency_text(pong.latency_ms)}"
-    return line if pong.direct_after_s is None else f"{line}\ndirect after {pong.direct_after_s:.2f} s"
+    return [line] if pong.direct_after_s is None else [line, f"direct after {pong.direct_after_s:.2f} s"]
 
 
 def _show(pong: Pong, params: PingParams, as_json: bool) -> None:
     if as_json:
-        _print_json(pong)
+        say_json(pong, is_line=True)
     else:
-        print(pong_text(pong, params), flush=True)
-
-
-def _print_json(value: Pong | PingResult) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()
+        say(*pong_lines(pong, params))
 
 
 def _seconds(text: str) -> float:

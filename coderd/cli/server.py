@@ -10,7 +10,7 @@ from coderd.cli import app_options as web
 from coderd.cli import relay_options as relay
 from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, help_text
-from coderd.cli.shell import note
+from coderd.cli.say import note
 from coderd.model.errors import Exit
 
 StateDir: TypeAlias = Annotated[

@@ -13,6 +13,7 @@ import msgspec
 
 from coderd.config.url import ServerUrl, check_secrecy, parse_server_url, trusted_url
 from coderd.model.errors import Exit, UserError
+from coderd.model.visible import visible
 
 if TYPE_CHECKING:
     from coderd.api.io.client import ApiClient
@@ -158,7 +159,7 @@ def read_token(token_file: str | None, url: str) -> str:
     if token_file is not None and token_file != "-":
         token = _read_file(Path(token_file))
     elif token_file is None and sys.stdin is not None and sys.stdin.isatty():
-        token = getpass(f"Token for {url}: ").strip()
+        token = getpass(f"Token for {visible(url)}: ").strip()
     else:
         token = _first_line(sys.stdin.buffer.read(MAX_TOKEN + 1) if sys.stdin is not None else b"")
     if not token:

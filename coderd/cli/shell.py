@@ -1,5 +1,6 @@
 """Runs a typer app so that no traceback reaches a user: every error is a sentence, a next step and an exit code."""
 
+import io
 import os
 import platform
 import sys
@@ -7,6 +8,7 @@ from typing import NoReturn
 
 import typer
 
+from coderd.cli.say import note
 from coderd.model.errors import Exit, UserError
 
 OLDEST_KERNEL = (5, 10)
@@ -19,6 +21,8 @@ _ClickUsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
 def run(app: typer.Typer, program: str) -> NoReturn:
     """Runs ``app`` on the process's arguments and ends the process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of another character set shows a question mark
     code = run_app(app, program, sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -76,7 +80,7 @@ def _show_usage(program: str, error: BaseException) -> int:
     command = getattr(context, "command_path", program)
     message = str(getattr(error, "format_message", lambda: str(error))())
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(message, file=sys.stderr)
+        sys.stderr.write(message + "\n")  # help, ours to the last letter
     else:
         # typer's own sentences, in the form that ours have after ``program:``.
         message = message[:1].lower() + message[1:].removesuffix(".")
@@ -86,9 +90,9 @@ def _show_usage(program: str, error: BaseException) -> int:
 
 def show_error(program: str, error: UserError) -> None:
     """``program: message`` and, indented below it, what to do next; on stderr."""
-    print(f"{program}: {error.message}", file=sys.stderr)
+    note(f"{program}: {error.message}")
     if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+        note(f"  {error.hint}")
 
 
 def check_platform() -> None:
@@ -108,11 +112,6 @@ def kernel_version(release: str) -> tuple[int, int]:
     """The first two numbers of a kernel's release; (0, 0) where there are none."""
     parts = [part for part in release.replace("-", ".").split(".")[:2] if part.isdigit()]
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 else (0, 0)
-
-
-def note(text: str) -> None:
-    """Something for a person, beside the result: on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _silence_stdout() -> None:

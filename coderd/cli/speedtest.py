@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from coderd.cli.options import SOCKET, Json, Socket, Workspace
-from coderd.cli.shell import note
+from coderd.cli.say import note, say, say_json, wipe_notes
 from coderd.cli.status import ask_status
 from coderd.cli.values import parse_duration
 from coderd.control.io.client import Call, ControlClient
@@ -67,8 +66,8 @@ def speedtest(
         call = client.start(SPEEDTEST, SpeedtestParams(peer=workspace, path=plan.path), patience=PATIENCE)
         ready = _wait_ready(call)
         if not json:
-            _print(latency_line(ready.path, ready.via, ready.latency_ms))
-            _print(start_line(plan.duration, plan.direction))
+            say(latency_line(ready.path, ready.via, ready.latency_ms))
+            say(start_line(plan.duration, plan.direction))
         with _sampling(client, call, plan.direction) as samples:
             run = _run(plan, ready)
             samples.wait_beyond(run.started_at + overall(run.rows).end)
@@ -194,8 +193,7 @@ def _live_rows() -> Iterator[Callable[[Interval], None]]:
 
     yield show
     if n_shown and sys.stdout.isatty():
-        sys.stderr.write(f"\x1b[{n_shown}F\x1b[J")
-        sys.stderr.flush()
+        wipe_notes(n_shown)
 
 
 def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: Path, as_json: bool) -> int:
@@ -206,9 +204,9 @@ def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: 
     if as_json:
         path = PathReport(kind=kind, via=via, latency_ms=ready.latency_ms)
         told = report(plan.workspace, plan.direction, path, run.rows, labels)
-        _print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+        say_json(told)
     else:
-        sys.stdout.write(table(run.rows))
+        say(*table(run.rows))
     if kind != promised:
         note(f"The path changed: the test began by {promised} and its data went by {kind} (now {via}).")
     if plan.path == "direct" and kind != "direct":
@@ -231,7 +229,3 @@ def _current_via(socket: Path, ready: Ready) -> str:
     except UserError:
         return ready.via
     return next((peer.path.via for peer in peers if peer.name == ready.name), ready.via)
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from coderd.cli.options import SOCKET, Json, Socket
+from coderd.cli.say import say, say_json, say_text
 from coderd.cli.status_text import NOT_JOINED, status_text
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import STATUS, Status, StatusParams
@@ -35,9 +35,9 @@ def status(
         _watch(socket, json)
     now = ask_status(socket)
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(now), indent=2) + b"\n")
+        say_json(now)
         return Exit.DONE
-    sys.stdout.write(status_text(now))
+    say_text(status_text(now))
     return Exit.FAILED if now.state in NOT_JOINED else Exit.DONE
 
 
@@ -52,9 +52,11 @@ def _watch(socket: Path, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         while True:
             now = ask_status(socket)
-            text = msgspec.json.encode(now).decode() + "\n" if as_json else status_text(now) + "\n"
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            if as_json:
+                say_json(now, is_line=True)
+            else:
+                say_text(status_text(now))
+                say("")
             time.sleep(WATCH_INTERVAL)
     from rich.live import Live
     from rich.text import Text

@@ -11,9 +11,13 @@ server http://192.0.2.10:3000, connected; home relay "coder"
 
 from collections.abc import Sequence
 
+from coderd.cli.say import Shown, lines_text
 from coderd.cli.values import ago_text, latency_text, size_text
 from coderd.control.messages import PeerStatus, RelayLink, ServerStatus, Status
+from coderd.model import limits
+from coderd.model.visible import visible
 
+MAX_CELL = limits.MAX_SHOWN_CELL
 SESSION_LIFE = 180.0
 """Seconds after its handshake that a WireGuard session can carry data (``REJECT_AFTER_TIME``)."""
 
@@ -23,27 +27,33 @@ NOT_JOINED = {
 }
 
 
-def status_text(status: Status) -> str:
+def status_text(status: Status) -> Shown:
     """The whole status; ends with a newline."""
     if status.state in NOT_JOINED:
-        return "\n".join([NOT_JOINED[status.state], *_health(status.health)]) + "\n"
+        return lines_text([NOT_JOINED[status.state], *_health(status.health)])
     rows = [_self_row(status)] if status.self_node is not None else []
     rows += [_peer_row(peer) for peer in status.peers]
     parts = [*aligned(rows), *([""] if rows else []), _server_line(status)]
     parts += [*map(_detour_line, filter(_is_detour, status.relays)), *_health(status.health)]
-    return "\n".join(parts) + "\n"
+    return lines_text(parts)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows with their columns under each other, two spaces apart; no space at a line's end."""
+    shown = [_cells(row) for row in rows]
     widths = [
-        max(len(row[column]) for row in rows if column < len(row))
-        for column in range(max(map(len, rows), default=0))
+        max(len(row[column]) for row in shown if column < len(row))
+        for column in range(max(map(len, shown), default=0))
     ]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in rows
+        for row in shown
     ]
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    """A row's cells, visible; one that is over-long must not push the others of its table out of sight."""
+    return [visible(cell, MAX_CELL) for cell in row[:-1]] + [visible(cell) for cell in row[-1:]]
 
 
 def _self_row(status: Status) -> list[str]:

@@ -17,7 +17,7 @@ import typer
 
 from coderd.cli.options import SOCKET, Socket, Workspace
 from coderd.cli.peer_stream import open_terminal_stream
-from coderd.cli.shell import note
+from coderd.cli.say import note
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.terminal.frames import (
     MAX_BODY,
@@ -47,6 +47,8 @@ SILENCE_TIMEOUT = 15.0
 RESUME_TIMEOUT = 600.0
 RETRY_INTERVAL = 1.0
 STDIN, STDOUT = 0, 1
+RAW_END = "\r\n"
+"""A newline on a terminal that does not make one of it."""
 END_OF_FILE = b"\x04"
 """What a shell takes for the end, where stdin is no terminal and has ended."""
 LEAVE = b"~."
@@ -109,7 +111,7 @@ class _Client:
             if self._is_detached:
                 self._say_how_to_resume()
                 return 0
-            note(f"coderctl: the connection to {self._workspace} broke; coming back to it\r")
+            note(f"coderctl: the connection to {self._workspace} broke; coming back to it", RAW_END)
             stream = self._reconnect()
 
     def _reconnect(self) -> sockets.socket:
@@ -128,7 +130,8 @@ class _Client:
     def _say_how_to_resume(self) -> None:
         if self._token:
             command = f"coderctl terminal {self._workspace} --resume {self._token.hex()}"
-            note(f"\r\ncoderctl: the shell goes on for an hour; come back to it by: {command}\r")
+            note("", RAW_END)
+            note(f"coderctl: the shell goes on for an hour; come back to it by: {command}", RAW_END)
 
     def _wants_to_leave(self, timeout: float) -> bool:
         """Waits, looking for ^C meanwhile, which nobody else could take."""

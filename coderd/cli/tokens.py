@@ -7,8 +7,8 @@ import typer
 from coderd.api.joining import join_line
 from coderd.cli.asking import Yes, confirm, print_json, print_rows, until_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import note, say
 from coderd.cli.session import open_api
-from coderd.cli.shell import note
 from coderd.cli.values import parse_duration, parse_scope
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit, UserError
@@ -66,7 +66,7 @@ def create(
         print_json(made)
         return Exit.DONE
     note(f"Created {name}; it expires: {until_text(made.info.expires_at)}. It is shown only now:")
-    print(join_line(parse_server_url(origin), made.token) if join else made.token)
+    say(join_line(parse_server_url(origin), made.token) if join else made.token)
     return Exit.DONE
 
 
@@ -112,5 +112,5 @@ def revoke(
     client, _ = open_api(url, token_file, insecure=insecure)
     confirm(f"Revoke the token {token_id}?", yes)
     client.revoke_token(token_id)
-    print(f"Revoked {token_id}")
+    say(f"Revoked {token_id}")
     return Exit.DONE

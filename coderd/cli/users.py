@@ -7,8 +7,8 @@ import typer
 from coderd.api.messages import UserInfo
 from coderd.cli.asking import Yes, confirm, print_facts, print_json, print_rows
 from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import note, say
 from coderd.cli.session import open_api
-from coderd.cli.shell import note
 from coderd.cli.values import parse_role
 from coderd.model.errors import Exit
 
@@ -37,7 +37,7 @@ def create(
         print_json(made)
         return Exit.DONE
     note(f"Created {made.name}. This is the token to sign in with, shown only now:")
-    print(made.token)
+    say(made.token)
     return Exit.DONE
 
 
@@ -115,7 +115,7 @@ def delete(
     client, _ = open_api(url, token_file, insecure=insecure)
     confirm(f"Delete {name}, with all their workspaces and devices?", yes)
     client.delete_user(name)
-    print(f"Deleted {name}")
+    say(f"Deleted {name}")
     return Exit.DONE
 
 

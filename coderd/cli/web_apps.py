@@ -7,6 +7,7 @@ import typer
 from coderd.api.messages import AppInfo
 from coderd.cli.asking import Yes, confirm, print_json, print_rows
 from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import say
 from coderd.cli.session import open_api
 from coderd.cli.values import parse_share
 from coderd.config.url import parse_server_url
@@ -65,7 +66,7 @@ def set_app(
     if json:
         print_json(made)
     else:
-        print(_where(made, origin))
+        say(_where(made, origin))
     return Exit.DONE
 
 

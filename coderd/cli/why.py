@@ -1,12 +1,10 @@
 """``coderctl why``: how a workspace is reached, and why not directly."""
 
-import sys
 from collections.abc import Iterator
-
-import msgspec
 
 from coderd.cli.netcheck import mtu_text, nat_text
 from coderd.cli.options import SOCKET, Json, Socket, Workspace
+from coderd.cli.say import Shown, lines_text, say_json, say_text
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
 from coderd.control.io.client import ControlClient
@@ -31,13 +29,13 @@ def why(workspace: Workspace, socket: Socket = SOCKET, json: Json = False) -> in
     with ControlClient(socket) as client:
         found = client.call(WHY, WhyParams(peer=workspace), patience=PATIENCE)
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        say_json(found)
     else:
-        sys.stdout.write(why_text(found))
+        say_text(why_text(found))
     return {"direct": Exit.DONE, "relay": Exit.ONLY_RELAYED, "none": Exit.NO_PATH}[found.path.kind]
 
 
-def why_text(found: Why) -> str:
+def why_text(found: Why) -> Shown:
     """What a person reads; ends with a newline."""
     rows = [["", "this machine", found.name], *_rows(found.this, found.peer)]
     if found.peer is None:
@@ -46,7 +44,7 @@ def why_text(found: Why) -> str:
     if found.not_asked:
         lines += ["", f"{found.name} could not be asked: {found.not_asked}."]
     lines += ["", *found.notes] if found.notes else []
-    return "\n".join(lines) + "\n"
+    return lines_text(lines)
 
 
 def _verdict(found: Why) -> str:

@@ -7,13 +7,14 @@ import typer
 
 import coderd
 from coderd.cli.apps import help_text, new_app
+from coderd.cli.say import say
 from coderd.cli.shell import run
 from coderd.model.errors import Exit
 
 
 def _show_version(is_asked_for: bool) -> None:
     if is_asked_for:
-        print(f"coderd {coderd.__version__}")
+        say(f"coderd {coderd.__version__}")
         raise typer.Exit
 
 

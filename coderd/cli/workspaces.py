@@ -8,8 +8,8 @@ from coderd.api.joining import join_line
 from coderd.api.messages import WorkspaceInfo
 from coderd.cli.asking import All, Yes, confirm, print_json, print_rows
 from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import note, say
 from coderd.cli.session import open_api
-from coderd.cli.shell import note
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit
 
@@ -36,7 +36,7 @@ def create(
     note(
         f"Created {made.owner}/{made.name}, {made.address}. This joins its machine; the token is shown only now:"
     )
-    print(join_line(parse_server_url(origin), made.token))
+    say(join_line(parse_server_url(origin), made.token))
     return Exit.DONE
 
 
@@ -73,7 +73,7 @@ def delete(
     client, _ = open_api(url, token_file, insecure=insecure)
     confirm(f"Delete the workspace {name}?", yes)
     client.delete_workspace(name)
-    print(f"Deleted {name}")
+    say(f"Deleted {name}")
     return Exit.DONE
 
 

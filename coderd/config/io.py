@@ -1,13 +1,16 @@
 """Shells of configuration: the optional file, and where log lines go."""
 
+import io
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 
 from coderd.model.errors import Exit, UserError
+from coderd.model.visible import visible
 
 MAX_FILE_SIZE = 64 * 1024
 
@@ -43,9 +46,26 @@ def configure_logging(level: int = logging.INFO) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _show_values,
             # Its usual tracebacks show every local variable, tokens and private keys among them.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_show_traceback),
         ],
     )
+
+
+def _show_values(logger: object, method: str, event: Any) -> Any:
+    """What others have written is in one line's values: it neither ends the line nor tells a terminal what to do."""
+    return {key: value if key == "exc_info" else _shown(value) for key, value in event.items()}
+
+
+def _shown(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return visible(value if isinstance(value, str) else repr(value))
+
+
+def _show_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Indented, so that no line of an error's text passes for one of the log's."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write("\n".join(f"  {visible(line)}" for line in text.getvalue().rstrip().split("\n")))

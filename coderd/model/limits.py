@@ -176,6 +176,13 @@ DERP_WRITE_TIMEOUT: Final = 2.0
 DERP_REFUSAL_TIMEOUT: Final = 1.0
 """Seconds for a refused client to take the refusal."""
 
+# What is shown to people
+
+MAX_SHOWN_TEXT: Final = 4096
+"""Letters of a line that somebody else has written, on a terminal or in a log."""
+MAX_SHOWN_CELL: Final = 256
+"""Letters of a cell of a table that is not its row's last."""
+
 # Browsers: sign-in, web apps, terminals
 
 MAX_FORM: Final = 8192

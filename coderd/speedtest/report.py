@@ -49,15 +49,15 @@ def cells(row: Interval) -> tuple[str, str, str]:
     )
 
 
-def table(rows: tuple[Interval, ...]) -> str:
-    """Header, rows, rule and total; ends with a newline."""
+def table(rows: tuple[Interval, ...]) -> list[str]:
+    """Header, rows, rule and total: a line each."""
     lines = [HEADER, *(cells(row) for row in rows), cells(overall(rows))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     texts = [
         "".join(cell.ljust(width) + GAP for cell, width in zip(line, widths, strict=True)) for line in lines
     ]
     texts.insert(-1, "-" * len(texts[0]))
-    return "\n".join(texts) + "\n"
+    return texts
 
 
 class PathReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,16 +1,14 @@
 """Templates to HTML. Whatever a template is given is escaped; what no eye can see, or turns text around, is shown as �."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
-from unicodedata import category
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from coderd.dashboard.excerpt import excerpt
 from coderd.dashboard.paths import rtt_text, view_paths
-
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})
+from coderd.model.visible import visible
 
 
 def make_environment() -> Environment:
@@ -53,5 +51,5 @@ def byte_size(number: float) -> str:
 def _visible(value: Any) -> Any:
     """A template's value without what would hide or reorder the text around it. Markup is our own."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return "".join("�" if category(letter) in _HIDDEN else letter for letter in value)
+        return visible(value)
     return value
