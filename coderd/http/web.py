@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from coderd.http.drain import Drain
 from coderd.http.forwarded import NO_PROXIES, TrustedProxies
 from coderd.http.head import MAX_HEAD_SIZE
+from coderd.http.methods import ALLOW, METHODS, is_framing_in_doubt
 from coderd.http.streams import ServerStream
 from coderd.model import limits
 from coderd.model.addresses import AddrPort, is_ipv6
@@ -140,6 +141,9 @@ class _ConnectionApp:
         self._nursery = nursery
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if (refusal := _refusal(scope)) is not None:
+            await _refuse(scope, send, *refusal)
+            return
         scope[_NOTE_KNOWN] = self._stream.note_known
         self._look_through_proxies(scope)
         answer = _Answer(self._stream, send, on_end=lambda: self._nursery.start_soon(_discard, receive))
@@ -172,6 +176,22 @@ class _ConnectionApp:
         except Exception:
             _log.exception("http.app_failed", path=scope.get("path"))
             await answer.fail(scope)
+
+
+def _refusal(scope: Scope) -> tuple[int, list[tuple[bytes, bytes]]] | None:
+    """Status and headers for what no app is asked: no ordinary request, or one of which nobody knows where it ends."""
+    if "headers" in scope and is_framing_in_doubt(scope["http_version"], scope["headers"]):
+        return 400, []
+    if scope["type"] == "http" and scope["method"] not in METHODS:
+        return 405, [(b"allow", ALLOW)]
+    return None
+
+
+async def _refuse(scope: Scope, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
+    fields = [(b"content-length", b"0"), (b"connection", b"close"), *headers]
+    await send({"type": f"{kind}.start", "status": status, "headers": fields})
+    await send({"type": f"{kind}.body", "body": b""})
 
 
 class _ClientGone(ConnectionResetError):

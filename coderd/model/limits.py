@@ -7,6 +7,11 @@ files of the operator. ``docs/limits.md`` shows all of them; ``tests/test_limits
 
 from typing import Final
 
+# Everywhere
+
+MAX_EVENTS_PER_TURN: Final = 32
+"""Events (frames, chunks, lines, messages) that one task works off before others run, however small they are."""
+
 # HTTP: any connection, before anybody has said who it is
 
 MAX_HTTP_HEAD: Final = 16 * 1024
@@ -205,6 +210,8 @@ MAX_APP_STREAMS: Final = 256
 """Requests and WebSockets that one session may have open to apps."""
 MAX_APP_HEAD: Final = 64 * 1024
 """Bytes of the head of an app's answer."""
+MAX_APP_INTERIM: Final = 16
+"""Answers of 1xx that an app may give before its answer."""
 APP_WEBSOCKET_TIMEOUT: Final = 30.0
 """Seconds for an app to open a WebSocket."""
 MAX_APP_REFUSAL: Final = 64 * 1024

@@ -3,12 +3,14 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from ipaddress import IPv6Address
 
 import pytest
 import trio
+import trio.testing
 
 from coderd.model.errors import UserError
 from coderd.server.node.enclave import INTERFACE, Enclave
@@ -59,6 +61,29 @@ async def test_sockets_of_the_namespace_speak_through_its_tun() -> None:
         assert (IPv6Address(packet[8:24]), IPv6Address(packet[24:40])) == (OWN, PEER)
     finally:
         enclave.close()
+
+
+async def test_sockets_are_asked_for_by_many_at_once_and_each_gets_one() -> None:
+    """Two tasks may not wait for one descriptor; the process is slower than those who ask."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    enclave = Enclave(None, ours)  # type: ignore[arg-type]  # its process is this test
+    made: list[trio.socket.SocketType] = []
+
+    async def make() -> None:
+        made.append(await enclave.make_socket())
+
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(make)
+            await trio.testing.wait_all_tasks_blocked()
+            assert made == []
+            for _ in range(8):
+                with socket.socket(socket.AF_INET6) as fresh:
+                    socket.send_fds(theirs, [b"socket"], [fresh.fileno()])
+    assert len({sock.fileno() for sock in made}) == 8
+    for sock in made:
+        sock.close()
 
 
 async def test_the_end_of_its_process_is_noticed() -> None:

@@ -12,9 +12,10 @@ from typing import Final, Protocol
 import trio
 from starlette.types import Receive, Scope, Send
 
+from coderd.apps.exchange import BadAnswer
 from coderd.apps.headers import Hop, has_body
 from coderd.apps.idle import IdlePool, Route
-from coderd.apps.io.relaying import BadAnswer, Relaying
+from coderd.apps.io.relaying import Relaying
 from coderd.browser.requests import header
 from coderd.identity.people import Node
 from coderd.metrics import Counters
@@ -103,11 +104,12 @@ class Connections:
         Raises:
             UserError: there is no way to the app.
             BadAnswer: it does not answer as a web app does; nothing was sent to the browser.
+            BadRequest: HTTP/1.1 has no such request.
         """
         route = _route(workspace, port, session_hash, scope)
         used = self._take(route) if route is not None and _is_repeatable(scope) else None
         if used is not None:
-            relaying = Relaying(used.stream, scope, target, hop)
+            relaying = Relaying(scope, target, hop)
             try:
                 await self._carry(used, route, relaying, receive, send)
                 return
@@ -115,8 +117,9 @@ class Connections:
                 if relaying.is_heard:
                     raise
                 self._counters["apps.repeated"] += 1
+        relaying = Relaying(scope, target, hop)
         fresh = await self.dial(workspace, port)
-        await self._carry(fresh, route, Relaying(fresh.stream, scope, target, hop), receive, send)
+        await self._carry(fresh, route, relaying, receive, send)
 
     async def _carry(
         self,
@@ -128,7 +131,7 @@ class Connections:
     ) -> None:
         is_in_order = False
         try:
-            await relaying.run(receive, send)
+            await relaying.run(connection.stream, receive, send)
             connection.n_carried += relaying.n_carried
             is_in_order = relaying.is_in_order and connection.n_carried <= MAX_CARRIED
         finally:

@@ -4,130 +4,145 @@ The ASGI server waits when we do not take the request's body, and our sending wa
 toward the app the same is done by TCP. So a slow end slows the other down, and nothing piles up here.
 """
 
-from typing import Final, TypeAlias
+from typing import Final, assert_never
 
-import h11
 import trio
 from starlette.types import Message, Receive, Scope, Send
 
-from coderd.apps.headers import Headers, Hop, answer_headers, has_body, request_headers
-from coderd.model import limits
+from coderd.apps.exchange import Answered, BadAnswer, BadRequest, Exchange, Head, Piece, Step, Switched
+from coderd.apps.headers import Hop, answer_headers, has_body, request_headers
+from coderd.http.turns import Turn
 
-MAX_HEAD: Final = limits.MAX_APP_HEAD
-"""Bytes of the head of an app's answer."""
 CHUNK: Final = 256 * 1024
-
-_Event: TypeAlias = h11.Event | type[h11.PAUSED]
-
-
-class BadAnswer(Exception):
-    """The app closed the connection, or does not speak HTTP, before its answer began."""
 
 
 class Relaying:
     """A request on its way.
 
     Args:
-        stream: to the app, between two requests.
         scope: the request's ASGI scope.
         target: path and query as the app shall see them.
         hop: the way that it came.
+
+    Raises:
+        BadRequest: HTTP/1.1 has no such request.
     """
 
-    def __init__(self, stream: trio.abc.Stream, scope: Scope, target: bytes, hop: Hop) -> None:
-        self._stream = stream
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+    def __init__(self, scope: Scope, target: bytes, hop: Hop) -> None:
+        headers = list(scope["headers"])
+        self._exchange = Exchange(scope["method"], target, request_headers(headers, hop))
         self._hop = hop
-        self._has_body = has_body(scope["headers"])
-        self._head = h11.Request(
-            method=scope["method"].encode(),
-            target=target,
-            headers=request_headers(list(scope["headers"]), hop),
-        )
+        self._has_body = has_body(headers)
         self._is_sent = False
         self._is_answered = False
-        self.is_heard = False
-        """Whether anything has come from the app."""
         self.n_carried = 0
         """Bytes of both bodies so far."""
 
     @property
+    def is_heard(self) -> bool:
+        """Whether anything has come from the app."""
+        return self._exchange.is_heard
+
+    @property
     def is_in_order(self) -> bool:
         """Whether request and answer have come to their ends, with nothing behind them, and the app goes on listening."""
-        is_done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-        return self._is_sent and is_done and not self._http.trailing_data[0]
+        return self._is_sent and self._exchange.is_over
 
-    async def run(self, receive: Receive, send: Send) -> None:
+    async def run(self, stream: trio.abc.Stream, receive: Receive, send: Send) -> None:
         """To the end of the answer, or until the browser leaves; an answer that breaks off is not ended.
+
+        Args:
+            stream: to the app, between two requests.
+            receive: the ASGI server's.
+            send: the ASGI server's.
 
         Raises:
             BadAnswer: before anything was sent to the browser.
+            BadRequest: the body is not as long as was said; nothing was sent to the browser.
         """
-        is_broken = False
+        broken: Exception | None = None
+        refused: list[BadRequest] = []
+        head = self._exchange.begin()  # an app that speaks unasked is heard as if it answered
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_request, receive, nursery.cancel_scope)
+            nursery.start_soon(self._send_request, head, stream, receive, refused, nursery.cancel_scope)
             try:
-                await self._return_answer(send)
-            except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-                is_broken = True
+                await self._return_answer(stream, send)
+            except (BadAnswer, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                broken = error
             nursery.cancel_scope.cancel()
-        if is_broken and not self._is_answered:
-            raise BadAnswer
+        if not self._is_answered:
+            if refused:
+                raise refused[0]
+            if broken is not None:
+                raise BadAnswer(str(broken))
 
     # Toward the app
 
-    async def _send_request(self, receive: Receive, exchange: trio.CancelScope) -> None:
+    async def _send_request(
+        self,
+        head: bytes,
+        stream: trio.abc.Stream,
+        receive: Receive,
+        refused: list[BadRequest],
+        exchange: trio.CancelScope,
+    ) -> None:
         """Passes head and body on, then waits for the browser to leave."""
         try:
-            await self._send(self._head)
-            if not self._has_body:
-                await self._end_request()  # the browser's end of it may have been taken by a first attempt
+            await stream.send_all(head)
+            if not self._has_body:  # the browser's end of it may have been taken by a first attempt
+                await self._end_request(stream)
             while (message := await receive())["type"] == "http.request":
-                await self._pass_on(message)
+                await self._pass_on(stream, message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # an app may answer without reading on; its answer decides
+        except BadRequest as error:
+            refused.append(error)
         exchange.cancel()
 
-    async def _pass_on(self, message: Message) -> None:
-        if self._http.our_state is not h11.SEND_BODY:
+    async def _pass_on(self, stream: trio.abc.Stream, message: Message) -> None:
+        if self._is_sent:
             return
         if body := message.get("body", b""):
             self.n_carried += len(body)
-            await self._send(h11.Data(data=body))
+            await _send(stream, self._exchange.send_body(body))
         if not message.get("more_body", False):
-            await self._end_request()
+            await self._end_request(stream)
 
-    async def _end_request(self) -> None:
-        await self._send(h11.EndOfMessage())
+    async def _end_request(self, stream: trio.abc.Stream) -> None:
+        await _send(stream, self._exchange.end_request())
         self._is_sent = True
-
-    async def _send(self, event: h11.Event) -> None:
-        if data := self._http.send(event):
-            await self._stream.send_all(data)
 
     # Toward the browser
 
-    async def _return_answer(self, send: Send) -> None:
-        while True:
-            event = await self._next_event()
-            if isinstance(event, h11.Response):
-                self._is_answered = True
-                headers: Headers = [(bytes(name), bytes(value)) for name, value in event.headers]
-                start = {"status": event.status_code, "headers": answer_headers(headers, self._hop)}
-                await send({"type": "http.response.start", **start})
-            elif isinstance(event, h11.Data):
-                self.n_carried += len(event.data)
-                await send({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
-            elif isinstance(event, h11.EndOfMessage):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                return
-            elif isinstance(event, h11.ConnectionClosed):
-                raise trio.BrokenResourceError("the app closed the connection")
+    async def _return_answer(self, stream: trio.abc.Stream, send: Send) -> None:
+        turn = Turn()
+        while (step := await next_step(self._exchange, stream, turn)) is not Step.END:
+            match step:
+                case Head(status, headers):
+                    self._is_answered = True
+                    start = {"status": status, "headers": answer_headers(headers, self._hop)}
+                    await send({"type": "http.response.start", **start})
+                case Piece(data):
+                    self.n_carried += len(data)
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                case Step.INTERIM | Step.NEED_DATA:
+                    pass
+                case Switched():
+                    raise BadAnswer("the app switched protocols unasked")
+                case _:
+                    assert_never(step)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _next_event(self) -> _Event:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            data = bytes(await self._stream.receive_some(CHUNK))
-            self.is_heard = self.is_heard or bool(data)
-            self._http.receive_data(data)
-        assert event is not h11.NEED_DATA
-        return event  # type: ignore[return-value]  # of h11's two sentinels, PAUSED is left
+
+async def next_step(exchange: Exchange, stream: trio.abc.Stream, turn: Turn) -> Answered:
+    """What an app says next; where that is not whole yet, reads on. Raises BadAnswer, and what the stream raises."""
+    await turn.count()
+    step = exchange.poll()
+    if step is Step.NEED_DATA:
+        exchange.handle_data(bytes(await stream.receive_some(CHUNK)))
+    return step
+
+
+async def _send(stream: trio.abc.Stream, data: bytes) -> None:
+    if data:
+        await stream.send_all(data)

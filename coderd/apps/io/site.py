@@ -19,11 +19,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coderd.apps.access import Verdict
 from coderd.apps.address import AppAddress, Wildcard, parse_path
+from coderd.apps.exchange import BadAnswer, BadRequest
 from coderd.apps.headers import Hop, bearer
 from coderd.apps.io.connections import Connections
 from coderd.apps.io.gate import Answer, Backend, Gate, Revoked, TooManyOpen, Wish, unix_now
 from coderd.apps.io.hand_over import HAND_OVER, HandOver, app_cookie, target_of
-from coderd.apps.io.relaying import BadAnswer
 from coderd.apps.io.websocket import WebSocketRelaying
 from coderd.browser.io.sign_in import SignIn, page
 from coderd.browser.pages import message_page
@@ -211,6 +211,10 @@ class AppSite:
             self._counters["apps.bad_answer"] += 1
             sentence = f"what listens on port {port} of the workspace does not answer as a web app does"
             await self._apologise(UserError(sentence, code="no_service"), scope, receive, send)
+        except BadRequest:
+            self._counters["apps.bad_request"] += 1
+            sentence = "What was asked is no request of HTTP/1.1."
+            await _respond(page(message_page("Bad request", sentence), status=400), scope, receive, send)
 
     async def _relay_websocket(
         self,
@@ -222,10 +226,10 @@ class AppSite:
         receive: Receive,
         send: Send,
     ) -> None:
+        relaying = WebSocketRelaying(scope, target, hop)
         connection = await self._connections.dial(workspace, port)
         try:
-            relaying = WebSocketRelaying(connection.stream, scope, target.decode("latin-1"), hop)
-            await relaying.run(receive, send)
+            await relaying.run(connection.stream, receive, send)
         finally:
             self._connections.close(connection)
 

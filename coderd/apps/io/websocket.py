@@ -1,29 +1,20 @@
 """One WebSocket through to an app: two WebSockets with messages passed between them, each end waiting for the other."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from typing import Final
+from typing import Final, assert_never
 
 import trio
 from starlette.types import Message, Receive, Scope, Send
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    RejectConnection,
-    RejectData,
-    Request,
-    TextMessage,
-)
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.utilities import LocalProtocolError, generate_nonce
 
-from coderd.apps.headers import Headers, Hop, answer_headers, request_headers
-from coderd.apps.io.relaying import BadAnswer
-from coderd.browser.requests import header
+from coderd.apps.exchange import Answered, BadAnswer, Exchange, Head, Piece, Step, Switched
+from coderd.apps.headers import Hop, answer_headers, request_headers
+from coderd.apps.io.relaying import next_step
+from coderd.apps.opening import opening_headers, read_acceptance
+from coderd.http.turns import Turn
 from coderd.http.web import MAX_WEBSOCKET_MESSAGE
+from coderd.http.wire import FrameEvent, Gathering, MessageTooBig, next_frame
 from coderd.model import limits
 
 HANDSHAKE_TIMEOUT: Final = limits.APP_WEBSOCKET_TIMEOUT
@@ -35,157 +26,153 @@ GOING_AWAY: Final = 1001
 TOO_BIG: Final = 1009
 _NO_CODES: Final = (1005, 1006, 1015)
 """They stand for the lack of a code, and are never sent."""
-_BROKEN: Final = (RemoteProtocolError, LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError)
+_BROKEN: Final = (LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class WebSocketRelaying:
     """A WebSocket on its way.
 
     Args:
-        stream: to the app, nothing said yet.
         scope: the WebSocket's ASGI scope; its ``websocket.connect`` has been received.
         target: path and query as the app shall see them.
         hop: the way that it came.
+
+    Raises:
+        BadRequest: HTTP/1.1 has no such request.
     """
 
-    def __init__(self, stream: trio.abc.Stream, scope: Scope, target: str, hop: Hop) -> None:
-        self._stream = stream
+    def __init__(self, scope: Scope, target: bytes, hop: Hop) -> None:
         self._hop = hop
-        self._app = WSConnection(ConnectionType.CLIENT)
-        self._turn = trio.StrictFIFOLock()
-        self._request = Request(
-            host=header(scope["headers"], b"host"),
-            target=target,
-            subprotocols=list(scope.get("subprotocols", ())),
-            extra_headers=[
-                (name, value)
-                for name, value in request_headers(list(scope["headers"]), hop)
-                if not name.startswith(b"sec-websocket-") and name not in (b"host", b"content-length")
-            ],
-        )
+        self._nonce = generate_nonce()
+        self._subprotocols: list[str] = list(scope.get("subprotocols", ()))
+        passed = request_headers(list(scope["headers"]), hop)
+        headers = opening_headers(passed, self._nonce, self._subprotocols)
+        self._exchange = Exchange("GET", target, headers, may_switch=True)
+        self._wire = Connection(ConnectionType.CLIENT)
+        self._sending = trio.StrictFIFOLock()
+        self._turn = Turn()
 
-    async def run(self, receive: Receive, send: Send) -> None:
+    async def run(self, stream: trio.abc.Stream, receive: Receive, send: Send) -> None:
         """Until either end closes, or breaks.
+
+        Args:
+            stream: to the app, nothing said yet.
+            receive: the ASGI server's.
+            send: the ASGI server's.
 
         Raises:
             BadAnswer: the app does not speak HTTP; nothing was sent to the browser.
         """
-        async with aclosing(self._events()) as events:
-            await self._run(events, receive, send)
+        answer = await self._ask(stream)
+        if isinstance(answer, Head):
+            await self._refuse(answer, stream, send)
+            return
+        await send(self._acceptance(answer))
+        self._wire.receive_data(answer.trailing)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._to_app, stream, receive, nursery.cancel_scope)
+            await send(await self._to_browser(stream, send))
+            nursery.cancel_scope.cancel()
 
-    async def _run(self, events: AsyncGenerator[Event, None], receive: Receive, send: Send) -> None:
+    # Opening
+
+    async def _ask(self, stream: trio.abc.Stream) -> Head | Switched:
         try:
             with trio.fail_after(HANDSHAKE_TIMEOUT):
-                await self._send(self._request)
-                answer = await anext(events)
-        except (*_BROKEN, StopAsyncIteration, trio.TooSlowError):
-            raise BadAnswer from None
-        if isinstance(answer, RejectConnection):
-            await self._refuse(answer, events, send)
-        elif isinstance(answer, AcceptConnection):
-            await send(self._acceptance(answer))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._to_app, receive, nursery.cancel_scope)
-                await send(await self._to_browser(events, send))
-                nursery.cancel_scope.cancel()
+                await stream.send_all(self._exchange.begin() + self._exchange.end_request())
+                while True:
+                    answer = await self._next_step(stream)
+                    if isinstance(answer, Head | Switched):
+                        return answer
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            raise BadAnswer(str(error)) from None
 
-    def _acceptance(self, answer: AcceptConnection) -> Message:
-        kept = answer_headers(_headers(answer.extra_headers), self._hop)
+    async def _next_step(self, stream: trio.abc.Stream) -> Answered:
+        return await next_step(self._exchange, stream, self._turn)
+
+    def _acceptance(self, answer: Switched) -> Message:
+        subprotocol = read_acceptance(answer, self._nonce, self._subprotocols)
+        kept = answer_headers(answer.headers, self._hop)
         return {
             "type": "websocket.accept",
-            "subprotocol": answer.subprotocol,
+            "subprotocol": subprotocol,
             "headers": [(name, value) for name, value in kept if name == b"set-cookie"],
         }
 
-    async def _refuse(self, answer: RejectConnection, events: AsyncIterator[Event], send: Send) -> None:
+    async def _refuse(self, answer: Head, stream: trio.abc.Stream, send: Send) -> None:
         """The app's own words, as far as they come."""
         body = b""
         try:
             with trio.move_on_after(HANDSHAKE_TIMEOUT):
-                while answer.has_body and len(body) <= MAX_REFUSAL:
-                    data = await anext(events)
-                    if not isinstance(data, RejectData):
-                        break
-                    body += data.data
-                    if data.body_finished:
-                        break
-        except (*_BROKEN, StopAsyncIteration):
+                while len(body) <= MAX_REFUSAL and (step := await self._next_step(stream)) is not Step.END:
+                    body += step.data if isinstance(step, Piece) else b""
+        except (BadAnswer, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         headers = [
             (name, value)
-            for name, value in answer_headers(_headers(answer.headers), self._hop)
+            for name, value in answer_headers(answer.headers, self._hop)
             if name != b"content-length"
         ]
-        start = {"status": answer.status_code, "headers": headers}
+        start = {"status": answer.status, "headers": headers}
         await send({"type": "websocket.http.response.start", **start})
         await send({"type": "websocket.http.response.body", "body": body})
 
-    async def _to_app(self, receive: Receive, exchange: trio.CancelScope) -> None:
+    # Both ways
+
+    async def _to_app(self, stream: trio.abc.Stream, receive: Receive, exchange: trio.CancelScope) -> None:
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 text = message.get("text")
                 await self._send(
-                    TextMessage(data=text) if text is not None else BytesMessage(data=message["bytes"])
+                    stream,
+                    TextMessage(data=text) if text is not None else BytesMessage(data=message["bytes"]),
                 )
             with trio.move_on_after(CLOSE_TIMEOUT):
-                await self._send(CloseConnection(code=_code(message.get("code"))))
+                await self._send(stream, CloseConnection(code=_code(message.get("code"))))
         except _BROKEN:
             return  # the app has gone: the other direction tells the browser
         exchange.cancel()
 
-    async def _to_browser(self, events: AsyncIterator[Event], send: Send) -> Message:
-        """Passes messages on; returns how it ended."""
-        parts: list[str | bytes] = []
-        size = 0
+    async def _to_browser(self, stream: trio.abc.Stream, send: Send) -> Message:
+        """Passes messages on, pings answered; returns how it ended."""
+        gathering = Gathering(MAX_WEBSOCKET_MESSAGE)
         try:
-            async for event in events:
-                if isinstance(event, CloseConnection):
-                    return {
-                        "type": "websocket.close",
-                        "code": _code(event.code),
-                        "reason": event.reason or "",
-                    }
-                if not isinstance(event, TextMessage | BytesMessage):
-                    continue
-                parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
-                size += len(event.data)
-                if size > MAX_WEBSOCKET_MESSAGE:
-                    return {
-                        "type": "websocket.close",
-                        "code": TOO_BIG,
-                        "reason": "the app's message is too big",
-                    }
-                if event.message_finished:
-                    await send(_message(parts))
-                    parts, size = [], 0
+            while (event := await self._next_frame(stream)) is not None:
+                match event:
+                    case TextMessage() | BytesMessage():
+                        if (message := gathering.add(event)) is not None:
+                            kind = "text" if isinstance(message, str) else "bytes"
+                            await send({"type": "websocket.send", kind: message})
+                    case Ping():  # answers come between messages
+                        await self._send(stream, event.response())
+                    case Pong():
+                        pass
+                    case CloseConnection():
+                        return _ending(_code(event.code), event.reason or "")
+                    case _:
+                        assert_never(event)
+        except MessageTooBig:
+            return _ending(TOO_BIG, "the app's message is too big")
         except _BROKEN:
             pass
-        return {"type": "websocket.close", "code": GOING_AWAY, "reason": "the app has gone"}
+        return _ending(GOING_AWAY, "the app has gone")
 
-    async def _events(self) -> AsyncGenerator[Event, None]:
-        """What the app says, its pings answered."""
-        while data := await self._stream.receive_some(READ_SIZE):
-            self._app.receive_data(bytes(data))
-            for event in self._app.events():
-                if isinstance(event, Ping):
-                    await self._send(event.response())
-                else:
-                    yield event
+    async def _next_frame(self, stream: trio.abc.Stream) -> FrameEvent | None:
+        """What the app says next; None when it has gone."""
+        await self._turn.count()
+        while (event := next_frame(self._wire)) is None:
+            if not (data := await stream.receive_some(READ_SIZE)):
+                return None
+            self._wire.receive_data(bytes(data))
+        return event
 
-    async def _send(self, event: Event) -> None:
-        async with self._turn:  # answers to pings come between messages
-            await self._stream.send_all(self._app.send(event))
-
-
-def _message(parts: list[str | bytes]) -> Message:
-    if isinstance(parts[0], str):
-        return {"type": "websocket.send", "text": "".join(part for part in parts if isinstance(part, str))}
-    return {"type": "websocket.send", "bytes": b"".join(part for part in parts if isinstance(part, bytes))}
+    async def _send(self, stream: trio.abc.Stream, event: FrameEvent) -> None:
+        async with self._sending:
+            await stream.send_all(self._wire.send(event))
 
 
-def _headers(headers: object) -> Headers:
-    assert isinstance(headers, list)
-    return [(bytes(name).lower(), bytes(value)) for name, value in headers]
+def _ending(code: int, reason: str) -> Message:
+    return {"type": "websocket.close", "code": code, "reason": reason}
 
 
 def _code(code: int | None) -> int:

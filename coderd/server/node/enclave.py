@@ -41,6 +41,7 @@ class Enclave:
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self._process = process
         self._channel = channel
+        self._receiving = trio.StrictFIFOLock()
         self.tun: TunDevice
 
     @property
@@ -94,13 +95,15 @@ class Enclave:
         self._process.wait(END_TIMEOUT)
 
     async def _receive(self) -> _Received:
-        while True:
-            await trio.lowlevel.wait_readable(self._channel)
-            try:
-                data, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_SIZE, 1, _FLAGS)
-            except BlockingIOError:  # another task was quicker
-                continue
-            return _Received(data, descriptors[0] if descriptors else None)
+        """The next message; who comes first has the first. Two tasks cannot wait for one descriptor."""
+        async with self._receiving:
+            while True:
+                await trio.lowlevel.wait_readable(self._channel)
+                try:
+                    data, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE_SIZE, 1, _FLAGS)
+                except BlockingIOError:  # woken for nothing
+                    continue
+                return _Received(data, descriptors[0] if descriptors else None)
 
 
 def _start(theirs: socket.socket, address: IPv6Address, mtu: int) -> subprocess.Popen[bytes]:
