@@ -43,7 +43,8 @@ def lab() -> Iterator[Lab]:
     with Lab("easy-nat") as lab:
         lab.join_dev()
         bob = lab.server.coderctl("users", "create", "bob").strip()
-        lab.server.coderctl("workspaces", "share", "dev", "bob")
+        lab.server.share("dev", "bob", bob)
+        lab.user.host.environment["BOBS_TOKEN"] = bob
         lab.user.host.environment["CODER_URL"] = lab.server.url
         lab.user.join_as_user(lab.server.url, bob)
         lab.user.wait_for_peer("dev")
@@ -89,7 +90,7 @@ def test_policy_is_obeyed_while_data_flows(lab: Lab) -> None:
     lab.user.wait_for_path("dev", "relay", timeout=10)
     lab.server.coderctl("workspaces", "set", "dev", "--path", "direct")
     lab.user.wait_for_path("dev", "direct", timeout=20)
-    stops(lab, "workspaces", "unshare", "dev", "bob")
-    lab.server.coderctl("workspaces", "share", "dev", "bob")
+    stops(lab, "workspaces", "cut", "dev", "bob")
+    lab.server.share("dev", "bob", lab.user.host.environment["BOBS_TOKEN"])
     lab.user.wait_for_peer("dev")
     stops(lab, "workspaces", "delete", "dev", "--yes")

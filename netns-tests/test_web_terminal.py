@@ -64,7 +64,7 @@ def test_a_shell_by_browser_comes_back_with_its_output_after_the_link_was_cut_an
     lab: Lab, playwright: Playwright, tmp_path: Path
 ) -> None:
     bob = lab.server.coderctl("users", "create", "bob").strip()
-    lab.server.coderctl("workspaces", "share", "dev", "bob")
+    lab.server.share("dev", "bob", bob)
     with browser_on(lab.user.host, playwright, tmp_path) as browser:
         sign_in(browser, lab, bob)
         terminal = Terminal(browser)

@@ -10,6 +10,7 @@ import msgspec
 
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.ports import MAX_TEXT as MAX_PORTS_TEXT
 
 PREFIX = "/api/v1"
 MAX_BODY: Final = limits.MAX_API_BODY
@@ -24,6 +25,7 @@ ScopeText: TypeAlias = Literal["all", "read", "enrol"]
 ShareText: TypeAlias = Literal["owner", "shared", "authenticated", "public"]
 Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
 """Seconds, ten years at most."""
+PortsText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PORTS_TEXT)]
 MAX_PAGE: Final = limits.MAX_API_PAGE
 KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
 
@@ -104,6 +106,25 @@ class WorkspaceCreated(ApiMessage, frozen=True):
     token: str
 
 
+class ShareInfo(ApiMessage, frozen=True):
+    """A share or an offer, as the workspace's owner is shown it."""
+
+    user: str
+    """Whom it is shared with or offered to. That it is offered does not say that there is such a user."""
+    state: Literal["offered", "accepted"]
+    ports: str
+    """What the guest may reach: ``all``, ``none``, a list such as ``22,8000-8999``, or ``apps``."""
+    open_ports: str
+    """The same, where it is ``apps`` the ports that the workspace's apps name now for others than its owner."""
+    terminal: bool
+    """Whether the guest may open a shell."""
+    created_at: float
+    lapses_at: float | None
+    """Of an offer: when it is gone unless it was accepted."""
+    expires_at: float | None
+    """When the share ends; null: when it is taken back or left."""
+
+
 class WorkspaceInfo(ApiMessage, frozen=True):
     """A workspace."""
 
@@ -117,7 +138,69 @@ class WorkspaceInfo(ApiMessage, frozen=True):
     path: str = "direct"
     """By which paths it may be reached: direct, relay-only, or deny."""
     shared_with: list[str] = []
-    """Names of other users; told only to who may change the workspace."""
+    """Names of other users who have accepted; told only to who may change the workspace."""
+    shares: list[ShareInfo] = []
+    """The same with their terms, and what is offered."""
+    enforces: bool | None = None
+    """Whether the program that runs there keeps guests to these terms; null while it is not connected."""
+
+
+class OfferInfo(ApiMessage, frozen=True):
+    """A share or an offer, as its guest is shown it."""
+
+    owner: str
+    workspace: str
+    state: Literal["offered", "declined", "accepted"]
+    ports: str
+    """As in ``ShareInfo``."""
+    open_ports: str
+    terminal: bool
+    created_at: float
+    lapses_at: float | None
+    expires_at: float | None
+
+
+class OfferList(ApiMessage, frozen=True):
+    """What is shared with the caller, by name, then what is offered, the newest first."""
+
+    offers: list[OfferInfo]
+
+
+class OfferShare(ApiMessage, frozen=True):
+    """Terms of a share; null: as they are, and of a new one the narrow default."""
+
+    ports: PortsText | None = None
+    """``all``, ``none``, a list, or ``apps``, which is the default."""
+    terminal: bool | None = None
+    """By default no."""
+    lifetime: Lifetime | None = None
+    """Seconds from now until it ends; by default it does not."""
+    endless: bool = False
+    """Takes an end away that was set."""
+
+
+class ConnectionInfo(ApiMessage, frozen=True):
+    """Somebody has something open to a workspace."""
+
+    user: str
+    """Empty where nobody is signed in: a public app."""
+    device: str
+    """The device's name; empty where it is a browser."""
+    kind: Literal["tunnel", "app", "terminal"]
+    what: str
+    """Of an app its name."""
+    path: str
+    """Of a tunnel: direct, relay, or empty while the device has not said it."""
+    since: float
+    """Wall-clock seconds."""
+    is_owner: bool
+    """Whether it is the workspace's owner."""
+
+
+class ConnectionList(ApiMessage, frozen=True):
+    """Who is connected, by user and device."""
+
+    connections: list[ConnectionInfo]
 
 
 class AppInfo(ApiMessage, frozen=True):

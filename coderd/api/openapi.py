@@ -53,7 +53,7 @@ def _operation(rule: Rule) -> Json:
         "security": [] if Role.NOBODY in rule.roles else [{"token": []}],
     }
     if rule.request is not None:
-        operation["requestBody"] = {"required": True, **_content(rule.request)}
+        operation["requestBody"] = {"required": not rule.is_body_optional, **_content(rule.request)}
     return operation
 
 

@@ -17,6 +17,7 @@ from coderd.api.messages import (
     ChangeDevice,
     ChangeUser,
     ChangeWorkspace,
+    ConnectionList,
     CreateToken,
     CreateUser,
     CreateWorkspace,
@@ -28,6 +29,9 @@ from coderd.api.messages import (
     JoinWorkspace,
     ListQuery,
     Nothing,
+    OfferInfo,
+    OfferList,
+    OfferShare,
     PathList,
     Reflection,
     RelayList,
@@ -64,6 +68,7 @@ class Reach(Enum):
     NOTHING = "names nothing"
     OWN = "the caller's own"
     MANAGED = "the caller's own; for admins also members', for owners everybody's"
+    OFFERED = "what is offered to the caller or shared with them"
     SEEN = "the caller's own and what is shared with them; for admins and owners everybody's"
 
 
@@ -96,6 +101,8 @@ class Rule(NamedTuple):
     query: type[ApiMessage] | None = None
     reach: Reach = Reach.NOTHING
     status: int = 200
+    is_body_optional: bool = False
+    """Whether a request without a body is one with nothing set."""
     other_scopes: frozenset[Scope] = frozenset()
     """Beside ALL, and READ where the method is GET."""
 
@@ -109,10 +116,11 @@ class Rule(NamedTuple):
 _CREATED = 201
 _ANY_SCOPE = frozenset(Scope)
 _ENROL = frozenset({Scope.ENROL})
-_SEEN, _MANAGED, _OWN = Reach.SEEN, Reach.MANAGED, Reach.OWN
+_SEEN, _MANAGED, _OWN, _OFFERED = Reach.SEEN, Reach.MANAGED, Reach.OWN, Reach.OFFERED
 
 _USERS, _USER = "/users", "/users/{key}"
 _WORKSPACES, _WORKSPACE, _SHARE = "/workspaces", "/workspaces/{key}", "/workspaces/{key}/shares/{user}"
+_CONNECTIONS, _OFFER = "/workspaces/{key}/connections", "/shares/{key}"
 _APPS, _APP = "/workspaces/{key}/apps", "/workspaces/{key}/apps/{app}"
 _DEVICES, _DEVICE = "/devices", "/devices/{key}"
 
@@ -134,8 +142,12 @@ RULES: tuple[Rule, ...] = (
     Rule("get_workspace", "GET", _WORKSPACE, SESSION, "A workspace", WorkspaceInfo, reach=_SEEN),
     Rule("change_workspace", "PATCH", _WORKSPACE, SESSION, "Another name or path rule", WorkspaceInfo, ChangeWorkspace, reach=_MANAGED),
     Rule("delete_workspace", "DELETE", _WORKSPACE, SESSION, "Deletes a workspace and ends its connections", Nothing, reach=_MANAGED),
-    Rule("share_workspace", "PUT", _SHARE, SESSION, "Lets another user's devices meet a workspace", WorkspaceInfo, reach=_OWN),
-    Rule("unshare_workspace", "DELETE", _SHARE, SESSION, "Takes that back, at once", WorkspaceInfo, reach=_OWN),
+    Rule("share_workspace", "PUT", _SHARE, SESSION, "Offers a workspace to another user, or changes the terms; the answer is the same whether there is such a user or not", WorkspaceInfo, OfferShare, reach=_OWN, is_body_optional=True),
+    Rule("unshare_workspace", "DELETE", _SHARE, SESSION, "Takes a share or an offer back, and ends at once all that the guest has open", WorkspaceInfo, reach=_OWN),
+    Rule("list_connections", "GET", _CONNECTIONS, SESSION, "Who is connected to a workspace, how and since when", ConnectionList, reach=_OWN),
+    Rule("list_shares", "GET", "/shares", SESSION, "What is shared with the caller, and what is offered", OfferList),
+    Rule("accept_share", "PUT", _OFFER, SESSION, "Accepts an offer: from now on the workspace and the caller's devices know each other", OfferInfo, reach=_OFFERED),
+    Rule("leave_share", "DELETE", _OFFER, SESSION, "Leaves a share, at once, or declines an offer, of which its giver is not told", Nothing, reach=_OFFERED),
     Rule("list_apps", "GET", _APPS, SESSION, "The web apps that were set of a workspace", AppList, reach=_OWN),
     Rule("set_app", "POST", _APPS, SESSION, "Names a port of a workspace, and says who may open it by browser", AppInfo, SetApp, reach=_OWN),
     Rule("delete_app", "DELETE", _APP, SESSION, "Forgets a web app: its port is the owner's alone", Nothing, reach=_OWN),

@@ -2,9 +2,9 @@
 
 from enum import Enum
 
-from coderd.identity.apps import AppShare
+from coderd.identity.apps import App, AppShare
 from coderd.identity.people import Node, PathRule, User
-from coderd.identity.policy import may_use
+from coderd.identity.policy import access_of
 
 
 class Verdict(Enum):
@@ -17,14 +17,15 @@ class Verdict(Enum):
     """No right, or no such thing: the difference is nobody's business."""
 
 
-def judge(share: AppShare, workspace: Node | None, viewer: User | None) -> Verdict:
+def judge(app: App, workspace: Node | None, viewer: User | None) -> Verdict:
     """Whether somebody may open an app.
 
     Args:
-        share: whom the app is for.
+        app: the app, and whom it is for.
         workspace: where it runs, None if there is none of that name.
         viewer: who is signed in.
     """
+    share = app.share
     is_open = workspace is not None and workspace.path is not PathRule.DENY
     if workspace is not None and is_open and share is AppShare.PUBLIC:
         return Verdict.OPEN
@@ -34,6 +35,5 @@ def judge(share: AppShare, workspace: Node | None, viewer: User | None) -> Verdi
         return Verdict.NOT_FOUND
     if share is AppShare.AUTHENTICATED or workspace.owner.user_id == viewer.user_id:
         return Verdict.OPEN
-    if share is AppShare.SHARED and may_use(viewer.user_id, workspace):
-        return Verdict.OPEN
-    return Verdict.NOT_FOUND
+    access = access_of(viewer.user_id, workspace) if share is AppShare.SHARED else None
+    return Verdict.OPEN if access is not None and app.port in access.ports else Verdict.NOT_FOUND

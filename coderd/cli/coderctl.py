@@ -2,7 +2,17 @@
 
 import typer
 
-from coderd.cli import debug, devices, tokens, users, web_apps, workspace_policy, workspaces
+from coderd.cli import (
+    connections,
+    debug,
+    devices,
+    shares,
+    tokens,
+    users,
+    web_apps,
+    workspace_policy,
+    workspaces,
+)
 from coderd.cli.apps import add, new_app
 from coderd.cli.audit import audit
 from coderd.cli.derp_map import derp_map
@@ -45,6 +55,8 @@ def build_app() -> typer.Typer:
     add(app, "port-forward", port_forward, "Forward local TCP ports to a workspace.")
     add(app, "nc", nc, "A workspace's TCP port on stdin and stdout.")
     add(app, "terminal", terminal, "A shell in a workspace, resumed where the path breaks.")
+    add(app, "share", shares.share, "Offer a workspace to another user.")
+    app.add_typer(_shares(), name="shares")
     app.add_typer(_workspaces(), name="workspaces")
     app.add_typer(_apps(), name="apps")
     app.add_typer(_devices(), name="devices")
@@ -63,10 +75,21 @@ def _workspaces() -> typer.Typer:
     add(group, "list", workspaces.list_workspaces, "List yours, and those shared with you.")
     add(group, "show", workspace_policy.show, "Show one.")
     add(group, "rename", workspace_policy.rename, "Give one another name.")
-    add(group, "share", workspace_policy.share, "Let another user meet one.")
+    add(group, "share", shares.share_positional, "Offer one to another user.")
     add(group, "unshare", workspace_policy.unshare, "Take that back.")
+    add(group, "connections", connections.connections, "Who is connected to one, and since when.")
+    add(group, "cut", connections.cut, "Cut a guest off from one.")
     add(group, "set", workspace_policy.set_policy, "By which paths one may be reached.")
     add(group, "delete", workspaces.delete, "Delete one.")
+    return group
+
+
+def _shares() -> typer.Typer:
+    group = new_app("Workspaces that others share with you, or offer.")
+    add(group, "list", shares.list_shares, "List them.")
+    add(group, "accept", shares.accept, "Accept an offer.")
+    add(group, "decline", shares.decline, "Decline an offer, silently.")
+    add(group, "leave", shares.leave, "Leave a workspace that is shared with you.")
     return group
 
 

@@ -8,6 +8,7 @@ import typer
 
 from coderd.cli import app_options as web
 from coderd.cli import relay_options as relay
+from coderd.cli import sharing_options as sharing
 from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, help_text
 from coderd.cli.say import note
@@ -83,6 +84,8 @@ def server(
     wildcard_access_url: web.WildcardAccessUrl = None,
     disable_path_apps: web.DisablePathApps = None,
     dangerous_trust_path_apps: web.TrustPathApps = None,
+    accept_shares: sharing.AcceptShares = None,
+    max_shares: sharing.MaxShares = None,
     proxy_trusted_origins: ProxyTrustedOrigins = None,
     proxy_trusted_headers: ProxyTrustedHeaders = None,
     prometheus_enable: PrometheusEnable = None,
@@ -127,6 +130,7 @@ def server(
         "proxy_trusted_headers": ",".join(proxy_trusted_headers) if proxy_trusted_headers else None,
         "prometheus_enable": relay.as_text(prometheus_enable),
         "prometheus_address": prometheus_address,
+        **sharing.settings(accept_shares, max_shares),
         **web.settings(wildcard_access_url, disable_path_apps, dangerous_trust_path_apps),
     }
     path = config or DEFAULT_FILE

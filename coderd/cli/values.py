@@ -9,7 +9,7 @@ from coderd.model.errors import Exit, UserError
 
 W = TypeVar("W", bound=str)
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 _FORWARD = re.compile(
     r"(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|\d+\.\d+\.\d+\.\d+):)?(?P<local>\d{1,5})(?::(?P<remote>\d{1,5}))?",
     re.ASCII,
@@ -17,7 +17,7 @@ _FORWARD = re.compile(
 
 
 def parse_duration(text: str) -> float:
-    """Seconds out of ``5s``, ``500ms``, ``1m30s``, ``1h`` or a plain number. Raises UserError on anything else."""
+    """Seconds out of ``5s``, ``500ms``, ``1m30s``, ``1h``, ``7d`` or a plain number. Raises UserError on anything else."""
     if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         return float(text)
     match = _DURATION.fullmatch(text)
@@ -25,8 +25,8 @@ def parse_duration(text: str) -> float:
         raise UserError(
             f"{text!r} is no duration", exit_code=Exit.USAGE, hint="Write it as in 5s, 500ms or 1m30s."
         )
-    hours, minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
-    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    days, hours, minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
 
 
 class Forward(NamedTuple):

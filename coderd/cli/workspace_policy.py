@@ -1,4 +1,4 @@
-"""``coderctl workspaces show``, ``rename``, ``share``, ``unshare`` and ``set``: one workspace, and who may meet it how."""
+"""``coderctl workspaces show``, ``rename``, ``unshare`` and ``set``: one workspace, and who may meet it how."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from coderd.api.messages import WorkspaceInfo
 from coderd.cli.asking import print_facts, print_json, since_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.session import open_api
+from coderd.cli.shares import share_facts, warn
 from coderd.cli.values import parse_path
 from coderd.model.errors import Exit
 
@@ -50,23 +51,6 @@ def rename(
     return _show(client.change_workspace(name, name=new_name), json)
 
 
-def share(
-    name: Name,
-    user: User,
-    url: Url = None,
-    token_file: TokenFile = None,
-    insecure: Insecure = False,
-    json: Json = False,
-) -> int:
-    """Let another user's devices meet a workspace of yours.
-
-    Examples:
-      coderctl workspaces share dev bob
-    """
-    client, _ = open_api(url, token_file, insecure=insecure)
-    return _show(client.share_workspace(name, user), json)
-
-
 def unshare(
     name: Name,
     user: User,
@@ -75,7 +59,7 @@ def unshare(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Take that back: their tunnels to it end at once.
+    """Take a share or an offer back: what they have open there ends at once.
 
     Examples:
       coderctl workspaces unshare dev bob
@@ -115,8 +99,9 @@ def _show(workspace: WorkspaceInfo, json: bool) -> int:
             "address": workspace.address,
             "state": "online" if workspace.online else "offline",
             "path": workspace.path,
-            "shared with": ", ".join(workspace.shared_with),
+            **share_facts(workspace),
             "created": since_text(workspace.created_at),
         }
     )
+    warn(workspace)
     return Exit.DONE

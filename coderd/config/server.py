@@ -14,6 +14,7 @@ from coderd.config.proxies import (
     parse_proxy_headers,
     parse_proxy_origins,
 )
+from coderd.config.sharing import SHARING_SETTINGS, SharingOptions, parse_sharing_options
 from coderd.config.sources import Setting, Sources, Value, absolute_path, bad_value, parse_file
 from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
 from coderd.config.url import ServerUrl, parse_server_url
@@ -39,6 +40,7 @@ SETTINGS = (
     *PROXY_SETTINGS,
     *DERP_SETTINGS,
     *APP_SETTINGS,
+    *SHARING_SETTINGS,
 )
 
 
@@ -61,6 +63,8 @@ class ServerConfig:
     """The relay map."""
     apps: AppOptions = field(default_factory=AppOptions)
     """Web apps."""
+    sharing: SharingOptions = field(default_factory=SharingOptions)
+    """How users may share workspaces."""
     proxy_origins: tuple[IPv4Network | IPv6Network, ...] = ()
     """Proxies that may say whose request they hand on."""
     proxy_headers: tuple[str, ...] = (DEFAULT_HEADER,)
@@ -100,6 +104,7 @@ def parse_server_config(
         state_dir=absolute_path(sources.get(STATE_DIR)),
         derp=derp,
         apps=parse_app_options(sources),
+        sharing=parse_sharing_options(sources),
         proxy_origins=parse_proxy_origins(sources),
         proxy_headers=parse_proxy_headers(sources),
         prometheus_address=parse_prometheus(sources),

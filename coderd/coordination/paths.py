@@ -84,13 +84,15 @@ class _Kept(NamedTuple):
 class ConnectionPaths:
     """What one connection has reported."""
 
-    __slots__ = ("_counted_at", "_failures", "_kept", "_level", "home_region", "latencies")
+    __slots__ = ("_counted_at", "_failures", "_in_use", "_kept", "_level", "home_region", "latencies")
 
     def __init__(self) -> None:
         self.home_region = 0
         self.latencies: Mapping[int, float] = {}
         """Seconds to each region's relay."""
         self._kept: dict[UUID, _Kept] = {}
+        self._in_use: dict[UUID, float] = {}
+        """Since when each peer has been reached by some path or other."""
         self._failures: dict[str, int] = {}
         self._level = COUNT_BURST
         self._counted_at = float("-inf")
@@ -119,7 +121,18 @@ class ConnectionPaths:
         """Peer and kind of path of each."""
         return ((peer, kept.path) for peer, kept in self._kept.items())
 
+    def tunnel(self, peer: UUID, now: float) -> tuple[str, float] | None:
+        """By which kind of path a peer is reached, and for how many seconds by any; None where it is not in use."""
+        kept, since_at = self._kept.get(peer), self._in_use.get(peer)
+        if kept is None or since_at is None:
+            return None
+        return kept.path, max(now - since_at, 0.0)
+
     def _take_report(self, report: PathReport, tally: PathTally, now: float) -> None:
+        if report.path == "none":
+            self._in_use.pop(report.peer, None)
+        else:
+            self._in_use.setdefault(report.peer, now - report.since)
         before, since_at = self._kept.pop(report.peer, None), now - report.since
         n_before = before.n_changes if before is not None else 0
         tally.n_changes += self._granted(report.n_changes - n_before)
@@ -130,7 +143,9 @@ class ConnectionPaths:
         if before is not None and is_other and before.path in tally.lifetimes and self._granted(1):
             tally.lifetimes[before.path].observe(max(since_at - before.since_at, 0.0))
         if len(self._kept) >= MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._in_use.pop(oldest, None)
         self._kept[report.peer] = _Kept(
             report.path, report.region, report.rtt, since_at, max(report.n_changes, n_before)
         )

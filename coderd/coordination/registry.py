@@ -30,11 +30,11 @@ from coderd.coordination.message import (
 )
 from coderd.coordination.paths import ConnectionPaths, PathTally, Reach
 from coderd.identity.people import Node
-from coderd.identity.policy import is_relayed_only, may_tunnel
+from coderd.identity.policy import access_for, is_relayed_only, may_tunnel
 from coderd.model.addresses import format_addr_port, parse_addr_port
 from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import NodeKind, PathPolicy
+from coderd.model.netmap import NodeKind, PathPolicy, PeerAccess
 
 HOLD = 1.0
 """Seconds that a device waits for a workspace's ``ready`` before it is shown the workspace all the same."""
@@ -42,6 +42,8 @@ HOLD = 1.0
 LOST = "lost"
 DISCONNECTED = "disconnected"
 DENIED = "denied"
+
+_EVERYTHING = PeerAccess()
 
 REPLACED = Refusal("replaced", "another machine has joined with this identity")
 SUPERSEDED = Refusal("superseded", "this machine has connected anew")
@@ -361,6 +363,20 @@ class Registry:
                 if peer in connection._sent and (presence := self._presences.get(peer)) is not None:
                     yield Reach(connection.node, presence.node, path, region, rtt, since)
 
+    def tunnels(self, workspace: Node, now: float) -> Iterator[tuple[Node, str, float]]:
+        """Devices that have a tunnel to a workspace: by which kind of path, and for how many seconds, as an end says."""
+        own = self.connection_of(workspace.node_id)
+        for presence in self._near(workspace):
+            other = presence.connection
+            if other is None or other.node.kind is not NodeKind.DEVICE:
+                continue
+            if not self._may_meet(presence.node, workspace):
+                continue
+            told = own.paths.tunnel(other.node.node_id, now) if own is not None else None
+            found = told or other.paths.tunnel(workspace.node_id, now)
+            if found is not None:
+                yield presence.node, *found
+
     # Who changed
 
     def _publish(self, connection: Connection, entry: PeerEntry) -> None:
@@ -451,8 +467,9 @@ class Registry:
             return presence.gone
         if presence.entry is None or not presence.connection._is_published:
             return None
+        entry = _with_access(presence.entry, access_for(viewer.node, presence.node))
         relayed = self._blocks_direct or is_relayed_only(viewer.node, presence.node)
-        return _relayed_only(presence.entry) if relayed else presence.entry
+        return _relayed_only(entry) if relayed else entry
 
     def _is_full_due(self, viewer: Connection, now: float) -> bool:
         """Whether nobody is held any more, or somebody always would be: where many come, another is at any time."""
@@ -568,6 +585,13 @@ def _entry(connection: Connection, update: Update) -> PeerEntry:
         endpoints=endpoints,
         capabilities=list(facts.capabilities),
     )
+
+
+def _with_access(entry: PeerEntry, access: PeerAccess) -> PeerEntry:
+    """A peer as one viewer is told of it: with what it may reach there."""
+    if access == _EVERYTHING:
+        return entry
+    return replace(entry, ports=str(access.ports), terminal=access.terminal, is_server=access.is_server)
 
 
 def _relayed_only(entry: PeerEntry) -> PeerEntry:

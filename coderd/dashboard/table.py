@@ -17,6 +17,8 @@ class Ask(NamedTuple):
     operation: str
     parameters: tuple[str, ...] = ()
     """Of the page's own query, handed on."""
+    keys: tuple[str, ...] = ()
+    """Of the page's own query: the parts of the operation's path."""
 
 
 class Page(NamedTuple):
@@ -27,6 +29,8 @@ class Page(NamedTuple):
     template: str
     asks: tuple[Ask, ...]
     """The template knows each answer by its operation's name."""
+    is_listed: bool = True
+    """Whether it stands among the pages; else other pages lead there."""
 
     @property
     def own_path(self) -> str:
@@ -59,6 +63,14 @@ PAGES: Final = (
         "machines.html",
         (Ask("list_workspaces", ("all",)), Ask("list_devices", ("all",))),
     ),
+    Page("/shared", "Shared", "shared.html", (Ask("list_shares"),)),
+    Page(
+        "/connections",
+        "Connections",
+        "connections.html",
+        (Ask("get_workspace", keys=("key",)), Ask("list_connections", keys=("key",))),
+        is_listed=False,
+    ),
     Page("/paths", "Paths", "paths.html", (Ask("list_paths", ("all",)),)),
     Page("/relays", "Relays", "relays.html", (Ask("list_relays", ("all",)),)),
     Page("/users", "People", "users.html", (Ask("list_users"),)),
@@ -73,8 +85,15 @@ ACTIONS: Final = (
     Action("/workspaces/rename", "change_workspace", keys=("key",), fields=("name",)),
     Action("/workspaces/path", "change_workspace", keys=("key",), fields=("path",)),
     Action("/workspaces/delete", "delete_workspace", keys=("key",)),
-    Action("/workspaces/share", "share_workspace", keys=("key", "user")),
+    Action(
+        "/workspaces/share",
+        "share_workspace",
+        keys=("key", "user"),
+        fields=("ports", "terminal", "lifetime", "endless"),
+    ),
     Action("/workspaces/unshare", "unshare_workspace", keys=("key", "user")),
+    Action("/shared/accept", "accept_share", keys=("key",), page="/shared"),
+    Action("/shared/leave", "leave_share", keys=("key",), page="/shared"),
     Action("/workspaces/app", "set_app", keys=("key",), fields=("name", "port", "share")),
     Action("/devices/rename", "change_device", keys=("key",), fields=("name",)),
     Action("/devices/delete", "delete_device", keys=("key",)),

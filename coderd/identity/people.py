@@ -8,6 +8,7 @@ from uuid import UUID
 
 from coderd.model.addresses import tailnet_address
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import PortSet
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -56,6 +57,19 @@ SERVER = Actor("server")
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Another user may meet a workspace: a share that its guest has accepted and that has not ended."""
+
+    user: User
+    ports: PortSet
+    """What the guest may reach of it, by tunnel and by browser; of one that follows the apps, what these name now."""
+    terminal: bool
+    """Whether the guest may open a shell."""
+    expires_at: float | None = None
+    """Wall-clock seconds; None: until it is taken back or left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A device or a workspace: anything that may join the network."""
 
@@ -68,8 +82,13 @@ class Node:
     """Wall-clock seconds."""
     path: PathRule = PathRule.DIRECT
     """Of a workspace."""
-    shared_with: tuple[User, ...] = ()
-    """Who else may meet a workspace, by name."""
+    shares: tuple[Share, ...] = ()
+    """Who else may meet a workspace, by name, and what of it."""
+
+    @property
+    def shared_with(self) -> tuple[User, ...]:
+        """Who else may meet a workspace, by name."""
+        return tuple(share.user for share in self.shares)
 
     @property
     def full_name(self) -> str:
@@ -121,6 +140,13 @@ class BadShare(IdentityError):
     """A workspace is not shared with its own owner."""
 
     code = "bad_share"
+
+
+class TooManyShares(IdentityError):
+    """Somebody has given and offered as many shares as one may."""
+
+    code = "too_many_shares"
+    hint = "Take one back first. An offer that nobody accepts lapses after 14 days."
 
 
 class TooManyAttempts(IdentityError):

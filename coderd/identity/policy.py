@@ -1,14 +1,19 @@
 """Who may meet whom, and who may manage what: the one place that answers it.
 
 A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have it shared,
-and the workspace must not be denied to everybody. No role opens a tunnel: an admin manages, and meets nobody by that.
+and the workspace must not be denied to everybody; a share opens the ports that it names, and a terminal if it says so. No role
+opens a tunnel: an admin manages, and meets nobody by that.
 The server itself may meet any workspace, and does when somebody who may use it comes by browser: see ``apps``.
 """
 
+from typing import Final
 from uuid import UUID
 
 from coderd.identity.people import Node, PathRule, User, UserRole
-from coderd.model.netmap import NodeKind
+from coderd.model.netmap import NodeKind, PeerAccess
+from coderd.model.ports import NO_PORTS
+
+NOTHING: Final = PeerAccess(NO_PORTS, terminal=False)
 
 
 def may_tunnel(one: Node, other: Node) -> bool:
@@ -23,9 +28,30 @@ def may_tunnel(one: Node, other: Node) -> bool:
 
 def may_use(user_id: UUID, workspace: Node) -> bool:
     """Whether a workspace is this user's, or shared with them."""
-    return workspace.owner.user_id == user_id or any(
-        user.user_id == user_id for user in workspace.shared_with
-    )
+    return access_of(user_id, workspace) is not None
+
+
+def access_of(user_id: UUID, workspace: Node) -> PeerAccess | None:
+    """What of a workspace a user may reach: its owner everything, a guest what the share names, others nothing (None).
+
+    The one place that decides it: the NetMap tells it to the workspace, whose packet filter and node API enforce it, and the
+    server asks it for what goes through itself, apps and terminals by browser.
+    """
+    if workspace.owner.user_id == user_id:
+        return PeerAccess()
+    for share in workspace.shares:
+        if share.user.user_id == user_id:
+            return PeerAccess(share.ports, share.terminal)
+    return None
+
+
+def access_for(viewer: Node, peer: Node) -> PeerAccess:
+    """What a node is told that a peer may reach of it, as far as the two may meet at all."""
+    if peer.kind is NodeKind.SERVER:
+        return PeerAccess(is_server=True)
+    if viewer.kind is not NodeKind.WORKSPACE:
+        return PeerAccess()  # a device decides for itself
+    return access_of(peer.owner.user_id, viewer) or NOTHING
 
 
 def is_relayed_only(one: Node, other: Node) -> bool:

@@ -61,6 +61,12 @@ MAX_OPENINGS: Final = 100_000
 """Records of tunnels, web apps and terminals that were used; the oldest goes for one more."""
 MAX_OPENINGS_WAITING: Final = 4096
 """Such records that wait for the database; more are dropped."""
+MAX_SHARES_GIVEN: Final = 500
+"""Shares and offers that one user may have given; the option --max-shares sets another number."""
+MAX_SHARES_LISTED: Final = 500
+"""Offers that a user is shown, the newest first."""
+OFFER_LIFETIME: Final = 14 * 24 * 3600.0
+"""Seconds after which an offer that nobody has accepted is gone."""
 MAX_SAME_NAME: Final = 1000
 """Nodes of one kind and user whose machines bear the same name."""
 MAX_API_BODY: Final = 64 * 1024

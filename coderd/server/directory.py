@@ -30,9 +30,11 @@ from coderd.identity.people import (
     Node,
     NotFound,
     TooManyAttempts,
+    TooManyShares,
     UserRole,
 )
 from coderd.identity.tokens import TokenKind, hash_token
+from coderd.identity.visits import Visits
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.keys import NodePublic
@@ -57,6 +59,7 @@ _STATUSES: dict[type[IdentityError], HTTPStatus] = {
     KeyTaken: HTTPStatus.CONFLICT,
     LastOwner: HTTPStatus.CONFLICT,
     NotFound: HTTPStatus.NOT_FOUND,
+    TooManyShares: HTTPStatus.CONFLICT,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
 }
 _ROLES = {UserRole.OWNER: Role.OWNER, UserRole.ADMIN: Role.ADMIN, UserRole.MEMBER: Role.MEMBER}
@@ -87,6 +90,8 @@ class Directory:
         self._changing = trio.Lock()
         self._attempts = Attempts(time.monotonic())
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self.visits = Visits(time.time)
+        """Who has something open by browser."""
         self.registry = registry
         self.relay = relay
 

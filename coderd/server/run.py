@@ -50,6 +50,7 @@ from coderd.server.observation import Observation
 from coderd.server.opening_log import OpeningLog
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
+from coderd.server.share_clock import ShareClock
 from coderd.server.state import StateDirectory
 from coderd.server.verify import verify_routes
 from coderd.server.web_apps import WebApps
@@ -164,6 +165,7 @@ class _Server:
         nursery.start_soon(self._maps.follow, reloads)
         nursery.start_soon(self.coordination.run)
         nursery.start_soon(self._openings.run)
+        nursery.start_soon(ShareClock(self.directory).run)
         nursery.start_soon(self._terminals.run)
         if self._tls is not None:
             nursery.start_soon(follow_reloads, self._tls, reloads)
@@ -231,7 +233,12 @@ class _Server:
 
     def _build_app(self) -> ASGIApp:
         handlers = {
-            **all_handlers(self.directory, version=version("coderd"), wildcard=self._web_apps.wildcard),
+            **all_handlers(
+                self.directory,
+                version=version("coderd"),
+                wildcard=self._web_apps.wildcard,
+                sharing=self._config.sharing,
+            ),
             **self._observation.handlers(),
         }
         routes = [

@@ -1,5 +1,6 @@
 """Web apps, assembled: the server's node, what apps ask of the identities, and the site in front of everything else."""
 
+from contextlib import AbstractContextManager
 from functools import partial
 from uuid import UUID
 
@@ -143,6 +144,10 @@ class WebApps:
     def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
         """Somebody uses an app: for the record, without waiting."""
         self._openings.note_app(viewer, workspace, app)
+
+    def visiting(self, viewer: User | None, workspace: Node, app: App) -> AbstractContextManager[None]:
+        """While somebody has an app open."""
+        return self._directory.visits.during(viewer, workspace, app.name)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a connection that ``dial`` gave."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 import trio
@@ -82,6 +83,10 @@ class WebTerminals:
     def note_opened(self, viewer: User, workspace: Node) -> None:
         """Somebody has a terminal: for the record, without waiting."""
         self._openings.note_terminal(viewer, workspace)
+
+    def visiting(self, viewer: User, workspace: Node) -> AbstractContextManager[None]:
+        """While somebody has a terminal open."""
+        return self._directory.visits.during(viewer, workspace)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a stream that ``open_terminal`` gave."""

@@ -265,7 +265,9 @@ def add_workspace(store: Store, user: User, name: str) -> Member:
 
 def share(store: Store, member: Member, guest: User) -> Member:
     """A workspace that somebody else may use, too."""
-    node = store.nodes.share(member.node.owner, member.node.node_id, guest.name).result
+    node = store.shares.offer(
+        member.node.owner, member.node.node_id, guest.name, accepts=True, max_given=1_000_000
+    ).result
     return Member(node, member.token, member.key)
 
 

@@ -132,6 +132,13 @@ class Server:
         accepting = ["--insecure"] if self.url.startswith("http:") else []
         return self.host.run(["coderctl", *arguments, *where, *accepting], input=input).stdout
 
+    def share(self, workspace: str, user: str, token: str) -> None:
+        """Share a workspace of the admin's with somebody, all of it; ``token`` is theirs, with which it is accepted."""
+        self.coderctl("share", workspace, "--with", user, "--ports", "all", "--terminal")
+        where = ["--url", self._url(self._near) + self._pin, "--token-file", "-"]
+        accepting = ["--insecure"] if self.url.startswith("http:") else []
+        self.host.run(["coderctl", "shares", "accept", f"admin/{workspace}", *where, *accepting], input=token)
+
     def create_workspace(self, name: str) -> str:
         """Create a workspace, and return the token that lets its machine join."""
         created = json.loads(self.coderctl("workspaces", "create", name, "--json"))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -22,6 +22,7 @@ from coderd.http.websocket import TextRoute, TextSocket
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
 from coderd.identity.tokens import hash_token
+from coderd.identity.visits import Visits
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.netmap import NodeKind
@@ -52,6 +53,7 @@ class People:
     n_open: int = 0
     n_dialled: int = 0
     noted: list[tuple[str, str, str]] = field(default_factory=list)
+    visits: Visits = field(default_factory=lambda: Visits(time.time))
     released: trio.Event = field(default_factory=trio.Event)
 
     streams: list[trio.SocketStream] = field(default_factory=list)
@@ -103,6 +105,9 @@ class People:
 
     def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
         self.noted.append((viewer.name, workspace.name, app.name))
+
+    def visiting(self, viewer: User | None, workspace: Node, app: App) -> AbstractContextManager[None]:
+        return self.visits.during(viewer, workspace, app.name)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         self.n_open -= 1

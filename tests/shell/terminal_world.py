@@ -2,8 +2,9 @@
 
 import os
 import pwd
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,12 @@ from coderd.config.url import ServerUrl
 from coderd.engine.node_api import TerminalRequest, encode, parse_dial_reply
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import open_tcp_listeners, serve_http
-from coderd.identity.people import Node, User
+from coderd.identity.people import Node, Share, User
+from coderd.identity.visits import Visits
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import ALL_PORTS
 from coderd.terminal.account import Account
 from coderd.terminal.io.service import TerminalService
 from coderd.terminal.io.site import TerminalSite
@@ -44,19 +47,22 @@ class Server:
 
     node_api: tuple[str, int] = ("", 0)
     workspace: Node | None = field(
-        default_factory=lambda: Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0, shared_with=(BOB,))
+        default_factory=lambda: Node(
+            UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0, shares=(Share(BOB, ALL_PORTS, terminal=True),)
+        )
     )
     sessions: dict[bytes, User] = field(default_factory=lambda: {ANNS: ANN, BOBS: BOB})
     problem: Problem | None = None
     is_offline: bool = False
     noted: list[tuple[str, str]] = field(default_factory=list)
+    visits: Visits = field(default_factory=lambda: Visits(time.time))
     path: str = "relay Here"
     streams: list[trio.SocketStream] = field(default_factory=list)
 
     def unshare(self) -> None:
         """Bob may come no more."""
         assert self.workspace is not None
-        self.workspace = replace(self.workspace, shared_with=())
+        self.workspace = replace(self.workspace, shares=())
 
     def cut(self) -> None:
         """All ways to the workspace break."""
@@ -75,6 +81,9 @@ class Server:
 
     def note_opened(self, viewer: User, workspace: Node) -> None:
         self.noted.append((viewer.name, workspace.name))
+
+    def visiting(self, viewer: User, workspace: Node) -> AbstractContextManager[None]:
+        return self.visits.during(viewer, workspace)
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
         if self.is_offline:

@@ -35,7 +35,7 @@ async def test_the_server_keeps_to_its_document(tmp_path: Path, monkeypatch: pyt
             "--generation-deterministic",
             "--no-color",
         ]
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             done = await trio.run_process(
                 argv,
                 capture_stdout=True,

@@ -90,7 +90,17 @@ async def test_workspaces_are_shared_renamed_and_ruled(
         bob = Terminal(world, tmp_path / "bob", capsys)
         owner.run("workspaces", "create", "dev")
         assert bob.fail("workspaces", "show", "admin/dev")[0] == Exit.NO_SUCH_WORKSPACE
-        assert "shared with:  bob" in owner.run("workspaces", "share", "dev", "bob")
+        assert "admin/dev is offered to bob: the apps' ports (none), no terminal" in owner.run(
+            "workspaces", "share", "dev", "bob"
+        )
+        assert bob.json("workspaces", "list") == []
+        assert bob.run("shares", "list").startswith("admin/dev")
+        assert "admin/dev is shared with you" in bob.run("shares", "accept", "admin/dev")
+        changed = owner.run("share", "dev", "--with", "bob", "--ports", "22,8000-8999", "--expires", "7d")
+        assert "admin/dev is shared with bob: ports 22,8000-8999, no terminal, until" in changed
+        assert "shared with bob:" in owner.run("workspaces", "show", "dev")
+        assert owner.run("workspaces", "connections", "dev") == ""
+        assert owner.fail("workspaces", "cut", "dev", "admin/laptop")[0] == Exit.USAGE
         assert bob.run("workspaces", "list").startswith("admin/dev")
         assert "shared" not in bob.run("workspaces", "show", "admin/dev")
         for forbidden in (("share", "admin/dev", "bob"), ("set", "admin/dev", "--path", "deny")):
@@ -101,7 +111,13 @@ async def test_workspaces_are_shared_renamed_and_ruled(
         assert "offline, relay-only" in owner.run("workspaces", "list")
         assert owner.fail("workspaces", "set", "dev", "--path", "none")[0] == Exit.USAGE
         assert "admin/lab" in owner.run("workspaces", "rename", "dev", "lab")
-        owner.run("workspaces", "unshare", "lab", "bob")
+        bob.run("shares", "leave", "admin/lab")
+        assert owner.fail("workspaces", "cut", "lab", "bob")[0] == Exit.NO_SUCH_WORKSPACE
+        owner.run("share", "lab", "--with", "bob")
+        bob.run("shares", "decline", "admin/lab")
+        assert "offered to bob" in owner.run("workspaces", "show", "lab")
+        bob.run("shares", "accept", "admin/lab")
+        owner.run("workspaces", "cut", "lab", "bob/laptop")
         assert bob.json("workspaces", "list") == []
         assert owner.fail("workspaces", "delete", "lab")[0] == Exit.USAGE
         owner.run("workspaces", "delete", "lab", "--yes")

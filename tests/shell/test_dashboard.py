@@ -63,7 +63,7 @@ async def test_a_person_signs_in_makes_a_workspace_shares_it_and_signs_out(tmp_p
         assert (await someone.sign_in("cdrs_wrong")).status_code == 401
         signed_in = await someone.sign_in(world.admin_token)
         assert signed_in.headers["location"] == "/"
-        await world.add_user("bob")
+        bobs = await world.add_user("bob")
 
         made = await someone.post("/workspaces/create", name="dev")
         line = unescape(re.search(r'<pre class="secret">(.*?)</pre>', made.text, re.DOTALL)[1])  # type: ignore[index]
@@ -77,7 +77,22 @@ async def test_a_person_signs_in_makes_a_workspace_shares_it_and_signs_out(tmp_p
         key = re.search(r'name="key" value="([0-9a-f-]{36})"', page.text)[1]  # type: ignore[index]
 
         assert (await someone.post("/workspaces/share", key=key, user="bob")).headers["location"] == "/"
-        assert "Take back from bob" in (await someone.get("/")).text
+        shown = (await someone.get("/")).text
+        assert "Take back from bob" in shown
+        assert "Offered to bob</dt><dd>the apps' ports (none), no terminal" in shown.replace("\n", "")
+        async with browser(world, bobs) as bob:
+            assert "admin/dev" in (await bob.get("/shared")).text
+            assert (await bob.post("/shared/accept", key="admin~dev")).headers["location"] == "/shared"
+            assert "Leave admin/dev" in (await bob.get("/shared")).text
+            assert (await bob.get(f"/connections?key={key}")).status_code == 404
+        narrowed = {"ports": "22,80", "terminal": "true", "lifetime": "86400"}
+        assert (await someone.post("/workspaces/share", key=key, user="bob", **narrowed)).status_code == 303
+        assert "Shared with bob</dt><dd>ports 22,80, terminal" in (await someone.get("/")).text.replace(
+            "\n", ""
+        )
+        connections = await someone.get(f"/connections?key={key}")
+        assert "Nobody is connected" in connections.text
+        assert_the_policy_covers(connections)
         assert (await someone.post("/workspaces/path", key=key, path="relay-only")).status_code == 303
         assert "offline, relay-only" in (await someone.get("/")).text
         assert "offline, relay-only" in (await someone.get("/?find=min/DE")).text

@@ -36,6 +36,7 @@ class Team:
 
     async def share(self) -> None:
         await in_thread(lambda: self.ann.share_workspace("dev", "bob"))
+        await in_thread(lambda: self.bob.accept_share("ann/dev"))
         await self.laptop.until(lambda node: node.sees("ann/dev"), patience=PATIENCE)
         await self.dev.until(lambda node: node.sees("bob/laptop"), patience=PATIENCE)
 
@@ -322,7 +323,9 @@ async def test_what_a_path_names_is_reached_as_the_table_says(tmp_path: Path) ->
         callers |= {"admin": eve.token, "owner": world.admin_token}
         await world.add_workspace("dev", callers["ann"])
         ann = ApiClient(world.url, callers["ann"])
+        guest = ApiClient(world.url, callers["guest"])
         await in_thread(lambda: ann.share_workspace("dev", "guest"))
+        await in_thread(lambda: guest.accept_share("ann/dev"))
         paths = ("/workspaces/{key}", "/workspaces/{key}/shares/{user}")
         rules = [rule for rule in RULES if rule.path in paths]
         harmless = [rule for rule in rules if rule.operation != "delete_workspace"]

@@ -14,7 +14,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from coderd.identity.people import PathRule
 from coderd.terminal.browser import ID_SIZE, WINDOW
 from coderd.terminal.page import Problem
-from tests.shell.terminal_world import ANNS, BOBS, PAGE, World, world
+from tests.shell.terminal_world import ANNS, BOB, BOBS, PAGE, World, world
 
 pytestmark = pytest.mark.slow
 
@@ -258,6 +258,18 @@ async def test_the_page_is_for_who_may_meet_the_workspace_under_a_policy_without
         assert here.server.workspace is not None
         here.server.workspace = replace(here.server.workspace, path=PathRule.DENY)
         assert (await ann.get(PAGE)).status_code == 404
+
+
+async def test_a_guest_without_a_terminal_in_their_share_gets_none_by_browser(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, client(here, BOBS) as bob:
+        async with opened(here, BOBS) as page:
+            await page.until(OPENED)
+            assert here.server.workspace is not None
+            assert [visit.user for visit in here.server.visits.of(here.server.workspace.node_id)] == [BOB]
+        (share,) = here.server.workspace.shares
+        here.server.workspace = replace(here.server.workspace, shares=(replace(share, terminal=False),))
+        assert (await bob.get(PAGE)).status_code == 404
+        assert await status_of_socket(here, BOBS) == 403
 
 
 async def test_where_there_is_no_terminal_the_page_says_what_to_do(tmp_path: Path) -> None:

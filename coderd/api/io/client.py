@@ -24,6 +24,8 @@ from coderd.api.messages import (
     ChangeDevice,
     ChangeUser,
     ChangeWorkspace,
+    ConnectionInfo,
+    ConnectionList,
     CreateToken,
     CreateUser,
     CreateWorkspace,
@@ -35,6 +37,9 @@ from coderd.api.messages import (
     Health,
     JoinWorkspace,
     Nothing,
+    OfferInfo,
+    OfferList,
+    OfferShare,
     PathList,
     PathText,
     ReachInfo,
@@ -143,12 +148,40 @@ class ApiClient:
         wish = ChangeWorkspace(name=name, path=path)
         return self._ask(WorkspaceInfo, "PATCH", f"/workspaces/{_quoted(key)}", wish)
 
-    def share_workspace(self, key: str, user: str) -> WorkspaceInfo:
-        """Lets another user's devices meet a workspace."""
-        return self._ask(WorkspaceInfo, "PUT", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}")
+    def share_workspace(
+        self,
+        key: str,
+        user: str,
+        *,
+        ports: str | None = None,
+        terminal: bool | None = None,
+        lifetime: float | None = None,
+        endless: bool = False,
+    ) -> WorkspaceInfo:
+        """Offers a workspace to another user, or changes the terms: see ``OfferShare``."""
+        wish = OfferShare(ports=ports, terminal=terminal, lifetime=lifetime, endless=endless)
+        return self._ask(WorkspaceInfo, "PUT", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}", wish)
+
+    def list_connections(self, key: str) -> list[ConnectionInfo]:
+        """Who is connected to a workspace, how and since when."""
+        return self._ask(ConnectionList, "GET", f"/workspaces/{_quoted(key)}/connections").connections
+
+    # Shares by others, by id of the workspace or owner/name
+
+    def list_shares(self) -> list[OfferInfo]:
+        """What is shared with the caller, and what is offered."""
+        return self._ask(OfferList, "GET", "/shares").offers
+
+    def accept_share(self, key: str) -> OfferInfo:
+        """Accepts an offer."""
+        return self._ask(OfferInfo, "PUT", f"/shares/{_quoted(key)}")
+
+    def leave_share(self, key: str) -> None:
+        """Leaves a share, or declines an offer."""
+        self._ask(Nothing, "DELETE", f"/shares/{_quoted(key)}")
 
     def unshare_workspace(self, key: str, user: str) -> WorkspaceInfo:
-        """Takes that back."""
+        """Takes a share or an offer back."""
         return self._ask(WorkspaceInfo, "DELETE", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}")
 
     def list_apps(self, key: str) -> list[AppInfo]:

@@ -7,7 +7,7 @@ in the store: a right that ends there ends at once.
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
@@ -48,6 +48,9 @@ class Backend(Protocol):
 
     def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
         """Somebody uses an app: for the record, without waiting."""
+
+    def visiting(self, viewer: User | None, workspace: Node, app: App) -> AbstractContextManager[None]:
+        """While somebody has an app open: for whoever asks who is there."""
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a connection that ``dial`` gave."""
@@ -134,6 +137,11 @@ class Gate:
         if scope.cancelled_caught:
             raise Revoked
 
+    def visiting(self, answer: Answer) -> AbstractContextManager[None]:
+        """While something is open by an answer that granted it: for whoever asks who is there."""
+        assert answer.workspace is not None and answer.app is not None  # noqa: PT018, one condition: it was granted
+        return self._backend.visiting(answer.viewer, answer.workspace, answer.app)
+
     def _count(self, session_hash: bytes | None, step: int) -> None:
         """Who is not signed in counts as a stranger's connection instead."""
         if session_hash is not None:
@@ -171,7 +179,7 @@ class Gate:
         app = await self._find_app(workspace, address.app)
         if app is None:
             return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
-        verdict = judge(app.share, workspace, viewer)
+        verdict = judge(app, workspace, viewer)
         is_owner = workspace is not None and viewer is not None and workspace.owner.user_id == viewer.user_id
         if wish.is_owners_only and verdict is Verdict.OPEN and not is_owner:
             return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)

@@ -178,7 +178,7 @@ class AppSite:
             note_known(scope)
         watched = _Watched(send)
         try:
-            with self._gate.opened(wish):
+            with self._gate.opened(wish), self._gate.visiting(answer):
                 await self._relay(wish, answer, target, hop, scope, receive, watched.send)
         except TooManyOpen:
             self._counters["apps.too_many"] += 1

@@ -34,7 +34,8 @@ class Desk:
         """The answer to a page's question. Raises ApiError."""
         rule = RULE_OF[ask.operation]
         values = {name: query[name] for name in ask.parameters if query.get(name)}
-        return await self._call(rule, {}, None, None if rule.query is None else _read(rule.query, values))
+        keys = {name: query.get(name, "") for name in ask.keys}
+        return await self._call(rule, keys, None, None if rule.query is None else _read(rule.query, values))
 
     async def act(self, action: Action, form: Mapping[str, str]) -> ApiMessage:
         """Does what a form asks for. Raises ApiError."""

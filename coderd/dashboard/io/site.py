@@ -209,7 +209,7 @@ class _View:
             "title": title,
             "here": "",
             "own_path": "",
-            "pages": [page for page in PAGES if self._desk.may_see(page)],
+            "pages": [page for page in PAGES if page.is_listed and self._desk.may_see(page)],
             "me": self._desk.caller.user_name,
             "my_id": self._desk.caller.user_id,
             "may": self._desk.may,

@@ -3,12 +3,13 @@
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from coderd.identity.apps import App, AppShare
-from coderd.identity.effects import Change
+from coderd.identity.effects import NOTHING, Change, Effects
 from coderd.identity.io.database import Database
-from coderd.identity.io.rows import Row, record
+from coderd.identity.io.rows import Row, get_node, record
 from coderd.identity.people import SERVER, Actor, Node, NotFound
 from coderd.identity.schema import apps
 
@@ -33,7 +34,7 @@ class Apps:
             return [_app(row) for row in connection.execute(query)]
 
     def set(self, workspace: Node, app: App, *, by: Actor = SERVER) -> Change[App]:
-        """An app as it is from now on. Raises NotFound where the workspace has been deleted meanwhile."""
+        """An app as it is from now on; shares may follow it. Raises NotFound where the workspace has been deleted meanwhile."""
         key = {"workspace_id": workspace.node_id, "name": app.name}
         values = {"port": app.port, "share": app.share.value}
         with self._database.write() as connection:
@@ -44,7 +45,7 @@ class Apps:
                 raise NotFound(f"there is no workspace {workspace.full_name}") from None
             detail = f"{app.name} is port {app.port}, for: {app.share.value}"
             record(connection, self._database.now(), by, "app.set", workspace.full_name, detail)
-        return Change(app)
+            return Change(app, _effects(connection, workspace))
 
     def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> Change[None]:
         """Forgets an app: a slug then leads nowhere, a port is the owner's alone. Raises NotFound."""
@@ -53,7 +54,13 @@ class Apps:
             if gone.rowcount != 1:
                 raise NotFound(f"{workspace.full_name} has no app {name}")
             record(connection, self._database.now(), by, "app.delete", workspace.full_name, name)
-        return Change(None)
+            return Change(None, _effects(connection, workspace))
+
+
+def _effects(connection: Connection, workspace: Node) -> Effects:
+    """A share that follows the apps opens other ports now."""
+    node = get_node(connection, workspace.owner, workspace.kind, workspace.node_id)
+    return Effects(amended=(node,)) if node.shares else NOTHING
 
 
 def _app(row: Row) -> App:

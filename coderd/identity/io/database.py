@@ -56,13 +56,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only looks."""
-        with self._engine.connect() as connection, connection.begin():
+        reader = self._engine.connect().execution_options(unix_now=self.now())
+        with reader as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that takes the write lock at its beginning; committed when the block ends without an error."""
-        writer = self._engine.connect().execution_options(takes_write_lock=True)
+        writer = self._engine.connect().execution_options(takes_write_lock=True, unix_now=self.now())
         try:
             with writer as connection, connection.begin():
                 yield connection
@@ -77,6 +78,12 @@ class Database:
                 raise NewerSchema(revision)
             if revision != max(known):
                 _upgrade(connection)
+
+
+def unix_now(connection: Connection) -> float:
+    """The moment, in wall-clock seconds, as of which a transaction reads what ends by itself."""
+    moment: float = connection.get_execution_options()["unix_now"]
+    return moment
 
 
 def known_revisions() -> set[str]:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from coderd.identity.effects import Change, Effects, expulsion, removal
 from coderd.identity.io.database import Database
 from coderd.identity.io.rows import (
+    ACCEPTED,
     get_node,
     get_user,
     insert_node,
@@ -25,7 +26,6 @@ from coderd.identity.io.rows import (
 from coderd.identity.people import (
     SERVER,
     Actor,
-    BadShare,
     IdentityError,
     KeyTaken,
     NameTaken,
@@ -37,7 +37,7 @@ from coderd.identity.people import (
     device_label,
     numbered_label,
 )
-from coderd.identity.policy import may_tunnel
+from coderd.identity.policy import may_tunnel, may_use
 from coderd.identity.schema import node_keys, nodes, shares, tokens, users
 from coderd.identity.tokens import TokenKind, make_token
 from coderd.model import limits
@@ -55,7 +55,7 @@ _WORKSPACES_OF = (
         sa.or_(
             nodes.c.owner_id == sa.bindparam("user_id"),
             nodes.c.id.in_(
-                sa.select(shares.c.workspace_id).where(shares.c.user_id == sa.bindparam("user_id"))
+                sa.select(shares.c.workspace_id).where(shares.c.user_id == sa.bindparam("user_id"), ACCEPTED)
             ),
         ),
     )
@@ -154,52 +154,6 @@ class Nodes:
             record(connection, self._database.now(), by, "workspace.path", node.full_name, path.value)
             return _amended(get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
 
-    def share(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Change[Node]:
-        """Lets another user's devices meet a workspace; again is no change. Raises BadShare or NotFound."""
-        with self._database.write() as connection:
-            node = get_node(connection, owner, NodeKind.WORKSPACE, key)
-            guest = get_user(connection, guest_name)
-            if guest.user_id == owner.user_id:
-                raise BadShare("the workspace is theirs already")
-            if guest not in node.shared_with:
-                now = self._database.now()
-                connection.execute(
-                    shares.insert().values(
-                        id=uuid4(),
-                        workspace_id=node.node_id,
-                        user_id=guest.user_id,
-                        state="accepted",
-                        ports="all",
-                        terminal=True,
-                        created_at=now,
-                        accepted_at=now,
-                    )
-                )
-                record(connection, now, by, "workspace.share", node.full_name, f"with {guest.name}")
-            return _amended(get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
-
-    def unshare(self, owner: User, key: UUID | str, guest_name: str, *, by: Actor = SERVER) -> Change[Node]:
-        """Takes that back. Raises NotFound, also where it was not shared."""
-        with self._database.write() as connection:
-            node = get_node(connection, owner, NodeKind.WORKSPACE, key)
-            guest = next((user for user in node.shared_with if user.name == guest_name), None)
-            if guest is None:
-                raise NotFound(f"{node.full_name} is not shared with {guest_name}")
-            connection.execute(
-                shares.delete().where(
-                    shares.c.workspace_id == node.node_id, shares.c.user_id == guest.user_id
-                )
-            )
-            record(
-                connection,
-                self._database.now(),
-                by,
-                "workspace.unshare",
-                node.full_name,
-                f"with {guest.name}",
-            )
-            return _amended(get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
-
     # Looking
 
     def of(self, owner: User, kind: NodeKind) -> list[Node]:
@@ -213,8 +167,8 @@ class Nodes:
 
     def shared_with(self, guest: User) -> list[Node]:
         """Workspaces of others that are shared with a user."""
-        shared = sa.select(shares.c.workspace_id).where(shares.c.user_id == guest.user_id)
-        return self._list(nodes.c.id.in_(shared))
+        shared = sa.select(shares.c.workspace_id).where(shares.c.user_id == guest.user_id, ACCEPTED)
+        return [node for node in self._list(nodes.c.id.in_(shared)) if may_use(guest.user_id, node)]
 
     def get(self, owner: User, kind: NodeKind, key: UUID | str) -> Node:
         """One of a user's nodes, by id or name. Raises NotFound, also for somebody else's."""

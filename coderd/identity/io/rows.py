@@ -10,8 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from coderd.identity.people import Actor, NameTaken, Node, NotFound, PathRule, User, UserRole
-from coderd.identity.schema import audit, node_keys, nodes, shares, tokens, users
+from coderd.identity.apps import AppShare
+from coderd.identity.io.database import unix_now
+from coderd.identity.people import Actor, NameTaken, Node, NotFound, PathRule, Share, User, UserRole
+from coderd.identity.schema import apps, audit, node_keys, nodes, shares, tokens, users
+from coderd.identity.shares import APP_PORTS, ShareState, open_ports
 from coderd.identity.tokens import Scope, TokenKind, hash_token
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
@@ -68,8 +71,13 @@ def select_nodes() -> NodeQuery:
     ).join_from(nodes, users, nodes.c.owner_id == users.c.id)
 
 
+ACCEPTED = shares.c.state == ShareState.ACCEPTED.value
+NOT_ENDED = sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.bindparam("unix_now"))
 _GUESTS = (
-    sa.select(shares.c.workspace_id, users).join(users, users.c.id == shares.c.user_id).order_by(users.c.name)
+    sa.select(shares.c.workspace_id, shares.c.ports, shares.c.terminal, shares.c.expires_at, users)
+    .join(users, users.c.id == shares.c.user_id)
+    .where(ACCEPTED, NOT_ENDED)
+    .order_by(users.c.name)
 )
 _GUESTS_OF = _GUESTS.where(shares.c.workspace_id.in_(sa.bindparam("ids", expanding=True)))
 
@@ -84,15 +92,34 @@ def load_nodes(connection: Connection, query: NodeQuery, parameters: Parameters 
     """
     rows = connection.execute(query, parameters or {}).all()
     workspaces = [row.id for row in rows if row.kind == NodeKind.WORKSPACE.value]
-    guests: dict[UUID, list[User]] = defaultdict(list)
+    now = {"unix_now": unix_now(connection)}
     if len(workspaces) > MAX_LISTED:
         ids = query.with_only_columns(nodes.c.id, maintain_column_froms=True).order_by(None)
-        found = connection.execute(_GUESTS.where(shares.c.workspace_id.in_(ids)), parameters or {}).all()
+        among = _GUESTS.where(shares.c.workspace_id.in_(ids))
+        found = connection.execute(among, {**(parameters or {}), **now}).all()
     else:
-        found = connection.execute(_GUESTS_OF, {"ids": workspaces}).all() if workspaces else []
+        found = connection.execute(_GUESTS_OF, {"ids": workspaces, **now}).all() if workspaces else []
+    following = {row.workspace_id for row in found if row.ports == APP_PORTS}
+    ports = load_app_ports(connection, list(following))
+    guests: dict[UUID, list[Share]] = defaultdict(list)
     for row in found:
-        guests[row.workspace_id].append(user_of(row))
+        opened = open_ports(row.ports, ports[row.workspace_id] if row.workspace_id in following else ())
+        guests[row.workspace_id].append(Share(user_of(row), opened, row.terminal, row.expires_at))
     return [_node_of(row, tuple(guests[row.id])) for row in rows]
+
+
+_APP_PORTS_OF = sa.select(apps.c.workspace_id, apps.c.port).where(
+    apps.c.workspace_id.in_(sa.bindparam("ids", expanding=True)), apps.c.share != AppShare.OWNER.value
+)
+
+
+def load_app_ports(connection: Connection, workspaces: list[UUID]) -> dict[UUID, list[int]]:
+    """The ports of each workspace's apps that are for others than its owner."""
+    ports: dict[UUID, list[int]] = defaultdict(list)
+    for start in range(0, len(workspaces), MAX_LISTED):
+        for row in connection.execute(_APP_PORTS_OF, {"ids": workspaces[start : start + MAX_LISTED]}):
+            ports[row.workspace_id].append(row.port)
+    return ports
 
 
 def load_node(connection: Connection, query: NodeQuery, parameters: Parameters | None = None) -> Node | None:
@@ -134,9 +161,9 @@ def key_of(connection: Connection, node_id: UUID) -> NodePublic | None:
     return None if raw is None else NodePublic(raw)
 
 
-def _node_of(row: Row, shared_with: tuple[User, ...]) -> Node:
+def _node_of(row: Row, shared: tuple[Share, ...]) -> Node:
     owner = User(row.owner_id, row.owner_name, UserRole(row.owner_role))
-    return Node(row.id, NodeKind(row.kind), row.name, owner, row.created_at, PathRule(row.path), shared_with)
+    return Node(row.id, NodeKind(row.kind), row.name, owner, row.created_at, PathRule(row.path), shared)
 
 
 # Tokens

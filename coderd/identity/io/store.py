@@ -14,6 +14,7 @@ from coderd.identity.io.audit import AuditLog
 from coderd.identity.io.database import Database
 from coderd.identity.io.nodes import Nodes
 from coderd.identity.io.openings import Openings
+from coderd.identity.io.shares import Shares
 from coderd.identity.io.tokens import Tokens
 from coderd.identity.io.users import Users
 from coderd.model import RandomBytes
@@ -34,6 +35,7 @@ class Store:
         self._database = Database(path, rng=rng, clock=clock)
         self.users = Users(self._database)
         self.nodes = Nodes(self._database)
+        self.shares = Shares(self._database)
         self.tokens = Tokens(self._database)
         self.apps = Apps(self._database)
         self.audit = AuditLog(self._database)

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from coderd.identity.effects import Change, Effects, removal, total
 from coderd.identity.io.database import Database
 from coderd.identity.io.rows import (
+    ACCEPTED,
     get_user,
     insert_token,
     key_of,
@@ -132,8 +133,12 @@ class Users:
             user = get_user(connection, user.user_id)
             theirs = load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
             gone = total(removal(node, key_of(connection, node.node_id)) for node in theirs)
-            guest_of = sa.select(shares.c.workspace_id).where(shares.c.user_id == user.user_id)
+            guest_of = sa.select(shares.c.workspace_id).where(shares.c.user_id == user.user_id, ACCEPTED)
             unshared = list(connection.execute(guest_of).scalars())
+            unanswered = shares.update().where(shares.c.user_id == user.user_id, ~ACCEPTED)
+            connection.execute(
+                unanswered.values(user_id=None)
+            )  # their givers never knew that there was anybody
             connection.execute(users.delete().where(users.c.id == user.user_id))
             _check_owner_left(connection)
             record(connection, self._database.now(), by, "user.delete", user.name)

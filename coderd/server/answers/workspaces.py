@@ -1,6 +1,6 @@
-"""Workspaces and their sharing."""
+"""Workspaces."""
 
-from coderd.api.io.routes import Call, Caller, Handler
+from coderd.api.io.routes import Call, Handler
 from coderd.api.messages import (
     ChangeWorkspace,
     CreateWorkspace,
@@ -13,8 +13,8 @@ from coderd.api.messages import (
 from coderd.api.rules import MANAGERS
 from coderd.identity.io.nodes import Issued
 from coderd.identity.people import Node, PathRule
-from coderd.identity.policy import may_manage
 from coderd.model.netmap import NodeKind
+from coderd.server.answers.describing import describe, describe_one
 from coderd.server.answers.reaching import actor_of, forbidden, reach_node, user_of
 from coderd.server.directory import Directory
 
@@ -36,13 +36,11 @@ class WorkspaceAnswers:
             "get_workspace": self._get,
             "change_workspace": self._change,
             "delete_workspace": self._delete,
-            "share_workspace": self._share,
-            "unshare_workspace": self._unshare,
         }
 
     async def _list(self, call: Call) -> WorkspaceList:
         found = await self._directory.ask(lambda: self._visible(call))
-        return WorkspaceList(workspaces=[self._info(call.caller, node) for node in found])
+        return WorkspaceList(workspaces=await describe(self._directory, call.caller, found))
 
     async def _create(self, call: Call) -> WorkspaceCreated:
         wish, owner, by = call.body(CreateWorkspace), user_of(call.caller), actor_of(call.caller)
@@ -52,7 +50,7 @@ class WorkspaceAnswers:
         return created(issued)
 
     async def _get(self, call: Call) -> WorkspaceInfo:
-        return self._info(call.caller, await self._reach(call))
+        return await describe_one(self._directory, call.caller, await self._reach(call))
 
     async def _change(self, call: Call) -> WorkspaceInfo:
         wish, by = call.body(ChangeWorkspace), actor_of(call.caller)
@@ -67,27 +65,13 @@ class WorkspaceAnswers:
             node = await self._directory.change(
                 lambda: self._store.nodes.set_path(owner, node_id, path, by=by)
             )
-        return self._info(call.caller, node)
+        return await describe_one(self._directory, call.caller, node)
 
     async def _delete(self, call: Call) -> Nothing:
         node = await self._reach(call)
         by = actor_of(call.caller)
         await self._directory.change(lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by))
         return Nothing()
-
-    async def _share(self, call: Call) -> WorkspaceInfo:
-        node, guest, by = await self._reach(call), call.keys["user"], actor_of(call.caller)
-        node = await self._directory.change(
-            lambda: self._store.nodes.share(node.owner, node.node_id, guest, by=by)
-        )
-        return self._info(call.caller, node)
-
-    async def _unshare(self, call: Call) -> WorkspaceInfo:
-        node, guest, by = await self._reach(call), call.keys["user"], actor_of(call.caller)
-        node = await self._directory.change(
-            lambda: self._store.nodes.unshare(node.owner, node.node_id, guest, by=by)
-        )
-        return self._info(call.caller, node)
 
     async def _reach(self, call: Call) -> Node:
         return await self._directory.ask(lambda: reach_node(self._store, call, KIND))
@@ -101,19 +85,6 @@ class WorkspaceAnswers:
         else:
             forbidden("only an admin or an owner may list everybody's")
         return sorted(found, key=lambda node: node.full_name)
-
-    def _info(self, caller: Caller, node: Node) -> WorkspaceInfo:
-        is_manager = may_manage(user_of(caller), node.owner)
-        return WorkspaceInfo(
-            id=node.node_id,
-            name=node.name,
-            owner=node.owner.name,
-            address=str(node.address),
-            online=self._directory.registry.is_online(node.node_id),
-            created_at=node.created_at,
-            path=node.path.value,
-            shared_with=[user.name for user in node.shared_with] if is_manager else [],
-        )
 
 
 def created(issued: Issued) -> WorkspaceCreated:

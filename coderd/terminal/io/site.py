@@ -1,12 +1,13 @@
 """Terminals by browser: the page ``/@owner/workspace/terminal``, and the WebSocket behind it.
 
-Whoever may meet a workspace by their own machine may do so here: its owner, and those with whom it is shared. The browser's
+Whoever may have a shell of a workspace from their own machine may have one here: its owner, and those whose share says so. The browser's
 session says who it is; it counts for requests of the server's own pages alone, and a WebSocket must say by its Origin that it
 is one. Both are looked at again every second, and a shell whose user may not come any more is ended, also where nobody is
 attached to it.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
@@ -20,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from coderd.browser.io.sign_in import SignIn
 from coderd.http.web import note_known
 from coderd.identity.people import Node, PathRule, User
-from coderd.identity.policy import may_use
+from coderd.identity.policy import access_of
 from coderd.metrics import Counters
 from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket, UserError
@@ -42,7 +43,9 @@ _SIGNED_OUT: Final = Refused(
 _REVOKED: Final = Refused(
     "revoked", "You may not use this workspace any more, or it has been deleted. The shell is ended."
 )
-_UNKNOWN: Final = Problem("There is no such workspace.", "It may be another's, and not shared with you.")
+_UNKNOWN: Final = Problem(
+    "There is no such workspace.", "It may be another's, and not shared with you, or without a terminal."
+)
 _ANY_SIZE: Final = Size(24, 80)
 
 
@@ -63,6 +66,9 @@ class Backend(Protocol):
 
     def note_opened(self, viewer: User, workspace: Node) -> None:
         """Somebody has a terminal: for the record, without waiting."""
+
+    def visiting(self, viewer: User, workspace: Node) -> AbstractContextManager[None]:
+        """While somebody has a terminal open: for whoever asks who is there."""
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a stream that ``open_terminal`` gave."""
@@ -192,7 +198,8 @@ class TerminalSite:
         self._counters["web_terminal.opened"] += 1
         self._backend.note_opened(viewer, workspace)
         try:
-            return await bridge.run(stream, opening)
+            with self._backend.visiting(viewer, workspace):
+                return await bridge.run(stream, opening)
         finally:
             self._backend.release(workspace, stream)
 
@@ -295,5 +302,6 @@ def _by_workspace(shells: list[Held]) -> dict[UUID, list[Held]]:
 
 
 def _may(user_id: UUID, workspace: Node) -> bool:
-    """Whether somebody may meet a workspace: by browser as by a machine of their own."""
-    return workspace.path is not PathRule.DENY and may_use(user_id, workspace)
+    """Whether somebody may have a shell of a workspace: by browser as by a machine of their own."""
+    access = access_of(user_id, workspace)
+    return workspace.path is not PathRule.DENY and access is not None and access.terminal

@@ -12,17 +12,30 @@ from coderd.apps.tickets import LIFETIME as TICKET_LIFETIME
 from coderd.apps.tickets import MAX_TICKETS, Tickets
 from coderd.browser.passes import LIFETIME, make_pass, read_pass
 from coderd.browser.requests import is_own_request
-from coderd.identity.apps import AppShare
-from coderd.identity.people import Node, PathRule, User
+from coderd.identity.apps import App, AppShare
+from coderd.identity.people import Node, PathRule, Share, User
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import parse_ports
 
 ANN, BOB, EVE = (User(UUID(int=number), name) for number, name in enumerate(("ann", "bob", "eve")))
 KEY, HASH = bytes(32), b"h" * 32
 OWN = "https://8080--dev--ann.apps.example.com"
 
 
-def workspace(path: PathRule = PathRule.DIRECT) -> Node:
-    return Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0, path, (BOB,))
+def workspace(path: PathRule = PathRule.DIRECT, ports: str = "all") -> Node:
+    return Node(
+        UUID(int=9),
+        NodeKind.WORKSPACE,
+        "dev",
+        ANN,
+        0.0,
+        path,
+        (Share(BOB, parse_ports(ports), terminal=False),),
+    )
+
+
+def app(share: AppShare) -> App:
+    return App("docs", 8080, share)
 
 
 @pytest.mark.parametrize(
@@ -35,9 +48,18 @@ def workspace(path: PathRule = PathRule.DIRECT) -> Node:
     ],
 )
 def test_an_app_is_open_to_whom_it_is_for(share: AppShare, who_may: set[User | None]) -> None:
-    verdicts = {viewer: judge(share, workspace(), viewer) for viewer in (ANN, BOB, EVE, None)}
+    verdicts = {viewer: judge(app(share), workspace(), viewer) for viewer in (ANN, BOB, EVE, None)}
     assert {viewer for viewer, verdict in verdicts.items() if verdict is Verdict.OPEN} == who_may
     assert verdicts[None] in (Verdict.OPEN, Verdict.SIGN_IN)
+
+
+@pytest.mark.parametrize(
+    ("ports", "is_open"), [("8080", True), ("8000-8999", True), ("22", False), ("none", False)]
+)
+def test_a_guest_opens_an_app_only_where_the_share_names_its_port(ports: str, is_open: bool) -> None:
+    verdict = judge(app(AppShare.SHARED), workspace(ports=ports), BOB)
+    assert (verdict is Verdict.OPEN) == is_open
+    assert judge(app(AppShare.SHARED), workspace(ports=ports), ANN) is Verdict.OPEN
 
 
 @pytest.mark.parametrize("share", AppShare)
@@ -45,8 +67,8 @@ def test_an_app_is_open_to_whom_it_is_for(share: AppShare, who_may: set[User | N
 def test_a_denied_workspace_and_one_that_is_not_there_look_the_same(
     share: AppShare, viewer: User | None
 ) -> None:
-    denied = judge(share, workspace(PathRule.DENY), viewer)
-    assert denied is judge(share, None, viewer)
+    denied = judge(app(share), workspace(PathRule.DENY), viewer)
+    assert denied is judge(app(share), None, viewer)
     assert denied is (Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from coderd.coordination.circles import Circles
-from coderd.identity.people import Node, User
+from coderd.identity.people import Node, Share, User
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import ALL_PORTS
 
 ANNE, BOB = User(UUID(int=1), "anne"), User(UUID(int=2), "bob")
 LAPTOP = Node(UUID(int=10), NodeKind.DEVICE, "laptop", ANNE, 0.0)
@@ -22,13 +23,13 @@ def test_a_node_is_near_those_of_its_user_and_of_another_kind_only() -> None:
 
 
 def test_a_share_brings_the_guests_nodes_near() -> None:
-    circles = _of(LAPTOP, TABLET, replace(DEV, shared_with=(BOB,)))
+    circles = _of(LAPTOP, TABLET, replace(DEV, shares=(Share(BOB, ALL_PORTS, terminal=True),)))
 
     assert DEV.node_id in circles.around(TABLET)
 
 
 def test_a_share_taken_back_still_finds_the_guest_until_it_is_placed() -> None:
-    circles = _of(LAPTOP, TABLET, replace(DEV, shared_with=(BOB,)))
+    circles = _of(LAPTOP, TABLET, replace(DEV, shares=(Share(BOB, ALL_PORTS, terminal=True),)))
 
     assert TABLET.node_id in circles.around(DEV)
     circles.place(DEV)

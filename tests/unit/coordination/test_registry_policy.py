@@ -4,15 +4,17 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
-from coderd.coordination.message import Endpoint, Peers, Reconnect, Update
+from coderd.coordination.message import Endpoint, PathReport, Peers, Reconnect, Update
 from coderd.coordination.registry import DELETED, HOLD, Connection, Facts, Registry
-from coderd.identity.people import Node, PathRule, User
+from coderd.identity.people import Node, PathRule, Share, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import ALL_PORTS, parse_ports
 
 ANN, BOB = User(UUID(int=101), "ann"), User(UUID(int=102), "bob")
-DEV = Node(UUID(int=1), NodeKind.WORKSPACE, "dev", ANN, 0.0, shared_with=(BOB,))
+DEV = Node(UUID(int=1), NodeKind.WORKSPACE, "dev", ANN, 0.0, shares=(Share(BOB, ALL_PORTS, terminal=True),))
 LAPTOP = Node(UUID(int=2), NodeKind.DEVICE, "laptop", BOB, 0.0)
 
 
@@ -51,7 +53,7 @@ class Pair:
 
 def test_who_is_not_shared_with_any_more_is_removed_at_both_ends_and_leaves_no_name() -> None:
     pair = Pair()
-    pair.registry.amend(replace(DEV, shared_with=()))
+    pair.registry.amend(replace(DEV, shares=()))
     for connection, other in ((pair.laptop, DEV), (pair.dev, LAPTOP)):
         (message,) = pair.say(connection)
         assert [(gone.id, gone.reason) for gone in message.remove] == [(other.node_id, "denied")]
@@ -70,7 +72,7 @@ def test_a_guest_is_told_of_a_workspace_that_was_not_here_since_the_server_start
     first = registry.poll(laptop, 0.0)
     assert isinstance(first, Peers)
     assert [absence.id for absence in first.absent] == [DEV.node_id]
-    registry.amend(replace(DEV, shared_with=()))
+    registry.amend(replace(DEV, shares=()))
     told = registry.poll(laptop, 0.0)
     assert isinstance(told, Peers)
     assert [(gone.id, gone.reason) for gone in told.remove] == [(DEV.node_id, "denied")]
@@ -124,3 +126,77 @@ def test_who_is_renamed_comes_back_for_a_new_welcome_and_peers_hear_the_name() -
     assert pair.dev.end == Reconnect(0)
     (message,) = pair.say(pair.laptop)
     assert [entry.name for entry in message.upsert] == ["ann/lab"]
+
+
+def _shared(ports: str, *, terminal: bool) -> Node:
+    return replace(DEV, shares=(Share(BOB, parse_ports(ports), terminal=terminal),))
+
+
+def test_a_workspace_is_told_of_each_guest_what_their_share_opens_and_of_a_change_at_once() -> None:
+    pair = Pair()
+    before = pair.n_rings
+    pair.registry.amend(_shared("22,8000-8999", terminal=False))
+    assert pair.n_rings > before
+    (message,) = pair.say(pair.dev)
+    (entry,) = message.upsert
+    assert (entry.ports, entry.terminal, entry.is_server) == ("22,8000-8999", False, False)
+    assert pair.say(pair.laptop) == []  # a device decides for itself whom it admits
+    pair.registry.amend(_shared("22", terminal=True))
+    ((entry,),) = [message.upsert for message in pair.say(pair.dev)]
+    assert (entry.ports, entry.terminal) == ("22", True)
+
+
+def test_a_workspace_is_told_that_its_owners_devices_reach_everything() -> None:
+    pair = Pair()
+    registry = pair.registry
+    tablet = Node(UUID(int=3), NodeKind.DEVICE, "tablet", ANN, 0.0)
+    registry.amend(_shared("none", terminal=False))
+    pair.say(pair.dev)
+    connection = pair._join(tablet, DEV)
+    pair.say(connection)
+    ((entry,),) = [message.upsert for message in pair.say(pair.dev)]
+    assert (entry.id, entry.ports, entry.terminal) == (tablet.node_id, "all", True)
+
+
+def test_a_workspace_is_told_which_node_is_the_servers_own() -> None:
+    pair = Pair()
+    server = Node(UUID(int=4), NodeKind.SERVER, "server", User(UUID(int=0), "server"), 0.0)
+    pair.say(pair._join(server, DEV))
+    pair.registry.meet(DEV)
+    ((entry,),) = [message.upsert for message in pair.say(pair.dev)]
+    assert (entry.id, entry.kind, entry.is_server) == (server.node_id, "device", True)
+
+
+def test_of_whose_offer_is_not_accepted_nothing_is_told() -> None:
+    """What the store hands out has no shares but accepted ones: the workspace hears of no guest, by no list."""
+    registry = Registry()
+    facts = Facts(NodePublic(b"\x01" * 32), DiscoPublic(b"\x0a" * 32), 1)
+    offered = replace(DEV, shares=())
+    dev = registry.connect(offered, facts, partners=[], wake=lambda: None)
+    laptop = registry.connect(LAPTOP, replace(facts, node_key=NodePublic(b"\x02" * 32)), wake=lambda: None)
+    for connection in (dev, laptop):
+        assert registry.update(connection, Update(home_region=999)) is None
+    registry.amend(offered)
+    for connection in (dev, laptop):
+        message = registry.poll(connection, 0.0)
+        assert message == Peers(full=True)
+        assert registry.poll(connection, 10.0) is None
+
+
+def test_who_has_a_tunnel_to_a_workspace_is_known_with_its_age() -> None:
+    pair = Pair()
+    report = PathReport(LAPTOP.node_id, "relay", region=999, since=5.0)
+    update = Update(home_region=999, endpoints=[Endpoint("192.0.2.1:41641")], path_reports=[report])
+    pair.registry.report(pair.dev, update, 100.0)
+    assert list(pair.registry.tunnels(DEV, 101.0)) == [(LAPTOP, "relay", 6.0)]
+    direct = replace_struct(update, path_reports=[PathReport(LAPTOP.node_id, "direct", since=1.0)])
+    pair.registry.report(pair.dev, direct, 110.0)
+    assert list(pair.registry.tunnels(DEV, 110.0)) == [(LAPTOP, "direct", 15.0)]
+    gone = replace_struct(update, path_reports=[PathReport(LAPTOP.node_id, "none")])
+    pair.registry.report(pair.dev, gone, 120.0)
+    assert list(pair.registry.tunnels(DEV, 120.0)) == []
+    pair.registry.report(
+        pair.laptop, replace_struct(direct, path_reports=[PathReport(DEV.node_id, "direct")]), 130.0
+    )
+    assert list(pair.registry.tunnels(DEV, 131.0)) == [(LAPTOP, "direct", 1.0)]
+    assert list(pair.registry.tunnels(replace(DEV, shares=()), 131.0)) == []

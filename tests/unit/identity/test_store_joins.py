@@ -24,7 +24,7 @@ def test_a_dossier_tells_who_it_is_its_key_and_whom_it_may_meet(tmp_path: Path) 
         store.nodes.create_workspace(ann.user, "dev").result,
     )
     guest = store.nodes.enrol_device(bob.user, "guest", key()).result
-    shared = store.nodes.share(ann.user, "dev", "bob").result
+    shared = store.shares.offer(ann.user, "dev", "bob", accepts=True).result
     node_key = key()
     store.nodes.claim_key(dev.node, node_key)
     assert store.tokens.find_dossier(dev.token) == (shared, node_key, store.nodes.partners(shared))

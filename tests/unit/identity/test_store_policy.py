@@ -69,7 +69,7 @@ def test_a_user_goes_with_all_that_is_theirs(store: Store, owner: User, ann: Use
     proven = key()
     store.nodes.claim_key(issued.node, proven)
     other = store.nodes.create_workspace(bob, "lab").result.node
-    store.nodes.share(bob, "lab", "ann")
+    store.shares.offer(bob, "lab", "ann", accepts=True)
     assert store.users.delete(ann).effects == removal(issued.node, proven) + Effects(amended=(other,))
     assert store.tokens.find_node(issued.token) is None
     assert store.nodes.admit(proven) is None
@@ -92,24 +92,22 @@ def test_a_shared_workspace_and_the_guests_devices_are_partners(store: Store, an
     store.nodes.create_workspace(ann, "other")
     dev = store.nodes.create_workspace(ann, "dev").result.node
     assert store.nodes.partners(laptop) == []
-    dev = store.nodes.share(ann, "dev", "bob").result
-    assert store.nodes.share(ann, dev.node_id, "bob").result == dev
+    dev = store.shares.offer(ann, "dev", "bob", accepts=True).result
+    assert store.shares.offer(ann, dev.node_id, "bob").result == dev
     assert dev.shared_with == (bob,)
     assert store.nodes.partners(laptop) == [dev]
     assert store.nodes.partners(dev) == [laptop]
     assert store.nodes.shared_with(bob) == [dev]
-    dev = store.nodes.unshare(ann, "dev", "bob").result
+    dev = store.shares.withdraw(ann, "dev", "bob").result
     assert store.nodes.partners(laptop) == store.nodes.partners(dev) == []
     with pytest.raises(NotFound):
-        store.nodes.unshare(ann, "dev", "bob")
+        store.shares.withdraw(ann, "dev", "bob")
 
 
-def test_a_workspace_is_shared_with_somebody_else_who_exists(store: Store, ann: User) -> None:
+def test_a_workspace_is_not_shared_with_its_owner(store: Store, ann: User) -> None:
     store.nodes.create_workspace(ann, "dev")
     with pytest.raises(BadShare):
-        store.nodes.share(ann, "dev", "ann")
-    with pytest.raises(NotFound):
-        store.nodes.share(ann, "dev", "nobody")
+        store.shares.offer(ann, "dev", "ann")
 
 
 def test_a_denied_workspace_meets_nobody(store: Store, ann: User) -> None:
@@ -220,14 +218,14 @@ def test_of_100_racers_for_a_single_use_key_one_joins(store: Store, ann: User) -
 def test_every_change_is_noted_with_who_and_from_where(store: Store, ann: User, bob: User) -> None:
     by = Actor("ann", ann.user_id, "192.0.2.7")
     store.nodes.create_workspace(ann, "dev", by=by)
-    store.nodes.share(ann, "dev", "bob", by=by)
+    store.shares.offer(ann, "dev", "bob", by=by)
     store.nodes.set_path(ann, "dev", PathRule.DENY, by=by)
     store.nodes.delete(ann, NodeKind.WORKSPACE, "dev", by=by)
     found = store.audit.page(limit=4)
     assert [(each.action, each.target, each.detail) for each in found] == [
         ("workspace.delete", "ann/dev", ""),
         ("workspace.path", "ann/dev", "deny"),
-        ("workspace.share", "ann/dev", "with bob"),
+        ("workspace.share", "ann/dev", "with bob: ports apps, terminal False"),
         ("workspace.create", "ann/dev", ""),
     ]
     assert {(each.actor, each.actor_id, each.source, each.at) for each in found} == {
@@ -241,7 +239,7 @@ def test_what_is_refused_is_not_noted(store: Store, ann: User) -> None:
     before = store.audit.page()
     for act in (
         lambda: store.nodes.set_path(ann, "none", PathRule.DENY).result,
-        lambda: store.nodes.share(ann, "none", "x").result,
+        lambda: store.shares.offer(ann, "none", "x").result,
     ):
         with pytest.raises(NotFound):
             act()

@@ -11,9 +11,10 @@ from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
 from coderd.identity.effects import Change, Effects
 from coderd.identity.io.store import Store
-from coderd.identity.people import Node, User
+from coderd.identity.people import Node, Share, User
 from coderd.metrics import Counters
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import ALL_PORTS
 from coderd.server.directory import Directory
 
 ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")
@@ -31,7 +32,14 @@ class NotingRegistry(Registry):
 
 
 def workspace(*guests: User) -> Node:
-    return Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0, shared_with=guests)
+    return Node(
+        UUID(int=9),
+        NodeKind.WORKSPACE,
+        "dev",
+        ANN,
+        0.0,
+        shares=tuple(Share(guest, ALL_PORTS, terminal=True) for guest in guests),
+    )
 
 
 async def test_a_slow_thread_cannot_bring_a_revoked_share_back() -> None:

@@ -1,0 +1,53 @@
+"""Who has something of a workspace open by browser, through this server: web apps and terminals. Pure but for the clock given."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from coderd.identity.people import Node, User
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visit:
+    """Something that is open."""
+
+    user: User | None
+    """None where nobody is signed in, at a public app."""
+    workspace_id: UUID
+    app: str
+    """The app's name; empty for a terminal."""
+    since: float
+    """Wall-clock seconds."""
+
+
+class Visits:
+    """All that is open now.
+
+    Args:
+        clock: wall-clock seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._open: dict[UUID, dict[Visit, None]] = {}
+
+    @contextmanager
+    def during(self, user: User | None, workspace: Node, app: str = "") -> Iterator[None]:
+        """While somebody has an app, or else a terminal, open."""
+        visit = Visit(user, workspace.node_id, app, self._clock())
+        self._open.setdefault(workspace.node_id, {})[visit] = None
+        try:
+            yield
+        finally:
+            here = self._open[workspace.node_id]
+            del here[visit]
+            if not here:
+                del self._open[workspace.node_id]
+
+    def of(self, workspace_id: UUID) -> list[Visit]:
+        """What is open of a workspace: of each user and app the visit that has lasted longest."""
+        longest: dict[tuple[UUID | None, str], Visit] = {}
+        for visit in self._open.get(workspace_id, ()):  # in the order in which they began
+            longest.setdefault((visit.user.user_id if visit.user is not None else None, visit.app), visit)
+        return list(longest.values())
