@@ -217,9 +217,12 @@ def test_the_nodes_page_signs_a_person_in_at_a_service(tmp_path: Path) -> None:
     assert "Joined http://127.0.0.1:3000 as admin/host" in done.output, story(done)
 
 
-def test_a_relay_runs_as_a_service_at_a_low_port_and_reads_its_certificate_anew(tmp_path: Path) -> None:
+def test_a_relay_runs_as_a_service_at_a_low_port_reads_its_certificate_anew_and_is_started_again_when_it_hangs(
+    tmp_path: Path,
+) -> None:
     script = (
         START
+        + UNTIL
         + WITH_SERVER
         + """
 install -m 644 systemd/coderd-derp.service /etc/systemd/system/
@@ -228,6 +231,15 @@ systemctl start coderd-derp
 curl --silent --fail --insecure https://127.0.0.1/healthz
 systemctl reload coderd-derp
 curl --silent --fail --insecure https://127.0.0.1/healthz
+mkdir /etc/systemd/system/coderd-derp.service.d
+printf '[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n' > /etc/systemd/system/coderd-derp.service.d/soon.conf
+systemctl daemon-reload
+systemctl restart coderd-derp
+sleep 2.5
+systemctl show --property=NRestarts,ActiveState coderd-derp
+systemctl kill --signal=STOP --kill-whom=main coderd-derp
+until_true 'systemctl show --property=NRestarts coderd-derp | grep -q =1'
+until_true 'curl --silent --fail --insecure https://127.0.0.1/healthz'
 systemctl stop coderd-derp
 systemctl show --property=Result coderd-derp
 """
@@ -239,6 +251,8 @@ systemctl show --property=Result coderd-derp
     given = {"/etc/coderd/server.toml": SERVER, "/etc/coderd/derp.toml": options}
     done = run_booted(tmp_path, script, given, timeout=MOST)
     assert done.status == 0, story(done)
+    assert "NRestarts=0\nActiveState=active\n" in done.output, story(done)
+    assert "Watchdog timeout" in done.journal, story(done)
     assert "Result=success" in done.output, story(done)
 
 

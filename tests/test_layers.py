@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "coderd"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"model"}),
     frozenset({"packet", "config", "metrics"}),
-    frozenset({"wireguard", "tun", "derp", "disco", "stun", "http"}),
+    frozenset({"wireguard", "tun", "derp", "disco", "stun", "http", "process"}),
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
     frozenset({"identity", "api", "browser"}),
@@ -29,7 +29,7 @@ SIBLINGS = {
     ("server", "daemon"): "the server is a node of its own network, and its tunnel is a node's",
 }
 
-SHELL_PACKAGES = frozenset({"http", "daemon", "server", "cli"})
+SHELL_PACKAGES = frozenset({"process", "http", "daemon", "server", "cli"})
 """All shell: they wait, open and assemble, and decide nothing that a pure core should."""
 
 PURE_BANS = {

@@ -31,6 +31,8 @@ from coderd.magicsock import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.process.ending import ending_signals
+from coderd.process.turns import TurnWatch
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.link import LinkState, prepare_link, watch_link, watch_routes
 from coderd.wireguard import Device, HandshakeCompleted, Unanswered
@@ -213,7 +215,7 @@ async def _main(tun: TunDevice, listening: socket.socket, ready: Callable[[], No
     """Until a signal comes, or the interface or the socket's file is removed: each is a way to say that it is enough."""
     wireguard = PlainWireGuard(tun)
     try:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with ending_signals() as signals, TurnWatch(wireguard.counters):
             await _run(wireguard, tun, listening, signals, ready)
     except* OSError as group:
         if group.split(_is_deletion)[1] is not None:

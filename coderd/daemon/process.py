@@ -3,7 +3,6 @@
 import signal
 from contextlib import closing
 
-import sdnotify
 import structlog
 import trio
 
@@ -16,6 +15,9 @@ from coderd.daemon.state import StateStore
 from coderd.daemon.verbs import Verbs
 from coderd.engine.io.clock import BootClock, run_boot_timer
 from coderd.model.errors import UserError
+from coderd.process.ending import ending_signals
+from coderd.process.supervisor import supervised
+from coderd.process.turns import TurnWatch
 from coderd.tun.io.device import TunDevice
 
 log = structlog.get_logger()
@@ -36,25 +38,30 @@ def run_node(config: NodeConfig) -> None:
 async def _main(config: NodeConfig) -> None:
     with StateStore(config.state_dir) as store, closing(TunDevice.open(config.interface)) as tun:
         node = Node(config, store, tun.name, lambda identity: Session(identity, tun, config, store))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_boot_timer)
-            nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
-            await nursery.start(
-                lambda task_status: serve_control(
-                    config.socket_path,
-                    Verbs(node),
-                    operator_uid=config.operator_uid,
-                    counters=node.counters,
-                    task_status=task_status,
-                )
+        with TurnWatch(node.counters):
+            await _serve(config, node, tun)
+
+
+async def _serve(config: NodeConfig, node: Node, tun: TunDevice) -> None:
+    async with supervised() as supervisor, trio.open_nursery() as nursery:
+        nursery.start_soon(run_boot_timer)
+        nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
+        await nursery.start(
+            lambda task_status: serve_control(
+                config.socket_path,
+                Verbs(node),
+                operator_uid=config.operator_uid,
+                counters=node.counters,
+                task_status=task_status,
             )
-            sdnotify.SystemdNotifier().notify("READY=1")
-            log.info("ready", interface=tun.name)
-            await node.run()
+        )
+        supervisor.ready()
+        log.info("ready", interface=tun.name)
+        await node.run()
 
 
 async def _stop_on_signal(node: Node, scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with ending_signals() as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             await node.leave()

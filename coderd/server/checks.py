@@ -19,6 +19,7 @@ from coderd.config.server import ServerConfig
 from coderd.http.tls import ServerTls
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import UserError
+from coderd.process.turns import Stalls
 from coderd.server.access_check import AccessCheck
 from coderd.server.directory import Directory
 from coderd.server.health import AccessTrials, Signs, find, worst
@@ -50,6 +51,8 @@ class Checked:
     """Where STUN is answered."""
     n_relays: Callable[[], int]
     """Nodes of the relay map in force that relay."""
+    stalls: Callable[[], Stalls]
+    """How the loop stood still lately."""
     web_apps_problem: Callable[[], UserError | None]
     """Why web apps are off, a clause, and what helps; None where they are not, or nobody wants them."""
 
@@ -159,6 +162,7 @@ class HealthChecks:
             database_seconds=seconds,
             database_error=error,
             newest_record_at=newest,
+            stalls=checked.stalls(),
             web_apps_off=problem.message if problem is not None else "",
             web_apps_fix=problem.hint if problem is not None else "",
         )

@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 
 from coderd.coordination.paths import CAUSES, Histogram, PathTally
+from coderd.process.turns import STALLED_MS, STALLS
 
 REFUSED: Final = "coordination.refused."
 _EVENTS: Final = ("coderd_server_events", "What the server did, moved, refused and dropped, by reason.")
@@ -87,6 +88,16 @@ def _families(figures: Figures) -> Iterator[Metric]:
         if name.startswith(REFUSED):
             refused.add_metric([name.removeprefix(REFUSED)], count)
     yield refused
+    yield _counter(
+        "coderd_loop_stalls",
+        "Times that the server stood still for a quarter of a second and more.",
+        figures.counters.get(STALLS, 0),
+    )
+    yield _counter(
+        "coderd_loop_stalled_seconds",
+        "Seconds of them together.",
+        figures.counters.get(STALLED_MS, 0) / 1000,
+    )
     yield from _path_families(figures.tally)
     if figures.region:
         yield from _relay_families(figures)
@@ -107,9 +118,7 @@ def _path_families(tally: PathTally) -> Iterator[Metric]:
     for path, histogram in sorted(tally.lifetimes.items()):
         lasted.add_metric([path], *_buckets(histogram))
     yield lasted
-    changes = CounterMetricFamily("coderd_path_changes", "Changes of paths in use, as nodes report.")
-    changes.add_metric([], tally.n_changes)
-    yield changes
+    yield _counter("coderd_path_changes", "Changes of paths in use, as nodes report.", tally.n_changes)
     failures = CounterMetricFamily(
         "coderd_tunnel_handshake_failures",
         "Handshakes between nodes that came to nothing, by cause, as nodes report.",
@@ -154,6 +163,12 @@ def _relay_families(figures: Figures) -> Iterator[Metric]:
 def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:
     family = GaugeMetricFamily(name, text, labels=list(labels))
     family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    family = CounterMetricFamily(name, text)
+    family.add_metric([], value)
     return family
 
 

@@ -2,6 +2,7 @@
 
     EACS  the access URL        EWS   WebSockets through it     EDERP  relays         ESTUN  STUN
     ETLS  the certificate       EDB   the database              EMAP   the relay map  ECLK   clocks     EWEB  web apps
+    ELOOP the loop that everything runs in
 
 Codes are those of Coder's health page where it has one for the same thing; docs/server.md lists all of them.
 """
@@ -12,11 +13,16 @@ from typing import Final
 
 from coderd.api.health import HealthFinding, SeverityText
 from coderd.model.addresses import AddrPort, format_addr_port
+from coderd.process.turns import NO_STALLS, Stalls
 
 SLOW_DATABASE: Final = 0.5
 """Seconds that one look into the database may take."""
 CERTIFICATE_MARGIN: Final = 21 * 86400.0
 """Seconds before a certificate's end at which somebody should see to it."""
+LONG_STALL: Final = 1.0
+"""Seconds of standing still that are worth a word though it was once."""
+MANY_STALLS: Final = 5
+"""In ten minutes, short ones too."""
 MAX_SKEW: Final = 60.0
 """Seconds between two clocks that nobody needs to hear of."""
 _ORDER: Final[tuple[SeverityText, ...]] = ("error", "warning", "ok")
@@ -81,6 +87,8 @@ class Signs:
     database_error: str = ""
     newest_record_at: float | None = None
     """The time on the newest audit record."""
+    stalls: Stalls = NO_STALLS
+    """How the server's loop stood still in the last ten minutes."""
     web_apps_off: str = ""
     """Why the server cannot serve web apps, as a clause; empty: it can, or they were switched off."""
     web_apps_fix: str = ""
@@ -96,6 +104,7 @@ def find(signs: Signs, unix_now: float) -> tuple[HealthFinding, ...]:
         *_about_certificates(signs, unix_now),
         *_about_database(signs),
         *_about_clocks(signs, unix_now),
+        *_about_loop(signs.stalls),
         *_about_web_apps(signs),
     ]
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
@@ -228,6 +237,17 @@ def _about_clocks(signs: Signs, unix_now: float) -> Iterator[HealthFinding]:
             "ECLK02",
             f"The newest audit record is {_days(signs.newest_record_at - unix_now)} in the future: our clock was set back.",
             "See that this host's clock is right: tokens expire by it.",
+        )
+
+
+def _about_loop(stalls: Stalls) -> Iterator[HealthFinding]:
+    if stalls.longest >= LONG_STALL or stalls.count >= MANY_STALLS:
+        times = "once" if stalls.count == 1 else f"{stalls.count} times"
+        yield _warning(
+            "ELOOP01",
+            f"The server stood still {times} in the last ten minutes, for {stalls.longest:.1f} s at the longest:"
+            " nobody was answered meanwhile.",
+            "See that this host has CPU time to spare, and by the log (loop_stalled) what else went on then.",
         )
 
 

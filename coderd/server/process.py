@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-import sdnotify
 import structlog
 import trio
 
@@ -19,6 +18,8 @@ from coderd.config.relay import RelayConfig
 from coderd.config.server import ServerConfig
 from coderd.config.url import PIN_PREFIX
 from coderd.model.errors import UserError
+from coderd.process.ending import ending_signals
+from coderd.process.supervisor import supervised
 from coderd.server.relay_alone import RelayStarted, run_relay
 from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
@@ -75,19 +76,18 @@ async def _serve(service: Service[S], announce: Callable[[S], None]) -> None:
     async def run(task_status: trio.TaskStatus[S]) -> None:
         await service(stop=stop, reloads=reloads, task_status=task_status)
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
+    with ending_signals(signal.SIGHUP) as signals:
+        async with supervised() as supervisor, trio.open_nursery() as nursery:
             started: S = await nursery.start(run)
             announce(started)
-            notifier = sdnotify.SystemdNotifier()
-            notifier.notify("READY=1")
+            supervisor.ready()
             async for number in signals:
                 if number == signal.SIGHUP:
                     log.info("server_reloading")
                     reloads.ask()
                     continue
                 log.info("server_stopping", signal=signal.Signals(number).name)
-                notifier.notify("STOPPING=1")
+                supervisor.stopping()
                 stop.set()
                 break
 

@@ -29,6 +29,7 @@ from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import ServerPrivate
+from coderd.process.turns import TurnWatch
 from coderd.server.own_certificate import own_certificate
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.private_directory import PrivateDirectory
@@ -81,6 +82,7 @@ async def run_relay(
     """
     counters = Counters()
     with (
+        TurnWatch(counters),
         Ports(config.http_address, config.tls_address) as ports,
         PrivateDirectory(config.state_dir) as directory,
     ):

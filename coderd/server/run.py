@@ -39,6 +39,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePublic
+from coderd.process.turns import TurnWatch
 from coderd.server.answers.table import all_handlers
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.checks import Checked
@@ -97,18 +98,19 @@ async def run_server(
     with Ports(config.http_address, config.tls_address) as ports, StateDirectory(config.state_dir) as state:
         store = await trio.to_thread.run_sync(_open_store, state)
         try:
-            async with trio.open_nursery() as nursery:
-                server = _Server(config, state, store)
-                addresses = await server.start(nursery, ports, reloads or Reloads())
-                is_first = await server.directory.change_in_thread(
-                    lambda: store.users.create_first_owner(FIRST_ADMIN, state.write_admin_token)
-                )
-                task_status.started(
-                    Started(*addresses, state.admin_token_file if is_first else None, server.pin)
-                )
-                await (trio.sleep_forever if stop is None else stop.wait)()
-                await server.drain()
-                nursery.cancel_scope.cancel()
+            server = _Server(config, state, store)
+            with server.turns:
+                async with trio.open_nursery() as nursery:
+                    addresses = await server.start(nursery, ports, reloads or Reloads())
+                    is_first = await server.directory.change_in_thread(
+                        lambda: store.users.create_first_owner(FIRST_ADMIN, state.write_admin_token)
+                    )
+                    task_status.started(
+                        Started(*addresses, state.admin_token_file if is_first else None, server.pin)
+                    )
+                    await (trio.sleep_forever if stop is None else stop.wait)()
+                    await server.drain()
+                    nursery.cancel_scope.cancel()
         finally:
             store.close()
     log.info("server_stopped")
@@ -120,6 +122,7 @@ class _Server:
     def __init__(self, config: ServerConfig, state: StateDirectory, store: Store) -> None:
         self._config = config
         self._counters = Counters()
+        self.turns = TurnWatch(self._counters)
         self.relay = RelayServer(
             state.relay_key,
             self._admit,
@@ -212,6 +215,7 @@ class _Server:
             tls=self._tls,
             stun=lambda: self._stun,
             n_relays=lambda: n_relays(self._derp_map),
+            stalls=self.turns.recent,
             web_apps_problem=lambda: self._web_apps.problem,
         )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from coderd.process.turns import Stalls
 from coderd.server.health import AccessTrials, Signs, Trial, find, worst
 
 NOW = 1_800_000_000.0
@@ -37,6 +38,7 @@ CASES: dict[str, Signs] = {
     "EDB02": replace(HEALTHY, database_seconds=2.0),
     "ECLK01": replace(HEALTHY, access=replace(WELL, skew=-300.0)),
     "ECLK02": replace(HEALTHY, newest_record_at=NOW + 3 * DAY),
+    "ELOOP01": replace(HEALTHY, stalls=Stalls(1, 1.5)),
     "EWEB01": replace(HEALTHY, web_apps_off="user namespaces are not allowed"),
 }
 
@@ -66,6 +68,12 @@ def test_errors_come_before_warnings() -> None:
     found = find(signs, NOW)
     assert [finding.severity for finding in found] == ["error", "warning", "warning"]
     assert worst(found) == "error"
+
+
+def test_short_stalls_are_worth_a_word_where_there_are_many() -> None:
+    assert find(replace(HEALTHY, stalls=Stalls(4, 0.3)), NOW) == ()
+    (finding,) = find(replace(HEALTHY, stalls=Stalls(5, 0.3)), NOW)
+    assert "5 times" in finding.message
 
 
 def test_a_team_that_blocks_direct_connections_misses_no_stun() -> None:
