@@ -27,7 +27,7 @@ from coderd.coordination.message import (
 )
 from coderd.coordination.reporter import NOTHING_NEW, Reports
 from coderd.model.addresses import AddrPort, format_addr_port, parse_addr_port, tailnet_address
-from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode
+from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePublic
@@ -36,6 +36,8 @@ from coderd.model.ports import parse_ports
 
 LOST = "lost"
 """The removal reason that keeps a peer, marked offline."""
+WRONG_KIND = "wrong_kind"
+"""Code of the refusal of whatever would make this machine another kind of node than its person did."""
 DISCONNECTED = "disconnected"
 """The removal reason that ends a peer's tunnel and keeps its name."""
 
@@ -126,7 +128,7 @@ class NetMapClient:
     def _handle_welcome(self, message: Welcome) -> None:
         node = parse_self(message.self)
         embedded = message.embedded_region
-        derp_map = rewrite_embedded_region(parse_derp_map(message.derp_map), self._url, embedded)
+        derp_map = as_told(parse_derp_map(message.derp_map), self._url, embedded)
         same = self._netmap is not None and self._netmap.self_node.node_id == node.node_id
         if self._netmap is not None and same:
             self._netmap = replace(self._netmap, self_node=node, derp_map=derp_map, embedded_region=embedded)
@@ -135,8 +137,7 @@ class NetMapClient:
 
     def _handle_derp_map(self, message: DerpMapChanged) -> None:
         netmap = self._welcomed()
-        derp_map = parse_derp_map(message.derp_map)
-        derp_map = rewrite_embedded_region(derp_map, self._url, netmap.embedded_region)
+        derp_map = as_told(parse_derp_map(message.derp_map), self._url, netmap.embedded_region)
         self._netmap = replace(netmap, derp_map=derp_map)
 
     def _handle_peers(self, message: Peers) -> None:
@@ -163,6 +164,8 @@ def _with_changes(netmap: NetMap, message: Peers, known: NetMap) -> NetMap:
     """A map with one message applied; ``known`` is the map as it was before a full list began."""
     peers, absent = dict(netmap.peers), dict(netmap.absent)
     for entry in message.upsert:
+        if entry.id == netmap.self_node.node_id:
+            raise ValueError("this node is named among its own peers")
         peers[entry.id] = parse_peer(entry)
     for absence in message.absent:
         absent[absence.id] = parse_absence(absence)
@@ -227,6 +230,22 @@ def update_message(update: NodeUpdate, generation: int, reports: Reports = NOTHI
     )
 
 
+def as_told(derp_map: DerpMap, url: ServerUrl, region_id: int = EMBEDDED_REGION) -> DerpMap:
+    """A server's map as a node takes it: the server's own region where the node knows it, no other on the node itself.
+
+    Only a server that the person named on this machine itself may name relays there.
+    """
+    if not url.is_this_machine:
+        derp_map = replace(
+            derp_map, regions={number: _elsewhere(region) for number, region in derp_map.regions.items()}
+        )
+    return rewrite_embedded_region(derp_map, url, region_id)
+
+
+def _elsewhere(region: DerpRegion) -> DerpRegion:
+    return replace(region, nodes=tuple(replace(node, is_elsewhere=True) for node in region.nodes))
+
+
 def rewrite_embedded_region(derp_map: DerpMap, url: ServerUrl, region_id: int = EMBEDDED_REGION) -> DerpMap:
     """The map with the server's own region at the host, port and scheme by which this node knows the server.
 
@@ -248,6 +267,7 @@ def _rewrite_node(node: DerpNode, url: ServerUrl) -> DerpNode:
         derp_port=url.port,
         force_http=not url.is_tls,
         server_trust=url.trust if url.is_tls else "",
+        is_elsewhere=False,
     )
 
 
@@ -287,8 +307,7 @@ def decode_netmap(data: bytes, url: str) -> NetMap | None:
     """
     try:
         saved = msgspec.json.decode(data, type=SavedNetMap)
-        derp_map = parse_derp_map(saved.derp_map)
-        derp_map = rewrite_embedded_region(derp_map, parse_server_url(url), saved.embedded_region)
+        derp_map = as_told(parse_derp_map(saved.derp_map), parse_server_url(url), saved.embedded_region)
         peers = {entry.id: _load_peer(entry) for entry in saved.peers[:MAX_PEERS]}
         absent = {entry.id: parse_absence(entry) for entry in saved.absent[:MAX_PEERS]}
         return NetMap(parse_self(saved.self), derp_map, peers, absent, saved.embedded_region)

@@ -8,9 +8,11 @@ import structlog
 import trio
 
 from coderd.api.io.client import join_workspace
+from coderd.daemon.kind import check_token
 from coderd.daemon.state import NodeState, StateStore
 from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, UserError
+from coderd.model.netmap import NodeKind
 
 JOIN_KEY = "cdrj_"
 """How join keys begin."""
@@ -33,7 +35,7 @@ async def exchange(url: str, key: str, store: StateStore) -> None:
     """Gets and keeps a workspace's token, trying for ever while the server cannot be reached.
 
     Raises:
-        UserError: the server refuses the key.
+        UserError: the server refuses the key, or gives another kind of token for it.
     """
     backoff = Backoff(os.urandom, longest=LONGEST_WAIT)
     while True:
@@ -45,6 +47,7 @@ async def exchange(url: str, key: str, store: StateStore) -> None:
                 raise
             log.info("join key waits", why=error.message)
         await trio.sleep(backoff.next_delay())
+    check_token(made.token, NodeKind.WORKSPACE)
     store.update(workspace_token=made.token, joined_with=_mark(key))
     log.info("joined with a key", node_id=str(made.id))
 

@@ -14,14 +14,17 @@ from functools import partial
 import structlog
 import trio
 
+from coderd.coordination.client import WRONG_KIND
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.joining import exchange, is_join_key, workspace_token
+from coderd.daemon.kind import check_token
 from coderd.daemon.session import Identity, Session
 from coderd.daemon.state import NodeState, StateStore
 from coderd.daemon.tunnel import INTERFACE_GONE
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
+from coderd.model.netmap import NodeKind
 
 log = structlog.get_logger()
 
@@ -67,9 +70,10 @@ class Node:
             token: str | None = self.config.token
             if is_join_key(token):
                 token = workspace_token(state, self.config.token)
-            return Identity(self.config.access_url, token, state.private_key()) if token else None
+            kind = NodeKind.WORKSPACE
+            return Identity(self.config.access_url, token, state.private_key(), kind) if token else None
         if state.device_token and state.is_up:
-            return Identity(state.url, state.device_token, state.private_key())
+            return Identity(state.url, state.device_token, state.private_key(), NodeKind.DEVICE)
         return None
 
     async def run(self) -> None:
@@ -77,7 +81,7 @@ class Node:
         try:
             await self._exchange_join_key()
             if self.session is None:
-                self._begin()
+                self._begin_at_start()
             while True:
                 await self._begun.wait()
                 self._begun = trio.Event()
@@ -90,6 +94,8 @@ class Node:
     async def _exchange_join_key(self) -> None:
         """Makes of a join key, if one was given and this has not been done, a workspace's token."""
         url, key = self.config.access_url, self.config.token
+        if key is not None:
+            check_token(key, NodeKind.WORKSPACE)
         if url is not None and key is not None and is_join_key(key) and self.identity() is None:
             await exchange(url, key, self.store)
 
@@ -127,16 +133,36 @@ class Node:
             change()
             return self._begin()
 
+    def _begin_at_start(self) -> None:
+        """A device whose saved identity is no device's waits for its person, as one that is refused does."""
+        try:
+            self._begin()
+        except UserError as error:
+            if error.code != WRONG_KIND:
+                raise
+            self._handle_refused(error)
+
     def _begin(self) -> Session | None:
         self.error = None
         identity = self.identity()
         try:
+            if identity is not None:
+                self._check_kind(identity)
             self.session = self._open_session(identity) if identity is not None else None
         except UserError as error:
             self.error = error
             raise
         self._begun.set()
         return self.session
+
+    def _check_kind(self, identity: Identity) -> None:
+        """Raises UserError where a token is another kind of node's than this machine is."""
+        check_token(identity.token, identity.kind)
+        if (before := self.store.current.node_kind()) not in (None, identity.kind):
+            log.warning(
+                "this machine becomes another kind of node", was=before.value, now=identity.kind.value
+            )
+        self.store.note(kind=identity.kind.value)
 
     async def _end_session(self) -> None:
         if (session := self.session) is None:

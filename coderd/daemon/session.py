@@ -61,6 +61,8 @@ class Identity:
     """With the pin of its certificate, if there is one."""
     token: str = field(repr=False)
     node_key: NodePrivate = field(repr=False)
+    kind: NodeKind
+    """By what the person at this machine did, never by the server's word."""
 
     @property
     def origin(self) -> str:
@@ -127,7 +129,7 @@ class Session:
             now=trio.current_time(),
             unix_now=time.time(),
         )
-        last = decode_netmap(bytes(store.current.netmap), identity.url)
+        last = self._saved_netmap()
         if last is not None and self._authority.has_expired(trio.current_time()):
             last = without_users(last)
         self._client = CoordinationClient(
@@ -138,6 +140,7 @@ class Session:
             generation=self.tunnel.generation,
             rng=os.urandom,
             capabilities=CAPABILITIES,
+            kind=identity.kind,
             netmap=last,
             resume_token=store.current.resume_token or None,
             on_netmap=self._set_netmap,
@@ -230,6 +233,13 @@ class Session:
 
     # What the server says
 
+    def _saved_netmap(self) -> NetMap | None:
+        netmap = decode_netmap(bytes(self._store.current.netmap), self.identity.url)
+        if netmap is not None and netmap.self_node.kind is not self.identity.kind:
+            log.warning("saved map of another kind refused", kind=netmap.self_node.kind.value)
+            return None
+        return netmap
+
     def _set_netmap(self, netmap: NetMap) -> None:
         _log_presence(self.netmap, netmap)
         self.netmap = self._hosting.netmap = netmap
@@ -318,7 +328,7 @@ class Session:
         if netmap.self_node.address != self._address:
             self._address = netmap.self_node.address
             await self._router.configure([IPv6Interface(f"{self._address}/128")], self._config.mtu)
-            await self._serve(netmap.self_node.kind, self._address)
+            await self._serve(self._address)
         await self._router.set_routes([IPv6Network(peer.address) for peer in netmap.peers.values()])
 
     async def _clear_interface(self) -> None:
@@ -382,12 +392,12 @@ class Session:
 
     # What a workspace serves to its peers inside the tunnel
 
-    async def _serve(self, kind: NodeKind, address: IPv6Address) -> None:
+    async def _serve(self, address: IPv6Address) -> None:
         """Serves at an address, and at no earlier one any more."""
         if self._services is not None:
             self._services.end()
             self._services = None
-        if kind is NodeKind.WORKSPACE:
+        if self.identity.kind is NodeKind.WORKSPACE:
             assert self._nursery is not None
             services = Services(
                 address,

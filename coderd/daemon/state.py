@@ -14,8 +14,10 @@ from typing import Self
 
 import msgspec
 
+from coderd.daemon.kind import kind_of
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
+from coderd.model.netmap import NodeKind
 from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
@@ -36,6 +38,8 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """False after ``coderctl down``, until ``up``."""
     workspace_token: str = ""
     """What a join key was exchanged for."""
+    kind: str = ""
+    """What the last identity at work was by its person's doing: ``device`` or ``workspace``; empty in files of earlier releases."""
     joined_with: str = ""
     """The SHA-256 of that key."""
     authorised_at: float = 0.0
@@ -49,6 +53,12 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     def private_key(self) -> NodePrivate:
         """The node key. Raises ValueError if the text is damaged."""
         return NodePrivate.parse(self.node_key)
+
+    def node_kind(self) -> NodeKind | None:
+        """What this machine is, in files of earlier releases by the prefix of the token kept there; None: nothing yet."""
+        if self.kind:
+            return NodeKind(self.kind)
+        return kind_of(self.device_token or self.workspace_token)
 
     def timestamp_floor(self) -> bytes | None:
         """Every handshake's timestamp must be later; None before the first. Raises ValueError if the text is damaged."""
@@ -155,6 +165,7 @@ class StateStore:
             state = msgspec.json.decode(data, type=NodeState)
             state.private_key()
             state.timestamp_floor()
+            state.node_kind()
         except ValueError:
             raise UserError(
                 f"{self._path} is damaged",

@@ -31,6 +31,7 @@ from coderd.control.messages import (
     WhyParams,
 )
 from coderd.daemon.diagnosis import absent, netcheck, why
+from coderd.daemon.kind import check_token
 from coderd.daemon.measure import Emit, offline, ping, speedtest
 from coderd.daemon.node import Node
 from coderd.daemon.relay_check import derp_map
@@ -135,6 +136,7 @@ class Verbs:
         await emit(Progress(text=f"Signing in to {server}"))
         key = self._node.store.current.private_key().public()
         device = await enrol_device(params.url, params.token, name=name, node_key=key)
+        check_token(device.token, NodeKind.DEVICE)
         return {
             "url": params.url,
             "device_id": str(device.id),

@@ -15,6 +15,7 @@ import trio
 
 from coderd.http.head import ResponseHead, find_head_end, parse_response_head
 from coderd.http.tls_stream import TlsStream
+from coderd.model.addresses import is_this_machine
 from coderd.model.errors import MalformedPacket
 
 MAX_RESPONSE_HEAD: Final = 16 * 1024
@@ -33,6 +34,8 @@ class Target(NamedTuple):
     family: int
     host: str
     port: int
+    may_be_here: bool = True
+    """Whether the host may be this very machine; False for names that somebody else chose."""
 
 
 async def dial(
@@ -187,6 +190,9 @@ async def _dial_target(target: Target) -> trio.SocketStream:
     found = await trio.socket.getaddrinfo(target.host, target.port, target.family, trio.socket.SOCK_STREAM)
     error: OSError = OSError(f"{target.host} has no address")
     for family, _, _, _, address in found:
+        if not target.may_be_here and is_this_machine(str(address[0])):
+            error = OSError(f"{target.host} is this machine itself, where no relay of a server elsewhere is")
+            continue
         try:
             return await _dial_address(family, address)
         except OSError as failure:

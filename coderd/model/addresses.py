@@ -33,6 +33,7 @@ class Scope(Enum):
 
 
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _LINK_LOCAL = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"))
 _PRIVATE = (
     IPv4Network("10.0.0.0/8"),
@@ -53,6 +54,14 @@ def address_scope(ip: str) -> Scope:
         if any(address in network for network in networks):
             return scope
     return Scope.PUBLIC
+
+
+def is_this_machine(ip: str) -> bool:
+    """Whether an address leads to nobody but this machine: loopback, and the unspecified ones, which Linux takes for it."""
+    address = ip_address(ip.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified or address in _THIS_NETWORK
 
 
 def is_ipv6(addr: AddrPort) -> bool:

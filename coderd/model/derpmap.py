@@ -34,6 +34,8 @@ class DerpNode:
     """Ours: reach the relay by plain HTTP, as its access URL is http."""
     server_trust: str = ""
     """Of the own server's relay alone, and in no JSON: what this node trusts its server by, as in the server's URL."""
+    is_elsewhere: bool = field(default=False, compare=False)
+    """In no JSON: a server elsewhere has named it, so that it is never looked for on this machine itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from ipaddress import ip_address
 
-from coderd.model.addresses import AddrPort
+from coderd.model.addresses import AddrPort, is_this_machine
 from coderd.model.derpmap import DEFAULT_STUN_PORT, DerpNode
 
 
@@ -29,7 +29,8 @@ def stun_target(node: DerpNode, family: Family, resolved: Resolved) -> AddrPort 
         return None
     literal = node.stun_test_ip or family_field(node, family)
     candidates = (literal,) if literal else (node.host_name, *resolved.get(node.host_name, ()))
-    return next(((ip, port) for text in candidates if (ip := _of_family(text, family)) is not None), None)
+    found = (ip for text in candidates if (ip := _of_family(text, family)) is not None)
+    return next(((ip, port) for ip in found if not (node.is_elsewhere and is_this_machine(ip))), None)
 
 
 def family_field(node: DerpNode, family: Family) -> str:

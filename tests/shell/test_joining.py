@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+import trio
 
+from coderd.api.messages import WorkspaceCreated
+from coderd.daemon import joining
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.joining import exchange
 from coderd.daemon.node import Node
@@ -48,3 +52,17 @@ async def test_a_key_that_is_used_up_ends_4(tmp_path: Path) -> None:
                 await exchange(world.url, join, store)
             assert caught.value.exit_code is Exit.REFUSED
             assert store.current.workspace_token == ""
+
+
+async def test_a_server_that_gives_a_devices_token_for_a_join_key_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def join(url: str, key: str, *, name: str) -> WorkspaceCreated:
+        await trio.lowlevel.checkpoint()
+        return WorkspaceCreated(id=UUID(int=1), name="dev", owner="ann", address="fd60::1", token="cdrd_1")
+
+    monkeypatch.setattr(joining, "join_workspace", join)
+    with StateStore(tmp_path) as store:
+        with pytest.raises(UserError) as caught:
+            await exchange("http://192.0.2.10:3000", "cdrj_1", store)
+        assert (caught.value.code, store.current.workspace_token) == ("wrong_kind", "")

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from coderd.daemon.config import NodeConfig
 from coderd.model.errors import Exit, UserError
+from coderd.model.netmap import NodeKind
 from tests.shell.daemon_world import World
 
 REFUSED = UserError("the server refused this node", exit_code=Exit.REFUSED)
@@ -179,3 +180,46 @@ async def test_ending_the_process_ends_a_change_that_waits_for_a_session_never_r
             await world.node.change(is_up=True)
             nursery.cancel_scope.cancel()
             await world.node.change(is_up=False)
+
+
+async def test_a_device_whose_token_is_a_workspaces_waits_for_its_person_instead_of_serving(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """As a state file may have it from an earlier release, which believed its server."""
+    world.enrol("cdrw_from_a_hostile_server")
+    async with running(world):
+        assert world.opened == []
+        assert world.node.error is not None
+        assert (world.node.error.code, world.node.error.exit_code) == ("wrong_kind", Exit.REFUSED)
+        with pytest.raises(UserError, match="workspace's token"):
+            await world.node.change(is_up=True)
+        assert await world.node.change(device_token="cdrd_1") is world.opened[0]
+        assert world.opened[0].identity.kind is NodeKind.DEVICE
+
+
+async def test_a_devices_token_makes_no_workspace(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, NodeConfig(access_url="http://192.0.2.10:3000", token="cdrd_1"))
+    with trio.fail_after(5), pytest.raises(UserError, match="device's") as caught:
+        await world.node.run()
+    assert (caught.value.code, caught.value.exit_code) == ("wrong_kind", Exit.REFUSED)
+
+
+@pytest.mark.parametrize("token", ["cdrw_1", "rubbish"])
+async def test_whoever_was_given_a_token_for_coderd_run_is_a_workspace(
+    tmp_path: Path, autojump_clock: MockClock, token: str
+) -> None:
+    world = World(tmp_path, NodeConfig(access_url="http://192.0.2.10:3000", token=token))
+    async with running(world):
+        assert world.opened[0].identity.kind is NodeKind.WORKSPACE
+        assert world.store.current.kind == "workspace"
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"), [("cdrd_1", NodeKind.DEVICE), ("cdrw_1", NodeKind.WORKSPACE), ("", None)]
+)
+def test_a_state_file_of_an_earlier_release_tells_the_kind_by_its_tokens_prefix(
+    world: World, token: str, kind: NodeKind | None
+) -> None:
+    world.enrol(token)
+    assert world.store.current.kind == ""
+    assert world.store.current.node_kind() is kind

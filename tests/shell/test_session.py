@@ -147,11 +147,14 @@ class World:
         self.n_resolved = self.n_reviewed = 0
         self.store = StateStore(directory)
         self.session: Any = None
-        self._identity = Identity("http://192.0.2.10:3000", "cdrd_1", NodePrivate(b"\x01" * 32))
+        self.kind = NodeKind.DEVICE
+        self._identity = Identity(
+            "http://192.0.2.10:3000", "cdrd_1", NodePrivate(b"\x01" * 32), NodeKind.DEVICE
+        )
 
     def open(self) -> Any:
         tun = type("Tun", (), {"name": "coder0"})()
-        self.session = Session(self._identity, tun, NodeConfig(), self.store)
+        self.session = Session(replace(self._identity, kind=self.kind), tun, NodeConfig(), self.store)
         return self.session
 
     async def _resolve(self, derp_map: object, patience: float) -> dict[str, tuple[str, ...]]:
@@ -231,6 +234,7 @@ async def test_the_last_map_is_in_force_before_the_server_speaks(
 async def test_a_session_that_ends_leaves_nothing_on_the_interface(
     autojump_clock: MockClock, world: World
 ) -> None:
+    world.kind = NodeKind.WORKSPACE
     async with running(world) as session:
         say(world, make_netmap(DEV, kind=NodeKind.WORKSPACE))
         await session.joined.wait()
@@ -251,16 +255,33 @@ async def test_an_interface_that_is_gone_does_not_keep_a_session_from_ending(
     assert session.over.is_set()
 
 
-async def test_a_device_serves_nobody(autojump_clock: MockClock, world: World) -> None:
+@pytest.mark.parametrize("told", [NodeKind.DEVICE, NodeKind.WORKSPACE])
+async def test_a_device_serves_nobody_whatever_the_server_calls_it(
+    autojump_clock: MockClock, world: World, told: NodeKind
+) -> None:
     async with running(world) as session:
-        say(world, make_netmap(DEV, kind=NodeKind.DEVICE))
+        say(world, make_netmap(PHONE, kind=told))
         await session.joined.wait()
         assert world.listening == []
+
+
+async def test_a_saved_map_of_another_kind_is_refused_and_logged(
+    autojump_clock: MockClock, world: World
+) -> None:
+    world.kind = NodeKind.WORKSPACE
+    async with running(world):
+        say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
+    world.kind = NodeKind.DEVICE
+    with capture_logs() as log:
+        async with running(world) as session:
+            assert session.netmap is None
+    assert "saved map of another kind refused" in [entry["event"] for entry in log]
 
 
 async def test_what_a_workspace_serves_is_held_to_each_new_map_at_once(
     autojump_clock: MockClock, world: World
 ) -> None:
+    world.kind = NodeKind.WORKSPACE
     async with running(world) as session:
         say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
         await session.joined.wait()
@@ -271,6 +292,7 @@ async def test_what_a_workspace_serves_is_held_to_each_new_map_at_once(
 
 
 async def test_services_move_with_the_address(autojump_clock: MockClock, world: World) -> None:
+    world.kind = NodeKind.WORKSPACE
     async with running(world) as session:
         first = make_netmap(DEV, kind=NodeKind.WORKSPACE)
         say(world, first)
@@ -336,6 +358,7 @@ async def test_work_with_a_session_ends_when_it_does(autojump_clock: MockClock, 
 
 async def test_only_devices_may_use_what_a_workspace_serves(autojump_clock: MockClock, world: World) -> None:
     phone = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)
+    world.kind = NodeKind.WORKSPACE
     async with running(world) as session:
         assert session._hosting.peer_at(str(phone.address)) is None
         say(world, make_netmap(DEV, phone, kind=NodeKind.WORKSPACE))
@@ -352,6 +375,7 @@ HOUR = 3600.0
 async def test_a_workspace_cut_off_for_a_day_drops_its_users_and_a_device_keeps_its_workspaces(
     autojump_clock: MockClock, world: World, kind: NodeKind
 ) -> None:
+    world.kind = kind
     async with running(world) as session:
         say(world, make_netmap(PHONE if kind is NodeKind.WORKSPACE else DEV, kind=kind))
         await trio.sleep(48 * HOUR)
@@ -366,6 +390,7 @@ async def test_a_workspace_cut_off_for_a_day_drops_its_users_and_a_device_keeps_
 async def test_the_day_goes_on_while_the_daemon_is_down(
     autojump_clock: MockClock, world: World, hours: float, kept: set[UUID]
 ) -> None:
+    world.kind = NodeKind.WORKSPACE
     async with running(world):
         say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
     heard_at = world.store.current.authorised_at

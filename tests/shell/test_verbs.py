@@ -291,6 +291,23 @@ async def test_signing_in_forgets_what_an_earlier_identity_left(
         ]
 
 
+async def test_a_server_that_gives_up_a_workspaces_token_is_refused_and_the_session_left_alone(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hostile(*args: object, **kwargs: object) -> DeviceEnrolled:
+        await trio.lowlevel.checkpoint()
+        return DeviceEnrolled(id=UUID(int=7), name="x", owner="ann", address="::1", token="cdrw_2")
+
+    monkeypatch.setattr(verbs, "enrol_device", hostile)
+    async with joined(tmp_path) as (world, verb):
+        before = world.store.current
+        with pytest.raises(UserError, match="workspace's token") as caught:
+            await verb.handle("up", UpParams(url="https://192.0.2.99:3000", token="cdrs_1"), world.emit)
+        assert (caught.value.code, caught.value.exit_code) == ("wrong_kind", Exit.REFUSED)
+        assert world.store.current == before
+        assert len(world.opened) == 1
+
+
 async def test_a_sign_in_that_is_refused_leaves_the_session_alone(
     autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from trio_websocket import wrap_client_stream as wrap_websocket
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import NetMapClient, NodeUpdate, ServerState, update_message
+from coderd.coordination.client import WRONG_KIND, NetMapClient, NodeUpdate, ServerState, update_message
 from coderd.coordination.message import (
     ALIVE_INTERVAL,
     FINAL_CODES,
@@ -45,7 +45,7 @@ from coderd.model import RandomBytes
 from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
-from coderd.model.netmap import NetMap, Peer
+from coderd.model.netmap import NetMap, NodeKind, Peer
 
 JOIN_TIMEOUT = 15.0
 """Seconds from the first SYN to the welcome."""
@@ -88,6 +88,7 @@ class CoordinationClient:
         disco_key: this start's public disco key.
         generation: random per process start, below 2**64.
         rng: randomness for nonces and jitter.
+        kind: what this machine is by its person's doing; the server's welcome must say the same. None: whatever it says.
         capabilities: what this program can do that earlier releases could not; peers are told.
         resume_token: of an earlier connection, from the state file.
         netmap: the last NetMap, from the state file.
@@ -105,6 +106,7 @@ class CoordinationClient:
         disco_key: DiscoPublic,
         generation: int,
         rng: RandomBytes,
+        kind: NodeKind | None = None,
         capabilities: Iterable[str] = (),
         resume_token: str | None = None,
         netmap: NetMap | None = None,
@@ -118,6 +120,7 @@ class CoordinationClient:
         self._disco_key = disco_key
         self._generation = generation
         self._rng = rng
+        self._kind = kind
         self._capabilities = sorted(capabilities)
         self._resume_token = resume_token or ""
         self._on_netmap = on_netmap
@@ -189,8 +192,8 @@ class CoordinationClient:
         """Keeps the link up until ``goodbye``.
 
         Raises:
-            UserError: with Exit.REFUSED, if the server refuses the token, the key or the version, or another
-                machine has taken this node's place.
+            UserError: with Exit.REFUSED, if the server refuses the token, the key or the version, another machine has
+                taken this node's place, or the server takes this one for another kind of node.
         """
         if not (self._token.isascii() and self._token.isprintable()) or " " in self._token:
             raise _refusal("the token contains characters that no token has")
@@ -322,6 +325,8 @@ class CoordinationClient:
         return message
 
     def _take(self, message: ServerMessage) -> None:
+        if isinstance(message, Welcome) and self._kind is not None and message.self.kind != self._kind.value:
+            raise _wrong_kind(self._kind)
         netmap = self._core.handle_message(message)
         if netmap is not None:
             self._on_netmap(netmap)
@@ -360,6 +365,15 @@ def _refusal(reason: str, code: str = "unauthorized") -> UserError:
         exit_code=Exit.REFUSED,
         hint="Join it again with a new token." if code == "unauthorized" else "",
         code=code,
+    )
+
+
+def _wrong_kind(kind: NodeKind) -> UserError:
+    return UserError(
+        f"the server calls this machine another kind of node than the {kind.value} that its person made it",
+        exit_code=Exit.REFUSED,
+        hint="Do not use that server before its admin has explained this.",
+        code=WRONG_KIND,
     )
 
 

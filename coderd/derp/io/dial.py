@@ -20,7 +20,10 @@ async def dial_node(plan: DialPlan) -> trio.abc.Stream:
     if not plan.attempts:
         raise OSError(f"relay {node.name} has no address that can be dialled")
     stream = await dial_first(
-        [Target(_FAMILIES[attempt.family], attempt.host, attempt.port) for attempt in plan.attempts],
+        [
+            Target(_FAMILIES[attempt.family], attempt.host, attempt.port, not node.is_elsewhere)
+            for attempt in plan.attempts
+        ],
         host=node.host_name,
         port=plan.attempts[0].port,
         tls=None if plan.is_plain_http else client_context(node),
