@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def answer_one(stream: socket.socket, refusals: Refusals) -> None:
     """The daemon: one event and the result of whatever is asked."""
     splitter = LineSplitter()
     lines: list[bytes] = []
-    with stream:
+    with stream, suppress(OSError):  # a command may have read enough, and be gone
         while not lines:
             data = stream.recv(65536)
             if not data:
