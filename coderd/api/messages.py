@@ -259,6 +259,8 @@ class EnrolDevice(ApiMessage, frozen=True):
     name: NameText
     """What the machine calls itself."""
     node_key: KeyText
+    device_token: Annotated[str, msgspec.Meta(max_length=limits.MAX_TOKEN)] | None = None
+    """The token that this device has, if it is enrolled: a token of scope enrol needs it then."""
 
 
 class DeviceEnrolled(ApiMessage, frozen=True):
@@ -269,6 +271,8 @@ class DeviceEnrolled(ApiMessage, frozen=True):
     owner: str
     address: str
     token: str
+    is_waiting: bool = False
+    """Whether it connects nowhere until an admin approves it."""
 
 
 class DeviceInfo(ApiMessage, frozen=True):
@@ -280,6 +284,10 @@ class DeviceInfo(ApiMessage, frozen=True):
     address: str
     online: bool
     created_at: float
+    is_waiting: bool = False
+    """Whether it connects nowhere until an admin approves it."""
+    expires_at: float | None = None
+    """When it has to sign in again, in wall-clock seconds; null: never."""
 
 
 class DeviceList(ApiMessage, frozen=True):
@@ -331,6 +339,10 @@ class TokenInfo(ApiMessage, frozen=True):
     """Of a join key; null: any number."""
     node: str
     """The workspace or device that it speaks for, or the workspace that a join key joins: ``owner/name``."""
+    made_with: UUID | None = None
+    """The token that it was made with: who revokes that ends this, unless it is a node's or another user's."""
+    is_sign_in: bool = False
+    """Whether it stands for a person having been let in: a first token, one given since, or a browser's opened with such."""
 
 
 class TokenList(ApiMessage, frozen=True):

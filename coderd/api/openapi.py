@@ -60,7 +60,8 @@ def _operation(rule: Rule) -> Json:
 def _who(rule: Rule) -> str:
     who = ", ".join(sorted(role.name.lower() for role in rule.roles))
     about = f" It may name: {rule.reach.value}." if rule.reach is not Reach.NOTHING else ""
-    return f"For: {who}.{about}"
+    sign_in = " Takes a sign-in." if rule.needs_sign_in else ""
+    return f"For: {who}.{about}{sign_in}"
 
 
 def _path_parameters(rule: Rule) -> list[Json]:

@@ -105,6 +105,8 @@ class Rule(NamedTuple):
     """Whether a request without a body is one with nothing set."""
     other_scopes: frozenset[Scope] = frozenset()
     """Beside ALL, and READ where the method is GET."""
+    needs_sign_in: bool = False
+    """Whether a token that was made with another one is not enough."""
 
     def allows(self, role: Role, scope: Scope) -> bool:
         """Whether a caller of this role, with a token of this scope, may call it."""
@@ -132,9 +134,9 @@ RULES: tuple[Rule, ...] = (
     Rule("me", "GET", "/users/me", SESSION, "Whose token this is", UserInfo, other_scopes=_ENROL),
     Rule("end_session", "DELETE", "/sessions/me", SESSION, "Revokes the token used", Nothing, other_scopes=_ANY_SCOPE),
     Rule("list_users", "GET", _USERS, MANAGERS, "All users", UserList),
-    Rule("create_user", "POST", _USERS, MANAGERS, "A new user, with a session token that is shown this once; of another role than member: owners only", UserCreated, CreateUser, status=_CREATED),
+    Rule("create_user", "POST", _USERS, MANAGERS, "A new user, with a session token that is shown this once; of another role than member: owners only", UserCreated, CreateUser, status=_CREATED, needs_sign_in=True),
     Rule("get_user", "GET", _USER, SESSION, "A user: oneself, or for admins and owners anybody", UserInfo, reach=_SEEN),
-    Rule("change_user", "PATCH", _USER, MANAGERS, "Another name or role", UserInfo, ChangeUser, reach=_MANAGED),
+    Rule("change_user", "PATCH", _USER, MANAGERS, "Another name or role", UserInfo, ChangeUser, reach=_MANAGED, needs_sign_in=True),
     Rule("delete_user", "DELETE", _USER, MANAGERS, "Deletes a user with all that is theirs", Nothing, reach=_MANAGED),
 
     Rule("list_workspaces", "GET", _WORKSPACES, SESSION, "The caller's workspaces and those shared with them; all: everybody's, for admins and owners", WorkspaceList, query=ListQuery),
@@ -160,7 +162,7 @@ RULES: tuple[Rule, ...] = (
     Rule("delete_device", "DELETE", _DEVICE, SESSION | {Role.DEVICE}, "Deletes a device and ends its connections; a device may delete itself", Nothing, reach=_MANAGED),
 
     Rule("list_tokens", "GET", "/tokens", SESSION, "The caller's tokens and those of their nodes, never in clear", TokenList),
-    Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used", TokenCreated, CreateToken, status=_CREATED),
+    Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used, or than the server allows where that is a sign-in", TokenCreated, CreateToken, status=_CREATED),
     Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token; a node's ends its connections", Nothing, reach=_OWN),
 
     Rule("list_paths", "GET", "/paths", SESSION, "By which path the caller's nodes reach their peers, as they report; all: everybody's, for admins and owners", PathList, query=ListQuery),

@@ -249,7 +249,9 @@ class Refusal(Message, frozen=True, tag="error"):
     message: SentenceText
 
 
-FINAL_CODES = frozenset({"unauthorized", "replaced", "version", "bad_proof", "key_taken", "bad_claim"})
+FINAL_CODES = frozenset(
+    {"unauthorized", "expired", "replaced", "version", "bad_proof", "key_taken", "bad_claim"}
+)
 
 NodeMessage: TypeAlias = Hello | Update | Ready | Goodbye | Alive
 ServerMessage: TypeAlias = Challenge | Welcome | Peers | DerpMapChanged | Reconnect | Refusal | Alive

@@ -47,6 +47,7 @@ _EVERYTHING = PeerAccess()
 
 REPLACED = Refusal("replaced", "another machine has joined with this identity")
 SUPERSEDED = Refusal("superseded", "this machine has connected anew")
+EXPIRED = Refusal("expired", "this device's time has ended, and it has to sign in again")
 DELETED = Refusal("unauthorized", "this identity has been deleted or its token revoked")
 
 
@@ -253,14 +254,14 @@ class Registry:
             self._met.remove(workspace.node_id)
             self._mark_meeting(workspace)
 
-    def expel(self, node: Node) -> None:
+    def expel(self, node: Node, why: Refusal = DELETED) -> None:
         """A node's right to be here has ended, though it exists: its connection ends, and peers remove it at once."""
         self.n_changes += 1
         presence = self._presences.get(node.node_id)
         if presence is None:
             return
         if presence.connection is not None:
-            _end(presence.connection, DELETED)
+            _end(presence.connection, why)
         presence.connection, presence.gone = None, DENIED
         self._mark(node)
 

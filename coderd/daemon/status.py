@@ -23,6 +23,7 @@ from coderd.magicsock import PathInfo
 from coderd.magicsock.io.relays import RelayInfo
 from coderd.metrics import Counters
 from coderd.model.addresses import format_addr_port
+from coderd.model.errors import UserError
 from coderd.model.netmap import AbsentNode, Peer
 
 
@@ -36,7 +37,7 @@ def node_status(node: Node) -> Status:
             state="down" if is_enrolled else "logged-out",
             interface=node.interface,
             counters=dict(sorted(node.counters.items())),
-            health=(node.error.message,) if node.error is not None else (),
+            health=(_sentence(node.error),) if node.error is not None else (),
         )
     tunnel = session.tunnel
     return Status(
@@ -62,6 +63,11 @@ def node_status(node: Node) -> Status:
         batches=_batches(tunnel.counters),
         health=tuple(_health(session)),
     )
+
+
+def _sentence(error: UserError) -> str:
+    """What ended the session, and what to do."""
+    return f"{error.message}. {error.hint}" if error.hint else error.message
 
 
 def via(session: Session, path: PathInfo) -> str:

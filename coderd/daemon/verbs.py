@@ -30,6 +30,7 @@ from coderd.control.messages import (
     UpResult,
     WhyParams,
 )
+from coderd.coordination.io.client import AWAITS_APPROVAL
 from coderd.daemon.diagnosis import absent, netcheck, why
 from coderd.daemon.kind import check_token
 from coderd.daemon.measure import Emit, offline, ping, speedtest
@@ -42,6 +43,10 @@ from coderd.model.netmap import NodeKind, Peer
 
 JOIN_TIMEOUT = 30.0
 """Seconds that ``up`` waits for the server's first word."""
+
+
+LOOK_INTERVAL = 0.25
+"""Seconds between two looks at what the server says."""
 
 
 class Verbs:
@@ -135,7 +140,9 @@ class Verbs:
         check_secrecy(server)
         await emit(Progress(text=f"Signing in to {server}"))
         key = self._node.store.current.private_key().public()
-        device = await enrol_device(params.url, params.token, name=name, node_key=key)
+        state = self._node.store.current
+        own_token = state.device_token if parse_server_url(state.url or params.url) == server else ""
+        device = await enrol_device(params.url, params.token, name=name, node_key=key, own_token=own_token)
         check_token(device.token, NodeKind.DEVICE)
         return {
             "url": params.url,
@@ -151,7 +158,9 @@ class Verbs:
             raise self._not_joined()
         with trio.move_on_after(JOIN_TIMEOUT):
             async with self._during(session):
-                await session.joined.wait()
+                await self._settled(session)
+        if session.server_state.reason == AWAITS_APPROVAL:
+            raise UserError(AWAITS_APPROVAL, exit_code=Exit.REFUSED, code="awaits_approval")
         if session.netmap is None or not session.joined.is_set():
             raise UserError(
                 f"the server has not answered within {JOIN_TIMEOUT:.0f} seconds",
@@ -161,6 +170,12 @@ class Verbs:
             )
         me = session.netmap.self_node
         return UpResult(name=me.name, address=str(me.address), url=session.identity.origin)
+
+    async def _settled(self, session: Session) -> None:
+        """Waits until it has joined, or is told to wait for approval."""
+        while not session.joined.is_set() and session.server_state.reason != AWAITS_APPROVAL:
+            with trio.move_on_after(LOOK_INTERVAL):
+                await session.joined.wait()
 
     async def _down(self) -> Done:
         if self._node.is_unattended:

@@ -23,6 +23,8 @@ class Effects:
     """Nodes whose name, owner's name, sharing, path rule or approval is another, as they are now."""
     expelled: tuple[Node, ...] = ()
     """Nodes whose right to be here has ended, though they exist: their connections end."""
+    expired: tuple[Node, ...] = ()
+    """The same, as their time is up: they are told so."""
     removed: tuple[Node, ...] = ()
     """Nodes that exist no more."""
     introduced: tuple[Node, ...] = ()

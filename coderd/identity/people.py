@@ -50,6 +50,8 @@ class Actor:
     user_id: UUID | None = None
     source: str = ""
     """The address that the request came from."""
+    token_id: UUID | None = None
+    """The token that was shown: what is made now is made with it."""
 
 
 SERVER = Actor("server")
@@ -84,6 +86,8 @@ class Node:
     """Of a workspace."""
     shares: tuple[Share, ...] = ()
     """Who else may meet a workspace, by name, and what of it."""
+    is_waiting: bool = False
+    """A device that no admin has approved yet: it meets nobody."""
 
     @property
     def shared_with(self) -> tuple[User, ...]:
@@ -154,6 +158,41 @@ class TooManyAttempts(IdentityError):
 
     code = "too_many_attempts"
     hint = "Wait a minute, and check the token."
+
+
+class TokenGone(IdentityError):
+    """The token that was shown is good no more."""
+
+    code = "unauthorized"
+    hint = "Sign in with a valid session token."
+
+
+class TooWide(IdentityError):
+    """A token for more than the one that it would be made with."""
+
+    code = "too_wide"
+    hint = "Use a token that may do that itself, or sign in."
+
+
+class Enrolled(IdentityError):
+    """A device that is there already, and a token that is good for new ones alone."""
+
+    code = "already_enrolled"
+    hint = "Sign in on this machine with a session token of scope all, or delete the old device first."
+
+
+class AwaitsApproval(IdentityError):
+    """A device that an admin has not approved yet."""
+
+    code = "awaits_approval"
+    hint = "Ask an admin for: coderctl devices approve"
+
+
+class TimeIsUp(IdentityError):
+    """A device whose time at this server has ended."""
+
+    code = "expired"
+    hint = "Sign in again: sudo coderctl up https://SERVER:3000"
 
 
 class NotFound(IdentityError):

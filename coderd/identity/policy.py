@@ -1,24 +1,46 @@
-"""Who may meet whom, and who may manage what: the one place that answers it.
+"""Who may meet whom, who may manage what, and what a token may make: the one place that answers it.
 
 A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have it shared,
 and the workspace must not be denied to everybody; a share opens the ports that it names, and a terminal if it says so. No role
 opens a tunnel: an admin manages, and meets nobody by that.
 The server itself may meet any workspace, and does when somebody who may use it comes by browser: see ``apps``.
+
+A *sign-in* is a session that stands for a person having been let in: the first token of a user, one that an admin, or the server's
+own machine, has given them since, or a browser's session that was opened with one of these. There are no passwords, so nothing else
+is. Any other token was made with a token, and may do no more than that one, nor for longer (``end_of_made``).
 """
 
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from coderd.identity.people import Node, PathRule, User, UserRole
+from coderd.identity.people import Node, PathRule, TooWide, User, UserRole
+from coderd.identity.tokens import Scope, TokenKind, TokenRecord
 from coderd.model.netmap import NodeKind, PeerAccess
 from coderd.model.ports import NO_PORTS
 
 NOTHING: Final = PeerAccess(NO_PORTS, terminal=False)
 
+DAY: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long what a server lets in may stay, in seconds, as its operator says."""
+
+    session_lifetime: float = 30 * DAY
+    """Of a sign-in, used or unused."""
+    max_token_lifetime: float = 365 * DAY
+    """Of a token that is made with a sign-in, at most."""
+    device_lifetime: float | None = None
+    """Of a device, after which it signs in again; None = for ever."""
+    needs_approval: bool = False
+    """Whether a new device waits for an admin."""
+
 
 def may_tunnel(one: Node, other: Node) -> bool:
     """Whether the server opens a tunnel between two nodes; the order does not matter."""
-    if one.kind is other.kind:
+    if one.kind is other.kind or one.is_waiting or other.is_waiting:
         return False
     guest, workspace = (other, one) if one.kind is NodeKind.WORKSPACE else (one, other)
     if workspace.kind is not NodeKind.WORKSPACE or workspace.path is PathRule.DENY:
@@ -71,3 +93,24 @@ def may_manage(manager: User, person: User) -> bool:
 def may_give_role(manager: User, role: UserRole) -> bool:
     """Whether one user may make somebody this: owners anything, admins members."""
     return manager.role is UserRole.OWNER or (manager.role is UserRole.ADMIN and role is UserRole.MEMBER)
+
+
+def end_of_made(
+    maker: TokenRecord, scope: Scope, wanted: float | None, now: float, max_lifetime: float
+) -> float:
+    """When a token ends that is made with another: the rule for every token that is made with one.
+
+    Args:
+        maker: the token that is shown.
+        scope: what the new one is to be good for.
+        wanted: when it should end, in wall-clock seconds; None = as late as possible.
+        now: wall-clock seconds.
+        max_lifetime: seconds.
+
+    Raises:
+        TooWide: the token that is shown is not good for that itself.
+    """
+    if maker.kind is not TokenKind.SESSION or maker.scope not in (Scope.ALL, scope):
+        raise TooWide(f"a token of scope {maker.scope.value} makes none of scope {scope.value}")
+    ends = [now + max_lifetime, wanted, None if maker.is_sign_in else maker.expires_at]
+    return min(end for end in ends if end is not None)

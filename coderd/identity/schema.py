@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     Uuid,
+    false,
 )
 
 metadata = MetaData(
@@ -57,10 +58,11 @@ nodes = Table(
     Column("created_at", Float, nullable=False),
     Column("enrol_key", LargeBinary(32), nullable=True),
     Column("path", String(16), nullable=False, server_default="direct"),
+    Column("is_waiting", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("owner_id", "kind", "name"),
     UniqueConstraint("owner_id", "enrol_key"),
 )
-"""``enrol_key``: the node key named, without proof, when a device enrolled; finds the same device again."""
+"""``enrol_key``: the node key named, without proof, when a device enrolled; finds the same device again. ``is_waiting``: for an admin's approval."""
 
 node_keys = Table(
     "node_keys",
@@ -110,20 +112,18 @@ tokens = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=True),
     Column("uses_left", Integer, nullable=True),
+    Column("parent_id", Uuid, nullable=True),
+    Column("is_sign_in", Boolean, nullable=False, server_default=false()),
     CheckConstraint("(user_id IS NULL) <> (node_id IS NULL)", name="one_owner"),
     Index(None, "user_id"),
     Index(None, "node_id"),
+    Index(None, "parent_id"),
 )
-"""Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a join key's."""
+"""Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a join key's.
 
-browser_sessions = Table(
-    "browser_sessions",
-    metadata,
-    Column("hash", LargeBinary(32), ForeignKey("tokens.hash", ondelete="CASCADE"), primary_key=True),
-    Column("opened_by", LargeBinary(32), ForeignKey("tokens.hash", ondelete="CASCADE"), nullable=False),
-    Index(None, "opened_by"),
-)
-"""Sessions that browsers have, and the token that was shown to open each: who deletes that deletes them, too."""
+``parent_id`` is the id of the token that this one was made with. It refers to nothing, as a session may be signed out and leave
+what it made: its children then get its own parent (``io/tokens.py``), so that no chain is ever cut in the middle.
+"""
 
 apps = Table(
     "apps",
@@ -160,6 +160,18 @@ openings = Table(
     Column("action", String(32), nullable=False),
     Column("target", String(200), nullable=False),
     Column("detail", String(200), nullable=False),
+    Column("user_id", Uuid, nullable=True),
+    Index(None, "user_id"),
     sqlite_autoincrement=True,
 )
-"""Who opened what of late."""
+"""Who opened what of late; ``user_id`` is the person, who has a share of the room."""
+
+outside_changes = Table(
+    "outside_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("node_id", Uuid, nullable=True),
+    Column("node_key", LargeBinary(32), nullable=True),
+    sqlite_autoincrement=True,
+)
+"""Nodes, and proven keys, whose right another program has ended: a running server takes these rows, and ends the connections."""

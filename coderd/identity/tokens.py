@@ -56,6 +56,10 @@ class TokenRecord:
     """Of a join key; None = any number."""
     node: str = ""
     """``owner/name`` of the device or workspace that it speaks for, or that a join key joins."""
+    parent_id: UUID | None = None
+    """The token that it was made with, as far as that, or one before it, is still there."""
+    is_sign_in: bool = False
+    """Whether it stands for a person having been let in: see ``policy``."""
 
 
 @dataclass(frozen=True, slots=True)

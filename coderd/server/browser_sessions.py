@@ -6,8 +6,8 @@ from typing import Final
 from coderd.api.io.routes import ApiError, Caller
 from coderd.api.rules import Role, Scope
 from coderd.browser.io.sign_in import NewSession
-from coderd.identity.io.tokens import Session
-from coderd.identity.people import NotFound, User
+from coderd.identity.io.sessions import Session
+from coderd.identity.people import Actor, NotFound, User
 from coderd.model import limits
 from coderd.server.answers.reaching import actor_of
 from coderd.server.directory import Directory, role_of
@@ -32,7 +32,7 @@ class BrowserSessions:
     async def find(self, session_hash: bytes) -> Session | None:
         """The session of this hash, None where it has ended."""
         store = self._directory.store
-        return await self._directory.in_thread(lambda: store.tokens.find_session(session_hash))
+        return await self._directory.in_thread(lambda: store.sessions.find(session_hash))
 
     async def find_user(self, session_hash: bytes) -> User | None:
         """Whose session has this hash."""
@@ -46,7 +46,13 @@ class BrowserSessions:
             return None
         user = session.user
         return Caller(
-            role_of(user.role), user.user_id, user.name, expires_at=session.expires_at, source=source
+            role_of(user.role),
+            user.user_id,
+            user.name,
+            expires_at=session.expires_at,
+            source=source,
+            token_id=session.token_id,
+            is_sign_in=session.is_sign_in,
         )
 
     async def sign_in(self, token: str, source: str) -> NewSession | str:
@@ -62,13 +68,14 @@ class BrowserSessions:
         store, by = self._directory.store, actor_of(caller)
         try:
             opened = await self._directory.change_in_thread(
-                lambda: store.tokens.open_session(token, BROWSER_SESSION, lifetime=SESSION_LIFETIME, by=by)
+                lambda: store.sessions.open(token, BROWSER_SESSION, lifetime=SESSION_LIFETIME, by=by)
             )
         except NotFound as error:
             return f"{str(error).capitalize()}."
         return NewSession(opened.hash, opened.lifetime)
 
-    async def sign_out(self, session_hash: bytes) -> None:
+    async def sign_out(self, session_hash: bytes, source: str) -> None:
         """Revokes a browser's session."""
-        store = self._directory.store
-        await self._directory.change_in_thread(lambda: store.tokens.forget_session(session_hash))
+        store, session = self._directory.store, await self.find(session_hash)
+        by = Actor("unknown") if session is None else Actor(session.user.name, session.user.user_id, source)
+        await self._directory.change_in_thread(lambda: store.sessions.sign_out(session_hash, by=by))

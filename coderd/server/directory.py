@@ -23,14 +23,17 @@ from coderd.identity.io.tokens import Dossier
 from coderd.identity.people import (
     BadName,
     BadShare,
+    Enrolled,
     IdentityError,
     KeyTaken,
     LastOwner,
     NameTaken,
     Node,
     NotFound,
+    TokenGone,
     TooManyAttempts,
     TooManyShares,
+    TooWide,
     UserRole,
 )
 from coderd.identity.tokens import TokenKind, hash_token
@@ -60,6 +63,9 @@ _STATUSES: dict[type[IdentityError], HTTPStatus] = {
     LastOwner: HTTPStatus.CONFLICT,
     NotFound: HTTPStatus.NOT_FOUND,
     TooManyShares: HTTPStatus.CONFLICT,
+    TokenGone: HTTPStatus.UNAUTHORIZED,
+    TooWide: HTTPStatus.FORBIDDEN,
+    Enrolled: HTTPStatus.CONFLICT,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
 }
 _ROLES = {UserRole.OWNER: Role.OWNER, UserRole.ADMIN: Role.ADMIN, UserRole.MEMBER: Role.MEMBER}
@@ -142,6 +148,8 @@ class Directory:
             Scope(bearer.record.scope.value),
             bearer.record.expires_at,
             source,
+            bearer.record.token_id,
+            bearer.record.is_sign_in,
         )
 
     async def ask(self, question: Callable[[], T]) -> T:

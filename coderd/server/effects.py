@@ -3,7 +3,7 @@
 The store has changed already, so whoever asks it anew is answered by the new state; this ends what was let in before.
 """
 
-from coderd.coordination.registry import Registry
+from coderd.coordination.registry import EXPIRED, Registry
 from coderd.derp.io.server import RelayServer
 from coderd.identity.effects import Effects
 
@@ -17,6 +17,8 @@ def apply_effects(effects: Effects, registry: Registry, relay: RelayServer) -> N
         registry.amend(node)
     for node in effects.expelled:
         registry.expel(node)
+    for node in effects.expired:
+        registry.expel(node, EXPIRED)
     for node in effects.removed:
         registry.forget(node)
     for node in effects.introduced:

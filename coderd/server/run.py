@@ -53,6 +53,7 @@ from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
 from coderd.server.share_clock import ShareClock
 from coderd.server.state import StateDirectory
+from coderd.server.sweep import Sweep
 from coderd.server.verify import verify_routes
 from coderd.server.web_apps import WebApps
 from coderd.server.web_terminals import WebTerminals
@@ -169,6 +170,7 @@ class _Server:
         nursery.start_soon(self.coordination.run)
         nursery.start_soon(self._openings.run)
         nursery.start_soon(ShareClock(self.directory).run)
+        nursery.start_soon(Sweep(self.directory).run)
         nursery.start_soon(self._terminals.run)
         if self._tls is not None:
             nursery.start_soon(follow_reloads, self._tls, reloads)

@@ -92,7 +92,7 @@ class People:
     def unix_now(self) -> float:
         return time.time()
 
-    async def sign_out(self, session_hash: bytes) -> None:
+    async def sign_out(self, session_hash: bytes, source: str) -> None:
         del self.sessions[session_hash]
 
     async def dial(self, workspace: Node, port: int) -> trio.SocketStream:

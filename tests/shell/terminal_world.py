@@ -114,7 +114,7 @@ class Server:
     async def sign_in(self, token: str, source: str) -> NewSession | str:
         return NewSession(ANNS, 3600.0) if token == "cdrs_ann" else "This token is unknown."
 
-    async def sign_out(self, session_hash: bytes) -> None:
+    async def sign_out(self, session_hash: bytes, source: str) -> None:
         del self.sessions[session_hash]
 
     def unix_now(self) -> float:

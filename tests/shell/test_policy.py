@@ -1,6 +1,8 @@
 """Policy over real sockets: what is shared, denied, renamed or revoked reaches both ends of a tunnel at once."""
 
 import os
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -118,6 +120,36 @@ async def test_a_device_that_enrols_anew_ends_the_link_of_its_old_token(tmp_path
         await enrol_device(pair.world.url, pair.bob_token, name="laptop", node_key=key)
         await pair.laptop.until(lambda node: not node.is_connected, patience=PATIENCE)
         await pair.dev.until(lambda node: "bob/laptop" not in node.peers, patience=PATIENCE)
+
+
+@pytest.mark.slow
+async def test_only_a_sign_in_makes_users_and_gives_roles(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        made = await in_thread(lambda: world.admin.create_token("session", "ci", lifetime=60))
+        for method, path, body in (
+            ("POST", "/users", {"name": "eve", "role": "owner"}),
+            ("PATCH", "/users/admin", {"role": "owner"}),
+        ):
+            answer = await world.ask(method, PREFIX + path, made.token, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (403, "needs_sign_in")
+        child = await in_thread(lambda: ApiClient(world.url, made.token).create_token("session", "x"))
+        assert child.info.expires_at == made.info.expires_at
+        assert [user.name for user in await in_thread(world.admin.list_users)] == ["admin"]
+
+
+@pytest.mark.slow
+async def test_a_device_whose_time_is_up_is_cut_off_and_told_so(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+        with sqlite3.connect(pair.world.config.state_dir / "identity.db") as connection:
+            connection.execute("UPDATE tokens SET expires_at = ? WHERE kind = 'device'", (time.time() + 0.5,))
+        connection.close()
+        await pair.laptop.until(lambda node: not node.is_connected, patience=2 * PATIENCE)
+        assert "sign in again" in pair.laptop.states[-1].reason
+        await pair.dev.until(lambda node: "bob/laptop" not in node.peers, patience=PATIENCE)
+        with pytest.raises(UserError) as caught:
+            await pair.laptop.client(pair.world.url).run()
+        assert caught.value.code == "expired"
 
 
 @pytest.mark.slow

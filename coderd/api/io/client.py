@@ -219,9 +219,9 @@ class ApiClient:
         """Another name."""
         return self._ask(DeviceInfo, "PATCH", f"/devices/{_quoted(key)}", ChangeDevice(name=name))
 
-    def enrol_device(self, name: str, node_key: NodePublic) -> DeviceEnrolled:
+    def enrol_device(self, name: str, node_key: NodePublic, own_token: str = "") -> DeviceEnrolled:
         """Makes the machine with this node key a device of the caller's; its token is shown this once."""
-        body = EnrolDevice(name=name, node_key=node_key.text)
+        body = EnrolDevice(name=name, node_key=node_key.text, device_token=own_token or None)
         return self._ask(DeviceEnrolled, "POST", "/devices", body)
 
     def delete_device(self, key: str) -> None:
@@ -303,16 +303,22 @@ class ApiClient:
 
 
 async def enrol_device(
-    url: str, token: str, *, name: str, node_key: NodePublic, tls: ssl.SSLContext | None = None
+    url: str,
+    token: str,
+    *,
+    name: str,
+    node_key: NodePublic,
+    own_token: str = "",
+    tls: ssl.SSLContext | None = None,
 ) -> DeviceEnrolled:
-    """Makes this machine the device of the user whose session token is given.
+    """Makes this machine the device of the user whose session token is given; ``own_token`` is the device's of before.
 
     Raises:
         UserError: Exit.REFUSED for a bad token, Exit.UNREACHABLE for a server that does not answer, Exit.FAILED if
             the key belongs to another identity.
     """
     client = ApiClient(url, token, tls=tls)
-    return await _in_thread(partial(client.enrol_device, name, node_key))
+    return await _in_thread(partial(client.enrol_device, name, node_key, own_token))
 
 
 async def remove_device(

@@ -53,6 +53,10 @@ class Caller:
     """When the token does, in wall-clock seconds; None = never."""
     source: str = ""
     """The address that the request came from."""
+    token_id: UUID | None = None
+    """The token's name in public."""
+    is_sign_in: bool = False
+    """Whether the token stands for a person having been let in, and was not made with another token."""
 
 
 class ApiError(Exception):
@@ -136,7 +140,7 @@ class _Endpoint:
             token = bearer_of(request)
             if token:
                 caller = await self._identify(token, caller.source)
-            _authorise(caller, rule)
+            authorise(caller, rule)
             call = await _read(rule, caller, token, request)
             answer = await self._handlers[rule.operation](call)
         except ApiError as error:
@@ -160,8 +164,16 @@ def _refuse(rule: Rule, caller: Caller, body: ErrorBody, status: HTTPStatus) -> 
     return _answer(body, status)
 
 
-def _authorise(caller: Caller, rule: Rule) -> None:
+def authorise(caller: Caller, rule: Rule) -> None:
+    """Passes whoever may call this. Raises ApiError for anybody else."""
     if rule.allows(caller.role, caller.scope):
+        if rule.needs_sign_in and not caller.is_sign_in:
+            raise ApiError(
+                HTTPStatus.FORBIDDEN,
+                "needs_sign_in",
+                "this token was made with another one, and that takes a sign-in",
+                "Use the token that you signed in with, or ask for a new one: coderctl users sign-in.",
+            )
         return
     if caller.role is Role.NOBODY:
         raise ApiError(

@@ -53,7 +53,7 @@ class Sessions(Protocol):
     async def sign_in(self, token: str, source: str) -> NewSession | str:
         """A browser's own session for a session token, or a sentence on why there is none."""
 
-    async def sign_out(self, session_hash: bytes) -> None:
+    async def sign_out(self, session_hash: bytes, source: str) -> None:
         """Revokes a browser's session."""
 
     def unix_now(self) -> float:
@@ -152,8 +152,7 @@ class SignIn:
         if form is None or not self.is_own(request):
             return not_accepted()
         target = local(form.get("next", "/"))
-        client = request.client.host if request.client is not None else ""
-        session = await self._sessions.sign_in(form.get("token", "").strip(), client)
+        session = await self._sessions.sign_in(form.get("token", "").strip(), _source(request))
         if isinstance(session, str):
             return self._sign_in_page(target, session, status=401)
         text = make_pass(self._key, _SERVER, session.session_hash, self._sessions.unix_now())
@@ -168,10 +167,15 @@ class SignIn:
         if session is not None:
             if await self.read_form(request, session) is None:
                 return not_accepted()
-            await self._sessions.sign_out(session)
+            await self._sessions.sign_out(session, _source(request))
         response = RedirectResponse(LOGIN, 303, {"cache-control": "no-store"})
         set_cookie(response, self._url, SESSION_COOKIES[self._url.is_tls], "", 0)
         return response
+
+
+def _source(request: Request) -> str:
+    """The address that a request comes from."""
+    return request.client.host if request.client is not None else ""
 
 
 def not_accepted() -> Response:

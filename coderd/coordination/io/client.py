@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Set
 from typing import cast
 from uuid import UUID
 
+import msgspec
 import structlog
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection
@@ -56,12 +57,30 @@ LONGEST_WAIT = 10.0
 log = structlog.get_logger(__name__)
 
 
+APPROVAL_INTERVAL = 10.0
+"""Seconds between two questions whether an admin has approved this device."""
+AWAITS_APPROVAL = (
+    "this device waits for an admin's approval (coderctl devices approve), and joins by itself then"
+)
+_EXPIRED = "this device's time there has ended"
+_HINTS = {
+    "unauthorized": "Join it again with a new token.",
+    "expired": "Sign in again: sudo coderctl up https://SERVER:3000",
+}
+
+
 class ServerLeaves(Exception):
     """The server ends the connection and expects us back, after ``delay`` seconds."""
 
     def __init__(self, delay: float, reason: str = "the server restarts") -> None:
         super().__init__(reason)
         self.delay = delay
+
+
+class _Rejection(msgspec.Struct, frozen=True):
+    """What a server says instead of opening the link."""
+
+    code: str
 
 
 LINK_ERRORS = (
@@ -211,8 +230,8 @@ class CoordinationClient:
             error = _leaf(group)
         except* UserError as group:
             error = _leaf(group)  # the last word, whatever broke beside it
-        if isinstance(error, ConnectionRejected) and error.status_code == 401:
-            error = _refusal("the server does not know this token")
+        if isinstance(error, ConnectionRejected):
+            error = _judge(error)
         if isinstance(error, UserError):
             self._on_state(ServerState(False, error.message, self._backoff.attempts))
             raise error
@@ -363,7 +382,7 @@ def _refusal(reason: str, code: str = "unauthorized") -> UserError:
     return UserError(
         f"the server refused this node: {reason}",
         exit_code=Exit.REFUSED,
-        hint="Join it again with a new token." if code == "unauthorized" else "",
+        hint=_HINTS.get(code, ""),
         code=code,
     )
 
@@ -383,6 +402,25 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
     for error in group.exceptions:
         leaves.append(_leaf(error) if isinstance(error, BaseExceptionGroup) else error)
     return next((leaf for leaf in leaves if isinstance(leaf, ConnectionRejected)), leaves[0])
+
+
+def _judge(rejected: ConnectionRejected) -> Exception:
+    """What a server means that does not open the link: a last word, a wait, or just a failure. The words are ours."""
+    code = _code_of(rejected)
+    if rejected.status_code == 401:
+        return _refusal(_EXPIRED if code == "expired" else "the server does not know this token", code)
+    if rejected.status_code == 403 and code == "awaits_approval":
+        return ServerLeaves(APPROVAL_INTERVAL, AWAITS_APPROVAL)
+    return rejected
+
+
+def _code_of(rejected: ConnectionRejected) -> str:
+    """The code that a refusal names, if it is one that means something here."""
+    try:
+        code = msgspec.json.decode(rejected.body or b"", type=_Rejection).code
+    except msgspec.DecodeError:
+        return "unauthorized"
+    return code if code in ("expired", "awaits_approval") else "unauthorized"
 
 
 def _explain(error: BaseException | None) -> str:

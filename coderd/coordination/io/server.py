@@ -33,7 +33,7 @@ from coderd.coordination.proof import NONCE_SIZE, is_proof
 from coderd.coordination.registry import DELETED, Connection, Facts, Registry, refuse_claim
 from coderd.coordination.resume import is_resume_token, make_resume_token
 from coderd.http.websocket import AppSocket, TextSocket, WebSocketClosed
-from coderd.identity.people import IdentityError, Node, NotFound
+from coderd.identity.people import AwaitsApproval, IdentityError, Node, NotFound, TimeIsUp
 from coderd.identity.tokens import hash_token
 from coderd.metrics import Counters
 from coderd.model import RandomBytes, limits
@@ -52,6 +52,10 @@ MESSAGE_BURST: Final = limits.NODE_MESSAGE_BURST
 
 ALIVE = encode_message(Alive())
 
+_STATUSES: dict[type[IdentityError], tuple[int, dict[str, str]]] = {
+    AwaitsApproval: (403, {"retry-after": "15"}),
+    TimeIsUp: (401, {"www-authenticate": "Bearer"}),
+}
 UNKNOWN_TOKEN = "this token is unknown or has been revoked"
 
 log = structlog.get_logger(__name__)
@@ -171,7 +175,9 @@ class CoordinationServer:
             dossier = await self._directory.find_dossier(token, websocket.source)
         except IdentityError as error:
             self._counters[f"coordination.refused.{error.code}"] += 1
-            await _refuse(websocket, 429, error.code, str(error), error.hint, {"retry-after": "60"})
+            log.info("node_refused", reason=error.code)
+            status, headers = _STATUSES.get(type(error), (429, {"retry-after": "60"}))
+            await _refuse(websocket, status, error.code, str(error), error.hint, headers)
             return
         if dossier is None:
             self._counters["coordination.refused.unauthorized"] += 1
@@ -273,7 +279,10 @@ class CoordinationServer:
 
     async def _look_again(self, websocket: TextSocket, node: Node) -> None:
         """Some identity has changed while this node joined, before the registry knew it and could be told."""
-        fresh = await self._directory.find_dossier(_bearer(websocket), websocket.source)
+        try:
+            fresh = await self._directory.find_dossier(_bearer(websocket), websocket.source)
+        except IdentityError as error:
+            raise _Refused(Refusal(error.code, str(error))) from None
         if fresh is None:
             raise _Refused(DELETED)
         if fresh.node != node:

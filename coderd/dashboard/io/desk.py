@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from coderd.api.io.routes import ApiError, Call, Caller, Handler
+from coderd.api.io.routes import ApiError, Call, Caller, Handler, authorise
 from coderd.api.messages import ApiMessage, parse_query
 from coderd.api.rules import Rule
 from coderd.dashboard.table import RULE_OF, Action, Ask, Page
@@ -24,7 +24,9 @@ class Desk:
 
     def may(self, operation: str) -> bool:
         """Whether the caller may have an operation at all."""
-        return RULE_OF[operation].allows(self.caller.role, self.caller.scope)
+        rule = RULE_OF[operation]
+        is_enough = self.caller.is_sign_in or not rule.needs_sign_in
+        return is_enough and rule.allows(self.caller.role, self.caller.scope)
 
     def may_see(self, page: Page) -> bool:
         """Whether a page asks nothing that the caller may not have."""
@@ -49,8 +51,7 @@ class Desk:
     async def _call(
         self, rule: Rule, keys: Mapping[str, str], message: ApiMessage | None, query: ApiMessage | None
     ) -> ApiMessage:
-        if not rule.allows(self.caller.role, self.caller.scope):
-            raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "you have not the right to do that")
+        authorise(self.caller, rule)
         answer = await self._handlers[rule.operation](Call(rule, self.caller, "", keys, message, query, ""))
         assert isinstance(answer, ApiMessage)
         return answer

@@ -1,6 +1,7 @@
 """One server's database: a connection pool, transactions, and the schema brought up to date. Every call blocks."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from coderd.identity.policy import Terms
 from coderd.model import RandomBytes
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -32,17 +34,25 @@ class Database:
         path: the SQLite file; made, readable by us alone, if it is missing.
         rng: randomness for tokens.
         clock: wall-clock seconds.
+        terms: how long what is let in may stay.
     """
 
     def __init__(
-        self, path: Path, *, rng: RandomBytes = os.urandom, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        rng: RandomBytes = os.urandom,
+        clock: Callable[[], float] = time.time,
+        terms: Terms | None = None,
     ) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         self.rng = rng
         self.now = clock
+        self.terms = terms or Terms()
         self.n_changes = 0
         """Another number after every commit of ours; what other programs write does not count."""
         self._engine = _open_engine(path)
+        self._watcher = sqlite3.connect(path, check_same_thread=False)
         try:
             self._migrate()
         except BaseException:
@@ -51,7 +61,13 @@ class Database:
 
     def close(self) -> None:
         """Closes every connection."""
+        self._watcher.close()
         self._engine.dispose()
+
+    def data_version(self) -> int:
+        """Another number after every commit, whoever's: for one thread at a time, and cheap enough for every second."""
+        (found,) = self._watcher.execute("PRAGMA data_version").fetchone()
+        return int(found)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

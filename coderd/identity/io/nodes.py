@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from coderd.identity.effects import Change, Effects, expulsion, removal
 from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import maker_of
 from coderd.identity.io.rows import (
     ACCEPTED,
     get_node,
@@ -26,6 +27,7 @@ from coderd.identity.io.rows import (
 from coderd.identity.people import (
     SERVER,
     Actor,
+    Enrolled,
     IdentityError,
     KeyTaken,
     NameTaken,
@@ -39,7 +41,7 @@ from coderd.identity.people import (
 )
 from coderd.identity.policy import may_tunnel, may_use
 from coderd.identity.schema import node_keys, nodes, shares, tokens, users
-from coderd.identity.tokens import TokenKind, make_token
+from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
 from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
@@ -91,36 +93,62 @@ class Nodes:
     # Coming and going
 
     def create_workspace(self, owner: User, name: str, *, by: Actor = SERVER) -> Change[Issued]:
-        """A new workspace and its token. Raises BadName or NameTaken."""
+        """A new workspace and its token. Raises BadName, NameTaken or TokenGone."""
         check_label(name)
         with self._database.write() as connection, unique(f"there is a workspace named {name} already"):
+            maker_of(connection, by, self._database.now())
             issued = add_workspace(connection, self._database, owner, name, by)
         return Change(issued, Effects(introduced=(issued.node,)))
 
     def enrol_device(
-        self, owner: User, host_name: str, node_key: NodePublic, *, by: Actor = SERVER
+        self, owner: User, host_name: str, node_key: NodePublic, *, own_token: str = "", by: Actor = SERVER
     ) -> Change[Issued]:
         """The device of this user with this node key, new or the same as before, and a new token instead of any old.
 
         The key is not proven here, so it admits to nothing until ``claim_key``. With an old token ends its connection.
 
+        Args:
+            owner: whose it is.
+            host_name: what the machine calls itself.
+            node_key: public, so to name it is no proof of being the machine.
+            own_token: the device's token of before, which is: a token that only enrols needs it for a device that is there.
+            by: for the audit log.
+
         Raises:
             KeyTaken: the key is proven to be another identity's.
+            Enrolled: the device is there, and the token that was shown is good for new ones alone.
             NotFound: the user has been deleted meanwhile.
+            TokenGone: the token that was shown is good no more.
         """
         token, now = make_token(TokenKind.DEVICE, self._database.rng), self._database.now()
+        lifetime = self._database.terms.device_lifetime
         with self._database.write() as connection:
             get_user(connection, owner.user_id)
+            maker = maker_of(connection, by, now)
             node = _find_enrolled(connection, owner, node_key)
             if node is None:
                 name = free_name(connection, owner, NodeKind.DEVICE, device_label(host_name))
-                node = Node(uuid4(), NodeKind.DEVICE, name, owner, now)
+                is_waiting = self._database.terms.needs_approval
+                node = Node(uuid4(), NodeKind.DEVICE, name, owner, now, is_waiting=is_waiting)
                 insert_node(connection, node, node_key)
                 effects = Effects(introduced=(node,))
             else:
+                is_full = maker is None or maker.scope == Scope.ALL.value
+                if not is_full and not _is_own(connection, node, own_token):
+                    raise Enrolled(
+                        f"this machine is {node.full_name} already, and this token enrols new ones alone"
+                    )
                 effects = expulsion(node, key_of(connection, node.node_id))
             connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
-            insert_token(connection, token, TokenKind.DEVICE, now=now, node_id=node.node_id)
+            insert_token(
+                connection,
+                token,
+                TokenKind.DEVICE,
+                now=now,
+                node_id=node.node_id,
+                expires_at=None if lifetime is None else now + lifetime,
+                parent_id=by.token_id,
+            )
             record(connection, now, by, "device.enrol", node.full_name)
         return Change(Issued(node, token), effects)
 
@@ -132,6 +160,15 @@ class Nodes:
             connection.execute(nodes.delete().where(nodes.c.id == node.node_id))
             record(connection, self._database.now(), by, f"{kind.value}.delete", node.full_name)
         return Change(node, removal(node, node_key))
+
+    def approve(self, owner: User, key: UUID | str, *, by: Actor = SERVER) -> Change[Node]:
+        """Lets a device in that waits for it; again is no change. Raises NotFound."""
+        with self._database.write() as connection:
+            node = get_node(connection, owner, NodeKind.DEVICE, key)
+            if node.is_waiting:
+                connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(is_waiting=False))
+                record(connection, self._database.now(), by, "device.approve", node.full_name)
+            return _amended(get_node(connection, owner, NodeKind.DEVICE, node.node_id))
 
     # Changing: the result of each is the node as it then is
 
@@ -278,7 +315,14 @@ def add_workspace(connection: Connection, database: Database, owner: User, name:
     node = Node(uuid4(), NodeKind.WORKSPACE, name, owner, database.now())
     token = make_token(TokenKind.WORKSPACE, database.rng)
     insert_node(connection, node)
-    insert_token(connection, token, TokenKind.WORKSPACE, now=node.created_at, node_id=node.node_id)
+    insert_token(
+        connection,
+        token,
+        TokenKind.WORKSPACE,
+        now=node.created_at,
+        node_id=node.node_id,
+        parent_id=by.token_id,
+    )
     record(connection, node.created_at, by, "workspace.create", node.full_name)
     return Issued(node, token)
 
@@ -291,6 +335,12 @@ def free_name(connection: Connection, owner: User, kind: NodeKind, label: str) -
         if (name := numbered_label(label, number)) not in taken:
             return name
     raise NameTaken(f"there are {MAX_SAME_NAME} {kind.value}s named {label} already")
+
+
+def _is_own(connection: Connection, node: Node, token: str) -> bool:
+    """Whether a token is the one that a device has, though its time may be up."""
+    query = sa.select(tokens.c.id).where(tokens.c.node_id == node.node_id, tokens.c.hash == hash_token(token))
+    return connection.execute(query).first() is not None
 
 
 def _find_enrolled(connection: Connection, owner: User, node_key: NodePublic) -> Node | None:

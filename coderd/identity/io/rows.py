@@ -65,6 +65,7 @@ def select_nodes() -> NodeQuery:
         nodes.c.name,
         nodes.c.created_at,
         nodes.c.path,
+        nodes.c.is_waiting,
         users.c.id.label("owner_id"),
         users.c.name.label("owner_name"),
         users.c.role.label("owner_role"),
@@ -148,6 +149,7 @@ def insert_node(connection: Connection, node: Node, enrol_key: NodePublic | None
             name=node.name,
             created_at=node.created_at,
             enrol_key=None if enrol_key is None else bytes(enrol_key),
+            is_waiting=node.is_waiting,
         )
     )
 
@@ -163,7 +165,16 @@ def key_of(connection: Connection, node_id: UUID) -> NodePublic | None:
 
 def _node_of(row: Row, shared: tuple[Share, ...]) -> Node:
     owner = User(row.owner_id, row.owner_name, UserRole(row.owner_role))
-    return Node(row.id, NodeKind(row.kind), row.name, owner, row.created_at, PathRule(row.path), shared)
+    return Node(
+        row.id,
+        NodeKind(row.kind),
+        row.name,
+        owner,
+        row.created_at,
+        PathRule(row.path),
+        shared,
+        row.is_waiting,
+    )
 
 
 # Tokens
@@ -182,6 +193,8 @@ def insert_token(
     name: str = "",
     scope: Scope = Scope.ALL,
     uses_left: int | None = None,
+    parent_id: UUID | None = None,
+    is_sign_in: bool = False,
 ) -> UUID:
     """Stores a token's hash; returns the id by which it is listed."""
     token_id = uuid4()
@@ -198,6 +211,8 @@ def insert_token(
             created_at=now,
             expires_at=expires_at,
             uses_left=uses_left,
+            parent_id=parent_id,
+            is_sign_in=is_sign_in,
         )
     )
     return token_id

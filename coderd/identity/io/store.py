@@ -12,11 +12,14 @@ from pathlib import Path
 from coderd.identity.io.apps import Apps
 from coderd.identity.io.audit import AuditLog
 from coderd.identity.io.database import Database
+from coderd.identity.io.expiry import Expiry
 from coderd.identity.io.nodes import Nodes
 from coderd.identity.io.openings import Openings
+from coderd.identity.io.sessions import Sessions
 from coderd.identity.io.shares import Shares
 from coderd.identity.io.tokens import Tokens
 from coderd.identity.io.users import Users
+from coderd.identity.policy import Terms
 from coderd.model import RandomBytes
 
 
@@ -27,19 +30,27 @@ class Store:
         path: the SQLite file; made, readable by us alone, if it is missing.
         rng: randomness for tokens.
         clock: wall-clock seconds.
+        terms: how long what is let in may stay.
     """
 
     def __init__(
-        self, path: Path, *, rng: RandomBytes = os.urandom, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        rng: RandomBytes = os.urandom,
+        clock: Callable[[], float] = time.time,
+        terms: Terms | None = None,
     ) -> None:
-        self._database = Database(path, rng=rng, clock=clock)
+        self._database = Database(path, rng=rng, clock=clock, terms=terms)
         self.users = Users(self._database)
         self.nodes = Nodes(self._database)
         self.shares = Shares(self._database)
         self.tokens = Tokens(self._database)
+        self.sessions = Sessions(self._database)
         self.apps = Apps(self._database)
         self.audit = AuditLog(self._database)
         self.openings = Openings(self._database)
+        self.expiry = Expiry(self._database)
 
     @property
     def n_changes(self) -> int:

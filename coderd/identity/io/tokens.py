@@ -1,13 +1,15 @@
 """Tokens in SQL: whose they are, new ones, and join keys spent. Every method blocks: call it in a thread."""
 
+from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from coderd.identity.effects import Change, Effects, expulsion
+from coderd.identity.effects import Change, Effects
 from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import descent_of, end_descent, expel, maker_of, name_of
 from coderd.identity.io.nodes import Issued, add_workspace, free_name, partners_of
 from coderd.identity.io.rows import (
     GOOD,
@@ -22,14 +24,17 @@ from coderd.identity.io.rows import (
     record,
     select_nodes,
 )
-from coderd.identity.people import SERVER, Actor, Node, NotFound, User, device_label
-from coderd.identity.schema import browser_sessions, node_keys, nodes, tokens, users
-from coderd.identity.tokens import Bearer, Scope, TokenKind, TokenRecord, hash_token, make_token, token_kind
+from coderd.identity.people import SERVER, Actor, AwaitsApproval, Node, NotFound, TimeIsUp, User, device_label
+from coderd.identity.policy import end_of_made
+from coderd.identity.schema import nodes, tokens, users
+from coderd.identity.tokens import Bearer, Scope, TokenKind, TokenRecord, make_token, token_kind
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
 
 # What every request and every join asks, made once: to make a statement costs more than to run it.
 _GOOD = sa.select(tokens).where(*GOOD)
+_EVER_GOOD = sa.select(tokens).where(GOOD[0], GOOD[1])
+"""The same, though its time may be up."""
 _BY_ID = select_nodes().where(nodes.c.id == sa.bindparam("node_id"))
 
 _NODE_KINDS = (TokenKind.WORKSPACE, TokenKind.DEVICE)
@@ -50,23 +55,6 @@ class Dossier(NamedTuple):
     """That it has proven of late."""
     partners: list[Node]
     """Every node that policy lets it meet."""
-
-
-class Session(NamedTuple):
-    """A session that is good for anything."""
-
-    user: User
-    expires_at: float | None
-    """Wall-clock seconds; None = never."""
-
-
-class OpenedSession(NamedTuple):
-    """A browser's session."""
-
-    hash: bytes
-    """That of its token, which nobody is ever given."""
-    lifetime: float
-    """Seconds that it has."""
 
 
 class Tokens:
@@ -93,72 +81,30 @@ class Tokens:
         bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
         return bearer.user if bearer is not None else None
 
-    def open_session(
-        self, token: str, name: str, *, lifetime: float, by: Actor = SERVER
-    ) -> Change[OpenedSession]:
-        """A browser's session for whoever shows a session token. It ends with that token, whatever ends it.
-
-        Raises NotFound where the token is not good any more.
-
-        Args:
-            token: the session token that was shown.
-            name: for people, to know the new session again.
-            lifetime: seconds; less where the token itself ends sooner.
-            by: for the audit log.
-        """
-        kind, now = TokenKind.SESSION, self._database.now()
-        session = make_token(kind, self._database.rng)
-        with self._database.write() as connection:
-            row = connection.execute(_GOOD, good(token, kind, now)).one_or_none()
-            if row is None:
-                raise NotFound("this token is unknown or has been revoked")
-            expires_at = min(now + lifetime, row.expires_at or float("inf"))
-            token_id = insert_token(
-                connection, session, kind, now=now, user_id=row.user_id, expires_at=expires_at, name=name
-            )
-            opened = {"hash": hash_token(session), "opened_by": hash_token(token)}
-            connection.execute(browser_sessions.insert().values(**opened))
-            user = get_user(connection, row.user_id)
-            record(connection, now, by, "session.open", f"{user.name}:{name}", str(token_id))
-        return Change(OpenedSession(hash_token(session), expires_at - now))
-
-    def find_session(self, token_hash: bytes) -> Session | None:
-        """The session, good for anything, whose token has this hash: for what stands for a session without being one."""
-        query = sa.select(tokens).where(
-            tokens.c.hash == token_hash,
-            tokens.c.kind == TokenKind.SESSION.name.lower(),
-            tokens.c.scope == Scope.ALL.value,
-            sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._database.now()),
-        )
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-            return Session(get_user(connection, row.user_id), row.expires_at) if row is not None else None
-
-    def forget_session(self, token_hash: bytes) -> Change[None]:
-        """Forgets a session by its token's hash."""
-        with self._database.write() as connection:
-            connection.execute(
-                tokens.delete().where(
-                    tokens.c.hash == token_hash, tokens.c.kind == TokenKind.SESSION.name.lower()
-                )
-            )
-        return Change(None)
-
     def find_node(self, token: str) -> Node | None:
         """Whose node token this is."""
         bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None
         return bearer.node if bearer is not None else None
 
     def find_dossier(self, token: str) -> Dossier | None:
-        """Whose node token this is, and whatever else it takes to let that node in."""
+        """Whose node token this is, and whatever else it takes to let that node in.
+
+        Raises:
+            TimeIsUp: a device that must sign in again.
+            AwaitsApproval: a device that no admin has approved yet.
+        """
         kind = token_kind(token)
         if kind not in _NODE_KINDS:
             return None
         with self._database.read() as connection:
-            row = connection.execute(_GOOD, good(token, kind, self._database.now())).one_or_none()
+            row = connection.execute(_EVER_GOOD, good(token, kind, 0.0)).one_or_none()
             node = load_node(connection, _BY_ID, {"node_id": row.node_id}) if row is not None else None
-            if node is None:
+            if row is None or node is None:
                 return None
+            if row.expires_at is not None and row.expires_at <= self._database.now():
+                raise TimeIsUp("this device's time has ended, and it has to sign in again")
+            if node.is_waiting:
+                raise AwaitsApproval("this device waits until an admin approves it")
             return Dossier(node, key_of(connection, node.node_id), partners_of(connection, node))
 
     # A user's own
@@ -175,14 +121,18 @@ class Tokens:
         workspace: str | None = None,
         by: Actor = SERVER,
     ) -> Change[NewToken]:
-        """A session token or a join key. Raises NotFound where the user, or the workspace to join, is not there.
+        """A session token or a join key, within what ``policy`` lets the token make that was shown (``by``).
+
+        Raises:
+            NotFound: the user, or the workspace to join, is not there.
+            TokenGone, TooWide: it cannot be made with the token that was shown.
 
         Args:
             user: whose it is.
             kind: SESSION or JOIN.
             name: for people, to know it again.
             scope: of a session.
-            expires_at: wall-clock seconds; None = never.
+            expires_at: wall-clock seconds; None = as late as may be.
             uses: of a join key; None = any number.
             workspace: the user's workspace that a join key joins; None = a new one at each use.
             by: for the audit log.
@@ -190,7 +140,10 @@ class Tokens:
         token, now = make_token(kind, self._database.rng), self._database.now()
         with self._database.write() as connection:
             get_user(connection, user.user_id)
-            joins = None
+            maker, joins = maker_of(connection, by, now), None
+            if maker is not None:
+                longest = self._database.terms.max_token_lifetime
+                expires_at = end_of_made(record_of(maker, ""), scope, expires_at, now, longest)
             if workspace is not None:
                 joins = get_node(connection, user, NodeKind.WORKSPACE, workspace)
             token_id = insert_token(
@@ -204,14 +157,14 @@ class Tokens:
                 name=name,
                 scope=scope,
                 uses_left=uses,
+                parent_id=by.token_id,
             )
             record(
                 connection, now, by, "token.create", f"{user.name}:{name}", f"{kind.name.lower()} {token_id}"
             )
         full_name = joins.full_name if joins is not None else ""
-        return Change(
-            NewToken(TokenRecord(token_id, kind, name, scope, now, expires_at, uses, full_name), token)
-        )
+        made = TokenRecord(token_id, kind, name, scope, now, expires_at, uses, full_name, by.token_id)
+        return Change(NewToken(made, token))
 
     def of(self, user: User) -> list[TokenRecord]:
         """A user's tokens and those of their nodes, in the order in which they were made; none that has expired."""
@@ -226,29 +179,32 @@ class Tokens:
             .order_by(tokens.c.created_at, tokens.c.id)
         )
         with self._database.read() as connection:
-            return [_record(row, _full_name(user, row.node_name)) for row in connection.execute(query)]
+            return [record_of(row, _full_name(user, row.node_name)) for row in connection.execute(query)]
 
-    def revoke(self, user: User, token_id: UUID, *, by: Actor = SERVER) -> Change[TokenRecord]:
-        """Forgets one of them; with a node's token goes the key that the node had proven. Raises NotFound."""
-        mine = sa.select(nodes.c.id).where(nodes.c.owner_id == user.user_id)
-        whose = sa.or_(tokens.c.user_id == user.user_id, tokens.c.node_id.in_(mine))
-        with self._database.write() as connection:
-            row = connection.execute(sa.select(tokens).where(tokens.c.id == token_id, whose)).one_or_none()
-            if row is None:
-                raise NotFound("there is no such token")
-            node = load_node(connection, _BY_ID, {"node_id": row.node_id})
-            node_key = key_of(connection, node.node_id) if node is not None else None
-            _delete(connection, row.hash)
-            connection.execute(node_keys.delete().where(node_keys.c.node_id == row.node_id))
-            target = node.full_name if node is not None else f"{user.name}:{row.name}"
-            record(connection, self._database.now(), by, "token.revoke", target, f"{row.kind} {token_id}")
-        ended = Effects() if node is None else expulsion(node, node_key)
-        return Change(_record(row, node.full_name if node is not None else ""), ended)
+    def descent(self, user: User, token_id: UUID, *, is_whole: bool = False) -> list[TokenRecord]:
+        """One of them and what ends with it if it is revoked, as ``lineage`` says. Raises NotFound."""
+        with self._database.read() as connection:
+            descent = descent_of(connection, _own(connection, user, token_id), is_whole=is_whole)
+            return [record_of(each, name_of(connection, each)) for each in descent]
 
-    def forget(self, token: str) -> Change[bool]:
-        """Forgets the token itself; whether it was there. Of any number of racers one is told True."""
+    def revoke(
+        self, user: User, token_id: UUID, *, is_whole: bool = False, by: Actor = SERVER
+    ) -> Change[list[TokenRecord]]:
+        """Ends one of them and what was made with it, as ``descent`` tells it; returns all of these. Raises NotFound."""
         with self._database.write() as connection:
-            return Change(_delete(connection, hash_token(token)))
+            row = _own(connection, user, token_id)
+            descent = descent_of(connection, row, is_whole=is_whole)
+            ended = [record_of(each, name_of(connection, each)) for each in descent]
+            effects = end_descent(connection, row, descent)
+            for each in ended:
+                target, why = (
+                    each.node or f"{user.name}:{each.name}",
+                    f"{each.kind.name.lower()} {each.token_id}",
+                )
+                if each.token_id != token_id:
+                    why = f"{why}, made with {token_id}"
+                record(connection, self._database.now(), by, "token.revoke", target, why)
+        return Change(ended, effects)
 
     # Join keys
 
@@ -279,38 +235,40 @@ class Tokens:
             record(connection, now, by, "token.redeem", f"{owner.name}:{row.name}", str(row.id))
             if row.workspace_id is None:
                 name = free_name(connection, owner, NodeKind.WORKSPACE, device_label(host_name))
-                issued = add_workspace(connection, self._database, owner, name, by)
+                issued = add_workspace(connection, self._database, owner, name, replace(by, token_id=row.id))
                 return Change(issued, Effects(introduced=(issued.node,)))
             node = get_node(connection, owner, NodeKind.WORKSPACE, row.workspace_id)
-            return self._renew(connection, node, now)
+            return self._renew(connection, node, row.id, now)
 
-    def _renew(self, connection: Connection, node: Node, now: float) -> Change[Issued]:
+    def _renew(self, connection: Connection, node: Node, join_id: UUID, now: float) -> Change[Issued]:
         """A workspace's new token instead of any old; the machine that had that is served no more, nor is its key."""
         token = make_token(TokenKind.WORKSPACE, self._database.rng)
         connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
-        insert_token(connection, token, TokenKind.WORKSPACE, now=now, node_id=node.node_id)
-        ended = expulsion(node, key_of(connection, node.node_id))
-        connection.execute(node_keys.delete().where(node_keys.c.node_id == node.node_id))
-        return Change(Issued(node, token), ended + Effects(introduced=(node,)))
+        insert_token(connection, token, TokenKind.WORKSPACE, now=now, node_id=node.node_id, parent_id=join_id)
+        return Change(Issued(node, token), expel(connection, node.node_id) + Effects(introduced=(node,)))
 
 
-def _delete(connection: Connection, token_hash: bytes) -> bool:
-    """Deletes a token and the browsers' sessions that it opened; whether it was there."""
-    opened = sa.select(browser_sessions.c.hash).where(browser_sessions.c.opened_by == token_hash)
-    connection.execute(tokens.delete().where(tokens.c.hash.in_(opened)))
-    return connection.execute(tokens.delete().where(tokens.c.hash == token_hash)).rowcount == 1
+def _own(connection: Connection, user: User, token_id: UUID) -> Row:
+    """A token of a user, or of a node of theirs. Raises NotFound."""
+    mine = sa.select(nodes.c.id).where(nodes.c.owner_id == user.user_id)
+    whose = sa.or_(tokens.c.user_id == user.user_id, tokens.c.node_id.in_(mine))
+    row = connection.execute(sa.select(tokens).where(tokens.c.id == token_id, whose)).one_or_none()
+    if row is None:
+        raise NotFound("there is no such token")
+    return row
 
 
 def _bearer(connection: Connection, row: Row) -> Bearer:
     if row.node_id is None:
         found = connection.execute(sa.select(users.c.id).where(users.c.id == row.user_id)).scalar_one()
-        return Bearer(_record(row, ""), get_user(connection, found))
+        return Bearer(record_of(row, ""), get_user(connection, found))
     node = load_node(connection, _BY_ID, {"node_id": row.node_id})
     assert node is not None
-    return Bearer(_record(row, node.full_name), node.owner, node)
+    return Bearer(record_of(row, node.full_name), node.owner, node)
 
 
-def _record(row: Row, node: str) -> TokenRecord:
+def record_of(row: Row, node: str) -> TokenRecord:
+    """A row of ``tokens``, and the name of the node that it is about."""
     return TokenRecord(
         row.id,
         TokenKind[row.kind.upper()],
@@ -320,6 +278,8 @@ def _record(row: Row, node: str) -> TokenRecord:
         row.expires_at,
         row.uses_left,
         node,
+        row.parent_id,
+        row.is_sign_in,
     )
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import Change, Effects, removal, total
 from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import maker_of
 from coderd.identity.io.rows import (
     ACCEPTED,
     get_user,
-    insert_token,
     key_of,
     load_nodes,
     record,
@@ -20,9 +20,9 @@ from coderd.identity.io.rows import (
     unique,
     user_of,
 )
+from coderd.identity.io.sessions import add_sign_in
 from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_user_name
 from coderd.identity.schema import nodes, shares, users
-from coderd.identity.tokens import TokenKind, make_token
 
 
 class NewUser(NamedTuple):
@@ -43,29 +43,23 @@ class Users:
         name: str,
         *,
         role: UserRole = UserRole.MEMBER,
-        lifetime: float | None = None,
         by: Actor = SERVER,
     ) -> Change[NewUser]:
-        """A new user with a session, good for ``lifetime`` seconds, else until it is revoked: both or neither.
+        """A new user with a sign-in: both or neither.
 
         Raises:
             BadName, NameTaken: the name cannot be had.
+            TokenGone: the token that was shown is good no more.
         """
-        user, token = (
-            User(uuid4(), check_user_name(name), role),
-            make_token(TokenKind.SESSION, self._database.rng),
-        )
-        now = self._database.now()
-        expires_at = None if lifetime is None else now + lifetime
+        user, now = User(uuid4(), check_user_name(name), role), self._database.now()
         with self._database.write() as connection, unique(f"there is a user named {name} already"):
+            maker_of(connection, by, now)
             connection.execute(
                 users.insert().values(id=user.user_id, name=name, role=role.value, created_at=now)
             )
-            insert_token(
-                connection, token, TokenKind.SESSION, now=now, user_id=user.user_id, expires_at=expires_at
-            )
+            made, _ = add_sign_in(connection, self._database, user, by)
             record(connection, now, by, "user.create", name, f"role {role.value}")
-        return Change(NewUser(user, token))
+        return Change(NewUser(user, made.token))
 
     def create_first_owner(self, name: str, deliver: Callable[[str], None]) -> Change[bool]:
         """The first user, if there is no user at all; whether it was. Of any number of racers one is told True.
@@ -74,18 +68,18 @@ class Users:
             name: the user's name.
             deliver: given the session token before anything is committed, so that no crash leaves an owner without it.
         """
-        user_id, token = uuid4(), make_token(TokenKind.SESSION, self._database.rng)
-        role, now = UserRole.OWNER.value, self._database.now()
+        user, now = User(uuid4(), name, UserRole.OWNER), self._database.now()
+        role = user.role.value
         row = sa.select(
-            sa.literal(user_id, sa.Uuid), sa.literal(name), sa.literal(role), sa.literal(now)
+            sa.literal(user.user_id, sa.Uuid), sa.literal(name), sa.literal(role), sa.literal(now)
         ).where(~sa.exists().select_from(users))
         with self._database.write() as connection:
             insert = users.insert().from_select(["id", "name", "role", "created_at"], row)
             if connection.execute(insert).rowcount != 1:
                 return Change(False)
-            insert_token(connection, token, TokenKind.SESSION, now=now, user_id=user_id)
+            made, _ = add_sign_in(connection, self._database, user, SERVER)
             record(connection, now, SERVER, "user.create", name, f"role {role}")
-            deliver(token)
+            deliver(made.token)
         return Change(True)
 
     def everybody(self) -> list[User]:

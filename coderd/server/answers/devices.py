@@ -52,7 +52,9 @@ class DeviceAnswers:
                 HTTPStatus.BAD_REQUEST, "bad_key", f"the node key cannot be used: {error}"
             ) from None
         issued = await self._directory.change(
-            lambda: self._store.nodes.enrol_device(owner, wish.name, node_key, by=by)
+            lambda: self._store.nodes.enrol_device(
+                owner, wish.name, node_key, own_token=wish.device_token or "", by=by
+            )
         )
         node = issued.node
         return DeviceEnrolled(

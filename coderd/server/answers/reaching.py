@@ -25,7 +25,7 @@ def user_of(caller: Caller) -> User:
 
 def actor_of(caller: Caller) -> Actor:
     """The caller as the audit log names it."""
-    return Actor(caller.user_name, caller.user_id, caller.source)
+    return Actor(caller.user_name, caller.user_id, caller.source, caller.token_id)
 
 
 def reach_node(store: Store, call: Call, kind: NodeKind) -> Node:

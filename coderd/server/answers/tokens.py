@@ -52,14 +52,14 @@ class TokenAnswers:
                 "bad_request",
                 "a scope is a session's, and only a join key is reusable or for a workspace",
             )
-        expires_at = _expiry(wish.lifetime, call.caller.expires_at)
+        wanted = None if wish.lifetime is None else time.time() + wish.lifetime
         made = await self._directory.change(
             lambda: self._store.tokens.create(
                 user,
                 TokenKind.JOIN if is_join else TokenKind.SESSION,
                 check_label(wish.name) if wish.name else "",
                 scope=Scope(wish.scope),
-                expires_at=expires_at,
+                expires_at=wanted,
                 uses=1 if is_join and not wish.reusable else None,
                 workspace=wish.workspace,
                 by=by,
@@ -85,13 +85,6 @@ class TokenAnswers:
         return created(issued)
 
 
-def _expiry(lifetime: float | None, limit: float | None) -> float | None:
-    """When a new token ends: no later than the one that asks for it."""
-    wanted = None if lifetime is None else time.time() + lifetime
-    ends = [end for end in (wanted, limit) if end is not None]
-    return min(ends) if ends else None
-
-
 def _info(record: TokenRecord) -> TokenInfo:
     return TokenInfo(
         id=record.token_id,
@@ -102,4 +95,6 @@ def _info(record: TokenRecord) -> TokenInfo:
         expires_at=record.expires_at,
         uses_left=record.uses_left,
         node=record.node,
+        made_with=record.parent_id,
+        is_sign_in=record.is_sign_in,
     )

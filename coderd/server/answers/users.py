@@ -4,6 +4,7 @@ from coderd.api.io.routes import Call, Handler
 from coderd.api.messages import ChangeUser, CreateUser, Nothing, UserCreated, UserInfo, UserList
 from coderd.identity.people import User, UserRole
 from coderd.identity.policy import may_give_role
+from coderd.identity.tokens import hash_token
 from coderd.server.answers.reaching import actor_of, forbidden, reach_user, user_of
 from coderd.server.directory import Directory
 
@@ -31,7 +32,8 @@ class UserAnswers:
         return _info(user_of(call.caller))
 
     async def _end_session(self, call: Call) -> Nothing:
-        await self._directory.change(lambda: self._store.tokens.forget(call.token))
+        token_hash, by = hash_token(call.token), actor_of(call.caller)
+        await self._directory.change(lambda: self._store.sessions.sign_out(token_hash, by=by))
         return Nothing()
 
     async def _list(self, call: Call) -> UserList:

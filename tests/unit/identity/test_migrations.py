@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from coderd.identity.io.database import MIGRATIONS, NewerSchema, known_revisions
 from coderd.identity.io.store import Store
 from coderd.identity.people import PathRule, UserRole
 from coderd.identity.schema import metadata
-from coderd.identity.tokens import Scope, TokenKind
+from coderd.identity.tokens import Scope, TokenKind, hash_token
 from coderd.model.netmap import NodeKind
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -89,7 +90,7 @@ def test_a_database_of_0004_opens_with_everything_in_it(tmp_path: Path) -> None:
         for line in (FIXTURES / "identity-0004.sql").read_text("ascii").splitlines()
         if line.startswith("-- Session: ")
     )
-    found = store.tokens.find_session(bytes.fromhex(session))
+    found = store.sessions.find(bytes.fromhex(session))
     assert found is not None
     assert found.user.name == "bob"
     assert store.tokens.redeem(join, "image").result.node.full_name == "ann/image"
@@ -117,6 +118,37 @@ def test_shares_of_a_database_of_0005_keep_their_terms(tmp_path: Path) -> None:
         assert terms == [("accepted", "all", 1, None, None, None, MADE_AT, MADE_AT)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     connection.close()
+
+
+def test_sessions_of_a_database_of_0005_keep_their_life_and_first_tokens_are_sign_ins(tmp_path: Path) -> None:
+    path, (_, ann, bob, *_) = restored(tmp_path, "identity-0005.sql")
+    made, anns = UUID(int=7), hash_token(ann)
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO tokens SELECT ?, ?, kind, 'ci', scope, user_id, NULL, NULL, created_at, NULL, NULL FROM tokens "
+            "WHERE hash = ?",
+            (hash_token("cdrs_made"), made.hex, anns),
+        )
+        connection.execute(
+            "INSERT INTO audit (at, actor, source, action, target, detail) VALUES (?, 'ann', '', 'token.create', 'ann:ci', ?)",
+            (MADE_AT, f"session {made}"),
+        )
+    connection.close()
+    store = Store(path, clock=lambda: MADE_AT + 60)
+    known = {token: store.tokens.find(token) for token in (ann, bob, "cdrs_made")}
+    assert {token: bearer and bearer.record.is_sign_in for token, bearer in known.items()} == {
+        ann: True,
+        bob: True,
+        "cdrs_made": False,
+    }
+    assert all(bearer and bearer.record.expires_at is None for bearer in known.values())
+    bobs = known[bob]
+    assert bobs is not None
+    browser = next(each for each in store.tokens.of(bobs.user) if each.name == "browser")
+    assert (browser.parent_id, browser.is_sign_in) == (bobs.record.token_id, True)
+    store.tokens.revoke(bobs.user, bobs.record.token_id)
+    assert browser not in store.tokens.of(bobs.user)
+    store.close()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.glob("identity-*.sql")))

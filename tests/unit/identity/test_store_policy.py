@@ -276,16 +276,16 @@ def test_a_change_that_is_refused_in_part_changes_nothing(store: Store, owner: U
 
 def test_a_browsers_session_ends_with_the_token_that_opened_it(store: Store, ann: User) -> None:
     shown = store.tokens.create(ann, TokenKind.SESSION, "laptop").result
-    opened = store.tokens.open_session(shown.token, "browser", lifetime=60.0).result
-    found = store.tokens.find_session(opened.hash)
+    opened = store.sessions.open(shown.token, "browser", lifetime=60.0).result
+    found = store.sessions.find(opened.hash)
     assert found is not None
     assert found.user == ann
     store.tokens.revoke(ann, shown.record.token_id)
-    assert store.tokens.find_session(opened.hash) is None
+    assert store.sessions.find(opened.hash) is None
     with pytest.raises(NotFound):
-        store.tokens.open_session(shown.token, "browser", lifetime=60.0)
+        store.sessions.open(shown.token, "browser", lifetime=60.0)
 
 
 def test_a_browsers_session_lives_no_longer_than_its_token(store: Store, ann: User) -> None:
     shown = store.tokens.create(ann, TokenKind.SESSION, "laptop", expires_at=1030.0).result
-    assert store.tokens.open_session(shown.token, "browser", lifetime=60.0).result.lifetime == 30.0
+    assert store.sessions.open(shown.token, "browser", lifetime=60.0).result.lifetime == 30.0

@@ -1,0 +1,119 @@
+"""What ends by itself, at the moment at which it does, and what another program has ended meanwhile. Blocks: call it in a thread.
+
+One task of the server (``server/sweep.py``) calls ``sweep`` when something is due or the database has changed, and learns when to come
+back. To add a kind of thing that ends: write its ``Ending`` and put it into ``ENDINGS``. ``earliest`` is asked often and must be one
+look into an index; it tells also what is due and has not been ended, so that nothing is missed while the server is down. ``end``
+ends whatever is due, notes it in the audit log, and returns what that means for who is connected.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from coderd.identity.effects import NOTHING, Change, Effects, total
+from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import expel
+from coderd.identity.io.rows import load_nodes, record, select_nodes
+from coderd.identity.people import SERVER
+from coderd.identity.schema import node_keys, nodes, outside_changes, tokens
+from coderd.identity.tokens import TokenKind
+from coderd.model.keys import NodePublic
+
+TAKEN_AT_ONCE = 1000
+"""Changes of other programs that are taken at once; the rest by the next sweep."""
+
+Earliest: TypeAlias = Callable[[Connection, float], float | None]
+End: TypeAlias = Callable[[Connection, float], Effects]
+
+
+class Ending(NamedTuple):
+    """One kind of thing that ends by itself. Both are called inside a transaction, with the time in wall-clock seconds."""
+
+    earliest: Earliest
+    """When the next of them ends, None where none will; in the past for what is due and has not been ended."""
+    end: End
+    """Ends all that are due."""
+
+
+# Devices: the token stays, so that the machine can be told why it is refused; the proven key goes
+
+
+def _next_device(connection: Connection, now: float) -> float | None:
+    is_at_work = sa.exists().where(node_keys.c.node_id == tokens.c.node_id)
+    query = sa.select(sa.func.min(tokens.c.expires_at)).where(
+        tokens.c.kind == TokenKind.DEVICE.name.lower(), sa.or_(tokens.c.expires_at > now, is_at_work)
+    )
+    found: float | None = connection.execute(query).scalar_one()
+    return found
+
+
+def _end_devices(connection: Connection, now: float) -> Effects:
+    due = (
+        select_nodes()
+        .join(tokens, tokens.c.node_id == nodes.c.id)
+        .where(
+            tokens.c.kind == TokenKind.DEVICE.name.lower(),
+            tokens.c.expires_at <= now,
+            nodes.c.id.in_(sa.select(node_keys.c.node_id)),
+        )
+    )
+    ended = load_nodes(connection, due)
+    for node in ended:
+        record(connection, now, SERVER, "device.expire", node.full_name)
+    gone = total(expel(connection, node.node_id) for node in ended)
+    return Effects(expired=gone.expelled, closed_keys=gone.closed_keys)
+
+
+ENDINGS: tuple[Ending, ...] = (Ending(_next_device, _end_devices),)
+
+
+class Expiry:
+    """All that ends by itself at one server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def data_version(self) -> int:
+        """Another number after every change of the database, whoever made it."""
+        return self._database.data_version()
+
+    def sweep(self) -> Change[float | None]:
+        """Ends what is due; returns when the next thing will be, in wall-clock seconds, None where nothing will."""
+        now = self._database.now()
+        with self._database.read() as connection:
+            earliest = _earliest(connection, now)
+            has_work = connection.execute(sa.select(outside_changes.c.id).limit(1)).first() is not None
+        if not has_work and (earliest is None or earliest > now):
+            return Change(earliest)
+        with self._database.write() as connection:
+            effects = total(each.end(connection, now) for each in ENDINGS) + _take_outside(connection)
+            return Change(_earliest(connection, now), effects)
+
+
+def leave_outside(connection: Connection, effects: Effects) -> None:
+    """Leaves what another program has ended to the server that runs beside it, in the transaction that ends it."""
+    for node in effects.expelled:
+        connection.execute(outside_changes.insert().values(node_id=node.node_id))
+    for node_key in effects.closed_keys:
+        connection.execute(outside_changes.insert().values(node_key=bytes(node_key)))
+
+
+def _earliest(connection: Connection, now: float) -> float | None:
+    known = (each.earliest(connection, now) for each in ENDINGS)
+    return min((when for when in known if when is not None), default=None)
+
+
+def _take_outside(connection: Connection) -> Effects:
+    rows = connection.execute(
+        sa.select(outside_changes).order_by(outside_changes.c.id).limit(TAKEN_AT_ONCE)
+    ).all()
+    if not rows:
+        return NOTHING
+    connection.execute(outside_changes.delete().where(outside_changes.c.id <= rows[-1].id))
+    ids = [row.node_id for row in rows if row.node_id is not None]
+    keys = tuple(NodePublic(row.node_key) for row in rows if row.node_key is not None)
+    return Effects(
+        expelled=tuple(load_nodes(connection, select_nodes().where(nodes.c.id.in_(ids)))), closed_keys=keys
+    )

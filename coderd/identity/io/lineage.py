@@ -1,0 +1,104 @@
+"""With what a token was made, in SQL, and what ends with it. For use inside a transaction.
+
+A token's ``parent_id`` is the id of the token that was shown when it was made. A session that is signed out, or whose time is up, goes
+alone: what it had made becomes its parent's, so that revoking that still reaches it. A token that is revoked takes along what it has
+made, however deep. The tokens of nodes, and sign-ins that an admin has given to others, are children too, but no part
+of that: a machine or a person does not end with the token of whoever let it in, unless that is asked for (``is_whole``).
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from coderd.identity.effects import NOTHING, Effects, expulsion, total
+from coderd.identity.io.rows import Row, get_user, key_of, load_node, select_nodes
+from coderd.identity.people import Actor, TokenGone
+from coderd.identity.policy import may_manage
+from coderd.identity.schema import node_keys, nodes, tokens
+from coderd.identity.tokens import TokenKind
+
+_OWN_KINDS = (TokenKind.SESSION.name.lower(), TokenKind.JOIN.name.lower())
+
+
+def maker_of(connection: Connection, by: Actor, now: float) -> "Row | None":
+    """The token that somebody has shown, None for the server itself.
+
+    Asked in the transaction that makes something with it, so that nothing is made with a token that is being revoked.
+
+    Raises:
+        TokenGone: it has been revoked, or has expired, since it was shown.
+    """
+    if by.token_id is None:
+        return None
+    is_good = sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now)
+    row = connection.execute(sa.select(tokens).where(tokens.c.id == by.token_id, is_good)).one_or_none()
+    if row is None:
+        raise TokenGone("this token is unknown or has been revoked")
+    return row
+
+
+def end_alone(connection: Connection, row: Row) -> None:
+    """Ends one token; what was made with it is its parent's from now on."""
+    made = tokens.update().where(tokens.c.parent_id == row.id)
+    connection.execute(made.values(parent_id=row.parent_id))
+    connection.execute(tokens.delete().where(tokens.c.id == row.id))
+
+
+def descent_of(connection: Connection, row: Row, *, is_whole: bool) -> list[Row]:
+    """A token and what ends with it, the oldest first.
+
+    Args:
+        connection: a transaction.
+        row: the token.
+        is_whole: with the tokens of nodes, and with sign-ins given to others, as far as its user may manage those now.
+    """
+    tree = sa.select(tokens.c.id, tokens.c.user_id).where(tokens.c.id == row.id).cte(recursive=True)
+    child = tokens.alias()
+    step = sa.select(child.c.id, child.c.user_id).where(child.c.parent_id == tree.c.id)
+    if not is_whole:
+        step = step.where(child.c.user_id == tree.c.user_id, child.c.kind.in_(_OWN_KINDS))
+    tree = tree.union(step)
+    query = (
+        sa.select(tokens)
+        .where(tokens.c.id.in_(sa.select(tree.c.id)))
+        .order_by(tokens.c.created_at, tokens.c.id)
+    )
+    return _manageable(connection, row, connection.execute(query).all())
+
+
+def end_descent(connection: Connection, row: Row, descent: Sequence[Row]) -> Effects:
+    """Ends these, which are ``descent_of`` the token: with a node's goes the key that the node had proven."""
+    ids = [each.id for each in descent]
+    made = tokens.update().where(tokens.c.parent_id.in_(ids), tokens.c.id.not_in(ids))
+    connection.execute(made.values(parent_id=row.parent_id))
+    connection.execute(tokens.delete().where(tokens.c.id.in_(ids)))
+    return total(expel(connection, each.node_id) for each in descent if each.node_id is not None)
+
+
+def expel(connection: Connection, node_id: UUID) -> Effects:
+    """Forgets a node's proven key, and says what that ends."""
+    node, node_key = (
+        load_node(connection, select_nodes().where(nodes.c.id == node_id)),
+        key_of(connection, node_id),
+    )
+    connection.execute(node_keys.delete().where(node_keys.c.node_id == node_id))
+    return NOTHING if node is None else expulsion(node, node_key)
+
+
+def _manageable(connection: Connection, row: Row, found: Sequence[Row]) -> list[Row]:
+    """Without those of people whom the token's user may not manage now."""
+    others = {each.user_id for each in found} - {row.user_id, None}
+    if not others:
+        return list(found)
+    manager = get_user(connection, row.user_id)
+    spared = {user_id for user_id in others if not may_manage(manager, get_user(connection, user_id))}
+    return [each for each in found if each.user_id not in spared]
+
+
+def name_of(connection: Connection, row: Row) -> str:
+    """``owner/name`` of the node that a token speaks for, or that a join key joins; empty where there is none."""
+    node_id = row.node_id or row.workspace_id
+    node = load_node(connection, select_nodes().where(nodes.c.id == node_id)) if node_id else None
+    return "" if node is None else node.full_name

@@ -1,0 +1,142 @@
+"""Sessions in SQL: sign-ins as they are given out, browsers' sessions, and signing out. Every method blocks: call it in a thread."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from coderd.identity.effects import Change
+from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import end_alone, maker_of
+from coderd.identity.io.rows import get_user, insert_token, is_good, record
+from coderd.identity.people import SERVER, Actor, NotFound, User
+from coderd.identity.schema import tokens
+from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
+
+_KIND = TokenKind.SESSION
+
+
+class Session(NamedTuple):
+    """A session that is good for anything."""
+
+    user: User
+    expires_at: float | None
+    """Wall-clock seconds; None = never."""
+    token_id: UUID
+    is_sign_in: bool
+
+
+class OpenedSession(NamedTuple):
+    """A browser's session."""
+
+    hash: bytes
+    """That of its token, which nobody is ever given."""
+    lifetime: float
+    """Seconds that it has."""
+
+
+class SignIn(NamedTuple):
+    """A sign-in, nowhere else to be had."""
+
+    token: str
+    expires_at: float
+    """Wall-clock seconds."""
+
+
+class Sessions:
+    """All sessions of one server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, token_hash: bytes) -> Session | None:
+        """The session, good for anything, whose token has this hash: for what stands for a session without being one."""
+        query = sa.select(tokens).where(
+            tokens.c.hash == token_hash,
+            tokens.c.kind == _KIND.name.lower(),
+            tokens.c.scope == Scope.ALL.value,
+            sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > self._database.now()),
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            return Session(get_user(connection, row.user_id), row.expires_at, row.id, row.is_sign_in)
+
+    def issue(self, user: User, *, by: Actor = SERVER) -> Change[SignIn]:
+        """A new sign-in for a user. Raises NotFound, or TokenGone if what was shown is good no more."""
+        now = self._database.now()
+        with self._database.write() as connection:
+            maker_of(connection, by, now)
+            user = get_user(connection, user.user_id)
+            made, token_id = add_sign_in(connection, self._database, user, by)
+            record(connection, now, by, "session.issue", user.name, str(token_id))
+        return Change(made)
+
+    def open(self, token: str, name: str, *, lifetime: float, by: Actor = SERVER) -> Change[OpenedSession]:
+        """A browser's session for whoever shows a session token: a sign-in if that is one, and revoked with it.
+
+        Raises NotFound where the token is not good any more.
+
+        Args:
+            token: the session token that was shown.
+            name: for people, to know the new session again.
+            lifetime: seconds; less where the token itself ends sooner.
+            by: for the audit log.
+        """
+        now, session = self._database.now(), make_token(_KIND, self._database.rng)
+        with self._database.write() as connection:
+            shown = connection.execute(sa.select(tokens).where(*is_good(token, _KIND, now))).one_or_none()
+            if shown is None:
+                raise NotFound("this token is unknown or has been revoked")
+            expires_at = min(now + lifetime, shown.expires_at or float("inf"))
+            token_id = insert_token(
+                connection,
+                session,
+                _KIND,
+                now=now,
+                user_id=shown.user_id,
+                expires_at=expires_at,
+                name=name,
+                scope=Scope(shown.scope),
+                parent_id=shown.id,
+                is_sign_in=shown.is_sign_in,
+            )
+            user = get_user(connection, shown.user_id)
+            record(connection, now, by, "session.open", f"{user.name}:{name}", str(token_id))
+        return Change(OpenedSession(hash_token(session), expires_at - now))
+
+    def sign_out(self, token_hash: bytes, *, by: Actor = SERVER) -> Change[bool]:
+        """Ends the session whose token has this hash, and nothing that was made with it; whether it was there.
+
+        Of any number of racers one is told True.
+        """
+        is_it = (tokens.c.hash == token_hash, tokens.c.kind == _KIND.name.lower())
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(tokens).where(*is_it)).one_or_none()
+            if row is None:
+                return Change(False)
+            end_alone(connection, row)
+            user = get_user(connection, row.user_id)
+            record(
+                connection, self._database.now(), by, "session.end", f"{user.name}:{row.name}", str(row.id)
+            )
+        return Change(True)
+
+
+def add_sign_in(connection: Connection, database: Database, user: User, by: Actor) -> tuple[SignIn, UUID]:
+    """A sign-in for a user, inside a transaction, with the id by which it is listed."""
+    token, now = make_token(_KIND, database.rng), database.now()
+    expires_at = now + database.terms.session_lifetime
+    token_id = insert_token(
+        connection,
+        token,
+        _KIND,
+        now=now,
+        user_id=user.user_id,
+        expires_at=expires_at,
+        parent_id=by.token_id,
+        is_sign_in=True,
+    )
+    return SignIn(token, expires_at), token_id

@@ -1,0 +1,292 @@
+"""What is given can be taken back: what ends with a token, what does not, and what ends by itself."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from coderd.identity.effects import Effects
+from coderd.identity.io.store import Store
+from coderd.identity.people import (
+    Actor,
+    AwaitsApproval,
+    Enrolled,
+    NotFound,
+    TimeIsUp,
+    TokenGone,
+    TooWide,
+    User,
+    UserRole,
+)
+from coderd.identity.policy import DAY, Terms, end_of_made
+from coderd.identity.tokens import Scope, TokenKind, TokenRecord, hash_token
+from coderd.model.keys import NodePrivate, NodePublic
+
+rng = random.Random(5).randbytes
+NOW = 1_000_000.0
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def key() -> NodePublic:
+    return NodePrivate.generate(rng).public()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    store = Store(tmp_path / "identity.db", clock=clock)
+    yield store
+    store.close()
+
+
+def shown(store: Store, token: str) -> Actor:
+    """Somebody who shows a token."""
+    bearer = store.tokens.find(token)
+    assert bearer is not None
+    return Actor(bearer.user.name, bearer.user.user_id, "", bearer.record.token_id)
+
+
+def make(store: Store, user: User, by: str, name: str = "", scope: Scope = Scope.ALL) -> str:
+    """A session made with another."""
+    return store.tokens.create(user, TokenKind.SESSION, name, scope=scope, by=shown(store, by)).result.token
+
+
+def end_of(store: Store, token: str) -> float | None:
+    bearer = store.tokens.find(token)
+    assert bearer is not None
+    return bearer.record.expires_at
+
+
+# The rule
+
+SIGN_IN = TokenRecord(UUID(int=1), TokenKind.SESSION, "", Scope.ALL, NOW, NOW + 60, is_sign_in=True)
+MADE = TokenRecord(UUID(int=1), TokenKind.SESSION, "", Scope.ALL, NOW, NOW + 60)
+EVER = TokenRecord(UUID(int=1), TokenKind.SESSION, "", Scope.ALL, NOW, None)
+
+
+@pytest.mark.parametrize(
+    ("maker", "wanted", "end"),
+    [
+        (SIGN_IN, None, NOW + 365 * DAY),
+        (SIGN_IN, NOW + 400 * DAY, NOW + 365 * DAY),
+        (SIGN_IN, NOW + 10, NOW + 10),
+        (MADE, None, NOW + 60),
+        (MADE, NOW + 400, NOW + 60),
+        (MADE, NOW + 10, NOW + 10),
+        (EVER, None, NOW + 365 * DAY),
+    ],
+)
+def test_a_made_token_lives_as_long_as_its_maker_or_as_the_server_allows_a_sign_in(
+    maker: TokenRecord, wanted: float | None, end: float
+) -> None:
+    assert end_of_made(maker, Scope.ALL, wanted, NOW, 365 * DAY) == end
+
+
+@pytest.mark.parametrize("kind", TokenKind)
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("wanted", Scope)
+def test_a_made_token_is_never_wider_than_its_maker(kind: TokenKind, scope: Scope, wanted: Scope) -> None:
+    maker = TokenRecord(UUID(int=1), kind, "", scope, NOW, None)
+    if kind is TokenKind.SESSION and scope in (Scope.ALL, wanted):
+        end_of_made(maker, wanted, None, NOW, DAY)
+    else:
+        with pytest.raises(TooWide):
+            end_of_made(maker, wanted, None, NOW, DAY)
+
+
+# In the store
+
+
+def test_first_tokens_end_used_or_unused(store: Store, clock: Clock) -> None:
+    given: list[str] = []
+    store.users.create_first_owner("admin", given.append)
+    ann, token = store.users.create("ann").result
+    assert end_of(store, token) == end_of(store, given[0]) == NOW + 30 * DAY
+    clock.now += 30 * DAY
+    assert store.tokens.find(token) is store.tokens.find(given[0]) is None
+    assert store.users.get("ann") == ann
+
+
+def test_a_short_token_makes_only_short_ones(store: Store, clock: Clock) -> None:
+    ann, token = store.users.create("ann").result
+    short = store.tokens.create(
+        ann, TokenKind.SESSION, "", expires_at=NOW + 2, by=shown(store, token)
+    ).result.token
+    child = make(store, ann, short)
+    assert end_of(store, child) == NOW + 2
+    join = store.tokens.create(ann, TokenKind.JOIN, "", by=shown(store, child)).result.record
+    assert join.expires_at == NOW + 2
+    clock.now += 2
+    assert store.tokens.find(child) is None
+
+
+def test_revoking_ends_what_was_made_with_it_however_deep(store: Store) -> None:
+    ann, token = store.users.create("ann").result
+    child = make(store, ann, token)
+    grandchild = make(store, ann, child)
+    join = store.tokens.create(ann, TokenKind.JOIN, "", by=shown(store, grandchild)).result.token
+    browser = store.sessions.open(grandchild, "browser", lifetime=60.0).result
+    sibling = make(store, ann, token)
+    child_id = shown(store, child).token_id
+    assert child_id is not None
+    told = store.tokens.descent(ann, child_id)
+    assert store.tokens.revoke(ann, child_id).result == told
+    assert len(told) == 4
+    for ended in (child, grandchild, join):
+        assert store.tokens.find(ended) is None
+    assert store.sessions.find(browser.hash) is None
+    assert store.tokens.find(sibling) is not None
+    assert store.tokens.find(token) is not None
+
+
+def test_signing_out_ends_that_session_alone_and_cuts_no_chain(store: Store) -> None:
+    ann, token = store.users.create("ann").result
+    child = make(store, ann, token)
+    grandchild = make(store, ann, child)
+    assert store.sessions.sign_out(hash_token(child), by=Actor("ann")).result
+    assert store.tokens.find(grandchild) is not None
+    assert store.audit.page()[0].action == "session.end"
+    first_id = shown(store, token).token_id
+    assert first_id is not None
+    store.tokens.revoke(ann, first_id)
+    assert store.tokens.find(grandchild) is None
+
+
+def test_a_session_that_has_expired_cuts_no_chain(store: Store, clock: Clock) -> None:
+    ann, token = store.users.create("ann").result
+    short = store.tokens.create(
+        ann, TokenKind.SESSION, "", expires_at=NOW + 2, by=shown(store, token)
+    ).result.token
+    long = make(store, ann, token)
+    clock.now += 31 * DAY
+    assert store.tokens.find(token) is store.tokens.find(short) is None
+    assert store.tokens.find(long) is not None
+
+
+def test_nothing_is_made_with_a_token_that_has_been_revoked(store: Store) -> None:
+    ann, token = store.users.create("ann").result
+    child = make(store, ann, token)
+    by = shown(store, child)
+    assert by.token_id is not None
+    store.tokens.revoke(ann, by.token_id)
+    for act in (
+        lambda: store.tokens.create(ann, TokenKind.SESSION, "", by=by),
+        lambda: store.users.create("eve", by=by),
+        lambda: store.sessions.issue(ann, by=by),
+        lambda: store.nodes.create_workspace(ann, "dev", by=by),
+        lambda: store.nodes.enrol_device(ann, "laptop", key(), by=by),
+    ):
+        with pytest.raises(TokenGone):
+            act()
+    assert [user.name for user in store.users.everybody()] == ["ann"]
+
+
+def test_nodes_and_others_sign_ins_end_with_a_token_only_where_that_is_asked_for(store: Store) -> None:
+    owner, token = store.users.create("root", role=UserRole.OWNER).result
+    child = make(store, owner, token)
+    device = store.nodes.enrol_device(owner, "laptop", key(), by=shown(store, child)).result
+    join = store.tokens.create(owner, TokenKind.JOIN, "", by=shown(store, child)).result.token
+    space = store.tokens.redeem(join, "builder").result
+    proven = key()
+    store.nodes.claim_key(space.node, proven)
+    ann, anns = store.users.create("ann", by=shown(store, child)).result
+    child_id = shown(store, child).token_id
+    assert child_id is not None
+    assert len(store.tokens.descent(owner, child_id)) == 2
+    assert len(store.tokens.descent(owner, child_id, is_whole=True)) == 5
+    store.tokens.revoke(owner, child_id)
+    for kept in (device.token, space.token, anns):
+        assert store.tokens.find(kept) is not None
+    first_id = shown(store, token).token_id
+    assert first_id is not None
+    assert len(store.tokens.descent(owner, first_id, is_whole=True)) == 4
+    change = store.tokens.revoke(owner, first_id, is_whole=True)
+    assert set(change.effects.expelled) == {device.node, space.node}
+    assert change.effects.closed_keys == (proven,)
+    for ended in (device.token, space.token, anns):
+        assert store.tokens.find(ended) is None
+    assert store.users.get("ann") == ann
+
+
+def test_who_may_manage_somebody_no_more_does_not_end_their_sign_ins(store: Store) -> None:
+    store.users.create("root", role=UserRole.OWNER)
+    boss, token = store.users.create("boss", role=UserRole.ADMIN).result
+    _, anns = store.users.create("ann", by=shown(store, token)).result
+    store.users.change(boss, role=UserRole.MEMBER)
+    boss_id = shown(store, token).token_id
+    assert boss_id is not None
+    assert len(store.tokens.revoke(boss, boss_id, is_whole=True).result) == 1
+    assert store.tokens.find(anns) is not None
+
+
+# Devices
+
+
+def test_a_token_that_only_enrols_takes_over_no_device(store: Store) -> None:
+    ann, token = store.users.create("ann").result
+    enrols, machine = make(store, ann, token, scope=Scope.ENROL), key()
+    first = store.nodes.enrol_device(ann, "laptop", machine, by=shown(store, enrols)).result
+    with pytest.raises(Enrolled):
+        store.nodes.enrol_device(ann, "laptop", machine, by=shown(store, enrols))
+    other = store.nodes.enrol_device(ann, "tower", key(), by=shown(store, enrols)).result
+    with pytest.raises(Enrolled):
+        store.nodes.enrol_device(ann, "laptop", machine, own_token=other.token, by=shown(store, enrols))
+    assert store.tokens.find(first.token) is not None
+    again = store.nodes.enrol_device(
+        ann, "laptop", machine, own_token=first.token, by=shown(store, enrols)
+    ).result
+    assert again.node == first.node
+    assert store.nodes.enrol_device(ann, "laptop", machine, by=shown(store, token)).result.node == first.node
+
+
+def test_a_devices_time_ends_at_its_moment_and_it_comes_back_by_signing_in(
+    tmp_path: Path, clock: Clock
+) -> None:
+    store = Store(tmp_path / "identity.db", clock=clock, terms=Terms(device_lifetime=60))
+    ann, _ = store.users.create("ann").result
+    machine = key()
+    device = store.nodes.enrol_device(ann, "laptop", machine).result
+    store.nodes.claim_key(device.node, machine)
+    assert store.expiry.sweep().result == NOW + 60
+    clock.now += 60
+    with pytest.raises(TimeIsUp):
+        store.tokens.find_dossier(device.token)
+    change = store.expiry.sweep()
+    assert (change.result, change.effects) == (None, Effects(expired=(device.node,), closed_keys=(machine,)))
+    assert store.nodes.admit(machine) is None
+    assert store.expiry.sweep().effects == Effects()
+    assert store.audit.page()[0].action == "device.expire"
+    again = store.nodes.enrol_device(ann, "laptop", machine).result
+    assert again.node == device.node
+    assert store.tokens.find_dossier(again.token) is not None
+    store.close()
+
+
+def test_a_device_that_waits_for_approval_is_let_in_by_nobody_else(tmp_path: Path) -> None:
+    store = Store(tmp_path / "identity.db", terms=Terms(needs_approval=True))
+    ann, _ = store.users.create("ann").result
+    dev = store.nodes.create_workspace(ann, "dev").result
+    device = store.nodes.enrol_device(ann, "laptop", key()).result
+    assert device.node.is_waiting
+    with pytest.raises(AwaitsApproval):
+        store.tokens.find_dossier(device.token)
+    assert store.nodes.partners(dev.node) == []
+    (approved,) = store.nodes.approve(ann, "laptop").effects.amended
+    assert store.nodes.partners(dev.node) == [approved]
+    assert store.tokens.find_dossier(device.token) is not None
+    assert [each.action for each in store.audit.page()][:1] == ["device.approve"]
+    with pytest.raises(NotFound):
+        store.nodes.approve(ann, "tower")
+    store.close()
