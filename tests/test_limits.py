@@ -59,6 +59,7 @@ NO_LIMIT = {
     ("api/messages.py", "MAX_ANSWER"): "what coderctl reads",
     ("apps/address.py", "MAX_LABEL"): "DNS",
     ("coordination/farewell.py", "MAX_SPREAD_MS"): "what the server tells others",
+    ("coordination/message.py", "MAX_PARCEL"): "what is written",
     ("coordination/message.py", "MAX_SERVER_MESSAGE"): "what a node reads",
     ("coordination/paths.py", "LIFETIME_BOUNDS"): "the buckets of a histogram",
     ("dashboard/excerpt.py", "MAX_SHOWN"): "what is shown of our own",

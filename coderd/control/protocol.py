@@ -5,11 +5,17 @@ answer    {"id":n,"event":{...}}\n               any number of them, then one of
           {"id":n,"result":{...}}\n
           {"id":n,"error":{"code","exit","message","hint"}}\n
 
+An event or a result whose line would be longer than ``MAX_LINE`` comes in parts, each a piece of its JSON as a text:
+
+          {"id":n,"part":"..."}\n               any number of them, then
+          {"id":n,"whole":"event"}\n            or "result": what they make, one behind the other
+
 One request is answered before the next is read. Both ends ignore fields that they do not know. An error that belongs to
 no request (the line was no request at all) has the id null.
 """
 
-from typing import Annotated, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,6 +26,10 @@ from coderd.model.errors import Exit, MalformedPacket, UserError
 VERSION: Final = 1
 MAX_LINE: Final = 1 << 20
 """Bytes of a line, its newline included."""
+PART: Final = MAX_LINE // 8
+"""Letters of a part: of UTF-8 and escaped as JSON each has at most four bytes, so that its line is well below ``MAX_LINE``."""
+MAX_WHOLE: Final = 128 << 20
+"""Letters of an event or result in parts, that is of some 200,000 peers; more is no answer of a daemon's."""
 GROUP: Final = "coderd"
 """Members of this group may use what needs no rights over the node itself."""
 
@@ -69,10 +79,15 @@ class _ErrorBody(msgspec.Struct):
     hint: str = ""
 
 
+_Whole: TypeAlias = Literal["event", "result"]
+
+
 class _AnswerLine(msgspec.Struct):
     id: int | None = None
     event: msgspec.Raw = msgspec.Raw()
     result: msgspec.Raw = msgspec.Raw()
+    part: str | None = None
+    whole: _Whole | None = None
     error: _ErrorBody | None = None
 
 
@@ -123,14 +138,26 @@ def encode_request(request_id: int, method: Method[P, E, R], params: P) -> bytes
     return _line({"v": VERSION, "id": request_id, "method": method.name, "params": params})
 
 
-def encode_event(request_id: int, event: Message) -> bytes:
-    """An event's line."""
-    return _line({"id": request_id, "event": event})
+def encode_event(request_id: int, event: Message) -> Iterator[bytes]:
+    """An event's line, or its lines."""
+    return _lines(request_id, "event", event)
 
 
-def encode_result(request_id: int, result: Message) -> bytes:
-    """A result's line: the last of its request."""
-    return _line({"id": request_id, "result": result})
+def encode_result(request_id: int, result: Message) -> Iterator[bytes]:
+    """A result's line, or its lines: the last of its request."""
+    return _lines(request_id, "result", result)
+
+
+def _lines(request_id: int, what: _Whole, message: Message) -> Iterator[bytes]:
+    """Whatever its size, no line is longer than ``MAX_LINE``; a short one is as it always was."""
+    line = _line({"id": request_id, what: message})
+    if len(line) <= MAX_LINE:
+        yield line
+        return
+    text = msgspec.json.encode(message).decode()
+    for start in range(0, len(text), PART):
+        yield _line({"id": request_id, "part": text[start : start + PART]})
+    yield _line({"id": request_id, "whole": what})
 
 
 def encode_error(request_id: int | None, error: UserError) -> bytes:
@@ -155,26 +182,60 @@ class Result(NamedTuple, Generic[R]):
     value: R
 
 
-def parse_answer(method: Method[P, E, R], request_id: int, line: Buffer) -> Event[E] | Result[R]:
-    """Reads a line of the daemon's.
+class AnswerReader(Generic[E, R]):
+    """Reads the lines that answer one request."""
 
-    Raises:
-        UserError: the daemon's own, with its code and exit code.
-        MalformedPacket: the line follows no known form, or answers another request.
-    """
-    try:
-        answer = _ANSWER.decode(line)
+    def __init__(self, method: Method[P, E, R], request_id: int) -> None:
+        self._event = method.event
+        self._result = method.result
+        self._request_id = request_id
+        self._parts: list[str] = []
+        self._n_letters = 0
+
+    def read(self, line: Buffer) -> Event[E] | Result[R] | None:
+        """What a line says; None for a part of what others complete.
+
+        Raises:
+            UserError: the daemon's own, with its code and exit code.
+            MalformedPacket: the line follows no known form, or answers another request.
+        """
+        try:
+            return self._read(_ANSWER.decode(line))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise MalformedPacket(f"not an answer of the daemon: {error}") from None
+
+    def _read(self, answer: _AnswerLine) -> Event[E] | Result[R] | None:
         if answer.error is not None:
             raise _user_error(answer.error)
-        if answer.id != request_id:
-            raise MalformedPacket(f"an answer to request {answer.id} in place of {request_id}")
-        if answer.event:
-            return Event(msgspec.json.decode(answer.event, type=method.event))
-        if answer.result:
-            return Result(msgspec.json.decode(answer.result, type=method.result))
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise MalformedPacket(f"not an answer of the daemon: {error}") from None
-    raise MalformedPacket("an answer with neither event, result nor error")
+        if answer.id != self._request_id:
+            raise MalformedPacket(f"an answer to request {answer.id} in place of {self._request_id}")
+        if answer.part is not None:
+            self._keep(answer.part)
+            return None
+        event: msgspec.Raw | str = answer.event
+        result: msgspec.Raw | str = answer.result
+        if answer.whole is not None:
+            text, self._parts, self._n_letters = "".join(self._parts), [], 0
+            event, result = (text, "") if answer.whole == "event" else ("", text)
+        if event:
+            return Event(msgspec.json.decode(event, type=self._event))
+        if result:
+            return Result(msgspec.json.decode(result, type=self._result))
+        raise MalformedPacket("an answer with neither event, result nor error")
+
+    def _keep(self, part: str) -> None:
+        self._n_letters += len(part)
+        if self._n_letters > MAX_WHOLE:
+            raise MalformedPacket(f"an answer of more than {MAX_WHOLE} letters")
+        self._parts.append(part)
+
+
+def parse_answer(method: Method[P, E, R], request_id: int, line: Buffer) -> Event[E] | Result[R]:
+    """Reads an answer of one line. Raises as ``AnswerReader.read`` does."""
+    answer = AnswerReader(method, request_id).read(line)
+    if answer is None:
+        raise MalformedPacket("a part of an answer")
+    return answer
 
 
 def _user_error(body: _ErrorBody) -> UserError:

@@ -43,6 +43,8 @@ DISCONNECTED = "disconnected"
 
 MAX_PEERS = 65_536
 """Peers that a node believes its server to have; more is hostile."""
+MAX_SAVED = 32 << 20
+"""Bytes of a NetMap that is saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,16 +290,26 @@ class SavedNetMap(msgspec.Struct, frozen=True):
 
 
 def encode_netmap(netmap: NetMap) -> bytes:
-    """A NetMap as JSON; it holds no secret."""
+    """A NetMap as JSON; it holds no secret.
+
+    Of one that is longer than ``MAX_SAVED`` bytes, names of absent nodes and then peers are left out, those offline first: what is
+    saved spares a start the wait for the server, which names everybody.
+    """
     node = netmap.self_node
+    peers = sorted(map(_save_peer, netmap.peers.values()), key=lambda peer: not peer.online)
     saved = SavedNetMap(
         SelfEntry(node.node_id, node.kind.value, node.name, str(node.address)),
         derp_map_to_json(netmap.derp_map),
-        [_save_peer(peer) for peer in netmap.peers.values()],
+        peers,
         [Absence(absent.node_id, absent.kind.value, absent.name) for absent in netmap.absent.values()],
         netmap.embedded_region,
     )
-    return msgspec.json.encode(saved)
+    data = msgspec.json.encode(saved)
+    while len(data) > MAX_SAVED:
+        n_kept = min(len(saved.peers) - 1, len(saved.peers) * MAX_SAVED // len(data))
+        saved = msgspec.structs.replace(saved, peers=saved.peers[: max(0, n_kept)], absent=[])
+        data = msgspec.json.encode(saved)
+    return data
 
 
 def decode_netmap(data: bytes, url: str) -> NetMap | None:

@@ -5,7 +5,7 @@
      |  hello{keys, generation, proof} ->    |
      |  <- welcome{self, derp_map, ...}      |   the node measures its network
      |  update{home_region, endpoints} ->    |   from now on its peers see it, and it them
-     |  <- peers{upsert, remove, absent, full} |   at most 256 entries each; `more` announces a continuation
+     |  <- peers{upsert, remove, absent, full} |   256 entries each, 512 KiB; `more` announces a continuation
      |  ready{ids} ->                        |   these peers may now initiate a handshake
      |  update{.., path_reports} ->           |   by which paths it reaches peers; shown and counted, told to nobody
      |  alive{} <->                          |   each way every few seconds: silence means death
@@ -15,7 +15,7 @@ Each text is an object whose ``type`` is the message's name. Unknown fields are 
 newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with the new one.
 """
 
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -31,7 +31,9 @@ PATH = "/api/v1/coordinate"
 MAX_NODE_MESSAGE: Final = limits.MAX_NODE_MESSAGE
 """Bytes of a text from a node; a longer one ends its connection."""
 MAX_SERVER_MESSAGE = 1024 * 1024
-"""Bytes of a text from the server: 256 entries of 32 endpoints stay well below it."""
+"""Bytes of a text from the server."""
+MAX_PARCEL = 512 * 1024
+"""Bytes of the entries of one ``peers``: however many peers there are and whatever is told of each, a node can read it."""
 MAX_ENTRIES: Final = limits.MAX_ENTRIES
 MAX_ENDPOINTS: Final = limits.MAX_ENDPOINTS
 MAX_READY: Final = limits.MAX_READY
@@ -228,6 +230,48 @@ class Peers(Message, frozen=True, tag="peers"):
     full: bool = False
     more: bool = False
     """A ``full`` list goes on in the next message; apply it when complete."""
+
+
+class Parcel:
+    """One ``peers`` as it is filled: no list of it above ``MAX_ENTRIES``, all of it below ``MAX_PARCEL`` bytes."""
+
+    def __init__(self) -> None:
+        self._upsert: list[PeerEntry] = []
+        self._remove: list[Removal] = []
+        self._absent: list[Absence] = []
+        self._n_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._upsert or self._remove or self._absent)
+
+    def add(self, *entries: PeerEntry | Removal | Absence) -> bool:
+        """Takes entries that belong together; False where there is no room for all of them: then it has taken none.
+
+        An empty parcel takes anything.
+        """
+        n_bytes = sum(len(_encoder.encode(entry)) + 1 for entry in entries)
+        if self and (
+            self._n_bytes + n_bytes > MAX_PARCEL
+            or any(len(self._list_of(entry)) >= MAX_ENTRIES for entry in entries)
+        ):
+            return False
+        self._n_bytes += n_bytes
+        for entry in entries:
+            self._list_of(entry).append(entry)
+        return True
+
+    def message(self, *, full: bool = False, more: bool = False) -> Peers:
+        """What is in it."""
+        return Peers(self._upsert, self._remove, self._absent, full=full, more=more)
+
+    def _list_of(self, entry: PeerEntry | Removal | Absence) -> list[Any]:
+        match entry:
+            case PeerEntry():
+                return self._upsert
+            case Removal():
+                return self._remove
+            case Absence():
+                return self._absent
 
 
 class DerpMapChanged(Message, frozen=True, tag="derp_map"):

@@ -12,15 +12,16 @@ and a handshake that comes too early would be answered with silence, and repeate
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from coderd.coordination.circles import Circles
 from coderd.coordination.message import (
-    MAX_ENTRIES,
     Absence,
     DerpMapChanged,
+    Parcel,
     PeerEntry,
     Peers,
     Reconnect,
@@ -500,25 +501,32 @@ class Registry:
         viewer._changed = later
 
     def _delta(self, viewer: Connection, now: float) -> Peers | None:
-        upsert: list[PeerEntry] = []
-        remove: list[Removal] = []
-        absent: list[Absence] = []
+        parcel = Parcel()
         for node_id in list(viewer._changed):
-            if MAX_ENTRIES in (len(upsert), len(remove), len(absent)):
-                break
             if self._is_held(viewer, node_id, now):
                 continue
-            del viewer._changed[node_id]
             view = self._view(viewer, node_id)
-            if isinstance(view, PeerEntry) and viewer._sent.get(node_id) != view:
+            if not parcel.add(*self._news(viewer, node_id, view)):
+                break
+            del viewer._changed[node_id]
+            if isinstance(view, PeerEntry):
                 viewer._sent[node_id] = view
-                upsert.append(view)
-            elif isinstance(view, str) and (viewer._sent.pop(node_id, None) is not None or view == DENIED):
-                # Somebody denied is removed in any case: the viewer may know it from before this connection.
-                remove.append(Removal(node_id, view))
             elif isinstance(view, str):
-                absent += self._absence(viewer, node_id, view)
-        return Peers(upsert, remove, absent) if upsert or remove or absent else None
+                viewer._sent.pop(node_id, None)
+        return parcel.message() if parcel else None
+
+    def _news(
+        self, viewer: Connection, node_id: UUID, view: PeerEntry | str | None
+    ) -> list[PeerEntry | Removal | Absence]:
+        """What a viewer has not been told yet of a peer, as it sees it now."""
+        if isinstance(view, PeerEntry):
+            return [view] if viewer._sent.get(node_id) != view else []
+        if view is None:
+            return []
+        if node_id in viewer._sent or view == DENIED:
+            # Somebody denied is removed in any case: the viewer may know it from before this connection.
+            return [Removal(node_id, view)]
+        return [*self._absence(viewer, node_id, view)]
 
     def _absence(self, viewer: Connection, node_id: UUID, view: PeerEntry | str | None) -> list[Absence]:
         """The name of somebody who is not there, for a device that may meet them."""
@@ -601,10 +609,10 @@ def _relayed_only(entry: PeerEntry) -> PeerEntry:
 
 
 def _full_messages(upsert: list[PeerEntry], remove: list[Removal], absent: list[Absence]) -> list[Peers]:
-    """A full list in messages of at most ``MAX_ENTRIES`` entries; there is always one, if only to say that nobody is there."""
-    n_messages = max(1, *(-(-len(entries) // MAX_ENTRIES) for entries in (upsert, remove, absent)))
-    cuts = [slice(index * MAX_ENTRIES, (index + 1) * MAX_ENTRIES) for index in range(n_messages)]
-    return [
-        Peers(upsert[cut], remove[cut], absent[cut], full=True, more=index < n_messages - 1)
-        for index, cut in enumerate(cuts)
-    ]
+    """A full list in messages that a node can read; there is always one, if only to say that nobody is there."""
+    parcels = [Parcel()]
+    for entry in chain.from_iterable(zip_longest(upsert, remove, absent)):
+        if entry is not None and not parcels[-1].add(entry):
+            parcels.append(Parcel())
+            parcels[-1].add(entry)
+    return [parcel.message(full=True, more=parcel is not parcels[-1]) for parcel in parcels]

@@ -47,6 +47,8 @@ GOODBYE_TIMEOUT = 1.0
 CLEANUP_TIMEOUT = 2.0
 RESOLVE_RETRY = 10.0
 """Seconds between two looks for relay hosts while some have no address."""
+SMALL_MAP = 256
+"""Nodes of a map that is encoded as soon as it comes."""
 RESOLVE_INTERVAL = 600.0
 """The same while all have."""
 
@@ -147,6 +149,8 @@ class Session:
             on_state=self._set_server_state,
         )
         self._last_netmap = last
+        self._unsaved_map: NetMap | None = None
+        """A large map that is newer than the one in the state: encoded when that is written, however often it changes."""
 
     async def run(self) -> None:
         """Joins and stays until ``end``. Raises UserError (in a group) when the server refuses the identity."""
@@ -249,7 +253,12 @@ class Session:
         if netmap.derp_map != self._derp_map:
             self._derp_map = netmap.derp_map
             self._are_relays_stale.set()
-        self._note(netmap=msgspec.Raw(encode_netmap(netmap)))
+        if len(netmap.peers) + len(netmap.absent) <= SMALL_MAP:
+            self._unsaved_map = None
+            self._note(netmap=msgspec.Raw(encode_netmap(netmap)))
+        else:
+            self._unsaved_map = netmap
+            self._is_unsaved.set()
         self._changed.set()
 
     def _set_server_state(self, state: ServerState) -> None:
@@ -287,6 +296,10 @@ class Session:
         while True:
             await self._is_unsaved.wait()
             self._is_unsaved = trio.Event()
+            if (netmap := self._unsaved_map) is not None:
+                self._unsaved_map = None
+                data = await trio.to_thread.run_sync(encode_netmap, netmap)
+                self._store.note(netmap=msgspec.Raw(data))
             try:
                 await trio.to_thread.run_sync(self._store.save_newest)
             except OSError as error:

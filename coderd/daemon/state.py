@@ -14,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from coderd.coordination.client import MAX_SAVED
 from coderd.daemon.kind import kind_of
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
@@ -22,7 +23,8 @@ from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
 LOCK_FILE = "lock"
-MAX_STATE_BYTES = 16 << 20
+MAX_STATE_BYTES = 2 * MAX_SAVED
+"""What is saved is shorter: a file that a daemon has written it can read."""
 
 
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):

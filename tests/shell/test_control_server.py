@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from coderd.cli.coderctl import build_app
+from coderd.cli.shell import run_app
 from coderd.control.io import server as server_module
 from coderd.control.io.client import ControlClient
 from coderd.control.io.server import peer_caller, serve_control
@@ -20,6 +22,8 @@ from coderd.control.messages import (
     SPEEDTEST,
     STATUS,
     Done,
+    PeerPath,
+    PeerStatus,
     PingParams,
     PingResult,
     Pong,
@@ -368,3 +372,25 @@ def test_a_daemon_that_dies_in_the_middle_is_unreachable() -> None:
             with pytest.raises(UserError) as caught:
                 list(call)
     assert caught.value.exit_code is Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize("n_peers", [3_000, 20_000])
+def test_a_status_of_any_size_is_shown(n_peers: int, capfd: pytest.CaptureFixture[str]) -> None:
+    peers = tuple(
+        PeerStatus(
+            name=f"bob/w{number}",
+            id="5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11",
+            kind="workspace",
+            address="fd60:627a:a42b:2f01:2f01:2f01:2f01:1",
+            online=False,
+            node_key="",
+            path=PeerPath(kind="none"),
+        )
+        for number in range(n_peers)
+    )
+    status = Status(version="1", state="running", interface="coder0", peers=peers)
+    with daemon_thread(ScriptedHandler(status=((), status))) as path:
+        with ControlClient(path) as client:
+            assert client.call(STATUS, StatusParams()) == status
+        assert run_app(build_app(), "coderctl", ["status", "--socket", str(path)]) == Exit.DONE
+    assert len(capfd.readouterr().out.splitlines()) == n_peers + 2

@@ -86,7 +86,7 @@ class Refusals:
 
 
 @pytest.fixture
-def others(monkeypatch: pytest.MonkeyPatch) -> Refusals:
+def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
     refusals = Refusals()
 
     def ask(self: ApiClient, kind: Any, method: str, path: str, body: Any = None) -> Any:
@@ -104,7 +104,9 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Refusals:
     monkeypatch.setattr("coderd.cli.join.save_session", lambda session: None)
     monkeypatch.setattr("coderd.cli.join.forget_session", lambda: None)
     monkeypatch.setattr("coderd.cli.terminal.RETRY_INTERVAL", 0.0)
-    return refusals
+    with socket.create_server(("127.0.0.1", 0)) as busy:  # so that a forward, once it is allowed, ends
+        monkeypatch.setitem(EXTRA, ("port-forward",), ["dev", f"{busy.getsockname()[1]}:80"])
+        yield refusals
 
 
 def encode_message_of(kind: Any) -> bytes:
@@ -127,8 +129,8 @@ def answer_one(stream: socket.socket, refusals: Refusals) -> None:
             stream.sendall(encode_error(request.id, refusals.error))
             return
         event = Ready if method.name == "speedtest" else method.event
-        stream.sendall(encode_event(request.id, hostile(event)))
-        stream.sendall(encode_result(request.id, hostile(method.result)))
+        stream.sendall(b"".join(encode_event(request.id, hostile(event))))
+        stream.sendall(b"".join(encode_result(request.id, hostile(method.result))))
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -143,11 +145,9 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 COMMANDS = dict(commands())
 VALUES = {"role": "member", "port": "8080", "forwards": "18080:80", "path": "direct", "--path": "direct"}
-BUSY = socket.create_server(("127.0.0.1", 0))
-"""So that a forward, once it is allowed, ends."""
-EXTRA = {
+EXTRA: dict[tuple[str, ...], list[str]] = {
     ("up",): ["http://127.0.0.1:9"],
-    ("port-forward",): ["dev", f"{BUSY.getsockname()[1]}:80"],
+    ("port-forward",): ["dev", "BUSY:80"],
     ("nc",): ["dev", "1"],
 }
 

@@ -16,13 +16,14 @@ import trio.testing
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from coderd.coordination.client import ServerState
+from coderd.coordination.client import ServerState, encode_netmap
 from coderd.coordination.reporter import Reports, Sighting
 from coderd.daemon import session as session_module
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.session import Identity, Session, SessionOver
 from coderd.daemon.state import StateStore
 from coderd.magicsock import PathInfo, PathKind
+from coderd.model.addresses import tailnet_address
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind
 from tests.shell.daemon_world import make_netmap, make_peer
@@ -218,6 +219,40 @@ async def test_the_log_says_who_came_who_came_back_and_who_went(
                 say(world, make_netmap(*peers))
     told = [entry["event"] for entry in log if "peer" in entry]
     assert told == ["peer online", "peer offline", "peer online", "peer online", "peer offline"]
+
+
+async def test_a_large_map_is_encoded_when_it_is_written_and_not_at_each_change(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_encoded = 0
+
+    def encode(netmap: NetMap) -> bytes:
+        nonlocal n_encoded
+        n_encoded += 1
+        return encode_netmap(netmap)
+
+    is_saved, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def save(store: StateStore) -> None:
+        write(store)
+        if len(store.current.netmap) > 100_000:
+            token.run_sync_soon(is_saved.set)
+
+    write = StateStore.save_newest
+    monkeypatch.setattr(StateStore, "save_newest", save)
+    monkeypatch.setattr("coderd.daemon.session.encode_netmap", encode)
+    crowd = [
+        replace(DEV, node_id=UUID(int=number), address=tailnet_address(UUID(int=number)))
+        for number in range(1000, 4000)
+    ]
+    async with running(world):
+        for count in range(2990, 3001):
+            world.session._client.say_map(make_netmap(*crowd[:count]))
+        await is_saved.wait()
+        assert n_encoded == 1
+    async with running(world) as session:
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(session._router.routes) == 3000
 
 
 async def test_the_last_map_is_in_force_before_the_server_speaks(

@@ -4,13 +4,14 @@ import os
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from coderd.control.messages import Message, Method
-from coderd.control.protocol import Event, LineSplitter, encode_request, parse_answer
+from coderd.control.protocol import AnswerReader, Event, LineSplitter, encode_request
 from coderd.model.errors import Exit, MalformedPacket, UserError
 
 READ_SIZE = 65536
@@ -88,11 +89,10 @@ class Call(Generic[E, R]):
         self, sock: socket.socket, method: "Method[P, E, R]", request_id: int, patience: float | None
     ) -> None:
         self._socket = sock
-        self._method = method
-        self._request_id = request_id
         self._patience = patience
+        self._reader = AnswerReader(method, request_id)
         self._splitter = LineSplitter()
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
         self._result: R | None = None
 
     @property
@@ -105,12 +105,14 @@ class Call(Generic[E, R]):
     def __iter__(self) -> Iterator[E]:
         while True:
             try:
-                answer = parse_answer(self._method, self._request_id, self._next_line())
+                answer = self._reader.read(self._next_line())
             except MalformedPacket as error:
                 raise UserError(
                     f"the daemon's answer cannot be read: {error}",
                     hint="Restart the daemon after an update, so that both are of one version.",
                 ) from None
+            if answer is None:
+                continue
             if not isinstance(answer, Event):
                 self._result = answer.value
                 return
@@ -119,8 +121,8 @@ class Call(Generic[E, R]):
     def _next_line(self) -> bytes:
         deadline = None if self._patience is None else time.monotonic() + self._patience
         while not self._lines:
-            self._lines = self._splitter.feed(self._receive(deadline))
-        return self._lines.pop(0)
+            self._lines.extend(self._splitter.feed(self._receive(deadline)))
+        return self._lines.popleft()
 
     def _receive(self, deadline: float | None) -> bytes:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())

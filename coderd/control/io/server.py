@@ -6,7 +6,7 @@ answers one request after the other. Whatever a caller does is answered and coun
 
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -17,7 +17,6 @@ from coderd.control.io.listening import bound_socket, group_id
 from coderd.control.messages import Access, AnyMethod, Message
 from coderd.control.protocol import (
     GROUP,
-    MAX_LINE,
     Caller,
     LineSplitter,
     Refusal,
@@ -179,26 +178,25 @@ class _ControlServer:
             return error.request_id is not None
         answer = await self._serve_request(connection, caller, request)
         try:
-            await connection.send(answer)
+            for part in answer:
+                await connection.send(part)
         except _CallerGone:
             return False
         return True
 
     async def _serve_request(
         self, connection: "_Connection", caller: Caller | None, request: Request
-    ) -> bytes:
+    ) -> Iterable[bytes]:
         async def emit(event: Message) -> None:
-            await connection.send(encode_event(request.id, event))
+            for part in encode_event(request.id, event):
+                await connection.send(part)
 
         try:
             self._check(request.method, caller)
             result = await self._handler.handle(request.method.name, request.params, emit)
         except Exception as error:
-            return encode_error(request.id, self._explain(request.method, error))
-        answer = encode_result(request.id, result)
-        if len(answer) > MAX_LINE:
-            return encode_error(request.id, UserError("the answer is too long to be sent", code="too_long"))
-        return answer
+            return [encode_error(request.id, self._explain(request.method, error))]
+        return encode_result(request.id, result)
 
     def _check(self, method: AnyMethod, caller: Caller | None) -> None:
         if not is_allowed(method.access, caller, operator_uid=self._operator_uid, group_gid=self._group_gid):

@@ -3,6 +3,7 @@ import itertools
 import msgspec
 import pytest
 
+from coderd.control import protocol
 from coderd.control.messages import (
     METHODS,
     PING,
@@ -10,15 +11,20 @@ from coderd.control.messages import (
     STATUS,
     UP,
     Access,
+    Done,
     PathBytes,
+    PeerPath,
+    PeerStatus,
     PingParams,
     Pong,
+    Progress,
     Status,
     StatusParams,
     UpParams,
 )
 from coderd.control.protocol import (
     MAX_LINE,
+    AnswerReader,
     Caller,
     Event,
     LineSplitter,
@@ -123,11 +129,11 @@ def test_what_is_no_request_is_refused_with_its_reason(
 
 def test_events_and_results_find_their_types() -> None:
     pong = Pong(seq=1, path="direct", via="192.0.2.1:41641", latency_ms=9.5)
-    assert parse_answer(PING, 7, encode_event(7, pong)) == Event(pong)
+    assert parse_answer(PING, 7, b"".join(encode_event(7, pong))) == Event(pong)
     moved = PathBytes(tx_direct_bytes=1, tx_relay_bytes=2, rx_direct_bytes=3, rx_relay_bytes=4)
-    assert parse_answer(SPEEDTEST, 7, encode_event(7, moved)) == Event(moved)
+    assert parse_answer(SPEEDTEST, 7, b"".join(encode_event(7, moved))) == Event(moved)
     status = Status(version="1", state="down", interface="coder0")
-    assert parse_answer(STATUS, 7, encode_result(7, status)) == Result(status)
+    assert parse_answer(STATUS, 7, b"".join(encode_result(7, status))) == Result(status)
 
 
 def test_an_error_keeps_its_code_hint_and_exit() -> None:
@@ -198,3 +204,58 @@ def test_the_status_names_its_self_as_the_documents_do() -> None:
         "batches",
         "health",
     }
+
+
+def status_of(n_peers: int) -> Status:
+    peer = PeerStatus(
+        name="ann/" + "w" * 63,
+        id="5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11",
+        kind="workspace",
+        address="fd60:627a:a42b:2f01:2f01:2f01:2f01:1",
+        online=True,
+        node_key="nodekey:" + "0" * 64,
+        path=PeerPath(kind="direct", via="[2001:db8::1]:41641", latency_ms=12.5),
+    )
+    return Status(version="1", state="running", interface="coder0", peers=(peer,) * n_peers)
+
+
+@pytest.mark.parametrize("n_peers", [3_000, 20_000])
+def test_an_answer_of_any_size_comes_in_lines_that_are_none_too_long(n_peers: int) -> None:
+    status = status_of(n_peers)
+    reader, splitter = AnswerReader(STATUS, 7), LineSplitter()
+    lines = list(encode_result(7, status))
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= MAX_LINE
+    answers = [reader.read(line) for each in lines for line in splitter.feed(each)]
+    assert answers == [*[None] * (len(lines) - 1), Result(status)]
+
+
+def test_an_answer_that_fits_a_line_is_what_the_last_release_reads() -> None:
+    assert list(encode_result(7, Done())) == [b'{"id":7,"result":{}}\n']
+    assert len(list(encode_result(7, status_of(1_000)))) == 1
+    assert len(list(encode_event(7, Pong(seq=1)))) == 1
+
+
+def test_an_answer_in_parts_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_WHOLE", 3)
+    reader = AnswerReader(STATUS, 7)
+    assert reader.read(b'{"id":7,"part":"abc"}') is None
+    with pytest.raises(MalformedPacket):
+        reader.read(b'{"id":7,"part":"d"}')
+    for line in (
+        b'{"id":8,"part":"{}"}',
+        b'{"id":7,"whole":"result"}',
+        b'{"id":7,"whole":"all"}',
+        b'{"id":7,"part":1}',
+    ):
+        with pytest.raises(MalformedPacket):
+            AnswerReader(STATUS, 7).read(line)
+
+
+def test_letters_that_are_long_as_bytes_fit_too() -> None:
+    for letter in ("\\", '"', "\u0001", "é", "名", "🙂"):
+        error = Progress(text=letter * MAX_LINE)
+        lines = list(encode_event(7, error))
+        assert max(map(len, lines)) <= MAX_LINE
+        reader = AnswerReader(UP, 7)
+        assert [reader.read(line) for line in lines][-1] == Event(error)
