@@ -104,15 +104,15 @@ class Exchange:
         self.is_heard = False
         """Whether anything has come from the app."""
         try:
-            self._head = h11.Request(method=method.encode(), target=target, headers=headers)
+            self._head = self._send(h11.Request(method=method.encode(), target=target, headers=headers))
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise BadRequest(str(error)) from None
 
     # Toward the app
 
     def begin(self) -> bytes:
-        """The request's head."""
-        return self._send(self._head)
+        """The request's head. It counts as sent from the start: what an app says before it has read that is its answer, too."""
+        return self._head
 
     def send_body(self, data: bytes) -> bytes:
         """Some of its body; nothing where the app does not want it any more. Raises BadRequest past the length it was given."""

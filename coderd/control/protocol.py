@@ -44,17 +44,31 @@ class LineSplitter:
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
         self._rest = bytearray()
+        self._at = self._searched = 0
 
-    def feed(self, data: Buffer) -> list[bytes]:
-        """The lines that ``data`` completes, without their newlines. Raises MalformedPacket for one over the limit."""
+    def feed(self, data: Buffer) -> Iterator[bytes]:
+        """Takes what arrived, cut anywhere; returns this splitter's lines, each cut off when it is asked for."""
+        del self._rest[: self._at]
+        self._at = 0
         self._rest += data
-        lines: list[bytes] = []
-        if b"\n" in bytes(data):
-            *lines, rest = bytes(self._rest).split(b"\n")
-            self._rest = bytearray(rest)
-        if len(self._rest) >= self._limit or any(len(line) >= self._limit for line in lines):
+        return iter(self)
+
+    def next_line(self) -> bytes | None:
+        """The next whole line without its newline, None where there is none. Raises MalformedPacket for one over the limit."""
+        end = self._rest.find(b"\n", self._searched if self._at == 0 else self._at)
+        size = (len(self._rest) if end < 0 else end) - self._at
+        if size >= self._limit:
             raise MalformedPacket(f"a line of the control socket has at most {self._limit} bytes")
-        return lines
+        if end < 0:
+            self._searched = size
+            return None
+        line = bytes(self._rest[self._at : end])
+        self._at, self._searched = end + 1, 0
+        return line
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (line := self.next_line()) is not None:
+            yield line
 
 
 class Request(NamedTuple):

@@ -8,6 +8,7 @@ connection is then useless and its owner closes it.
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from coderd.derp.frame import (
@@ -32,11 +33,13 @@ from coderd.derp.handshake import ClientInfo, ServerInfo, encode_client_info, pa
 from coderd.derp.limit import TokenBucket
 from coderd.derp.queue import PacketQueue
 from coderd.metrics import Counters
-from coderd.model import Buffer, RandomBytes
+from coderd.model import Buffer, RandomBytes, limits
 from coderd.model.deadline import Deadline
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePrivate, NodePublic, ServerPublic
 
+MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
+"""How many frames, those of a run counted, one ``handle_data`` works off."""
 PING_INTERVAL: Final = 2.0
 """Silence after which a relay is asked whether it lives."""
 SILENCE_TIMEOUT: Final = 2.5
@@ -152,14 +155,19 @@ class DerpClient:
 
     # What happened
 
-    def handle_data(self, data: Buffer, now: float) -> None:
-        """Takes bytes of the stream, cut anywhere. Raises MalformedPacket where they break the protocol."""
+    def handle_data(self, data: Buffer, now: float) -> bool:
+        """Takes bytes of the stream, cut anywhere. Raises MalformedPacket where they break the protocol.
+
+        Returns: whether frames may be left, more than one turn is for: to be called again, without data, when others have run.
+        """
         self._timers = {Timer.PING: now + PING_INTERVAL}
         self._reader.feed(data)
+        n_left = MAX_FRAMES
         if self.server_info is None:
-            self._handle_greeting()
-        if self.server_info is not None and self._reader.has_frame():
-            self._handle_frames(now)
+            n_left -= self._handle_greeting()
+        if self.server_info is not None and n_left > 0 and self._reader.has_frame():
+            n_left -= self._handle_frames(n_left)
+        return n_left <= 0
 
     def handle_timeout(self, now: float) -> None:
         """Asks a silent relay for a sign of life. Raises MalformedPacket when it has given none in time."""
@@ -193,16 +201,17 @@ class DerpClient:
 
     # Reading
 
-    def _handle_greeting(self) -> None:
-        """ServerKey, which is answered, and ServerInfo; leaves later frames in the reader."""
-        for frame in self._reader:
+    def _handle_greeting(self) -> int:
+        """ServerKey, which is answered, and ServerInfo; leaves later frames in the reader. Returns how many frames it took."""
+        for n_frames, frame in enumerate(islice(self._reader, MAX_FRAMES), 1):
             if not self.is_greeted:
                 self._take_server_key(frame)
             elif frame.kind == FrameType.SERVER_INFO and self.server_key is not None:
                 self._take_server_info(self.server_key, frame.payload)
-                return
+                return n_frames
             else:
                 self._handle_frame(frame)
+        return MAX_FRAMES if self._reader.has_frame() else 0
 
     def _take_server_key(self, frame: Frame) -> None:
         """The relay's first frame; after a fast start it says what is known."""
@@ -229,31 +238,35 @@ class DerpClient:
             self._bucket = TokenBucket(rate, burst, 0.0)
         self._events.append(Ready(server_key, info))
 
-    def _handle_frames(self, now: float) -> None:
-        """All whole frames in the buffer; runs of packets of one sender become one event."""
+    def _handle_frames(self, n_most: int) -> int:
+        """Whole frames in the buffer, so many at most; runs of packets of one sender become one event. Returns their number."""
         data = bytes(self._reader.buffer)
-        offset, end = 0, len(data)
-        while end - offset >= HEADER_SIZE:
+        offset, end, n_frames = 0, len(data), 0
+        while end - offset >= HEADER_SIZE and n_frames < n_most:
             kind, length = HEADER.unpack_from(data, offset)
             check_size(kind, length)
             stop = offset + HEADER_SIZE + length
             if stop > end:
                 break
             if kind == FrameType.RECV_PACKET and length >= KEY_SIZE:
-                stop = self._take_run(data, offset, stop)
+                size = stop - offset
+                stop = self._take_run(data, offset, stop, n_most - n_frames)
+                n_frames += (stop - offset) // size
             else:
                 self._handle_frame(Frame(kind, data[offset + HEADER_SIZE : stop]))
+                n_frames += 1
             offset = stop
         self._reader.consume(offset)
+        return n_frames
 
-    def _take_run(self, data: bytes, start: int, stop: int) -> int:
-        """Takes a RecvPacket and those after it with the very same header, so of one sender and size.
+    def _take_run(self, data: bytes, start: int, stop: int, n_most: int) -> int:
+        """Takes a RecvPacket and those after it with the very same header, so of one sender and size: ``n_most`` in all.
 
         Returns: where the run ends.
         """
         size = stop - start
         head = data[start : start + KEYED_HEADER_SIZE]
-        end = len(data)
+        end = min(len(data), start + n_most * size)
         while stop + size <= end and data.startswith(head, stop):
             stop += size
         sender = head[HEADER_SIZE:]

@@ -39,6 +39,8 @@ from coderd.model import Buffer, RandomBytes, limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePublic, ServerPrivate, ServerPublic
 
+MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
+"""How many frames, those of a run counted, one ``handle_data`` works off."""
 MAX_PING_SIZE: Final = limits.MAX_DERP_PING
 PING_SIZE: Final = 8
 MAX_CONNECTIONS: Final = limits.MAX_DERP_CONNECTIONS_OF_KEY
@@ -178,21 +180,25 @@ class Relay:
 
     # What happened
 
-    def handle_data(self, connection: Connection, data: Buffer, now: float) -> None:
-        """Takes bytes of an admitted client's stream, cut anywhere, and closes it where they break the protocol."""
+    def handle_data(self, connection: Connection, data: Buffer, now: float) -> bool:
+        """Takes bytes of an admitted client's stream, cut anywhere, and closes it where they break the protocol.
+
+        Returns: whether frames may be left, more than one turn is for: to be called again, without data, when others have run.
+        """
         reader = self._readers.get(connection)
         if reader is None or connection.closing is not None:
-            return
+            return False
         reader.feed(data)
         try:
-            consumed = self._handle_frames(connection, reader.buffer, now)
+            consumed, n_frames = self._handle_frames(connection, reader.buffer, now)
         except MalformedPacket:
             self._close(connection, CloseReason.MALFORMED)
-            return
+            return False
         reader.consume(consumed)
         connection.bytes_in += consumed
         if consumed:
             self._note_activity(connection)
+        return n_frames >= MAX_FRAMES
 
     # What to do next
 
@@ -213,24 +219,29 @@ class Relay:
 
     # Frames
 
-    def _handle_frames(self, connection: Connection, buffer: bytearray, now: float) -> int:
-        """Works off all whole frames and returns where they end. Raises MalformedPacket."""
-        offset, end = 0, len(buffer)
-        while end - offset >= HEADER_SIZE and connection.closing is None:
+    def _handle_frames(self, connection: Connection, buffer: bytearray, now: float) -> tuple[int, int]:
+        """Works off whole frames, as many as one turn is for; returns where they end, and their number. Raises MalformedPacket."""
+        offset, end, n_frames = 0, len(buffer), 0
+        while end - offset >= HEADER_SIZE and connection.closing is None and n_frames < MAX_FRAMES:
             kind, length = HEADER.unpack_from(buffer, offset)
             _check_client_frame(kind, length)
             stop = offset + HEADER_SIZE + length
             if stop > end:
                 break
             if kind == FrameType.SEND_PACKET:
-                stop = self._relay_run(connection, buffer, offset, stop, now)
+                size = stop - offset
+                stop = self._relay_run(connection, buffer, offset, stop, now, MAX_FRAMES - n_frames)
+                n_frames += (stop - offset) // size
             else:
                 self._handle_frame(connection, kind, bytes(buffer[offset + HEADER_SIZE : stop]))
+                n_frames += 1
             offset = stop
-        return offset
+        return offset, n_frames
 
-    def _relay_run(self, connection: Connection, buffer: bytearray, start: int, stop: int, now: float) -> int:
-        """Relays a SendPacket and those after it with the very same header, so of one destination and size.
+    def _relay_run(
+        self, connection: Connection, buffer: bytearray, start: int, stop: int, now: float, n_most: int
+    ) -> int:
+        """Relays a SendPacket and those after it with the very same header, so of one destination and size: ``n_most`` in all.
 
         Each becomes a RecvPacket where it lies. Disco packets travel alone, in their own queue.
         Returns: where the run ends.
@@ -243,7 +254,7 @@ class Relay:
         )
         buffer[start : start + KEYED_HEADER_SIZE] = received_head
         if not is_disco and size > KEYED_HEADER_SIZE:
-            end = len(buffer)
+            end = min(len(buffer), start + n_most * size)
             while (
                 stop + size <= end
                 and buffer.startswith(head, stop)

@@ -6,10 +6,10 @@ pong and one close wait to be written.
 """
 
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias, assert_never
 
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
@@ -19,6 +19,9 @@ MAX_MESSAGE: Final = 32 * 1024
 """Bytes of one message that is written; Tailscale's relay takes no longer ones."""
 MAX_FRAMES: Final = limits.MAX_DERP_WEBSOCKET_FRAMES
 """How many WebSocket frames one ``poll_data`` works off: tiny ones cost much more than their bytes."""
+
+_FrameEvent: TypeAlias = TextMessage | BytesMessage | Ping | Pong | CloseConnection
+"""All that a connection has once it is open."""
 
 
 class WebSocket:
@@ -56,6 +59,7 @@ class WebSocket:
         """Bytes of a message; anything else is answered or ends the connection."""
         if self.is_ended:
             return b""
+        assert isinstance(event, _FrameEvent)
         match event:
             case BytesMessage():
                 return bytes(event.data)
@@ -65,8 +69,10 @@ class WebSocket:
                 self._end(CloseConnection(CloseReason.UNSUPPORTED_DATA))
             case CloseConnection():
                 self._end(event.response())
-            case _:
+            case Pong():
                 pass
+            case _:
+                assert_never(event)
         return b""
 
     def _end(self, close: CloseConnection) -> None:

@@ -18,12 +18,12 @@ from starlette.websockets import WebSocketDisconnect
 from coderd.http.drain import Drain
 from coderd.http.forwarded import NO_PROXIES, TrustedProxies
 from coderd.http.head import MAX_HEAD_SIZE
+from coderd.http.hypercorn_websocket import Http1Protocol
 from coderd.http.methods import ALLOW, METHODS, is_framing_in_doubt
 from coderd.http.streams import ServerStream
 from coderd.model import limits
 from coderd.model.addresses import AddrPort, is_ipv6
 
-MAX_WEBSOCKET_MESSAGE: Final = limits.MAX_WEBSOCKET_MESSAGE
 KEEP_ALIVE_TIMEOUT: Final = limits.HTTP_KEEP_ALIVE_TIMEOUT
 _NOTE_KNOWN: Final = "coderd.note_known"
 
@@ -56,7 +56,6 @@ def _config() -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = MAX_HEAD_SIZE
     config.keep_alive_timeout = KEEP_ALIVE_TIMEOUT
-    config.websocket_max_message_size = MAX_WEBSOCKET_MESSAGE
     return config
 
 
@@ -73,9 +72,20 @@ class _Http1Server(TCPServer):
 
     @protocol.setter
     def protocol(self, wrapper: ProtocolWrapper) -> None:
-        if not isinstance(wrapper.protocol, H11Protocol):
+        made = wrapper.protocol
+        if not isinstance(made, H11Protocol):
             raise RuntimeError("Hypercorn chose a protocol that this port does not speak")
-        self._h11 = wrapper.protocol
+        self._h11 = Http1Protocol(
+            made.app,
+            made.config,
+            made.context,
+            made.task_group,
+            made.connection_state,
+            made.ssl,
+            made.client,
+            made.server,
+            made.send,
+        )
 
 
 class _Socket:

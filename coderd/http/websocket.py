@@ -9,19 +9,21 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 import trio
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream
+from coderd.http.turns import Turn
 from coderd.http.web import note_known
+from coderd.http.wire import FrameEvent, Gathering, next_frame
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 
@@ -115,11 +117,11 @@ class StreamSocket:
     def __init__(self, stream: ServerStream, head: RequestHead, leftover: bytes, *, max_message: int) -> None:
         self._stream = stream
         self._head = head
-        self._max_message = max_message
         self._wire = Connection(ConnectionType.SERVER)
         if leftover:
             self._wire.receive_data(leftover)
-        self._text = ""
+        self._gathering = Gathering(max_message)
+        self._turn = Turn()
         self._unsent = b""
         self._sending = trio.Lock()
         self._is_accepted = self._is_close_sent = self._is_closed = False
@@ -155,9 +157,10 @@ class StreamSocket:
         )
 
     async def receive_text(self) -> str:
-        """The next text. Raises WebSocketClosed, and MalformedPacket on bytes or on a text that is too long."""
+        """The next text. Raises WebSocketClosed, and MalformedPacket on bytes or on a text that is too long, its frames counted."""
         while not self._is_closed:
-            event = next(self._wire.events(), None)
+            await self._turn.count()
+            event = next_frame(self._wire)
             if event is None:
                 await self._read()
             elif (text := await self._take(event)) is not None:
@@ -220,30 +223,27 @@ class StreamSocket:
         else:
             self._is_closed = True
 
-    async def _take(self, event: Event) -> str | None:
+    async def _take(self, event: FrameEvent) -> str | None:
         """The text that an event ends, if it does."""
         match event:
             case TextMessage():
-                return self._gather(event)
+                text = self._gathering.add(event)
+                assert not isinstance(text, bytes)
+                return text
             case BytesMessage():
                 raise MalformedPacket("a binary message")
             case Ping():
                 await self._send(event.response())
+            case Pong():
+                pass
             case CloseConnection():
                 self._is_closed = True
                 if not self._is_close_sent:
                     self._is_close_sent = True
                     await self._send(event.response())
+            case _:
+                assert_never(event)
         return None
-
-    def _gather(self, event: TextMessage) -> str | None:
-        self._text += event.data
-        if len(self._text) > self._max_message:
-            raise MalformedPacket(f"a message of more than {self._max_message} characters")
-        if not event.message_finished:
-            return None
-        text, self._text = self._text, ""
-        return text
 
     async def _send(self, event: Event) -> None:
         """One frame at a time: pongs come from the task that receives."""

@@ -73,6 +73,8 @@ MAX_API_BODY: Final = 64 * 1024
 """Bytes of a request's body."""
 MAX_API_PAGE: Final = 500
 """Records of one page of a list."""
+MAX_BODY_PIECES: Final = 4096
+"""Pieces (chunks) in which a body that is read whole may come."""
 API_BODY_TIMEOUT: Final = 10.0
 """Seconds for a request's whole body."""
 MAX_STORE_THREADS: Final = 8
@@ -154,6 +156,8 @@ MAX_DERP_CLIENT_INFO: Final = 256 * 1024
 """Bytes of what a client says of itself."""
 MAX_DERP_WEBSOCKET_FRAMES: Final = 64
 """WebSocket frames that are worked off in one go."""
+MAX_DERP_FRAMES_PER_TURN: Final = 256
+"""Frames of a relay's stream that are worked off before others run; a read of full packets has fewer."""
 MAX_DERP_PING: Final = 1000
 """Bytes of a ping."""
 MAX_DERP_CONNECTIONS_OF_KEY: Final = 8

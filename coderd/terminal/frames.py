@@ -17,7 +17,7 @@ the last byte that the client has.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from coderd.model import Buffer, limits
@@ -144,23 +144,31 @@ class FrameSplitter:
     """Cuts a stream into frames. Holds at most one frame that is not whole yet."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._data = b""
+        self._at = 0
 
-    def feed(self, data: Buffer) -> list[tuple[int, bytes]]:
-        """Kind and body of each frame that is whole now. Raises MalformedPacket where one is too long."""
-        self._rest += bytes(data)
-        frames, start = [], 0
-        while len(self._rest) - start >= HEADER.size:
-            kind, length = HEADER.unpack_from(self._rest, start)
-            if length > MAX_BODY:
-                raise MalformedPacket(f"a frame of {length} bytes")
-            end = start + HEADER.size + length
-            if end > len(self._rest):
-                break
-            frames.append((kind, self._rest[start + HEADER.size : end]))
-            start = end
-        self._rest = self._rest[start:]
-        return frames
+    def feed(self, data: Buffer) -> Iterator[tuple[int, bytes]]:
+        """Takes what arrived, cut anywhere; returns this splitter's frames, each cut off when it is asked for."""
+        self._data = self._data[self._at :] + bytes(data)
+        self._at = 0
+        return iter(self)
+
+    def next_frame(self) -> tuple[int, bytes] | None:
+        """Kind and body of the next whole frame, None where there is none. Raises MalformedPacket where it is too long."""
+        if len(self._data) - self._at < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(self._data, self._at)
+        if length > MAX_BODY:
+            raise MalformedPacket(f"a frame of {length} bytes")
+        start = self._at + HEADER.size
+        if start + length > len(self._data):
+            return None
+        self._at = start + length
+        return kind, self._data[start : self._at]
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while (frame := self.next_frame()) is not None:
+            yield frame
 
 
 def parse_from_client(kind: int, body: bytes) -> FromClient:

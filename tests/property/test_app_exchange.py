@@ -68,12 +68,12 @@ def test_every_order_of_an_answer_comes_to_an_end(
 ) -> None:
     headers = [HOST, *framing, *(switching if may_switch else [])]
     exchange = Exchange(method, b"/", headers, may_switch=may_switch)
-    waiting, said, is_begun = list(answer), [], False
+    waiting: list[bytes] = list(answer)
+    said: list[object] = []
     for move in [*order, *["hear"] * len(answer), "hear"]:
         try:
-            if move == "begin" and not is_begun:
-                exchange.begin()
-                is_begun = True
+            if move == "begin":
+                assert exchange.begin().startswith(method.encode())
             elif move == "body":
                 exchange.send_body(b"abc")
             elif move == "end":

@@ -122,7 +122,7 @@ def answer_one(stream: socket.socket, refusals: Refusals) -> None:
             data = stream.recv(65536)
             if not data:
                 return
-            lines = splitter.feed(data)
+            lines = list(splitter.feed(data))
         request = parse_request(lines[0])
         method = request.method
         if refusals.error is not None:

@@ -49,7 +49,7 @@ class Client:
 
     async def next(self) -> frames.FromWorkspace:
         while not self._ahead:
-            self._ahead = self._splitter.feed(await self.stream.receive_some())
+            self._ahead = list(self._splitter.feed(await self.stream.receive_some()))
         message = frames.parse_from_workspace(*self._ahead.pop(0))
         if isinstance(message, Opened):
             self.seen = message.place

@@ -62,9 +62,8 @@ class Relaying:
         """
         broken: Exception | None = None
         refused: list[BadRequest] = []
-        head = self._exchange.begin()  # an app that speaks unasked is heard as if it answered
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_request, head, stream, receive, refused, nursery.cancel_scope)
+            nursery.start_soon(self._send_request, stream, receive, refused, nursery.cancel_scope)
             try:
                 await self._return_answer(stream, send)
             except (BadAnswer, trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -80,7 +79,6 @@ class Relaying:
 
     async def _send_request(
         self,
-        head: bytes,
         stream: trio.abc.Stream,
         receive: Receive,
         refused: list[BadRequest],
@@ -88,7 +86,7 @@ class Relaying:
     ) -> None:
         """Passes head and body on, then waits for the browser to leave."""
         try:
-            await stream.send_all(head)
+            await stream.send_all(self._exchange.begin())
             if not self._has_body:  # the browser's end of it may have been taken by a first attempt
                 await self._end_request(stream)
             while (message := await receive())["type"] == "http.request":

@@ -12,8 +12,8 @@ from coderd.apps.exchange import Answered, BadAnswer, Exchange, Head, Piece, Ste
 from coderd.apps.headers import Hop, answer_headers, request_headers
 from coderd.apps.io.relaying import next_step
 from coderd.apps.opening import opening_headers, read_acceptance
+from coderd.http.hypercorn_websocket import MAX_WEBSOCKET_MESSAGE
 from coderd.http.turns import Turn
-from coderd.http.web import MAX_WEBSOCKET_MESSAGE
 from coderd.http.wire import FrameEvent, Gathering, MessageTooBig, next_frame
 from coderd.model import limits
 

@@ -4,7 +4,6 @@ import os
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -92,7 +91,6 @@ class Call(Generic[E, R]):
         self._patience = patience
         self._reader = AnswerReader(method, request_id)
         self._splitter = LineSplitter()
-        self._lines: deque[bytes] = deque()
         self._result: R | None = None
 
     @property
@@ -120,9 +118,9 @@ class Call(Generic[E, R]):
 
     def _next_line(self) -> bytes:
         deadline = None if self._patience is None else time.monotonic() + self._patience
-        while not self._lines:
-            self._lines.extend(self._splitter.feed(self._receive(deadline)))
-        return self._lines.popleft()
+        while (line := self._splitter.next_line()) is None:
+            self._splitter.feed(self._receive(deadline))
+        return line
 
     def _receive(self, deadline: float | None) -> bytes:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -28,6 +28,7 @@ from coderd.control.protocol import (
     parse_request,
     refusal,
 )
+from coderd.http.turns import Turn
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket, UserError
 
@@ -239,10 +240,11 @@ class _Connection:
         self, lines: "trio.MemorySendChannel[bytes | UserError]", conversation: trio.CancelScope
     ) -> None:
         """Reads until the caller leaves, and ends the conversation then."""
-        splitter = LineSplitter()
+        splitter, turn = LineSplitter(), Turn()
         try:
             while data := await self._stream.receive_some(READ_SIZE):
                 for line in splitter.feed(data):
+                    await turn.count()
                     lines.send_nowait(line)
         except trio.BrokenResourceError:
             pass

@@ -83,6 +83,8 @@ class _Rejection(msgspec.Struct, frozen=True):
     code: str
 
 
+RECEIVE_SIZE = 4096
+"""Bytes of one read: the library works off all frames of it in one go, and they may be tiny."""
 LINK_ERRORS = (
     OSError,
     UnicodeError,
@@ -282,7 +284,7 @@ class CoordinationClient:
             PATH,
             extra_headers=[(b"authorization", b"Bearer " + self._token.encode("ascii"))],
             max_message_size=MAX_SERVER_MESSAGE,
-            receive_buffer_size=65536,
+            receive_buffer_size=RECEIVE_SIZE,
         )
         return websocket
 

@@ -32,6 +32,7 @@ from coderd.coordination.message import (
 from coderd.coordination.proof import NONCE_SIZE, is_proof
 from coderd.coordination.registry import DELETED, Connection, Facts, Registry, refuse_claim
 from coderd.coordination.resume import is_resume_token, make_resume_token
+from coderd.http.turns import Turn
 from coderd.http.websocket import AppSocket, TextSocket, WebSocketClosed
 from coderd.identity.people import AwaitsApproval, IdentityError, Node, NotFound, TimeIsUp
 from coderd.identity.tokens import hash_token
@@ -325,8 +326,9 @@ class CoordinationServer:
 
     async def _write(self, link: "_Link") -> None:
         """Sends what is owed; ends with the connection's last word."""
-        connection = link.connection
+        connection, turn = link.connection, Turn()
         while connection.end is None:
+            await turn.count()  # what leaves without waiting lets nobody else run
             message: Message | None = self.registry.poll(connection, trio.current_time())
             if message is None and link.is_alive_owed:
                 message = Alive()

@@ -143,14 +143,22 @@ class DerpLink:
 
     async def _read(self, handler: DerpHandler) -> None:
         try:
-            self._dispatch(handler)
+            await self._work_off(b"", handler)  # what has come with the greeting
             while data := await self._stream.receive_some(READ_SIZE):
-                self._client.handle_data(data, trio.current_time())
-                self._dispatch(handler)
-                self._woken.set()
+                await self._work_off(data, handler)
             self._break(CLOSED_BY_RELAY)
         except (MalformedPacket, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._break(reason(error))
+
+    async def _work_off(self, data: bytes | bytearray, handler: DerpHandler) -> None:
+        """Turn by turn: the frames of one read may be tiny and many."""
+        is_more = self._client.handle_data(data, trio.current_time())
+        self._dispatch(handler)
+        self._woken.set()
+        while is_more:
+            await trio.lowlevel.checkpoint()
+            is_more = self._client.handle_data(b"", trio.current_time())
+            self._dispatch(handler)
 
     def _dispatch(self, handler: DerpHandler) -> None:
         while (event := self._client.poll_event()) is not None:

@@ -266,8 +266,7 @@ class RelayServer:
         data: bytes | bytearray = rest
         while True:
             if data:
-                self._relay.handle_data(link.connection, data, trio.current_time())
-                self._drain()
+                await self._work_off(link, data)
                 if pause := link.connection.throttle(len(data), trio.current_time()):
                     self.counters["derp.paused"] += 1
                     await trio.sleep(pause)
@@ -277,6 +276,15 @@ class RelayServer:
                 return
             if not data:
                 return
+
+    async def _work_off(self, link: "_Link", data: bytes | bytearray) -> None:
+        """Turn by turn: the frames of one read may be tiny and many."""
+        is_more = self._relay.handle_data(link.connection, data, trio.current_time())
+        self._drain()
+        while is_more:
+            await trio.lowlevel.checkpoint()
+            is_more = self._relay.handle_data(link.connection, b"", trio.current_time())
+            self._drain()
 
     def _drain(self) -> None:
         while (connection := self._relay.poll_woken()) is not None:

@@ -11,6 +11,7 @@ from typing import Final
 import trio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from coderd.http.turns import Turn
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 from coderd.terminal import frames
@@ -141,9 +142,10 @@ class Bridge:
             await stream.send_all(frames.encode(message))
 
     async def _to_browser(self, stream: trio.abc.Stream) -> End:
-        splitter = FrameSplitter()
+        splitter, turn = FrameSplitter(), Turn()
         while data := await stream.receive_some(CHUNK):
             for kind, body in splitter.feed(data):
+                await turn.count()
                 message = frames.parse_from_workspace(kind, body)
                 await self._pass_on(message)
                 if isinstance(message, Exited | Refused):

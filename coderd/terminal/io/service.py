@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 import trio
 
+from coderd.http.turns import Turn
 from coderd.metrics import Counters
 from coderd.model import Buffer, limits
 from coderd.model.errors import MalformedPacket, UserError
@@ -229,18 +230,19 @@ class _Frames:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._splitter = FrameSplitter()
-        self._ahead: list[tuple[int, bytes]] = []
+        self._turn = Turn()
         self._sending = trio.Lock()
         self._is_torn = False
         """A frame was sent in part only: nothing can follow it."""
 
     def feed(self, data: Buffer) -> None:
-        """Takes bytes of the stream. Raises MalformedPacket."""
-        self._ahead += self._splitter.feed(data)
+        """Takes bytes of the stream."""
+        self._splitter.feed(data)
 
     async def next(self) -> FromClient:
         """The next one. Raises EOFError where the stream has ended, MalformedPacket."""
-        while not self._ahead:
+        await self._turn.count()
+        while (frame := self._splitter.next_frame()) is None:
             try:
                 data = await self._stream.receive_some(CHUNK)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -248,7 +250,7 @@ class _Frames:
             if not data:
                 raise EOFError
             self.feed(data)
-        return parse_from_client(*self._ahead.pop(0))
+        return parse_from_client(*frame)
 
     async def send(self, message: FromWorkspace) -> None:
         """Sends, for as long as the client takes; one that is gone is noticed by reading."""

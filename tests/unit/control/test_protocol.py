@@ -173,11 +173,11 @@ def test_an_answer_out_of_form_is_malformed(line: bytes) -> None:
 
 
 def test_a_line_may_have_a_mebibyte_and_no_more() -> None:
-    assert LineSplitter().feed(b"x" * (MAX_LINE - 1) + b"\n") == [b"x" * (MAX_LINE - 1)]
+    assert list(LineSplitter().feed(b"x" * (MAX_LINE - 1) + b"\n")) == [b"x" * (MAX_LINE - 1)]
     with pytest.raises(MalformedPacket):
-        LineSplitter().feed(b"x" * MAX_LINE)
+        list(LineSplitter().feed(b"x" * MAX_LINE))
     with pytest.raises(MalformedPacket):
-        LineSplitter().feed(b"x" * MAX_LINE + b"\n")
+        list(LineSplitter().feed(b"x" * MAX_LINE + b"\n"))
 
 
 def test_the_token_of_up_does_not_show_itself() -> None:

@@ -15,7 +15,7 @@ from coderd.derp.frame import (
     encode_send_packets,
 )
 from coderd.derp.handshake import ClientInfo, encode_client_info
-from coderd.derp.server import Introduction, Relay
+from coderd.derp.server import MAX_FRAMES, Introduction, Relay
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
 
@@ -220,8 +220,8 @@ def test_a_key_has_left_only_with_its_last_connection(relay: Relay) -> None:
 def test_a_full_queue_drops_its_oldest_packets(relay: Relay) -> None:
     a, b = join(relay, A_KEY), join(relay, B_KEY)
     packets = [index.to_bytes(2) * 50 for index in range(600)]
-    relay.handle_data(a, encode_send_packets(B_KEY, packets[:500]), 0.0)
-    relay.handle_data(a, encode_send_packets(B_KEY, packets[500:]), 0.0)
+    for start in range(0, len(packets), 100):
+        relay.handle_data(a, encode_send_packets(B_KEY, packets[start : start + 100]), 0.0)
     assert [packet for _, packet in received(b)] == packets[-512:]
     assert relay.counters["derp.drop.queue_full"] == 88
 
@@ -231,6 +231,23 @@ def test_a_flood_of_data_does_not_push_out_disco(relay: Relay) -> None:
     relay.handle_data(a, encode_send_packets(B_KEY, [DISCO]), 0.0)
     relay.handle_data(a, encode_send_packets(B_KEY, [b"\x04" * 100] * 2000), 0.0)
     assert received(b)[0] == (A_KEY, DISCO)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\x77\0\0\0\0", encode_frame(FrameType.PING, bytes(8)), encode_send_packets(B_KEY, [b"\x04"])],
+    ids=["unknown", "ping", "a run of packets"],
+)
+def test_tiny_frames_are_worked_off_in_turns_and_none_is_lost(relay: Relay, frame: bytes) -> None:
+    a, b = join(relay, A_KEY), join(relay, B_KEY)
+    n_turns = 1
+    is_more = relay.handle_data(a, frame * 1000 + encode_send_packets(B_KEY, [b"last"]), 0.0)
+    while is_more:
+        assert a.bytes_in <= n_turns * MAX_FRAMES * len(frame)
+        n_turns += 1
+        is_more = relay.handle_data(a, b"", 0.0)
+    assert n_turns == 1 + 1001 // MAX_FRAMES
+    assert received(b)[-1] == (A_KEY, b"last")
 
 
 def test_keep_alives_come_every_60_to_65_seconds(relay: Relay) -> None:

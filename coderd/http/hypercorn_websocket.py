@@ -1,0 +1,126 @@
+"""Hypercorn's WebSockets within our bounds: frames come in turns, whatever their size, and nothing is unpacked.
+
+Hypercorn works off all frames of a read without letting go of the event loop, counts no empty ones, reads on behind a message that
+was too big, and agrees to compression, of which 64 KiB may be 64 MiB.
+"""
+
+from typing import Final, assert_never, cast
+
+import h11
+import trio
+from hypercorn.protocol.events import Data, Request, StreamClosed
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import WSStream
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+from coderd.http.turns import Turn
+from coderd.http.wire import Gathering, MessageTooBig, next_frame
+from coderd.model import limits
+
+MAX_WEBSOCKET_MESSAGE: Final = limits.MAX_WEBSOCKET_MESSAGE
+CLOSE_TIMEOUT: Final = limits.WEBSOCKET_CLOSE_TIMEOUT
+"""Seconds for the other end to answer that its message was too big."""
+_EXTENSIONS: Final = b"sec-websocket-extensions"
+
+
+class Http1Protocol(H11Protocol):
+    """Hypercorn's HTTP/1.1, whose WebSockets are ours."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if not _asks_for_websocket(request):
+            await super()._create_stream(request)
+            return
+        stream = self.stream = WebSocketStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        await stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=[(name, value) for name, value in request.headers if name != _EXTENSIONS],
+                http_version=request.http_version.decode(),
+                method="GET",
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+
+class WebSocketStream(WSStream):
+    """One WebSocket."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]  # Hypercorn's nine, passed through
+        self._turn = Turn()
+        self._gathering = Gathering(MAX_WEBSOCKET_MESSAGE)
+        self._is_over = False
+
+    async def _handle_events(self) -> None:
+        """Works off what has been received."""
+        while not self._is_over and (event := next_frame(self.connection)) is not None:
+            await self._turn.count()
+            match event:
+                case TextMessage() | BytesMessage():
+                    await self._take_message(event)
+                case Ping():
+                    await self._send_wsproto_event(event.response())
+                case Pong():
+                    pass
+                case CloseConnection():
+                    self._is_over = True
+                    if self.connection.state is ConnectionState.REMOTE_CLOSING:
+                        await self._send_wsproto_event(event.response())
+                    await self.send(StreamClosed(stream_id=self.stream_id))
+                case _:
+                    assert_never(event)
+
+    async def _take_message(self, event: TextMessage | BytesMessage) -> None:
+        try:
+            message = self._gathering.add(event)
+        except MessageTooBig:
+            self._is_over = True
+            await self._send_wsproto_event(CloseConnection(code=CloseReason.MESSAGE_TOO_BIG))
+            self.task_group.spawn(self._close_soon)
+            return
+        if message is not None and self.app_put is not None:
+            is_text = isinstance(message, str)
+            await self.app_put(
+                {
+                    "type": "websocket.receive",
+                    "bytes": None if is_text else message,
+                    "text": message if is_text else None,
+                }
+            )
+
+    async def handle(self, event: object) -> None:
+        """Takes what comes, but no more data once the last word was said."""
+        if self._is_over and isinstance(event, Data):
+            return
+        await super().handle(event)  # type: ignore[arg-type]
+
+    async def _close_soon(self) -> None:
+        """The other end may read why; whatever else it sends is thrown away."""
+        await trio.sleep(CLOSE_TIMEOUT)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _asks_for_websocket(request: h11.Request) -> bool:
+    headers = dict(request.headers)
+    tokens = headers.get(b"connection", b"").lower().split(b",")
+    return (
+        request.method == b"GET"
+        and headers.get(b"upgrade", b"").strip().lower() == b"websocket"
+        and any(token.strip() == b"upgrade" for token in tokens)
+    )
