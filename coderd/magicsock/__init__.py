@@ -8,6 +8,8 @@ rounds         when all addresses are tried again
 best_path      the direct path in use, its trust, and doubt
 candidates     the addresses at which one peer may be: a bounded table of
 candidate      one address: who named it, how it answered
+ping_budget    how often addresses may be pinged that have not answered, and whose turn it is
+heard_pings    which pings of a peer have come before
 path           how good a path is: a total order
 pings          pings that wait for their pong
 path_log       which way traffic goes, since when, how much

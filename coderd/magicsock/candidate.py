@@ -2,8 +2,9 @@
 
 from collections import deque
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from coderd.magicsock.ping_budget import ANSWER_LIFETIME
 from coderd.magicsock.wire import CandidateStatus
 from coderd.model.addresses import TAILNET_PREFIX, AddrPort
 
@@ -11,15 +12,33 @@ LEARNED_LIFETIME = 45.0
 """Seconds that an address known only by its pings outlives the last of them."""
 _LATENCIES_KEPT = 64
 
+_NOWHERE = IPv4Network("0.0.0.0/8")
+"""This network, whichever that is."""
+_HIDES_IPV4 = tuple(
+    map(
+        IPv6Network,
+        (
+            "::/96",
+            "::ffff:0:0/96",
+            "::ffff:0:0:0/96",
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "2001::/32",
+            "2002::/16",
+        ),
+    )
+)
+"""IPv6 that ends at the IPv4 address inside it: compatible, mapped, translated (RFC 2765, 6052, 8215), Teredo, 6to4."""
+
 
 class Candidate:
     """What is known of one address of one peer. Its owner is the peer's ``Endpoint``."""
 
     __slots__ = (
         "addr",
+        "answered_at",
         "call_me_maybe_at",
         "in_netmap",
-        "last_tx",
         "latencies",
         "ping_heard_at",
         "pinged_at",
@@ -34,16 +53,20 @@ class Candidate:
         self.call_me_maybe_at: float | None = None
         self.ping_heard_at: float | None = None
         """When the peer last pinged us from here."""
-        self.last_tx = b""
-        """The id of that ping: the same one twice is a duplicate."""
         self.pinged_at: float | None = None
         """When we last pinged it."""
+        self.answered_at: float | None = None
+        """When it last answered: whoever has not gets small pings, and few."""
         self.latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
     @property
     def latency(self) -> float | None:
         """Seconds there and back, as last seen."""
         return self.latencies[-1] if self.latencies else None
+
+    def has_answered(self, now: float) -> bool:
+        """Whether the peer has answered from here of late."""
+        return self.answered_at is not None and now - self.answered_at <= ANSWER_LIFETIME
 
     def is_deletable(self, now: float) -> bool:
         """Whether nobody vouches for the address any more."""
@@ -55,7 +78,7 @@ class Candidate:
         """The network changed: what was measured is void, who named the address is not."""
         self.socket = 0
         self.pinged_at = None
-        self.last_tx = b""
+        self.answered_at = None
         self.latencies.clear()
 
     def status(self) -> CandidateStatus:
@@ -70,8 +93,8 @@ class Candidate:
 
 
 @lru_cache(maxsize=4096)
-def may_be_candidate(addr: AddrPort) -> bool:
-    """Whether an address that somebody named can be a peer's at all.
+def may_be_node(addr: AddrPort) -> bool:
+    """Whether an address can be a node's at all, this machine's own among them.
 
     Not: port 0, multicast, broadcast, the unspecified address, IPv6 link-local (it means nothing without an interface),
     and the tailnet's own addresses, since a tunnel must not run through itself.
@@ -86,3 +109,18 @@ def may_be_candidate(addr: AddrPort) -> bool:
     if isinstance(address, IPv6Address):
         return not address.is_link_local and address not in TAILNET_PREFIX and address.ipv4_mapped is None
     return True
+
+
+@lru_cache(maxsize=4096)
+def may_be_candidate(addr: AddrPort) -> bool:
+    """Whether an address that somebody named may be pinged as a peer's.
+
+    Of those that can be a node's not: this machine's loopback, what is reserved, and IPv6 that hides an IPv4 address. The
+    broadcast addresses of this machine's networks are left to the kernel, which knows them and refuses.
+    """
+    if not may_be_node(addr):
+        return False
+    address = ip_address(addr[0])
+    if isinstance(address, IPv4Address):
+        return not (address.is_loopback or address.is_reserved or address in _NOWHERE)
+    return not (address.is_loopback or any(address in network for network in _HIDES_IPV4))

@@ -63,10 +63,11 @@ class Candidates:
             if candidate.is_deletable(now):
                 del self._by_addr[candidate.addr]
 
-    def forget_pings(self) -> None:
-        """Every address may be pinged at once."""
+    def forget_pings(self, now: float) -> None:
+        """Every address that has answered may be pinged at once."""
         for candidate in self._by_addr.values():
-            candidate.pinged_at = None
+            if candidate.has_answered(now):
+                candidate.pinged_at = None
 
     def forget_socket(self, socket: int) -> None:
         """One of our spare sockets is no more: the usual ones have to do."""

@@ -21,6 +21,7 @@ from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
 from coderd.magicsock.known import Known
 from coderd.magicsock.letterbox import Letterbox
 from coderd.magicsock.peer_map import PeerMap
+from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.port_sequence import PortOrder
 from coderd.magicsock.punching import Punching
 from coderd.magicsock.surroundings import Surroundings
@@ -107,7 +108,8 @@ class Conn:
         self._known: dict[NodePublic, Known] = {}
         self._peer_map = PeerMap()
         self._surroundings = Surroundings(rng=rng)
-        self._punching = Punching(rng=rng, plays_birthday=plays_birthday)
+        self._budget = PingBudget()
+        self._punching = Punching(rng=rng, plays_birthday=plays_birthday, budget=self._budget)
         self._deadlines = Deadlines()
         self._talk = Talk(
             node_key=node_key,
@@ -132,6 +134,7 @@ class Conn:
             self._deadlines.set(key, None)
             self._peer_map.remove_peer(key)
             self._punching.forget_peer(key)
+            self._budget.forget_peer(key)
         for peer in wanted.values():
             self._set_peer(peer, now)
         self._drain_common(now)
@@ -172,6 +175,7 @@ class Conn:
         """Sockets were opened again, or the network changed: trust nothing of before, ping and STUN anew."""
         self._surroundings.handle_rebound(now)
         self._punching.handle_rebound()
+        self._budget.handle_rebound()
         for known in self._known.values():
             known.endpoint.handle_rebound(now)
             self._drain(known, now)
@@ -330,6 +334,9 @@ class Conn:
             self.handle_rebound(now)
         self._surroundings.handle_timeout(now)
         self._punching.handle_timeout(now, lambda peer, socket: self._known[peer].endpoint.uses(socket, now))
+        for peer, addr in self._budget.pop_turns(now):
+            self._known[peer].endpoint.take_turn(addr, now)
+            self._drain(self._known[peer], now)
         while (key := self._deadlines.pop_due(now)) is not None:
             known = self._known[key]
             known.endpoint.handle_timeout(now)
@@ -351,6 +358,7 @@ class Conn:
         return earliest(
             self._surroundings.poll_timeout(),
             self._punching.poll_timeout(),
+            self._budget.poll_timeout(),
             self._deadlines.first(),
         )
 
@@ -391,7 +399,9 @@ class Conn:
         if known is not None and known.peer == peer:
             return
         if known is None:
-            endpoint = Endpoint(peer.node_key, rng=self._rng, probe_size=self._probe_size)
+            endpoint = Endpoint(
+                peer.node_key, rng=self._rng, probe_size=self._probe_size, budget=self._budget
+            )
             known = self._known[peer.node_key] = Known(peer, endpoint, now)
         elif (known.peer.generation, known.peer.disco_key) != (peer.generation, peer.disco_key):
             known.endpoint.restart()

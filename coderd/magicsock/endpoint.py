@@ -1,9 +1,10 @@
 """One peer: where it may be, which path is the best, when to look for a better one.
 
 The relay carries traffic from the first moment. Meanwhile rounds of discovery ping every address at which the peer may be,
-padded to the tunnel's full size, and ask it by relay to do the same (call-me-maybe), so that both firewalls open. The first
-pong makes its address the best path, trusted for a while; from then on traffic goes straight, heartbeats renew trust, and
-when they fail the relay takes over while rounds go on.
+and ask it by relay to do the same (call-me-maybe), so that both firewalls open. An address may be a stranger's until it has
+answered; so the first ping there is small, and leaves when ``PingBudget`` has room for it. What has answered is pinged padded
+to the tunnel's full size, and the first pong to that makes its address the best path, trusted for a while; from then on
+traffic goes straight, heartbeats renew trust, and when they fail the relay takes over while rounds go on.
 
 Rounds come in a burst after news (a new address, a lost path), then every five seconds while somebody cares: data flows, or
 a user waits for a ping. A firewall may open at any time.
@@ -16,11 +17,13 @@ from collections.abc import Iterable
 from enum import Enum
 
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
-from coderd.magicsock.candidate import may_be_candidate
+from coderd.magicsock.candidate import Candidate, may_be_candidate
 from coderd.magicsock.candidates import Candidates
+from coderd.magicsock.heard_pings import HeardPings
 from coderd.magicsock.narrow import Narrowness
 from coderd.magicsock.path import PathQuality
-from coderd.magicsock.pings import Pings, Purpose, SentPing
+from coderd.magicsock.ping_budget import PingBudget
+from coderd.magicsock.pings import PING_SIZE, Pings, Purpose, SentPing
 from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
 from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wire import CandidateStatus, PathKind, Pin
@@ -30,8 +33,6 @@ from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 
-PING_SIZE = 124
-"""A ping without padding, as a UDP payload."""
 ACTIVE_TIMEOUT = 45.0
 """Seconds after the last send for which a path is kept alive and looked for."""
 HEARTBEAT_INTERVAL = 3.0
@@ -42,6 +43,12 @@ _PING_GAP = 0.1
 """Least seconds between two discovery pings to one address."""
 _PING_BACK_GAP = 1.0
 """The same for pings that only answer the peer's."""
+_OPEN_GAP = 0.05
+"""The same for an address that has not answered, but from which the peer has pinged."""
+_OPEN_FOR = 1.0
+"""Seconds after a ping came from an address for which ours is likely to get there."""
+_OPEN_RETRY = 0.1
+"""Seconds for such an address to answer before it is asked once more."""
 _CALL_ME_MAYBE_GAP = 0.1
 """Rounds that a peer's call-me-maybes start are at least this far apart, seconds."""
 
@@ -55,6 +62,8 @@ class Timer(Enum):
     """Every 3 s while active: pings the best path."""
     ROUND = "discovery round"
     """Burst, then every 5 s while relayed and active, every 60 s while direct but far."""
+    OPEN = "open address"
+    """0.1 s after a ping came from an address that has not answered, until it does, or for a second."""
     PING_TIMEOUT = "ping timeout"
     """5 s after the oldest ping in flight."""
     TRUST = "trust ends"
@@ -70,9 +79,10 @@ class Endpoint:
         key: the peer.
         rng: for transaction ids.
         probe_size: UDP payload in bytes that a path must carry to be chosen.
+        budget: says when addresses may be pinged that have not answered; all peers' in common.
     """
 
-    def __init__(self, key: NodePublic, *, rng: RandomBytes, probe_size: int) -> None:
+    def __init__(self, key: NodePublic, *, rng: RandomBytes, probe_size: int, budget: PingBudget) -> None:
         self.key = key
         self.pin = Pin.ANY
         self.home_region = 0
@@ -82,7 +92,9 @@ class Endpoint:
         self._allows_direct = True
         self._rng = rng
         self._probe_size = max(probe_size, PING_SIZE)
+        self._budget = budget
         self._candidates = Candidates()
+        self._heard = HeardPings()
         self._pings = Pings()
         self._best = BestPath()
         self._narrowness = Narrowness()
@@ -119,6 +131,7 @@ class Endpoint:
     def restart(self) -> None:
         """The peer is a new process: what the old one said and proved is void. ``update`` follows."""
         self._forget_direct()
+        self._heard.forget()
         self.heard_region = 0
         self.relay_latency = None
         self.home_region = 0
@@ -160,8 +173,14 @@ class Endpoint:
         self._schedule_round(now)
 
     def probe(self, addr: AddrPort, socket: int, now: float) -> None:
-        """Pings an address by a spare socket."""
-        self._ping(addr, Purpose.DISCOVERY, now, socket=socket)
+        """Pings an address by a spare socket, which the budget has admitted."""
+        self._send_ping(addr, Purpose.DISCOVERY, now, socket=socket)
+
+    def take_turn(self, addr: AddrPort, now: float) -> None:
+        """The turn of an address that waited has come."""
+        candidate = self._candidates.get(addr)
+        if candidate is not None and self._allows_direct and not candidate.has_answered(now):
+            self._send_ping(addr, Purpose.DISCOVERY, now)
 
     def forget_socket(self, socket: int, now: float) -> None:
         """A spare socket is closed. If the best path went by it, there is none now."""
@@ -180,25 +199,27 @@ class Endpoint:
     # What happened
 
     def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: int = 0) -> bool:
-        """The peer pinged from an address, one of our sockets. Returns whether it deserves a pong: a duplicate does not.
+        """The peer pinged from an address, one of our sockets. Returns whether it deserves a pong: a copy does not.
 
         The socket that it came to is the one that reaches the address, unless another does already.
         """
-        if not self._allows_direct:
+        if not self._allows_direct or not self._heard.is_new(tx_id):
+            return False
+        if not self._has_answered(addr, now) and not self._budget.take_pong(self.key, now):
             return False
         if not may_be_candidate(addr):
             return True
         is_new = addr not in self._candidates
         candidate = self._candidates.add(addr)
-        if candidate.last_tx == tx_id:
-            return False
-        candidate.last_tx = tx_id
         candidate.ping_heard_at = now
         if socket != candidate.socket and not self._is_trusted_at(addr, now):
             candidate.socket = socket
             candidate.pinged_at = None
-        if is_new or (not self._best.is_trusted(now) and _is_older(candidate.pinged_at, _PING_BACK_GAP, now)):
-            self._ping(addr, Purpose.DISCOVERY, now)
+        gap = _PING_BACK_GAP if candidate.has_answered(now) else _OPEN_GAP
+        if is_new or (not self._best.is_trusted(now) and _is_older(candidate.pinged_at, gap, now)):
+            self._ping(addr, Purpose.DISCOVERY, now, is_new_flow=True)
+        if not candidate.has_answered(now) and Timer.OPEN not in self._timers:
+            self._timers.set(Timer.OPEN, now + _OPEN_RETRY)
         return True
 
     def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> bool:
@@ -212,8 +233,12 @@ class Endpoint:
         if ping.to is None:
             self.relay_latency = latency
         elif (candidate := self._candidates.get(ping.to)) is not None:
+            is_first = not candidate.has_answered(now)
             candidate.latencies.append(latency)
+            candidate.answered_at = now
+            self._budget.handle_answer(ping.to, now)
             self._offer(ping, latency, now)
+            self._ask_for_size(ping, now, is_first=is_first)
             if self._best.quality is not None and self._best.addr == candidate.addr:
                 candidate.socket = self._best.quality.socket
         if ping.token is not None:
@@ -230,7 +255,7 @@ class Endpoint:
         is_due = now - self._called_at >= _CALL_ME_MAYBE_GAP
         if is_due:
             self._called_at = now
-            self._candidates.forget_pings()
+            self._candidates.forget_pings(now)
         self._ping_candidates(now)
         return is_due
 
@@ -360,6 +385,8 @@ class Endpoint:
             case Timer.ROUND:
                 self._round(now)
                 self._schedule_round(now)
+            case Timer.OPEN:
+                self._retry_open(now)
             case Timer.PING_TIMEOUT:
                 self._expire_pings(now)
             case Timer.TRUST:
@@ -446,9 +473,20 @@ class Endpoint:
         if self._best.addr is not None and self._best.addr not in self._candidates:
             self._best.clear()
             self._rearm()
+        for candidate in sorted(self._candidates, key=lambda candidate: not _is_open(candidate, now)):
+            is_open = _is_open(candidate, now)
+            if _is_older(candidate.pinged_at, _OPEN_GAP if is_open else _PING_GAP, now):
+                self._ping(candidate.addr, Purpose.DISCOVERY, now, is_new_flow=is_open)
+
+    def _retry_open(self, now: float) -> None:
+        """Both firewalls are open, and yet there is no answer: a datagram was lost."""
+        if self._best.is_trusted(now):
+            return
         for candidate in self._candidates:
-            if _is_older(candidate.pinged_at, _PING_GAP, now):
-                self._ping(candidate.addr, Purpose.DISCOVERY, now)
+            if _is_open(candidate, now) and not candidate.has_answered(now):
+                self._timers.set(Timer.OPEN, now + _OPEN_RETRY)
+                if _is_older(candidate.pinged_at, _OPEN_GAP, now):
+                    self._ping(candidate.addr, Purpose.DISCOVERY, now, is_new_flow=True)
 
     def _ping_direct(self, token: int, now: float) -> None:
         if self._best.addr is not None:
@@ -469,12 +507,32 @@ class Endpoint:
         purpose: Purpose,
         now: float,
         token: int | None = None,
+        *,
+        is_new_flow: bool = False,
+    ) -> None:
+        """Pings at once where the peer has answered, and by relay; anywhere else when there is room."""
+        if (
+            to is None
+            or self._has_answered(to, now)
+            or self._budget.ask(self.key, to, now, is_new_flow=is_new_flow)
+        ):
+            self._send_ping(to, purpose, now, token)
+
+    def _send_ping(
+        self,
+        to: AddrPort | None,
+        purpose: Purpose,
+        now: float,
+        token: int | None = None,
         socket: int | None = None,
     ) -> None:
-        """Full size wherever the answer may choose a path; small for what is chosen already, and for the relay."""
-        is_chosen = to is None or purpose is Purpose.HEARTBEAT or to == self._best.addr
+        """Full size where the answer may choose a path and the peer has answered before; else small."""
+        is_best = to == self._best.addr
         is_small = (
-            to is None or purpose is Purpose.EVIDENCE or (is_chosen and purpose is not Purpose.DISCOVERY)
+            to is None
+            or purpose in (Purpose.EVIDENCE, Purpose.HEARTBEAT)
+            or (is_best and purpose is not Purpose.DISCOVERY)
+            or not self._has_answered(to, now)
         )
         size = PING_SIZE if is_small else self._probe_size
         if to is not None and (candidate := self._candidates.get(to)) is not None:
@@ -484,6 +542,15 @@ class Endpoint:
         self._pings.add(SentPing(tx_id, to, now, purpose, size, token, socket or 0))
         self._wishes.append(SendPing(tx_id, to, size - PING_SIZE, socket or 0))
         self._rearm()
+
+    def _ask_for_size(self, ping: SentPing, now: float, *, is_first: bool) -> None:
+        """Somebody is there: does the way carry the tunnel? A first answer is news, so that one lost ping costs little."""
+        if ping.purpose is not Purpose.DISCOVERY or not ping.is_small or ping.to == self._best.addr:
+            return
+        self._send_ping(ping.to, Purpose.DISCOVERY, now, socket=ping.socket)
+        if is_first and not self._best.is_trusted(now):
+            self._rounds.begin_burst()
+            self._schedule_round(now)
 
     def _offer(self, ping: SentPing, latency: float, now: float) -> None:
         """A pong over UDP: a small one renews the best path only, since it proves nothing about size."""
@@ -496,6 +563,10 @@ class Endpoint:
         if not was_trusted:
             self._schedule_round(now)
 
+    def _has_answered(self, addr: AddrPort, now: float) -> bool:
+        candidate = self._candidates.get(addr)
+        return candidate is not None and candidate.has_answered(now)
+
     def _is_trusted_at(self, addr: AddrPort, now: float) -> bool:
         return self._best.addr == addr and self._best.is_trusted(now)
 
@@ -505,6 +576,11 @@ class Endpoint:
         self._pings.clear()
         self._candidates.keep_netmap_only()
         self._rearm()
+
+
+def _is_open(candidate: Candidate, now: float) -> bool:
+    """Whether the peer has just pinged from there: its firewall has let it out, and ours has let it in."""
+    return not _is_older(candidate.ping_heard_at, _OPEN_FOR, now)
 
 
 def _is_older(at: float | None, seconds: float, now: float) -> bool:

@@ -28,7 +28,7 @@ class Narrowness:
 
     def choose(self, expired: Iterable[SentPing], now: float) -> list[AddrPort]:
         """The addresses to ask by small pings, now that some pings have timed out; mostly none."""
-        silent = [ping.to for ping in expired if ping.to is not None and ping.purpose is Purpose.DISCOVERY]
+        silent = [ping.to for ping in expired if ping.to is not None and _is_full(ping)]
         if not silent or now - self._asked_at < GAP:
             return []
         self._asked_at = now
@@ -38,7 +38,7 @@ class Narrowness:
         """Any ping was answered. A full one shows a way that is wide enough."""
         if ping.purpose is Purpose.EVIDENCE:
             self._answered_at = now
-        elif ping.purpose is Purpose.DISCOVERY and ping.to is not None:
+        elif ping.to is not None and _is_full(ping):
             self._answered_at = _NEVER
 
     def forget(self) -> None:
@@ -48,3 +48,7 @@ class Narrowness:
     def is_seen(self, now: float) -> bool:
         """Whether small pings have come back lately, and no full one since."""
         return now - self._answered_at <= BELIEVED
+
+
+def _is_full(ping: SentPing) -> bool:
+    return ping.purpose is Purpose.DISCOVERY and not ping.is_small

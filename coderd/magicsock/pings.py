@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from coderd.model.addresses import AddrPort
 
+PING_SIZE = 124
+"""A ping without padding, as a UDP payload."""
 PING_TIMEOUT = 5.0
 """Seconds after which a ping without a pong is forgotten."""
 _MOST = 1024
@@ -15,7 +17,7 @@ class Purpose(Enum):
     """Why a ping was sent."""
 
     DISCOVERY = "discovery"
-    """To find out whether an address carries the tunnel: padded to full size."""
+    """To find out whether anybody is at an address: small; then whether the way carries the tunnel: at full size."""
     HEARTBEAT = "heartbeat"
     """To keep the best path's trust, or to check it in doubt: small."""
     EVIDENCE = "evidence"
@@ -43,6 +45,11 @@ class SentPing(NamedTuple):
     udp_payload: int
     token: int | None = None
     socket: int = 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it has no padding: a pong shows that the peer is there, and nothing of the way's size."""
+        return self.udp_payload <= PING_SIZE
 
 
 class Pings:

@@ -20,6 +20,7 @@ from coderd.magicsock.birthday import (
     public_ports,
     random_ports,
 )
+from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.port_sequence import PortSequence
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort
@@ -62,7 +63,7 @@ class SendFrom(NamedTuple):
 
 
 class ProbeFrom(NamedTuple):
-    """A peer's address to be pinged at full size by a spare socket."""
+    """A peer's address to be pinged by a spare socket, which the budget has admitted."""
 
     peer: NodePublic
     socket: int
@@ -122,12 +123,14 @@ class Punching:
     Args:
         rng: for transaction ids and ports.
         plays_birthday: whether random ports are worth hundreds of sockets and pings.
+        budget: says how often addresses may be pinged that have not answered.
     """
 
-    def __init__(self, *, rng: RandomBytes, plays_birthday: bool) -> None:
+    def __init__(self, *, rng: RandomBytes, plays_birthday: bool, budget: PingBudget) -> None:
         self.sequence = PortSequence()
         self._rng = rng
         self._plays_birthday = plays_birthday
+        self._budget = budget
         self._numbers = count(1)
         self._rows: dict[NodePublic, _Row] = {}
         self._crowds: dict[int, AddrPort] = {}
@@ -270,6 +273,12 @@ class Punching:
             self._rows[peer] = _Row(peer, socket, targets, (servers[0], servers[1]), now)
 
     def _begin_flows(self, row: _Row, now: float) -> None:
+        row.targets = tuple(
+            to for to in row.targets if self._budget.take(row.peer, to, now, is_new_flow=True)
+        )
+        if not row.targets:
+            self._close(row.socket)
+            return
         row.tx = (self._rng(TX_SIZE), self._rng(TX_SIZE))
         row.patience_until = now + ANSWER_PATIENCE
         one, two = row.servers

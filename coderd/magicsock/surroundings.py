@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import TypeAlias
 
-from coderd.magicsock.candidate import may_be_candidate
+from coderd.magicsock.candidate import may_be_node
 from coderd.magicsock.home import Home
 from coderd.magicsock.own_endpoints import OwnEndpoint, OwnEndpoints
 from coderd.magicsock.timers import TimerTable
@@ -141,7 +141,7 @@ class Surroundings:
             tx, mapped = parse_response(datagram)
         except MalformedPacket:
             return False
-        if not may_be_candidate(mapped) or not self._netcheck.handle_stun(tx, mapped, now):
+        if not may_be_node(mapped) or not self._netcheck.handle_stun(tx, mapped, now):
             return False
         self._fresh_at = now
         if is_ipv6(mapped) not in self._mapped_families and self._may_be_us(tx, mapped):

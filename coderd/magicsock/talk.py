@@ -29,6 +29,8 @@ UNREADABLE_INTERVAL = 1.0
 _UNREADABLE_GAP = 0.05
 """Least seconds between two looks for the sender of disco that cannot be read."""
 _TX_SIZE = 12
+_PONG_SIZE = 110
+"""No ping that is smaller gets one."""
 
 
 class Heard(NamedTuple):
@@ -129,6 +131,9 @@ class Talk:
         if isinstance(letter, str):
             self._drop(letter)
             return Heard() if letter == WRONG_SENDER else self._unreadable(source, now)
+        if isinstance(letter.message, Ping) and len(packet) < _PONG_SIZE:
+            self._drop("ping_small")
+            return Heard()
         self._handle_message(letter.message, letter.nodes, source, now)
         return Heard(letter.nodes)
 

@@ -1,6 +1,7 @@
 """Path choice without circles, and a Conn that nothing from outside can make raise."""
 
-from ipaddress import IPv6Address
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_address
 from random import Random
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from nacl.bindings import crypto_box_afternm, crypto_box_beforenm
 from coderd.disco import MAGIC, CallMeMaybe, DiscoBox, Message, Ping, Pong
 from coderd.magicsock import Conn, DerpTransmit, PathKind, UdpSource, UdpTransmit
 from coderd.magicsock.path import PathQuality, is_improvement, path_score
+from coderd.magicsock.ping_budget import PINGS_PER_PEER, PINGS_PER_TARGET, target_of
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
@@ -127,6 +129,80 @@ def _seal_raw(world: World, payload: bytes) -> bytes:
     template = world.seal(Ping(bytes(12)))
     shared = crypto_box_beforenm(world.peer.disco_key, world.disco.raw)
     return template[:62] + crypto_box_afternm(payload, template[38:62], shared)
+
+
+VICTIMS = [("198.51.100.7", 1), ("198.51.100.7", 2), ("198.51.100.8", 1), ("2001:db8:7::1", 1)]
+named = st.lists(
+    st.one_of(
+        st.sampled_from(VICTIMS), st.tuples(st.just("198.51.100.7"), st.integers(1, 65535)), addrs, addrs
+    ),
+    max_size=40,
+)
+events = st.one_of(
+    st.tuples(st.just("call"), named),
+    st.tuples(st.just("netmap"), named),
+    st.tuples(st.just("ping"), named),
+    st.tuples(st.just("heard"), named),
+    st.tuples(st.just("wait"), st.floats(0.001, 3)),
+)
+
+
+class Sent:
+    """What left a World's sockets, and whether it kept the promises: nobody at all answers a ping."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.at: list[tuple[float, AddrPort, int]] = []
+
+    def drain(self, now: float) -> None:
+        while (transmit := self.world.conn.poll_transmit()) is not None:
+            if isinstance(transmit, UdpTransmit) and transmit.addr[0] not in ("192.0.2.10", "2001:db8::10"):
+                self.at += [(now, transmit.addr, len(d)) for d in transmit.datagrams]
+        while self.world.conn.poll_event() is not None:
+            pass
+
+    def run(self, now: float, seconds: float) -> None:
+        while (deadline := self.world.conn.poll_timeout()) is not None and deadline.when <= now + seconds:
+            self.world.conn.handle_timeout(max(deadline.when, now))
+            self.drain(max(deadline.when, now))
+
+    def most_in_a_second(self, to: str | None = None) -> int:
+        instants = sorted(at for at, addr, size in self.at if size != 110 and to in (None, target_of(addr)))
+        counts = (sum(at <= each < at + 1 - 1e-6 for each in instants) for at in instants)
+        return max(counts, default=0)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.lists(events, max_size=15))
+def test_whoever_is_named_and_does_not_answer_gets_few_and_small_pings(
+    happens: list[tuple[str, object]],
+) -> None:
+    world, now = World(), 0.0
+    sent, n_tx = Sent(world), iter(range(10**6))
+    for kind, what in happens:
+        if isinstance(what, float):
+            sent.run(now, what)
+            now += what
+            continue
+        assert isinstance(what, list)
+        if kind == "call":
+            world.conn.handle_relayed(1, world.key, [world.seal(CallMeMaybe(tuple(what)))], now)
+        elif kind == "netmap":
+            world.conn.set_netmap([replace(world.peer, endpoints=tuple(what))], now)
+        for addr in what:
+            if kind == "ping":
+                ping = Ping(next(n_tx).to_bytes(12, "big"), world.key, 1188)
+                world.conn.handle_udp(addr, [world.seal(ping)], now)
+            elif kind == "heard":
+                world.conn.handle_authenticated(world.key, UdpSource(addr), 100, now)
+        sent.drain(now)
+    sent.run(now, 5)
+    assert {size for _, _, size in sent.at} <= {124, 110}
+    assert sent.most_in_a_second() <= PINGS_PER_PEER
+    for target in {target_of(addr) for _, addr, _ in sent.at}:
+        assert sent.most_in_a_second(target) <= PINGS_PER_TARGET
+    assert not any(ip_address(addr[0]).is_loopback for _, addr, size in sent.at if size != 110)
 
 
 class OnePeer(RuleBasedStateMachine):

@@ -138,6 +138,10 @@ def test_a_datagram_longer_than_the_device_carries_is_refused_not_fragmented(pai
     assert pair.a.send_nowait(UdpTransmit(pair.addr_of(pair.b, 4), too_long, 65508)) == errno.EMSGSIZE
 
 
+def test_the_kernel_refuses_a_networks_broadcast_address(pair: Pair) -> None:
+    assert pair.a.send_nowait(UdpTransmit(("127.255.255.255", 9), [b"ping"], 4)) == errno.EACCES
+
+
 def test_without_a_socket_of_its_family_an_address_is_refused() -> None:
     sockets = UdpSockets(None, None, Counters())
     assert sockets.send_nowait(UdpTransmit(("127.0.0.1", 1), [b"x"], 1)) == errno.EAFNOSUPPORT

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from ipaddress import IPv6Address
 from random import Random
 from uuid import UUID
@@ -145,7 +146,7 @@ class Node:
     """WireGuard datagrams that arrived: when, by which kind of path, which."""
     n_sent: Counter[str] = field(default_factory=Counter)
 
-    @property
+    @cached_property
     def public(self) -> NodePublic:
         return self.key.public()
 

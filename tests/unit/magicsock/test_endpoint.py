@@ -4,7 +4,9 @@ from random import Random
 
 import pytest
 
-from coderd.magicsock.endpoint import PING_SIZE, Endpoint
+from coderd.magicsock.endpoint import Endpoint
+from coderd.magicsock.ping_budget import PingBudget
+from coderd.magicsock.pings import PING_SIZE
 from coderd.magicsock.wire import PathKind, Pin
 from coderd.magicsock.wish import SendCallMeMaybe, SendPing, Wish
 from coderd.model.addresses import AddrPort
@@ -19,7 +21,7 @@ PROBE = 1312
 @pytest.fixture
 def endpoint() -> Endpoint:
     rng = Random(1).randbytes
-    return Endpoint(NodePrivate.generate(rng).public(), rng=rng, probe_size=PROBE)
+    return Endpoint(NodePrivate.generate(rng).public(), rng=rng, probe_size=PROBE, budget=PingBudget())
 
 
 def wishes(endpoint: Endpoint) -> list[Wish]:
@@ -35,9 +37,19 @@ def learn(endpoint: Endpoint, *addrs: AddrPort, now: float = T) -> list[SendPing
     return pings(endpoint)
 
 
+def answer(endpoint: Endpoint, ping: SendPing, now: float, rtt: float = 0.02) -> None:
+    """The peer answers the first, small ping, and a round trip later the full one that follows."""
+    assert ping.to is not None
+    assert ping.padding == 0
+    endpoint.handle_pong(ping.tx_id, ping.to, now)
+    (full,) = [wish for wish in pings(endpoint) if wish.to == ping.to and wish.padding]
+    assert full.padding == PROBE - PING_SIZE
+    endpoint.handle_pong(full.tx_id, ping.to, now + rtt)
+
+
 def make_direct(endpoint: Endpoint, now: float = T) -> None:
     (ping,) = learn(endpoint, ADDR, now=now)
-    endpoint.handle_pong(ping.tx_id, ADDR, now + 0.02)
+    answer(endpoint, ping, now + 0.02)
     wishes(endpoint)
 
 
@@ -50,11 +62,11 @@ def run(endpoint: Endpoint, until: float) -> list[tuple[float, Wish]]:
     return happened
 
 
-def test_the_servers_word_of_an_address_is_tried_at_once_at_full_size(endpoint: Endpoint) -> None:
+def test_the_servers_word_of_an_address_is_tried_at_once_and_small(endpoint: Endpoint) -> None:
     endpoint.update([ADDR], HOME, allows_direct=True, now=T)
     first, call, relay_ping = wishes(endpoint)
     assert isinstance(first, SendPing)
-    assert (first.to, first.padding) == (ADDR, PROBE - PING_SIZE)
+    assert (first.to, first.padding) == (ADDR, 0)
     assert call == SendCallMeMaybe()
     assert isinstance(relay_ping, SendPing)
     assert (relay_ping.to, relay_ping.padding) == (None, 0)
@@ -100,7 +112,7 @@ def test_a_stale_path_is_forgotten_when_its_ping_times_out(endpoint: Endpoint) -
 def test_without_a_relay_a_stale_path_is_better_than_none(endpoint: Endpoint) -> None:
     endpoint.update([ADDR], 0, allows_direct=True, now=T)
     (ping,) = pings(endpoint)
-    endpoint.handle_pong(ping.tx_id, ADDR, T + 0.02)
+    answer(endpoint, ping, T + 0.02)
     run(endpoint, T + 6.6)
     assert endpoint.route(45, T + 6.6) == (ADDR, False, 0)
 
@@ -145,7 +157,7 @@ def test_a_small_pong_renews_the_best_path_but_never_makes_another_one_best(endp
     (user_ping,) = pings(endpoint)
     endpoint.handle_send_failed(ADDR, T + 0.6)
     (*_, again) = [ping for ping in pings(endpoint) if ping.to == LAN]
-    endpoint.handle_pong(again.tx_id, LAN, T + 0.62)
+    answer(endpoint, again, T + 0.62)
     endpoint.handle_pong(user_ping.tx_id, ADDR, T + 0.63)
     assert endpoint.best is not None
     assert endpoint.best.addr == LAN
@@ -153,14 +165,16 @@ def test_a_small_pong_renews_the_best_path_but_never_makes_another_one_best(endp
 
 def test_a_nearer_path_takes_over(endpoint: Endpoint) -> None:
     to_addr, to_lan = learn(endpoint, ADDR, LAN)
-    endpoint.handle_pong(to_addr.tx_id, ADDR, T + 0.02)
-    endpoint.handle_pong(to_lan.tx_id, LAN, T + 0.021)
+    answer(endpoint, to_addr, T + 0.02)
+    answer(endpoint, to_lan, T + 0.021)
     assert endpoint.route(1, T + 1) == (LAN, False, 0)
 
 
 def test_a_pong_counts_for_the_address_that_was_pinged(endpoint: Endpoint) -> None:
     (ping,) = learn(endpoint, ADDR)
     assert endpoint.handle_pong(ping.tx_id, OTHER, T + 0.02)
+    (full,) = pings(endpoint)
+    assert endpoint.handle_pong(full.tx_id, OTHER, T + 0.04)
     assert endpoint.route(1, T + 1) == (ADDR, False, 0)
 
 
@@ -175,8 +189,8 @@ def test_a_ping_from_a_new_address_is_answered_once_and_returned(endpoint: Endpo
     learn(endpoint)
     assert endpoint.handle_ping(OTHER, b"first tx id.", T + 1)
     assert [ping.to for ping in pings(endpoint)] == [OTHER]
-    assert not endpoint.handle_ping(OTHER, b"first tx id.", T + 1.1)
-    assert endpoint.handle_ping(OTHER, b"other tx id.", T + 1.2)
+    assert not endpoint.handle_ping(OTHER, b"first tx id.", T + 1.01)
+    assert endpoint.handle_ping(OTHER, b"other tx id.", T + 1.02)
     assert pings(endpoint) == []
 
 
@@ -202,7 +216,7 @@ def test_an_empty_call_me_maybe_withdraws_what_earlier_ones_named(endpoint: Endp
     learn(endpoint)
     endpoint.handle_call_me_maybe([OTHER], T + 1)
     (ping,) = pings(endpoint)
-    endpoint.handle_pong(ping.tx_id, OTHER, T + 1.1)
+    answer(endpoint, ping, T + 1.1)
     assert endpoint.kind is PathKind.DIRECT
     endpoint.handle_call_me_maybe([], T + 2)
     assert endpoint.kind is PathKind.RELAY
@@ -234,6 +248,16 @@ def test_the_table_of_addresses_stays_small_whatever_a_peer_names(endpoint: Endp
         ("10.0.0.1", 0),
         ("fd60:627a:a42b::5", 1),
         ("ff02::1", 1),
+        ("127.0.0.1", 1),
+        ("127.8.8.8", 1),
+        ("::1", 1),
+        ("0.1.2.3", 1),
+        ("255.255.255.255", 1),
+        ("240.0.0.1", 1),
+        ("::ffff:127.0.0.1", 1),
+        ("::127.0.0.1", 1),
+        ("64:ff9b::7f00:1", 1),
+        ("2002:7f00:1::1", 1),
     ],
 )
 def test_what_cannot_be_a_peers_address_is_no_candidate(endpoint: Endpoint, addr: AddrPort) -> None:
@@ -319,7 +343,7 @@ def test_a_peer_that_speaks_from_elsewhere_is_followed_there(endpoint: Endpoint)
     sent = [wish for _, wish in run(endpoint, T + 1.16)]
     assert endpoint.route(1, T + 1.16) == (ADDR, True, 0)
     (elsewhere,) = [wish for wish in sent if isinstance(wish, SendPing) and wish.to == OTHER]
-    endpoint.handle_pong(elsewhere.tx_id, OTHER, T + 1.18)
+    answer(endpoint, elsewhere, T + 1.17, rtt=0.01)
     assert endpoint.route(45, T + 1.19) == (OTHER, False, 0)
 
 

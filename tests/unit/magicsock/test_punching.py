@@ -6,6 +6,7 @@ from typing import TypeVar
 import pytest
 
 from coderd.magicsock.birthday import N_PROBES, N_SOCKETS, PROBES_AT_ONCE, RETRY, SEARCH_AFTER, public_ports
+from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.punching import (
     ANSWER_PATIENCE,
     MOST_SPARE,
@@ -35,7 +36,7 @@ Kind = TypeVar("Kind", bound=Wish)
 
 @pytest.fixture
 def punching() -> Punching:
-    return Punching(rng=Random(1).randbytes, plays_birthday=True)
+    return Punching(rng=Random(1).randbytes, plays_birthday=True, budget=PingBudget())
 
 
 def wishes(punching: Punching) -> list[Wish]:
@@ -224,7 +225,7 @@ def test_nobody_searches_for_an_easy_peer_nor_without_the_wish(punching: Punchin
     for at in range(10):
         punching.search(PEER, HARD_CALL[:1], T + at)
     assert wishes(punching) == []
-    unwilling = Punching(rng=Random(1).randbytes, plays_birthday=False)
+    unwilling = Punching(rng=Random(1).randbytes, plays_birthday=False, budget=PingBudget())
     assert search(unwilling, T) == []
 
 

@@ -1,0 +1,221 @@
+"""How often addresses may be pinged at which nobody has answered: whoever names one must not make this node a weapon.
+
+A peer's call-me-maybe, the server's NetMap and the source of a ping name addresses, and any of them may be a stranger's. So
+a ping to an address that has not answered is small, and counts here twice:
+
+```
+per peer            16 in any second, to all the addresses that are said to be its
+per target          5 in any second, all peers and ports together, until one at that IP (IPv6: its /64) has answered
+```
+An address that was pinged within the second leaves two of the five to others, unless a ping has just come from there: then
+both firewalls are open. What has no room waits for its turn. A target's turns go round the peers that wait for it, so that
+neither a peer that names many ports, nor dead ones among hundreds behind one NAT, keep the others waiting. The first answer
+from a target lifts its limit, and all that wait for it go at once, within their peers'.
+
+The answers themselves are limited too: 32 pongs in any second to sources of one peer that have not answered.
+
+Pure. Its owner is ``Conn``; an ``Endpoint`` asks it, and is called when a turn has come.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv6Address
+from typing import TypeAlias
+
+from coderd.model.addresses import AddrPort, is_ipv6
+from coderd.model.deadline import Deadline
+from coderd.model.keys import NodePublic
+
+PINGS_PER_PEER = 16
+"""Unanswered pings in any second to the addresses of one peer."""
+PINGS_PER_TARGET = 5
+"""The same to one IP, of IPv6 one /64, whoever named it."""
+KEPT_FOR_OTHERS = 2
+"""Of these, what an address does not get that was pinged within the second."""
+PONGS_PER_PEER = 32
+"""Pongs in any second to sources of one peer that have not answered."""
+ANSWER_LIFETIME = 60.0
+"""Seconds for which an answer lifts the limits of where it came from."""
+TURN_INTERVAL = 0.02
+"""Least seconds between two looks at who waits: a look costs as much as there are targets."""
+
+_WINDOW = 1.0
+_MOST_ANSWERED = 4096
+"""Targets remembered as having answered; the one that did longest ago makes room."""
+
+Target: TypeAlias = str
+"""An IPv4 address, or the first address of an IPv6 /64."""
+_Waiting: TypeAlias = dict[NodePublic, dict[AddrPort, bool]]
+"""Who waits for one target, the next in turn first; each with its addresses, and whether that is no repetition."""
+
+
+class PingBudget:
+    """Who may ping what now, and who is next."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[NodePublic, deque[float]] = {}
+        self._by_target: dict[Target, deque[tuple[float, AddrPort]]] = {}
+        """What was pinged there and when; the target that was pinged longest ago comes first."""
+        self._pongs: dict[NodePublic, deque[float]] = {}
+        self._answered: dict[Target, float] = {}
+        """When each last answered, the longest ago first."""
+        self._waiting: dict[Target, _Waiting] = {}
+        self._next_at: float | None = None
+        self._looked_at = float("-inf")
+
+    # Commands
+
+    def ask(self, peer: NodePublic, addr: AddrPort, now: float, *, is_new_flow: bool = False) -> bool:
+        """Whether a peer's address may be pinged now, which counts; else it waits for its turn.
+
+        Args:
+            peer: whose address it is said to be.
+            addr: which has not answered.
+            now: the instant.
+            is_new_flow: a ping has just come from there, or another of our sockets is to be tried: this is no repetition.
+        """
+        target = target_of(addr)
+        if target not in self._waiting and self.take(peer, addr, now, is_new_flow=is_new_flow):
+            return True
+        addrs = self._waiting.setdefault(target, {}).setdefault(peer, {})
+        addrs[addr] = is_new_flow or addrs.get(addr, False)
+        self._plan(self._free_at(peer, target, addr, now, is_new_flow=addrs[addr]), now)
+        return False
+
+    def take(self, peer: NodePublic, addr: AddrPort, now: float, *, is_new_flow: bool = False) -> bool:
+        """The same for what cannot wait: now or not at all."""
+        target = target_of(addr)
+        if self._free_at(peer, target, addr, now, is_new_flow=is_new_flow) > now:
+            return False
+        self._by_peer.setdefault(peer, deque(maxlen=PINGS_PER_PEER)).append(now)
+        if not self.has_answered(target, now):
+            self._note(target, addr, now)
+        return True
+
+    def take_pong(self, peer: NodePublic, now: float) -> bool:
+        """Whether a ping from a source that has not answered may be answered, which counts."""
+        pongs = self._pongs.setdefault(peer, deque(maxlen=PONGS_PER_PEER))
+        if _room_at(pongs, PONGS_PER_PEER, now) > now:
+            return False
+        pongs.append(now)
+        return True
+
+    def handle_answer(self, addr: AddrPort, now: float) -> None:
+        """A ping was answered that had been sent to an address: its target's limit is lifted."""
+        target = target_of(addr)
+        self._answered.pop(target, None)
+        self._answered[target] = now
+        if len(self._answered) > _MOST_ANSWERED:
+            del self._answered[next(iter(self._answered))]
+        if target in self._waiting:
+            self._plan(now, now)
+
+    def handle_rebound(self) -> None:
+        """The network changed: an address of before may be somebody else's."""
+        self._answered.clear()
+
+    def forget_peer(self, peer: NodePublic) -> None:
+        """The peer is none any more."""
+        self._by_peer.pop(peer, None)
+        self._pongs.pop(peer, None)
+        for target, peers in list(self._waiting.items()):
+            peers.pop(peer, None)
+            if not peers:
+                del self._waiting[target]
+
+    # What to do next
+
+    def pop_turns(self, now: float) -> list[tuple[NodePublic, AddrPort]]:
+        """Whose turn it is. Each counts already."""
+        if self._next_at is None or now < self._next_at:
+            return []
+        self._looked_at, self._next_at = now, None
+        turns = [turn for target in list(self._waiting) for turn in self._turns_at(target, now)]
+        due = (self._due(target, now) for target in self._waiting)
+        if (when := min(due, default=None)) is not None:
+            self._plan(when, now)
+        return turns
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``pop_turns``."""
+        return Deadline(self._next_at, "turn to ping") if self._next_at is not None else None
+
+    # Looking
+
+    def has_answered(self, target: Target, now: float) -> bool:
+        """Whether anybody at a target has answered of late."""
+        at = self._answered.get(target)
+        return at is not None and now - at <= ANSWER_LIFETIME
+
+    # Inside
+
+    def _turns_at(self, target: Target, now: float) -> list[tuple[NodePublic, AddrPort]]:
+        """As many as there is room for: round the peers, each once, then from the first again."""
+        peers = self._waiting[target]
+        turns: list[tuple[NodePublic, AddrPort]] = []
+        n_blocked = 0
+        while n_blocked < len(peers):
+            peer = next(iter(peers))
+            addrs = peers.pop(peer)
+            addr = next(
+                (a for a, is_new_flow in addrs.items() if self.take(peer, a, now, is_new_flow=is_new_flow)),
+                None,
+            )
+            if addr is None:
+                n_blocked += 1
+            else:
+                n_blocked = 0
+                turns.append((peer, addr))
+                del addrs[addr]
+            if addrs:
+                peers[peer] = addrs
+        if not peers:
+            del self._waiting[target]
+        return turns
+
+    def _due(self, target: Target, now: float) -> float:
+        """When the next turn at a target comes, at the earliest."""
+        return min(
+            self._free_at(peer, target, addr, now, is_new_flow=is_new_flow)
+            for peer, addrs in self._waiting[target].items()
+            for addr, is_new_flow in addrs.items()
+        )
+
+    def _free_at(
+        self, peer: NodePublic, target: Target, addr: AddrPort, now: float, *, is_new_flow: bool
+    ) -> float:
+        """When both limits have room."""
+        of_peer = _room_at(self._by_peer.get(peer, ()), PINGS_PER_PEER, now)
+        pings = self._by_target.get(target)
+        if pings is None or self.has_answered(target, now):
+            return of_peer
+        is_again = not is_new_flow and any(pinged == addr and now - at < _WINDOW for at, pinged in pings)
+        most = PINGS_PER_TARGET - KEPT_FOR_OTHERS if is_again else PINGS_PER_TARGET
+        return max(of_peer, _room_at([at for at, _ in pings], most, now))
+
+    def _plan(self, when: float, now: float) -> None:
+        when = max(when, self._looked_at + TURN_INTERVAL, now)
+        self._next_at = when if self._next_at is None else min(self._next_at, when)
+
+    def _note(self, target: Target, addr: AddrPort, now: float) -> None:
+        """A target is pinged. Those that were not for a second are forgotten."""
+        pings = self._by_target.pop(target, None) or deque(maxlen=PINGS_PER_TARGET)
+        pings.append((now, addr))
+        self._by_target[target] = pings
+        while now - self._by_target[oldest := next(iter(self._by_target))][-1][0] >= _WINDOW:
+            del self._by_target[oldest]
+
+
+@lru_cache(maxsize=4096)
+def target_of(addr: AddrPort) -> Target:
+    """What a stranger's network is made of: an IPv4 address, an IPv6 /64."""
+    if not is_ipv6(addr):
+        return addr[0]
+    return str(IPv6Address(int(IPv6Address(addr[0])) >> 64 << 64))
+
+
+def _room_at(instants: Iterable[float], most: int, now: float) -> float:
+    """When there is room for one more of at most so many in any second: now, or later."""
+    lately = [at for at in instants if now - at < _WINDOW]
+    return now if len(lately) < most else lately[-most] + _WINDOW

@@ -1,0 +1,126 @@
+"""One device and hundreds of workspaces at once: how soon all are direct, though nobody is pinged without measure."""
+
+from collections.abc import Callable
+
+import pytest
+
+from coderd.magicsock import DerpTransmit, PathKind, UdpTransmit
+from coderd.model.addresses import AddrPort
+from coderd.model.keys import NodePublic
+from tests.sim.magicsock.internet import (
+    COORDINATION_DELAY,
+    HOP,
+    Filtering,
+    Internet,
+    Mapping,
+    Nat,
+    Node,
+    peer_of,
+)
+
+N_WORKSPACES = 300
+EASY = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
+OFFICE = "203.0.113.1"
+
+
+class Star(Internet):
+    """A device in the middle; each workspace knows it alone. News of one moment come as one map."""
+
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__(seed)
+        self.device = self.add_node("device", Nat("198.51.100.1", *EASY), ip="10.0.0.2")
+        self._is_news_coming = False
+        self._by_key: dict[NodePublic, Node] = {}
+        self._nats: dict[str, Nat] = {}
+        self._inside: dict[tuple[Nat | None, AddrPort], Node] = {}
+
+    def workspaces(self) -> list[Node]:
+        return [node for node in self.nodes if node is not self.device]
+
+    def coordinate(self, node: Node) -> None:
+        if node is self.device:
+            self.at(self.now + COORDINATION_DELAY, self._tell_workspaces)
+        elif not self._is_news_coming:
+            self._is_news_coming = True
+            self.at(self.now + COORDINATION_DELAY, self._tell_device)
+
+    def _tell_workspaces(self) -> None:
+        for node in self.workspaces():
+            node.conn.set_netmap([peer_of(self.device)], self.now)
+            self.drain(node)
+
+    def _tell_device(self) -> None:
+        self._is_news_coming = False
+        self.device.conn.set_netmap([peer_of(node) for node in self.workspaces()], self.now)
+        self.drain(self.device)
+
+    def _carry(self, sender: Node, transmit: UdpTransmit | DerpTransmit) -> None:
+        """As ever, but without a search among hundreds for whom a relayed packet is."""
+        if isinstance(transmit, UdpTransmit):
+            super()._carry(sender, transmit)
+            return
+        if not self._by_key:
+            self._by_key = {node.public: node for node in self.nodes}
+        receiver = self._by_key[transmit.to]
+        self.at(self.now + 2 * HOP, lambda: self._relay(sender, receiver, transmit.datagrams))
+
+    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
+        """Likewise: by address, not by asking every node."""
+        if not self._nats:
+            self._nats = {node.nat.ip: node.nat for node in self.nodes if node.nat is not None}
+            self._inside = {(node.nat, node.addr): node for node in self.nodes}
+        nat = self._nats.get(to[0])
+        inside = nat.inbound(source, to[1]) if nat is not None else None
+        if inside is not None and (node := self._inside.get((nat, inside))) is not None:
+            node.conn.handle_udp(source, [datagram], self.now)
+            self.drain(node)
+
+    def vanish(self, node: Node) -> None:
+        """It is in the map, yet nothing comes of it."""
+        node.addr = ("10.255.255.255", 1)
+        node.conn.set_netmap([], self.now)
+
+    def n_direct(self) -> int:
+        paths = (self.device.conn.path(node.public).kind for node in self.workspaces())
+        return sum(kind is PathKind.DIRECT for kind in paths)
+
+
+def apart(n: int) -> Star:
+    """Each workspace behind a NAT of its own, at the same inner address as many others."""
+    net = Star()
+    for i in range(n):
+        nat = Nat(f"203.0.{i // 200}.{i % 200 + 1}", *EASY)
+        net.add_node(f"ws{i}", nat, ip=f"10.1.0.{i % 10 + 2}")
+    return net
+
+
+def together(n: int) -> Star:
+    """All behind one NAT: an office, or a cloud's."""
+    net, nat = Star(), Nat(OFFICE, *EASY)
+    for i in range(n):
+        net.add_node(f"ws{i}", nat, ip=f"10.1.{i // 200}.{i % 200 + 2}")
+    return net
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [apart, together])
+def test_three_hundred_workspaces_are_direct_in_four_round_trips(build: Callable[[int], Star]) -> None:
+    net = build(N_WORKSPACES)
+    net.start()
+    assert net.run_until(lambda: net.n_direct() == N_WORKSPACES, 30) <= 4 * 4 * HOP
+
+
+def test_one_workspace_is_direct_in_three_round_trips() -> None:
+    net = apart(1)
+    net.start()
+    assert net.run_until(lambda: net.n_direct() == 1, 30) <= 3 * 4 * HOP
+
+
+def test_dead_ones_behind_the_same_nat_do_not_keep_the_living_waiting() -> None:
+    net = together(60)
+    net.start()
+    alive = net.workspaces()[::20]
+    for node in net.workspaces():
+        if node not in alive:
+            net.vanish(node)
+    assert net.run_until(lambda: net.n_direct() == len(alive), 30) < 1.5
