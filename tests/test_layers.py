@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "coderd"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"model"}),
     frozenset({"packet", "config", "metrics"}),
-    frozenset({"wireguard", "tun", "derp", "disco", "stun", "http", "process"}),
+    frozenset({"wireguard", "tun", "packetfilter", "derp", "disco", "stun", "http", "process"}),
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
     frozenset({"identity", "api", "browser"}),

@@ -32,6 +32,14 @@ def up(
     name: Annotated[
         str | None, typer.Option("--name", help="This device's name; by default the host's.")
     ] = None,
+    accept_inbound: Annotated[
+        str | None,
+        typer.Option(
+            "--accept-inbound",
+            metavar="PORTS",
+            help="Ports of this machine that its peers may connect to: all, none, or 22,8000-8999. None at first; kept until said anew.",
+        ),
+    ] = None,
     token_file: TokenFile = None,
     pin: Pin = None,
     ca_file: CaFile = None,
@@ -49,11 +57,15 @@ def up(
       sudo coderctl up https://coder.example.com --ca-file /etc/ssl/company.pem
       sudo coderctl up http://192.0.2.10:3000 --insecure
       sudo coderctl up
+      sudo coderctl up --accept-inbound 22
     """
     session = None if url is None else session_at(_server(url, pin, ca_file, insecure), token_file)
     with ControlClient(socket) as client:
         params = UpParams(
-            url=session.url if session else None, token=session.token if session else None, name=name
+            url=session.url if session else None,
+            token=session.token if session else None,
+            name=name,
+            accept_inbound=accept_inbound,
         )
         call = client.start(UP, params, patience=PATIENCE)
         for progress in call:

@@ -33,7 +33,7 @@ def status_text(status: Status) -> Shown:
         return lines_text([NOT_JOINED[status.state], *_health(status.health)])
     rows = [_self_row(status)] if status.self_node is not None else []
     rows += [_peer_row(peer) for peer in status.peers]
-    parts = [*aligned(rows), *([""] if rows else []), _server_line(status)]
+    parts = [*aligned(rows), *([""] if rows else []), _server_line(status), *_inbound_line(status)]
     parts += [*map(_detour_line, filter(_is_detour, status.relays)), *_health(status.health)]
     return lines_text(parts)
 
@@ -87,6 +87,19 @@ def _server_line(status: Status) -> str:
         f'; home relay "{status.home_region.code}"' if status.home_region is not None else "; no relay yet"
     )
     return (f"server {_server(status.server)}" if status.server is not None else "no server") + relay
+
+
+def _inbound_line(status: Status) -> list[str]:
+    """What peers may connect to, where this machine decides it."""
+    ports = status.self_node.accept_inbound if status.self_node is not None else None
+    match ports:
+        case None:
+            return []
+        case "none":
+            return ["accepts no connections from peers"]
+        case "all":
+            return ["accepts connections from peers to all ports"]
+    return [f"accepts connections from peers to ports {ports}"]
 
 
 def _is_detour(relay: RelayLink) -> bool:

@@ -59,6 +59,8 @@ class SelfStatus(Message, frozen=True, kw_only=True):
     """Tailnet address."""
     node_key: str
     """``nodekey:<hex>``."""
+    accept_inbound: str | None = None
+    """Of a device: the ports that peers may connect to, ``none`` unless it was said; null where the server says it of each peer."""
 
 
 class ServerStatus(Message, frozen=True, kw_only=True):
@@ -391,6 +393,8 @@ class UpParams(Message, frozen=True, kw_only=True):
     """A session token of the user. Never logged; the daemon exchanges it for its own device token."""
     name: Annotated[str, Meta(max_length=63)] | None = None
     """The device's name, a DNS label; the host's name by default."""
+    accept_inbound: Text | None = None
+    """Ports that peers may connect to: ``all``, ``none``, or ``22,8000-8999``. None leaves them as they are, of a device that is new at none."""
 
     def __repr__(self) -> str:
         return f"UpParams(url={self.url!r}, token={'<redacted>' if self.token else None}, name={self.name!r})"

@@ -25,6 +25,7 @@ from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import PortSet
 
 log = structlog.get_logger()
 
@@ -105,6 +106,12 @@ class Node:
         Raises UserError where no session can be opened.
         """
         return await self._between_sessions(partial(self.store.update, **changes))
+
+    def accept_inbound(self, ports: PortSet) -> None:
+        """From now on peers may connect to these ports of this device; connections that they may not have any more end."""
+        self.store.update(accept_inbound=str(ports))
+        if self.session is not None:
+            self.session.accept_inbound()
 
     async def forget(self) -> NodeState:
         """Ends the session and forgets enrolment, map and key: whoever signs in next is somebody else.

@@ -247,7 +247,7 @@ class Session:
     def _set_netmap(self, netmap: NetMap) -> None:
         _log_presence(self.netmap, netmap)
         self.netmap = self._hosting.netmap = netmap
-        self.tunnel.set_netmap(netmap)
+        self._tell_tunnel(netmap)
         if self._services is not None:
             self._services.review()
         if netmap.derp_map != self._derp_map:
@@ -260,6 +260,28 @@ class Session:
             self._unsaved_map = netmap
             self._is_unsaved.set()
         self._changed.set()
+
+    def accept_inbound(self) -> None:
+        """What peers may connect to is what the state says now."""
+        if self.netmap is not None:
+            self._tell_tunnel(self.netmap)
+
+    @property
+    def accepts_inbound(self) -> str | None:
+        """The ports that peers may connect to; None where the server says it of each."""
+        is_told = (
+            self.is_workspace and self.netmap is not None and self.netmap.self_node.kind is NodeKind.WORKSPACE
+        )
+        return None if is_told else self._store.current.accept_inbound
+
+    @property
+    def is_workspace(self) -> bool:
+        """Whether this machine is a workspace by its person's doing, whatever the server says."""
+        return self.identity.kind is NodeKind.WORKSPACE
+
+    def _tell_tunnel(self, netmap: NetMap) -> None:
+        accepted = self._store.current.accepted_ports()
+        self.tunnel.set_netmap(netmap, accepted, is_workspace=self.is_workspace)
 
     def _set_server_state(self, state: ServerState) -> None:
         if state.connected or self.server_state.connected:

@@ -19,6 +19,7 @@ from coderd.daemon.kind import kind_of
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NodeKind
+from coderd.model.ports import PortSet, parse_ports
 from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
@@ -38,6 +39,8 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
     device_token: str = ""
     is_up: bool = True
     """False after ``coderctl down``, until ``up``."""
+    accept_inbound: str = "none"
+    """The ports of this device that its peers may connect to, as ``coderctl up --accept-inbound`` said it last."""
     workspace_token: str = ""
     """What a join key was exchanged for."""
     kind: str = ""
@@ -61,6 +64,10 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.kind:
             return NodeKind(self.kind)
         return kind_of(self.device_token or self.workspace_token)
+
+    def accepted_ports(self) -> PortSet:
+        """The ports that ``accept_inbound`` names. Raises ValueError if the text is damaged."""
+        return parse_ports(self.accept_inbound)
 
     def timestamp_floor(self) -> bytes | None:
         """Every handshake's timestamp must be later; None before the first. Raises ValueError if the text is damaged."""
@@ -168,6 +175,7 @@ class StateStore:
             state.private_key()
             state.timestamp_floor()
             state.node_kind()
+            state.accepted_ports()
         except ValueError:
             raise UserError(
                 f"{self._path} is damaged",

@@ -115,6 +115,7 @@ def _self_status(session: Session) -> SelfStatus | None:
         kind=me.kind.value,
         address=str(me.address),
         node_key=session.identity.node_key.public().text,
+        accept_inbound=session.accepts_inbound,
     )
 
 

@@ -18,6 +18,7 @@ import trio
 from coderd.control.messages import PathWish
 from coderd.coordination.client import NodeUpdate
 from coderd.coordination.reporter import Sighting
+from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.driver import Driver
 from coderd.engine.roster import Roster
@@ -50,8 +51,11 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap, Peer
+from coderd.model.ports import NO_PORTS, PortSet
 from coderd.netcheck import Here, Report
 from coderd.netcheck.io import https_latency
+from coderd.packetfilter import PacketFilter
+from coderd.packetfilter.io import ephemeral_ports
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
 from coderd.wireguard.tai64n import next_mark, stamp_of
@@ -167,6 +171,7 @@ class Tunnel:
             counters=self.counters,
             rng=os.urandom,
         )
+        self._filter = PacketFilter(counters=self.counters, ephemeral=ephemeral_ports())
         self._driver = Driver(
             DataPlane(
                 self._device,
@@ -174,6 +179,7 @@ class Tunnel:
                 uso=tun.offloads.uso,
                 counters=self.counters,
                 takes_introductions=True,
+                packet_filter=self._filter,
             ),
             tun,
             self._sockets,
@@ -213,8 +219,16 @@ class Tunnel:
 
     # Commands
 
-    def set_netmap(self, netmap: NetMap) -> None:
-        """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once."""
+    def set_netmap(self, netmap: NetMap, accepted: PortSet = NO_PORTS, *, is_workspace: bool = False) -> None:
+        """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once.
+
+        Args:
+            netmap: what the server says.
+            accepted: the ports that peers may connect to, where this node is no workspace.
+            is_workspace: whether this machine was made a workspace, and so obeys the map in that.
+        """
+        policies = inbound_policies(netmap, accepted, is_workspace=is_workspace)
+        self._filter.set_peers(netmap.self_node.address.packed, policies, trio.current_time())
         self._roster.set_netmap(netmap, trio.current_time(), time.time())
         for key in self._pins.keys() & self._roster.keys():
             self._conn.pin_path(key, self._pin_of(key))

@@ -40,6 +40,7 @@ from coderd.daemon.session import Session, SessionOver
 from coderd.daemon.status import node_status
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
+from coderd.model.ports import NO_PORTS, PortSet, parse_ports
 
 JOIN_TIMEOUT = 30.0
 """Seconds that ``up`` waits for the server's first word."""
@@ -117,8 +118,14 @@ class Verbs:
                 hint="remove --token-file from its command line to use coderctl up",
                 code="unattended",
             )
+        ports = None if params.accept_inbound is None else read_ports(params.accept_inbound)
         if params.url is not None:
-            session = await node.change(is_up=True, **await self._enrol(params, emit))
+            accepted = str(
+                ports if ports is not None else NO_PORTS
+            )  # said of another identity, it is worth nothing
+            session = await node.change(
+                is_up=True, accept_inbound=accepted, **await self._enrol(params, emit)
+            )
         elif not node.store.current.device_token:
             raise UserError(
                 "this machine is not signed in",
@@ -127,6 +134,8 @@ class Verbs:
                 code="logged_out",
             )
         else:  # one that is at work is not disturbed
+            if ports is not None:
+                node.accept_inbound(ports)
             session = node.session or await node.change(is_up=True)
         await emit(Progress(text="Joining"))
         return await self._wait_joined(session)
@@ -276,6 +285,18 @@ class Verbs:
                 code="ambiguous",
             )
         return session, found[0]
+
+
+def read_ports(text: str) -> PortSet:
+    """The ports of ``--accept-inbound``. Raises UserError."""
+    try:
+        return parse_ports(text)
+    except ValueError as error:
+        raise UserError(
+            f"--accept-inbound: {error}",
+            exit_code=Exit.USAGE,
+            hint="name ports and ranges with commas between them, as 22,8000-8999; or say all, or none",
+        ) from None
 
 
 def device_name(host_name: str) -> str:

@@ -21,6 +21,7 @@ from coderd.model import Buffer
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
+from coderd.packetfilter import PacketFilter
 from coderd.tun import coalesce, split
 from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source, Unanswered
 
@@ -76,6 +77,7 @@ class DataPlane(Generic[Origin]):
         uso: whether the kernel takes UDP super-packets on TUN writes.
         counters: told about TUN reads and writes and what was dropped between the layers.
         takes_introductions: whether peers are daemons of ours, whose introductions are kept from the TUN.
+        packet_filter: which of the peers' packets reach this host; None: all, as with ``wg``.
     """
 
     def __init__(
@@ -86,12 +88,16 @@ class DataPlane(Generic[Origin]):
         uso: bool,
         counters: Counters,
         takes_introductions: bool = False,
+        packet_filter: PacketFilter | None = None,
     ) -> None:
         self.device = device
         self.paths = paths
         self._uso = uso
         self._counters = counters
         self._takes_introductions = takes_introductions
+        self._filter = packet_filter
+        self._unix_now = 0.0
+        """Wall clock of the last thing that happened, for what follows from it."""
         self._to_tun: deque[list[Buffer]] = deque()
         self._events: deque[PlaneEvent] = deque()
 
@@ -99,6 +105,8 @@ class DataPlane(Generic[Origin]):
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
         """One TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed."""
+        if self._filter is not None and not self._filter.note_outbound(packet, now):
+            return
         try:
             segments = split(header, packet)
         except MalformedPacket:
@@ -142,8 +150,13 @@ class DataPlane(Generic[Origin]):
             packets = received.packets
             if self._takes_introductions and len(packets) <= FEW_PACKETS:
                 packets = self._without_introductions(received.peer, packets)
+            if self._filter is not None:
+                packets = self._filter.admit(received.peer, packets, now)
             self._to_tun.extend(coalesce(packets, uso=self._uso))
             self._counters["tun.write_segments"] += len(packets)
+        if self._filter is not None:
+            while (refusal := self._filter.poll_refusal()) is not None:
+                self.device.handle_packets([refusal], now, self._unix_now)
         while (transmit := self.device.poll_transmit()) is not None:
             self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now, transmit.tos)
 
@@ -186,6 +199,7 @@ class DataPlane(Generic[Origin]):
     ) -> None:
         if not datagrams:
             return
+        self._unix_now = unix_now
         self.device.handle_datagrams(source, datagrams, now, unix_now, is_congested=is_congested)
         self._drain_events(sum(map(len, datagrams)), now)
 

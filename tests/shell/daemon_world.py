@@ -8,6 +8,7 @@ from uuid import UUID
 import trio
 
 from coderd.control.messages import Message, PathWish
+from coderd.coordination.client import ServerState
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node
 from coderd.daemon.session import Identity, SessionOver
@@ -89,6 +90,7 @@ class FakeSession:
         self.identity = identity
         self.netmap = netmap
         self.tunnel = FakeTunnel()
+        self.server_state = ServerState(connected=True)
         self.joined = trio.Event()
         self.over = trio.Event()
         self.fate: BaseException | None = None
@@ -108,6 +110,9 @@ class FakeSession:
                 raise ExceptionGroup("nursery", [self.fate])  # type: ignore[list-item]
         finally:
             self.close()
+
+    def accept_inbound(self) -> None:
+        self.log.append("accept")
 
     async def leave(self) -> None:
         await trio.sleep(0.1)

@@ -411,7 +411,9 @@ def test_up_without_a_url_joins_as_before_and_down_leaves(
         assert ctl("up") == Exit.DONE
         assert ctl("down") == Exit.DONE
         assert ctl("debug", "rebind") == Exit.DONE
+        assert ctl("up", "--accept-inbound", "22") == Exit.DONE
     assert handler.asked[0] == UpParams()
+    assert handler.asked[-1] == UpParams(accept_inbound="22")
     assert "Left the network\n" in capsys.readouterr().out
 
 

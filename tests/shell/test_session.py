@@ -26,6 +26,7 @@ from coderd.magicsock import PathInfo, PathKind
 from coderd.model.addresses import tailnet_address
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind
+from coderd.model.ports import NO_PORTS, PortSet, parse_ports
 from tests.shell.daemon_world import make_netmap, make_peer
 
 DEV = make_peer("ann/dev", 1)
@@ -39,6 +40,7 @@ class FakeTunnel:
         self.disco_key = self.generation = None
         self.resolved: list[dict[str, tuple[str, ...]]] = []
         self.is_closed = False
+        self.admitted: tuple[PortSet, bool] | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -47,7 +49,8 @@ class FakeTunnel:
     def close(self) -> None:
         self.is_closed = True
 
-    def set_netmap(self, netmap: NetMap) -> None: ...
+    def set_netmap(self, netmap: NetMap, accepted: PortSet, *, is_workspace: bool) -> None:
+        self.admitted = (accepted, is_workspace)
 
     def set_server_connected(self, is_connected: bool) -> None: ...
 
@@ -311,6 +314,36 @@ async def test_a_saved_map_of_another_kind_is_refused_and_logged(
         async with running(world) as session:
             assert session.netmap is None
     assert "saved map of another kind refused" in [entry["event"] for entry in log]
+
+
+async def test_what_its_user_said_at_the_machine_is_what_a_device_accepts(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(DEV))
+        assert session.tunnel.admitted == (NO_PORTS, False)
+        assert session.accepts_inbound == "none"
+        world.store.update(accept_inbound="22,8000-8999")
+        session.accept_inbound()
+        assert session.tunnel.admitted == (parse_ports("22,8000-8999"), False)
+        say(world, make_netmap(DEV, PHONE))
+        assert session.tunnel.admitted == (parse_ports("22,8000-8999"), False)
+        assert session.accepts_inbound == "22,8000-8999"
+
+
+async def test_only_a_machine_that_was_started_as_one_is_opened_as_a_workspace(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with running(world) as session:
+        say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
+        assert session.tunnel.admitted == (NO_PORTS, False)
+        assert session.accepts_inbound == "none"
+        session.end()
+    world.kind = NodeKind.WORKSPACE
+    async with running(world) as session:
+        say(world, make_netmap(PHONE, kind=NodeKind.WORKSPACE))
+        assert session.tunnel.admitted == (NO_PORTS, True)
+        assert session.accepts_inbound is None
 
 
 async def test_what_a_workspace_serves_is_held_to_each_new_map_at_once(

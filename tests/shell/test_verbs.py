@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -265,7 +266,7 @@ async def test_a_speedtest_ends_with_its_session_and_says_so(
 
 
 async def enrolled(
-    url: str, token: str, *, name: str, node_key: object, tls: object = None
+    url: str, token: str, *, name: str, node_key: object, own_token: str | None = None, tls: object = None
 ) -> DeviceEnrolled:
     """A server that gives every device the same token."""
     await trio.lowlevel.checkpoint()
@@ -328,6 +329,44 @@ async def test_up_while_up_disturbs_nothing(autojump_clock: MockClock, tmp_path:
         assert isinstance(await verb.handle("up", UpParams(), world.emit), UpResult)
         assert world.opened[0].log == ["run"]
         assert len(world.opened) == 1
+
+
+async def test_what_is_accepted_changes_while_up_and_is_kept(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with joined(tmp_path) as (world, verb):
+        await verb.handle("up", UpParams(accept_inbound="8000-8999, 22"), world.emit)
+        assert world.opened[0].log == ["run", "accept"]
+        assert world.store.current.accept_inbound == "22,8000-8999"
+        await verb.handle("down", DownParams(), world.emit)
+        await verb.handle("up", UpParams(), world.emit)
+        assert world.store.current.accept_inbound == "22,8000-8999"
+        await verb.handle("down", DownParams(), world.emit)
+        await verb.handle("up", UpParams(accept_inbound="none"), world.emit)
+        assert world.store.current.accept_inbound == "none"
+
+
+async def test_a_device_that_is_new_accepts_nothing_unless_it_is_said(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "enrol_device", enrolled)
+    async with joined(tmp_path) as (world, verb):
+        await verb.handle("up", UpParams(accept_inbound="all"), world.emit)
+        params = UpParams(url="https://192.0.2.99:3000", token="cdrs_1")
+        await verb.handle("up", params, world.emit)
+        assert world.store.current.accept_inbound == "none"
+        await verb.handle("up", msgspec.structs.replace(params, accept_inbound="22"), world.emit)
+        assert world.store.current.accept_inbound == "22"
+
+
+async def test_ports_that_are_none_are_refused_before_anything_changes(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with joined(tmp_path) as (world, verb):
+        with pytest.raises(UserError, match="--accept-inbound") as caught:
+            await verb.handle("up", UpParams(accept_inbound="22,ssh"), world.emit)
+        assert caught.value.exit_code is Exit.USAGE
+        assert world.store.current.accept_inbound == "none"
 
 
 async def test_up_after_down_joins_again(autojump_clock: MockClock, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID
 from coderd.config.url import parse_server_url
 from coderd.coordination.client import NetMapClient, NodeUpdate, decode_netmap, encode_netmap, update_message
 from coderd.coordination.message import Message, Peers, Ready, ServerMessage
+from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane
 from coderd.engine.roster import Roster
 from coderd.identity.people import Node as Identity
@@ -35,7 +36,9 @@ from coderd.model.addresses import AddrPort
 from coderd.model.backoff import Backoff
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
-from coderd.model.netmap import NetMap
+from coderd.model.netmap import NetMap, NodeKind
+from coderd.model.ports import NO_PORTS, PortSet
+from coderd.packetfilter import PacketFilter
 from coderd.wireguard import Device
 from coderd.wireguard.tai64n import next_mark, stamp_of
 from tests.sim.world.nat import Nat
@@ -63,6 +66,8 @@ class Node:
     rng: Random
     wall_clock_error: float = 0.0
     """Seconds that its idea of the date is off."""
+    accepts: PortSet = NO_PORTS
+    """Of a device: what its user said with ``up --accept-inbound``."""
     is_asleep: bool = False
     is_unplugged: bool = False
     process: "Process | None" = None
@@ -70,6 +75,8 @@ class Node:
     saved_mark: bytes | None = None
     arrived: list[tuple[float, int]] = field(default_factory=list)
     """Numbers that came out of its TUN, and when."""
+    written: list[bytes] = field(default_factory=list)
+    """Every packet that came out of its TUN."""
     stamps: list[bytes] = field(default_factory=list)
     """Every timestamp that its handshakes were marked with."""
 
@@ -149,8 +156,14 @@ class Process:
         self.conn = Conn(
             node_key=node.public, disco_key=disco, rng=rng, now=self.world.now, counters=self.counters
         )
+        self.filter = PacketFilter(counters=self.counters)
         self.plane = DataPlane(
-            self.device, self.conn, uso=False, counters=self.counters, takes_introductions=True
+            self.device,
+            self.conn,
+            uso=False,
+            counters=self.counters,
+            takes_introductions=True,
+            packet_filter=self.filter,
         )
         self.roster = Roster(self.device, self.conn, disco_key=self.disco_key, generation=self.generation)
         last = decode_netmap(node.saved_netmap, URL) if node.saved_netmap else None
@@ -259,8 +272,10 @@ class Process:
                 pass
 
     def _take_tun(self, written: bytes) -> None:
-        number = _INNER.unpack_from(written, len(PLAIN))[-1]
-        self.node.arrived.append((self.world.now, number))
+        packet = written[len(PLAIN) :]
+        self.node.written.append(packet)
+        if len(packet) == _INNER.size:
+            self.node.arrived.append((self.world.now, _INNER.unpack(packet)[-1]))
 
     # The server and its relay
 
@@ -284,6 +299,9 @@ class Process:
         self.drain()
 
     def _take_netmap(self, netmap: NetMap) -> None:
+        is_workspace = self.node.identity.kind is NodeKind.WORKSPACE
+        policies = inbound_policies(netmap, self.node.accepts, is_workspace=is_workspace)
+        self.filter.set_peers(netmap.self_node.address.packed, policies, self.world.now)
         self.roster.set_netmap(netmap, self.world.now, self.unix)
         if netmap.derp_map != self._derp_map:
             self._derp_map = netmap.derp_map

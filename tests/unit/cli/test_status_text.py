@@ -1,3 +1,5 @@
+import pytest
+
 from coderd.cli.status_text import peer_state, status_text
 from coderd.control.messages import PeerPath, PeerStatus, Region, RelayLink, SelfStatus, ServerStatus, Status
 
@@ -93,6 +95,23 @@ def test_rows_stand_under_each_other() -> None:
         "# Health:\n"
         "#   - no UDP leaves this machine\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("ports", "line"),
+    [
+        (None, "no server; no relay yet"),
+        ("none", "accepts no connections from peers"),
+        ("all", "accepts connections from peers to all ports"),
+        ("22,8000-8999", "accepts connections from peers to ports 22,8000-8999"),
+    ],
+)
+def test_a_device_says_what_it_accepts(ports: str | None, line: str) -> None:
+    me = SelfStatus(
+        name="ann/laptop", id="1", kind="device", address="fd60::1", node_key="k", accept_inbound=ports
+    )
+    status = Status(version="1", state="running", interface="coder0", self_node=me)
+    assert status_text(status).splitlines()[-1] == line
 
 
 def test_before_the_first_map_there_is_only_the_server() -> None:

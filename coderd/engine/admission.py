@@ -1,0 +1,29 @@
+"""What each peer of the NetMap may begin with this node, for the packet filter. Pure."""
+
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import NetMap, NodeKind
+from coderd.model.ports import PortSet
+from coderd.packetfilter import InboundPolicy, device_policy, workspace_policy
+
+
+def inbound_policies(
+    netmap: NetMap, accepted: PortSet, *, is_workspace: bool
+) -> dict[NodePublic, tuple[bytes, InboundPolicy]]:
+    """Each peer's packed address and policy, by its key.
+
+    A node is judged as a workspace where the person at the machine made it one *and* the server says so; in every other
+    case it decides for itself, as a device does. So a server that takes a device for a workspace opens nothing there.
+
+    Args:
+        netmap: what the server says, of each peer's access among other things.
+        accepted: the ports that a device accepts connections to, from all of its peers.
+        is_workspace: whether this machine was started with a workspace's token.
+    """
+    obeys = is_workspace and netmap.self_node.kind is NodeKind.WORKSPACE
+    return {
+        peer.node_key: (
+            peer.address.packed,
+            workspace_policy(peer.access) if obeys else device_policy(accepted),
+        )
+        for peer in netmap.peers.values()
+    }
