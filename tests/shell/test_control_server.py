@@ -3,8 +3,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -88,6 +89,7 @@ PARAMS: dict[str, dict[str, object]] = {
     "debug": {"action": "rebind"},
 }
 OPERATOR, MEMBER, OTHER, GROUP_ID = 61000, 61001, 61002, 61990
+USERS = ((MEMBER, GROUP_ID), (MEMBER + 10, GROUP_ID), (OTHER, OTHER), (0, 0))
 USE = {"status", "ping", "netcheck", "why", "derp-map", "speedtest", "port-forward", "nc"}
 
 
@@ -125,21 +127,17 @@ def test_every_verb_against_every_kind_of_caller(
     assert counters["control.refused"] == len(METHODS) - len(allowed)
 
 
-async def test_the_kernel_says_who_connected() -> None:
-    left, right = trio.socket.socketpair()
+def test_the_kernel_says_who_connected() -> None:
+    left, right = socket.socketpair()
     with left, right:
         assert peer_caller(left) == Caller(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
 
 
-async def test_a_caller_whom_the_kernel_does_not_name_is_nobody() -> None:
+def test_a_caller_whom_the_kernel_does_not_name_is_nobody() -> None:
     left, right = socket.socketpair(socket.AF_UNIX)
     left.close()
-    with right:
-        nameless = trio.socket.from_stdlib_socket(right)
-        right_fd = nameless.fileno()
-        assert right_fd >= 0
-        nameless.close()
-        assert peer_caller(nameless) is None
+    right.close()
+    assert peer_caller(right) is None
 
 
 # The file
@@ -314,34 +312,82 @@ async def test_a_silent_caller_is_given_up(autojump_clock: trio.testing.MockCloc
 
 
 async def test_too_many_callers_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(server_module, "MAX_MANAGERS_CONNECTIONS", 1)
     async with (
         served(ScriptedHandler(status=((), STATUS_RESULT))) as path,
-        await trio.open_unix_socket(path),
+        await trio.open_unix_socket(path) as first,
         await trio.open_unix_socket(path) as second,
     ):
         with trio.fail_after(5):
             error = (await read_line(second))["error"]
+            await first.send_all(encode_request(1, STATUS, StatusParams()))
+            assert "result" in await read_line(first)
     assert isinstance(error, dict)
     assert error["code"] == "busy"
 
 
-async def test_one_users_idle_connections_do_not_keep_root_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    callers = [Caller(1000, 1000, frozenset())] * 2 + [Caller(0, 0, frozenset())]
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS_PER_USER", 1)
+async def test_places_are_kept_apart_and_who_has_the_fewest_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two, other, root = (Caller(uid, gid, frozenset()) for uid, gid in USERS)
+    callers = [one, one, other, other, two, root]
     monkeypatch.setattr(server_module, "peer_caller", lambda sock: callers.pop(0))
-    async with (
-        served(ScriptedHandler(status=((), STATUS_RESULT))) as path,
-        await trio.open_unix_socket(path),
-        await trio.open_unix_socket(path) as second,
-    ):
+    monkeypatch.setattr(server_module, "group_id", lambda name: GROUP_ID)
+    for kind, limit in {"USERS": 2, "USERS_CONNECTIONS_EACH": 2, "OTHERS": 1}.items():
+        name = f"MAX_{kind}" if kind.endswith("EACH") else f"MAX_{kind}_CONNECTIONS"
+        monkeypatch.setattr(server_module, name, limit)
+    async with served(ScriptedHandler(status=((), STATUS_RESULT))) as path, AsyncExitStack() as stack:
+        first, second, others, too_many, newcomer, roots = [
+            await stack.enter_async_context(await trio.open_unix_socket(path)) for _ in range(6)
+        ]
         with trio.fail_after(5):
-            error = (await read_line(second))["error"]
-            async with await trio.open_unix_socket(path) as roots:
-                await roots.send_all(encode_request(1, STATUS, StatusParams()))
-                assert "result" in await read_line(roots)
-    assert isinstance(error, dict)
-    assert error["code"] == "busy"
+            assert await second.receive_some() == b""  # whose place the newcomer took
+            assert "busy" in str(await read_line(too_many))
+            for allowed in (first, newcomer, roots):
+                await allowed.send_all(encode_request(1, STATUS, StatusParams()))
+                assert "result" in await read_line(allowed)
+            await others.send_all(encode_request(1, STATUS, StatusParams()))
+            assert "not_allowed" in str(await read_line(others))
+
+
+FLOOD = """
+import os, socket, sys
+os.setgroups([]); os.setgid(61002); os.setuid(61002)
+kept, n_made = [], 0
+while n_made < 10_000:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    try:
+        sock.connect(sys.argv[1])
+    except BlockingIOError:
+        continue
+    n_made += 1
+    kept = [*kept, sock][-500:]
+    if n_made == 1000:
+        print(n_made, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, so it needs root")
+def test_ten_thousand_connections_of_another_user_cost_root_nothing_but_a_moment() -> None:
+    counters = Counters()
+    with daemon_thread(ScriptedHandler(status=((), STATUS_RESULT)), counters=counters) as path:
+        with subprocess.Popen(
+            [sys.executable, "-I", "-c", FLOOD, str(path)], stdout=subprocess.PIPE, text=True
+        ) as flood:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == "1000\n"
+            took = []
+            while flood.poll() is None:
+                began = time.monotonic()
+                assert ask_status(path) == STATUS_RESULT
+                took.append(time.monotonic() - began)
+        assert flood.returncode == 0
+        assert ask_status(path) == STATUS_RESULT
+    assert took
+    assert max(took) < 5
+    assert counters["control.drop.too_many_connections"] > 1000
 
 
 # The client's own errors

@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,9 +144,10 @@ class Call(Generic[E, R]):
 def _connect(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(PATIENCE)
+        # A blocking connect waits its turn where many connect at once; with a timeout of Python's it would fail at once.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(PATIENCE))
         sock.connect(os.fsencode(path))
-        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0.0))
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         sock.close()
         raise UserError(
@@ -170,6 +172,11 @@ def _connect(path: Path) -> socket.socket:
             code="daemon_unreachable",
         ) from None
     return sock
+
+
+def _timeval(seconds: float) -> bytes:
+    """The kernel's form of a time; 0 is for ever."""
+    return struct.pack("@ll", int(seconds), round(seconds % 1 * 1e6))
 
 
 def _gone(why: str | None) -> UserError:

@@ -12,7 +12,8 @@ from coderd.model.errors import Exit, UserError
 
 SOCKET_MODE = 0o666
 """Anyone may connect: who may do what is decided by the kernel's word on who connected."""
-BACKLOG = 64
+BACKLOG = 4096
+"""Connections that wait to be accepted. Who finds it full waits as well, and is woken in turn (unix(7))."""
 MAX_PATH = 107
 """Bytes of a UNIX socket's path (``sun_path`` less its NUL)."""
 

@@ -1,14 +1,22 @@
 """The daemon's end of the control socket: who calls is asked of the kernel, what is said is bounded, nothing hangs.
 
+The socket is open to everybody, so places are kept apart: those who manage the node, those who use it, and those who are only
+told that they may not. Within each, one user has a share, and whoever has the fewest comes first. Who gets no place is told so
+at once, without a task and without waiting; and the loop accepts a bounded number in a turn. So however many connect, root's
+connection waits for those before it in the kernel's queue, some tenths of a second, and is served.
+
 Each connection has a reader, so that a caller who leaves is noticed while its request is being served, and a server that
 answers one request after the other. Whatever a caller does is answered and counted, never raised.
 """
 
+import errno
+import socket
 import struct
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 import trio
@@ -31,12 +39,22 @@ from coderd.control.protocol import (
 from coderd.http.turns import Turn
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket, UserError
+from coderd.model.seats import NoSeat, Seats
 
 SO_PEERGROUPS = 59
 """The caller's supplementary groups, which SO_PEERCRED does not carry (``asm-generic/socket.h``)."""
-MAX_CONNECTIONS = 128
-MAX_CONNECTIONS_PER_USER = 32
-"""The socket is open to everybody: one user's idle connections must not keep the others, and root, out."""
+MAX_MANAGERS_CONNECTIONS = 64
+"""Of root and the operator; nobody else can take one of these."""
+MAX_USERS_CONNECTIONS = 96
+MAX_USERS_CONNECTIONS_EACH = 32
+"""Of the group's members."""
+MAX_OTHERS_CONNECTIONS = 32
+MAX_OTHERS_CONNECTIONS_EACH = 4
+"""Of those who may do nothing here but read that."""
+ACCEPTED_AT_ONCE = 64
+ACCEPT_PAUSE = 0.005
+"""Seconds after so many in a row: the tunnel's turn."""
+OUT_OF_FILES_PAUSE = 0.1
 MAX_WAITING_LINES = 16
 IDLE_TIMEOUT = 30.0
 """Seconds that a connection may stay without a request."""
@@ -47,6 +65,9 @@ READ_SIZE = 65536
 _UCRED = struct.Struct("3i")
 _GROUPS_SIZE = 1024
 """Python's limit for getsockopt: 256 groups. A caller in more is known by its primary group alone."""
+
+_OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_BUSY: Final = UserError("the daemon serves too many callers at once", hint="Try again.", code="busy")
 
 Emit: TypeAlias = Callable[[Message], Awaitable[None]]
 
@@ -89,24 +110,24 @@ async def serve_control(
         handler, operator_uid, group_id(group), counters if counters is not None else Counters()
     )
     with bound_socket(path) as listening:
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        listening.setblocking(False)
         task_status.started()
-        await trio.serve_listeners(server.serve, [listener])
+        await server.serve(listening)
 
 
-def peer_caller(sock: trio.socket.SocketType) -> Caller | None:
+def peer_caller(sock: socket.socket) -> Caller | None:
     """Who connected, as the kernel noted it then; None where it does not say."""
     try:
-        credentials = sock.getsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_PEERCRED, _UCRED.size)
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _, uid, gid = _UCRED.unpack(credentials)
     except (OSError, struct.error):
         return None
     return Caller(uid, gid, _peer_groups(sock))
 
 
-def _peer_groups(sock: trio.socket.SocketType) -> frozenset[int]:
+def _peer_groups(sock: socket.socket) -> frozenset[int]:
     try:
-        packed = sock.getsockopt(trio.socket.SOL_SOCKET, SO_PEERGROUPS, _GROUPS_SIZE)
+        packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, _GROUPS_SIZE)
     except OSError:
         return frozenset()
     return frozenset(gid for (gid,) in struct.iter_unpack("I", packed))
@@ -116,8 +137,16 @@ class _CallerGone(Exception):
     """The caller closed its end, or stopped reading."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Visit:
+    """A connection that has a place."""
+
+    caller: Caller | None
+    scope: trio.CancelScope
+
+
 class _ControlServer:
-    """Serves connections. Owns the number of open ones, in all and by user."""
+    """Accepts and serves connections. Owns their places."""
 
     def __init__(
         self, handler: ControlHandler, operator_uid: int | None, group_gid: int | None, counters: Counters
@@ -126,25 +155,61 @@ class _ControlServer:
         self._operator_uid = operator_uid
         self._group_gid = group_gid
         self._counters = counters
-        self._n_open: Counter[int | None] = Counter()
+        self._managers = Seats[_Visit](limit=MAX_MANAGERS_CONNECTIONS, limit_each=MAX_MANAGERS_CONNECTIONS)
+        self._users = Seats[_Visit](limit=MAX_USERS_CONNECTIONS, limit_each=MAX_USERS_CONNECTIONS_EACH)
+        self._others = Seats[_Visit](limit=MAX_OTHERS_CONNECTIONS, limit_each=MAX_OTHERS_CONNECTIONS_EACH)
 
-    async def serve(self, stream: trio.SocketStream) -> None:
-        """Serves one connection to its end."""
-        caller = peer_caller(stream.socket)
-        uid = caller.uid if caller is not None else None
-        self._n_open[uid] += 1
+    async def serve(self, listening: socket.socket) -> None:
+        """Accepts until cancelled, so many in a turn."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(listening)
+                try:
+                    for _ in range(ACCEPTED_AT_ONCE):
+                        self._admit(listening.accept()[0], nursery)
+                    await trio.sleep(ACCEPT_PAUSE)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    if error.errno not in _OUT_OF_FILES:
+                        raise
+                    self._counters["control.drop.out_of_files"] += 1
+                    await trio.sleep(OUT_OF_FILES_PAUSE)
+
+    def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+        """Gives a connection a place, and to be served; or a sentence and its end."""
+        visit = _Visit(peer_caller(sock), trio.CancelScope())
+        seats = self._seats(visit.caller)
         try:
-            async with stream:
-                await self._converse(_Connection(stream, self._counters), caller, uid)
-        finally:
-            self._n_open[uid] -= 1
-            self._n_open += Counter()  # which drops the zeros
-
-    async def _converse(self, connection: "_Connection", caller: Caller | None, uid: int | None) -> None:
-        if self._n_open.total() > MAX_CONNECTIONS or self._n_open[uid] > MAX_CONNECTIONS_PER_USER:
+            displaced = seats.take(str(visit.caller.uid if visit.caller is not None else None), visit)
+        except NoSeat:
             self._counters["control.drop.too_many_connections"] += 1
-            await connection.refuse(UserError("the daemon serves too many callers at once", code="busy"))
+            with sock, suppress(OSError):
+                sock.send(encode_error(None, _BUSY), socket.MSG_DONTWAIT)
             return
+        if displaced is not None:
+            displaced.scope.cancel()
+        nursery.start_soon(self._visit, sock, visit, seats)
+
+    def _seats(self, caller: Caller | None) -> Seats[_Visit]:
+        if self._may(Access.MANAGE, caller):
+            return self._managers
+        return self._users if self._may(Access.USE, caller) else self._others
+
+    def _may(self, access: Access, caller: Caller | None) -> bool:
+        return is_allowed(access, caller, operator_uid=self._operator_uid, group_gid=self._group_gid)
+
+    async def _visit(self, sock: socket.socket, visit: _Visit, seats: Seats[_Visit]) -> None:
+        """Serves one connection to its end."""
+        try:
+            with visit.scope:
+                async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
+                    await self._converse(_Connection(stream, self._counters), visit.caller)
+        finally:
+            sock.close()
+            seats.leave(visit)
+
+    async def _converse(self, connection: "_Connection", caller: Caller | None) -> None:
         lines_in, lines = trio.open_memory_channel[bytes | UserError](MAX_WAITING_LINES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.read_lines, lines_in, nursery.cancel_scope)
@@ -200,7 +265,7 @@ class _ControlServer:
         return encode_result(request.id, result)
 
     def _check(self, method: AnyMethod, caller: Caller | None) -> None:
-        if not is_allowed(method.access, caller, operator_uid=self._operator_uid, group_gid=self._group_gid):
+        if not self._may(method.access, caller):
             self._counters["control.refused"] += 1
             raise refusal(method)
         if method.access is Access.MANAGE and caller is not None:
