@@ -42,7 +42,6 @@ OTHER_SIDE = {
     "http/self_signed.py": "the form of a certificate of our own",
     "http/tls.py": "files of the operator",
     "server/backup.py": "files of the operator",
-    "server/private_directory.py": "files of the operator",
     "server/checks.py": "how the server looks at itself",
     "server/health.py": "how the server looks at itself",
     "server/node/enclave.py": "a process of our own",

@@ -324,8 +324,8 @@ class Session:
                 self._store.note(netmap=msgspec.Raw(data))
             try:
                 await trio.to_thread.run_sync(self._store.save_newest)
-            except OSError as error:
-                log.warning("the state cannot be saved", why=error.strerror)
+            except UserError as error:
+                log.warning("the state cannot be saved", why=error.message)
 
     def _handle_introduced(self, peer: Peer) -> None:
         self._client.introduce(peer)

@@ -1,11 +1,10 @@
 """``node.json``: what a node must not forget - its key, its credentials, the last NetMap.
 
-Mode 0600 in a directory of mode 0700 that one daemon locks; written to a temporary file, synced, renamed. The disco key
+Mode 0600 in a directory of mode 0700 that one daemon locks (``PrivateDirectory``); replaced as a whole. The disco key
 is not here: it is new at every start and lives in memory only. A file that cannot be read means refusing to start: a
 node that silently made itself a new key would be somebody else.
 """
 
-import fcntl
 import os
 import threading
 from contextlib import suppress
@@ -20,10 +19,10 @@ from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NodeKind
 from coderd.model.ports import PortSet, parse_ports
+from coderd.process.private_directory import PrivateDirectory
 from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
-LOCK_FILE = "lock"
 MAX_STATE_BYTES = 2 * MAX_SAVED
 """What is saved is shorter: a file that a daemon has written it can read."""
 
@@ -80,41 +79,24 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
 class StateStore:
     """The only reader and writer of a state directory, for as long as it is open.
 
-    Raises UserError where the directory cannot be made, is locked by another daemon, or holds a damaged file.
+    Raises UserError where the directory cannot be made, is not this user's alone, is locked by another daemon, or holds a damaged file.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / STATE_FILE
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(
-                directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-        except OSError as error:
-            raise UserError(
-                f"the state directory {directory} cannot be used: {error.strerror}",
-                hint="run the daemon as root, or name another directory with --state-dir",
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise UserError(
-                f"another coderd daemon uses the state directory {directory}",
-                hint="stop it first, or give this one its own --state-dir, --socket and --interface",
-                code="state_locked",
-            ) from None
+        self._directory = PrivateDirectory(
+            directory, user="coderd daemon", hint="its own --state-dir, --socket and --interface"
+        )
         self._writing = threading.Lock()
         self._saved: NodeState | None = None
         try:
             self.current = self._load()
             self.save_newest()
         except BaseException:
-            os.close(self._lock)
+            self._directory.close()
             raise
 
     def save(self, state: NodeState) -> None:
-        """Makes this the state; after it returns it survives a crash. Raises OSError where the disk refuses."""
+        """Makes this the state; after it returns it survives a crash. Raises UserError where the disk refuses."""
         self.current = state
         self.save_newest()
 
@@ -135,24 +117,14 @@ class StateStore:
         with self._writing:
             state = self.current
             if state is not self._saved:
-                self._write(state)
+                self._directory.write(STATE_FILE, msgspec.json.encode(state))
                 self._saved = state
-
-    def _write(self, state: NodeState) -> None:
-        """Replaces the file atomically."""
-        temporary = self._path.with_suffix(".tmp")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        with open(os.open(temporary, flags, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
 
     def close(self) -> None:
         """Writes what was only noted, as far as the disk takes it, and gives the directory up."""
-        with suppress(OSError):
+        with suppress(UserError):
             self.save_newest()
-        os.close(self._lock)
+        self._directory.close()
 
     def __enter__(self) -> Self:
         return self
@@ -162,14 +134,9 @@ class StateStore:
 
     def _load(self) -> NodeState:
         try:
-            with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
-                data = file.read(MAX_STATE_BYTES + 1)
+            data = self._directory.read(STATE_FILE, MAX_STATE_BYTES + 1)
         except FileNotFoundError:
             return NodeState(node_key=NodePrivate.generate(os.urandom).secret_text())
-        except OSError as error:
-            raise UserError(
-                f"{self._path} cannot be read: {error.strerror}", code="state_unreadable"
-            ) from error
         try:
             state = msgspec.json.decode(data, type=NodeState)
             state.private_key()
@@ -178,7 +145,7 @@ class StateStore:
             state.accepted_ports()
         except ValueError:
             raise UserError(
-                f"{self._path} is damaged",
+                f"{self._directory.path(STATE_FILE)} is damaged",
                 hint="restore it from a backup, or remove it to enrol this machine as a new one",
                 code="state_damaged",
             ) from None

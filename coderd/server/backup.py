@@ -26,7 +26,7 @@ import msgspec
 
 from coderd.identity.io.database import known_revisions
 from coderd.model.errors import Exit, UserError
-from coderd.server.private_directory import LOCK_FILE, PrivateDirectory
+from coderd.process.private_directory import LOCK_FILE, PrivateDirectory
 from coderd.server.state import DATABASE_FILE, KEYS_FILE
 
 FORMAT: Final = 1

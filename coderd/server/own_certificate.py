@@ -3,7 +3,7 @@
 from coderd.config.tls import CertificateFiles
 from coderd.http.self_signed import make_certificate
 from coderd.http.tls import is_certificate_for
-from coderd.server.private_directory import PrivateDirectory
+from coderd.process.private_directory import PrivateDirectory
 
 TLS_FILE = "tls.pem"
 

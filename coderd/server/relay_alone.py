@@ -29,10 +29,10 @@ from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import ServerPrivate
+from coderd.process.private_directory import PrivateDirectory
 from coderd.process.turns import TurnWatch
 from coderd.server.own_certificate import own_certificate
 from coderd.server.ports import Ports, follow_reloads
-from coderd.server.private_directory import PrivateDirectory
 from coderd.server.reloads import Reloads
 from coderd.server.verifier import Verifier, admit_anybody
 from coderd.stun.io import serve_stun

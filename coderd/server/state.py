@@ -16,8 +16,8 @@ import msgspec
 from coderd.config.tls import CertificateFiles
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate, ServerPrivate
+from coderd.process.private_directory import PrivateDirectory
 from coderd.server.own_certificate import own_certificate
-from coderd.server.private_directory import PrivateDirectory
 
 KEYS_FILE = "keys.json"
 DATABASE_FILE = "identity.db"

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_full_disk_keeps_what_was_noted_for_the_next_save(
         store.note(resume_token="r1")
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", _no_space)
-            with pytest.raises(OSError, match="No space"):
+            with pytest.raises(UserError, match="No space"):
                 store.save_newest()
         store.save_newest()
         assert b"r1" in (tmp_path / "node.json").read_bytes()
@@ -122,3 +123,66 @@ def test_a_full_disk_keeps_what_was_noted_for_the_next_save(
 
 def _no_space(fd: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+# Whose directory it is
+
+
+def test_what_others_may_write_to_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (directory := tmp_path / "open").mkdir()
+    directory.chmod(0o777)
+    with pytest.raises(UserError, match="can be written by others"):
+        StateStore(directory)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o777
+    assert list(directory.iterdir()) == []
+
+
+def test_a_directory_that_others_can_replace_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(UserError, match="can put another in its place"):
+        StateStore(tmp_path / "open" / "state")
+    (tmp_path / "open").chmod(0o1777)  # as /tmp: nobody renames what is another's
+    StateStore(tmp_path / "open" / "state").close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes things another user's, so it needs root")
+def test_what_is_somebody_elses_is_refused(tmp_path: Path) -> None:
+    StateStore(tmp_path / "one").close()
+    os.chown(tmp_path / "one" / "node.json", 65534, 65534)
+    with pytest.raises(UserError, match="is somebody else's"):
+        StateStore(tmp_path / "one")
+    os.chown(tmp_path / "one", 65534, 65534)
+    with pytest.raises(UserError, match="can be written by others"):
+        StateStore(tmp_path / "one")
+
+
+@pytest.fixture
+def bare_umask() -> Iterator[Callable[[int], int]]:
+    before = os.umask(0o077)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_the_key_is_its_owners_alone_whatever_the_umask(
+    tmp_path: Path, bare_umask: Callable[[int], int], umask: int
+) -> None:
+    bare_umask(umask)
+    with StateStore(tmp_path / "on" / "the" / "way" / "state"):
+        pass
+    modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    state = Path("on/the/way/state")
+    files = {state / name: 0o600 for name in ("lock", "node.json")}
+    assert modes == {**dict.fromkeys(list(state.parents)[:-1], 0o755), state: 0o700, **files}
+
+
+def test_a_file_that_somebody_has_opened_before_never_holds_the_key(tmp_path: Path) -> None:
+    """As once: ``node.tmp`` of another, with whoever holds it open reading along."""
+    with StateStore(tmp_path) as store:
+        names = [name for base in ("node", "node.json") for name in (f"{base}.tmp", f"{base}.tmp.tmp")]
+        held = [(tmp_path / name).open("w+") for name in names]
+        store.update(url="http://192.0.2.10:3000")
+        for file in held:
+            with file:
+                assert file.read() == ""

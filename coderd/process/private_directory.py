@@ -1,0 +1,176 @@
+"""A state directory: mode 0700, locked by one process, every file 0600 and replaced as a whole, whatever the umask.
+
+What others could have put there is not believed: a directory that others may write to is refused, and so is one on whose way
+others may rename, and a file that is somebody else's.
+"""
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from coderd.model.errors import UserError
+
+LOCK_FILE = "lock"
+MAX_FILE_SIZE = 64 * 1024
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class PrivateDirectory:
+    """The only user of a state directory, for as long as it is open. Raises UserError if it cannot be used.
+
+    Args:
+        directory: made if it is missing.
+        may_be_anothers: root puts something into the directory of a server that runs as somebody else.
+        user: what uses it, for sentences.
+        hint: what else to do where another of these uses it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        may_be_anothers: bool = False,
+        user: str = "server",
+        hint: str = "its own --state-dir",
+    ) -> None:
+        self._directory = directory
+        self._may_be_anothers = may_be_anothers
+        self._lock = _Opening(directory, may_be_anothers, user, hint).lock()
+
+    def path(self, name: str) -> Path:
+        """Where a file of this name is, or would be."""
+        return self._directory / name
+
+    def read(self, name: str, limit: int = MAX_FILE_SIZE) -> bytes:
+        """A regular file's content, of up to ``limit`` bytes. Raises FileNotFoundError, or UserError for anything else."""
+        return _read(self.path(name), limit, self._may_be_anothers)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replaces a file atomically and durably. Raises UserError."""
+        _write(self.path(name), data)
+
+    def close(self) -> None:
+        """Gives the directory up."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Opening:
+    """The checks before a directory is used. Every method raises UserError."""
+
+    def __init__(self, directory: Path, may_be_anothers: bool, user: str, hint: str) -> None:
+        self._directory = directory
+        self._may_be_anothers = may_be_anothers
+        self._user = user
+        self._hint = hint
+
+    def lock(self) -> int:
+        """Makes the directory if need be, closes it to others, and takes the descriptor of its lock."""
+        try:
+            _make(self._directory)
+            self._check()
+            self._directory.chmod(0o700)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.open(self._directory / LOCK_FILE, flags, 0o600)
+            with suppress(PermissionError):  # somebody else's, which lets nobody read anything
+                os.fchmod(lock, 0o600)
+        except OSError as error:
+            raise self._unusable(
+                f"cannot be used: {error.strerror}",
+                f"Run the {self._user} as its owner, or name another directory with --state-dir.",
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise UserError(
+                f"another {self._user} uses the state directory {self._directory}",
+                hint=f"Stop it first, or give this one {self._hint}.",
+                code="state_locked",
+            ) from None
+        return lock
+
+    def _check(self) -> None:
+        """Refuses a directory that is not ours alone: what is in it may be others', and /tmp, say, we must not close to them."""
+        status = self._directory.stat()
+        hint = f"Name a directory of the {self._user}'s own with --state-dir."
+        if status.st_uid != os.geteuid() and not self._may_be_anothers:
+            raise self._unusable("is somebody else's, and can be written by others", hint)
+        if status.st_mode & _OTHERS_WRITE:
+            raise self._unusable("can be written by others", hint)
+        for parent in self._directory.resolve().parents:
+            mode = parent.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise self._unusable(f"lies in {parent}, where others can put another in its place", hint)
+
+    def _unusable(self, why: str, hint: str) -> UserError:
+        return UserError(f"the state directory {self._directory} {why}", hint=hint, code="state_unusable")
+
+
+def _make(directory: Path) -> None:
+    """Makes a directory, and those on the way to it, which others may only look into; with these modes whatever the umask."""
+    if directory.is_dir():
+        return
+    if not directory.parent.is_dir():
+        _make(directory.parent)
+        directory.parent.chmod(0o755)
+    with suppress(FileExistsError):
+        directory.mkdir(0o700)
+        directory.chmod(0o700)
+
+
+def _read(path: Path, limit: int, may_be_anothers: bool) -> bytes:
+    """A regular file's content. Raises FileNotFoundError, or UserError for anything else."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{path} is no regular file", code="state_unreadable")
+            if status.st_uid not in (os.geteuid(), 0) and not may_be_anothers:
+                raise UserError(
+                    f"{path} is somebody else's, who may know what is in it",
+                    hint="Remove it, or make it this user's with chown if you know where it comes from.",
+                    code="state_unreadable",
+                )
+            return file.read(limit)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", code="state_unreadable") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replaces a file atomically and durably. Raises UserError."""
+    try:
+        _replace(path, data)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="See whether the disk is full, and whose directory it is.",
+            code="state_unwritable",
+        ) from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(temporary, flags, 0o600), "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
