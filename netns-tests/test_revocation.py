@@ -47,7 +47,7 @@ def lab() -> Iterator[Lab]:
         lab.user.host.environment["BOBS_TOKEN"] = bob
         lab.user.host.environment["CODER_URL"] = lab.server.url
         lab.user.join_as_user(lab.server.url, bob)
-        lab.user.wait_for_peer("dev")
+        lab.user.wait_for_peer("admin/dev")
         lab.user.wait_for_path("dev", "direct")
         yield lab
 
@@ -92,5 +92,5 @@ def test_policy_is_obeyed_while_data_flows(lab: Lab) -> None:
     lab.user.wait_for_path("dev", "direct", timeout=20)
     stops(lab, "workspaces", "cut", "dev", "bob")
     lab.server.share("dev", "bob", lab.user.host.environment["BOBS_TOKEN"])
-    lab.user.wait_for_peer("dev")
+    lab.user.wait_for_peer("admin/dev")
     stops(lab, "workspaces", "delete", "dev", "--yes")

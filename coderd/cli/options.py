@@ -19,7 +19,7 @@ SOCKET = DEFAULT_SOCKET
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON; its fields only ever grow.")]
 
 Workspace: TypeAlias = Annotated[
-    str, typer.Argument(metavar="WORKSPACE", help="A peer's name: dev, or with its owner: ann/dev.")
+    str, typer.Argument(metavar="WORKSPACE", help="A peer's name: dev is yours, another's is ann/dev.")
 ]
 
 Url: TypeAlias = Annotated[

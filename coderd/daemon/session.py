@@ -211,13 +211,16 @@ class Session:
         self._client.break_connection()
 
     def find(self, name: str) -> list[Peer]:
-        """Peers that a person may mean by ``name``."""
+        """Peers that a person means by ``name``."""
         return self.netmap.find(name) if self.netmap is not None else []
 
     def is_absent(self, name: str) -> bool:
-        """Whether ``name`` may mean somebody whom this node may meet, but who is not connected."""
-        absent = self.netmap.absent.values() if self.netmap is not None else ()
-        return any(name in (node.name, node.name.partition("/")[2]) for node in absent)
+        """Whether ``name`` means somebody whom this node may meet, but who is not connected."""
+        return self.netmap is not None and self.netmap.is_absent(name)
+
+    def of_others(self, name: str) -> list[str]:
+        """Full names of others' nodes that bear this bare name."""
+        return self.netmap.of_others(name) if self.netmap is not None else []
 
     @property
     def mtu(self) -> int:

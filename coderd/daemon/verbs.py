@@ -42,6 +42,8 @@ from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
 from coderd.model.ports import NO_PORTS, PortSet, parse_ports
 
+MAX_NAMED = 5
+"""Others' workspaces that are named to somebody who has none of that name."""
 JOIN_TIMEOUT = 30.0
 """Seconds that ``up`` waits for the server's first word."""
 
@@ -270,20 +272,9 @@ class Verbs:
         if not found and session.is_absent(name):
             raise offline(name)
         if not found:
-            raise UserError(
-                f"there is no workspace {name} that this machine may reach",
-                exit_code=Exit.NO_SUCH_WORKSPACE,
-                hint="coderctl status lists those that it may",
-                code="no_such_workspace",
-            )
+            raise _unknown(name, session.of_others(name))
         if len(found) > 1:
-            names = " or ".join(sorted(peer.name for peer in found))
-            raise UserError(
-                f"{name} may mean {names}",
-                exit_code=Exit.USAGE,
-                hint="name it with its owner",
-                code="ambiguous",
-            )
+            raise UserError(f"the server names more than one {name}", exit_code=Exit.USAGE, code="ambiguous")
         return session, found[0]
 
 
@@ -297,6 +288,24 @@ def read_ports(text: str) -> PortSet:
             exit_code=Exit.USAGE,
             hint="name ports and ranges with commas between them, as 22,8000-8999; or say all, or none",
         ) from None
+
+
+def _unknown(name: str, others: list[str]) -> UserError:
+    """Nobody is meant by a name; who of others bears it is said, and never taken instead."""
+    if not others:
+        return UserError(
+            f"there is no workspace {name} that this machine may reach",
+            exit_code=Exit.NO_SUCH_WORKSPACE,
+            hint="coderctl status lists those that it may",
+            code="no_such_workspace",
+        )
+    more = f" or {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
+    return UserError(
+        f"you have no workspace {name}",
+        exit_code=Exit.NO_SUCH_WORKSPACE,
+        hint=f"name another's with its owner: {' or '.join(others[:MAX_NAMED])}{more}",
+        code="no_such_workspace",
+    )
 
 
 def device_name(host_name: str) -> str:

@@ -114,6 +114,29 @@ class NetMap:
     embedded_region: int = EMBEDDED_REGION
     """The region of the map that is the server itself; 0 = none is."""
 
+    @property
+    def owner(self) -> str:
+        """Whose this node is: the name before the slash; empty where it has none."""
+        owner, slash, _ = self.self_node.name.partition("/")
+        return owner if slash else ""
+
     def find(self, name: str) -> list[Peer]:
-        """Peers that a person may mean by ``name``: ``owner/workspace``, ``user/device`` or the part after the slash."""
-        return [peer for peer in self.peers.values() if name in (peer.name, peer.name.rpartition("/")[2])]
+        """Peers that a person means by ``name``: a full name, or the bare name of one that has this node's own owner.
+
+        A bare name is one's own or nobody's, also while one's own is not there: others can name what they share as they like.
+        """
+        meant = self._full_names(name)
+        return [peer for peer in self.peers.values() if peer.name in meant]
+
+    def is_absent(self, name: str) -> bool:
+        """Whether ``name`` means, as for ``find``, somebody whom this node may meet, but who is not connected."""
+        meant = self._full_names(name)
+        return any(node.name in meant for node in self.absent.values())
+
+    def of_others(self, name: str) -> list[str]:
+        """Full names of others' nodes that bear this bare name, sorted: what a person may have meant by it."""
+        known = {peer.name for peer in self.peers.values()} | {node.name for node in self.absent.values()}
+        return sorted(full for full in known if name and full.partition("/")[2] == name)
+
+    def _full_names(self, name: str) -> set[str]:
+        return {name, f"{self.owner}/{name}"} if name and "/" not in name else {name}

@@ -148,8 +148,10 @@ class FakeSession:
         return self.netmap.find(name) if self.netmap is not None else []
 
     def is_absent(self, name: str) -> bool:
-        absent = self.netmap.absent.values() if self.netmap is not None else ()
-        return any(node.name == name for node in absent)
+        return self.netmap is not None and self.netmap.is_absent(name)
+
+    def of_others(self, name: str) -> list[str]:
+        return self.netmap.of_others(name) if self.netmap is not None else []
 
 
 class World:

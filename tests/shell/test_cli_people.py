@@ -98,6 +98,8 @@ async def test_workspaces_are_shared_renamed_and_ruled(
         assert "admin/dev is shared with you" in bob.run("shares", "accept", "admin/dev")
         changed = owner.run("share", "dev", "--with", "bob", "--ports", "22,8000-8999", "--expires", "7d")
         assert "admin/dev is shared with bob: ports 22,8000-8999, no terminal, until" in changed
+        code, error = bob.fail("workspaces", "show", "dev")
+        assert (code, "with its owner: admin/dev" in error) == (Exit.NO_SUCH_WORKSPACE, True)
         assert "shared with bob:" in owner.run("workspaces", "show", "dev")
         assert owner.run("workspaces", "connections", "dev") == ""
         assert owner.fail("workspaces", "cut", "dev", "admin/laptop")[0] == Exit.USAGE

@@ -18,7 +18,8 @@ from coderd.api.messages import PREFIX
 from coderd.api.rules import RULES, Reach
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
-from coderd.model.netmap import PathPolicy
+from coderd.model.netmap import PathPolicy, PeerAccess
+from coderd.model.ports import parse_ports
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
 PATIENCE = 2.0
@@ -80,6 +81,44 @@ async def test_a_shared_workspace_is_met_and_an_unshared_one_gone_at_both_ends(t
         assert pair.laptop.netmap.absent == {}
         assert await in_thread(pair.bob.list_workspaces) == []
         await pair.share()
+
+
+@pytest.mark.slow
+async def test_neither_side_of_an_offer_is_told_of_the_other_before_it_is_accepted(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair, trio.open_nursery() as nursery:
+        carl_token = await pair.world.add_user("carl")
+        carl, key = ApiClient(pair.world.url, carl_token), NodePrivate.generate(os.urandom)
+        device = await enrol_device(pair.world.url, carl_token, name="phone", node_key=key.public())
+        phone = JoinedNode(device.token, key)
+        nursery.start_soon(phone.client(pair.world.url).run)
+        await in_thread(lambda: pair.ann.share_workspace("dev", "bob"))
+        await in_thread(lambda: pair.ann.share_workspace("dev", "carl"))
+        await in_thread(lambda: carl.accept_share("ann/dev"))
+        await pair.dev.until(lambda node: node.sees("carl/phone"), patience=PATIENCE)
+        assert set(pair.dev.peers) == {"carl/phone"}
+        assert pair.laptop.netmap is not None
+        assert (pair.laptop.peers, pair.laptop.netmap.absent) == ({}, {})
+        await in_thread(lambda: carl.leave_share("ann/dev"))
+        await pair.dev.until(lambda node: not node.peers, patience=PATIENCE)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_change_of_a_share_or_of_apps_reaches_the_workspace_at_once(tmp_path: Path) -> None:
+    async with team(tmp_path) as pair:
+        await pair.share()
+
+        def opens(ports: str, terminal: bool) -> Callable[[JoinedNode], bool]:
+            return lambda node: node.peers["bob/laptop"].access == PeerAccess(parse_ports(ports), terminal)
+
+        await pair.dev.until(opens("none", False), patience=PATIENCE)
+        await in_thread(lambda: pair.ann.set_app("dev", "8080", "shared"))
+        await pair.dev.until(opens("8080", False), patience=PATIENCE)
+        await in_thread(lambda: pair.ann.share_workspace("dev", "bob", ports="22", terminal=True))
+        await pair.dev.until(opens("22", True), patience=PATIENCE)
+        await in_thread(lambda: pair.ann.share_workspace("dev", "bob", lifetime=1))
+        await pair.laptop.until(lambda node: "ann/dev" not in node.peers, patience=1 + 2 * PATIENCE)
+        await pair.parted()
 
 
 async def _delete_workspace(pair: Team) -> None:

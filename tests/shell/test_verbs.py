@@ -16,6 +16,7 @@ from coderd.api.messages import DeviceEnrolled
 from coderd.control.messages import (
     DebugParams,
     DialParams,
+    DialTarget,
     Done,
     DownParams,
     LogoutParams,
@@ -32,6 +33,7 @@ from coderd.control.messages import (
     UpParams,
     UpResult,
     Waiting,
+    WhyParams,
 )
 from coderd.daemon import measure, verbs
 from coderd.daemon.config import NodeConfig
@@ -117,11 +119,35 @@ async def test_names_that_are_nobodys_and_names_of_the_absent_are_told_apart(
             assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
 
 
-async def test_a_name_of_two_is_asked_back(autojump_clock: MockClock, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "params",
+    [
+        PingParams(peer="dev"),
+        SpeedtestParams(peer="dev"),
+        WhyParams(peer="dev"),
+        DialParams(peer="dev", port=22),
+    ],
+)
+async def test_a_bare_name_is_never_a_strangers_workspace(
+    autojump_clock: MockClock, tmp_path: Path, params: PingParams | SpeedtestParams | WhyParams | DialParams
+) -> None:
+    """``nc dev`` went to a stranger's shared ``dev`` while one's own was offline."""
+    own = AbsentNode(UUID(int=6), NodeKind.WORKSPACE, "ann/dev", tailnet_address(UUID(int=6)))
     async with joined(tmp_path) as (world, verb):
+        if not isinstance(params, WhyParams):
+            world.opened[0].netmap = make_netmap(BOBS, absent=(own,))
+            with pytest.raises(UserError) as caught:
+                await verb.handle("x", params, world.emit)
+            assert caught.value.code == "offline"
+        world.opened[0].netmap = make_netmap(BOBS)
+        with pytest.raises(UserError) as caught:
+            await verb.handle("x", params, world.emit)
+        assert (caught.value.code, caught.value.exit_code) == ("no_such_workspace", Exit.NO_SUCH_WORKSPACE)
+        assert caught.value.hint == "name another's with its owner: bob/dev"
         world.opened[0].netmap = make_netmap(DEV, BOBS)
-        with pytest.raises(UserError, match="ann/dev or bob/dev"):
-            await verb.handle("ping", PingParams(peer="dev"), world.emit)
+        target = await verb.handle("x", DialParams(peer="dev", port=22), world.emit)
+        assert isinstance(target, DialTarget)
+        assert target.name == "ann/dev"
 
 
 async def test_only_workspaces_are_dialled_and_measured(autojump_clock: MockClock, tmp_path: Path) -> None:

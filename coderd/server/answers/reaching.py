@@ -33,7 +33,8 @@ def reach_node(store: Store, call: Call, kind: NodeKind) -> Node:
     text, caller = call.keys["key"], user_of(call.caller)
     node = _find_node(store, caller, kind, text)
     if node is None or not _is_within(call.rule.reach, caller, node):
-        not_found(f"you have no {kind.value} {text.replace(SEPARATOR, '/')}")
+        hint = _of_others(store, caller, kind, text) if node is None else ""
+        not_found(f"you have no {kind.value} {text.replace(SEPARATOR, '/')}", hint)
     return node
 
 
@@ -58,9 +59,9 @@ def as_key(text: str) -> UUID | str:
         return text
 
 
-def not_found(message: str) -> NoReturn:
+def not_found(message: str, hint: str = "") -> NoReturn:
     """Refuses what is not there, or nobody's business."""
-    raise ApiError(HTTPStatus.NOT_FOUND, "not_found", message)
+    raise ApiError(HTTPStatus.NOT_FOUND, "not_found", message, hint)
 
 
 def forbidden(message: str) -> NoReturn:
@@ -76,6 +77,14 @@ def _find_node(store: Store, caller: User, kind: NodeKind, text: str) -> Node | 
     if separator:
         return store.nodes.find_named(kind, owner, name)
     return store.nodes.find_named(kind, caller.name, wanted)
+
+
+def _of_others(store: Store, caller: User, kind: NodeKind, text: str) -> str:
+    """What a bare name may have been meant for: others' of that name that the caller may use, which it never means."""
+    if kind is not NodeKind.WORKSPACE or SEPARATOR in text:
+        return ""
+    names = [node.full_name for node in store.nodes.shared_with(caller) if node.name == text]
+    return f"Name another's with its owner: {' or '.join(names[:5])}." if names else ""
 
 
 def _is_within(reach: Reach, caller: User, node: Node) -> bool:

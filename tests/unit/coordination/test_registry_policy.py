@@ -167,22 +167,6 @@ def test_a_workspace_is_told_which_node_is_the_servers_own() -> None:
     assert (entry.id, entry.kind, entry.is_server) == (server.node_id, "device", True)
 
 
-def test_of_whose_offer_is_not_accepted_nothing_is_told() -> None:
-    """What the store hands out has no shares but accepted ones: the workspace hears of no guest, by no list."""
-    registry = Registry()
-    facts = Facts(NodePublic(b"\x01" * 32), DiscoPublic(b"\x0a" * 32), 1)
-    offered = replace(DEV, shares=())
-    dev = registry.connect(offered, facts, partners=[], wake=lambda: None)
-    laptop = registry.connect(LAPTOP, replace(facts, node_key=NodePublic(b"\x02" * 32)), wake=lambda: None)
-    for connection in (dev, laptop):
-        assert registry.update(connection, Update(home_region=999)) is None
-    registry.amend(offered)
-    for connection in (dev, laptop):
-        message = registry.poll(connection, 0.0)
-        assert message == Peers(full=True)
-        assert registry.poll(connection, 10.0) is None
-
-
 def test_who_has_a_tunnel_to_a_workspace_is_known_with_its_age() -> None:
     pair = Pair()
     report = PathReport(LAPTOP.node_id, "relay", region=999, since=5.0)

@@ -1,5 +1,6 @@
 """The NetMap: finding the peer that a person means."""
 
+from dataclasses import replace
 from ipaddress import IPv6Address
 from uuid import UUID
 
@@ -7,7 +8,7 @@ import pytest
 
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import NetMap, NodeKind, Peer, SelfNode
+from coderd.model.netmap import AbsentNode, NetMap, NodeKind, Peer, SelfNode
 
 
 def peer(number: int, name: str) -> Peer:
@@ -33,7 +34,9 @@ def netmap(*names: str) -> NetMap:
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("dev", ["ada/dev", "bob/dev"]),
+        ("dev", ["ada/dev"]),
+        ("bob/dev", ["bob/dev"]),
+        ("lab", []),
         ("ada/dev", ["ada/dev"]),
         ("test", ["ada/test"]),
         ("ada", []),
@@ -43,10 +46,27 @@ def netmap(*names: str) -> NetMap:
         ("bob/test", []),
     ],
 )
-def test_a_name_finds_those_it_may_mean(name: str, found: list[str]) -> None:
-    assert [peer.name for peer in netmap("ada/dev", "ada/test", "bob/dev").find(name)] == found
+def test_a_bare_name_is_ones_own_or_nobodys(name: str, found: list[str]) -> None:
+    assert [peer.name for peer in netmap("ada/dev", "ada/test", "bob/dev", "bob/lab").find(name)] == found
 
 
 def test_a_name_without_an_owner_is_found_by_the_whole_of_it() -> None:
     assert [peer.name for peer in netmap("solo").find("solo")] == ["solo"]
     assert netmap("solo").find("") == []
+
+
+def test_who_else_bears_a_name_is_known_and_never_meant() -> None:
+    seen = netmap("bob/dev", "eve/dev", "eve/devil")
+    assert seen.find("dev") == []
+    assert not seen.is_absent("dev")
+    assert seen.of_others("dev") == ["bob/dev", "eve/dev"]
+    assert seen.of_others("") == seen.of_others("bob/dev") == []
+
+
+def test_ones_own_is_meant_also_while_it_is_away() -> None:
+    away = AbsentNode(UUID(int=50), NodeKind.WORKSPACE, "ada/dev", IPv6Address(50))
+    seen = replace(netmap("bob/dev"), absent={away.node_id: away})
+    assert seen.find("dev") == []
+    assert seen.is_absent("dev")
+    assert not seen.is_absent("bob/dev")
+    assert not replace(seen, self_node=replace(seen.self_node, name="laptop")).is_absent("dev")
