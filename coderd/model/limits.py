@@ -166,8 +166,28 @@ DERP_HANDSHAKE_RATE: Final = 500.0
 """Handshakes that may begin in a second, of all clients together."""
 DERP_HANDSHAKE_BURST: Final = 2000.0
 """And at once: a relay that restarts is met by everybody."""
+DERP_KNOWN_HANDSHAKE_RATE: Final = 250.0
+"""Beside those, per second: of clients from addresses from which a key was admitted lately."""
+DERP_KNOWN_HANDSHAKE_BURST: Final = 1000.0
+"""And at once."""
+DERP_SOURCE_HANDSHAKE_RATE: Final = 10.0
+"""Handshakes per second from one address, of IPv6 a /64, that do not end in an admitted key."""
+DERP_SOURCE_HANDSHAKE_BURST: Final = 256.0
+"""And at once."""
+DERP_SITE_HANDSHAKE_RATE: Final = 40.0
+"""The same per second from one IPv6 /48, whichever of its networks they come from."""
+DERP_SITE_HANDSHAKE_BURST: Final = 1024.0
+"""And at once."""
 DERP_HANDSHAKES_PER_SOURCE: Final = 256
-"""Handshakes under way from one address."""
+"""Handshakes under way from one address, of IPv6 a /64."""
+DERP_HANDSHAKES_PER_SITE: Final = 1024
+"""And from one IPv6 /48."""
+DERP_RETURN_INTERVAL: Final = 10.0
+"""Seconds after which a key that comes back is not counted against its address again."""
+MAX_DERP_SOURCES: Final = 65_536
+"""Addresses whose handshakes are remembered, and as many /48."""
+MAX_DERP_KNOWN_KEYS: Final = 65_536
+"""Admitted keys whose address is remembered."""
 DERP_QUEUE_PACKETS: Final = 512
 """Packets that wait for one client."""
 DERP_QUEUE_BYTES: Final = 2 << 20

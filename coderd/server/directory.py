@@ -16,7 +16,7 @@ from coderd.api.io.routes import ApiError, Caller
 from coderd.api.rules import Role, Scope
 from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
-from coderd.identity.attempts import Attempts, Origin
+from coderd.identity.attempts import Attempts
 from coderd.identity.effects import Change
 from coderd.identity.io.store import Store
 from coderd.identity.io.tokens import Dossier
@@ -42,6 +42,7 @@ from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.origins import Origin
 from coderd.server.effects import apply_effects
 from coderd.server.together import Together
 

@@ -20,6 +20,7 @@ from coderd.derp.server import MAX_CONNECTIONS
 from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.origins import Rate
 from tests.shell.derp_world import A, B, Inbox, Server, serving
 
 PACKETS = [bytes([4, index]) * 600 for index in range(64)]
@@ -412,3 +413,20 @@ async def test_names_are_held_to_the_chain(
                 return
             with pytest.raises(OSError, match=r"not for other\.example"):
                 await server.link(A, force_http=False, cert_name=cert_name)
+
+
+async def test_two_strangers_do_not_keep_a_node_from_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coderd.derp.gate.HANDSHAKES", Rate(40, 0.0))
+    monkeypatch.setattr("coderd.derp.gate.HANDSHAKES_OF_SOURCE", Rate(8, 0.0))
+    async with serving() as server:
+        for address in ("127.0.0.2", "127.0.0.3"):
+            for number in range(30):
+                stream = await trio.open_tcp_stream("127.0.0.1", server.port, local_address=address)
+                async with stream:
+                    await stream.send_all(
+                        b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"
+                    )
+                    expected = b"HTTP/1.1 101" if number < 8 else b"HTTP/1.1 429"
+                    assert (await stream.receive_some()).startswith(expected)
+        link = await server.link(A)
+        await link.aclose()

@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from coderd.derp.connection import CloseReason, Connection
-from coderd.derp.gate import Gate, source_of
+from coderd.derp.gate import Gate
 from coderd.derp.handshake import ClientInfo
 from coderd.derp.io.websocket import WebSocketStream
 from coderd.derp.limit import ClientRate
@@ -26,6 +26,7 @@ from coderd.metrics import Counters
 from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic, ServerPrivate, ServerPublic
+from coderd.model.origins import Origin
 
 HANDSHAKE_TIMEOUT: Final = limits.DERP_HANDSHAKE_TIMEOUT
 """For our greeting to leave, and again for ClientInfo to come."""
@@ -150,16 +151,20 @@ class RelayServer:
     async def _serve(self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes) -> None:
         """Serves a client whose bytes go through ``carrier``, which is the stream itself or lies upon it."""
         gate = self._open_gate()
-        source = source_of(stream.remote[0])
-        if not gate.enter(source, trio.current_time()):
+        origin = Origin.of(stream.remote[0])
+        if not gate.enter(origin, trio.current_time()):
             await self._refuse(stream, _TOO_MANY, CloseReason.TOO_MANY)
             return
         try:
             try:
                 client = await self._receive(stream, carrier, response)
             finally:
-                gate.settle(source)
-            reason = client if isinstance(client, CloseReason) else await self._run(stream, carrier, *client)
+                gate.settle(origin)
+            if isinstance(client, CloseReason):
+                reason = client
+            else:
+                gate.admit(origin, client[0], trio.current_time())
+                reason = await self._run(stream, carrier, *client)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             reason = CloseReason.LEFT
         finally:

@@ -8,8 +8,8 @@ from coderd.identity.attempts import (
     SITE_BURST,
     SITE_RATE,
     Attempts,
-    Origin,
 )
+from coderd.model.origins import Origin
 
 
 def test_an_address_has_its_burst_and_gets_more_with_time() -> None:
@@ -35,7 +35,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(MAX_ADDRESSES + 10):
         attempts.fail(Origin.of(str(number)), 0.0)
         attempts.fail(Origin.of(f"2001:db8:{number:x}::1"), 0.0)
-    assert len(attempts._networks) == len(attempts._sites) == MAX_ADDRESSES
+    assert [len(buckets) for buckets in attempts._origins._buckets] == [MAX_ADDRESSES] * 2
 
 
 def test_the_many_networks_of_one_site_have_one_burst_together() -> None:
