@@ -52,6 +52,13 @@ class Health(ApiMessage, frozen=True):
     version: str
 
 
+class Usage(ApiMessage, frozen=True):
+    """How many things of a kind a user has, and may have."""
+
+    used: int
+    most: int
+
+
 class UserInfo(ApiMessage, frozen=True):
     """A user."""
 
@@ -60,6 +67,8 @@ class UserInfo(ApiMessage, frozen=True):
     is_admin: bool
     """Whether the role is admin or owner."""
     role: str = ""
+    usage: dict[str, Usage] = {}
+    """Of workspaces, devices, tokens, apps and shares; empty in a list of users, and where they are changed."""
 
 
 class UserList(ApiMessage, frozen=True):

@@ -114,7 +114,7 @@ def _users() -> typer.Typer:
     group = new_app("Who may sign in, and as what. For admins and owners.")
     add(group, "create", users.create, "Create one, and print the token to sign in with.")
     add(group, "list", users.list_users, "List all.")
-    add(group, "show", users.show, "Show one.")
+    add(group, "show", users.show, "Show yourself or one: how much they have.")
     add(group, "rename", users.rename, "Give one another name.")
     add(group, "set-role", users.set_role, "Make one an owner, an admin or a member.")
     add(group, "delete", users.delete, "Delete one with all that is theirs.")

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from coderd.cli import app_options as web
+from coderd.cli import quota_options as quotas
 from coderd.cli import relay_options as relay
 from coderd.cli import sharing_options as sharing
 from coderd.cli import tls_options as tls
@@ -86,6 +87,10 @@ def server(
     dangerous_trust_path_apps: web.TrustPathApps = None,
     accept_shares: sharing.AcceptShares = None,
     max_shares: sharing.MaxShares = None,
+    max_workspaces: quotas.MaxWorkspaces = None,
+    max_devices: quotas.MaxDevices = None,
+    max_tokens: quotas.MaxTokens = None,
+    max_apps: quotas.MaxApps = None,
     proxy_trusted_origins: ProxyTrustedOrigins = None,
     proxy_trusted_headers: ProxyTrustedHeaders = None,
     prometheus_enable: PrometheusEnable = None,
@@ -131,6 +136,10 @@ def server(
         "prometheus_enable": relay.as_text(prometheus_enable),
         "prometheus_address": prometheus_address,
         **sharing.settings(accept_shares, max_shares),
+        "max_workspaces": max_workspaces,
+        "max_devices": max_devices,
+        "max_tokens": max_tokens,
+        "max_apps": max_apps,
         **web.settings(wildcard_access_url, disable_path_apps, dangerous_trust_path_apps),
     }
     path = config or DEFAULT_FILE

@@ -59,15 +59,22 @@ def list_users(
 
 
 def show(
-    name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+    name: Annotated[
+        str | None, typer.Argument(metavar="[USER]", help="A user's name or id.  [default: yourself]")
+    ] = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
 ) -> int:
-    """Show a user.
+    """Show a user: yourself, or for admins and owners anybody; with how much they have and may have.
 
     Examples:
+      coderctl users show
       coderctl users show ann
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    return _show(client.get_user(name), json)
+    return _show(client.me() if name is None else client.get_user(name), json)
 
 
 def rename(
@@ -123,5 +130,6 @@ def _show(user: UserInfo, json: bool) -> int:
     if json:
         print_json(user)
     else:
-        print_facts({"name": user.name, "role": user.role, "id": str(user.id)})
+        usage = {kind: f"{each.used} of {each.most}" for kind, each in user.usage.items()}
+        print_facts({"name": user.name, "role": user.role, "id": str(user.id), **usage})
     return Exit.DONE

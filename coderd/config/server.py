@@ -14,12 +14,14 @@ from coderd.config.proxies import (
     parse_proxy_headers,
     parse_proxy_origins,
 )
+from coderd.config.quotas import QUOTA_SETTINGS, parse_quotas
 from coderd.config.sharing import SHARING_SETTINGS, SharingOptions, parse_sharing_options
 from coderd.config.sources import Setting, Sources, Value, absolute_path, bad_value, parse_file
 from coderd.config.tls import TLS_SETTINGS, TlsOptions, parse_address, parse_listening
 from coderd.config.url import ServerUrl, parse_server_url
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import Exit, UserError
+from coderd.model.quotas import Quotas
 
 DEFAULT_FILE = Path("/etc/coderd/server.toml")
 DEFAULT_STATE_DIR = Path("/var/lib/coderd-server")
@@ -41,6 +43,7 @@ SETTINGS = (
     *DERP_SETTINGS,
     *APP_SETTINGS,
     *SHARING_SETTINGS,
+    *QUOTA_SETTINGS,
 )
 
 
@@ -65,6 +68,8 @@ class ServerConfig:
     """Web apps."""
     sharing: SharingOptions = field(default_factory=SharingOptions)
     """How users may share workspaces."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """How much one user may have."""
     proxy_origins: tuple[IPv4Network | IPv6Network, ...] = ()
     """Proxies that may say whose request they hand on."""
     proxy_headers: tuple[str, ...] = (DEFAULT_HEADER,)
@@ -105,6 +110,7 @@ def parse_server_config(
         derp=derp,
         apps=parse_app_options(sources),
         sharing=parse_sharing_options(sources),
+        quotas=parse_quotas(sources),
         proxy_origins=parse_proxy_origins(sources),
         proxy_headers=parse_proxy_headers(sources),
         prometheus_address=parse_prometheus(sources),

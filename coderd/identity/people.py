@@ -153,6 +153,21 @@ class TooManyShares(IdentityError):
     hint = "Take one back first. An offer that nobody accepts lapses after 14 days."
 
 
+class QuotaReached(IdentityError):
+    """Somebody has as many things of a kind as one may: see ``model.quotas``.
+
+    Args:
+        who: the user's name.
+        what: the kind, a field of ``Quotas``.
+        most: how many one may have.
+    """
+
+    def __init__(self, who: str, what: str, most: int) -> None:
+        super().__init__(f"{who} has {most} {what}, which is the most")
+        self.code = f"too_many_{what}"
+        self.hint = f"Delete some first; coderctl users show says how many there are. The operator's option: --max-{what}."
+
+
 class TooManyAttempts(IdentityError):
     """Too many unknown tokens came from there: see ``attempts``."""
 

@@ -61,6 +61,14 @@ MAX_OPENINGS: Final = 100_000
 """Records of tunnels, web apps and terminals that were used; the oldest goes for one more."""
 MAX_OPENINGS_WAITING: Final = 4096
 """Such records that wait for the database; more are dropped."""
+MAX_WORKSPACES_PER_USER: Final = 1000
+"""Workspaces that one user may have; the option --max-workspaces sets another number."""
+MAX_DEVICES_PER_USER: Final = 100
+"""Devices that one user may have; the option --max-devices sets another number."""
+MAX_TOKENS_PER_USER: Final = 500
+"""Sessions and join keys that one user may have; the option --max-tokens sets another number."""
+MAX_APPS_PER_USER: Final = 1000
+"""Web apps that one user may have set; the option --max-apps sets another number."""
 MAX_SHARES_GIVEN: Final = 500
 """Shares and offers that one user may have given; the option --max-shares sets another number."""
 MAX_SHARES_LISTED: Final = 500

@@ -7,7 +7,7 @@ from coderd.api.io.routes import ApiError, Caller
 from coderd.api.rules import Role, Scope
 from coderd.browser.io.sign_in import NewSession
 from coderd.identity.io.sessions import Session
-from coderd.identity.people import Actor, NotFound, User
+from coderd.identity.people import Actor, NotFound, QuotaReached, User
 from coderd.model import limits
 from coderd.server.answers.reaching import actor_of
 from coderd.server.directory import Directory, role_of
@@ -72,6 +72,8 @@ class BrowserSessions:
             )
         except NotFound as error:
             return f"{str(error).capitalize()}."
+        except QuotaReached as error:
+            return f"{error}. Revoke some with coderctl tokens revoke, or wait until one expires."
         return NewSession(opened.hash, opened.lifetime)
 
     async def sign_out(self, session_hash: bytes, source: str) -> None:

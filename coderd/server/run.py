@@ -39,6 +39,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePublic
+from coderd.model.quotas import Quotas
 from coderd.process.turns import TurnWatch
 from coderd.server.answers.table import all_handlers
 from coderd.server.browser_sessions import BrowserSessions
@@ -97,7 +98,7 @@ async def run_server(
         UserError: the state directory, the database, the relay map or an address cannot be used.
     """
     with Ports(config.http_address, config.tls_address) as ports, StateDirectory(config.state_dir) as state:
-        store = await trio.to_thread.run_sync(_open_store, state)
+        store = await trio.to_thread.run_sync(_open_store, state, config.quotas)
         try:
             server = _Server(config, state, store)
             with server.turns:
@@ -281,9 +282,9 @@ def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tup
     return ServerTls(options, appended=meta_certificate(relay.public) if config.derp.has_relay else b""), pin
 
 
-def _open_store(state: StateDirectory) -> Store:
+def _open_store(state: StateDirectory, quotas: Quotas) -> Store:
     try:
-        return Store(state.database)
+        return Store(state.database, quotas=quotas)
     except NewerSchema as error:
         raise UserError(
             f"the database {state.database} was written by a newer coderd (schema {error})",

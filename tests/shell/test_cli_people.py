@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from coderd.cli import coderctl
 from coderd.cli.shell import run_app
 from coderd.model.errors import Exit
 from coderd.model.keys import NodePrivate
+from coderd.model.quotas import Quotas
 from tests.shell.server_world import World, serving
 
 pytestmark = pytest.mark.slow
@@ -125,6 +127,27 @@ async def test_workspaces_are_shared_renamed_and_ruled(
         owner.run("workspaces", "delete", "lab", "--yes")
 
     await tell(tmp_path, capsys, story)
+
+
+async def test_a_person_sees_how_much_they_have_and_may_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def story(world: World, owner: Terminal) -> None:
+        owner.run("workspaces", "create", "dev")
+        shown = owner.run("users", "show")
+        assert re.search(r"workspaces: +1 of 1\n", shown)
+        assert re.search(r"devices: +0 of 100\n", shown)
+        code, error = owner.fail("workspaces", "create", "lab")
+        assert code == Exit.FAILED
+        assert "admin has 1 workspaces, which is the most" in error
+        assert "--max-workspaces" in error
+        usage = owner.json("users", "show", "admin")["usage"]  # type: ignore[index,call-overload]
+        assert usage["workspaces"] == {"used": 1, "most": 1}
+        assert usage.keys() == {"workspaces", "devices", "tokens", "apps", "shares"}
+
+    async with serving(tmp_path, quotas=Quotas(workspaces=1)) as world:
+        owner = Terminal(world, world.config.state_dir / "admin-token", capsys)
+        await trio.to_thread.run_sync(story, world, owner)
 
 
 async def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

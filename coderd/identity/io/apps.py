@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from coderd.identity.apps import App, AppShare
 from coderd.identity.effects import NOTHING, Change, Effects
 from coderd.identity.io.database import Database
-from coderd.identity.io.rows import Row, get_node, record
-from coderd.identity.people import SERVER, Actor, Node, NotFound
+from coderd.identity.io.rows import Parameters, Row, count_apps, get_node, insert_within, record
+from coderd.identity.people import SERVER, Actor, Node, NotFound, QuotaReached
 from coderd.identity.schema import apps
 
 
@@ -34,18 +34,25 @@ class Apps:
             return [_app(row) for row in connection.execute(query)]
 
     def set(self, workspace: Node, app: App, *, by: Actor = SERVER) -> Change[App]:
-        """An app as it is from now on; shares may follow it. Raises NotFound where the workspace has been deleted meanwhile."""
+        """An app as it is from now on; shares may follow it. Raises NotFound where the workspace has been deleted meanwhile, or QuotaReached."""
         key = {"workspace_id": workspace.node_id, "name": app.name}
         values = {"port": app.port, "share": app.share.value}
         with self._database.write() as connection:
-            connection.execute(apps.delete().filter_by(**key))
-            try:
-                connection.execute(apps.insert().values(**key, **values))
-            except IntegrityError:
-                raise NotFound(f"there is no workspace {workspace.full_name}") from None
+            known = connection.execute(apps.update().filter_by(**key).values(values)).rowcount == 1
+            if not known:
+                self._insert(connection, workspace, {**key, **values})
             detail = f"{app.name} is port {app.port}, for: {app.share.value}"
             record(connection, self._database.now(), by, "app.set", workspace.full_name, detail)
             return Change(app, _effects(connection, workspace))
+
+    def _insert(self, connection: Connection, workspace: Node, values: Parameters) -> None:
+        owner, most = workspace.owner, self._database.quotas.apps
+        try:
+            is_within = insert_within(connection, apps, values, count_apps(owner.user_id), most)
+        except IntegrityError:
+            raise NotFound(f"there is no workspace {workspace.full_name}") from None
+        if not is_within:
+            raise QuotaReached(owner.name, "apps", most)
 
     def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> Change[None]:
         """Forgets an app: a slug then leads nowhere, a port is the owner's alone. Raises NotFound."""

@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from coderd.identity.policy import Terms
 from coderd.model import RandomBytes
+from coderd.model.quotas import Quotas
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -35,6 +36,7 @@ class Database:
         rng: randomness for tokens.
         clock: wall-clock seconds.
         terms: how long what is let in may stay.
+        quotas: how much one user may have.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class Database:
         rng: RandomBytes = os.urandom,
         clock: Callable[[], float] = time.time,
         terms: Terms | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         self.rng = rng
         self.now = clock
         self.terms = terms or Terms()
+        self.quotas = quotas or Quotas()
         self.n_changes = 0
         """Another number after every commit of ours; what other programs write does not count."""
         self._engine = _open_engine(path)

@@ -130,7 +130,7 @@ class Nodes:
                 name = free_name(connection, owner, NodeKind.DEVICE, device_label(host_name))
                 is_waiting = self._database.terms.needs_approval
                 node = Node(uuid4(), NodeKind.DEVICE, name, owner, now, is_waiting=is_waiting)
-                insert_node(connection, node, node_key)
+                insert_node(connection, node, self._database.quotas, node_key)
                 effects = Effects(introduced=(node,))
             else:
                 is_full = maker is None or maker.scope == Scope.ALL.value
@@ -314,7 +314,7 @@ def add_workspace(connection: Connection, database: Database, owner: User, name:
     owner = get_user(connection, owner.user_id)
     node = Node(uuid4(), NodeKind.WORKSPACE, name, owner, database.now())
     token = make_token(TokenKind.WORKSPACE, database.rng)
-    insert_node(connection, node)
+    insert_node(connection, node, database.quotas)
     insert_token(
         connection,
         token,

@@ -12,12 +12,23 @@ from sqlalchemy.exc import IntegrityError
 
 from coderd.identity.apps import AppShare
 from coderd.identity.io.database import unix_now
-from coderd.identity.people import Actor, NameTaken, Node, NotFound, PathRule, Share, User, UserRole
+from coderd.identity.people import (
+    Actor,
+    NameTaken,
+    Node,
+    NotFound,
+    PathRule,
+    QuotaReached,
+    Share,
+    User,
+    UserRole,
+)
 from coderd.identity.schema import apps, audit, node_keys, nodes, shares, tokens, users
 from coderd.identity.shares import APP_PORTS, ShareState, open_ports
 from coderd.identity.tokens import Scope, TokenKind, hash_token
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.quotas import Quotas
 
 Row: TypeAlias = "sa.Row[tuple[object, ...]]"
 NodeQuery: TypeAlias = "sa.Select[tuple[object, ...]]"
@@ -139,19 +150,57 @@ def get_node(connection: Connection, owner: User, kind: NodeKind, key: UUID | st
     return node
 
 
-def insert_node(connection: Connection, node: Node, enrol_key: NodePublic | None = None) -> None:
-    """A new node; a broken constraint is an IntegrityError."""
-    connection.execute(
-        nodes.insert().values(
-            id=node.node_id,
-            kind=node.kind.value,
-            owner_id=node.owner.user_id,
-            name=node.name,
-            created_at=node.created_at,
-            enrol_key=None if enrol_key is None else bytes(enrol_key),
-            is_waiting=node.is_waiting,
-        )
+def insert_within(
+    connection: Connection,
+    table: sa.Table,
+    values: Parameters,
+    n_there: "sa.Select[int]",
+    most: int,
+) -> bool:
+    """Inserts a row where a count is below what one may have; whether it was. One statement, so that racers cannot exceed it."""
+    columns = [sa.literal(value, table.c[name].type).label(name) for name, value in values.items()]
+    row = sa.select(*columns).where(n_there.scalar_subquery() < most)
+    return connection.execute(table.insert().from_select(list(values), row)).rowcount == 1
+
+
+def count_nodes(owner_id: UUID, kind: NodeKind) -> "sa.Select[int]":
+    """How many nodes of a kind a user has."""
+    return (
+        sa.select(sa.func.count())
+        .select_from(nodes)
+        .where(nodes.c.owner_id == owner_id, nodes.c.kind == kind.value)
     )
+
+
+def count_tokens(user_id: UUID, now: float) -> "sa.Select[int]":
+    """How many sessions and join keys a user has that have not expired."""
+    in_force = sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now)
+    return sa.select(sa.func.count()).select_from(tokens).where(tokens.c.user_id == user_id, in_force)
+
+
+def count_apps(owner_id: UUID) -> "sa.Select[int]":
+    """How many web apps of a user's workspaces were set."""
+    theirs = sa.select(nodes.c.id).where(nodes.c.owner_id == owner_id)
+    return sa.select(sa.func.count()).select_from(apps).where(apps.c.workspace_id.in_(theirs))
+
+
+def insert_node(
+    connection: Connection, node: Node, quotas: Quotas, enrol_key: NodePublic | None = None
+) -> None:
+    """A new node; a broken constraint is an IntegrityError. Raises QuotaReached."""
+    what = "devices" if node.kind is NodeKind.DEVICE else "workspaces"
+    most = quotas.devices if node.kind is NodeKind.DEVICE else quotas.workspaces
+    values = {
+        "id": node.node_id,
+        "kind": node.kind.value,
+        "owner_id": node.owner.user_id,
+        "name": node.name,
+        "created_at": node.created_at,
+        "enrol_key": None if enrol_key is None else bytes(enrol_key),
+        "is_waiting": node.is_waiting,
+    }
+    if not insert_within(connection, nodes, values, count_nodes(node.owner.user_id, node.kind), most):
+        raise QuotaReached(node.owner.name, what, most)
 
 
 _KEY_OF = sa.select(node_keys.c.node_key).where(node_keys.c.node_id == sa.bindparam("node_id"))
@@ -195,26 +244,29 @@ def insert_token(
     uses_left: int | None = None,
     parent_id: UUID | None = None,
     is_sign_in: bool = False,
+    quotas: Quotas | None = None,
 ) -> UUID:
-    """Stores a token's hash; returns the id by which it is listed."""
+    """Stores a token's hash; returns the id by which it is listed. With ``quotas`` raises QuotaReached."""
     token_id = uuid4()
-    connection.execute(
-        tokens.insert().values(
-            hash=hash_token(token),
-            id=token_id,
-            kind=kind.name.lower(),
-            name=name,
-            scope=scope.value,
-            user_id=user_id,
-            node_id=node_id,
-            workspace_id=workspace_id,
-            created_at=now,
-            expires_at=expires_at,
-            uses_left=uses_left,
-            parent_id=parent_id,
-            is_sign_in=is_sign_in,
-        )
-    )
+    values = {
+        "hash": hash_token(token),
+        "id": token_id,
+        "kind": kind.name.lower(),
+        "name": name,
+        "scope": scope.value,
+        "user_id": user_id,
+        "node_id": node_id,
+        "workspace_id": workspace_id,
+        "created_at": now,
+        "expires_at": expires_at,
+        "uses_left": uses_left,
+        "parent_id": parent_id,
+        "is_sign_in": is_sign_in,
+    }
+    if quotas is None or user_id is None:
+        connection.execute(tokens.insert().values(values))
+    elif not insert_within(connection, tokens, values, count_tokens(user_id, now), quotas.tokens):
+        raise QuotaReached(get_user(connection, user_id).name, "tokens", quotas.tokens)
     return token_id
 
 

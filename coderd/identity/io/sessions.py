@@ -77,7 +77,7 @@ class Sessions:
     def open(self, token: str, name: str, *, lifetime: float, by: Actor = SERVER) -> Change[OpenedSession]:
         """A browser's session for whoever shows a session token: a sign-in if that is one, and revoked with it.
 
-        Raises NotFound where the token is not good any more.
+        Raises NotFound where the token is not good any more, QuotaReached where its user has too many.
 
         Args:
             token: the session token that was shown.
@@ -102,6 +102,7 @@ class Sessions:
                 scope=Scope(shown.scope),
                 parent_id=shown.id,
                 is_sign_in=shown.is_sign_in,
+                quotas=self._database.quotas,
             )
             user = get_user(connection, shown.user_id)
             record(connection, now, by, "session.open", f"{user.name}:{name}", str(token_id))

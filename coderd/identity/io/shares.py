@@ -224,10 +224,7 @@ class Shares:
         theirs = shares.alias()
         met = sa.exists().where(theirs.c.workspace_id == node.node_id, theirs.c.user_id == users.c.id)
         user_id = sa.select(users.c.id).where(users.c.name == guest, ~met).scalar_subquery()
-        of_giver = sa.select(nodes.c.id).where(nodes.c.owner_id == node.owner.user_id)
-        n_given = sa.select(sa.func.count()).select_from(theirs)
-        in_force = ~_is_over(now, theirs)
-        n_given = n_given.where(theirs.c.workspace_id.in_(of_giver), in_force)
+        n_given = count_shares(node.owner.user_id, now)
         values: dict[str, object] = {
             "id": uuid4(),
             "workspace_id": node.node_id,
@@ -270,6 +267,14 @@ class Shares:
         if row is None:
             raise NotFound("there is no such offer or share")
         return row
+
+
+def count_shares(giver_id: UUID, now: float) -> "sa.Select[int]":
+    """How many shares and offers of a user's workspaces are in force."""
+    theirs = shares.alias()
+    of_giver = sa.select(nodes.c.id).where(nodes.c.owner_id == giver_id)
+    count = sa.select(sa.func.count()).select_from(theirs)
+    return count.where(theirs.c.workspace_id.in_(of_giver), ~_is_over(now, theirs))
 
 
 def _is_over(now: float, table: "sa.FromClause" = shares) -> "sa.ColumnElement[bool]":

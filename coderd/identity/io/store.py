@@ -21,6 +21,7 @@ from coderd.identity.io.tokens import Tokens
 from coderd.identity.io.users import Users
 from coderd.identity.policy import Terms
 from coderd.model import RandomBytes
+from coderd.model.quotas import Quotas
 
 
 class Store:
@@ -31,6 +32,7 @@ class Store:
         rng: randomness for tokens.
         clock: wall-clock seconds.
         terms: how long what is let in may stay.
+        quotas: how much one user may have.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Store:
         rng: RandomBytes = os.urandom,
         clock: Callable[[], float] = time.time,
         terms: Terms | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
-        self._database = Database(path, rng=rng, clock=clock, terms=terms)
+        self._database = Database(path, rng=rng, clock=clock, terms=terms, quotas=quotas)
         self.users = Users(self._database)
         self.nodes = Nodes(self._database)
         self.shares = Shares(self._database)

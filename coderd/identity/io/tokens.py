@@ -158,6 +158,7 @@ class Tokens:
                 scope=scope,
                 uses_left=uses,
                 parent_id=by.token_id,
+                quotas=self._database.quotas,
             )
             record(
                 connection, now, by, "token.create", f"{user.name}:{name}", f"{kind.name.lower()} {token_id}"

@@ -12,6 +12,9 @@ from coderd.identity.io.database import Database
 from coderd.identity.io.lineage import maker_of
 from coderd.identity.io.rows import (
     ACCEPTED,
+    count_apps,
+    count_nodes,
+    count_tokens,
     get_user,
     key_of,
     load_nodes,
@@ -21,8 +24,11 @@ from coderd.identity.io.rows import (
     user_of,
 )
 from coderd.identity.io.sessions import add_sign_in
+from coderd.identity.io.shares import count_shares
 from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_user_name
 from coderd.identity.schema import nodes, shares, users
+from coderd.model.netmap import NodeKind
+from coderd.model.quotas import Quotas, Usage
 
 
 class NewUser(NamedTuple):
@@ -91,6 +97,24 @@ class Users:
         """By id or name. Raises NotFound."""
         with self._database.read() as connection:
             return get_user(connection, key)
+
+    def usage(self, user: User) -> Usage:
+        """How much of what is limited a user has."""
+        now, owner_id = self._database.now(), user.user_id
+        counts = {
+            "workspaces": count_nodes(owner_id, NodeKind.WORKSPACE),
+            "devices": count_nodes(owner_id, NodeKind.DEVICE),
+            "tokens": count_tokens(owner_id, now),
+            "apps": count_apps(owner_id),
+            "shares": count_shares(owner_id, now),
+        }
+        with self._database.read() as connection:
+            return Usage(**{kind: connection.execute(count).scalar_one() for kind, count in counts.items()})
+
+    @property
+    def quotas(self) -> Quotas:
+        """How much one user may have."""
+        return self._database.quotas
 
     def change(
         self, user: User, *, name: str | None = None, role: UserRole | None = None, by: Actor = SERVER

@@ -22,7 +22,7 @@ def all_handlers(
 ) -> dict[str, Handler]:
     """The whole API of one server; ``wildcard`` are the hosts of its web apps, ``sharing`` how users may share."""
     return {
-        **UserAnswers(directory).handlers(),
+        **UserAnswers(directory, sharing.max_given).handlers(),
         **WorkspaceAnswers(directory).handlers(),
         **ShareAnswers(directory, sharing).handlers(),
         **AppAnswers(directory, wildcard).handlers(),

@@ -1,10 +1,15 @@
 """Users and sessions."""
 
+from dataclasses import asdict
+
+from msgspec.structs import replace
+
 from coderd.api.io.routes import Call, Handler
-from coderd.api.messages import ChangeUser, CreateUser, Nothing, UserCreated, UserInfo, UserList
+from coderd.api.messages import ChangeUser, CreateUser, Nothing, Usage, UserCreated, UserInfo, UserList
 from coderd.identity.people import User, UserRole
 from coderd.identity.policy import may_give_role
 from coderd.identity.tokens import hash_token
+from coderd.model import limits
 from coderd.server.answers.reaching import actor_of, forbidden, reach_user, user_of
 from coderd.server.directory import Directory
 
@@ -12,9 +17,10 @@ from coderd.server.directory import Directory
 class UserAnswers:
     """Handlers for ``/users`` and ``/sessions``."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, max_shares: int = limits.MAX_SHARES_GIVEN) -> None:
         self._directory = directory
         self._store = directory.store
+        self._max_shares = max_shares
 
     def handlers(self) -> dict[str, Handler]:
         """By operation."""
@@ -29,7 +35,7 @@ class UserAnswers:
         }
 
     async def _me(self, call: Call) -> UserInfo:
-        return _info(user_of(call.caller))
+        return await self._with_usage(user_of(call.caller))
 
     async def _end_session(self, call: Call) -> Nothing:
         token_hash, by = hash_token(call.token), actor_of(call.caller)
@@ -50,7 +56,13 @@ class UserAnswers:
         return UserCreated(id=made.user.user_id, name=made.user.name, token=made.token)
 
     async def _get(self, call: Call) -> UserInfo:
-        return _info(await self._directory.ask(lambda: reach_user(self._store, call)))
+        return await self._with_usage(await self._directory.ask(lambda: reach_user(self._store, call)))
+
+    async def _with_usage(self, user: User) -> UserInfo:
+        used = asdict(await self._directory.ask(lambda: self._store.users.usage(user)))
+        most = {**asdict(self._store.users.quotas), "shares": self._max_shares}
+        usage = {kind: Usage(used=used[kind], most=most[kind]) for kind in used}
+        return replace(_info(user), usage=usage)
 
     async def _change(self, call: Call) -> UserInfo:
         wish, by = call.body(ChangeUser), actor_of(call.caller)

@@ -1,0 +1,29 @@
+"""How much of each kind one user may have. Pure."""
+
+from dataclasses import dataclass
+
+from coderd.model import limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """Of one user. Decided when a thing is made: who has more already, as the operator has lowered a number, keeps it."""
+
+    workspaces: int = limits.MAX_WORKSPACES_PER_USER
+    devices: int = limits.MAX_DEVICES_PER_USER
+    tokens: int = limits.MAX_TOKENS_PER_USER
+    """Sessions, browsers' among them, and join keys; not the tokens of workspaces and devices, of which each has one."""
+    apps: int = limits.MAX_APPS_PER_USER
+    """Web apps that were set, of all workspaces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How much of each kind one user has."""
+
+    workspaces: int
+    devices: int
+    tokens: int
+    apps: int
+    shares: int
+    """Given and offered to others."""
