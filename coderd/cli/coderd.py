@@ -8,6 +8,7 @@ import typer
 
 from coderd.cli.apps import add, new_app
 from coderd.cli.derp import derp
+from coderd.cli.options import TOKEN_ENVIRONMENT
 from coderd.cli.server import server_app
 from coderd.cli.shell import run
 from coderd.cli.wireguard import wireguard
@@ -65,7 +66,11 @@ def run_node(
         ),
     ] = None,
     token_file: Annotated[
-        str | None, typer.Option(metavar="PATH|-", help="The workspace's token: a file, or - for stdin.")
+        str | None,
+        typer.Option(
+            metavar="PATH|-",
+            help="The workspace's token: a file, or - for stdin. Environment: CODER_AGENT_TOKEN, which holds the token itself.",
+        ),
     ] = None,
     operator: Annotated[
         str | None, typer.Option(metavar="USER", help="Who may manage this node besides root.")
@@ -105,6 +110,9 @@ def run_node(
       sudo coderd run --access-url https://coder.example.com --token-file /etc/coderd/token
       sudo coderd run --access-url https://192.0.2.10:3000 --pin sha256:5f0c... --token-file /etc/coderd/token
     """
+    from coderd.process.handed_on import take_from_environment
+
+    token = take_from_environment(TOKEN_ENVIRONMENT)  # first, as this may begin the process anew
     from coderd.cli.node_config import DEFAULT_FILE, parse_node_config
     from coderd.config.io import read_config_file
     from coderd.daemon.process import run_node as run_daemon
@@ -128,9 +136,10 @@ def run_node(
         "terminal_login": terminal_login,
     }
     path = config or DEFAULT_FILE
+    environment = os.environ if token is None else {**os.environ, TOKEN_ENVIRONMENT: token}
     run_daemon(
         parse_node_config(
-            flags, os.environ, read_config_file(path, is_required=config is not None), str(path)
+            flags, environment, read_config_file(path, is_required=config is not None), str(path)
         )
     )
     return Exit.DONE

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from coderd.cli.options import TOKEN_ENVIRONMENT
 from coderd.cli.session import read_token
 from coderd.cli.values import parse_duration
 from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
@@ -17,8 +18,6 @@ from coderd.terminal.account import Account, Login, LoginSocket, check_account
 DEFAULT_FILE = Path("/etc/coderd/coderd.toml")
 DEFAULT_INTERFACE = "coder0"
 MAX_MTU = 9000
-TOKEN_ENVIRONMENT = "CODER_AGENT_TOKEN"
-"""The token itself, as Coder's agents take it: for containers that have no better place for secrets."""
 
 INTERFACE = Setting("interface", "CODERD_INTERFACE", DEFAULT_INTERFACE)
 SOCKET = Setting("socket", "CODERD_SOCKET", str(DEFAULT_SOCKET))

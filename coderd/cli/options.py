@@ -9,6 +9,8 @@ from coderd.daemon.config import DEFAULT_SOCKET
 
 INSECURE = "CODERD_INSECURE"
 """The environment's name for ``--insecure``."""
+TOKEN_ENVIRONMENT = "CODER_AGENT_TOKEN"
+"""The workspace's token itself, as Coder's agents take it: for containers that have no better place for secrets."""
 
 Socket: TypeAlias = Annotated[
     Path,
