@@ -360,6 +360,27 @@ class TokenList(ApiMessage, frozen=True):
     tokens: list[TokenInfo]
 
 
+class RevokeQuery(ApiMessage, frozen=True):
+    """How much ends with a token."""
+
+    nodes: bool = False
+    """Also the tokens of devices and workspaces that it let in, whose connections end, and sign-ins that it gave to others."""
+
+
+class GiveSignIn(ApiMessage, frozen=True):
+    """Asks for a new sign-in: there is nothing to wish for."""
+
+
+class SignInGiven(ApiMessage, frozen=True):
+    """A sign-in, shown this once."""
+
+    id: UUID
+    """The user's."""
+    name: str
+    token: str
+    expires_at: float
+
+
 class TokenCreated(ApiMessage, frozen=True):
     """A token, shown this once."""
 

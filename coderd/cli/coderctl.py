@@ -106,6 +106,7 @@ def _devices() -> typer.Typer:
     add(group, "list", devices.list_devices, "List yours.")
     add(group, "show", devices.show, "Show one.")
     add(group, "rename", devices.rename, "Give one another name.")
+    add(group, "approve", devices.approve, "Let one in that waits for approval.")
     add(group, "delete", devices.delete, "Delete one, and end its tunnels.")
     return group
 
@@ -117,6 +118,9 @@ def _users() -> typer.Typer:
     add(group, "show", users.show, "Show yourself or one: how much they have.")
     add(group, "rename", users.rename, "Give one another name.")
     add(group, "set-role", users.set_role, "Make one an owner, an admin or a member.")
+    add(group, "sessions", users.sessions, "List one's sessions and other tokens.")
+    add(group, "revoke-session", users.revoke_session, "Revoke one of them.")
+    add(group, "sign-in", users.sign_in, "Give one a new token to sign in with.")
     add(group, "delete", users.delete, "Delete one with all that is theirs.")
     return group
 

@@ -1,11 +1,12 @@
 """``coderctl devices``: the machines of users."""
 
+import time
 from typing import Annotated
 
 import typer
 
 from coderd.api.messages import DeviceInfo
-from coderd.cli.asking import All, Yes, confirm, print_facts, print_json, print_rows, since_text
+from coderd.cli.asking import All, Yes, confirm, print_facts, print_json, print_rows, since_text, until_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import say
 from coderd.cli.session import open_api
@@ -68,6 +69,18 @@ def rename(
     return _show(client.rename_device(name, new_name), json)
 
 
+def approve(
+    name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
+    """Let a device in that waits for an admin's approval: it joins within seconds.
+
+    Examples:
+      coderctl devices approve ann/laptop
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    return _show(client.approve_device(name), json)
+
+
 def delete(
     name: Name, yes: Yes = False, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False
 ) -> int:
@@ -94,10 +107,15 @@ def _show(device: DeviceInfo, json: bool) -> int:
             "address": device.address,
             "state": _presence(device),
             "enrolled": since_text(device.created_at),
+            "signs in again": until_text(device.expires_at) if device.expires_at is not None else "",
         }
     )
     return Exit.DONE
 
 
 def _presence(device: DeviceInfo) -> str:
+    if device.is_waiting:
+        return "waits for approval"
+    if device.expires_at is not None and device.expires_at <= time.time():
+        return "must sign in again"
     return "online" if device.online else "offline"

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from coderd.cli import app_options as web
+from coderd.cli import lifetime_options as lifetimes
 from coderd.cli import quota_options as quotas
 from coderd.cli import relay_options as relay
 from coderd.cli import sharing_options as sharing
@@ -91,6 +92,10 @@ def server(
     max_devices: quotas.MaxDevices = None,
     max_tokens: quotas.MaxTokens = None,
     max_apps: quotas.MaxApps = None,
+    session_lifetime: lifetimes.SessionLifetime = None,
+    max_token_lifetime: lifetimes.MaxTokenLifetime = None,
+    device_lifetime: lifetimes.DeviceLifetime = None,
+    require_device_approval: lifetimes.RequireDeviceApproval = None,
     proxy_trusted_origins: ProxyTrustedOrigins = None,
     proxy_trusted_headers: ProxyTrustedHeaders = None,
     prometheus_enable: PrometheusEnable = None,
@@ -140,6 +145,7 @@ def server(
         "max_devices": max_devices,
         "max_tokens": max_tokens,
         "max_apps": max_apps,
+        **lifetimes.settings(session_lifetime, max_token_lifetime, device_lifetime, require_device_approval),
         **web.settings(wildcard_access_url, disable_path_apps, dangerous_trust_path_apps),
     }
     path = config or DEFAULT_FILE

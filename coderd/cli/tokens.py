@@ -1,18 +1,28 @@
 """``coderctl tokens``: session tokens with scopes and expiry, and the join keys of workspaces."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import typer
 
+from coderd.api.io.client import ApiClient
 from coderd.api.joining import join_line
+from coderd.api.messages import TokenInfo
 from coderd.cli.asking import Yes, confirm, print_json, print_rows, until_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note, say
 from coderd.cli.session import open_api
+from coderd.cli.status_text import aligned
 from coderd.cli.values import parse_duration, parse_scope
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit, UserError
 
+WithNodes: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--with-nodes", help="Also the devices and workspaces that it let in, and others' sign-ins."
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="To know it again: a DNS label.")]
 
 
@@ -83,34 +93,60 @@ def list_tokens(
     if json:
         print_json(found)
         return Exit.DONE
-    rows = [
+    print_rows(token_rows(found), "No tokens.")
+    return Exit.DONE
+
+
+def token_rows(found: Sequence[TokenInfo]) -> list[tuple[str, ...]]:
+    """Tokens, a row each: what is revoked with which is told by the id that a token was made with."""
+    return [
         (
             str(each.id),
-            each.kind,
+            "sign-in" if each.is_sign_in else each.kind,
             each.name or each.node or "-",
             each.scope if each.uses_left is None else f"{each.uses_left} left",
             until_text(each.expires_at),
+            f"made with {each.made_with}" if each.made_with is not None else "",
         )
         for each in found
     ]
-    print_rows(rows, "No tokens.")
+
+
+def revoke_one(
+    client: ApiClient, token_id: str, *, user: str | None, nodes: bool, yes: bool, json: bool
+) -> int:
+    """Tells what ends with a token, asks, and ends it."""
+    if not yes:
+        ends = client.token_descent(token_id, user=user, nodes=nodes)
+        for line in aligned(token_rows(ends)):
+            note(line)
+        confirm("Revoke it?" if len(ends) == 1 else f"Revoke these {len(ends)}?", yes)
+    ended = client.revoke_token(token_id, user=user, nodes=nodes)
+    if json:
+        print_json(ended)
+    else:
+        for each in ended:
+            say(f"Revoked {each.id}")
     return Exit.DONE
 
 
 def revoke(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="As coderctl tokens list shows it.")],
+    with_nodes: WithNodes = False,
     yes: Yes = False,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
+    json: Json = False,
 ) -> int:
-    """Revoke a token: a workspace's or device's ends its tunnels at once.
+    """Revoke a token, and the sessions and join keys that were made with it: all of them are listed first.
+
+    A workspace's or device's token ends its tunnels at once. Machines that a session or join key let in stay, unless
+    --with-nodes ends their tokens too, and the sign-ins that it gave to others.
 
     Examples:
       coderctl tokens revoke 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11
+      coderctl tokens revoke 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11 --with-nodes
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    confirm(f"Revoke the token {token_id}?", yes)
-    client.revoke_token(token_id)
-    say(f"Revoked {token_id}")
-    return Exit.DONE
+    return revoke_one(client, token_id, user=None, nodes=with_nodes, yes=yes, json=json)

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from coderd.api.messages import UserInfo
-from coderd.cli.asking import Yes, confirm, print_facts, print_json, print_rows
+from coderd.cli.asking import Yes, confirm, print_facts, print_json, print_rows, until_text
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note, say
 from coderd.cli.session import open_api
+from coderd.cli.tokens import WithNodes, revoke_one, token_rows
 from coderd.cli.values import parse_role
 from coderd.model.errors import Exit
 
@@ -109,6 +110,62 @@ def set_role(
     """
     client, _ = open_api(url, token_file, insecure=insecure)
     return _show(client.change_user(name, role=parse_role(role)), json)
+
+
+def sessions(
+    name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
+    """List a user's sessions and join keys, and the tokens of their devices and workspaces.
+
+    Examples:
+      coderctl users sessions ann
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    found = client.list_user_tokens(name)
+    if json:
+        print_json(found)
+    else:
+        print_rows(token_rows(found), "No sessions.")
+    return Exit.DONE
+
+
+def revoke_session(
+    name: Name,
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As coderctl users sessions shows it.")],
+    with_nodes: WithNodes = False,
+    yes: Yes = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """Revoke a session, or any other token, of a user, and what was made with it: all of it is listed first.
+
+    Examples:
+      coderctl users revoke-session ann 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    return revoke_one(client, token_id, user=name, nodes=with_nodes, yes=yes, json=json)
+
+
+def sign_in(
+    name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
+) -> int:
+    """Give a user a new token to sign in with, and print it: it is shown this once. What they have goes on.
+
+    Examples:
+      coderctl users sign-in ann
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    given = client.give_sign_in(name)
+    if json:
+        print_json(given)
+        return Exit.DONE
+    note(
+        f"{given.name} can sign in with this token until {until_text(given.expires_at)}. It is shown only now:"
+    )
+    say(given.token)
+    return Exit.DONE
 
 
 def delete(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coderd.config.apps import APP_SETTINGS, AppOptions, parse_app_options
 from coderd.config.derp import DERP_SETTINGS, DerpOptions, parse_derp_options
+from coderd.config.lifetimes import LIFETIME_SETTINGS, LifetimeOptions, parse_lifetime_options
 from coderd.config.proxies import (
     DEFAULT_HEADER,
     PROXY_SETTINGS,
@@ -44,6 +45,7 @@ SETTINGS = (
     *APP_SETTINGS,
     *SHARING_SETTINGS,
     *QUOTA_SETTINGS,
+    *LIFETIME_SETTINGS,
 )
 
 
@@ -70,6 +72,8 @@ class ServerConfig:
     """How users may share workspaces."""
     quotas: Quotas = field(default_factory=Quotas)
     """How much one user may have."""
+    lifetimes: LifetimeOptions = field(default_factory=LifetimeOptions)
+    """How long sign-ins, tokens and devices last."""
     proxy_origins: tuple[IPv4Network | IPv6Network, ...] = ()
     """Proxies that may say whose request they hand on."""
     proxy_headers: tuple[str, ...] = (DEFAULT_HEADER,)
@@ -111,6 +115,7 @@ def parse_server_config(
         apps=parse_app_options(sources),
         sharing=parse_sharing_options(sources),
         quotas=parse_quotas(sources),
+        lifetimes=parse_lifetime_options(sources),
         proxy_origins=parse_proxy_origins(sources),
         proxy_headers=parse_proxy_headers(sources),
         prometheus_address=parse_prometheus(sources),

@@ -74,6 +74,13 @@ PAGES: Final = (
     Page("/paths", "Paths", "paths.html", (Ask("list_paths", ("all",)),)),
     Page("/relays", "Relays", "relays.html", (Ask("list_relays", ("all",)),)),
     Page("/users", "People", "users.html", (Ask("list_users"),)),
+    Page(
+        "/users/tokens",
+        "Sessions",
+        "user_tokens.html",
+        (Ask("get_user", keys=("key",)), Ask("list_user_tokens", keys=("key",))),
+        is_listed=False,
+    ),
     Page("/tokens", "Tokens", "tokens.html", (Ask("list_tokens"),)),
     Page("/health", "Health", "health.html", (Ask("health"),)),
     Page("/audit", "Audit", "audit.html", (Ask("audit", ("before",)),)),
@@ -96,9 +103,12 @@ ACTIONS: Final = (
     Action("/shared/leave", "leave_share", keys=("key",), page="/shared"),
     Action("/workspaces/app", "set_app", keys=("key",), fields=("name", "port", "share")),
     Action("/devices/rename", "change_device", keys=("key",), fields=("name",)),
+    Action("/devices/approve", "approve_device", keys=("key",)),
     Action("/devices/delete", "delete_device", keys=("key",)),
     Action("/users/create", "create_user", fields=("name", "role"), page="/users", answer="user_made.html"),
     Action("/users/role", "change_user", keys=("key",), fields=("role",), page="/users"),
+    Action("/users/sign-in", "give_sign_in", keys=("key",), page="/users", answer="user_made.html"),
+    Action("/users/tokens/revoke", "revoke_user_token", keys=("key", "id"), fields=("nodes",), page="/users"),
     Action("/users/delete", "delete_user", keys=("key",), page="/users"),
     Action(
         "/tokens/create",
@@ -107,5 +117,5 @@ ACTIONS: Final = (
         page="/tokens",
         answer="token_made.html",
     ),
-    Action("/tokens/revoke", "revoke_token", keys=("id",), page="/tokens"),
+    Action("/tokens/revoke", "revoke_token", keys=("id",), fields=("nodes",), page="/tokens"),
 )

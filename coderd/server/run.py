@@ -33,13 +33,13 @@ from coderd.http.websocket import TextRoute
 from coderd.identity.io.database import NewerSchema
 from coderd.identity.io.store import Store
 from coderd.identity.people import Node
+from coderd.identity.policy import Terms
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePublic
-from coderd.model.quotas import Quotas
 from coderd.process.turns import TurnWatch
 from coderd.server.answers.table import all_handlers
 from coderd.server.browser_sessions import BrowserSessions
@@ -98,7 +98,7 @@ async def run_server(
         UserError: the state directory, the database, the relay map or an address cannot be used.
     """
     with Ports(config.http_address, config.tls_address) as ports, StateDirectory(config.state_dir) as state:
-        store = await trio.to_thread.run_sync(_open_store, state, config.quotas)
+        store = await trio.to_thread.run_sync(open_store, state.database, config)
         try:
             server = _Server(config, state, store)
             with server.turns:
@@ -282,18 +282,21 @@ def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tup
     return ServerTls(options, appended=meta_certificate(relay.public) if config.derp.has_relay else b""), pin
 
 
-def _open_store(state: StateDirectory, quotas: Quotas) -> Store:
+def open_store(database: Path, config: ServerConfig) -> Store:
+    """The identities of a server. Raises UserError where they cannot be used."""
+    lasts = config.lifetimes
+    terms = Terms(lasts.session, lasts.max_token, lasts.device, lasts.needs_approval)
     try:
-        return Store(state.database, quotas=quotas)
+        return Store(database, terms=terms, quotas=config.quotas)
     except NewerSchema as error:
         raise UserError(
-            f"the database {state.database} was written by a newer coderd (schema {error})",
+            f"the database {database} was written by a newer coderd (schema {error})",
             hint="Run that coderd, or restore the backup from before it.",
             code="newer_schema",
         ) from None
     except (OSError, SQLAlchemyError) as error:
         raise UserError(
-            f"the database {state.database} cannot be used: {type(error).__name__}",
+            f"the database {database} cannot be used: {type(error).__name__}",
             hint="Restore it from a backup.",
             code="database_unusable",
         ) from error

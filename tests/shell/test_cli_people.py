@@ -195,3 +195,28 @@ async def test_devices_are_shown_renamed_and_deleted(
         assert "admin/laptop" in owner.run("audit", "--limit", "2")
 
     await tell(tmp_path, capsys, story)
+
+
+async def test_an_admin_ends_sessions_and_lets_somebody_in_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def story(world: World, owner: Terminal) -> None:
+        owner.run("users", "create", "ann")
+        (first,) = owner.json("users", "sessions", "ann")  # type: ignore[misc]
+        assert first["is_sign_in"]
+        assert "sign-in" in owner.run("users", "sessions", "ann")
+        code, err = owner.fail("users", "revoke-session", "ann", first["id"])
+        assert code == Exit.USAGE
+        assert first["id"] in err
+        assert first["id"] in owner.run("users", "revoke-session", "ann", first["id"], "--yes")
+        assert owner.json("users", "sessions", "ann") == []
+        assert owner.run("users", "sign-in", "ann").startswith("cdrs_")
+        made = owner.json("tokens", "create", "ci")
+        join = owner.json("tokens", "create", "image", "--join", "--expires", "1h")
+        (mine,) = [each for each in owner.json("tokens", "list") if each["is_sign_in"]]  # type: ignore[attr-defined]
+        assert made["info"]["made_with"] == join["info"]["made_with"] == mine["id"]  # type: ignore[index, call-overload]
+        code, err = owner.fail("tokens", "revoke", mine["id"], "--with-nodes")
+        assert code == Exit.USAGE
+        assert err.count("made with") == 3
+
+    await tell(tmp_path, capsys, story)

@@ -1,5 +1,6 @@
 """The dashboard of a real server, by hand: who sees what, which forms count, and that nothing gets through as markup."""
 
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ import pytest
 
 from coderd.api.io.client import ApiClient
 from coderd.config.apps import AppOptions
+from coderd.config.lifetimes import LifetimeOptions
+from coderd.model.keys import NodePrivate
 from tests.csp import allows
 from tests.shell.server_world import World, in_thread, serving
 
@@ -233,3 +236,38 @@ async def test_while_apps_are_trusted_with_the_site_nothing_is_changed_there(tmp
         assert "/workspaces/create" not in page
         refused = await admin.post("/workspaces/create", name="dev")
         assert (refused.status_code, "coderctl" in refused.text) == (403, True)
+
+
+async def test_an_admin_sees_anothers_sessions_ends_them_and_approves_a_device(tmp_path: Path) -> None:
+    waiting = LifetimeOptions(needs_approval=True)
+    async with serving(tmp_path, lifetimes=waiting) as world, browser(world, world.admin_token) as admin:
+        anns = await world.add_user("ann")
+        await world.enrol(NodePrivate.generate(os.urandom), anns)
+        page = (await admin.get("/?all=true")).text
+        key = re.search(r"Approve laptop", page) and re.search(
+            r'action="/devices/approve".*?name="key" value="([0-9a-f-]{36})"', page, re.DOTALL
+        )
+        assert key
+        assert (await admin.post("/devices/approve", key=key[1])).status_code == 303
+        assert "waits for approval" not in (await admin.get("/?all=true")).text
+        user = re.search(
+            r"/users/tokens\?key=([0-9a-f-]{36})\">Sessions", (await admin.get("/users?find=ann")).text
+        )
+        assert user
+        shown = (await admin.get(f"/users/tokens?key={user[1]}")).text
+        sign_in = re.search(r'<tr id="([0-9a-f-]{36})"><td><strong>sign-in', shown)
+        assert sign_in
+        assert "ann/laptop" in shown
+        form = {"key": user[1], "id": sign_in[1], "nodes": "true"}
+        assert (await admin.post("/users/tokens/revoke", **form)).status_code == 303
+        assert "<tr id" not in (await admin.get(f"/users/tokens?key={user[1]}")).text
+        given = await admin.post("/users/sign-in", key=user[1])
+        token = re.search(r'<pre class="secret">(cdrs_[\w-]+)', given.text)
+        assert token
+        async with browser(world, token[1]) as ann:
+            assert (await ann.get("/tokens")).status_code == 200
+            made = await ann.post("/tokens/create", kind="session", name="x", scope="all", lifetime="86400")
+            child = re.search(r'<pre class="secret">(cdrs_[\w-]+)', made.text)
+        assert child
+        async with browser(world, child[1]) as bound:
+            assert (await bound.post("/users/sign-in", key=user[1])).status_code == 403

@@ -16,11 +16,18 @@ from structlog.testing import capture_logs
 from coderd.api.io.client import ApiClient, enrol_device
 from coderd.api.messages import PREFIX
 from coderd.api.rules import RULES, Reach
+from coderd.config.lifetimes import LifetimeOptions
+from coderd.coordination.io.client import APPROVAL_INTERVAL, AWAITS_APPROVAL
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import PathPolicy, PeerAccess
 from coderd.model.ports import parse_ports
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
+
+
+def new_key() -> NodePrivate:
+    return NodePrivate.generate(os.urandom)
+
 
 PATIENCE = 2.0
 """Seconds that any change of policy may take to reach a node."""
@@ -189,6 +196,64 @@ async def test_a_device_whose_time_is_up_is_cut_off_and_told_so(tmp_path: Path) 
         with pytest.raises(UserError) as caught:
             await pair.laptop.client(pair.world.url).run()
         assert caught.value.code == "expired"
+
+
+@pytest.mark.slow
+async def test_an_admin_ends_anothers_sessions_and_lets_them_in_anew(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        anns = await world.add_user("ann")
+        ann, bob = ApiClient(world.url, anns), ApiClient(world.url, await world.add_user("bob"))
+        eve = ApiClient(world.url, (await in_thread(lambda: world.admin.create_user("eve", "admin"))).token)
+        made = await in_thread(lambda: ann.create_token("session", "ci"))
+        device = await enrol_device(world.url, made.token, name="laptop", node_key=new_key().public())
+        (first,) = [each for each in await in_thread(lambda: eve.list_user_tokens("ann")) if each.is_sign_in]
+        told = await in_thread(lambda: eve.token_descent(str(first.id), user="ann"))
+        assert {each.id for each in told} == {first.id, made.info.id}
+        for act in (
+            lambda: bob.list_user_tokens("ann"),
+            lambda: bob.revoke_token(str(first.id), user="ann"),
+            lambda: bob.give_sign_in("ann"),
+            lambda: eve.list_user_tokens("admin"),
+            lambda: eve.give_sign_in("admin"),
+            lambda: bob.approve_device("ann/laptop"),
+        ):
+            with pytest.raises(UserError):
+                await in_thread(act)
+        ended = await in_thread(lambda: eve.revoke_token(str(first.id), user="ann", nodes=True))
+        assert {each.id for each in ended} == {
+            first.id,
+            made.info.id,
+            *(each.id for each in ended if each.node),
+        }
+        assert len(ended) == 3
+        for token in (anns, made.token, device.token):
+            assert (await world.ask("GET", PREFIX + "/reflection", token)).status_code == 401
+        given = await in_thread(lambda: eve.give_sign_in("ann"))
+        again = ApiClient(world.url, given.token)
+        assert (await in_thread(again.me)).name == "ann"
+        assert [each.is_sign_in for each in await in_thread(again.list_tokens)] == [True]
+        actions = [entry.action for entry in (await in_thread(world.admin.audit)).entries]
+        assert actions[:4] == ["session.issue", "token.revoke", "token.revoke", "token.revoke"]
+
+
+@pytest.mark.slow
+async def test_a_device_that_waits_is_told_so_and_joins_once_it_is_approved(tmp_path: Path) -> None:
+    waiting = LifetimeOptions(needs_approval=True)
+    async with serving(tmp_path, lifetimes=waiting) as world, trio.open_nursery() as nursery:
+        key = new_key()
+        device = await enrol_device(world.url, world.admin_token, name="laptop", node_key=key.public())
+        assert device.is_waiting
+        laptop = JoinedNode(device.token, key)
+        nursery.start_soon(laptop.client(world.url).run)
+        await laptop.until(lambda node: bool(node.states))
+        assert laptop.states[-1].reason == AWAITS_APPROVAL
+        (listed,) = await in_thread(world.admin.list_devices)
+        assert (listed.is_waiting, listed.online) == (True, False)
+        verdict = await world.ask("POST", "/derp/verify", json={"NodePublic": key.public().text})
+        assert verdict.json() == {"Allow": False}
+        assert not (await in_thread(lambda: world.admin.approve_device("laptop"))).is_waiting
+        await laptop.until(lambda node: node.is_connected, patience=APPROVAL_INTERVAL + 5)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ from coderd.api.messages import (
     DeviceList,
     EnrolDevice,
     ErrorBody,
+    GiveSignIn,
     Health,
     JoinWorkspace,
     Nothing,
@@ -51,6 +52,7 @@ from coderd.api.messages import (
     ServerCounters,
     SetApp,
     ShareText,
+    SignInGiven,
     TokenCreated,
     TokenInfo,
     TokenList,
@@ -224,6 +226,10 @@ class ApiClient:
         body = EnrolDevice(name=name, node_key=node_key.text, device_token=own_token or None)
         return self._ask(DeviceEnrolled, "POST", "/devices", body)
 
+    def approve_device(self, key: str) -> DeviceInfo:
+        """Lets a device in that waits for it."""
+        return self._ask(DeviceInfo, "PUT", f"/devices/{_quoted(key)}/approval")
+
     def delete_device(self, key: str) -> None:
         """Deletes a device."""
         self._ask(Nothing, "DELETE", f"/devices/{_quoted(key)}")
@@ -250,9 +256,23 @@ class ApiClient:
         )
         return self._ask(TokenCreated, "POST", "/tokens", wish)
 
-    def revoke_token(self, token_id: str) -> None:
-        """Revokes a token."""
-        self._ask(Nothing, "DELETE", f"/tokens/{_quoted(token_id)}")
+    def token_descent(
+        self, token_id: str, *, user: str | None = None, nodes: bool = False
+    ) -> list[TokenInfo]:
+        """A token of the caller's, or of a user's, and what ends with it."""
+        return self._ask(TokenList, "GET", _token_path(token_id, user, "/made", nodes)).tokens
+
+    def revoke_token(self, token_id: str, *, user: str | None = None, nodes: bool = False) -> list[TokenInfo]:
+        """Revokes a token of the caller's, or of a user's, and what was made with it; returns all that ended."""
+        return self._ask(TokenList, "DELETE", _token_path(token_id, user, "", nodes)).tokens
+
+    def list_user_tokens(self, user: str) -> list[TokenInfo]:
+        """A user's tokens and those of their nodes."""
+        return self._ask(TokenList, "GET", f"/users/{_quoted(user)}/tokens").tokens
+
+    def give_sign_in(self, user: str) -> SignInGiven:
+        """A new sign-in for a user, shown this once."""
+        return self._ask(SignInGiven, "POST", f"/users/{_quoted(user)}/sign-ins", GiveSignIn())
 
     # Looking
 
@@ -371,6 +391,11 @@ def _build_request(
 def _quoted(key: str) -> str:
     """A key as a path may carry it: ``owner/name`` becomes ``owner~name``."""
     return quote(key.replace("/", "~"), safe="~")
+
+
+def _token_path(token_id: str, user: str | None, rest: str, nodes: bool) -> str:
+    whose = "" if user is None else f"/users/{_quoted(user)}"
+    return f"{whose}/tokens/{_quoted(token_id)}{rest}{'?nodes=true' if nodes else ''}"
 
 
 def _listing(path: str, everybodys: bool) -> str:

@@ -44,9 +44,9 @@ class Desk:
         rule = RULE_OF[action.operation]
         keys = {name: form.get(name, "") for name in action.keys}
         values = {name: form[name].strip() for name in action.fields if form.get(name, "").strip()}
-        return await self._call(
-            rule, keys, None if rule.request is None else _read(rule.request, values), None
-        )
+        if rule.request is not None:
+            return await self._call(rule, keys, _read(rule.request, values), None)
+        return await self._call(rule, keys, None, None if rule.query is None else _read(rule.query, values))
 
     async def _call(
         self, rule: Rule, keys: Mapping[str, str], message: ApiMessage | None, query: ApiMessage | None

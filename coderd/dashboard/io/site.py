@@ -212,6 +212,7 @@ class _View:
             "pages": [page for page in PAGES if page.is_listed and self._desk.may_see(page)],
             "me": self._desk.caller.user_name,
             "my_id": self._desk.caller.user_id,
+            "my_role": self._desk.caller.role.name.lower(),
             "may": self._desk.may,
             "csrf": self._form_token,
             **more,

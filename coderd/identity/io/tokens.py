@@ -1,5 +1,6 @@
 """Tokens in SQL: whose they are, new ones, and join keys spent. Every method blocks: call it in a thread."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
@@ -13,6 +14,7 @@ from coderd.identity.io.lineage import descent_of, end_descent, expel, maker_of,
 from coderd.identity.io.nodes import Issued, add_workspace, free_name, partners_of
 from coderd.identity.io.rows import (
     GOOD,
+    MAX_LISTED,
     Row,
     get_node,
     get_user,
@@ -181,6 +183,15 @@ class Tokens:
         )
         with self._database.read() as connection:
             return [record_of(row, _full_name(user, row.node_name)) for row in connection.execute(query)]
+
+    def ends_of(self, node_ids: Sequence[UUID]) -> dict[UUID, float]:
+        """When the tokens of these nodes end, in wall-clock seconds, of those that end at all."""
+        is_one = (tokens.c.node_id.in_(node_ids),) if len(node_ids) <= MAX_LISTED else ()
+        query = sa.select(tokens.c.node_id, tokens.c.expires_at).where(
+            tokens.c.node_id.is_not(None), tokens.c.expires_at.is_not(None), *is_one
+        )
+        with self._database.read() as connection:
+            return {row.node_id: row.expires_at for row in connection.execute(query)}
 
     def descent(self, user: User, token_id: UUID, *, is_whole: bool = False) -> list[TokenRecord]:
         """One of them and what ends with it if it is revoked, as ``lineage`` says. Raises NotFound."""

@@ -1,6 +1,8 @@
 """Devices."""
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from uuid import UUID
 
 from coderd.api.io.routes import ApiError, Call, Handler
 from coderd.api.messages import (
@@ -36,12 +38,14 @@ class DeviceAnswers:
             "enrol_device": self._enrol,
             "get_device": self._get,
             "change_device": self._change,
+            "approve_device": self._approve,
             "delete_device": self._delete,
         }
 
     async def _list(self, call: Call) -> DeviceList:
         found = await self._directory.ask(lambda: self._visible(call))
-        return DeviceList(devices=[self._info(node) for node in found])
+        ends = await self._ends(found)
+        return DeviceList(devices=[self._info(node, ends) for node in found])
 
     async def _enrol(self, call: Call) -> DeviceEnrolled:
         wish, owner, by = call.body(EnrolDevice), user_of(call.caller), actor_of(call.caller)
@@ -63,17 +67,24 @@ class DeviceAnswers:
             owner=node.owner.name,
             address=str(node.address),
             token=issued.token,
+            is_waiting=node.is_waiting,
         )
 
     async def _get(self, call: Call) -> DeviceInfo:
-        return self._info(await self._reach(call))
+        return await self._one(await self._reach(call))
 
     async def _change(self, call: Call) -> DeviceInfo:
         node, name, by = await self._reach(call), call.body(ChangeDevice).name, actor_of(call.caller)
-        return self._info(
+        return await self._one(
             await self._directory.change(
                 lambda: self._store.nodes.rename(node.owner, KIND, node.node_id, name, by=by)
             )
+        )
+
+    async def _approve(self, call: Call) -> DeviceInfo:
+        node, by = await self._reach(call), actor_of(call.caller)
+        return await self._one(
+            await self._directory.change(lambda: self._store.nodes.approve(node.owner, node.node_id, by=by))
         )
 
     async def _delete(self, call: Call) -> Nothing:
@@ -93,7 +104,15 @@ class DeviceAnswers:
             forbidden("only an admin or an owner may list everybody's")
         return sorted(self._store.nodes.every(KIND), key=lambda node: node.full_name)
 
-    def _info(self, node: Node) -> DeviceInfo:
+    async def _one(self, node: Node) -> DeviceInfo:
+        return self._info(node, await self._ends([node]))
+
+    async def _ends(self, devices: Sequence[Node]) -> Mapping[UUID, float]:
+        """When devices have to sign in again, those that ever do."""
+        ids = [node.node_id for node in devices]
+        return await self._directory.ask(lambda: self._store.tokens.ends_of(ids))
+
+    def _info(self, node: Node, ends: Mapping[UUID, float]) -> DeviceInfo:
         return DeviceInfo(
             id=node.node_id,
             name=node.name,
@@ -101,4 +120,6 @@ class DeviceAnswers:
             address=str(node.address),
             online=self._directory.registry.is_online(node.node_id),
             created_at=node.created_at,
+            is_waiting=node.is_waiting,
+            expires_at=ends.get(node.node_id),
         )

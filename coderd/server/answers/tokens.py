@@ -8,15 +8,15 @@ from coderd.api.io.routes import ApiError, Call, Handler
 from coderd.api.messages import (
     CreateToken,
     JoinWorkspace,
-    Nothing,
+    RevokeQuery,
     TokenCreated,
     TokenInfo,
     TokenList,
     WorkspaceCreated,
 )
-from coderd.identity.people import NotFound, check_label
+from coderd.identity.people import NotFound, User, check_label
 from coderd.identity.tokens import Scope, TokenKind, TokenRecord
-from coderd.server.answers.reaching import actor_of, as_key, not_found, user_of
+from coderd.server.answers.reaching import actor_of, as_key, not_found, reach_user, user_of
 from coderd.server.answers.workspaces import created
 from coderd.server.directory import Directory
 
@@ -33,13 +33,17 @@ class TokenAnswers:
         return {
             "list_tokens": self._list,
             "create_token": self._create,
+            "token_descent": self._descent,
             "revoke_token": self._revoke,
+            "list_user_tokens": self._list_users,
+            "user_token_descent": self._descent,
+            "revoke_user_token": self._revoke,
             "join": self._join,
         }
 
     async def _list(self, call: Call) -> TokenList:
         found = await self._directory.ask(lambda: self._store.tokens.of(user_of(call.caller)))
-        return TokenList(tokens=[_info(record) for record in found])
+        return _listed(found)
 
     async def _create(self, call: Call) -> TokenCreated:
         wish, user, by = call.body(CreateToken), user_of(call.caller), actor_of(call.caller)
@@ -67,12 +71,29 @@ class TokenAnswers:
         )
         return TokenCreated(token=made.token, info=_info(made.record))
 
-    async def _revoke(self, call: Call) -> Nothing:
-        token_id, user, by = as_key(call.keys["id"]), user_of(call.caller), actor_of(call.caller)
-        if not isinstance(token_id, UUID):
-            not_found("there is no such token")
-        await self._directory.change(lambda: self._store.tokens.revoke(user, token_id, by=by))
-        return Nothing()
+    async def _list_users(self, call: Call) -> TokenList:
+        user = await self._user(call)
+        return _listed(await self._directory.ask(lambda: self._store.tokens.of(user)))
+
+    async def _descent(self, call: Call) -> TokenList:
+        user, token_id, is_whole = await self._user(call), _token_id(call), call.asked(RevokeQuery).nodes
+        descent = self._store.tokens.descent
+        return _listed(await self._directory.ask(lambda: descent(user, token_id, is_whole=is_whole)))
+
+    async def _revoke(self, call: Call) -> TokenList:
+        user, token_id, by = await self._user(call), _token_id(call), actor_of(call.caller)
+        is_whole = call.asked(RevokeQuery).nodes
+        return _listed(
+            await self._directory.change(
+                lambda: self._store.tokens.revoke(user, token_id, is_whole=is_whole, by=by)
+            )
+        )
+
+    async def _user(self, call: Call) -> User:
+        """Whose tokens the path is about: the caller's, or those of the user whom it names."""
+        if "key" not in call.keys:
+            return user_of(call.caller)
+        return await self._directory.ask(lambda: reach_user(self._store, call))
 
     async def _join(self, call: Call) -> WorkspaceCreated:
         name, by = call.body(JoinWorkspace).name, actor_of(call.caller)
@@ -83,6 +104,17 @@ class TokenAnswers:
         except NotFound as error:
             raise ApiError(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error)) from None
         return created(issued)
+
+
+def _token_id(call: Call) -> UUID:
+    token_id = as_key(call.keys["id"])
+    if not isinstance(token_id, UUID):
+        not_found("there is no such token")
+    return token_id
+
+
+def _listed(found: list[TokenRecord]) -> TokenList:
+    return TokenList(tokens=[_info(record) for record in found])
 
 
 def _info(record: TokenRecord) -> TokenInfo:

@@ -5,7 +5,16 @@ from dataclasses import asdict
 from msgspec.structs import replace
 
 from coderd.api.io.routes import Call, Handler
-from coderd.api.messages import ChangeUser, CreateUser, Nothing, Usage, UserCreated, UserInfo, UserList
+from coderd.api.messages import (
+    ChangeUser,
+    CreateUser,
+    Nothing,
+    SignInGiven,
+    Usage,
+    UserCreated,
+    UserInfo,
+    UserList,
+)
 from coderd.identity.people import User, UserRole
 from coderd.identity.policy import may_give_role
 from coderd.identity.tokens import hash_token
@@ -32,6 +41,7 @@ class UserAnswers:
             "get_user": self._get,
             "change_user": self._change,
             "delete_user": self._delete,
+            "give_sign_in": self._give_sign_in,
         }
 
     async def _me(self, call: Call) -> UserInfo:
@@ -54,6 +64,11 @@ class UserAnswers:
             forbidden(f"only an owner may make somebody {role.value}")
         made = await self._directory.change(lambda: self._store.users.create(wish.name, role=role, by=by))
         return UserCreated(id=made.user.user_id, name=made.user.name, token=made.token)
+
+    async def _give_sign_in(self, call: Call) -> SignInGiven:
+        user, by = await self._directory.ask(lambda: reach_user(self._store, call)), actor_of(call.caller)
+        given = await self._directory.change(lambda: self._store.sessions.issue(user, by=by))
+        return SignInGiven(id=user.user_id, name=user.name, token=given.token, expires_at=given.expires_at)
 
     async def _get(self, call: Call) -> UserInfo:
         return await self._with_usage(await self._directory.ask(lambda: reach_user(self._store, call)))

@@ -36,7 +36,8 @@ def test_each_line_of_the_tables_has_its_template_and_its_operation() -> None:
         rule = RULE_OF[action.operation]
         assert rule.method != "GET"
         assert {name for name in ("key", "id", "user") if f"{{{name}}}" in rule.path} == set(action.keys)
-        assert set(action.fields) <= set(rule.request.__struct_fields__ if rule.request else ())
+        wish = rule.request or rule.query
+        assert set(action.fields) <= set(wish.__struct_fields__ if wish else ())
         assert action.page in {page.path for page in PAGES}
     paths = [line.path for line in (*PAGES, *ACTIONS)]
     assert len(paths) == len(set(paths))
