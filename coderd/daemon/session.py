@@ -34,7 +34,7 @@ from coderd.daemon.tunnel import CAPABILITIES, Tunnel
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
-from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
 from coderd.netcheck import Facts
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router
@@ -141,7 +141,7 @@ class Session:
             disco_key=self.tunnel.disco_key,
             generation=self.tunnel.generation,
             rng=os.urandom,
-            capabilities=CAPABILITIES,
+            capabilities=(*CAPABILITIES, *((Capability.BIRTHDAY,) if config.plays_birthday else ())),
             kind=identity.kind,
             netmap=last,
             resume_token=store.current.resume_token or None,

@@ -22,6 +22,8 @@ from coderd.model.keys import KEY_SIZE, NodePublic
 
 TX_SIZE = 12
 ENDPOINT_SIZE = 18
+MOST_ENDPOINTS = 128
+"""Endpoints that are read of one call-me-maybe: a relayed packet has room for thousands, and no node has so many."""
 
 _VERSION = 0
 _PING = 0x01
@@ -130,5 +132,5 @@ def _parse_call_me_maybe(version: int, body: bytes) -> CallMeMaybe:
     """One that cannot be read is an empty one, not an error: both withdraw what was said before."""
     if version != _VERSION or len(body) % ENDPOINT_SIZE:
         return CallMeMaybe(())
-    starts = range(0, len(body), ENDPOINT_SIZE)
+    starts = range(0, min(len(body), MOST_ENDPOINTS * ENDPOINT_SIZE), ENDPOINT_SIZE)
     return CallMeMaybe(tuple(parse_wire_addr_port(body[at : at + ENDPOINT_SIZE]) for at in starts))

@@ -4,9 +4,10 @@ The side whose NAT maps at random opens 256 sockets towards the other's address:
 The side whose port is known then sends up to 1,024 pings to random ports of that NAT, and with 98 in 100 meets one of them.
 What arrives is an ordinary ping to an ordinary socket, and the rest is as ever.
 
-Nobody asks to play: the NATs' habits say who has which part. Who maps at random names one outer address with several
+Both users have asked for it, as the NetMap says of the peer; no message does: the NATs' habits say who has which part. Who maps at random names one outer address with several
 ports in its call-me-maybe, which only the holder of its disco key can have sealed. The searcher waits for two seconds of
-such calls, while easier ways are tried and the other side opens its sockets. Where both name several ports, nobody plays.
+such calls, while easier ways are tried and the other side opens its sockets. Where both name several ports, nobody plays. An
+address is searched once in two minutes, whoever names it: it may be somebody else's.
 """
 
 from collections.abc import Iterable

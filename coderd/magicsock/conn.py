@@ -54,7 +54,7 @@ from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePublic
-from coderd.model.netmap import PathPolicy, Peer
+from coderd.model.netmap import Capability, PathPolicy, Peer
 
 DATA_OVERHEAD = 32
 """WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""
@@ -134,6 +134,7 @@ class Conn:
             self._deadlines.set(key, None)
             self._peer_map.remove_peer(key)
             self._punching.forget_peer(key)
+            self._punching.set_willing(key, is_willing=False)
             self._budget.forget_peer(key)
         for peer in wanted.values():
             self._set_peer(peer, now)
@@ -276,7 +277,7 @@ class Conn:
             known.endpoint.handle_heard_relayed(now)
         elif isinstance(source, UdpSource):
             known.log.rx_direct += n_bytes
-            known.heard_from = (source.addr, now)
+            known.hear_from(source.addr, n_bytes, now)
             self._peer_map.learn_address(source.addr, peer)
             known.endpoint.handle_heard(source.addr, now)
         if known.endpoint.has_news:
@@ -408,6 +409,7 @@ class Conn:
             self._punching.forget_peer(peer.node_key)
         known.peer = peer
         self._peer_map.set_peer(peer.node_key, peer.disco_key)
+        self._punching.set_willing(peer.node_key, is_willing=Capability.BIRTHDAY in peer.capabilities)
         allows_direct = peer.path_policy is PathPolicy.ANY
         known.endpoint.update(peer.endpoints, peer.home_region, allows_direct=allows_direct, now=now)
         self._drain(known, now)
@@ -445,22 +447,31 @@ class Conn:
     def _send_unproven(
         self, known: Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
     ) -> None:
-        """With no path proven, WireGuard finds the way: to where it heard the peer, or anywhere.
+        """With no path proven, WireGuard finds the way: to where it heard the peer; a handshake anywhere.
 
         So a handshake succeeds although the server is gone and disco keys are not what it said. Where a relay is at hand
-        handshakes alone go both ways: a peer that has just restarted may not be at its relay yet.
+        handshakes alone go both ways: a peer that has just restarted may not be at its relay yet. Nothing of this is
+        proven to be the peer's: handshakes count as pings do, and where it was heard it gets no more than thrice what came.
         """
         endpoint = known.endpoint
         if not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
             return
-        if self._talk.is_relay_at_hand(endpoint) and datagrams[0][0] not in _HANDSHAKE:
+        is_handshake = datagrams[0][0] in _HANDSHAKE
+        if self._talk.is_relay_at_hand(endpoint) and not is_handshake:
             return
-        if known.heard_from is not None and now - known.heard_from[1] <= HEARD_LATELY:
-            places = [known.heard_from[0]]
+        heard = known.heard_from
+        if heard is not None and now - heard.at <= HEARD_LATELY:
+            places = [heard.addr]
         else:
-            places = [candidate.addr for candidate in endpoint.candidates()][:MOST_PLACES]
+            heard, places = None, [candidate.addr for candidate in endpoint.candidates()][:MOST_PLACES]
+        n_bytes = sum(map(len, datagrams))
         for addr in filter(self._surroundings.can_send_to, places):
-            self._transmits.append(UdpTransmit(addr, datagrams, segment_size, tos=tos))
+            if (
+                endpoint.has_answered(addr, now)
+                or (heard is not None and heard.spend(n_bytes))
+                or (is_handshake and self._budget.take(endpoint.key, addr, now, is_new_flow=True))
+            ):
+                self._transmits.append(UdpTransmit(addr, datagrams, segment_size, tos=tos))
 
     def _with_relay(self, route: Route, known: Known, now: float) -> Route:
         """A handshake over a path so new that nobody knows its loss goes by relay as well: lost, it would cost five seconds.

@@ -205,7 +205,7 @@ class Endpoint:
         """
         if not self._allows_direct or not self._heard.is_new(tx_id):
             return False
-        if not self._has_answered(addr, now) and not self._budget.take_pong(self.key, now):
+        if not self.has_answered(addr, now) and not self._budget.take_pong(self.key, now):
             return False
         if not may_be_candidate(addr):
             return True
@@ -249,7 +249,7 @@ class Endpoint:
 
     def handle_call_me_maybe(self, endpoints: Iterable[AddrPort], now: float) -> bool:
         """The peer says where it is and that it has just pinged us: ping it everywhere. Returns whether that is done."""
-        if not self._allows_direct:
+        if not self._allows_direct or not self._budget.take_call(self.key, now):
             return False
         self._candidates.name_in_call(endpoints, now)
         is_due = now - self._called_at >= _CALL_ME_MAYBE_GAP
@@ -361,6 +361,11 @@ class Endpoint:
         """Whether the path in use goes by a spare socket."""
         quality = self._best.quality
         return quality is not None and quality.socket == socket and self._best.is_trusted(now)
+
+    def has_answered(self, addr: AddrPort, now: float) -> bool:
+        """Whether the peer has answered a ping from an address of late."""
+        candidate = self._candidates.get(addr)
+        return candidate is not None and candidate.has_answered(now)
 
     def is_at(self, addr: AddrPort) -> bool:
         """Whether the peer may be at an address."""
@@ -513,7 +518,7 @@ class Endpoint:
         """Pings at once where the peer has answered, and by relay; anywhere else when there is room."""
         if (
             to is None
-            or self._has_answered(to, now)
+            or self.has_answered(to, now)
             or self._budget.ask(self.key, to, now, is_new_flow=is_new_flow)
         ):
             self._send_ping(to, purpose, now, token)
@@ -532,7 +537,7 @@ class Endpoint:
             to is None
             or purpose in (Purpose.EVIDENCE, Purpose.HEARTBEAT)
             or (is_best and purpose is not Purpose.DISCOVERY)
-            or not self._has_answered(to, now)
+            or not self.has_answered(to, now)
         )
         size = PING_SIZE if is_small else self._probe_size
         if to is not None and (candidate := self._candidates.get(to)) is not None:
@@ -562,10 +567,6 @@ class Endpoint:
         self._best.handle_pong(path, now)
         if not was_trusted:
             self._schedule_round(now)
-
-    def _has_answered(self, addr: AddrPort, now: float) -> bool:
-        candidate = self._candidates.get(addr)
-        return candidate is not None and candidate.has_answered(now)
 
     def _is_trusted_at(self, addr: AddrPort, now: float) -> bool:
         return self._best.addr == addr and self._best.is_trusted(now)

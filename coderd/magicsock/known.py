@@ -6,6 +6,33 @@ from coderd.magicsock.wire import EndpointStatus, PathInfo, PathKind
 from coderd.model.addresses import AddrPort
 from coderd.model.netmap import Peer
 
+HEARD_FACTOR = 3
+"""An address at which WireGuard heard a peer, but which has answered nothing, gets so many times the bytes that came."""
+_MOST_CREDIT = 65_536
+
+
+class HeardFrom:
+    """Where WireGuard last heard a peer without a relay. Its source may be forged by whoever sealed it: the peer."""
+
+    __slots__ = ("_credit", "addr", "at")
+
+    def __init__(self, addr: AddrPort) -> None:
+        self.addr = addr
+        self.at = float("-inf")
+        self._credit = 0
+
+    def hear(self, n_bytes: int, now: float) -> None:
+        """So many bytes came from there."""
+        self.at = now
+        self._credit = min(self._credit + HEARD_FACTOR * n_bytes, _MOST_CREDIT)
+
+    def spend(self, n_bytes: int) -> bool:
+        """Whether so many may be sent there, which counts."""
+        if n_bytes > self._credit:
+            return False
+        self._credit -= n_bytes
+        return True
+
 
 class Known:
     """What belongs together for one peer. Its owner is ``Conn``."""
@@ -16,10 +43,15 @@ class Known:
         self.peer = peer
         self.endpoint = endpoint
         self.log = PathLog(now)
-        self.heard_from: tuple[AddrPort, float] | None = None
-        """Where WireGuard last heard it without a relay, and when."""
+        self.heard_from: HeardFrom | None = None
         self.unreadable_at = float("-inf")
         """When we last said that its disco cannot be read."""
+
+    def hear_from(self, addr: AddrPort, n_bytes: int, now: float) -> None:
+        """WireGuard vouches that the peer sent from an address."""
+        if self.heard_from is None or self.heard_from.addr != addr:
+            self.heard_from = HeardFrom(addr)
+        self.heard_from.hear(n_bytes, now)
 
     def path(self) -> PathInfo:
         """Its path, frozen."""

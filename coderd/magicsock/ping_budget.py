@@ -12,7 +12,8 @@ both firewalls are open. What has no room waits for its turn. A target's turns g
 neither a peer that names many ports, nor dead ones among hundreds behind one NAT, keep the others waiting. The first answer
 from a target lifts its limit, and all that wait for it go at once, within their peers'.
 
-The answers themselves are limited too: 32 pongs in any second to sources of one peer that have not answered.
+The answers themselves are limited too: 32 pongs in any second to sources of one peer that have not answered. And a peer is
+called upon 16 times in any second, since each call costs a look at all of its addresses.
 
 Pure. Its owner is ``Conn``; an ``Endpoint`` asks it, and is called when a turn has come.
 """
@@ -35,6 +36,8 @@ KEPT_FOR_OTHERS = 2
 """Of these, what an address does not get that was pinged within the second."""
 PONGS_PER_PEER = 32
 """Pongs in any second to sources of one peer that have not answered."""
+CALLS_PER_PEER = 16
+"""Call-me-maybes in any second that are heeded of one peer."""
 ANSWER_LIFETIME = 60.0
 """Seconds for which an answer lifts the limits of where it came from."""
 TURN_INTERVAL = 0.02
@@ -58,6 +61,7 @@ class PingBudget:
         self._by_target: dict[Target, deque[tuple[float, AddrPort]]] = {}
         """What was pinged there and when; the target that was pinged longest ago comes first."""
         self._pongs: dict[NodePublic, deque[float]] = {}
+        self._calls: dict[NodePublic, deque[float]] = {}
         self._answered: dict[Target, float] = {}
         """When each last answered, the longest ago first."""
         self._waiting: dict[Target, _Waiting] = {}
@@ -95,11 +99,11 @@ class PingBudget:
 
     def take_pong(self, peer: NodePublic, now: float) -> bool:
         """Whether a ping from a source that has not answered may be answered, which counts."""
-        pongs = self._pongs.setdefault(peer, deque(maxlen=PONGS_PER_PEER))
-        if _room_at(pongs, PONGS_PER_PEER, now) > now:
-            return False
-        pongs.append(now)
-        return True
+        return _take(self._pongs.setdefault(peer, deque(maxlen=PONGS_PER_PEER)), now)
+
+    def take_call(self, peer: NodePublic, now: float) -> bool:
+        """Whether a peer's call-me-maybe is heeded, which counts."""
+        return _take(self._calls.setdefault(peer, deque(maxlen=CALLS_PER_PEER)), now)
 
     def handle_answer(self, addr: AddrPort, now: float) -> None:
         """A ping was answered that had been sent to an address: its target's limit is lifted."""
@@ -119,6 +123,7 @@ class PingBudget:
         """The peer is none any more."""
         self._by_peer.pop(peer, None)
         self._pongs.pop(peer, None)
+        self._calls.pop(peer, None)
         for target, peers in list(self._waiting.items()):
             peers.pop(peer, None)
             if not peers:
@@ -213,6 +218,13 @@ def target_of(addr: AddrPort) -> Target:
     if not is_ipv6(addr):
         return addr[0]
     return str(IPv6Address(int(IPv6Address(addr[0])) >> 64 << 64))
+
+
+def _take(window: deque[float], now: float) -> bool:
+    if _room_at(window, window.maxlen or 0, now) > now:
+        return False
+    window.append(now)
+    return True
 
 
 def _room_at(instants: Iterable[float], most: int, now: float) -> float:

@@ -140,7 +140,11 @@ class Punching:
         self._checks: deque[tuple[float, int]] = deque()
         self._hard_since: dict[NodePublic, float] = {}
         """When a peer first named one address with several ports."""
+        self._willing: set[NodePublic] = set()
+        """Peers whose users let them play, too."""
         self._played_at: dict[NodePublic, float] = {}
+        self._played_with: dict[str, float] = {}
+        """When a birthday was last played with an outer address, whoever named it."""
         self._searches: dict[NodePublic, _Search] = {}
         self._wishes: deque[Wish] = deque()
 
@@ -161,7 +165,7 @@ class Punching:
             return
         if not self.sequence.is_random(now):
             self._begin_row(peer, tuple(targets[:MOST_TARGETS]), tuple(servers[:2]), now)
-        elif self._plays_birthday and _is_easy(targets) and self._may_play(peer, now):
+        elif self._plays_birthday and _is_easy(targets) and self._may_play(peer, targets[0][0], now):
             self._begin_crowd(peer, targets[0], now)
 
     def search(self, peer: NodePublic, named: Iterable[AddrPort], now: float) -> None:
@@ -171,10 +175,14 @@ class Punching:
             self._hard_since.pop(peer, None)
             return
         since = self._hard_since.setdefault(peer, now)
-        if now - since >= SEARCH_AFTER and self._may_play(peer, now):
-            self._played_at[peer] = now
+        if now - since >= SEARCH_AFTER and not self._searches and self._may_play(peer, hard[0], now):
+            self._note_played(peer, hard[0], now)
             self._searches[peer] = _Search(hard[0], random_ports(N_PROBES, self._rng), now)
             self._volley(peer, self._searches[peer], now)
+
+    def set_willing(self, peer: NodePublic, *, is_willing: bool) -> None:
+        """Whether a peer's user lets it play: a birthday is for two who both ask for it."""
+        (self._willing.add if is_willing else self._willing.discard)(peer)
 
     def forget_peer(self, peer: NodePublic) -> None:
         """The peer is none any more, or all that was tried with it is void."""
@@ -301,14 +309,19 @@ class Punching:
 
     # Birthdays
 
-    def _may_play(self, peer: NodePublic, now: float) -> bool:
-        at = self._played_at.get(peer)
-        return at is None or now - at >= RETRY
+    def _may_play(self, peer: NodePublic, ip: str, now: float) -> bool:
+        """Whether both users want it, and neither this peer nor this address had one of late."""
+        played = (self._played_at.get(peer), self._played_with.get(ip))
+        return peer in self._willing and all(at is None or now - at >= RETRY for at in played)
+
+    def _note_played(self, peer: NodePublic, ip: str, now: float) -> None:
+        self._played_with = {each: at for each, at in self._played_with.items() if now - at < RETRY}
+        self._played_at[peer] = self._played_with[ip] = now
 
     def _begin_crowd(self, peer: NodePublic, to: AddrPort, now: float) -> None:
         if len(self._peer_of) + N_SOCKETS > MOST_SPARE:
             return
-        self._played_at[peer] = now
+        self._note_played(peer, to[0], now)
         self._crowds |= dict.fromkeys(self._want(peer, N_SOCKETS, now), to)
 
     def _volley(self, peer: NodePublic, search: _Search, now: float) -> None:

@@ -226,6 +226,19 @@ MAX_SHOWN_TEXT: Final = 4096
 MAX_SHOWN_CELL: Final = 256
 """Letters of a cell of a table that is not its row's last."""
 
+# STUN
+
+STUN_LARGER_RATE: Final = 10.0
+"""Answers per second, in the long run, that are larger than their requests and go to one address, of IPv6 to a /64."""
+STUN_LARGER_BURST: Final = 50
+"""And at once."""
+STUN_ALL_LARGER_RATE: Final = 1000.0
+"""Such answers per second, in the long run, to everybody together."""
+STUN_ALL_LARGER_BURST: Final = 2000
+"""And at once."""
+MAX_STUN_SOURCES: Final = 4096
+"""Addresses whose such answers are remembered; the one that asked longest ago goes for one more."""
+
 # Browsers: sign-in, web apps, terminals
 
 MAX_FORM: Final = 8192

@@ -33,6 +33,8 @@ class Capability(StrEnum):
 
     PACKET_FILTER = "packet-filter"
     """It admits inbound packets by ``PeerAccess`` alone: ports and terminals that a share does not name are closed."""
+    BIRTHDAY = "birthday"
+    """Its user lets it search for random ports (``--birthday``), with peers whose users do too."""
     TUNNEL_SECRET = "tunnel-secret"
     """It announces a secret in its introduction, which whoever opens the peer's port 4 through the tunnel must show."""
 

@@ -1,7 +1,8 @@
 """STUN over UDP, as much of it as finding one's own mapped address takes: Binding requests and their success responses.
 
-message   the codec, both ends
-io        the responder that the server runs
+message    the codec, both ends
+allowance  how many answers leave that are larger than their requests
+io         the responder that the server runs
 
 Requests leave from the socket that carries WireGuard and disco: the mapping of any other socket is of no use. Questions about
 a NAT's behaviour (RFC 5780, as far as one server can answer them) leave from sockets of their own: netcheck's examination.

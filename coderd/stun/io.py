@@ -20,6 +20,7 @@ import trio
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, format_addr_port, is_ipv6
 from coderd.model.errors import MalformedPacket, UserError
+from coderd.stun.allowance import Allowance
 from coderd.stun.message import (
     Answer,
     Question,
@@ -70,13 +71,16 @@ async def serve_stun(
     """
     with ExitStack() as stack:
         sockets = [stack.enter_context(_bind(address)) for address in addresses]
+        allowance = Allowance()
         task_status.started([_name_of(sock) for sock in sockets])
         async with trio.open_nursery() as nursery:
             for sock in sockets:
-                nursery.start_soon(_serve, sock, sockets, counters)
+                nursery.start_soon(_serve, sock, sockets, allowance, counters)
 
 
-async def _serve(sock: socket.socket, sockets: Sequence[socket.socket], counters: Counters) -> None:
+async def _serve(
+    sock: socket.socket, sockets: Sequence[socket.socket], allowance: Allowance, counters: Counters
+) -> None:
     buffer = memoryview(bytearray(READ_SIZE))
     while True:
         await trio.lowlevel.wait_readable(sock)
@@ -88,7 +92,7 @@ async def _serve(sock: socket.socket, sockets: Sequence[socket.socket], counters
             except OSError:  # out of memory, or an ICMP error that concerns one client
                 counters["stun.drop.receive_error"] += 1
                 break
-            _answer(sock, sockets, buffer[:size], ancillary, client, counters)
+            _answer(sock, sockets, buffer[:size], ancillary, client, allowance, counters)
 
 
 def _answer(
@@ -97,6 +101,7 @@ def _answer(
     datagram: memoryview,
     ancillary: Iterable[_Ancillary],
     client: tuple[str, int],
+    allowance: Allowance,
     counters: Counters,
 ) -> None:
     try:
@@ -115,6 +120,9 @@ def _answer(
         response = encode_answer(answer, size=len(datagram) if question.is_padded else 0)
     else:
         response = encode_response(question.tx, mapped)
+    if not allowance.admits(client[0], len(datagram), len(response), trio.current_time()):
+        counters["stun.drop.larger"] += 1
+        return
     try:
         sender.sendmsg([response], [] if question.change_ip else source, 0, client)
     except (

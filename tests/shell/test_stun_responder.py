@@ -12,6 +12,7 @@ from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import UserError
 from coderd.stun import Answer, Question, encode_question, encode_request, parse_answer, parse_response
+from coderd.stun.allowance import BURST
 from coderd.stun.io import serve_stun
 
 TX = bytes(range(12))
@@ -110,6 +111,19 @@ async def test_a_response_gets_no_response() -> None:
         await sock.sendto(encode_request(TX), bound[0])
         await sock.recv(100)
     assert counters == {"stun.answered": 2, "stun.answered_here": 2, "stun.drop.malformed": 1}
+
+
+async def test_a_source_that_asks_for_larger_answers_soon_gets_none_and_plain_ones_still() -> None:
+    counters: Counters = Counter()
+    both = responder(("127.0.0.1", 0), ("127.0.0.1", 0), counters=counters)
+    async with both as (bound, _), client("127.0.0.1") as (sock, own):
+        for _ in range(2 * BURST):
+            await sock.sendto(encode_question(Question(TX)), bound)
+        await sock.sendto(encode_request(TX), bound)
+        while len(reply := await sock.recv(100)) > 32:
+            pass
+    assert parse_response(reply) == (TX, own)
+    assert counters["stun.drop.larger"] >= BURST - 5
 
 
 async def test_a_taken_port_is_one_sentence() -> None:

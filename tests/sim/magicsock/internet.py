@@ -36,7 +36,7 @@ from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
-from coderd.model.netmap import NodeKind, Peer
+from coderd.model.netmap import Capability, NodeKind, Peer
 from coderd.stun import encode_response, parse_request
 
 HOP = 0.02
@@ -136,6 +136,7 @@ class Node:
     nat: Nat | None
     spare: dict[int, AddrPort] = field(default_factory=dict)
     """Its spare sockets' addresses inside, by number."""
+    plays_birthday: bool = False
     generation: int = 1
     endpoints: tuple[AddrPort, ...] = ()
     home: int = 0
@@ -182,7 +183,7 @@ class Internet:
             now=self.now,
             plays_birthday=plays_birthday,
         )
-        node = Node(name, conn, key, disco, (ip, 41641), nat)
+        node = Node(name, conn, key, disco, (ip, 41641), nat, plays_birthday=plays_birthday)
         self.nodes.append(node)
         return node
 
@@ -385,4 +386,5 @@ def peer_of(node: Node) -> Peer:
         home_region=node.home,
         endpoints=node.endpoints,
         generation=node.generation,
+        capabilities=frozenset({Capability.BIRTHDAY} if node.plays_birthday else ()),
     )

@@ -238,6 +238,48 @@ def test_no_pong_is_larger_than_its_ping(bench: Bench, key: bool, padding: int) 
         assert len(pongs) == (len(packet) >= 110)
 
 
+INITIATION = b"\x01\0\0\0" + bytes(144)
+
+
+def test_a_handshake_goes_to_no_more_places_of_one_ip_than_a_ping_may(bench: Bench) -> None:
+    places = tuple((OTHER[0], 1000 + i) for i in range(40))
+    bench.start(replace(bench.peer, endpoints=places))
+    for tenth in range(300):
+        bench.conn.send(bench.key, [INITIATION], len(INITIATION), T + tenth / 10)
+    n_sent = sum(isinstance(t, UdpTransmit) and t.addr[0] == OTHER[0] for t in bench.transmits())
+    assert 0 < n_sent <= 5 * 31
+
+
+def test_data_goes_to_no_address_that_is_merely_named(bench: Bench) -> None:
+    """A peer whose home is a relay that nobody can reach would else have everything sent to whom it names."""
+    bench.conn.set_local_endpoints(41641, None, ["10.0.0.1"], T)
+    bench.conn.set_netmap([replace(bench.peer, endpoints=(OTHER,))], T)
+    bench.transmits()
+    for tenth in range(100):
+        bench.conn.send(bench.key, [DATA], len(DATA), T + tenth / 10)
+    assert DATA not in [d for t in bench.transmits() if isinstance(t, UdpTransmit) for d in t.datagrams]
+
+
+def test_where_a_peer_only_seems_to_speak_from_goes_no_more_than_thrice_what_came(bench: Bench) -> None:
+    bench.conn.set_local_endpoints(41641, None, ["10.0.0.1"], T)
+    bench.conn.set_netmap([bench.peer], T)
+    bench.transmits()
+    bench.conn.handle_authenticated(bench.key, UdpSource(OTHER), 92, T)
+    for _ in range(100):
+        bench.conn.send(bench.key, [DATA], len(DATA), T + 0.1)
+    data = [d for t in bench.transmits() if isinstance(t, UdpTransmit) for d in t.datagrams if d == DATA]
+    assert 0 < len(b"".join(data)) <= 3 * 92
+
+
+def test_a_flood_of_call_me_maybes_is_heeded_sixteen_times_a_second(bench: Bench) -> None:
+    bench.start()
+    for n in range(1000):
+        call = bench.sealed(CallMeMaybe(((OTHER[0], 1 + n),)))
+        bench.conn.handle_relayed(REGION, bench.key, [call], T + n / 1000)
+    (peer,) = bench.conn.status(T + 1).peers
+    assert [c.addr for c in peer.candidates if "call-me-maybe" in c.origins] == [(OTHER[0], 16)]
+
+
 def test_strangers_are_dropped_unanswered(bench: Bench) -> None:
     bench.start()
     bench.transmits()

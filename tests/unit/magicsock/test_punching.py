@@ -7,6 +7,7 @@ import pytest
 
 from coderd.magicsock.birthday import N_PROBES, N_SOCKETS, PROBES_AT_ONCE, RETRY, SEARCH_AFTER, public_ports
 from coderd.magicsock.ping_budget import PingBudget
+from coderd.magicsock.port_sequence import TRIES
 from coderd.magicsock.punching import (
     ANSWER_PATIENCE,
     MOST_SPARE,
@@ -36,7 +37,10 @@ Kind = TypeVar("Kind", bound=Wish)
 
 @pytest.fixture
 def punching() -> Punching:
-    return Punching(rng=Random(1).randbytes, plays_birthday=True, budget=PingBudget())
+    punching = Punching(rng=Random(1).randbytes, plays_birthday=True, budget=PingBudget())
+    for peer in (PEER, OTHER):
+        punching.set_willing(peer, is_willing=True)
+    return punching
 
 
 def wishes(punching: Punching) -> list[Wish]:
@@ -227,6 +231,43 @@ def test_nobody_searches_for_an_easy_peer_nor_without_the_wish(punching: Punchin
     assert wishes(punching) == []
     unwilling = Punching(rng=Random(1).randbytes, plays_birthday=False, budget=PingBudget())
     assert search(unwilling, T) == []
+
+
+def test_a_birthday_is_for_two_whose_users_both_asked_for_it(punching: Punching) -> None:
+    punching.set_willing(PEER, is_willing=False)
+    assert search(punching, T) == []
+    for attempt in range(TRIES):
+        _, (first, last) = begin_row(punching, now=T + attempt)
+        answer(punching, first, 40000, T + attempt)
+        answer(punching, last, 20000 + attempt * 999, T + attempt)
+        wishes(punching)
+    punching.punch(PEER, TARGETS[:1], SERVERS, T + 5)
+    assert wishes(punching) == []
+
+
+def test_two_peers_that_name_one_address_have_it_searched_once_in_two_minutes(punching: Punching) -> None:
+    assert len(search(punching, T)) == N_PROBES
+    for at in (0.0, SEARCH_AFTER, 60.0):
+        punching.search(OTHER, HARD_CALL, T + 10 + at)
+    assert those(Scatter, wishes(punching)) == []
+    punching.search(OTHER, HARD_CALL, T + SEARCH_AFTER + RETRY)
+    assert len(those(Scatter, wishes(punching))) == 1
+
+
+def test_one_search_goes_on_at_a_time(punching: Punching) -> None:
+    for peer, ip in ((PEER, OUTER), (OTHER, "198.51.100.2")):
+        for at in (0.0, SEARCH_AFTER):
+            punching.search(peer, [(ip, 1), (ip, 2)], T + at)
+    assert {wish.peer for wish in those(Scatter, wishes(punching))} == {PEER}
+
+
+def test_a_row_begins_no_more_flows_than_the_budget_admits(punching: Punching) -> None:
+    named = [("203.0.113.1", 1000 + i) for i in range(4)]
+    for peer in (PEER, OTHER):
+        punching.punch(peer, named, SERVERS, T)
+        (opened,) = those(OpenSockets, wishes(punching))
+        punching.handle_opened(opened.sockets, T)
+        assert len(those(ProbeFrom, wishes(punching))) == (4 if peer == PEER else 1)
 
 
 def test_private_addresses_and_ipv6_name_no_outer_port() -> None:

@@ -1,0 +1,68 @@
+"""How many answers leave that are larger than what asked for them. Pure; ``now`` is passed in.
+
+Whoever asks may have written somebody else's address as its own, and the answer goes there. Where it is no larger than the
+question nothing is gained by that. The usual request of 40 bytes is answered with 32, over IPv6 with 44. Larger are answers
+to requests of other software, which has no padding (20 bytes: 32 or 44), and to questions that want to know more (RFC 5780).
+These are rare: so each source, of IPv6 a /64, gets few of them, and all sources together a thousand in a second.
+"""
+
+from ipaddress import IPv6Address
+from typing import Final
+
+from coderd.model import limits
+
+RATE: Final = limits.STUN_LARGER_RATE
+BURST: Final = limits.STUN_LARGER_BURST
+ALL_RATE: Final = limits.STUN_ALL_LARGER_RATE
+ALL_BURST: Final = limits.STUN_ALL_LARGER_BURST
+MAX_SOURCES: Final = limits.MAX_STUN_SOURCES
+
+_SLACK = 4
+"""Bytes by which an answer may be larger all the same: an IPv6 address in the answer to the usual request."""
+
+
+class Allowance:
+    """What each source may still have."""
+
+    def __init__(self) -> None:
+        self._levels: dict[str, tuple[float, float]] = {}
+        """What is left of each one's burst, and when that was; who asked longest ago comes first."""
+        self._everybody = (float(ALL_BURST), float("-inf"))
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def admits(self, source: str, n_asked: int, n_answered: int, now: float) -> bool:
+        """Whether an answer may leave, which counts where it is larger than the question.
+
+        Args:
+            source: the IP address that it goes to.
+            n_asked: bytes of the question.
+            n_answered: bytes of the answer.
+            now: the instant.
+        """
+        if n_answered <= n_asked + _SLACK:
+            return True
+        network = _network(source)
+        everybody = _filled(self._everybody, ALL_RATE, ALL_BURST, now)
+        level = _filled(self._levels.pop(network, (float(BURST), now)), RATE, BURST, now)
+        is_admitted = min(level, everybody) >= 1
+        self._levels[network] = (level - is_admitted, now)
+        self._everybody = (everybody - is_admitted, now)
+        if len(self._levels) > MAX_SOURCES:
+            del self._levels[next(iter(self._levels))]
+        return is_admitted
+
+
+def _filled(level: tuple[float, float], rate: float, burst: float, now: float) -> float:
+    left, at = level
+    return min(burst, left + (now - at) * rate)
+
+
+def _network(source: str) -> str:
+    """An IPv4 address, written as IPv6 or not; of IPv6 its /64."""
+    text = source.partition("%")[0]
+    if ":" not in text:
+        return text
+    address = IPv6Address(text)
+    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
