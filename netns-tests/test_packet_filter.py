@@ -112,7 +112,6 @@ def add_surroundings(lab: Lab) -> None:
         lab.user.host.run(["ip", "-6", "route", "add", network, "dev", lab.user.interface])
 
 
-
 def listen(host: Host, *ports: int) -> None:
     host.start(["python3", "-c", LISTEN, "listening", *map(str, ports)], name="services").wait_for(
         "listening"
