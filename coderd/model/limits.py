@@ -249,7 +249,7 @@ FORM_TIMEOUT: Final = 10.0
 """Seconds for a form to come."""
 PASS_LIFETIME: Final = 12 * 3600.0
 """Seconds that a browser is signed in to an app's own host; then it is handed over again."""
-BROWSER_SESSION_LIFETIME: Final = 7 * 24 * 3600.0
+BROWSER_SESSION_LIFETIME: Final = 12 * 3600.0
 """Seconds that a browser is signed in."""
 TICKET_LIFETIME: Final = 30.0
 """Seconds from the server's page to an app's own host."""
