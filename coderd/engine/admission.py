@@ -19,11 +19,12 @@ def inbound_policies(
         accepted: the ports that a device accepts connections to, from all of its peers.
         is_workspace: whether this machine was started with a workspace's token.
     """
+    own = device_policy(accepted)
     obeys = is_workspace and netmap.self_node.kind is NodeKind.WORKSPACE
     return {
         peer.node_key: (
             peer.address.packed,
-            workspace_policy(peer.access) if obeys else device_policy(accepted),
+            workspace_policy(peer.access) if obeys else own,
         )
         for peer in netmap.peers.values()
     }

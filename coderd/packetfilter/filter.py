@@ -4,8 +4,8 @@
 on it, whatever flow has its ports. Of UDP and echo, whoever sent first. What this node sends is believed: it opens flows.
 
 **Always admitted:** what belongs to a flow; ICMPv6 errors that quote a packet of one; ``ECHO_RATE`` echo requests a second of
-each peer. Of a peer that may begin everything all passes, of whatever protocol, and its flows are followed all the
-same, for the day when it may not.
+each peer. Of a peer that may begin everything all passes, of whatever protocol but the daemons' own, and its flows
+are followed all the same, for the day when it may not.
 
 **What cannot be read is not guessed.** Only the first header decides. An extension header is a protocol of its own, and
 no port is ever read from behind one, save in fragments: the first one decides for UDP and ICMPv6 as the whole packet
@@ -65,6 +65,8 @@ LINUX_EPHEMERAL = (32_768, 60_999)
 """The ports that Linux gives to sockets that connect, unless told otherwise (``net.ipv4.ip_local_port_range``)."""
 
 PROTOCOL_FRAGMENT = 44
+PROTOCOL_DAEMONS = 99
+"""What daemons say to each other (``engine/introduction.py``): the data plane takes it out before, and no host ever gets any."""
 
 _HEAD = 44
 """Bytes that decide: the IPv6 header, and both ports."""
@@ -199,7 +201,7 @@ class PacketFilter:
             return self._judge_tcp(peer, packet, now)
         if protocol == PROTOCOL_UDP:
             return self._judge_udp(peer, packet, IPV6_HEADER_SIZE, now)
-        if peer.policy.is_open:
+        if peer.policy.is_open and protocol != PROTOCOL_DAEMONS:
             return ADMITTED
         if protocol == PROTOCOL_ICMPV6:
             return self._judge_icmp(peer, packet, IPV6_HEADER_SIZE, now)

@@ -1,6 +1,7 @@
 """What one peer may begin: which ports of this node it reaches unasked."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.netmap import PeerAccess
@@ -36,6 +37,7 @@ def device_policy(accepted: PortSet) -> InboundPolicy:
     return InboundPolicy(accepted)
 
 
+@lru_cache(maxsize=256)
 def workspace_policy(access: PeerAccess) -> InboundPolicy:
     """A workspace accepts what the server says of each peer, and calls to its own services."""
     if access.is_server:

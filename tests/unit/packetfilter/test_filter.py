@@ -2,6 +2,7 @@
 
 import pytest
 
+from coderd.engine.introduction import NEXT_HEADER
 from coderd.model.netmap import PeerAccess
 from coderd.model.ports import ALL_PORTS, NO_PORTS, parse_ports
 from coderd.packet import checksum, pseudo_header_sum
@@ -95,12 +96,17 @@ class TestAcceptedPorts:
 
     def test_all_means_every_protocol_and_every_fragment(self):
         host = Host("all")
-        for protocol in (0, 2, 43, 47, 50, 51, 60, 99, 132):
+        for protocol in (0, 2, 43, 47, 50, 51, 60, 132):
             assert host.takes(ipv6(PEER, OWN, protocol, bytes(8)))
         assert host.fragment_in(TCP, 5, 1, b"rest")
         assert all(host.icmp_in(echo_body(128, 1, sequence)) for sequence in range(100))
         host.accept(22, 50000)
         assert host.tcp_in(1, 2, ACK)
+
+    def test_what_daemons_say_to_each_other_reaches_no_host(self):
+        host = Host("all")
+        assert not host.takes(ipv6(PEER, OWN, NEXT_HEADER, bytes(41)))
+        assert host.drops == {"protocol": 1}
 
     def test_a_workspace_serves_its_services_beside_what_it_shares(self):
         host = Host(workspace_policy(PeerAccess(parse_ports("8000"), terminal=False)))
