@@ -214,6 +214,19 @@ def test_a_local_port_that_is_taken_gives_a_sentence(world: World) -> None:
 # ---- nc
 
 
+def test_whoever_goes_past_the_daemon_is_refused_by_the_workspace(world: World) -> None:
+    """Any user of the machine can connect through its kernel; the secret is handed to those whom the control socket allows."""
+    (dev,) = [peer for peer in world.lab.user.status()["peers"] if peer["name"].endswith("/dev")]
+    requests = [b'{"v":1,"method":"dial","port":%d}' % ECHO, b'{"v":1,"method":"terminal","secret":"00"}']
+    for request in requests:
+        with world.connect(4, dev["address"]) as stream:
+            stream.sendall(request + b"\n")
+            assert b'"code":"no_proof"' in read_all(stream)
+    with world.connect(3, dev["address"]) as stream:
+        stream.sendall(b'{"version":2,"time":1000000000,"direction":0}\n')
+        assert b"use coderctl" in read_all(stream)
+
+
 def test_nc_passes_the_end_of_its_input_on_and_waits_for_the_answer(world: World) -> None:
     answer = world.lab.user.coderctl("nc", "dev", str(DIGEST), input="from stdin")
     assert answer == sha256(b"from stdin")

@@ -1,5 +1,8 @@
 """``coderctl port-forward``."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +14,7 @@ from coderd.cli.shell import show_error
 from coderd.cli.values import Forward, parse_forwards
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import PORT_FORWARD, DialParams, DialTarget
-from coderd.engine.node_api import MAX_LINE, DialRequest, encode, parse_dial_reply
+from coderd.engine.node_api import MAX_LINE, NO_PROOF, DialRequest, encode, parse_dial_reply
 from coderd.model.errors import Exit, MalformedPacket, UserError
 
 if TYPE_CHECKING:
@@ -39,24 +42,28 @@ def port_forward(
       coderctl port-forward dev 0.0.0.0:8080:80
     """
     wanted = parse_forwards(forwards)
-    with ControlClient(socket) as client:
-        targets = [
-            client.call(PORT_FORWARD, DialParams(peer=workspace, port=forward.remote)) for forward in wanted
-        ]
+    asks = [partial(_target, socket, DialParams(peer=workspace, port=forward.remote)) for forward in wanted]
+    forwarders = [_Forwarder(forward, ask) for forward, ask in zip(wanted, asks, strict=True)]
     import trio  # late: it costs a tenth of a second, which status should not pay
 
-    trio.run(_run, list(zip(wanted, targets, strict=True)))
+    trio.run(_run, forwarders)
     return Exit.DONE
 
 
-async def _run(pairs: list[tuple[Forward, DialTarget]]) -> None:
+def _target(control: Path, params: DialParams) -> DialTarget:
+    """Where to dial, and the secret of the moment: a daemon that restarts has another."""
+    with ControlClient(control) as client:
+        return client.call(PORT_FORWARD, params)
+
+
+async def _run(forwarders: "list[_Forwarder]") -> None:
     import trio
 
-    listening = [(await _listen(forward), forward, target) for forward, target in pairs]
+    listening = [(await _listen(each.forward), each) for each in forwarders]
     async with trio.open_nursery() as nursery:
-        for listeners, forward, target in listening:
-            serve = _Forwarder(forward, target).serve
-            nursery.start_soon(trio.serve_listeners, serve, listeners)
+        for listeners, forwarder in listening:
+            forward = forwarder.forward
+            nursery.start_soon(trio.serve_listeners, forwarder.serve, listeners)
             note(
                 f"Forwarding 'tcp://{forward.listens_at}' locally to 'tcp://127.0.0.1:{forward.remote}'"
                 " in the workspace"
@@ -93,9 +100,10 @@ def _reason(error: BaseException) -> str:
 class _Forwarder:
     """Serves one listener's connections."""
 
-    def __init__(self, forward: Forward, target: DialTarget) -> None:
-        self._forward = forward
-        self._target = target
+    def __init__(self, forward: Forward, ask: Callable[[], DialTarget]) -> None:
+        self.forward = forward
+        self._ask = ask
+        self._target = ask()
 
     async def serve(self, local: "trio.SocketStream") -> None:
         import trio
@@ -105,7 +113,7 @@ class _Forwarder:
         async with local:
             try:
                 with trio.fail_after(DIAL_TIMEOUT):
-                    peer, rest = await self._dial()
+                    peer, rest = await self._open()
             except UserError as error:
                 show_error("coderctl", error)
             except trio.TooSlowError:
@@ -116,12 +124,24 @@ class _Forwarder:
                         await local.send_all(rest)
                     await splice(local, peer)
 
+    async def _open(self) -> "tuple[trio.SocketStream, bytes]":
+        """Dials, and once more with the daemon's new secret where it has restarted meanwhile."""
+        import trio
+
+        try:
+            return await self._dial()
+        except UserError as error:
+            if error.code != NO_PROOF:
+                raise
+        self._target = await trio.to_thread.run_sync(self._ask, abandon_on_cancel=True)
+        return await self._dial()
+
     async def _dial(self) -> "tuple[trio.SocketStream, bytes]":
         import trio
 
         try:
             peer = await trio.open_tcp_stream(self._target.address, self._target.api_port)
-            await peer.send_all(encode(DialRequest(port=self._forward.remote)))
+            await peer.send_all(encode(DialRequest(port=self.forward.remote, secret=self._target.secret)))
             data = b""
             while (
                 b"\n" not in data and len(data) <= MAX_LINE and (chunk := await peer.receive_some(MAX_LINE))

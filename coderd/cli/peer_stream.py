@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from coderd.control.io.client import ControlClient
@@ -15,20 +16,20 @@ TIMEOUT = 15.0
 
 def open_peer_stream(control: Path, peer: str, port: int) -> socket.socket:
     """Connects to ``port`` of a peer, also where its service listens on the peer's loopback only. Raises UserError."""
-    return _open(control, peer, port, DialRequest(port=port))
+    return _open(control, peer, port, lambda secret: DialRequest(port=port, secret=secret))
 
 
 def open_terminal_stream(control: Path, peer: str) -> socket.socket:
     """Connects to a peer's terminals; frames follow. Raises UserError."""
-    return _open(control, peer, PORT_NODE_API, TerminalRequest())
+    return _open(control, peer, PORT_NODE_API, lambda secret: TerminalRequest(secret=secret))
 
 
-def _open(control: Path, peer: str, port: int, request: Request) -> socket.socket:
+def _open(control: Path, peer: str, port: int, request: Callable[[str], Request]) -> socket.socket:
     with ControlClient(control) as client:
         target = client.call(NC, DialParams(peer=peer, port=port))
     sock = _dial(target)
     try:
-        _ask(sock, target, request)
+        _ask(sock, target, request(target.secret))
     except BaseException:
         sock.close()
         raise

@@ -174,6 +174,7 @@ def _run(plan: _Plan, ready: Ready) -> SpeedtestRun:
             duration=plan.duration,
             direction=plan.direction,
             path=plan.path,
+            secret=ready.secret,
             on_row=on_row,
         )
 

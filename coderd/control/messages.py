@@ -355,6 +355,11 @@ class Ready(Message, frozen=True, kw_only=True, tag_field="type", tag="ready"):
     path: PathKind
     via: str
     latency_ms: float
+    secret: str = ""
+    """To be shown there, and kept from everybody else."""
+
+    def __repr__(self) -> str:
+        return f"<Ready {self.name!r} secret redacted>"
 
 
 class PathBytes(Message, frozen=True, kw_only=True, tag_field="type", tag="paths"):
@@ -383,6 +388,11 @@ class DialTarget(Message, frozen=True, kw_only=True):
     """The peer's full name."""
     address: str
     api_port: int = PORT_NODE_API
+    secret: str = ""
+    """To be shown there, and kept from everybody else."""
+
+    def __repr__(self) -> str:
+        return f"<DialTarget {self.name!r} secret redacted>"
 
 
 class UpParams(Message, frozen=True, kw_only=True):

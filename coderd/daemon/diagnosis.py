@@ -181,7 +181,7 @@ async def why(session: Session, peer: Peer) -> Why:
     with trio.move_on_after(WHY_TIMEOUT):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_look_here, session, peer, look)
-            nursery.start_soon(_look_there, peer, look)
+            nursery.start_soon(_look_there, session, peer, look)
             nursery.start_soon(_reach, session, peer, look)
     path = look.pong.path if look.pong is not None else None
     kind: PathWord = path.kind.value if path is not None else "none"
@@ -229,12 +229,13 @@ async def _look_here(session: Session, peer: Peer, look: _Look) -> None:
     look.this = await session.facts(peer)
 
 
-async def _look_there(peer: Peer, look: _Look) -> None:
+async def _look_there(session: Session, peer: Peer, look: _Look) -> None:
     if peer.kind is not NodeKind.WORKSPACE:
         look.not_asked = "it is a user's device, and those answer nobody"
         return
     try:
-        look.peer = await ask_facts(str(peer.address), PORT_NODE_API)
+        secret = session.tunnel.secret_for(peer.node_key)
+        look.peer = await ask_facts(str(peer.address), PORT_NODE_API, secret)
     except MalformedPacket:
         look.not_asked = "its daemon tells nothing of its network"
     except OSError as error:

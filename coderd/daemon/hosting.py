@@ -13,15 +13,22 @@ class Hosting:
 
     Args:
         facts: this node's network as far as it matters to a peer.
+        proves: whether who shows a secret comes by way of a peer's daemon.
         is_cut_off: whether the server has been silent for so long that its word on users is good no more.
 
     Attributes:
         netmap: the newest map; set by whoever hears the server.
     """
 
-    def __init__(self, facts: Callable[[Peer], Awaitable[Facts]], is_cut_off: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        facts: Callable[[Peer], Awaitable[Facts]],
+        proves: Callable[[Peer, str], Awaitable[bool]],
+        is_cut_off: Callable[[], bool],
+    ) -> None:
         self.netmap: NetMap | None = None
         self._facts = facts
+        self._proves = proves
         self._is_cut_off = is_cut_off
 
     @property
@@ -57,6 +64,10 @@ class Hosting:
             case AbsentNode():
                 return True  # nothing is said of who is away; what is, when they are back, counts at once
         return False
+
+    async def proves(self, peer: Peer, shown: str) -> bool:
+        """Whether who shows a secret comes by way of a peer's daemon."""
+        return await self._proves(peer, shown)
 
     async def facts(self, peer: Peer) -> Facts:
         """What a peer that asks is told of this node's network."""

@@ -91,6 +91,7 @@ async def speedtest(session: Session, peer: Peer, params: SpeedtestParams, emit:
                 path=pong.path.kind.value,
                 via=via(session, pong.path),
                 latency_ms=pong.latency * 1000,
+                secret=session.tunnel.secret_for(peer.node_key),
             )
         )
         while True:

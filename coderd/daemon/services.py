@@ -85,7 +85,12 @@ class Services:
 
     async def _serve_speedtest(self, listener: trio.SocketListener) -> None:
         await serve_speedtest(
-            [listener], self._hosting.peer_at, self._pin, person=_person, counters=self._counters
+            [listener],
+            self._hosting.peer_at,
+            self._pin,
+            person=_person,
+            proves=self._hosting.proves,
+            counters=self._counters,
         )
 
     def _terminal(self) -> ServeTerminal | None:

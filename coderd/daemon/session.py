@@ -106,7 +106,6 @@ class Session:
         self._address: IPv6Address | None = None
         self._derp_map: DerpMap | None = None
         self._are_relays_stale = trio.Event()
-        self._hosting = Hosting(self.facts, self._is_cut_off)
         self._services: Services | None = None
         self._scope = trio.CancelScope()
         self._lifetimes: set[trio.CancelScope] = set()
@@ -124,6 +123,7 @@ class Session:
             on_mark=self._keep_mark,
             plays_birthday=config.plays_birthday,
         )
+        self._hosting = Hosting(self.facts, self.tunnel.proves, self._is_cut_off)
         self._surveyor = Surveyor(self.tunnel, identity.url, identity.token, config.mtu)
         self._authority = Authority(
             config.authorised_for,

@@ -20,7 +20,9 @@ from coderd.coordination.client import NodeUpdate
 from coderd.coordination.reporter import Sighting
 from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane, PlaneEvent
+from coderd.engine.introduction import SecretTold
 from coderd.engine.io.driver import Driver
+from coderd.engine.io.proofs import Proofs
 from coderd.engine.roster import Roster
 from coderd.http.dialer import mark_connections
 from coderd.magicsock import (
@@ -63,7 +65,7 @@ from coderd.wireguard.tai64n import next_mark, stamp_of
 INTERFACE_GONE = "interface_gone"
 """Code of the error that no other identity could mend either: the process has to start again."""
 
-CAPABILITIES = (Capability.PACKET_FILTER,)
+CAPABILITIES = (Capability.PACKET_FILTER, Capability.TUNNEL_SECRET)
 """What every tunnel of this program can do, for its node's hello."""
 
 _HANDSHAKE_FAILURES = {
@@ -161,7 +163,16 @@ class Tunnel:
             counters=self.counters,
             plays_birthday=plays_birthday,
         )
-        self._roster = Roster(self._device, self._conn, disco_key=self.disco_key, generation=self.generation)
+        self._roster = Roster(
+            self._device,
+            self._conn,
+            disco_key=self.disco_key,
+            generation=self.generation,
+            rng=os.urandom,
+            counters=self.counters,
+        )
+        self._alarm = trio.CancelScope()
+        self._proofs = Proofs(self._roster.secrets, self._ask_secret)
         self._links = RelayLinks(
             node_key,
             on_packets=self._handle_relayed,
@@ -200,6 +211,7 @@ class Tunnel:
                 await nursery.start(self._driver.run)
                 nursery.start_soon(self._links.run)
                 nursery.start_soon(self._watch_network)
+                nursery.start_soon(self._run_alarm)
                 task_status.started()
         except BaseExceptionGroup as group:
             if group.subgroup(_is_interface_gone) is None:
@@ -297,6 +309,20 @@ class Tunnel:
         """Cuts every relay link; they are dialled again."""
         self._links.break_all()
 
+    # Who comes from whose daemon
+
+    def secret_for(self, peer: NodePublic) -> str:
+        """What whoever comes from this node shows at a peer's port 3 or 4: hex, for those whom the control socket allows."""
+        return self._roster.secrets.ours(peer).hex()
+
+    async def proves(self, peer: Peer, shown: str) -> bool:
+        """Whether who shows this comes by way of a peer's daemon; see ``Proofs``."""
+        return await self._proofs.proves(peer, shown)
+
+    def _ask_secret(self, peer: NodePublic) -> None:
+        self._roster.ask_secret(peer, trio.current_time(), time.time())
+        self._driver.drain()
+
     # Looking
 
     def path(self, peer: NodePublic) -> PathInfo:
@@ -381,6 +407,8 @@ class Tunnel:
         log.debug(type(event).__name__, peer=peer.name if peer is not None else event.peer.short)
         if (changed := self._roster.handle_event(event, trio.current_time(), time.time())) is not None:
             self._on_introduced(changed)
+        if isinstance(event, SecretTold):
+            self._proofs.handle_told()
         self._driver.drain()
 
     def _handle_drained(self) -> None:
@@ -389,6 +417,15 @@ class Tunnel:
             self._keep_mark(stamp)
         while (event := self._conn.poll_event()) is not None:
             self._handle_conn_event(event)
+        deadline = self._roster.poll_timeout()
+        self._alarm.deadline = deadline.when if deadline is not None else float("inf")
+
+    async def _run_alarm(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._alarm.deadline) as self._alarm:
+                await trio.sleep_forever()
+            self._roster.handle_timeout(trio.current_time(), time.time())
+            self._driver.drain()
 
     def _keep_mark(self, last: bytes) -> None:
         if (mark := next_mark(self._mark, last)) is not None:

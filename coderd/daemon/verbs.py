@@ -105,10 +105,11 @@ class Verbs:
             return await derp_map(session, check=params.check)
 
     def _dial(self, params: DialParams) -> DialTarget:
-        _, peer = self._find(params.peer)
+        session, peer = self._find(params.peer)
         if peer.kind is not NodeKind.WORKSPACE:
             raise UserError(f"{peer.name} is no workspace, and only workspaces open their services")
-        return DialTarget(name=peer.name, address=str(peer.address))
+        secret = session.tunnel.secret_for(peer.node_key)
+        return DialTarget(name=peer.name, address=str(peer.address), secret=secret)
 
     # Joining and leaving
 

@@ -12,12 +12,13 @@ plaintext. What goes in: one TUN read, one UDP read, one relay's run of packets,
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from coderd.engine.introduction import Introduced, is_introduction, parse_introduction
+from coderd.engine.allowance import Allowance
+from coderd.engine.introduction import Said, is_introduction, parse_introduction
 from coderd.magicsock import DerpTransmit, UdpTransmit
 from coderd.metrics import Counters
-from coderd.model import Buffer
+from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
@@ -26,10 +27,13 @@ from coderd.tun import coalesce, split
 from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source, Unanswered
 
 PathTransmit: TypeAlias = UdpTransmit | DerpTransmit
-PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired | Unanswered | Introduced
+PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired | Unanswered | Said
 
 FEW_PACKETS = 4
-"""A run no longer than this is looked through for introductions; they never come in bulk."""
+"""A run no longer than this is looked through for introductions, of others the last packet: they never come in bulk, and what is
+smaller than the rest of a UDP read is its last."""
+INTRODUCTION_RATE: Final = limits.INTRODUCTION_RATE
+INTRODUCTION_BURST: Final = limits.INTRODUCTION_BURST
 
 
 Origin = TypeVar("Origin")
@@ -98,13 +102,20 @@ class DataPlane(Generic[Origin]):
         self._filter = packet_filter
         self._unix_now = 0.0
         """Wall clock of the last thing that happened, for what follows from it."""
+        self._introductions = Allowance(rate=INTRODUCTION_RATE, burst=INTRODUCTION_BURST)
         self._to_tun: deque[list[Buffer]] = deque()
         self._events: deque[PlaneEvent] = deque()
 
     # What happened
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
-        """One TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed."""
+        """One TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed.
+
+        What only daemons say to each other is nobody else's to send.
+        """
+        if self._takes_introductions and is_introduction(packet):
+            self._counters["tun.drop.introduction"] += 1
+            return
         if self._filter is not None and not self._filter.note_outbound(packet, now):
             return
         try:
@@ -148,8 +159,8 @@ class DataPlane(Generic[Origin]):
         self._drain_events(0, now)
         while (received := self.device.poll_packets()) is not None:
             packets = received.packets
-            if self._takes_introductions and len(packets) <= FEW_PACKETS:
-                packets = self._without_introductions(received.peer, packets)
+            if self._takes_introductions and (len(packets) <= FEW_PACKETS or is_introduction(packets[-1])):
+                packets = self._without_introductions(received.peer, packets, now)
             if self._filter is not None:
                 packets = self._filter.admit(received.peer, packets, now)
             self._to_tun.extend(coalesce(packets, uso=self._uso))
@@ -176,14 +187,16 @@ class DataPlane(Generic[Origin]):
         """The earliest deadline of both layers."""
         return earliest(self.device.poll_timeout(), self.paths.poll_timeout())
 
-    def _without_introductions(self, peer: NodePublic, packets: list[Buffer]) -> list[Buffer]:
+    def _without_introductions(self, peer: NodePublic, packets: list[Buffer], now: float) -> list[Buffer]:
         """What is for the TUN; what the peer's daemon says to ours becomes an event."""
         meant_for_us = [packet for packet in packets if is_introduction(packet)]
         if not meant_for_us:
             return packets
         for packet in meant_for_us:
-            if (introduced := parse_introduction(peer, packet)) is not None:
-                self._events.append(introduced)
+            if not self._introductions.take(peer, now):
+                self._counters["engine.drop.introduction_rate"] += 1
+            elif (said := parse_introduction(peer, packet)) is not None:
+                self._events.append(said)
             else:
                 self._counters["engine.drop.introduction"] += 1
         return [packet for packet in packets if not is_introduction(packet)]

@@ -1,4 +1,4 @@
-"""How a node tells a peer, inside their tunnel, who it is this time: for when the server cannot.
+"""What a node's daemon says to a peer's inside their tunnel: who it is this time, and by what it knows who comes from there.
 
 A node that restarts has a new disco key, and until the peer knows it neither can open the other's pings. Normally the
 server says so. Where it is gone, WireGuard alone still knows both ends, by keys that outlive every restart: so the two
@@ -7,28 +7,40 @@ shake hands over the last known addresses, and the first thing that goes through
 ```
 offset  size
      0    40  IPv6 header: from the sender's tailnet address to the receiver's, next header 99, hop limit 1
-    40     1  kind: 1
-    41    32  the sender's disco key
-    73     8  its generation, big-endian
+     40     1  kind: 1 an introduction, 2 a secret, 3 its acknowledgement, 4 a question for the secret
+    41     .  1: the sender's disco key (32), its generation (8, big-endian)
+              2: its generation (8, big-endian), the secret that whoever comes from its daemon shows (32)
+              3: 8 bytes of a hash of the secret that was told
+              4: nothing
 ```
 It is as authentic, fresh and secret as any packet of the tunnel, and says nothing but what the sender may decide about
-itself. It never reaches the hosts: the data plane keeps it.
+itself. It never reaches the hosts, nor comes from them: the data plane keeps both. Nodes of earlier releases know kind 1
+alone, and drop the others. For the secret see ``tunnel_secrets``.
 """
 
 import struct
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from coderd.model import Buffer
 from coderd.model.keys import DiscoPublic, NodePublic
 
 NEXT_HEADER = 99
 """IANA: any private encryption scheme. No host opens a socket on it by mistake."""
-_KIND = 1
+_INTRODUCTION, _SECRET, _ACKNOWLEDGEMENT, _QUESTION = 1, 2, 3, 4
 _HEADER = struct.Struct(">IHBB16s16s")
-_BODY = struct.Struct(">B32sQ")
+_INTRODUCTION_BODY = struct.Struct(">B32sQ")
+_SECRET_BODY = struct.Struct(">BQ32s")
+_ACKNOWLEDGEMENT_BODY = struct.Struct(">B8s")
+_SIZES = {
+    _INTRODUCTION: _INTRODUCTION_BODY.size,
+    _SECRET: _SECRET_BODY.size,
+    _ACKNOWLEDGEMENT: _ACKNOWLEDGEMENT_BODY.size,
+    _QUESTION: 1,
+}
 _VERSION_6 = 6 << 28
-SIZE = _HEADER.size + _BODY.size
+SIZE = _HEADER.size + _INTRODUCTION_BODY.size
 
 
 class Introduced(NamedTuple):
@@ -39,12 +51,58 @@ class Introduced(NamedTuple):
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class SecretTold:
+    """A peer said what those show who come from its daemon."""
+
+    peer: NodePublic
+    generation: int
+    secret: bytes = field(repr=False)
+
+
+class SecretAcknowledged(NamedTuple):
+    """A peer has our secret, or one with the same hash."""
+
+    peer: NodePublic
+    digest: bytes
+
+
+class SecretWanted(NamedTuple):
+    """A peer asks for our secret."""
+
+    peer: NodePublic
+
+
+Said: TypeAlias = Introduced | SecretTold | SecretAcknowledged | SecretWanted
+
+
 def encode_introduction(
     source: IPv6Address, destination: IPv6Address, disco_key: DiscoPublic, generation: int
 ) -> bytes:
-    """The packet, ready to be sealed."""
-    header = _HEADER.pack(_VERSION_6, _BODY.size, NEXT_HEADER, 1, source.packed, destination.packed)
-    return header + _BODY.pack(_KIND, bytes(disco_key), generation)
+    """The packet of an introduction, ready to be sealed."""
+    return encode_packet(
+        source, destination, _INTRODUCTION_BODY.pack(_INTRODUCTION, bytes(disco_key), generation)
+    )
+
+
+def encode_packet(source: IPv6Address, destination: IPv6Address, body: bytes) -> bytes:
+    """The packet with a body, ready to be sealed."""
+    return _HEADER.pack(_VERSION_6, len(body), NEXT_HEADER, 1, source.packed, destination.packed) + body
+
+
+def tell_secret(generation: int, secret: bytes) -> bytes:
+    """The body that tells a secret of 32 bytes."""
+    return _SECRET_BODY.pack(_SECRET, generation, secret)
+
+
+def acknowledge_secret(digest: bytes) -> bytes:
+    """The body that says which secret has come, by 8 bytes of its hash."""
+    return _ACKNOWLEDGEMENT_BODY.pack(_ACKNOWLEDGEMENT, digest)
+
+
+def want_secret() -> bytes:
+    """The body that asks for the secret."""
+    return bytes([_QUESTION])
 
 
 def is_introduction(packet: Buffer) -> bool:
@@ -52,9 +110,20 @@ def is_introduction(packet: Buffer) -> bool:
     return len(packet) > _HEADER.size and packet[6] == NEXT_HEADER and packet[0] >> 4 == 6
 
 
-def parse_introduction(peer: NodePublic, packet: Buffer) -> Introduced | None:
+def parse_introduction(peer: NodePublic, packet: Buffer) -> Said | None:
     """Reads one whose source WireGuard has checked; None for anything that is not quite one."""
-    if len(packet) != SIZE or not is_introduction(packet):
+    if not is_introduction(packet):
         return None
-    kind, key, generation = _BODY.unpack_from(packet, _HEADER.size)
-    return Introduced(peer, DiscoPublic(key), generation) if kind == _KIND else None
+    kind = packet[_HEADER.size]
+    if len(packet) - _HEADER.size != _SIZES.get(kind):
+        return None
+    if kind == _INTRODUCTION:
+        _, key, generation = _INTRODUCTION_BODY.unpack_from(packet, _HEADER.size)
+        return Introduced(peer, DiscoPublic(key), generation)
+    if kind == _SECRET:
+        _, generation, secret = _SECRET_BODY.unpack_from(packet, _HEADER.size)
+        return SecretTold(peer, generation, secret)
+    if kind == _ACKNOWLEDGEMENT:
+        _, digest = _ACKNOWLEDGEMENT_BODY.unpack_from(packet, _HEADER.size)
+        return SecretAcknowledged(peer, digest)
+    return SecretWanted(peer)

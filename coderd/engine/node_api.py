@@ -1,6 +1,6 @@
 r"""The node API's lines, on tailnet port 4: a peer asks for a TCP service of this machine, for a terminal, or how its network is. Pure.
 
-caller   {"v":1,"method":"dial","port":N}\n
+caller   {"v":1,"method":"dial","port":N,"secret":"..."}\n     secret: see Request, in each of the three
 node     {"ok":true}\n  or  {"ok":false,"error":{"code":"refused","message":"..."}}\n     then the service's own bytes
 
 caller   {"v":1,"method":"facts"}\n
@@ -26,23 +26,38 @@ NOT_ALLOWED = "not_allowed"
 """Code of the refusal of whoever may not meet the workspace at all."""
 NOT_SHARED = "not_shared"
 """Code of the refusal of what a workspace's share does not name."""
-_REFUSALS = (NOT_ALLOWED, NOT_SHARED)
+NO_PROOF = "no_proof"
+"""Code of the refusal of whoever shows nothing that the peer's daemon has told."""
+_REFUSALS = (NOT_ALLOWED, NOT_SHARED, NO_PROOF)
 
 
-class DialRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="dial"):
-    """Asks for the TCP service on a port of the node's loopback."""
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"):
+    """What a caller asks for.
+
+    Attributes:
+        v: of the protocol.
+        secret: 64 hex digits, which the caller's daemon has told this node and hands to those whom its control socket allows, so
+            that not anybody on the caller's machine may come. Callers of earlier releases have none.
+    """
 
     v: Literal[1] = 1
+    secret: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} secret redacted>"
+
+
+class DialRequest(Request, frozen=True, kw_only=True, tag="dial"):
+    """Asks for the TCP service on a port of the node's loopback."""
+
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
-class FactsRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="facts"):
+class FactsRequest(Request, frozen=True, kw_only=True, tag="facts"):
     """Asks what the node knows of its own network."""
 
-    v: Literal[1] = 1
 
-
-class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="terminal"):
+class TerminalRequest(Request, frozen=True, kw_only=True, tag="terminal"):
     """Asks for a terminal.
 
     Attributes:
@@ -50,11 +65,10 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="meth
             unknown to the workspace for a moment when the server starts anew.
     """
 
-    v: Literal[1] = 1
     grace: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
-Request: TypeAlias = DialRequest | FactsRequest | TerminalRequest
+AnyRequest: TypeAlias = DialRequest | FactsRequest | TerminalRequest
 
 
 class DialError(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,10 +98,10 @@ def encode(message: Request | DialReply | FactsReply) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
-def parse_node_request(line: Buffer) -> Request:
+def parse_node_request(line: Buffer) -> AnyRequest:
     """Reads a request; raises MalformedPacket, and nothing else, on what is none."""
     try:
-        request: Request = msgspec.json.decode(line, type=Request)
+        request: AnyRequest = msgspec.json.decode(line, type=AnyRequest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedPacket(f"not a request to the node API: {error}") from None
     return request

@@ -13,10 +13,23 @@ the peer itself, once a second at most.
 
 from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
+from typing import Final, TypeGuard
 
+from coderd.engine.allowance import Allowance
 from coderd.engine.dataplane import PlaneEvent
-from coderd.engine.introduction import Introduced, encode_introduction
+from coderd.engine.introduction import (
+    Introduced,
+    SecretAcknowledged,
+    SecretTold,
+    SecretWanted,
+    encode_introduction,
+    encode_packet,
+)
+from coderd.engine.tunnel_secrets import TunnelSecrets
 from coderd.magicsock import Conn, PathKind
+from coderd.metrics import Counters
+from coderd.model import RandomBytes, limits
+from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.wireguard import Device, HandshakeCompleted
@@ -24,6 +37,8 @@ from coderd.wireguard import Device, HandshakeCompleted
 SETTLED_AFTER = 1.0
 """Seconds: a handshake no older than this was with the peer as it is now."""
 
+INTRODUCED_RATE: Final = limits.INTRODUCED_RATE
+INTRODUCED_BURST: Final = limits.INTRODUCED_BURST
 CALL_INTERVAL = 0.5
 """Least seconds between two handshakes begun for such reasons: the first must have time to be answered."""
 
@@ -36,9 +51,26 @@ class Roster:
         conn: learns of endpoints and disco keys.
         disco_key: this start's, told to peers that cannot have heard of it.
         generation: likewise.
+        rng: makes secrets.
+        counters: ``engine.*``.
+
+    Attributes:
+        secrets: by which peers tell who comes from our daemon, and we who comes from theirs.
     """
 
-    def __init__(self, device: Device, conn: Conn, *, disco_key: DiscoPublic, generation: int) -> None:
+    def __init__(
+        self,
+        device: Device,
+        conn: Conn,
+        *,
+        disco_key: DiscoPublic,
+        generation: int,
+        rng: RandomBytes,
+        counters: Counters,
+    ) -> None:
+        self.secrets = TunnelSecrets(rng, generation)
+        self._counters = counters
+        self._changes = Allowance(rate=INTRODUCED_RATE, burst=INTRODUCED_BURST)
         self._device = device
         self._conn = conn
         self._disco_key = disco_key
@@ -75,14 +107,53 @@ class Roster:
             if (known := before.get(key)) is not None and known.generation != peer.generation:
                 self._device.forget_sessions(key, now)
                 self._call(key, now, unix_now)
+        self.secrets.set_peers(self._peers, before)
 
     def handle_event(self, event: PlaneEvent, now: float, unix_now: float) -> Peer | None:
         """Something happened in the tunnel. Returns a peer that is not what the map says, as it is now."""
-        if isinstance(event, Introduced):
-            return self._handle_introduced(event, now)
-        if isinstance(event, HandshakeCompleted) and self._conn.path(event.peer).kind is not PathKind.DIRECT:
-            self._introduce_ourselves(event.peer, now, unix_now)
+        peer = self._peers.get(event.peer)
+        match event:
+            case Introduced():
+                return self._handle_introduced(event, now)
+            case HandshakeCompleted():
+                if self._conn.path(event.peer).kind is not PathKind.DIRECT:
+                    self._introduce_ourselves(event.peer, now, unix_now)
+                if self._tells_secret_to(peer):
+                    self.secrets.handle_session(peer, now)
+            case SecretTold() if peer is not None:
+                self._say(peer, self.secrets.handle_told(event), now, unix_now)
+            case SecretAcknowledged():
+                self.secrets.handle_acknowledged(event)
+            case SecretWanted():
+                if self._tells_secret_to(peer):
+                    self.secrets.handle_wanted(event.peer, now)
+        self.handle_timeout(now, unix_now)
         return None
+
+    def ask_secret(self, key: NodePublic, now: float, unix_now: float) -> None:
+        """Asks a peer's daemon for its secret, unless it has just been asked."""
+        peer = self._peers.get(key)
+        if peer is not None and (body := self.secrets.ask(key, now)) is not None:
+            self._say(peer, body, now, unix_now)
+
+    def handle_timeout(self, now: float, unix_now: float) -> None:
+        """Tells peers again what they have not acknowledged."""
+        for key, body in self.secrets.poll(now):
+            if (peer := self._peers.get(key)) is not None:
+                self._say(peer, body, now, unix_now)
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``handle_timeout``."""
+        return self.secrets.poll_timeout()
+
+    def _tells_secret_to(self, peer: Peer | None) -> TypeGuard[Peer]:
+        """Whether a peer may ask for secrets: workspaces serve, and nobody comes to them but from devices."""
+        return self._initiates and peer is not None and peer.kind is NodeKind.WORKSPACE
+
+    def _say(self, peer: Peer, body: bytes, now: float, unix_now: float) -> None:
+        if self._address is not None:
+            packet = encode_packet(self._address, peer.address, body)
+            self._device.handle_packets([packet], now, unix_now)
 
     def handle_unreadable(self, key: NodePublic, now: float, unix_now: float) -> None:
         """Disco came from where a peer is, and no key opens it: one of the two has restarted."""
@@ -116,6 +187,9 @@ class Roster:
     def _handle_introduced(self, event: Introduced, now: float) -> Peer | None:
         known = self._peers.get(event.peer)
         if known is None or (known.disco_key, known.generation) == (event.disco_key, event.generation):
+            return None
+        if not self._changes.take(event.peer, now):
+            self._counters["engine.drop.introduced_rate"] += 1
             return None
         peer = self._peers[event.peer] = replace(
             known, disco_key=event.disco_key, generation=event.generation

@@ -154,6 +154,17 @@ MAX_SPEEDTEST_STRANGERS: Final = 16
 MAX_SPEEDTEST_STRANGERS_PER_PERSON: Final = 4
 """Of them, from one person's machines; one more, and the oldest of them is given up."""
 
+TUNNEL_SECRET_TIMEOUT: Final = 2.0
+"""Seconds that whoever shows another secret than a peer's daemon has told waits for the daemon to tell this one."""
+INTRODUCTION_RATE: Final = 8.0
+"""Packets per second, in the long run, that a peer's daemon may say to ours inside the tunnel."""
+INTRODUCTION_BURST: Final = 16.0
+"""And at once."""
+INTRODUCED_RATE: Final = 0.2
+"""Times per second, in the long run, that a peer may say itself that it has restarted, without the server's word."""
+INTRODUCED_BURST: Final = 4.0
+"""And at once."""
+
 # The relay
 
 MAX_DERP_PACKET: Final = 65536

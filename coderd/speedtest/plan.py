@@ -1,10 +1,10 @@
 r"""How a test begins: one JSON line each way, in the form that Tailscale's and Coder's clients use.
 
-client   {"version":2,"time":<nanoseconds>,"direction":0|1,"path":"any"|"direct"|"relay"}\n
+client   {"version":2,"time":<nanoseconds>,"direction":0|1,"path":"any"|"direct"|"relay","secret":"..."}\n
 server   {}\n  or  {"error":"<one sentence>"}\n     then the bytes flow
 
 Direction 0: the client downloads, 1: it uploads. ``path`` is ours: the serving node keeps its own sending to it; a client
-that does not send it means "any". The sender stops after ``time`` and closes; the receiver reads to the end.
+that does not send it means "any". So is ``secret``. The sender stops after ``time`` and closes; the receiver reads to the end.
 """
 
 from enum import IntEnum
@@ -45,6 +45,11 @@ class StartRequest(msgspec.Struct, frozen=True):
     """Nanoseconds."""
     direction: Literal[0, 1]
     path: PathWish = "any"
+    secret: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """As the node API's: what the client's daemon has told the serving node."""
+
+    def __repr__(self) -> str:
+        return f"<StartRequest for {self.duration:g} s, secret redacted>"
 
     @property
     def duration(self) -> float:
@@ -58,10 +63,10 @@ class StartReply(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-def start_request(duration: float, direction: Direction, path: PathWish) -> StartRequest:
+def start_request(duration: float, direction: Direction, path: PathWish, secret: str = "") -> StartRequest:
     """The request for a test of ``duration`` seconds."""
     wire_direction: Literal[0, 1] = 1 if direction is Direction.UP else 0
-    return StartRequest(PROTOCOL_VERSION, round(duration * 1e9), wire_direction, path)
+    return StartRequest(PROTOCOL_VERSION, round(duration * 1e9), wire_direction, path, secret)
 
 
 def encode(message: StartRequest | StartReply) -> bytes:

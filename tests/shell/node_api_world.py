@@ -22,6 +22,7 @@ class Host:
     Attributes:
         known: by address; None for who is refused.
         away: those of them who are not connected, but may come back.
+        secrets: what those must show who come from a peer, by its name; nothing where it has told none.
     """
 
     name = "ann/dev"
@@ -30,6 +31,7 @@ class Host:
         self.known: dict[str, Peer | None] = known
         self.otherwise: Peer | None = PHONE
         self.away: set[UUID] = set()
+        self.secrets: dict[str, str] = {}
 
     def peer_at(self, ip: str) -> Peer | None:
         return self.known.get(ip, self.otherwise)
@@ -41,14 +43,24 @@ class Host:
             return AbsentNode(peer.node_id, peer.kind, peer.name, peer.address)
         return peer
 
+    async def proves(self, peer: Peer, shown: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return peer.name not in self.secrets or self.secrets[peer.name] == shown
+
     async def facts(self, peer: Peer) -> Facts:
         return Facts(udp=True, home=peer.name)
 
 
 async def serve_anybody(
-    listeners: Sequence[trio.SocketListener], *, terminal: ServeTerminal | None = None, peer: Peer = PHONE
+    listeners: Sequence[trio.SocketListener],
+    *,
+    terminal: ServeTerminal | None = None,
+    peer: Peer = PHONE,
+    secret: str = "",
 ) -> None:
-    """Serves whoever comes as one peer, until cancelled."""
+    """Serves whoever comes as one peer, and shows its secret where it has one, until cancelled."""
     host = Host()
+    if secret:
+        host.secrets[peer.name] = secret
     host.otherwise = peer
     await NodeApi(host, terminal=terminal, counters=Counters()).run(listeners)

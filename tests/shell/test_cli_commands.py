@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -539,8 +540,8 @@ def test_an_interrupted_speedtest_ends_130_and_lets_the_path_go(monkeypatch: pyt
 
 
 @contextmanager
-def shouting_workspace() -> Iterator[tuple[ScriptedHandler, int]]:
-    """A workspace's node API and a service behind it that answers in capitals once it has heard everything."""
+def shouting_workspace(secret: str = "") -> Iterator[tuple[ScriptedHandler, int]]:
+    """A workspace's node API, which wants this secret shown, and a service behind it that answers in capitals once it has heard everything."""
 
     async def shout(stream: trio.SocketStream) -> None:
         heard = b"".join([chunk async for chunk in stream])
@@ -551,13 +552,13 @@ def shouting_workspace() -> Iterator[tuple[ScriptedHandler, int]]:
         async with trio.open_nursery() as nursery:
             api = await trio.open_tcp_listeners(0, host="127.0.0.1")
             service = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            nursery.start_soon(serve_anybody, api)
+            nursery.start_soon(partial(serve_anybody, api, secret=secret))
             nursery.start_soon(trio.serve_listeners, shout, service)
             task_status.started((api[0].socket.getsockname()[1], service[0].socket.getsockname()[1]))
 
     with running(serve) as ports:
         assert isinstance(ports, tuple)
-        target = DialTarget(name="ann/dev", address="127.0.0.1", api_port=ports[0])
+        target = DialTarget(name="ann/dev", address="127.0.0.1", api_port=ports[0], secret=secret)
         yield ScriptedHandler(nc=((), target), port_forward=((), target)), ports[1]
 
 
@@ -613,6 +614,34 @@ def test_port_forward_carries_connections_until_it_is_interrupted(monkeypatch: p
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (Exit.INTERRUPTED, b"")
+
+
+@pytest.mark.slow
+def test_commands_show_the_secret_of_the_daemon_and_ask_for_it_anew_where_the_daemon_has_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = "5e" * 32
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        local = closed.getsockname()[1]
+    with shouting_workspace(secret) as (handler, port), daemon(monkeypatch, handler):
+        with spawn("nc", "dev", str(port), stdin=subprocess.PIPE) as process:
+            assert process.communicate(b"hello", timeout=20) == (b"HELLO", b"")
+            assert process.returncode == 0
+        _, current = handler.answers["port-forward"]
+        assert isinstance(current, DialTarget)
+        handler.answers["port-forward"] = ((), msgspec.structs.replace(current, secret="01" * 32))
+        with spawn("port-forward", "dev", f"127.0.0.1:{local}:{port}") as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith(b"Forwarding")
+            assert process.stderr.readline() == b"Ready!\n"
+            assert secret not in Path(f"/proc/{process.pid}/cmdline").read_text()
+            handler.answers["port-forward"] = ((), current)
+            with socket.create_connection(("127.0.0.1", local), timeout=10) as stream:
+                stream.sendall(b"hello")
+                stream.shutdown(socket.SHUT_WR)
+                assert stream.makefile("rb").read() == b"HELLO"
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from coderd.engine.io.node_api import (
 )
 from coderd.engine.node_api import (
     DialRequest,
+    FactsRequest,
     TerminalRequest,
     encode,
     parse_dial_reply,
@@ -308,6 +309,40 @@ async def test_a_share_that_ends_while_a_request_comes_is_not_given() -> None:
         dev.set_guest(None)
         await stream.send_all(request[9:])
         assert b"not_allowed" in await read_all(stream)
+
+
+# Who comes by way of the peer's daemon
+
+
+@pytest.mark.parametrize("shown", ["", "00" * 32, "no hex at all"])
+async def test_whoever_does_not_show_what_the_peers_daemon_told_is_refused(shown: str) -> None:
+    secret = "5e" * 32
+    async with service("127.0.0.1") as port, workspace() as dev:
+        dev.host.secrets["ann/phone"] = secret
+        for request in (
+            DialRequest(port=port, secret=shown),
+            TerminalRequest(secret=shown),
+            FactsRequest(secret=shown),
+        ):
+            stream = await dev.come()
+            await stream.send_all(encode(request))
+            with pytest.raises(UserError) as caught:
+                parse_dial_reply(await read_all(stream))
+            assert (caught.value.code, caught.value.exit_code) == ("no_proof", Exit.REFUSED)
+            assert secret not in caught.value.message
+        stream = await dev.come()
+        await stream.send_all(encode(DialRequest(port=port, secret=secret)))
+        parse_dial_reply(await stream.receive_some(100))
+        assert await ask_facts("127.0.0.1", dev.port, secret) == Facts(udp=True, home="ann/phone")
+
+
+def test_a_request_does_not_show_its_secret() -> None:
+    for request in (
+        DialRequest(port=1, secret="5e5e"),
+        TerminalRequest(secret="5e5e"),
+        FactsRequest(secret="5e5e"),
+    ):
+        assert "5e5e" not in f"{request} {request!r}"
 
 
 # Shares of the places

@@ -46,6 +46,9 @@ class FakeTunnel:
         task_status.started()
         await trio.sleep_forever()
 
+    async def proves(self, peer: object, shown: str) -> bool:
+        return True
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -1,7 +1,7 @@
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 
@@ -43,11 +43,14 @@ async def served(
     pins: Pins | None = None,
     authorise: Callable[[str], str | None] = name_of,
     counters: Counters | None = None,
+    proves: Callable[[str, str], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[int]:
     """A speed test service on loopback; its port."""
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(partial(serve_speedtest, listeners, authorise, pins or Pins(), counters=counters))
+        nursery.start_soon(
+            partial(serve_speedtest, listeners, authorise, pins or Pins(), proves=proves, counters=counters)
+        )
         with trio.fail_after(30):
             yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
@@ -220,3 +223,17 @@ async def test_connections_that_say_nothing_keep_nobody_from_a_speed_test() -> N
         await stream.send_all(encode(start_request(0.1, Direction.DOWN, "any")))
         assert (await stream.receive_some(3)).startswith(b"{}")
         assert counters["speedtest.tests"] == 1
+
+
+async def test_a_speed_test_is_for_those_who_show_what_the_peers_daemon_told() -> None:
+    async def proves(peer: str, shown: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return shown == "5e" * 32
+
+    async with served(proves=proves) as port:
+        for secret, wanted in (("", b'{"error":"the machine'), ("5e" * 32, b"{}")):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                request = start_request(0.1, Direction.DOWN, "any", secret)
+                assert "5e5e" not in repr(request)
+                await stream.send_all(encode(request))
+                assert (await stream.receive_some(1000)).startswith(wanted)

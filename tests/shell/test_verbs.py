@@ -216,6 +216,7 @@ async def test_a_speedtest_says_where_to_dial_then_counts_and_lets_the_path_go_a
             path="direct",
             via="203.0.113.7:41641",
             latency_ms=12.0,
+            secret="5e" * 32,
         )
         assert [type(event) for event in rest] == [PathBytes, PathBytes]
         assert tunnel.pins == []

@@ -4,7 +4,7 @@ import pytest
 
 from coderd.wireguard.tai64n import stamp_of
 from tests.sim.test_aims import A_TICK, AIM_RTTS, streaming, streaming_relayed
-from tests.sim.world import EASY, OPEN, Nat
+from tests.sim.world import EASY, OPEN, Nat, World
 
 pytestmark = pytest.mark.slow
 
@@ -188,3 +188,25 @@ def test_news_of_a_restart_does_not_end_the_session_that_is_with_the_new_process
     world.run_for(3)
     device.forget_sessions(world.dev.public, world.now)
     assert not device.status(world.now).peers[0].has_session
+
+
+def knows_who_comes(world: World) -> bool:
+    """Whether the workspace has the secret of the user's newest start."""
+    user, dev = world.user.running, world.dev.running
+    return dev.roster.secrets.is_shown(world.user.public, user.roster.secrets.ours(world.dev.public))
+
+
+@pytest.mark.parametrize("who", ["user", "dev"])
+@pytest.mark.parametrize("has_server", [True, False])
+def test_the_secret_of_a_start_is_there_with_its_first_packets(who: str, has_server: bool) -> None:
+    world = streaming(0.05)
+    assert knows_who_comes(world)
+    if not has_server:
+        world.stop_server()
+    node = getattr(world, who)
+    node.kill()
+    node.start()
+    restarted_at = world.now
+    world.run_for(3)
+    assert world.gap(restarted_at) <= 1.5
+    assert knows_who_comes(world)

@@ -186,6 +186,18 @@ def test_a_workspace_of_then_opens_terminals_for_a_server_of_now_and_the_reverse
     assert node_api.parse_node_request(old_node_api.encode(then)) == node_api.TerminalRequest()
 
 
+@every_landed_node_api
+def test_a_workspace_of_then_takes_requests_with_a_secret_and_those_of_then_have_none(
+    old_node_api: ModuleType,
+) -> None:
+    for name, fields in (("DialRequest", {"port": 80}), ("FactsRequest", {}), ("TerminalRequest", {})):
+        now, then = getattr(node_api, name), getattr(old_node_api, name)
+        assert old_node_api.parse_node_request(node_api.encode(now(secret="5e" * 32, **fields))) == then(
+            **fields
+        )
+        assert node_api.parse_node_request(old_node_api.encode(then(**fields))) == now(**fields)
+
+
 @every_landed_api
 def test_no_message_of_then_is_gone_or_has_lost_a_field(old_api: ModuleType) -> None:
     kinds = [

@@ -16,13 +16,14 @@ import trio
 
 from coderd.engine.node_api import (
     MAX_LINE,
+    NO_PROOF,
     NOT_ALLOWED,
+    AnyRequest,
     DialError,
     DialReply,
     DialRequest,
     FactsReply,
     FactsRequest,
-    Request,
     TerminalRequest,
     encode,
     objection,
@@ -69,6 +70,9 @@ class Host(Protocol):
     def standing(self, node_id: UUID) -> Peer | AbsentNode | None:
         """How the newest map has somebody who has come: None, if no more."""
 
+    async def proves(self, peer: Peer, shown: str) -> bool:
+        """Whether who shows this comes by way of the peer's daemon; soon, though it may have to be asked."""
+
     async def facts(self, peer: Peer) -> Facts:
         """What a peer that asks is told of this node's network."""
 
@@ -78,7 +82,7 @@ class _Visit:
     """A peer that was given what it asked for."""
 
     peer: Peer
-    request: Request
+    request: AnyRequest
     scope: trio.CancelScope
 
 
@@ -137,8 +141,15 @@ class NodeApi:
             return
         if (heard := await self._hear(stream, caller)) is None:
             return
-        request, rest = heard
-        if (caller := self._host.peer_at(ip)) is None:  # it may have become so meanwhile
+        request, rest, is_proved = heard
+        if not is_proved:
+            self._counters["node_api.no_proof"] += 1
+            await _refuse(
+                stream,
+                NO_PROOF,
+                f"the daemon of {caller.name} has not let this connection come; use coderctl there",
+            )
+        elif (caller := self._host.peer_at(ip)) is None:  # it may have become so meanwhile
             await self._refuse_stranger(stream)
         elif (why := objection(caller, request, self._host.name)) is not None:
             self._counters["node_api.not_shared"] += 1
@@ -150,9 +161,11 @@ class NodeApi:
         self._counters["node_api.refused"] += 1
         await _refuse(stream, NOT_ALLOWED, "this machine may not use the workspace's services")
 
-    async def _hear(self, stream: trio.SocketStream, caller: Peer) -> tuple[Request, bytes] | None:
-        """What a peer wants, and the bytes behind; None where it is not answered any more."""
+    async def _hear(self, stream: trio.SocketStream, caller: Peer) -> tuple[AnyRequest, bytes, bool] | None:
+        """What is wanted, the bytes behind, and whether a peer's daemon let it come; None where it is answered already."""
         line = rest = b""
+        request: AnyRequest | None = None
+        why, is_proved = "", False
         with trio.move_on_after(REQUEST_TIMEOUT) as waiting:
             try:
                 displaced = self._strangers.take(caller.person, waiting)
@@ -163,19 +176,24 @@ class NodeApi:
                 displaced.cancel()
             try:
                 line, rest = await _read_line(stream)
+                request = parse_node_request(line)
+                is_proved = await self._host.proves(caller, request.secret)
+            except MalformedPacket as error:
+                why = str(error)
             finally:
                 self._strangers.leave(waiting)
         if waiting.cancel_called and trio.current_time() < waiting.deadline:
             self._counters["node_api.drop.too_many_strangers"] += 1
             return None
-        try:
-            return parse_node_request(line), rest
-        except MalformedPacket as error:
+        if request is None:
             self._counters["node_api.drop.malformed"] += 1
-            await _refuse(stream, "malformed", str(error))
+            await _refuse(stream, "malformed", why or "not a request to the node API: nothing was asked")
             return None
+        return request, rest, is_proved
 
-    async def _welcome(self, stream: trio.SocketStream, caller: Peer, request: Request, rest: bytes) -> None:
+    async def _welcome(
+        self, stream: trio.SocketStream, caller: Peer, request: AnyRequest, rest: bytes
+    ) -> None:
         with trio.CancelScope() as scope:
             visit = _Visit(caller, request, scope)
             try:
@@ -194,7 +212,9 @@ class NodeApi:
                 self._visits.remove(visit)
                 self._seats.leave(visit)
 
-    async def _answer(self, stream: trio.SocketStream, caller: Peer, request: Request, rest: bytes) -> None:
+    async def _answer(
+        self, stream: trio.SocketStream, caller: Peer, request: AnyRequest, rest: bytes
+    ) -> None:
         match request:
             case DialRequest():
                 await self._dial(stream, request, rest)
@@ -259,7 +279,7 @@ async def _refuse(stream: trio.SocketStream, code: str, message: str) -> None:
         await stream.send_all(encode(DialReply(ok=False, error=DialError(code=code, message=message))))
 
 
-async def ask_facts(address: str, port: int) -> Facts:
+async def ask_facts(address: str, port: int, secret: str = "") -> Facts:
     """A peer's facts, asked through the tunnel for as long as the caller waits.
 
     Raises:
@@ -272,7 +292,7 @@ async def ask_facts(address: str, port: int) -> Facts:
             break
     async with stream:
         try:
-            await stream.send_all(encode(FactsRequest()))
+            await stream.send_all(encode(FactsRequest(secret=secret)))
             line, _ = await _read_line(stream)
         except trio.BrokenResourceError:
             raise ConnectionResetError("the peer closed the connection") from None

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from coderd.coordination.client import NodeUpdate
 from coderd.coordination.registry import Facts, Registry
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel
-from coderd.engine.node_api import MAX_LINE, DialRequest, TerminalRequest, encode, parse_dial_reply
+from coderd.engine.node_api import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 from coderd.identity.people import Node, User
 from coderd.magicsock import PathInfo, PathKind
 from coderd.model.addresses import PORT_NODE_API
@@ -125,13 +126,15 @@ class ServerNode:
             UserError: a sentence on why there is none; its code is ``no_web_apps``, ``offline``, ``unreachable`` or
                 the node API's own.
         """
-        return await self._open(workspace, DialRequest(port=port))
+        return await self._open(workspace, lambda secret: DialRequest(port=port, secret=secret))
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
         """A connection on which the workspace speaks terminal frames. Closed with ``release``. Raises UserError as ``dial`` does."""
-        return await self._open(workspace, TerminalRequest(grace=TERMINAL_GRACE))
+        return await self._open(
+            workspace, lambda secret: TerminalRequest(grace=TERMINAL_GRACE, secret=secret)
+        )
 
-    async def _open(self, workspace: Node, request: DialRequest | TerminalRequest) -> trio.SocketStream:
+    async def _open(self, workspace: Node, request: Callable[[str], Request]) -> trio.SocketStream:
         if (life := self._life) is None:
             raise self._refusal()
         met = self._meet(workspace)
@@ -139,7 +142,8 @@ class ServerNode:
             with trio.fail_after(DIAL_TIMEOUT):
                 peer = await self._find(life, workspace)
                 sock = await life.enclave.make_socket()
-                stream = await _ask(sock, peer, request)
+                secret = life.tunnel.secret_for(peer.node_key)
+                stream = await _ask(sock, peer, request(secret))
         except (OSError, MalformedPacket, trio.TooSlowError) as error:
             log.info("workspace_unreachable", workspace=workspace.full_name, error=type(error).__name__)
             raise UserError(f"{workspace.full_name} does not answer", code="unreachable") from None
@@ -303,9 +307,7 @@ class ServerNode:
                     del self._met[node_id]
 
 
-async def _ask(
-    sock: trio.socket.SocketType, peer: Peer, request: DialRequest | TerminalRequest
-) -> trio.SocketStream:
+async def _ask(sock: trio.socket.SocketType, peer: Peer, request: Request) -> trio.SocketStream:
     """Connects to the node API and asks for something. Raises OSError, MalformedPacket, or UserError with the node's words."""
     stream = None
     try:

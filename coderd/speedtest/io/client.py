@@ -10,6 +10,7 @@ from coderd.speedtest.plan import (
     MAX_LINE,
     Direction,
     PathWish,
+    StartRequest,
     encode,
     parse_start_reply,
     start_request,
@@ -43,6 +44,7 @@ def run_test(
     duration: float,
     direction: Direction,
     path: PathWish,
+    secret: str = "",
     on_row: Callable[[Interval], None],
 ) -> SpeedtestRun:
     """Runs one test against ``[address]:port``.
@@ -53,6 +55,7 @@ def run_test(
         duration: seconds.
         direction: which way the bytes go.
         path: what the serving node keeps its own sending to.
+        secret: what this machine's daemon has told the serving node.
         on_row: told of each complete row at once.
 
     Raises:
@@ -60,7 +63,7 @@ def run_test(
     """
     try:
         with _dial(address, port) as sock:
-            rest = _ask(sock, duration, direction, path)
+            rest = _ask(sock, start_request(duration, direction, path, secret))
             return _measure(sock, rest, duration, direction, on_row)
     except StreamBroken as error:
         raise UserError(
@@ -88,10 +91,10 @@ def _dial(address: str, port: int) -> socket.socket:
         ) from None
 
 
-def _ask(sock: socket.socket, duration: float, direction: Direction, path: PathWish) -> bytes:
+def _ask(sock: socket.socket, request: StartRequest) -> bytes:
     """Says what is wanted; returns the first data, if it came along with the reply."""
     try:
-        sock.sendall(encode(start_request(duration, direction, path)))
+        sock.sendall(encode(request))
     except OSError as error:
         raise StreamBroken(error.strerror or "the connection broke") from None
     line, rest = read_line(sock, limit=MAX_LINE, timeout=REPLY_TIMEOUT)

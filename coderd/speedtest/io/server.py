@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Generic, TypeVar
 
@@ -28,6 +28,7 @@ BUSY_GRACE = 1.0
 """Seconds that a test waits for its predecessor, whose process may still be on its way out."""
 MAX_STRANGERS: Final = limits.MAX_SPEEDTEST_STRANGERS
 MAX_STRANGERS_PER_PERSON: Final = limits.MAX_SPEEDTEST_STRANGERS_PER_PERSON
+NO_PROOF = "the machine's daemon has not let this connection come: use coderctl there"
 BUSY = "another speed test to this workspace is running: try again when it has ended"
 
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ async def serve_speedtest(
     pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
     *,
     person: Callable[[PeerT], str] = str,
+    proves: Callable[[PeerT, str], Awaitable[bool]] | None = None,
     counters: Counters | None = None,
 ) -> None:
     """Serves speed tests, one at a time, until cancelled; a running test ends then.
@@ -49,9 +51,12 @@ async def serve_speedtest(
         authorise: who has this source address, None for whoever may not run tests; WireGuard has proved the address.
         pin: keeps this node's sending to a peer to a path, while its context lasts.
         person: whose machine a peer is: each person has a share of the connections that wait.
+        proves: whether who shows a secret comes by way of a peer's daemon; None: anybody at the peer may come.
         counters: ``speedtest.*``.
     """
-    server = _SpeedtestServer(authorise, pin, person, counters if counters is not None else Counters())
+    server = _SpeedtestServer(
+        authorise, pin, person, proves, counters if counters is not None else Counters()
+    )
     await trio.serve_listeners(server.serve, list(listeners))
 
 
@@ -63,11 +68,13 @@ class _SpeedtestServer(Generic[PeerT]):
         authorise: Callable[[str], PeerT | None],
         pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
         person: Callable[[PeerT], str],
+        proves: Callable[[PeerT, str], Awaitable[bool]] | None,
         counters: Counters,
     ) -> None:
         self._authorise = authorise
         self._pin = pin
         self._person = person
+        self._proves = proves
         self._counters = counters
         self._turn = trio.Semaphore(1)
         self._strangers = Seats[trio.CancelScope](
@@ -87,6 +94,7 @@ class _SpeedtestServer(Generic[PeerT]):
             self._counters["speedtest.refused"] += 1
             return
         request: StartRequest | None = None
+        is_proved = self._proves is None
         with trio.move_on_after(REQUEST_TIMEOUT) as waiting:
             try:
                 displaced = self._strangers.take(self._person(peer), waiting)
@@ -97,12 +105,14 @@ class _SpeedtestServer(Generic[PeerT]):
                 displaced.cancel()
             try:
                 request = await self._read_request(stream)
+                if request is not None and self._proves is not None:
+                    is_proved = await self._proves(peer, request.secret)
             finally:
                 self._strangers.leave(waiting)
         if request is None:
             self._counters["speedtest.drop.malformed"] += 1
             return
-        if why := objection(request):
+        if why := objection(request) or ("" if is_proved else NO_PROOF):
             await self._refuse(stream, why)
             return
         with trio.move_on_after(BUSY_GRACE) as waiting:

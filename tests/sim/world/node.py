@@ -34,6 +34,7 @@ from coderd.magicsock import (
 )
 from coderd.model.addresses import AddrPort
 from coderd.model.backoff import Backoff
+from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind
@@ -165,7 +166,14 @@ class Process:
             takes_introductions=True,
             packet_filter=self.filter,
         )
-        self.roster = Roster(self.device, self.conn, disco_key=self.disco_key, generation=self.generation)
+        self.roster = Roster(
+            self.device,
+            self.conn,
+            disco_key=self.disco_key,
+            generation=self.generation,
+            rng=rng,
+            counters=self.counters,
+        )
         last = decode_netmap(node.saved_netmap, URL) if node.saved_netmap else None
         self.client = NetMapClient(parse_server_url(URL), last)
         self.coordination = Stream(self, self._handle_joined, lambda: None)
@@ -192,7 +200,11 @@ class Process:
 
     def handle_timeout(self) -> None:
         self.plane.handle_timeout(self.world.now, self.unix)
+        self.roster.handle_timeout(self.world.now, self.unix)
         self.drain()
+
+    def poll_timeout(self) -> Deadline | None:
+        return earliest(self.plane.poll_timeout(), self.roster.poll_timeout())
 
     def handle_tun(self, packet: bytes) -> None:
         self.plane.handle_tun(PLAIN, packet, self.world.now, self.unix)

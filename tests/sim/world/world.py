@@ -25,7 +25,7 @@ from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate
-from coderd.model.netmap import NodeKind
+from coderd.model.netmap import Capability, NodeKind
 from coderd.stun import encode_response, parse_request
 from tests.sim.world.nat import Kind, Nat
 from tests.sim.world.node import Node, Process, Stream, node_id
@@ -164,7 +164,7 @@ class World:
         return [node.process for node in self.nodes if node.process is not None and not node.is_asleep]
 
     def _next_at(self) -> float | None:
-        deadlines = [d.when for process in self._awake() if (d := process.plane.poll_timeout()) is not None]
+        deadlines = [d.when for process in self._awake() if (d := process.poll_timeout()) is not None]
         if self._queue:
             deadlines.append(self._queue[0][0])
         return min(deadlines, default=None)
@@ -173,7 +173,7 @@ class World:
         while self._queue and self._queue[0][0] <= self.now:
             heapq.heappop(self._queue)[2]()
         for process in self._awake():
-            deadline = process.plane.poll_timeout()
+            deadline = process.poll_timeout()
             if deadline is not None and deadline.when <= self.now:
                 process.handle_timeout()
 
@@ -259,7 +259,7 @@ class World:
     def introduce(self, process: Process) -> None:
         """A node has proven itself: the server welcomes it. That is part of the stream's three round trips."""
         node = process.node
-        facts = Facts(node.public, process.disco_key, process.generation)
+        facts = Facts(node.public, process.disco_key, process.generation, (Capability.TUNNEL_SECRET,))
         others = [other.identity for other in self.nodes if other is not node]
         stream = process.coordination
 

@@ -13,6 +13,10 @@ PHONE = make_peer("bob/phone", 3, kind=NodeKind.DEVICE)
 AWAY = AbsentNode(PHONE.node_id, PHONE.kind, PHONE.name, PHONE.address)
 
 
+async def anybody(peer: object, shown: str) -> bool:
+    return True
+
+
 async def no_facts(peer: object) -> Facts:
     return Facts(udp=True)
 
@@ -26,14 +30,14 @@ async def no_facts(peer: object) -> Facts:
     ],
 )
 def test_a_shell_goes_on_while_the_share_has_terminals(access: PeerAccess, may: bool) -> None:
-    hosting = Hosting(no_facts, lambda: False)
+    hosting = Hosting(no_facts, anybody, lambda: False)
     hosting.netmap = make_netmap(replace(PHONE, access=access), kind=NodeKind.WORKSPACE)
     assert hosting.may_have_terminal(PHONE.node_id) is may
 
 
 def test_who_is_away_may_come_back_and_nobody_where_the_server_is_silent_for_too_long() -> None:
     is_cut_off = False
-    hosting = Hosting(no_facts, lambda: is_cut_off)
+    hosting = Hosting(no_facts, anybody, lambda: is_cut_off)
     assert hosting.standing(PHONE.node_id) is None
     hosting.netmap = make_netmap(kind=NodeKind.WORKSPACE, absent=(AWAY,))
     assert hosting.standing(PHONE.node_id) == AWAY

@@ -2,15 +2,23 @@
 
 from ipaddress import IPv6Address
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coderd.engine.introduction import (
     SIZE,
     Introduced,
+    SecretAcknowledged,
+    SecretTold,
+    SecretWanted,
+    acknowledge_secret,
     encode_introduction,
+    encode_packet,
     is_introduction,
     parse_introduction,
+    tell_secret,
+    want_secret,
 )
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.packet.ip import parse_ip
@@ -36,4 +44,19 @@ def test_it_is_an_ip_packet_between_the_two_tailnet_addresses() -> None:
 @given(st.binary(max_size=120))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     assert parse_introduction(PEER, data) is None or is_introduction(data)
-    assert parse_introduction(PEER, PACKET[:40] + data) is None or len(data) == SIZE - 40
+    assert parse_introduction(PEER, PACKET[:40] + data) is None or len(data) in (1, 9, SIZE - 40)
+
+
+def test_a_secret_its_answer_and_the_question_are_read_as_they_were_written() -> None:
+    for body, said in (
+        (tell_secret(7, bytes(range(32))), SecretTold(PEER, 7, bytes(range(32)))),
+        (acknowledge_secret(b"12345678"), SecretAcknowledged(PEER, b"12345678")),
+        (want_secret(), SecretWanted(PEER)),
+    ):
+        assert parse_introduction(PEER, encode_packet(HERE, THERE, body)) == said
+
+
+@pytest.mark.parametrize("body", [tell_secret(7, bytes(32)), acknowledge_secret(bytes(8)), want_secret()])
+def test_nodes_of_the_last_release_drop_what_they_do_not_know(body: bytes) -> None:
+    packet = encode_packet(HERE, THERE, body)
+    assert len(packet) != SIZE or packet[40] != 1

@@ -1,0 +1,58 @@
+"""Whether a connection comes by way of a peer's daemon: by the secret that it shows, waited for where it may be under way."""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from coderd.engine.tunnel_secrets import ASK_INTERVAL, TunnelSecrets
+from coderd.model import limits
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import Peer
+
+TUNNEL_SECRET_TIMEOUT: Final = limits.TUNNEL_SECRET_TIMEOUT
+
+
+class Proofs:
+    """Answers whoever serves connections from peers.
+
+    Args:
+        secrets: what peers have told.
+        ask: asks a peer's daemon for its secret.
+    """
+
+    def __init__(self, secrets: TunnelSecrets, ask: Callable[[NodePublic], None]) -> None:
+        self._secrets = secrets
+        self._ask = ask
+        self._told = trio.Event()
+
+    def handle_told(self) -> None:
+        """Some peer's daemon has told its secret."""
+        self._told.set()
+        self._told = trio.Event()
+
+    async def proves(self, peer: Peer, shown: str) -> bool:
+        """Whether who shows this comes by way of a peer's daemon, or the peer's daemon asks for no such thing.
+
+        Takes up to ``TUNNEL_SECRET_TIMEOUT`` where something else is shown than was told: the daemon may have a new secret, and
+        what told it may be lost.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self._secrets.demands(peer):
+            return True
+        if (secret := _unhex(shown)) is None:
+            return False
+        with trio.move_on_after(TUNNEL_SECRET_TIMEOUT):
+            while not self._secrets.is_shown(peer.node_key, secret):
+                told = self._told
+                self._ask(peer.node_key)
+                with trio.move_on_after(ASK_INTERVAL):
+                    await told.wait()
+        return self._secrets.is_shown(peer.node_key, secret)
+
+
+def _unhex(shown: str) -> bytes | None:
+    try:
+        return bytes.fromhex(shown) or None
+    except ValueError:
+        return None

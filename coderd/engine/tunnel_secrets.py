@@ -1,0 +1,132 @@
+"""Secrets between daemons, by which a peer tells who comes from our daemon and who from anybody on our machine. Pure.
+
+Any local user can open a connection into the tunnel; it comes from this machine's address all the same. So a device tells each
+workspace, in a packet that no local user can send, what whoever comes by way of its daemon will show; the daemon hands that to
+those whom its control socket allows (see ``node_api``). One secret for each pair, new at each start: nobody keeps any.
+
+    HandshakeCompleted -> told -> acknowledged                 the usual way, in one round trip
+                          told again after REPEATS, then with the next handshake
+    a workspace that misses it -> asks -> told                 at most every ASK_INTERVAL
+
+A workspace demands what it was told; where it was told nothing, it demands it of those who, by the server's word, can tell.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from coderd.engine.introduction import (
+    SecretAcknowledged,
+    SecretTold,
+    acknowledge_secret,
+    tell_secret,
+    want_secret,
+)
+from coderd.model import RandomBytes
+from coderd.model.deadline import Deadline
+from coderd.model.keys import NodePublic
+from coderd.model.netmap import Capability, Peer
+
+SECRET_SIZE: Final = 32
+REPEATS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds between two tellings of what is not acknowledged."""
+ASK_INTERVAL: Final = 0.25
+"""Least seconds between two questions to one peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What a peer is owed: the next of ``REPEATS``, and when it is told."""
+
+    n_told: int
+    due_at: float
+
+
+class TunnelSecrets:
+    """Ours for each peer, and each peer's for us.
+
+    Args:
+        rng: makes this start's.
+        generation: this start's.
+    """
+
+    def __init__(self, rng: RandomBytes, generation: int) -> None:
+        self._master = rng(SECRET_SIZE)
+        self._generation = generation
+        self._theirs: dict[NodePublic, SecretTold] = {}
+        self._telling: dict[NodePublic, _Telling] = {}
+        self._asked_at: dict[NodePublic, float] = {}
+
+    def ours(self, peer: NodePublic) -> bytes:
+        """What whoever comes from here shows to a peer."""
+        return hmac.digest(self._master, bytes(peer), hashlib.sha256)
+
+    def demands(self, peer: Peer) -> bool:
+        """Whether those who come from a peer must show its secret: it has told one, or it can."""
+        return peer.node_key in self._theirs or Capability.TUNNEL_SECRET in peer.capabilities
+
+    def is_shown(self, peer: NodePublic, shown: bytes) -> bool:
+        """Whether this is what the peer's daemon has told."""
+        told = self._theirs.get(peer)
+        return told is not None and hmac.compare_digest(told.secret, shown)
+
+    def set_peers(self, peers: Mapping[NodePublic, Peer], before: Mapping[NodePublic, Peer]) -> None:
+        """The newest map: who is gone is forgotten, who has restarted has another secret."""
+        for key in before.keys() - peers.keys():
+            self._theirs.pop(key, None)
+            self._telling.pop(key, None)
+            self._asked_at.pop(key, None)
+        for key, told in list(self._theirs.items()):
+            known, peer = before.get(key), peers.get(key)
+            is_changed = known is not None and peer is not None and known.generation != peer.generation
+            if is_changed and peer is not None and told.generation != peer.generation:
+                del self._theirs[key]
+
+    def handle_session(self, peer: Peer, now: float) -> None:
+        """There is a new session with a peer that may have lost what it was told; one that cannot acknowledge is told once."""
+        can_acknowledge = Capability.TUNNEL_SECRET in peer.capabilities
+        self._telling[peer.node_key] = _Telling(0 if can_acknowledge else len(REPEATS), now)
+
+    def handle_wanted(self, peer: NodePublic, now: float) -> None:
+        """A peer asks for ours."""
+        self._telling[peer] = _Telling(0, now)
+
+    def handle_acknowledged(self, event: SecretAcknowledged) -> None:
+        """A peer has ours, if that is what it says."""
+        if hmac.compare_digest(event.digest, _digest(self.ours(event.peer))):
+            self._telling.pop(event.peer, None)
+
+    def handle_told(self, event: SecretTold) -> bytes:
+        """A peer tells its own. Returns the answer's body."""
+        self._theirs[event.peer] = event
+        return acknowledge_secret(_digest(event.secret))
+
+    def ask(self, peer: NodePublic, now: float) -> bytes | None:
+        """The body of a question for a peer's; None where it was asked a moment ago."""
+        if now - self._asked_at.get(peer, float("-inf")) < ASK_INTERVAL:
+            return None
+        self._asked_at[peer] = now
+        return want_secret()
+
+    def poll(self, now: float) -> Iterator[tuple[NodePublic, bytes]]:
+        """Bodies that are due, and for whom."""
+        for peer, telling in list(self._telling.items()):
+            if telling.due_at > now:
+                continue
+            if telling.n_told < len(REPEATS):
+                self._telling[peer] = _Telling(telling.n_told + 1, now + REPEATS[telling.n_told])
+            else:
+                del self._telling[peer]
+            yield peer, tell_secret(self._generation, self.ours(peer))
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call ``poll``."""
+        when = min((telling.due_at for telling in self._telling.values()), default=None)
+        return Deadline(when, "secret") if when is not None else None
+
+
+def _digest(secret: bytes) -> bytes:
+    """What tells one secret from another without being one."""
+    return hashlib.sha256(b"coderd tunnel secret" + secret).digest()[:8]
