@@ -52,7 +52,7 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-def start_iperf3(lab: Lab) -> tuple[Process, Process]:
+def start_iperf3(lab: Lab) -> tuple[Process, Process, Process]:
     """A stream from bob's machine to dev, and a watcher of what dev's interface gets."""
     server = lab.dev.host.start(["iperf3", "-s", "-1", "--forceflush"], name="iperf3 server")
     server.wait_for("listening")
@@ -62,7 +62,7 @@ def start_iperf3(lab: Lab) -> tuple[Process, Process]:
     assert peer is not None
     client = lab.user.host.start(["iperf3", "-c", peer["address"], "-t", "60"], name="iperf3 client")
     until(lambda: arrivals(watcher)[-1:] > [time.monotonic() - 0.2], "bytes to arrive")
-    return client, watcher
+    return client, watcher, server
 
 
 def arrivals(watcher: Process) -> list[float]:
@@ -72,7 +72,7 @@ def arrivals(watcher: Process) -> list[float]:
 
 def stops(lab: Lab, *revocation: str) -> None:
     """A running transfer ends soon after the server has acknowledged this."""
-    client, watcher = start_iperf3(lab)
+    client, watcher, server = start_iperf3(lab)
     lab.server.coderctl(*revocation)
     acknowledged_at = time.monotonic()
     until(
@@ -81,7 +81,7 @@ def stops(lab: Lab, *revocation: str) -> None:
         timeout=10,
     )
     assert arrivals(watcher)[-1] - acknowledged_at < CEILING
-    for process in (client, watcher):
+    for process in (client, watcher, server):
         process.stop()
 
 

@@ -90,6 +90,8 @@ shares = Table(
     UniqueConstraint("workspace_id", "user_id"),
     UniqueConstraint("workspace_id", "offered_to"),
     Index(None, "user_id"),
+    Index(None, "lapses_at"),
+    Index(None, "expires_at"),
 )
 """Workspaces that are shared with a user, or offered.
 

@@ -52,7 +52,6 @@ from coderd.server.observation import Observation
 from coderd.server.opening_log import OpeningLog
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
-from coderd.server.share_clock import ShareClock
 from coderd.server.state import StateDirectory
 from coderd.server.sweep import Sweep
 from coderd.server.verify import verify_routes
@@ -170,7 +169,6 @@ class _Server:
         nursery.start_soon(self._maps.follow, reloads)
         nursery.start_soon(self.coordination.run)
         nursery.start_soon(self._openings.run)
-        nursery.start_soon(ShareClock(self.directory).run)
         nursery.start_soon(Sweep(self.directory).run)
         nursery.start_soon(self._terminals.run)
         if self._tls is not None:

@@ -16,6 +16,7 @@ from coderd.identity.effects import NOTHING, Change, Effects, total
 from coderd.identity.io.database import Database
 from coderd.identity.io.lineage import expel
 from coderd.identity.io.rows import load_nodes, record, select_nodes
+from coderd.identity.io.shares import end_shares, next_share_end
 from coderd.identity.people import SERVER
 from coderd.identity.schema import node_keys, nodes, outside_changes, tokens
 from coderd.identity.tokens import TokenKind
@@ -66,7 +67,7 @@ def _end_devices(connection: Connection, now: float) -> Effects:
     return Effects(expired=gone.expelled, closed_keys=gone.closed_keys)
 
 
-ENDINGS: tuple[Ending, ...] = (Ending(_next_device, _end_devices),)
+ENDINGS: tuple[Ending, ...] = (Ending(_next_device, _end_devices), Ending(next_share_end, end_shares))
 
 
 class Expiry:

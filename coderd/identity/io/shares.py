@@ -1,6 +1,6 @@
 """Shares in SQL: offered, accepted, ended. Every method blocks: call it in a thread.
 
-What has ended by the clock is gone for whoever reads, whether or not ``end_due`` has been here yet.
+What has ended by the clock is gone for whoever reads, whether or not the sweep (``expiry``) has been here yet.
 """
 
 from typing import Final
@@ -180,35 +180,6 @@ class Shares:
                 record(connection, now, by, "share.decline", name)
             return _answered(connection, row)
 
-    # The clock
-
-    def end_due(self, *, by: Actor = SERVER) -> Change[list[Node]]:
-        """Ends what has expired or lapsed by now; gives the workspaces that somebody may not meet any more, as they are."""
-        now = self._database.now()
-        query = sa.select(
-            shares.c.workspace_id, shares.c.state, sa.func.coalesce(shares.c.offered_to, _GUEST)
-        ).where(_is_over(now))
-        with self._database.read() as connection:  # a look costs no write lock
-            if connection.execute(query.limit(1)).first() is None:
-                return Change([])
-        with self._database.write() as connection:
-            ended = connection.execute(query).all()
-            connection.execute(shares.delete().where(_is_over(now)))
-            ids = [node_id for node_id, state, _ in ended if state == ShareState.ACCEPTED.value]
-            changed = _nodes(connection, ids)
-            names = {node.node_id: node.full_name for node in changed}
-            for node_id, state, guest in ended:
-                if state == ShareState.ACCEPTED.value:
-                    record(connection, now, by, "workspace.share-end", names[node_id], f"with {guest}")
-            return Change(changed, Effects(amended=tuple(changed)))
-
-    def next_end(self) -> float | None:
-        """When the next share expires or offer lapses, in wall-clock seconds."""
-        ends = sa.select(sa.func.min(shares.c.expires_at), sa.func.min(shares.c.lapses_at))
-        with self._database.read() as connection:
-            expires_at, lapses_at = connection.execute(ends).one()
-        return min((end for end in (expires_at, lapses_at) if end is not None), default=None)
-
     # Inside
 
     def _insert(
@@ -275,6 +246,28 @@ def count_shares(giver_id: UUID, now: float) -> "sa.Select[int]":
     of_giver = sa.select(nodes.c.id).where(nodes.c.owner_id == giver_id)
     count = sa.select(sa.func.count()).select_from(theirs)
     return count.where(theirs.c.workspace_id.in_(of_giver), ~_is_over(now, theirs))
+
+
+def next_share_end(connection: Connection, now: float) -> float | None:
+    """When the next share expires or offer lapses, in wall-clock seconds: see ``expiry``."""
+    ends = [
+        connection.execute(sa.select(sa.func.min(column))).scalar_one()
+        for column in (shares.c.expires_at, shares.c.lapses_at)
+    ]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def end_shares(connection: Connection, now: float) -> Effects:
+    """Ends what has expired or lapsed by now: the guests of the former may not be there any more."""
+    guest = sa.func.coalesce(shares.c.offered_to, _GUEST).label("guest")
+    query = sa.select(shares.c.workspace_id, guest).where(_is_over(now), ACCEPTED)
+    ended = connection.execute(query).all()
+    connection.execute(shares.delete().where(_is_over(now)))
+    changed = {node.node_id: node for node in _nodes(connection, [row.workspace_id for row in ended])}
+    for row in ended:
+        name = changed[row.workspace_id].full_name
+        record(connection, now, SERVER, "workspace.share-end", name, f"with {row.guest}")
+    return Effects(amended=tuple(changed.values()))
 
 
 def _is_over(now: float, table: "sa.FromClause" = shares) -> "sa.ColumnElement[bool]":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from coderd.config.server import DEFAULT_STUN_ADDRESSES, parse_server_config
+from coderd.config.sharing import SharingOptions
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit, UserError
 
@@ -32,6 +33,16 @@ def test_a_flag_beats_the_environment_which_beats_the_file() -> None:
     assert config.stun_addresses == ()
 
 
+def test_how_users_may_share_is_an_option() -> None:
+    assert parse_server_config({"access_url": URL}, {}).sharing == SharingOptions(
+        accepts=False, max_given=500
+    )
+    given = {"CODERD_ACCEPT_SHARES": "true", "CODERD_MAX_SHARES": "7"}
+    assert parse_server_config({"access_url": URL}, given).sharing == SharingOptions(
+        accepts=True, max_given=7
+    )
+
+
 def test_an_empty_variable_is_unset() -> None:
     with pytest.raises(UserError) as caught:
         parse_server_config({}, {"CODER_ACCESS_URL": ""})
@@ -51,6 +62,9 @@ def test_stun_listens_at_as_many_addresses_as_given() -> None:
         ({"stun_address": ","}, "", "--stun-address"),
         ({"stun_address": ",".join(["127.0.0.1:1"] * 9)}, "", "--stun-address"),
         ({"state_dir": "relative"}, "", "--state-dir"),
+        ({"max_shares": "-1"}, "", "--max-shares"),
+        ({"max_shares": "1000001"}, "", "--max-shares"),
+        ({"accept_shares": "perhaps"}, "", "--accept-shares"),
         ({}, 'state_dir = "relative"', "state_dir in the configuration file"),
         ({}, "acess_url = 'x'", "no setting named acess_url"),
         ({}, "access_url = 5.5", "access_url must be a text"),

@@ -213,9 +213,9 @@ def test_a_share_ends_at_its_time_for_whoever_asks(store: Store, ann: User, bob:
     store.shares.offer(ann, "dev", "bob", Wish(ports="all", lifetime=7 * DAY))
     store.shares.accept(bob, DEV)
     (laptop,) = store.nodes.of(bob, NodeKind.DEVICE)
-    assert store.shares.next_end() == 1000.0 + 7 * DAY
+    assert store.expiry.sweep().result == 1000.0 + 7 * DAY
     clock.now += 7 * DAY - 1
-    assert store.shares.end_due().effects == NOTHING
+    assert store.expiry.sweep().effects == NOTHING
     assert store.nodes.partners(laptop)
     clock.now += 1
     (dev,) = store.nodes.of(ann, NodeKind.WORKSPACE)
@@ -223,8 +223,8 @@ def test_a_share_ends_at_its_time_for_whoever_asks(store: Store, ann: User, bob:
     assert store.nodes.partners(laptop) == store.nodes.shared_with(bob) == store.shares.offered_to(bob) == []
     with pytest.raises(NotFound):
         store.shares.accept(bob, DEV)
-    assert store.shares.end_due().effects == Effects(amended=(dev,))
-    assert store.shares.next_end() is None
+    assert store.expiry.sweep().effects == Effects(amended=(dev,))
+    assert store.expiry.sweep().result is None
     (noted,) = store.audit.page(limit=1)
     assert (noted.action, noted.target, noted.detail) == ("workspace.share-end", "ann/dev", "with bob")
 
@@ -235,7 +235,7 @@ def test_an_offer_lapses_after_14_days(store: Store, ann: User, bob: User, clock
     assert store.shares.offered_to(bob) == []
     with pytest.raises(NotFound):
         store.shares.accept(bob, DEV)
-    assert store.shares.end_due().effects == NOTHING  # nobody who is connected is concerned
+    assert store.expiry.sweep().effects == NOTHING  # nobody who is connected is concerned
     store.shares.offer(ann, "dev", "bob")
     clock.now += 13 * DAY
     store.shares.accept(bob, DEV)

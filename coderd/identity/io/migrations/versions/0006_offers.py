@@ -45,7 +45,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("workspace_id", "user_id", name="uq_shares_workspace_id_user_id"),
         sa.UniqueConstraint("workspace_id", "offered_to", name="uq_shares_workspace_id_offered_to"),
     )
-    op.create_index("ix_shares_user_id", "shares", ["user_id"])
+    for column in ("user_id", "lapses_at", "expires_at"):
+        op.create_index(f"ix_shares_{column}", "shares", [column])
     as_before = {"state": "accepted", "ports": "all", "terminal": True}
     op.bulk_insert(
         shares, [{**row, **as_before, "id": uuid4(), "accepted_at": row["created_at"]} for row in kept]
