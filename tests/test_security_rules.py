@@ -67,6 +67,11 @@ MAY_COMMAND = {
 }
 
 
+MAY_CHANGE = {
+    "coderd/server/recovery.py": "a program beside the server, to which the store leaves what has ended",
+}
+
+
 def store_methods() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Every public method of the store's parts, with the name by which the store has the part."""
     for path in STORE:
@@ -112,7 +117,7 @@ def test_the_store_is_changed_and_connections_are_ended_in_one_place_alone() -> 
             if node.attr in COMMANDS and owner in ("registry", "relay"):
                 assert name in MAY_COMMAND, f"{said}: a change does that itself"
             is_theirs = owner in OTHERS_TOO and "store" not in ast.unparse(node.value)
-            if (owner, node.attr) in CHANGING and not is_theirs:
+            if (owner, node.attr) in CHANGING and not is_theirs and name not in MAY_CHANGE:
                 assert id(node) in applied, f"{said}: by Directory.change alone"
     assert n_applied > 10
 

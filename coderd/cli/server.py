@@ -1,6 +1,7 @@
 """``coderd server``: runs it; with a command behind it, makes or restores a backup of its state."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -13,14 +14,16 @@ from coderd.cli import relay_options as relay
 from coderd.cli import sharing_options as sharing
 from coderd.cli import tls_options as tls
 from coderd.cli.apps import add, help_text
-from coderd.cli.say import note
-from coderd.model.errors import Exit
+from coderd.cli.say import note, say
+from coderd.config.lifetimes import LifetimeOptions
+from coderd.model.errors import Exit, UserError
 
 StateDir: TypeAlias = Annotated[
     str | None,
     typer.Option(help="Database, keys and the first admin's token.  [default: /var/lib/coderd-server]"),
 ]
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="By default /etc/coderd/server.toml.")]
+Show: TypeAlias = Annotated[bool, typer.Option("--show", help="Show the token at this terminal, too.")]
 BackupFile: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE")]
 ProxyTrustedOrigins: TypeAlias = Annotated[
     list[str] | None,
@@ -48,10 +51,12 @@ def server_app() -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        subcommand_metavar="[backup|restore FILE]",
+        subcommand_metavar="[backup|restore|create-admin|reset-user]",
     )
     app.callback()(server)
     add(app, "backup", backup, "Write the state of a server to a file while it runs.")
+    add(app, "create-admin", create_admin, "Make an owner, on the server's machine.")
+    add(app, "reset-user", reset_user, "Let somebody in anew who has lost their token.")
     add(app, "restore", restore, "Put such a file in the place of a server's state.")
     return app
 
@@ -194,6 +199,82 @@ def restore(
     made_by = restore_backup(file.absolute(), found, force=force)
     note(f"Restored the state of coderd {made_by} to {found}.")
     return Exit.DONE
+
+
+def create_admin(
+    context: typer.Context,
+    name: Annotated[str, typer.Option("--name", help="A DNS label.")] = "admin",
+    show: Show = False,
+    state_dir: StateDir = None,
+    config: Config = None,
+) -> int:
+    """Make a user who may do everything, on the server's machine, while the server runs or not.
+
+    The token to sign in with goes into a file, mode 0600, in the state directory; with --show to the terminal, too.
+
+    Examples:
+      sudo coderd server create-admin --name root
+    """
+    from coderd.server.recovery import create_admin as create
+
+    _check_terminal(show)
+    done = create(_find_state_dir(context, state_dir, config), _find_lifetimes(context, config), name)
+    return _tell_recovered(done.name, done.token, done.token_file, show)
+
+
+def reset_user(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    with_nodes: Annotated[
+        bool, typer.Option("--with-nodes", help="End the tokens of their machines, too.")
+    ] = False,
+    show: Show = False,
+    state_dir: StateDir = None,
+    config: Config = None,
+) -> int:
+    """End all sessions and join keys of a user and make a new token to sign in with, while the server runs or not.
+
+    Their machines stay connected, unless --with-nodes ends them: within two seconds where the server runs.
+
+    Examples:
+      sudo coderd server reset-user ann
+      sudo coderd server reset-user ann --with-nodes --show
+    """
+    from coderd.server.recovery import reset_user as reset
+
+    _check_terminal(show)
+    found = _find_state_dir(context, state_dir, config), _find_lifetimes(context, config)
+    done = reset(*found, name, with_nodes=with_nodes)
+    note(f"Ended {done.n_ended} tokens of {name}.")
+    return _tell_recovered(done.name, done.token, done.token_file, show)
+
+
+def _check_terminal(show: bool) -> None:
+    """Raises UserError where a token would be shown to something else than a person."""
+    if show and not sys.stdout.isatty():
+        raise UserError(
+            "a token is shown at a terminal only",
+            exit_code=Exit.USAGE,
+            hint="Without --show it is in a file that root alone can read.",
+        )
+
+
+def _tell_recovered(name: str, token: str, token_file: Path, show: bool) -> int:
+    note(f"{name} can sign in with the token in {token_file}: remove the file then.")
+    if show:
+        say(token)
+    return Exit.DONE
+
+
+def _find_lifetimes(context: typer.Context, config: Path | None) -> LifetimeOptions:
+    from coderd.config.io import read_config_file
+    from coderd.config.server import DEFAULT_FILE, parse_server_lifetimes
+
+    config = config or context.obj[1]
+    path = config or DEFAULT_FILE
+    return parse_server_lifetimes(
+        os.environ, read_config_file(path, is_required=config is not None), str(path)
+    )
 
 
 def _find_state_dir(context: typer.Context, state_dir: str | None, config: Path | None) -> Path:

@@ -134,6 +134,13 @@ def parse_server_state_dir(
     )
 
 
+def parse_server_lifetimes(
+    environment: Mapping[str, str], file_text: str = "", file_path: str = str(DEFAULT_FILE)
+) -> LifetimeOptions:
+    """How long what a server lets in may stay, for commands beside it. Raises UserError."""
+    return parse_lifetime_options(Sources({}, environment, parse_file(file_text, SETTINGS, file_path)))
+
+
 def _access_url(value: Value | None) -> ServerUrl:
     if value is None:
         raise UserError(

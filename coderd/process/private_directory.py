@@ -50,7 +50,7 @@ class PrivateDirectory:
 
     def write(self, name: str, data: bytes) -> None:
         """Replaces a file atomically and durably. Raises UserError."""
-        _write(self.path(name), data)
+        write_private(self.path(name), data)
 
     def close(self) -> None:
         """Gives the directory up."""
@@ -147,8 +147,8 @@ def _read(path: Path, limit: int, may_be_anothers: bool) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}", code="state_unreadable") from None
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Replaces a file atomically and durably. Raises UserError."""
+def write_private(path: Path, data: bytes) -> None:
+    """Replaces a file atomically and durably, mode 0600. Raises UserError."""
     try:
         _replace(path, data)
     except OSError as error:

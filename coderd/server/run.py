@@ -8,7 +8,6 @@ from pathlib import Path
 
 import structlog
 import trio
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
@@ -30,15 +29,12 @@ from coderd.http.relay_routes import refuse_derp, relay_routes
 from coderd.http.server import serve_http
 from coderd.http.tls import ServerTls, fingerprint
 from coderd.http.websocket import TextRoute
-from coderd.identity.io.database import NewerSchema
 from coderd.identity.io.store import Store
 from coderd.identity.people import Node
-from coderd.identity.policy import Terms
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, format_addr_port
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
-from coderd.model.errors import UserError
 from coderd.model.keys import NodePublic
 from coderd.process.turns import TurnWatch
 from coderd.server.answers.table import all_handlers
@@ -53,6 +49,7 @@ from coderd.server.opening_log import OpeningLog
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
+from coderd.server.store import open_store
 from coderd.server.sweep import Sweep
 from coderd.server.verify import verify_routes
 from coderd.server.web_apps import WebApps
@@ -97,7 +94,7 @@ async def run_server(
         UserError: the state directory, the database, the relay map or an address cannot be used.
     """
     with Ports(config.http_address, config.tls_address) as ports, StateDirectory(config.state_dir) as state:
-        store = await trio.to_thread.run_sync(open_store, state.database, config)
+        store = await trio.to_thread.run_sync(open_store, state.database, config.lifetimes, config.quotas)
         try:
             server = _Server(config, state, store)
             with server.turns:
@@ -278,23 +275,3 @@ def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tup
         own = state.own_certificate(config.access_url.host)
         options, pin = replace(options, certificates=(own,)), fingerprint(own.certificate)
     return ServerTls(options, appended=meta_certificate(relay.public) if config.derp.has_relay else b""), pin
-
-
-def open_store(database: Path, config: ServerConfig) -> Store:
-    """The identities of a server. Raises UserError where they cannot be used."""
-    lasts = config.lifetimes
-    terms = Terms(lasts.session, lasts.max_token, lasts.device, lasts.needs_approval)
-    try:
-        return Store(database, terms=terms, quotas=config.quotas)
-    except NewerSchema as error:
-        raise UserError(
-            f"the database {database} was written by a newer coderd (schema {error})",
-            hint="Run that coderd, or restore the backup from before it.",
-            code="newer_schema",
-        ) from None
-    except (OSError, SQLAlchemyError) as error:
-        raise UserError(
-            f"the database {database} cannot be used: {type(error).__name__}",
-            hint="Restore it from a backup.",
-            code="database_unusable",
-        ) from error

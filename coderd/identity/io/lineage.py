@@ -70,11 +70,16 @@ def descent_of(connection: Connection, row: Row, *, is_whole: bool) -> list[Row]
 
 def end_descent(connection: Connection, row: Row, descent: Sequence[Row]) -> Effects:
     """Ends these, which are ``descent_of`` the token: with a node's goes the key that the node had proven."""
-    ids = [each.id for each in descent]
+    return end_all(connection, descent, heir=row.parent_id)
+
+
+def end_all(connection: Connection, ended: Sequence[Row], heir: UUID | None = None) -> Effects:
+    """Ends these tokens; what they have made and is left, is the heir's."""
+    ids = [each.id for each in ended]
     made = tokens.update().where(tokens.c.parent_id.in_(ids), tokens.c.id.not_in(ids))
-    connection.execute(made.values(parent_id=row.parent_id))
+    connection.execute(made.values(parent_id=heir))
     connection.execute(tokens.delete().where(tokens.c.id.in_(ids)))
-    return total(expel(connection, each.node_id) for each in descent if each.node_id is not None)
+    return total(expel(connection, each.node_id) for each in ended if each.node_id is not None)
 
 
 def expel(connection: Connection, node_id: UUID) -> Effects:

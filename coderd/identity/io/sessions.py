@@ -8,10 +8,11 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import Change
 from coderd.identity.io.database import Database
-from coderd.identity.io.lineage import end_alone, maker_of
+from coderd.identity.io.expiry import leave_outside
+from coderd.identity.io.lineage import end_all, end_alone, maker_of
 from coderd.identity.io.rows import get_user, insert_token, is_good, record
 from coderd.identity.people import SERVER, Actor, NotFound, User
-from coderd.identity.schema import tokens
+from coderd.identity.schema import nodes, tokens
 from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
 
 _KIND = TokenKind.SESSION
@@ -44,6 +45,13 @@ class SignIn(NamedTuple):
     """Wall-clock seconds."""
 
 
+class Reset(NamedTuple):
+    """A sign-in, and how many tokens ended for it."""
+
+    token: str
+    n_ended: int
+
+
 class Sessions:
     """All sessions of one server."""
 
@@ -73,6 +81,30 @@ class Sessions:
             made, token_id = add_sign_in(connection, self._database, user, by)
             record(connection, now, by, "session.issue", user.name, str(token_id))
         return Change(made)
+
+    def reset(self, name: str, *, with_nodes: bool = False, by: Actor) -> Change[Reset]:
+        """A new sign-in for a user, whose sessions and join keys all end; for a program beside the server that runs.
+
+        What it ends is left to that server, in the same transaction. Raises NotFound.
+
+        Args:
+            name: the user's.
+            with_nodes: the tokens of their devices and workspaces end, too.
+            by: for the audit log.
+        """
+        with self._database.write() as connection:
+            user = get_user(connection, name)
+            theirs = sa.select(nodes.c.id).where(nodes.c.owner_id == user.user_id)
+            whose = [tokens.c.user_id == user.user_id] + (
+                [tokens.c.node_id.in_(theirs)] if with_nodes else []
+            )
+            ended = connection.execute(sa.select(tokens).where(sa.or_(*whose))).all()
+            effects = end_all(connection, ended)
+            leave_outside(connection, effects)
+            made, token_id = add_sign_in(connection, self._database, user, by)
+            detail = f"{token_id}; {len(ended)} tokens ended"
+            record(connection, self._database.now(), by, "user.reset", user.name, detail)
+        return Change(Reset(made.token, len(ended)), effects)
 
     def open(self, token: str, name: str, *, lifetime: float, by: Actor = SERVER) -> Change[OpenedSession]:
         """A browser's session for whoever shows a session token: a sign-in if that is one, and revoked with it.
