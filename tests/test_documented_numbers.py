@@ -70,6 +70,7 @@ SENTENCES = [
     ("web-apps.md", f"at most {address.MAX_LABEL} letters"),
     ("web-apps.md", f"a WebSocket message may have {whole(limits.MAX_WEBSOCKET_MESSAGE / MIB)} MiB"),
     ("api.md", f"a body has {whole(limits.MAX_API_BODY / KIB)} KiB and {whole(limits.API_BODY_TIMEOUT)} seconds"),
+    ("api.md", f"with `?limit=N` (up to {limits.MAX_API_LIST})"),
     ("sharing.md", f"An offer lapses after {whole(limits.OFFER_LIFETIME / DAY)} days"),
     ("sharing.md", f"One user may have given {limits.MAX_SHARES_GIVEN} shares and offers"),
     ("sharing.md", f"shown the newest {limits.MAX_SHARES_LISTED} offers"),

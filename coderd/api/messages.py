@@ -15,7 +15,7 @@ from coderd.model.ports import MAX_TEXT as MAX_PORTS_TEXT
 PREFIX = "/api/v1"
 MAX_BODY: Final = limits.MAX_API_BODY
 """Bytes of a request's body."""
-MAX_ANSWER = 4 * 1024 * 1024
+MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer that a client is ready to read."""
 
 NameText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
@@ -27,6 +27,7 @@ Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
 """Seconds, ten years at most."""
 PortsText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PORTS_TEXT)]
 MAX_PAGE: Final = limits.MAX_API_PAGE
+MAX_LIST: Final = limits.MAX_API_LIST
 KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
 
 
@@ -52,6 +53,22 @@ class Health(ApiMessage, frozen=True):
     version: str
 
 
+class PageQuery(ApiMessage, frozen=True):
+    """Which page of a list."""
+
+    after: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """The ``next`` of the page before; empty for the first."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIST)] | None = None
+    """Things at most, a page may have fewer and go on; null: all in one answer."""
+
+
+class ListPage(ApiMessage, frozen=True, kw_only=True):
+    """A list that may go on."""
+
+    next: str | None = None
+    """What to ask for as ``after``; null where this is the end."""
+
+
 class Usage(ApiMessage, frozen=True):
     """How many things of a kind a user has, and may have."""
 
@@ -71,7 +88,7 @@ class UserInfo(ApiMessage, frozen=True):
     """Of workspaces, devices, tokens, apps and shares; empty in a list of users, and where they are changed."""
 
 
-class UserList(ApiMessage, frozen=True):
+class UserList(ListPage, frozen=True, kw_only=True):
     """Users by name."""
 
     users: list[UserInfo]
@@ -242,7 +259,7 @@ class SetApp(ApiMessage, frozen=True):
     """Null where the name is the port."""
 
 
-class WorkspaceList(ApiMessage, frozen=True):
+class WorkspaceList(ListPage, frozen=True, kw_only=True):
     """Workspaces by name."""
 
     workspaces: list[WorkspaceInfo]
@@ -299,7 +316,7 @@ class DeviceInfo(ApiMessage, frozen=True):
     """When it has to sign in again, in wall-clock seconds; null: never."""
 
 
-class DeviceList(ApiMessage, frozen=True):
+class DeviceList(ListPage, frozen=True, kw_only=True):
     """Devices by name."""
 
     devices: list[DeviceInfo]
@@ -311,7 +328,7 @@ class ChangeDevice(ApiMessage, frozen=True):
     name: NameText
 
 
-class ListQuery(ApiMessage, frozen=True):
+class ListQuery(PageQuery, frozen=True):
     """Whose things to list."""
 
     all: bool = False
@@ -354,7 +371,7 @@ class TokenInfo(ApiMessage, frozen=True):
     """Whether it stands for a person having been let in: a first token, one given since, or a browser's opened with such."""
 
 
-class TokenList(ApiMessage, frozen=True):
+class TokenList(ListPage, frozen=True, kw_only=True):
     """Tokens in the order in which they were made."""
 
     tokens: list[TokenInfo]

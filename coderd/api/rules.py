@@ -33,6 +33,7 @@ from coderd.api.messages import (
     OfferInfo,
     OfferList,
     OfferShare,
+    PageQuery,
     PathList,
     Reflection,
     RelayList,
@@ -136,7 +137,7 @@ RULES: tuple[Rule, ...] = (
 
     Rule("me", "GET", "/users/me", SESSION, "Whose token this is", UserInfo, other_scopes=_ENROL),
     Rule("end_session", "DELETE", "/sessions/me", SESSION, "Revokes the token used", Nothing, other_scopes=_ANY_SCOPE),
-    Rule("list_users", "GET", _USERS, MANAGERS, "All users", UserList),
+    Rule("list_users", "GET", _USERS, MANAGERS, "All users", UserList, query=PageQuery),
     Rule("create_user", "POST", _USERS, MANAGERS, "A new user, with a session token that is shown this once; of another role than member: owners only", UserCreated, CreateUser, status=_CREATED, needs_sign_in=True),
     Rule("get_user", "GET", _USER, SESSION, "A user: oneself, or for admins and owners anybody", UserInfo, reach=_SEEN),
     Rule("change_user", "PATCH", _USER, MANAGERS, "Another name or role", UserInfo, ChangeUser, reach=_MANAGED, needs_sign_in=True),
@@ -169,7 +170,7 @@ RULES: tuple[Rule, ...] = (
     Rule("approve_device", "PUT", "/devices/{key}/approval", MANAGERS, "Lets a device in that waits for it", DeviceInfo, reach=_MANAGED),
     Rule("delete_device", "DELETE", _DEVICE, SESSION | {Role.DEVICE}, "Deletes a device and ends its connections; a device may delete itself", Nothing, reach=_MANAGED),
 
-    Rule("list_tokens", "GET", "/tokens", SESSION, "The caller's tokens and those of their nodes, never in clear", TokenList),
+    Rule("list_tokens", "GET", "/tokens", SESSION, "The caller's tokens and those of their nodes, never in clear", TokenList, query=PageQuery),
     Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used, or than the server allows where that is a sign-in", TokenCreated, CreateToken, status=_CREATED),
     Rule("token_descent", "GET", "/tokens/{id}/made", SESSION, "A token, and what ends with it", TokenList, query=RevokeQuery, reach=_OWN),
     Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token and what was made with it, a node's ends its connections; answers with all that ended", TokenList, query=RevokeQuery, reach=_OWN),

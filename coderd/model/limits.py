@@ -83,6 +83,10 @@ MAX_API_PAGE: Final = 500
 """Records of one page of a list."""
 MAX_BODY_PIECES: Final = 4096
 """Pieces (chunks) in which a body that is read whole may come."""
+MAX_API_LIST: Final = 5000
+"""Things of one page of a list of users, workspaces, devices or tokens."""
+MAX_API_PAGE_BYTES: Final = 1 << 20
+"""Bytes of such a page."""
 API_BODY_TIMEOUT: Final = 10.0
 """Seconds for a request's whole body."""
 MAX_STORE_THREADS: Final = 8

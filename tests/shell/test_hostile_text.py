@@ -18,7 +18,7 @@ import typer
 from msgspec import inspect
 
 from coderd.api.io.client import ApiClient
-from coderd.api.messages import ErrorBody, encode_message, parse_message
+from coderd.api.messages import ErrorBody, ListPage, encode_message, parse_message
 from coderd.cli.coderctl import build_app
 from coderd.cli.shell import run_app
 from coderd.control.messages import METHODS, DerpMapInfo, DialTarget, Ready
@@ -50,6 +50,8 @@ def hostile(kind: Any) -> Any:
             return {"map": RELAY_MAP, "checks": [{**check, "region": 1} for check in checks]}
         case inspect.StructType(cls=cls, fields=fields, tag=tag, tag_field=tag_field):
             made = {field.encode_name: hostile(field.type) for field in fields}
+            if issubclass(cls, ListPage):
+                made["next"] = None  # one that goes on for ever is refused
             if cls in (DialTarget, Ready):
                 made["address"] = "::1"  # is dialled, not shown
             return {**made, tag_field: tag} if tag_field else made

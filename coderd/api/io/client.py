@@ -4,7 +4,7 @@ No redirect is ever followed, every answer is bounded in size and time, and what
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Literal, TypeVar
@@ -16,6 +16,7 @@ import httpx
 from coderd.api.health import HealthReport
 from coderd.api.messages import (
     MAX_ANSWER,
+    MAX_LIST,
     PREFIX,
     ApiMessage,
     AppInfo,
@@ -37,6 +38,7 @@ from coderd.api.messages import (
     GiveSignIn,
     Health,
     JoinWorkspace,
+    ListPage,
     Nothing,
     OfferInfo,
     OfferList,
@@ -72,7 +74,11 @@ from coderd.model.keys import NodePublic
 
 TIMEOUT = httpx.Timeout(10.0)
 
+MAX_PAGES = 10_000
+"""Pages of a list that a client reads."""
+
 M = TypeVar("M", bound=ApiMessage)
+L = TypeVar("L", bound=ListPage)
 T = TypeVar("T")
 
 _EXITS: dict[int, Exit] = {
@@ -107,7 +113,7 @@ class ApiClient:
 
     def list_users(self) -> list[UserInfo]:
         """Everybody, by name."""
-        return self._ask(UserList, "GET", "/users").users
+        return [user for page in self._pages(UserList, "/users") for user in page.users]
 
     def create_user(self, name: str, role: RoleText = "member") -> UserCreated:
         """A new user; the session token is shown this once."""
@@ -133,7 +139,8 @@ class ApiClient:
 
     def list_workspaces(self, *, everybodys: bool = False) -> list[WorkspaceInfo]:
         """The caller's workspaces and those shared with them, or everybody's; by name."""
-        return self._ask(WorkspaceList, "GET", _listing("/workspaces", everybodys)).workspaces
+        pages = self._pages(WorkspaceList, _listing("/workspaces", everybodys))
+        return [workspace for page in pages for workspace in page.workspaces]
 
     def create_workspace(self, name: str) -> WorkspaceCreated:
         """A new workspace; its token is shown this once."""
@@ -211,7 +218,8 @@ class ApiClient:
 
     def list_devices(self, *, everybodys: bool = False) -> list[DeviceInfo]:
         """The caller's devices, or everybody's; by name."""
-        return self._ask(DeviceList, "GET", _listing("/devices", everybodys)).devices
+        pages = self._pages(DeviceList, _listing("/devices", everybodys))
+        return [device for page in pages for device in page.devices]
 
     def get_device(self, key: str) -> DeviceInfo:
         """One device."""
@@ -238,7 +246,7 @@ class ApiClient:
 
     def list_tokens(self) -> list[TokenInfo]:
         """The caller's tokens and those of their nodes, never in clear."""
-        return self._ask(TokenList, "GET", "/tokens").tokens
+        return [token for page in self._pages(TokenList, "/tokens") for token in page.tokens]
 
     def create_token(
         self,
@@ -300,6 +308,20 @@ class ApiClient:
     def counters(self) -> ServerCounters:
         """What the server has moved and refused; admins only."""
         return self._ask(ServerCounters, "GET", "/debug/counters")
+
+    def _pages(self, kind: type[L], path: str) -> Iterator[L]:
+        """All pages of a list. A server that knows none sends all in one, within ``MAX_ANSWER``."""
+        after = ""
+        for _ in range(MAX_PAGES):
+            query = f"limit={MAX_LIST}" + (f"&after={quote(after, safe='')}" if after else "")
+            page = self._ask(kind, "GET", f"{path}{'&' if '?' in path else '?'}{query}")
+            yield page
+            if page.next is None:
+                return
+            if page.next <= after:
+                break
+            after = page.next
+        raise _not_understood("its list does not end")
 
     def _ask(self, kind: type[M], method: str, path: str, body: ApiMessage | None = None) -> M:
         try:

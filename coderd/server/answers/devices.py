@@ -14,6 +14,7 @@ from coderd.api.messages import (
     ListQuery,
     Nothing,
 )
+from coderd.api.paging import fit, page_of
 from coderd.api.rules import MANAGERS, Role
 from coderd.identity.people import Node
 from coderd.model.keys import NodePublic
@@ -43,9 +44,12 @@ class DeviceAnswers:
         }
 
     async def _list(self, call: Call) -> DeviceList:
-        found = await self._directory.ask(lambda: self._visible(call))
-        ends = await self._ends(found)
-        return DeviceList(devices=[self._info(node, ends) for node in found])
+        query, found = call.asked(ListQuery), await self._directory.ask(lambda: self._visible(call))
+        page, keys, has_more = page_of(found, lambda node: node.full_name, query)
+        ends = await self._ends(page)
+        shown = [self._info(node, ends) for node in page]
+        devices, after = fit(shown, keys, query, has_more=has_more)
+        return DeviceList(devices=devices, next=after)
 
     async def _enrol(self, call: Call) -> DeviceEnrolled:
         wish, owner, by = call.body(EnrolDevice), user_of(call.caller), actor_of(call.caller)

@@ -8,12 +8,14 @@ from coderd.api.io.routes import ApiError, Call, Handler
 from coderd.api.messages import (
     CreateToken,
     JoinWorkspace,
+    PageQuery,
     RevokeQuery,
     TokenCreated,
     TokenInfo,
     TokenList,
     WorkspaceCreated,
 )
+from coderd.api.paging import fit, page_of
 from coderd.identity.people import NotFound, User, check_label
 from coderd.identity.tokens import Scope, TokenKind, TokenRecord
 from coderd.server.answers.reaching import actor_of, as_key, not_found, reach_user, user_of
@@ -42,8 +44,11 @@ class TokenAnswers:
         }
 
     async def _list(self, call: Call) -> TokenList:
+        query = call.asked(PageQuery)
         found = await self._directory.ask(lambda: self._store.tokens.of(user_of(call.caller)))
-        return _listed(found)
+        page, keys, has_more = page_of(found, _place, query)
+        tokens, after = fit(_listed(page).tokens, keys, query, has_more=has_more)
+        return TokenList(tokens=tokens, next=after)
 
     async def _create(self, call: Call) -> TokenCreated:
         wish, user, by = call.body(CreateToken), user_of(call.caller), actor_of(call.caller)
@@ -111,6 +116,11 @@ def _token_id(call: Call) -> UUID:
     if not isinstance(token_id, UUID):
         not_found("there is no such token")
     return token_id
+
+
+def _place(record: TokenRecord) -> str:
+    """By when it was made, as a text that orders as the number does."""
+    return f"{record.created_at:020.6f} {record.token_id}"
 
 
 def _listed(found: list[TokenRecord]) -> TokenList:

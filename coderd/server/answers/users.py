@@ -9,12 +9,14 @@ from coderd.api.messages import (
     ChangeUser,
     CreateUser,
     Nothing,
+    PageQuery,
     SignInGiven,
     Usage,
     UserCreated,
     UserInfo,
     UserList,
 )
+from coderd.api.paging import fit, page_of
 from coderd.identity.people import User, UserRole
 from coderd.identity.policy import may_give_role
 from coderd.identity.tokens import hash_token
@@ -53,9 +55,10 @@ class UserAnswers:
         return Nothing()
 
     async def _list(self, call: Call) -> UserList:
-        return UserList(
-            users=[_info(user) for user in await self._directory.ask(self._store.users.everybody)]
-        )
+        query, found = call.asked(PageQuery), await self._directory.ask(self._store.users.everybody)
+        page, keys, has_more = page_of(found, lambda user: user.name, query)
+        users, after = fit([_info(user) for user in page], keys, query, has_more=has_more)
+        return UserList(users=users, next=after)
 
     async def _create(self, call: Call) -> UserCreated:
         wish, by = call.body(CreateUser), actor_of(call.caller)

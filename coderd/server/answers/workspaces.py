@@ -10,6 +10,7 @@ from coderd.api.messages import (
     WorkspaceInfo,
     WorkspaceList,
 )
+from coderd.api.paging import fit, page_of
 from coderd.api.rules import MANAGERS
 from coderd.identity.io.nodes import Issued
 from coderd.identity.people import Node, PathRule
@@ -39,8 +40,11 @@ class WorkspaceAnswers:
         }
 
     async def _list(self, call: Call) -> WorkspaceList:
-        found = await self._directory.ask(lambda: self._visible(call))
-        return WorkspaceList(workspaces=await describe(self._directory, call.caller, found))
+        query, found = call.asked(ListQuery), await self._directory.ask(lambda: self._visible(call))
+        page, keys, has_more = page_of(found, lambda node: node.full_name, query)
+        shown = await describe(self._directory, call.caller, page)
+        workspaces, after = fit(shown, keys, query, has_more=has_more)
+        return WorkspaceList(workspaces=workspaces, next=after)
 
     async def _create(self, call: Call) -> WorkspaceCreated:
         wish, owner, by = call.body(CreateWorkspace), user_of(call.caller), actor_of(call.caller)
@@ -84,7 +88,7 @@ class WorkspaceAnswers:
             found = self._store.nodes.every(KIND)
         else:
             forbidden("only an admin or an owner may list everybody's")
-        return sorted(found, key=lambda node: node.full_name)
+        return found
 
 
 def created(issued: Issued) -> WorkspaceCreated:
