@@ -39,7 +39,8 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePrivate, NodePublic, ServerPublic
 
 MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
-"""How many frames, those of a run counted, one ``handle_data`` works off."""
+"""How many frames one ``handle_data`` works off; a run of packets counts as many as it has ``RUN`` of them."""
+RUN: Final = 16
 PING_INTERVAL: Final = 2.0
 """Silence after which a relay is asked whether it lives."""
 SILENCE_TIMEOUT: Final = 2.5
@@ -250,8 +251,8 @@ class DerpClient:
                 break
             if kind == FrameType.RECV_PACKET and length >= KEY_SIZE:
                 size = stop - offset
-                stop = self._take_run(data, offset, stop, n_most - n_frames)
-                n_frames += (stop - offset) // size
+                stop = self._take_run(data, offset, stop, (n_most - n_frames) * RUN)
+                n_frames += -(-(stop - offset) // (size * RUN))
             else:
                 self._handle_frame(Frame(kind, data[offset + HEADER_SIZE : stop]))
                 n_frames += 1

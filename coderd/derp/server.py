@@ -40,7 +40,9 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePublic, ServerPrivate, ServerPublic
 
 MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
-"""How many frames, those of a run counted, one ``handle_data`` works off."""
+"""How many frames one ``handle_data`` works off; a run of packets counts as many as it has ``RUN`` of them."""
+RUN: Final = 16
+"""Packets of one destination and size in a row cost no more, together, than any other frame."""
 MAX_PING_SIZE: Final = limits.MAX_DERP_PING
 PING_SIZE: Final = 8
 MAX_CONNECTIONS: Final = limits.MAX_DERP_CONNECTIONS_OF_KEY
@@ -230,8 +232,9 @@ class Relay:
                 break
             if kind == FrameType.SEND_PACKET:
                 size = stop - offset
-                stop = self._relay_run(connection, buffer, offset, stop, now, MAX_FRAMES - n_frames)
-                n_frames += (stop - offset) // size
+                n_most = (MAX_FRAMES - n_frames) * RUN
+                stop = self._relay_run(connection, buffer, offset, stop, now, n_most)
+                n_frames += -(-(stop - offset) // (size * RUN))
             else:
                 self._handle_frame(connection, kind, bytes(buffer[offset + HEADER_SIZE : stop]))
                 n_frames += 1

@@ -9,7 +9,7 @@ from typing import Final
 
 # Everywhere
 
-MAX_EVENTS_PER_TURN: Final = 32
+MAX_EVENTS_PER_TURN: Final = 16
 """Events (frames, chunks, lines, messages) that one task works off before others run, however small they are."""
 
 # HTTP: any connection, before anybody has said who it is
@@ -177,10 +177,10 @@ MAX_DERP_FRAME: Final = 1 << 20
 """Bytes of the payload of any frame that is read at all."""
 MAX_DERP_CLIENT_INFO: Final = 256 * 1024
 """Bytes of what a client says of itself."""
-MAX_DERP_WEBSOCKET_FRAMES: Final = 64
+MAX_DERP_WEBSOCKET_FRAMES: Final = 32
 """WebSocket frames that are worked off in one go."""
-MAX_DERP_FRAMES_PER_TURN: Final = 256
-"""Frames of a relay's stream that are worked off before others run; a read of full packets has fewer."""
+MAX_DERP_FRAMES_PER_TURN: Final = 64
+"""Frames of a relay's stream that are worked off before others run; 16 packets of one destination and size in a row count as one."""
 MAX_DERP_PING: Final = 1000
 """Bytes of a ping."""
 MAX_DERP_CONNECTIONS_OF_KEY: Final = 8

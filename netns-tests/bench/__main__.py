@@ -12,7 +12,7 @@ from types import FrameType
 import bench_handshakes
 from lab import LabError
 
-from bench import coordinator, outside, packet, relay, throughput, web
+from bench import coordinator, hostile, outside, packet, relay, throughput, web
 
 FAILED = 125
 INTERRUPTED = 130
@@ -44,6 +44,7 @@ EPILOG = """\
   sudo scripts/bench web
   sudo scripts/bench coordinator
   sudo scripts/bench packet
+  sudo scripts/bench hostile
   sudo scripts/bench handshakes"""
 
 
@@ -77,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = bench.add_subparsers(
         dest="verb",
         required=True,
-        metavar="throughput | outside | relay | web | coordinator | packet | handshakes",
+        metavar="throughput | outside | relay | web | coordinator | packet | hostile | handshakes",
     )
     for name, module, says in (
         ("throughput", throughput, "tunnels against each other"),
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
         ("web", web, "a workspace's web service by the server, by port-forward and by plain TCP"),
         ("coordinator", coordinator, "what one server carries of nodes that join, change and come back"),
         ("packet", packet, "what each function of the data path costs per packet, by itself"),
+        ("hostile", hostile, "how soon the server answers while one client of each kind does its worst"),
     ):
         verb = verbs.add_parser(name, help=says, description=says)
         module.add_options(verb)

@@ -26,7 +26,7 @@ from coderd.control.protocol import LineSplitter
 from coderd.coordination.registry import Registry
 from coderd.derp.client import DerpClient
 from coderd.derp.frame import HEADER_SIZE, FrameType, encode_frame, encode_send_packets
-from coderd.derp.server import MAX_FRAMES, Relay
+from coderd.derp.server import MAX_FRAMES, RUN, Relay
 from coderd.http.body import BodyTooLarge, read_body
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import open_tcp_listeners, serve_http
@@ -319,6 +319,7 @@ async def test_tiny_frames_of_a_relay_client_take_turns(
 ) -> None:
     monkeypatch.setattr(Relay, "handle_data", turns.counting_bytes(Relay.handle_data, len(frame)))
     monkeypatch.setattr(coderd.derp.server, "MAX_FRAMES", MAX_EVENTS)
+    monkeypatch.setattr(coderd.derp.server, "RUN", 1)
     monkeypatch.setattr("coderd.derp.websocket.MAX_FRAMES", MAX_EVENTS // 2)
     async with derp_world.serving() as server:
         link = await derp_world.DerpLink.connect(
@@ -361,7 +362,7 @@ async def test_tiny_frames_of_a_relay_take_turns_at_the_node(
 
 def test_a_read_of_full_packets_is_one_turn() -> None:
     """Nothing is cut on the bulk path."""
-    assert coderd.derp.io.server.READ_SIZE // (1280 + HEADER_SIZE + 32) < MAX_FRAMES
+    assert coderd.derp.io.server.READ_SIZE // (1280 + HEADER_SIZE + 32) < MAX_FRAMES * RUN
 
 
 # The control socket and terminals
