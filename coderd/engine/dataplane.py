@@ -166,8 +166,10 @@ class DataPlane(Generic[Origin]):
             self._to_tun.extend(coalesce(packets, uso=self._uso))
             self._counters["tun.write_segments"] += len(packets)
         if self._filter is not None:
-            while (refusal := self._filter.poll_refusal()) is not None:
-                self.device.handle_packets([refusal], now, self._unix_now)
+            while (answer := self._filter.poll_answer()) is not None:
+                self.device.handle_packets([answer], now, self._unix_now)
+            while (told := self._filter.poll_for_host()) is not None:
+                self._to_tun.extend(coalesce([told], uso=self._uso))
         while (transmit := self.device.poll_transmit()) is not None:
             self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now, transmit.tos)
 

@@ -20,7 +20,8 @@ ephemeral port, such a connection lives on if the daemon restarts in the very mo
 that binds a low port must connect anew after a restart.
 
 **When access narrows,** what the peer began and may not begin any more ends at once, both ways: its flow is kept, shut,
-so that our own kernel's retransmissions do not open it anew.
+so that our own kernel's retransmissions do not open it anew. With its next segment, whichever end sends it, both kernels
+are sent a RST: a shell on it ends then, and nobody waits for hours.
 
 **Refused** packets are counted as ``packetfilter.drop.*``. Whoever opened a TCP connection or sent UDP is told so by an
 ICMPv6 error, so that ``connect`` fails at once and does not hang for two minutes; a RST would say that nobody listens,
@@ -58,9 +59,10 @@ from coderd.packetfilter.icmp import (
 )
 from coderd.packetfilter.peer import PeerState
 from coderd.packetfilter.policy import InboundPolicy
+from coderd.packetfilter.reset import encode_reset_back, encode_reset_onward
 
-MAX_REFUSALS = 256
-"""Refusals that wait to be sent."""
+MAX_ANSWERS = 256
+"""Refusals and resets that wait to be sent."""
 LINUX_EPHEMERAL = (32_768, 60_999)
 """The ports that Linux gives to sockets that connect, unless told otherwise (``net.ipv4.ip_local_port_range``)."""
 
@@ -94,7 +96,8 @@ class PacketFilter:
         self._own_address = b""
         self._peers: dict[NodePublic, PeerState] = {}
         self._by_address: dict[bytes, PeerState] = {}
-        self._refusals: deque[bytes] = deque(maxlen=MAX_REFUSALS)
+        self._answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
+        self._for_host: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._last_head: bytes | None = None
         """Of the last outbound packet, where the next like it needs no look at the table."""
         self._last_flow = Flow(is_theirs=False, lifetime=0.0)
@@ -178,9 +181,13 @@ class PacketFilter:
             self._counters[f"packetfilter.drop.{reason}"] += 1
         return reason is ADMITTED
 
-    def poll_refusal(self) -> bytes | None:
-        """The next packet that tells a peer of a refusal."""
-        return self._refusals.popleft() if self._refusals else None
+    def poll_answer(self) -> bytes | None:
+        """The next packet that tells a peer of a refusal, or of a connection's end."""
+        return self._answers.popleft() if self._answers else None
+
+    def poll_for_host(self) -> bytes | None:
+        """The next packet that tells this host of a connection's end."""
+        return self._for_host.popleft() if self._for_host else None
 
     # Looking
 
@@ -228,6 +235,7 @@ class PacketFilter:
             )
         if flow.is_ended:
             flow.touch(now)
+            self._reset(peer, packet, now, onward=self._for_host, back=self._answers)
             return "ended"
         if flags & TCP_RST:
             peer.flows.close(key, flow)
@@ -300,9 +308,19 @@ class PacketFilter:
 
     def _refuse(self, peer: PeerState, packet: Buffer, now: float) -> str:
         if peer.refusals.take(now):
-            self._refusals.append(encode_refusal(packet))
+            self._answers.append(encode_refusal(packet))
             self._counters["packetfilter.refusals"] += 1
         return "not_accepted"
+
+    def _reset(
+        self, peer: PeerState, segment: Buffer, now: float, *, onward: deque[bytes], back: deque[bytes]
+    ) -> None:
+        """Has both kernels drop a connection that is not allowed any more: what runs on it ends, and nobody waits."""
+        flags = segment[_TCP_FLAGS]
+        if flags & TCP_ACK and not flags & TCP_RST and peer.refusals.take(now):
+            onward.append(encode_reset_onward(segment))
+            back.append(encode_reset_back(segment))
+            self._counters["packetfilter.resets"] += 1
 
     # Outbound
 
@@ -310,9 +328,12 @@ class PacketFilter:
         """Notes what this host sends to a peer, in the table. ``head``: the packet from its next header on."""
         protocol, at = head[0], IPV6_HEADER_SIZE
         if protocol == PROTOCOL_TCP:
-            return (
-                self._follow_tcp(peer, head, packet[_TCP_FLAGS], now) if len(packet) >= _TCP_END else ADMITTED
-            )
+            if len(packet) < _TCP_END:
+                return ADMITTED
+            reason = self._follow_tcp(peer, head, packet[_TCP_FLAGS], now)
+            if reason is not ADMITTED:
+                self._reset(peer, packet, now, onward=self._answers, back=self._for_host)
+            return reason
         if protocol == PROTOCOL_FRAGMENT and len(packet) > at + 3 and not int.from_bytes(packet[42:44]) >> 3:
             protocol, at = packet[at], _BEHIND_FRAGMENT
         if len(packet) < at + 8:

@@ -1,11 +1,13 @@
 """What passes the packet filter, and who began it."""
 
+import struct
+
 import pytest
 
 from coderd.engine.introduction import NEXT_HEADER
 from coderd.model.netmap import PeerAccess
 from coderd.model.ports import ALL_PORTS, NO_PORTS, parse_ports
-from coderd.packet import checksum, pseudo_header_sum
+from coderd.packet import checksum, parse_tcp, pseudo_header_sum
 from coderd.packetfilter import workspace_policy
 from coderd.packetfilter.flow import (
     CLOSING_LIFETIME,
@@ -344,7 +346,7 @@ class TestIcmp:
 
 class TestRefusals:
     def refused(self, host: Host) -> list[bytes]:
-        return list(iter(host.filter.poll_refusal, None))
+        return list(iter(host.filter.poll_answer, None))
 
     def test_who_connects_to_a_closed_port_hears_so_at_once(self):
         host, peer = Host(), Host()
@@ -401,6 +403,39 @@ class TestWhenAccessChanges:
             assert not host.tcp_out(50000, 50000, payload=b"again")
             host.now += 900
             assert not host.tcp_in(50000, 50000)
+
+    @pytest.mark.parametrize("is_inbound", [True, False])
+    def test_the_next_segment_of_either_end_resets_both(self, is_inbound):
+        host = Host("22")
+        host.accept(22, 50000)
+        host.allow("none")
+        body = struct.pack(">HHIIBBHHH", 50000, 22, 1000, 2000, 0x50, ACK, 500, 0, 0)
+        packet = ipv6(PEER, OWN, TCP, body + b"typed")
+        if not is_inbound:
+            body = struct.pack(">HHIIBBHHH", 22, 50000, 2000, 1000, 0x50, ACK, 500, 0, 0)
+            packet = ipv6(OWN, PEER, TCP, body + b"output")
+        assert not (host.takes(packet) if is_inbound else host.sends(packet))
+        to_host, to_peer = host.filter.poll_for_host(), host.filter.poll_answer()
+        assert to_host is not None
+        assert to_peer is not None
+        assert (to_host[8:24], to_host[24:40]) == (PEER, OWN)
+        assert (to_peer[8:24], to_peer[24:40]) == (OWN, PEER)
+        for reset, ports, expected in ((to_host, (50000, 22), 1000), (to_peer, (22, 50000), 2000)):
+            header = parse_tcp(reset[40:])
+            assert (header.source_port, header.destination_port, header.sequence) == (*ports, expected)
+            assert header.flags & RST
+            assert checksum(reset[40:], pseudo_header_sum(reset[8:40], TCP, len(reset) - 40)) == 0
+
+    def test_resets_are_not_answered_and_few(self):
+        host = Host("22")
+        host.accept(22, 50000)
+        host.allow("none")
+        for _ in range(100):
+            assert not host.tcp_in(22, 50000, RST | ACK)
+        assert host.filter.poll_answer() is None
+        for _ in range(100):
+            assert not host.tcp_in(22, 50000)
+        assert host.counters["packetfilter.resets"] == 10
 
     def test_what_this_node_began_goes_on(self):
         host = Host("all")
