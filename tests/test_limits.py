@@ -77,6 +77,7 @@ NO_LIMIT = {
     ("server/directory.py", "MAX_CLAIMS"): "how the store is asked",
     ("server/run.py", "DRAIN_TIMEOUT"): "how the server ends",
     ("terminal/browser.py", "MAX_MESSAGE"): "a sum of others",
+    ("terminal/browser.py", "MAX_SENTENCE"): "what is shown",
 }
 
 

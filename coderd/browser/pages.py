@@ -6,6 +6,7 @@ from html import escape
 from typing import Final
 
 from coderd.browser.policy import NO_FRAMES
+from coderd.model.visible import visible
 
 STYLE: Final = (
     ":root{color-scheme:light dark}a{color:#0b62c4}h1{font-size:1.4rem}"
@@ -14,6 +15,11 @@ STYLE: Final = (
     "border:1px solid #99a3ad}button{background:#0b62c4;border-color:#0b62c4;color:#fff;cursor:pointer}[role=alert]{color:#c01c28}"
     "@media(prefers-color-scheme:dark){body{color:#e6e8eb;background:#16181c}a{color:#6cb0ff}[role=alert]{color:#ff7b72}}"
 )
+
+
+def shown(text: str) -> str:
+    """Text in HTML, whoever has written it: no markup, and nothing that hides or turns around what stands beside it."""
+    return escape(visible(text))
 
 
 def content_hash(text: str) -> str:
@@ -32,14 +38,14 @@ def policy(*, form_action: str = "'none'", script: str = "") -> str:
 
 def message_page(title: str, sentence: str, hint: str = "", *, link: str = "") -> str:
     """A heading, a sentence and what to do next."""
-    below = f"<p>{escape(hint)}</p>" if hint else ""
+    below = f"<p>{shown(hint)}</p>" if hint else ""
     below += f'<p><a href="{escape(link)}">{escape(link)}</a></p>' if link else ""
-    return document(title, f"<h1>{escape(title)}</h1><p>{escape(sentence)}</p>{below}")
+    return document(title, f"<h1>{shown(title)}</h1><p>{shown(sentence)}</p>{below}")
 
 
 def sign_in_page(target: str, error: str = "") -> str:
     """Asks for a session token, to go on at a path."""
-    alert = f'<p role="alert">{escape(error)}</p>' if error else ""
+    alert = f'<p role="alert">{shown(error)}</p>' if error else ""
     return document(
         "Sign in",
         f'<h1>Sign in</h1>{alert}<form method="post" action="/login">'
@@ -56,5 +62,5 @@ def document(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style>{body}</html>"
+        f"<title>{shown(title)}</title><style>{STYLE}</style>{body}</html>"
     )

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.visible import visible
 from coderd.terminal import frames
 from coderd.terminal.frames import (
     HEADER,
@@ -31,12 +32,16 @@ from coderd.terminal.frames import (
     Open,
     Opened,
     Ping,
+    Refused,
     Resize,
 )
 
 WINDOW: Final = limits.TERMINAL_WINDOW
 """Bytes of output that may be under way to a browser."""
 MAX_MESSAGE: Final = 1 + MAX_BODY
+
+MAX_SENTENCE: Final = 1024
+"""Letters of a workspace's reason: however long each is as bytes, two of these fit a frame."""
 
 _PLACE: Final = struct.Struct(">Q")
 _MAC_SIZE: Final = 16
@@ -111,6 +116,8 @@ def encode_for_browser(message: FromWorkspace | Path, seal: Seal) -> bytes:
             return bytes([_PATH]) + text.encode()[:MAX_BODY]
         case Opened(place, token):
             return bytes([_OPENED]) + _PLACE.pack(place) + seal.make_id(token)
+        case Refused(code, text):
+            message = Refused(visible(code, MAX_SENTENCE), visible(text, MAX_SENTENCE))
     frame = frames.encode(message)
     return frame[:1] + frame[HEADER.size :]
 

@@ -8,6 +8,7 @@ from base64 import b64encode
 from html import escape
 from typing import Final, NamedTuple
 
+from coderd.browser.pages import shown
 from coderd.browser.policy import NO_FRAMES, exact
 from coderd.config.url import ServerUrl
 
@@ -47,14 +48,14 @@ def make_nonce(random: bytes) -> str:
 
 def terminal_page(name: str, nonce: str) -> str:
     """A terminal of the workspace with this name."""
-    shown = escape(name)
+    named = shown(name)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1,interactive-widget=resizes-content">'
-        f'<link rel="icon" href="data:,"><meta name="style-nonce" content="{escape(nonce)}"><title>{shown} · terminal</title>'
+        f'<link rel="icon" href="data:,"><meta name="style-nonce" content="{escape(nonce)}"><title>{named} · terminal</title>'
         + "".join(f'<link rel="stylesheet" href="{path}">' for path in STYLES)
         + "".join(f'<script defer src="{path}"></script>' for path in SCRIPTS)
-        + f'<header><a href="/" title="All workspaces">coderd</a><h1>{shown}</h1>'
+        + f'<header><a href="/" title="All workspaces">coderd</a><h1>{named}</h1>'
         '<span id="path" title="By which way the server reaches the workspace"></span>'
         '<span id="latency" title="From this page to the shell and back"></span>'
         '<span id="state" role="status">connecting</span>'
@@ -66,10 +67,10 @@ def terminal_page(name: str, nonce: str) -> str:
 
 def problem_page(title: str, problem: Problem) -> str:
     """Why there is no terminal."""
-    hint = f"<p>{escape(problem.hint)}</p>" if problem.hint else ""
+    hint = f"<p>{shown(problem.hint)}</p>" if problem.hint else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{escape(title)} · terminal</title><link rel="stylesheet" href="/static/terminal.css">'
-        f'<header><a href="/">coderd</a><h1>{escape(title)}</h1></header>'
-        f"<article><h2>No terminal</h2><p>{escape(problem.message)}</p>{hint}</article></html>"
+        f'<title>{shown(title)} · terminal</title><link rel="stylesheet" href="/static/terminal.css">'
+        f'<header><a href="/">coderd</a><h1>{shown(title)}</h1></header>'
+        f"<article><h2>No terminal</h2><p>{shown(problem.message)}</p>{hint}</article></html>"
     )
