@@ -30,7 +30,7 @@ _UNREADABLE_GAP = 0.05
 """Least seconds between two looks for the sender of disco that cannot be read."""
 _TX_SIZE = 12
 _PONG_SIZE = 110
-"""No ping that is smaller gets one."""
+"""No ping that is smaller gets one; and nothing that is smaller, and cannot be read, was a ping or pong of anybody."""
 
 
 class Heard(NamedTuple):
@@ -130,7 +130,8 @@ class Talk:
         letter = self._letterbox.open(packet, source)
         if isinstance(letter, str):
             self._drop(letter)
-            return Heard() if letter == WRONG_SENDER else self._unreadable(source, now)
+            is_hint = letter != WRONG_SENDER and len(packet) >= _PONG_SIZE
+            return self._unreadable(source, now) if is_hint else Heard()
         if isinstance(letter.message, Ping) and len(packet) < _PONG_SIZE:
             self._drop("ping_small")
             return Heard()
@@ -138,12 +139,15 @@ class Talk:
         return Heard(letter.nodes)
 
     def _unreadable(self, source: Source, now: float) -> Heard:
-        """Says whose disco that may have been, and opens our own firewall for the handshake that is to follow."""
+        """Says whose disco that may have been, and opens our own firewall for the handshake that is to follow.
+
+        A path in use is open already; and who forges such disco would have a peer pinged at full size for it.
+        """
         known = self._known_at(source, now)
         if known is None or now - known.unreadable_at < UNREADABLE_INTERVAL:
             return Heard()
         known.unreadable_at = now
-        if known.endpoint.is_active(now):
+        if known.endpoint.is_active(now) and known.endpoint.kind is not PathKind.DIRECT:
             known.endpoint.discover(now)
         return Heard((known.peer.node_key,), known.peer.node_key)
 
