@@ -75,6 +75,13 @@ def run_node(
     operator: Annotated[
         str | None, typer.Option(metavar="USER", help="Who may manage this node besides root.")
     ] = None,
+    local_users: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|all",
+            help="Which users of this machine may send into the tunnel at all, besides root.  [default: all]",
+        ),
+    ] = None,
     authorised_for: Annotated[
         str | None,
         typer.Option(
@@ -130,6 +137,7 @@ def run_node(
         "insecure": "true" if insecure else None,
         "token_file": token_file,
         "operator": operator,
+        "local_users": local_users,
         "authorised_for": authorised_for,
         "terminal": None if terminal is None else str(terminal).lower(),
         "terminal_user": terminal_user,

@@ -31,15 +31,17 @@ CA_FILE = Setting("ca_file", "CODERD_SERVER_CA_FILE")
 INSECURE = Setting("insecure", "CODERD_INSECURE", "false")
 TOKEN_FILE = Setting("token_file", "CODER_AGENT_TOKEN_FILE")
 OPERATOR = Setting("operator", "CODERD_OPERATOR")
+LOCAL_USERS = Setting("local_users", "CODERD_LOCAL_USERS", "all")
 TERMINAL = Setting("terminal", "CODERD_TERMINAL", "false")
 TERMINAL_USER = Setting("terminal_user", "CODERD_TERMINAL_USER")
 TERMINAL_LOGIN = Setting("terminal_login", "CODERD_TERMINAL_LOGIN")
 AUTHORISED_FOR = Setting("authorised_for", "CODERD_AUTHORISED_FOR", "24h")
 SETTINGS = (
     INTERFACE, SOCKET, STATE_DIR, MTU, LISTEN_PORT, BIRTHDAY, ACCESS_URL, PIN, CA_FILE, INSECURE, TOKEN_FILE, OPERATOR,
-    AUTHORISED_FOR, TERMINAL, TERMINAL_USER, TERMINAL_LOGIN,
+    AUTHORISED_FOR, LOCAL_USERS, TERMINAL, TERMINAL_USER, TERMINAL_LOGIN,
 )  # fmt: skip
 
+_LAST_UID = 2**32 - 2
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 
 
@@ -67,6 +69,7 @@ def parse_node_config(
         token=token,
         authorised_for=parse_duration(sources.get(AUTHORISED_FOR).text),
         operator_uid=_user(sources.find(OPERATOR)),
+        local_users=_local_users(sources.get(LOCAL_USERS)),
         terminal=_terminal(sources),
     )
 
@@ -127,6 +130,21 @@ def _number(value: Value, low: int, high: int) -> int:
 
 def _optional_port(value: Value | None) -> int | None:
     return None if value is None else _number(value, 1, 65535)
+
+
+def _local_users(value: Value) -> frozenset[int] | None:
+    """Numbers of users, from names and numbers with commas between them; None for ``all``."""
+    if value.text.strip() == "all":
+        return None
+    uids = set[int]()
+    for name in filter(None, (part.strip() for part in value.text.split(","))):
+        uid = _user(value._replace(text=name))
+        if uid is None or uid > _LAST_UID:
+            raise bad_value(value, f"there is no user {name}")
+        uids.add(uid)
+    if not uids:
+        raise bad_value(value, "name users with commas between them, or all")
+    return frozenset(uids)
 
 
 def _terminal(sources: Sources) -> Login | None:

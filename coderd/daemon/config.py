@@ -35,5 +35,7 @@ class NodeConfig:
     """Seconds that a workspace cut off from its server keeps users whom it was told of; 0 = for ever."""
     operator_uid: int | None = None
     """A user who may do what root may on the control socket."""
+    local_users: frozenset[int] | None = None
+    """Who, besides root and the daemon itself, may send into the tunnel at all; None: everybody on this machine."""
     terminal: Login | None = None
     """Where the shells of terminals come from; None: a workspace offers none."""

@@ -19,6 +19,7 @@ from coderd.process.ending import ending_signals
 from coderd.process.supervisor import supervised
 from coderd.process.turns import TurnWatch
 from coderd.tun.io.device import TunDevice
+from coderd.tun.io.local_users import only_users
 
 log = structlog.get_logger()
 
@@ -39,7 +40,8 @@ async def _main(config: NodeConfig) -> None:
     with StateStore(config.state_dir) as store, closing(TunDevice.open(config.interface)) as tun:
         node = Node(config, store, tun.name, lambda identity: Session(identity, tun, config, store))
         with TurnWatch(node.counters):
-            await _serve(config, node, tun)
+            async with only_users(tun.name, config.local_users):
+                await _serve(config, node, tun)
 
 
 async def _serve(config: NodeConfig, node: Node, tun: TunDevice) -> None:

@@ -99,3 +99,15 @@ def test_the_server_s_authorities_are_a_file_that_is_there(tmp_path: Path) -> No
     assert config.access_url == f"https://x#ca:{tmp_path}/ca.pem"
     with pytest.raises(UserError, match="no such file"):
         parse_node_config(flags | {"ca_file": str(tmp_path / "missing.pem")}, {})
+
+
+def test_local_users_are_names_and_numbers_or_all() -> None:
+    assert parse_node_config({}, {}).local_users is None
+    assert parse_node_config({"local_users": "all"}, {}).local_users is None
+    assert parse_node_config({"local_users": "root, 1000"}, {}).local_users == frozenset({0, 1000})
+    assert parse_node_config({}, {"CODERD_LOCAL_USERS": "1000"}).local_users == frozenset({1000})
+    assert parse_node_config({}, {}, 'local_users = "1000"').local_users == frozenset({1000})
+    for nobody in ("", ",", "all,root", "no-such-user-here", "-1", "4294967295", "99999999999"):
+        with pytest.raises(UserError) as caught:
+            parse_node_config({"local_users": nobody}, {})
+        assert caught.value.exit_code is Exit.USAGE
