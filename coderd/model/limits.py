@@ -58,9 +58,9 @@ ALL_ATTEMPTS_RATE: Final = 20.0
 MAX_ATTEMPT_ADDRESSES: Final = 4096
 """Addresses whose failures are remembered, and as many sites."""
 MAX_OPENINGS: Final = 100_000
-"""Records of tunnels, web apps and terminals that were used; the oldest goes for one more."""
+"""Records of tunnels, web apps and terminals that were used; for more, the oldest of who has most go."""
 MAX_OPENINGS_WAITING: Final = 4096
-"""Such records that wait for the database; more are dropped."""
+"""Such records that wait for the database; for one more, who has most there loses one."""
 MAX_WORKSPACES_PER_USER: Final = 1000
 """Workspaces that one user may have; the option --max-workspaces sets another number."""
 MAX_DEVICES_PER_USER: Final = 100

@@ -6,7 +6,7 @@ knowledge, since these go through it: once an hour for each person and thing.
 """
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Final
 from uuid import UUID
 
@@ -18,10 +18,11 @@ from coderd.identity.apps import App
 from coderd.identity.io.openings import Opening
 from coderd.identity.people import Node, User
 from coderd.model import limits
+from coderd.model.fair import FairQueue
 from coderd.server.directory import Directory
 
 MAX_WAITING: Final = limits.MAX_OPENINGS_WAITING
-"""Records that wait for the store; more are dropped, and counted as ``openings.dropped``."""
+"""Records that wait for the store; for one more, who has most there loses one, counted as ``openings.dropped``."""
 PAUSE: Final = 1.0
 """Seconds between two batches: a commit costs a disk's flush."""
 
@@ -36,14 +37,14 @@ class OpeningLog:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._waiting: deque[Opening] = deque()
+        self._waiting = FairQueue[UUID, Opening](MAX_WAITING)
         self._noted = trio.Event()
         self._noted_at: OrderedDict[tuple[UUID, str, UUID, str], float] = OrderedDict()
         """Who used what of late, the oldest first."""
 
     def note_tunnel(self, device: Node, workspace: Node, path: str) -> None:
         """A device says that it reaches a workspace. Never waits."""
-        self._note(device.full_name, device.node_id, "tunnel.used", workspace, path)
+        self._note(device.owner.user_id, device.full_name, device.node_id, "tunnel.used", workspace, path)
 
     def note_app(self, viewer: User, workspace: Node, app: App) -> None:
         """Somebody uses an app of a workspace through the server. Never waits."""
@@ -61,13 +62,14 @@ class OpeningLog:
         self._noted_at.move_to_end(key)
         if len(self._noted_at) > MAX_WAITING:
             self._noted_at.popitem(last=False)
-        self._note(viewer.name, viewer.user_id, action, workspace, detail)
+        self._note(viewer.user_id, viewer.name, viewer.user_id, action, workspace, detail)
 
-    def _note(self, actor: str, actor_id: UUID, action: str, workspace: Node, detail: str) -> None:
-        if len(self._waiting) >= MAX_WAITING:
+    def _note(
+        self, user_id: UUID, actor: str, actor_id: UUID, action: str, workspace: Node, detail: str
+    ) -> None:
+        used = Opening(time.time(), actor, actor_id, action, workspace.full_name, detail, user_id)
+        if not self._waiting.push(user_id, used):
             self._directory.counters["openings.dropped"] += 1
-            return
-        self._waiting.append(Opening(time.time(), actor, actor_id, action, workspace.full_name, detail))
         self._noted.set()
 
     async def run(self) -> None:
@@ -83,8 +85,7 @@ class OpeningLog:
                 await self._write()
 
     async def _write(self) -> None:
-        batch = list(self._waiting)
-        self._waiting.clear()
+        batch = self._waiting.take_all()
         if not batch:
             return
         try:

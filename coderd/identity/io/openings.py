@@ -1,7 +1,8 @@
 """What was opened: who used which tunnel, and since when. Blocks: call it in a thread.
 
 Beside the audit log, not in it: that is only appended to, and grows with what people change; this grows with what machines
-do, so the oldest records go, and nobody can fill the disk by coming and going.
+do, so the oldest records go, and nobody can fill the disk by coming and going. Nor can anybody push out what others did: whoever has
+most records loses their oldest first.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,18 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from coderd.identity.io.audit import AuditRecord
 from coderd.identity.io.database import Database
 from coderd.identity.schema import openings
 from coderd.model import limits
+from coderd.model.fair import fair_excess
 
 MAX_KEPT: Final = limits.MAX_OPENINGS
-"""Records; the oldest goes for one more."""
+"""Records of everybody together."""
+SLACK: Final = 100
+"""Of so many records one part is given up more than need be, so that they are counted seldom."""
 
 
 class Opening(NamedTuple):
@@ -29,6 +34,8 @@ class Opening(NamedTuple):
     action: str
     target: str
     detail: str = ""
+    user_id: UUID | None = None
+    """The person; of records that are older than this is known, nobody."""
 
 
 class Openings:
@@ -42,8 +49,20 @@ class Openings:
         """Keeps these, in one transaction."""
         with self._database.write() as connection:
             connection.execute(openings.insert(), [each._asdict() for each in opened])
-            newest = connection.execute(sa.select(sa.func.max(openings.c.id))).scalar_one()
-            connection.execute(openings.delete().where(openings.c.id <= newest - self._max_kept))
+            if (
+                connection.execute(sa.select(sa.func.count()).select_from(openings)).scalar_one()
+                > self._max_kept
+            ):
+                self._trim(connection)
+
+    def _trim(self, connection: Connection) -> None:
+        """Gives up the oldest of those who have most."""
+        query = sa.select(openings.c.user_id, sa.func.count()).group_by(openings.c.user_id)
+        counts = {user_id: n for user_id, n in connection.execute(query)}
+        for user_id, n in fair_excess(counts, self._max_kept - self._max_kept // SLACK).items():
+            whose = openings.c.user_id.is_(None) if user_id is None else openings.c.user_id == user_id
+            oldest = sa.select(openings.c.id).where(whose).order_by(openings.c.id).limit(n)
+            connection.execute(openings.delete().where(openings.c.id.in_(oldest)))
 
     def page(self, *, before: int | None = None, limit: int = 100) -> list[AuditRecord]:
         """The newest records, newest first; those before a number, where one is given."""

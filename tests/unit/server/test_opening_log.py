@@ -105,3 +105,27 @@ async def test_a_batch_that_waits_for_the_store_when_the_server_ends_is_written(
     assert [each.detail for each in store.openings.page()] == ["direct"]
     assert counters["openings.dropped"] == 0
     store.close()
+
+
+async def test_who_floods_the_queue_pushes_out_nobodys_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_log, "MAX_WAITING", 4)
+    store, counters = Store(tmp_path / "identity.db"), Counters()
+    log = OpeningLog(directory_of(store, counters))
+    eves = Node(UUID(int=9), NodeKind.DEVICE, "laptop", User(UUID(int=102), "eve"), 0.0)
+    for _ in range(10):
+        log.note_tunnel(eves, DEV, "direct")
+    log.note_tunnel(LAPTOP, DEV, "direct")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [each.actor for each in store.openings.page()] == [
+        "ann/laptop",
+        "eve/laptop",
+        "eve/laptop",
+        "eve/laptop",
+    ]
+    assert counters["openings.dropped"] == 7
+    store.close()

@@ -1,0 +1,62 @@
+"""Room that is shared by many, so that nobody can take another's part: whoever has most gives way first. Pure."""
+
+from collections import deque
+from collections.abc import Hashable, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+def fair_excess(counts: Mapping[K, int], room: int) -> dict[K, int]:
+    """How many each must give up so that all together are no more than ``room``; those who need not are left out.
+
+    Whoever has no more than the room divided by everybody gives up nothing, whatever the others do.
+    """
+    level, left, n_left = 0, room, len(counts)
+    for n in sorted(counts.values()):
+        level = left // n_left
+        if n > level:
+            break
+        left, n_left = left - n, n_left - 1
+    else:
+        return {}
+    return {key: n - level for key, n in counts.items() if n > level}
+
+
+class FairQueue(Generic[K, T]):
+    """A queue with room for ``limit`` things of all owners together. Where it is full, the owner of most gives way.
+
+    Args:
+        limit: things that wait at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: dict[K, deque[tuple[int, T]]] = {}
+        self._n_waiting = 0
+        self._n_ever = 0
+
+    def __len__(self) -> int:
+        return self._n_waiting
+
+    def push(self, owner: K, thing: T) -> bool:
+        """Puts one at the end; whether nothing was given up for it, neither itself nor the newest of who has most."""
+        is_full = self._n_waiting >= self._limit
+        if is_full:
+            greediest = max(self._waiting, key=lambda one: len(self._waiting[one]), default=owner)
+            if len(self._waiting.get(greediest, ())) <= len(self._waiting.get(owner, ())) + 1:
+                return False
+            self._waiting[greediest].pop()
+            self._n_waiting -= 1
+        self._n_ever += 1
+        self._n_waiting += 1
+        self._waiting.setdefault(owner, deque()).append((self._n_ever, thing))
+        return not is_full
+
+    def take_all(self) -> list[T]:
+        """Everything that waits, in the order in which it came."""
+        found = sorted((entry for owned in self._waiting.values() for entry in owned), key=lambda one: one[0])
+        self._waiting.clear()
+        self._n_waiting = 0
+        return [thing for _, thing in found]
