@@ -35,8 +35,11 @@ from coderd.control.messages import (
     Waiting,
     WhyParams,
 )
+from coderd.coordination.client import ServerState
+from coderd.coordination.io.client import AWAITS_APPROVAL
 from coderd.daemon import measure, verbs
 from coderd.daemon.config import NodeConfig
+from coderd.daemon.status import node_status
 from coderd.daemon.tunnel import Pong as Answer
 from coderd.daemon.verbs import Verbs, device_name
 from coderd.model.addresses import tailnet_address
@@ -349,6 +352,27 @@ async def test_a_sign_in_that_is_refused_leaves_the_session_alone(
             await verb.handle("up", UpParams(url="https://192.0.2.99:3000", token="cdrs_0"), world.emit)
         assert world.opened[0].log == ["run"]
         assert world.store.current.device_token == "cdrd_1"
+
+
+async def test_up_says_at_once_that_an_admin_must_approve_the_device(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with joined(tmp_path) as (world, verb):
+        world.opened[0].joined = trio.Event()
+        world.opened[0].server_state = ServerState(False, AWAITS_APPROVAL)
+        with pytest.raises(UserError, match="waits for an admin's approval") as caught:
+            await verb.handle("up", UpParams(), world.emit)
+        assert (caught.value.code, caught.value.exit_code) == ("awaits_approval", Exit.REFUSED)
+        assert trio.current_time() < 1
+
+
+async def test_what_a_session_ended_of_is_told_with_what_to_do(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with joined(tmp_path) as (world, _):
+        world.opened[0].refuse(UserError("its time has ended", hint="Sign in again", code="expired"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert node_status(world.node).health == ("its time has ended. Sign in again",)
 
 
 async def test_up_while_up_disturbs_nothing(autojump_clock: MockClock, tmp_path: Path) -> None:
