@@ -1,11 +1,10 @@
 """``coderctl tokens``: session tokens with scopes and expiry, and the join keys of workspaces."""
 
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from coderd.api.io.client import ApiClient
 from coderd.api.joining import join_line
 from coderd.api.messages import TokenInfo
 from coderd.cli.asking import Yes, confirm, print_json, print_rows, until_text
@@ -16,6 +15,9 @@ from coderd.cli.status_text import aligned
 from coderd.cli.values import parse_duration, parse_scope
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit, UserError
+
+if TYPE_CHECKING:
+    from coderd.api.io.client import ApiClient
 
 WithNodes: TypeAlias = Annotated[
     bool,
@@ -113,7 +115,7 @@ def token_rows(found: Sequence[TokenInfo]) -> list[tuple[str, ...]]:
 
 
 def revoke_one(
-    client: ApiClient, token_id: str, *, user: str | None, nodes: bool, yes: bool, json: bool
+    client: "ApiClient", token_id: str, *, user: str | None, nodes: bool, yes: bool, json: bool
 ) -> int:
     """Tells what ends with a token, asks, and ends it."""
     if not yes:
