@@ -2,7 +2,7 @@
 
 One read may bring tens of thousands of events, as tiny as a protocol allows, and each costs the same however small it is. Whoever
 works them off without ever waiting holds up all others. So every loop over what a parser makes of received bytes counts its
-events here; ``tests/test_turns.py`` finds such loops in the syntax trees and holds them to it.
+events here; ``tests/test_received_events.py`` finds such loops in the syntax trees and holds them to it.
 """
 
 from typing import Final
