@@ -175,14 +175,23 @@ def _with_changes(netmap: NetMap, message: Peers, known: NetMap) -> NetMap:
         peer, absentee = known.peers.get(removal.id), known.absent.get(removal.id)
         peers.pop(removal.id, None)
         if removal.reason == LOST and peer is not None:
-            peers[removal.id] = replace(peer, online=False)
+            peers[removal.id] = replace(peer, online=False, access=_access_of(removal, peer.access))
         elif removal.reason == DISCONNECTED and peer is not None:
-            absent[removal.id] = AbsentNode(peer.node_id, peer.kind, peer.name, peer.address)
+            may_stay = _access_of(removal, peer.access).terminal
+            absent[removal.id] = AbsentNode(peer.node_id, peer.kind, peer.name, peer.address, may_stay)
         elif removal.reason in (LOST, DISCONNECTED) and absentee is not None:
-            absent[removal.id] = absentee
+            may_stay = absentee.terminal if removal.ports is None else removal.terminal
+            absent[removal.id] = replace(absentee, terminal=may_stay)
         elif removal.reason not in (LOST, DISCONNECTED):
             absent.pop(removal.id, None)
     return replace(netmap, peers=peers, absent={id: node for id, node in absent.items() if id not in peers})
+
+
+def _access_of(removal: Removal, before: PeerAccess) -> PeerAccess:
+    """What somebody who is away may reach here, of what was said before where nothing is said now. Raises ValueError."""
+    if removal.ports is None:
+        return before
+    return replace(before, ports=parse_ports(removal.ports), terminal=removal.terminal)
 
 
 def parse_absence(entry: Absence) -> AbsentNode:

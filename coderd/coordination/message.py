@@ -210,6 +210,10 @@ class Removal(msgspec.Struct, frozen=True):
     id: UUID
     reason: NameText
     """``lost``: keep it while its tunnel lives. Anything else (``disconnected``, ``denied``): remove it at once."""
+    ports: PortsText | None = None
+    """What one that may come back may reach of the receiver, as in ``PeerEntry``; absent: as before."""
+    terminal: bool = True
+    """Likewise; counts where there are ``ports``."""
 
 
 class Absence(msgspec.Struct, frozen=True):

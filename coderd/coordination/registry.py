@@ -283,7 +283,18 @@ class Registry:
         for other in self._near(node):
             if other.connection is not None and other.connection is not own:
                 self._reconsider(other.connection, node, own)
+        if own is not None and node.kind is NodeKind.WORKSPACE:
+            self._reconsider_absent(own)
         self._circles.place(node)
+
+    def _reconsider_absent(self, workspace: Connection) -> None:
+        """A workspace is owed a look at those who are away, too: a tunnel or a shell of theirs may live on."""
+        for partner in list(workspace._partners.values()):
+            if self.connection_of(partner.node_id) is None:
+                if not self._may_meet(workspace.node, partner):
+                    del workspace._partners[partner.node_id]
+                workspace._changed[partner.node_id] = None
+                workspace._wake()
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
         """A new relay map, in JSON: who joins gets it with the welcome, who is connected is owed it."""
@@ -493,7 +504,7 @@ class Registry:
                 upsert.append(view)
                 continue
             if view in (LOST, DISCONNECTED, None):  # it may come back, which is not so of whom no list names
-                remove.append(Removal(node_id, DISCONNECTED if view == DISCONNECTED else LOST))
+                remove.append(self._removal(viewer, node_id, DISCONNECTED if view == DISCONNECTED else LOST))
             absent += self._absence(viewer, node_id, view)
         viewer._sent = {entry.id: entry for entry in upsert}
         viewer._full = _full_messages(upsert, remove, absent)
@@ -525,8 +536,18 @@ class Registry:
             return []
         if node_id in viewer._sent or view == DENIED:
             # Somebody denied is removed in any case: the viewer may know it from before this connection.
-            return [Removal(node_id, view)]
+            return [self._removal(viewer, node_id, view)]
+        if viewer.node.kind is NodeKind.WORKSPACE and node_id in viewer._partners:
+            return [self._removal(viewer, node_id, view)]  # what it may reach may be another now
         return [*self._absence(viewer, node_id, view)]
+
+    def _removal(self, viewer: Connection, node_id: UUID, reason: str) -> Removal:
+        """That somebody is away; to a workspace with what they may reach, since a tunnel or a shell of theirs may live on."""
+        partner = viewer._partners.get(node_id)
+        if reason == DENIED or partner is None or viewer.node.kind is not NodeKind.WORKSPACE:
+            return Removal(node_id, reason)
+        access = access_for(viewer.node, partner)
+        return Removal(node_id, reason, str(access.ports), access.terminal)
 
     def _absence(self, viewer: Connection, node_id: UUID, view: PeerEntry | str | None) -> list[Absence]:
         """The name of somebody who is not there, for a device that may meet them."""

@@ -61,8 +61,8 @@ class Hosting:
         match self.standing(node_id):
             case Peer(access=access):
                 return access.terminal or access.is_server
-            case AbsentNode():
-                return True  # nothing is said of who is away; what is, when they are back, counts at once
+            case AbsentNode(terminal=may_stay):
+                return may_stay
         return False
 
     async def proves(self, peer: Peer, shown: str) -> bool:

@@ -93,6 +93,8 @@ class AbsentNode:
     kind: NodeKind
     name: str
     address: IPv6Address
+    terminal: bool = True
+    """Whether shells of its own may go on here meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

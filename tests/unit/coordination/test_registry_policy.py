@@ -6,7 +6,18 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from coderd.coordination.message import Endpoint, PathReport, Peers, Reconnect, Update
+from coderd.config.url import parse_server_url
+from coderd.coordination.client import NetMapClient
+from coderd.coordination.message import (
+    Endpoint,
+    PathReport,
+    Peers,
+    Reconnect,
+    Removal,
+    SelfEntry,
+    Update,
+    Welcome,
+)
 from coderd.coordination.registry import DELETED, HOLD, Connection, Facts, Registry
 from coderd.identity.people import Node, PathRule, Share, User
 from coderd.model.keys import DiscoPublic, NodePublic
@@ -144,6 +155,83 @@ def test_a_workspace_is_told_of_each_guest_what_their_share_opens_and_of_a_chang
     pair.registry.amend(_shared("22", terminal=True))
     ((entry,),) = [message.upsert for message in pair.say(pair.dev)]
     assert (entry.ports, entry.terminal) == ("22", True)
+
+
+def _map_of(pair: Pair) -> NetMapClient:
+    """The workspace's map, with the guest in it."""
+    core = NetMapClient(parse_server_url("http://192.0.2.1"))
+    core.handle_message(
+        Welcome(SelfEntry(DEV.node_id, "workspace", "ann/dev", str(DEV.address)), {"Regions": {}}, "")
+    )
+    pair.registry.amend(_shared("all", terminal=True))
+    core.handle_message(Peers([replace_struct(pair.dev._sent[LAPTOP.node_id])]))
+    pair.say(pair.dev)
+    return core
+
+
+@pytest.mark.parametrize("is_server_new", [False, True])
+def test_who_keeps_the_tunnel_and_leaves_the_server_does_not_keep_what_their_share_has_lost(
+    is_server_new: bool,
+) -> None:
+    """A guest that blocks its own link to the server is lost, and lost peers are kept."""
+    pair = Pair()
+    core = _map_of(pair)
+    pair.registry.lost(pair.laptop)
+    for message in pair.say(pair.dev):
+        core.handle_message(message)
+    if is_server_new:
+        pair.registry = Registry()
+        pair.dev = pair._join(_shared("22", terminal=False), LAPTOP)
+    else:
+        pair.registry.amend(_shared("22", terminal=False))
+    for message in pair.say(pair.dev):
+        core.handle_message(message)
+    assert core.netmap is not None
+    guest = core.netmap.peers[LAPTOP.node_id]
+    assert (guest.online, str(guest.access.ports), guest.access.terminal) == (False, "22", False)
+
+
+@pytest.mark.parametrize("is_server_new", [False, True])
+def test_who_keeps_the_tunnel_and_leaves_the_server_is_removed_when_the_share_ends(
+    is_server_new: bool,
+) -> None:
+    pair = Pair()
+    core = _map_of(pair)
+    pair.registry.lost(pair.laptop)
+    if is_server_new:
+        pair.registry = Registry()
+        pair.dev = pair._join(DEV, LAPTOP)
+    for message in pair.say(pair.dev):
+        core.handle_message(message)
+    assert core.netmap is not None
+    assert LAPTOP.node_id in core.netmap.peers
+    pair.registry.amend(replace(DEV, shares=()))
+    for message in pair.say(pair.dev):
+        core.handle_message(message)
+    assert LAPTOP.node_id not in core.netmap.peers.keys() | core.netmap.absent.keys()
+
+
+def test_shells_of_who_is_away_end_when_their_share_has_no_terminal_any_more() -> None:
+    pair = Pair()
+    core = _map_of(pair)
+    pair.registry.goodbye(pair.laptop)
+    for message in pair.say(pair.dev):
+        core.handle_message(message)
+    assert core.netmap is not None
+    assert core.netmap.absent[LAPTOP.node_id].terminal
+    pair.registry.amend(_shared("all", terminal=False))
+    for message in pair.say(pair.dev):
+        core.handle_message(message)
+    assert not core.netmap.absent[LAPTOP.node_id].terminal
+
+
+def test_a_server_of_the_last_release_says_nothing_of_who_is_away_and_changes_nothing() -> None:
+    pair = Pair()
+    core = _map_of(pair)
+    core.handle_message(Peers(remove=[Removal(LAPTOP.node_id, "lost", "22", False)]))
+    core.handle_message(Peers(remove=[Removal(LAPTOP.node_id, "lost")]))
+    assert core.netmap is not None
+    assert str(core.netmap.peers[LAPTOP.node_id].access.ports) == "22"
 
 
 def test_a_workspace_is_told_that_its_owners_devices_reach_everything() -> None:

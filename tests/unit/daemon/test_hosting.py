@@ -42,6 +42,8 @@ def test_who_is_away_may_come_back_and_nobody_where_the_server_is_silent_for_too
     hosting.netmap = make_netmap(kind=NodeKind.WORKSPACE, absent=(AWAY,))
     assert hosting.standing(PHONE.node_id) == AWAY
     assert hosting.may_have_terminal(PHONE.node_id)
+    hosting.netmap = make_netmap(kind=NodeKind.WORKSPACE, absent=(replace(AWAY, terminal=False),))
+    assert not hosting.may_have_terminal(PHONE.node_id)
     is_cut_off = True
     assert hosting.standing(PHONE.node_id) is None
     assert not hosting.may_have_terminal(PHONE.node_id)
