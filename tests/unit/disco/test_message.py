@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from coderd.disco import CallMeMaybe, Message, PeerRelayMessage, Ping, Pong, encode_message, parse_message
+from coderd.disco.message import MOST_ENDPOINTS
 from coderd.model.addresses import parse_addr_port
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
@@ -66,3 +67,8 @@ def test_a_later_version_of_a_pong_is_still_read() -> None:
 def test_a_transaction_id_of_another_size_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="12 bytes"):
         encode_message(Ping(bytes(11)))
+
+
+def test_no_more_addresses_are_read_of_a_call_than_any_node_has() -> None:
+    named = tuple((f"192.0.2.{i % 200 + 1}", 1 + i) for i in range(3000))
+    assert parse_message(encode_message(CallMeMaybe(named))) == CallMeMaybe(named[:MOST_ENDPOINTS])

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from coderd.disco import CallMeMaybe, DiscoBox, Message, Ping, Pong
+from coderd.disco import MAGIC, CallMeMaybe, DiscoBox, Message, Ping, Pong
 from coderd.magicsock import (
     Conn,
     ConnEvent,
     DerpSource,
     DerpTransmit,
+    DiscoUnreadable,
     EndpointsChanged,
     HomeChanged,
     NetcheckDone,
@@ -236,6 +237,25 @@ def test_no_pong_is_larger_than_its_ping(bench: Bench, key: bool, padding: int) 
             bench.conn.handle_relayed(REGION, bench.key, [packet], T)
         pongs = [t.datagrams[0] for t in bench.transmits() if len(t.datagrams[0]) == 110]
         assert len(pongs) == (len(packet) >= 110)
+
+
+@pytest.mark.parametrize("size", [38, 109, 110, 1312])
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_forged_disco_has_few_pings_sent_and_none_over_a_path_in_use(
+    bench: Bench, size: int, is_direct: bool
+) -> None:
+    bench.start()
+    if is_direct:
+        bench.make_direct()
+    else:
+        (ping,) = [m for to, m in bench.messages() if to == ADDR and isinstance(m, Ping)]
+        bench.conn.handle_udp(ADDR, [bench.sealed(Pong(ping.tx_id, MAPPED))], T)
+    bench.transmits()
+    for _ in range(100):
+        bench.conn.handle_udp(ADDR, [MAGIC + bytes(size - len(MAGIC))], T + 0.5)
+    n_pings = sum(to == ADDR and isinstance(message, Ping) for to, message in bench.messages())
+    assert n_pings == (size >= 110 and not is_direct)
+    assert len(bench.events(DiscoUnreadable)) == (size >= 110)
 
 
 INITIATION = b"\x01\0\0\0" + bytes(144)
