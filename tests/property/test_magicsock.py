@@ -180,6 +180,7 @@ def test_whoever_is_named_and_does_not_answer_gets_few_and_small_pings(
 ) -> None:
     world, now = World(), 0.0
     sent, n_tx = Sent(world), iter(range(10**6))
+    sent.drain(now)
     for kind, what in happens:
         if isinstance(what, float):
             sent.run(now, what)
