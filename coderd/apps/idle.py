@@ -15,6 +15,8 @@ IDLE_TIMEOUT: Final = limits.APP_IDLE_TIMEOUT
 MAX_IDLE: Final = limits.MAX_APP_IDLE
 MAX_IDLE_PER_ROUTE: Final = limits.MAX_APP_IDLE_PER_ROUTE
 """A browser opens six at a time."""
+MAX_IDLE_PER_WORKSPACE: Final = limits.MAX_APP_IDLE_PER_WORKSPACE
+"""They take places there that others need."""
 
 T = TypeVar("T")
 
@@ -34,17 +36,22 @@ class IdlePool(Generic[T]):
     def __init__(self) -> None:
         self._by_age: OrderedDict[T, tuple[Route, float]] = OrderedDict()
         self._by_route: defaultdict[Route, list[T]] = defaultdict(list)
+        self._by_workspace: defaultdict[UUID, OrderedDict[T, None]] = defaultdict(OrderedDict)
 
     def __len__(self) -> int:
         return len(self._by_age)
 
     def put(self, route: Route, connection: T, now: float) -> list[T]:
-        """Keeps a connection; returns what has to be closed in its place: of its route, else of all, the oldest."""
+        """Keeps a connection; returns what has to be closed in its place: of its route, else of its workspace, else of all, the oldest."""
         self._by_age[connection] = (route, now)
         mine = self._by_route[route]
         mine.append(connection)
+        here = self._by_workspace[route.workspace_id]
+        here[connection] = None
         if len(mine) > MAX_IDLE_PER_ROUTE:
             return [self._remove(mine[0])]
+        if len(here) > MAX_IDLE_PER_WORKSPACE:
+            return [self._remove(next(iter(here)))]
         if len(self._by_age) > MAX_IDLE:
             return [self._remove(next(iter(self._by_age)))]
         return []
@@ -68,4 +75,8 @@ class IdlePool(Generic[T]):
         self._by_route[route].remove(connection)
         if not self._by_route[route]:
             del self._by_route[route]
+        here = self._by_workspace[route.workspace_id]
+        del here[connection]
+        if not here:
+            del self._by_workspace[route.workspace_id]
         return connection

@@ -273,7 +273,11 @@ MAX_TICKETS: Final = 4096
 MAX_APP_GRANTS: Final = 1024
 """Wishes for apps whose grants are remembered."""
 MAX_APP_STREAMS: Final = 256
-"""Requests and WebSockets that one session may have open to apps."""
+"""Requests and WebSockets that one person may have open to apps, whatever their sessions."""
+MAX_APP_STREAMS_OF_WORKSPACE: Final = 144
+"""Requests and WebSockets that may be open to the apps of one workspace; a newcomer takes the newest place of whoever has most."""
+MAX_APP_STREAMS_OF_WORKSPACE_EACH: Final = 128
+"""Of them, of one person; all who are not signed in count as one."""
 MAX_APP_HEAD: Final = 64 * 1024
 """Bytes of the head of an app's answer."""
 MAX_APP_INTERIM: Final = 16
@@ -290,6 +294,8 @@ MAX_APP_IDLE: Final = 256
 """Connections to apps that are kept so."""
 MAX_APP_IDLE_PER_ROUTE: Final = 8
 """Of them, to one port of one workspace."""
+MAX_APP_IDLE_PER_WORKSPACE: Final = 24
+"""Of them, to one workspace."""
 MAX_APP_CARRIED: Final = 16 * 1024 * 1024
 """Bytes of bodies after which a connection to an app is not kept."""
 MAX_TERMINAL_BODY: Final = 16_384

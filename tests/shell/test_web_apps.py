@@ -11,8 +11,11 @@ from trio_websocket import open_websocket_url
 
 from coderd.apps.io import gate
 from coderd.browser.requests import form_token
+from coderd.http import server as http_server
 from coderd.identity.apps import App, AppShare
+from coderd.identity.tokens import hash_token
 from tests.shell.apps_world import (
+    ANN,
     ANNS,
     BOBS,
     CLOSED_BY_POLICY,
@@ -364,9 +367,12 @@ async def test_an_apps_cookies_stay_its_own_and_signing_out_revokes() -> None:
         assert b"b" * 32 not in here.people.sessions
 
 
-async def test_one_session_has_so_much_open_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_person_has_so_much_open_and_no_more_whatever_their_sessions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(gate, "MAX_OPEN", 2)
-    async with world() as here, here.client() as ann, here.client(BOBS) as bob:
+    async with world() as here, here.client("cdrs_ann2") as ann, here.client(BOBS) as bob:
+        here.people.sessions[hash_token("cdrs_ann2")] = ANN
         here.people.apps["7000"] = App("7000", 7000, AppShare.AUTHENTICATED)
 
         async def say_nothing(stream: trio.SocketStream) -> None:
@@ -388,3 +394,63 @@ async def test_one_session_has_so_much_open_and_no_more(monkeypatch: pytest.Monk
         await here.people.none_open()
         assert (await ann.get(f"{PREFIX}/")).status_code == 200
         assert here.counters["apps.too_many"] == 1
+
+
+async def test_who_has_all_places_at_a_workspace_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests and strangers come to a workspace by the same person as its owner, which is the server."""
+    monkeypatch.setattr(gate, "MAX_OPEN_AT_WORKSPACE", 3)
+    monkeypatch.setattr(gate, "MAX_OPEN_AT_WORKSPACE_EACH", 3)
+    async with world() as here, here.client() as ann:
+        here.people.apps["7000"] = App("7000", 7000, AppShare.PUBLIC)
+
+        async def say_little(stream: trio.SocketStream) -> None:
+            request = await until_seen(stream, b"\r\n\r\n")
+            if b"begun" in request:
+                await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+            heard.release()
+            await trio.sleep_forever()
+
+        heard, waiting = trio.Semaphore(0), []
+        await here.serve(7000, say_little)
+        for path in ("a", "begun", "b"):
+            waiting.append(await trio.open_tcp_stream("127.0.0.1", here.port))
+            await waiting[-1].send_all(f"GET /@ann/dev/apps/7000/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await heard.acquire()
+        assert (await ann.get(f"{PREFIX}/")).status_code == 200
+        assert b"HTTP/1.1 429" in await until_seen(waiting[2], b"Too many")
+        # Ann's own second and third are answered as well: two of strangers' are not more than hers then would be.
+        anns = await here.ask("GET /@ann/dev/apps/7000/")
+        await heard.acquire()
+        assert (await ann.get(f"{PREFIX}/")).status_code == 429
+        await anns.aclose()
+        begun = await until_seen(waiting[1], b"1\r\nx\r\n")
+        assert b"0\r\n\r\n" not in begun
+        for stream in waiting:
+            await stream.aclose()
+        await here.people.none_open()
+
+
+async def test_who_shows_a_token_that_nobody_knows_stays_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a public app any text passes for a session; connections of strangers are bounded, those of people are not."""
+    monkeypatch.setattr(http_server, "MAX_STRANGERS", 2)
+    async with world() as here:
+        here.people.apps["7000"] = App("7000", 7000, AppShare.PUBLIC)
+        heard = trio.Semaphore(0)
+
+        async def say_nothing(stream: trio.SocketStream) -> None:
+            await until_seen(stream, b"\r\n\r\n")
+            heard.release()
+            await trio.sleep_forever()
+
+        await here.serve(7000, say_nothing)
+        streams = []
+        for field in ("Authorization: Bearer cdrs_x", "Cookie: coderd_session=x", "X: y"):
+            streams.append(await trio.open_tcp_stream("127.0.0.1", here.port))
+            lines = ["GET /@ann/dev/apps/7000/ HTTP/1.1", "Host: x", field, "", ""]
+            await streams[-1].send_all("\r\n".join(lines).encode())
+            await heard.acquire()
+        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+            assert await streams[0].receive_some() == b""
+        for stream in streams:
+            await stream.aclose()
+        await here.people.none_open()

@@ -19,10 +19,16 @@ from coderd.apps.address import AppAddress, port_of
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
 from coderd.model import limits
+from coderd.model.seats import NoSeat, Seats
 
 RECHECK_INTERVAL = 1.0
 """Seconds after which a revoked right has ended what was opened by it, at most."""
 MAX_OPEN: Final = limits.MAX_APP_STREAMS
+MAX_OPEN_AT_WORKSPACE: Final = limits.MAX_APP_STREAMS_OF_WORKSPACE
+"""To a workspace all browsers are one person, the server, who has so many places there: so they are shared out here."""
+MAX_OPEN_AT_WORKSPACE_EACH: Final = limits.MAX_APP_STREAMS_OF_WORKSPACE_EACH
+_STRANGERS: Final = ""
+"""All who are not signed in, as one person."""
 MAX_REMEMBERED: Final = limits.MAX_APP_GRANTS
 """Wishes whose grants are remembered."""
 
@@ -89,7 +95,7 @@ class Revoked(Exception):
 
 
 class TooManyOpen(Exception):
-    """Somebody has as much open as one may."""
+    """Somebody has as much open as one may, or had to make room for others who have less."""
 
 
 class Gate:
@@ -98,8 +104,11 @@ class Gate:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._open: defaultdict[Wish, set[trio.CancelScope]] = defaultdict(set)
-        self._n_open: Counter[bytes] = Counter()
-        """Of each session."""
+        self._n_open: Counter[str] = Counter()
+        """Of each person who is signed in, whatever their sessions."""
+        self._seats: dict[UUID, Seats[trio.CancelScope]] = {}
+        """Of each workspace, those who have something open there."""
+        self._displaced: set[trio.CancelScope] = set()
         self._granted: dict[Wish, _Grant] = {}
 
     async def judge(self, wish: Wish) -> Answer:
@@ -114,40 +123,61 @@ class Gate:
         return await self._ask(wish)
 
     @contextmanager
-    def opened(self, wish: Wish) -> Iterator[None]:
+    def opened(self, wish: Wish, answer: Answer) -> Iterator[None]:
         """While something is open that a wish has opened.
 
         Raises:
-            TooManyOpen: at once, where too much is.
+            TooManyOpen: at once, where too much is; or later, where others need the place who have less open.
             Revoked: when the wish would not be granted any more.
         """
-        whose = wish.session_hash
-        if whose is not None and self._n_open[whose] >= MAX_OPEN:
+        assert answer.workspace is not None
+        person = _STRANGERS if answer.viewer is None else str(answer.viewer.user_id)
+        scope = trio.CancelScope()
+        try:
+            with scope, self._seated(scope, person, answer.workspace.node_id):
+                self._open[wish].add(scope)
+                try:
+                    yield
+                finally:
+                    self._open[wish].remove(scope)
+                    if not self._open[wish]:
+                        del self._open[wish]
+            if scope.cancelled_caught:
+                raise TooManyOpen if scope in self._displaced else Revoked
+        finally:
+            self._displaced.discard(scope)
+
+    @contextmanager
+    def _seated(self, scope: trio.CancelScope, person: str, workspace: UUID) -> Iterator[None]:
+        """While somebody has one more place. Raises TooManyOpen."""
+        if person != _STRANGERS and self._n_open[person] >= MAX_OPEN:
             raise TooManyOpen
-        with trio.CancelScope() as scope:
-            self._open[wish].add(scope)
-            self._count(whose, 1)
-            try:
-                yield
-            finally:
-                self._count(whose, -1)
-                self._open[wish].remove(scope)
-                if not self._open[wish]:
-                    del self._open[wish]
-        if scope.cancelled_caught:
-            raise Revoked
+        seats = self._seats.get(workspace) or Seats[trio.CancelScope](
+            limit=MAX_OPEN_AT_WORKSPACE, limit_each=MAX_OPEN_AT_WORKSPACE_EACH
+        )
+        try:
+            displaced = seats.take(person, scope)
+        except NoSeat:
+            raise TooManyOpen from None
+        self._seats[workspace] = seats
+        if displaced is not None:
+            self._displaced.add(displaced)
+            displaced.cancel()
+        self._n_open[person] += 1
+        try:
+            yield
+        finally:
+            self._n_open[person] -= 1
+            if not self._n_open[person]:
+                del self._n_open[person]
+            seats.leave(scope)
+            if not seats and self._seats.get(workspace) is seats:
+                del self._seats[workspace]
 
     def visiting(self, answer: Answer) -> AbstractContextManager[None]:
         """While something is open by an answer that granted it: for whoever asks who is there."""
         assert answer.workspace is not None and answer.app is not None  # noqa: PT018, one condition: it was granted
         return self._backend.visiting(answer.viewer, answer.workspace, answer.app)
-
-    def _count(self, session_hash: bytes | None, step: int) -> None:
-        """Who is not signed in counts as a stranger's connection instead."""
-        if session_hash is not None:
-            self._n_open[session_hash] += step
-            if not self._n_open[session_hash]:
-                del self._n_open[session_hash]
 
     async def run(self) -> None:
         """Judges all that is open again and again, until cancelled."""

@@ -38,6 +38,7 @@ from coderd.model.errors import UserError
 
 _UNREACHABLE: Final = {"offline": 503, "no_web_apps": 503, "no_service": 502}
 _POLICY_VIOLATION: Final = 1008
+_TRY_AGAIN_LATER: Final = 1013
 
 log = structlog.get_logger(__name__)
 
@@ -174,21 +175,23 @@ class AppSite:
         self._counters["apps.opened"] += 1
         if answer.viewer is not None and answer.workspace is not None and answer.app is not None:
             self._note_opened(answer.viewer, answer.workspace, answer.app)
-        if wish.session_hash is not None:
+        if answer.viewer is not None:  # any text passes for a session where an app is public
             note_known(scope)
         watched = _Watched(send)
         try:
-            with self._gate.opened(wish), self._gate.visiting(answer):
+            with self._gate.opened(wish, answer), self._gate.visiting(answer):
                 await self._relay(wish, answer, target, hop, scope, receive, watched.send)
         except TooManyOpen:
             self._counters["apps.too_many"] += 1
-            await _respond(_too_many(), scope, receive, send)
+            if watched.is_begun:
+                await _break_off(scope, send, _TRY_AGAIN_LATER)
+            else:
+                await _respond(_too_many(), scope, receive, send)
         except Revoked:
             self._counters["apps.revoked"] += 1
-            if scope["type"] == "websocket" and watched.is_begun:
-                with trio.move_on_after(1):
-                    await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
-            elif not watched.is_begun:
+            if watched.is_begun:
+                await _break_off(scope, send, _POLICY_VIOLATION)
+            else:
                 await self._refuse(Verdict.NOT_FOUND, "", scope, receive, send)
 
     async def _relay(
@@ -269,8 +272,15 @@ class _Watched:
         await self._send(message)  # type: ignore[arg-type]
 
 
+async def _break_off(scope: Scope, send: Send, code: int) -> None:
+    """Ends what was begun: a WebSocket by a code; an answer by not ending it, so that it does not look whole."""
+    if scope["type"] == "websocket":
+        with trio.move_on_after(1):
+            await send({"type": "websocket.close", "code": code})
+
+
 def _too_many() -> Response:
-    sentence = "You have as many requests and connections open to web apps as one may."
+    sentence = "You have as many requests and connections open to web apps as one may while others want some."
     return page(message_page("Too many", sentence, "Close some of those pages."), status=429)
 
 

@@ -2,7 +2,14 @@
 
 from uuid import UUID
 
-from coderd.apps.idle import IDLE_TIMEOUT, MAX_IDLE, MAX_IDLE_PER_ROUTE, IdlePool, Route
+from coderd.apps.idle import (
+    IDLE_TIMEOUT,
+    MAX_IDLE,
+    MAX_IDLE_PER_ROUTE,
+    MAX_IDLE_PER_WORKSPACE,
+    IdlePool,
+    Route,
+)
 
 ANNS = Route(UUID(int=1), 8080, b"ann")
 
@@ -36,6 +43,14 @@ def test_a_route_and_all_of_them_hold_so_many_and_the_oldest_makes_room() -> Non
         assert pool.put(ANNS, number, 0.0) == []
     assert pool.put(ANNS, 100, 0.0) == [0]
     for number in range(1000, 1000 + MAX_IDLE - MAX_IDLE_PER_ROUTE):
-        assert pool.put(ANNS._replace(port=number), number, 1.0) == []
-    assert pool.put(ANNS._replace(port=9), 9, 1.0) == [1]
+        assert pool.put(ANNS._replace(workspace_id=UUID(int=number)), number, 1.0) == []
+    assert pool.put(ANNS._replace(workspace_id=UUID(int=9)), 9, 1.0) == [1]
     assert len(pool) == MAX_IDLE
+
+
+def test_a_workspace_has_so_many_whatever_the_ports_and_whoever_asks() -> None:
+    pool: IdlePool[int] = IdlePool()
+    for number in range(MAX_IDLE_PER_WORKSPACE):
+        assert pool.put(Route(UUID(int=1), number, bytes([number])), number, 0.0) == []
+    assert pool.put(Route(UUID(int=2), 1, b"ann"), 200, 0.0) == []
+    assert pool.put(ANNS, 100, 0.0) == [0]
