@@ -189,6 +189,12 @@ class TooWide(IdentityError):
     hint = "Use a token that may do that itself, or sign in."
 
 
+class NotManaged(IdentityError):
+    """Somebody who may be managed by whoever asks no more, or not by what was asked for."""
+
+    code = "forbidden"
+
+
 class Enrolled(IdentityError):
     """A device that is there already, and a token that is good for new ones alone."""
 

@@ -30,6 +30,7 @@ from coderd.identity.people import (
     NameTaken,
     Node,
     NotFound,
+    NotManaged,
     QuotaReached,
     TokenGone,
     TooManyAttempts,
@@ -68,6 +69,7 @@ _STATUSES: dict[type[IdentityError], HTTPStatus] = {
     QuotaReached: HTTPStatus.CONFLICT,
     TokenGone: HTTPStatus.UNAUTHORIZED,
     TooWide: HTTPStatus.FORBIDDEN,
+    NotManaged: HTTPStatus.FORBIDDEN,
     Enrolled: HTTPStatus.CONFLICT,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
 }

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import NOTHING, Effects, expulsion, total
 from coderd.identity.io.rows import Row, get_user, key_of, load_node, select_nodes
-from coderd.identity.people import Actor, TokenGone
-from coderd.identity.policy import may_manage
+from coderd.identity.people import Actor, NotManaged, TokenGone, User, UserRole
+from coderd.identity.policy import may_give_role, may_manage
 from coderd.identity.schema import node_keys, nodes, tokens
 from coderd.identity.tokens import TokenKind
 
@@ -37,6 +37,30 @@ def maker_of(connection: Connection, by: Actor, now: float) -> "Row | None":
     if row is None:
         raise TokenGone("this token is unknown or has been revoked")
     return row
+
+
+def check_manages(
+    connection: Connection, by: Actor, person: User, now: float, role: UserRole | None = None
+) -> None:
+    """Asks again, in the transaction that acts on a person: roles may have changed, and tokens ended, since somebody was let in.
+
+    Args:
+        connection: a transaction.
+        by: who acts.
+        person: on whom, as they are now.
+        now: wall-clock seconds.
+        role: that the person is to get.
+
+    Raises:
+        TokenGone: the token that was shown is good no more.
+        NotManaged: they may not do that now.
+    """
+    maker_of(connection, by, now)
+    if by.user_id is None:
+        return
+    manager = get_user(connection, by.user_id)
+    if not may_manage(manager, person) or (role is not None and not may_give_role(manager, role)):
+        raise NotManaged("only an owner may change an owner or an admin")
 
 
 def end_alone(connection: Connection, row: Row) -> None:

@@ -9,11 +9,12 @@ from sqlalchemy.engine import Connection
 from coderd.identity.effects import Change
 from coderd.identity.io.database import Database
 from coderd.identity.io.expiry import leave_outside
-from coderd.identity.io.lineage import end_all, end_alone, maker_of
+from coderd.identity.io.lineage import check_manages, end_all, end_alone
 from coderd.identity.io.rows import get_user, insert_token, is_good, record
 from coderd.identity.people import SERVER, Actor, NotFound, User
 from coderd.identity.schema import nodes, tokens
 from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
+from coderd.model.quotas import Quotas
 
 _KIND = TokenKind.SESSION
 
@@ -73,12 +74,16 @@ class Sessions:
             return Session(get_user(connection, row.user_id), row.expires_at, row.id, row.is_sign_in)
 
     def issue(self, user: User, *, by: Actor = SERVER) -> Change[SignIn]:
-        """A new sign-in for a user. Raises NotFound, or TokenGone if what was shown is good no more."""
+        """A new sign-in for a user; one for oneself counts against one's quota.
+
+        Raises NotFound, QuotaReached, and what ``check_manages`` does.
+        """
         now = self._database.now()
         with self._database.write() as connection:
-            maker_of(connection, by, now)
             user = get_user(connection, user.user_id)
-            made, token_id = add_sign_in(connection, self._database, user, by)
+            check_manages(connection, by, user, now)
+            quotas = self._database.quotas if by.user_id == user.user_id else None
+            made, token_id = add_sign_in(connection, self._database, user, by, quotas)
             record(connection, now, by, "session.issue", user.name, str(token_id))
         return Change(made)
 
@@ -158,8 +163,10 @@ class Sessions:
         return Change(True)
 
 
-def add_sign_in(connection: Connection, database: Database, user: User, by: Actor) -> tuple[SignIn, UUID]:
-    """A sign-in for a user, inside a transaction, with the id by which it is listed."""
+def add_sign_in(
+    connection: Connection, database: Database, user: User, by: Actor, quotas: Quotas | None = None
+) -> tuple[SignIn, UUID]:
+    """A sign-in for a user, inside a transaction, with the id by which it is listed. With ``quotas`` raises QuotaReached."""
     token, now = make_token(_KIND, database.rng), database.now()
     expires_at = now + database.terms.session_lifetime
     token_id = insert_token(
@@ -171,5 +178,6 @@ def add_sign_in(connection: Connection, database: Database, user: User, by: Acto
         expires_at=expires_at,
         parent_id=by.token_id,
         is_sign_in=True,
+        quotas=quotas,
     )
     return SignIn(token, expires_at), token_id

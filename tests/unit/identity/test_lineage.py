@@ -14,6 +14,7 @@ from coderd.identity.people import (
     AwaitsApproval,
     Enrolled,
     NotFound,
+    NotManaged,
     TimeIsUp,
     TokenGone,
     TooWide,
@@ -191,6 +192,31 @@ def test_nothing_is_made_with_a_token_that_has_been_revoked(store: Store) -> Non
         with pytest.raises(TokenGone):
             act()
     assert [user.name for user in store.users.everybody()] == ["ann"]
+
+
+def test_who_may_manage_somebody_is_asked_again_as_it_happens(store: Store) -> None:
+    """Between the question and the act others change roles: an admin gets no sign-in of somebody who has become an owner."""
+    admin, token = store.users.create("admin", role=UserRole.ADMIN).result
+    bob = store.users.create("bob").result.user
+    store.users.create("ann", role=UserRole.OWNER)
+    by = shown(store, token)
+    store.users.change(bob, role=UserRole.OWNER)
+    for act in (
+        lambda: store.sessions.issue(bob, by=by),
+        lambda: store.users.change(bob, name="robert", by=by),
+        lambda: store.users.delete(bob, by=by),
+    ):
+        with pytest.raises(NotManaged):
+            act()
+    carol = store.users.create("carol").result.user
+    with pytest.raises(NotManaged):
+        store.users.change(carol, role=UserRole.ADMIN, by=by)
+    store.users.change(admin, role=UserRole.MEMBER)
+    with pytest.raises(NotManaged):
+        store.sessions.issue(carol, by=by)
+    store.tokens.revoke(admin, by.token_id or UUID(int=0))
+    with pytest.raises(TokenGone):
+        store.users.change(admin, name="adam", by=by)
 
 
 def test_nodes_and_others_sign_ins_end_with_a_token_only_where_that_is_asked_for(store: Store) -> None:

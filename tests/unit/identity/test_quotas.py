@@ -8,7 +8,7 @@ import pytest
 
 from coderd.identity.apps import App, AppShare
 from coderd.identity.io.store import Store
-from coderd.identity.people import IdentityError, QuotaReached, User
+from coderd.identity.people import Actor, IdentityError, QuotaReached, User
 from coderd.identity.tokens import TokenKind
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
@@ -52,6 +52,7 @@ def test_one_more_than_the_quota_is_refused_by_whatever_way_it_is_made(store: St
     assert refusal(lambda: store.nodes.enrol_device(ann, "laptop", key(3))) == "too_many_devices"
     store.sessions.open(session, "browser", lifetime=60)
     assert refusal(lambda: store.sessions.open(session, "browser", lifetime=60)) == "too_many_tokens"
+    assert refusal(lambda: store.sessions.issue(ann, by=Actor("ann", ann.user_id))) == "too_many_tokens"
     for kind in (TokenKind.SESSION, TokenKind.JOIN):
         assert refusal(lambda kind=kind: store.tokens.create(ann, kind, "")) == "too_many_tokens"  # type: ignore[misc]
     for name in ("8000", "8001"):
