@@ -1,6 +1,7 @@
 """coderctl against a scripted daemon: what it prints, where, and how it ends."""
 
 import json
+import math
 import os
 import pty
 import signal
@@ -8,8 +9,9 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -422,12 +424,21 @@ def test_up_without_a_url_joins_as_before_and_down_leaves(
 
 
 class SpeedtestDaemon(ScriptedHandler):
-    """Says ready, then samples of its counters for as long as it is asked."""
+    """Says ready, then samples of its counters for as long as it is asked.
 
-    def __init__(self, ready: Ready, *, relayed_from: int = 10**9, **answers: object) -> None:
+    Args:
+        ready: what it says.
+        begun: set when the other end begins the test, however long that takes on a busy machine.
+        relayed_after: seconds from then on that bytes go directly; later ones are relayed.
+    """
+
+    def __init__(
+        self, ready: Ready, *, begun: threading.Event | None = None, relayed_after: float = math.inf
+    ) -> None:
         super().__init__(status=((), STATUS))
         self._ready = ready
-        self._relayed_from = relayed_from
+        self._begun = begun
+        self._relayed_after = relayed_after
 
     async def handle(self, method: str, params: Message, emit: Emit) -> Message:
         if method != "speedtest":
@@ -436,24 +447,32 @@ class SpeedtestDaemon(ScriptedHandler):
         await emit(Waiting(path="relay", via="coder", latency_ms=29.0))
         await emit(self._ready)
         direct = relay = 0
-        for sample in range(10**9):
-            if sample < self._relayed_from:
-                direct += 1000
-            else:
+        begun_at: float | None = None
+        while True:
+            now = trio.current_time()
+            if begun_at is None and (self._begun is None or self._begun.is_set()):
+                begun_at = now
+            if begun_at is not None and now - begun_at >= self._relayed_after:
                 relay += 1000
+            else:
+                direct += 1000
             await emit(
                 PathBytes(tx_direct_bytes=0, tx_relay_bytes=0, rx_direct_bytes=direct, rx_relay_bytes=relay)
             )
             await trio.sleep(0.02)
-        return Done()
 
 
 @contextmanager
-def speedtest_port() -> Iterator[int]:
+def speedtest_port(begun: threading.Event | None = None) -> Iterator[int]:
+    def pin(peer: str, path: object) -> AbstractContextManager[None]:
+        if begun is not None:
+            begun.set()
+        return nullcontext()
+
     async def serve(task_status: trio.TaskStatus[int]) -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         task_status.started(listeners[0].socket.getsockname()[1])
-        await serve_speedtest(listeners, lambda ip: ip, lambda peer, path: nullcontext())
+        await serve_speedtest(listeners, lambda ip: ip, pin)
 
     with running(serve) as port:
         assert isinstance(port, int)
@@ -492,7 +511,11 @@ def test_speedtest_prints_path_start_and_table(
 def test_speedtest_as_json_names_the_path_that_carried_the_bytes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with speedtest_port() as port, daemon(monkeypatch, SpeedtestDaemon(ready(port), relayed_from=10)):
+    begun = threading.Event()
+    with (
+        speedtest_port(begun) as port,
+        daemon(monkeypatch, SpeedtestDaemon(ready(port), begun=begun, relayed_after=0.5)),
+    ):
         assert ctl("speedtest", "dev", "-t", "1.2s", "--json") == Exit.DONE
     out, err = capsys.readouterr()
     told = json.loads(out)
@@ -507,7 +530,7 @@ def test_speedtest_as_json_names_the_path_that_carried_the_bytes(
 def test_speedtest_direct_fails_when_the_relay_took_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with speedtest_port() as port, daemon(monkeypatch, SpeedtestDaemon(ready(port), relayed_from=0)):
+    with speedtest_port() as port, daemon(monkeypatch, SpeedtestDaemon(ready(port), relayed_after=0)):
         assert ctl("speedtest", "dev", "-t", "200ms", "--direct") == Exit.ONLY_RELAYED
     assert "the relay took over" in capsys.readouterr().err
 
