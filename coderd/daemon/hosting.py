@@ -36,6 +36,10 @@ class Hosting:
         """The workspace's full name."""
         return self.netmap.self_node.name if self.netmap is not None else ""
 
+    def is_owned_by(self, peer: Peer) -> bool:
+        """Whether the workspace and this device have one owner; the server's node, which speaks for many, has not."""
+        return not peer.access.is_server and peer.person == self.name.partition("/")[0]
+
     def peer_at(self, ip: str) -> Peer | None:
         """The user's device with a tailnet address, or the server's node; WireGuard has already proved the address."""
         if self.netmap is None:

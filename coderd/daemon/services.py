@@ -99,7 +99,14 @@ class Services:
             return None
 
         async def serve(stream: trio.SocketStream, rest: bytes, caller: Peer, grace: float) -> None:
-            await terminals.serve(stream, rest, str(caller.node_id), grace)
+            await terminals.serve(
+                stream,
+                rest,
+                str(caller.node_id),
+                grace,
+                person=caller.person,
+                is_hosts=self._hosting.is_owned_by(caller),
+            )
 
         return serve
 

@@ -308,6 +308,10 @@ MAX_TERMINALS: Final = 64
 """Shells of one workspace."""
 MAX_TERMINALS_PER_PEER: Final = 16
 """Shells of one machine that opened them."""
+MAX_TERMINALS_PER_PERSON: Final = 32
+"""Shells of one person, whichever of their machines opened them; the server, with all browsers, counts as one."""
+TERMINALS_RESERVED: Final = 16
+"""Shells, of all, that only the workspace's owner may open."""
 TERMINAL_DETACHED_LIFETIME: Final = 3600.0
 """Seconds that a shell goes on with nobody attached."""
 MAX_TERMINAL_GRACE: Final = 60.0

@@ -16,6 +16,9 @@ from coderd.terminal.frames import TOKEN_SIZE
 
 MAX_SESSIONS: Final = limits.MAX_TERMINALS
 MAX_SESSIONS_PER_PEER: Final = limits.MAX_TERMINALS_PER_PEER
+MAX_SESSIONS_PER_PERSON: Final = limits.MAX_TERMINALS_PER_PERSON
+RESERVED: Final = limits.TERMINALS_RESERVED
+"""Places that guests cannot take, however many they are: the workspace's owner always gets a shell."""
 DETACHED_LIFETIME: Final = limits.TERMINAL_DETACHED_LIFETIME
 """Seconds that a shell goes on with nobody attached."""
 MAX_GRACE: Final = limits.MAX_TERMINAL_GRACE
@@ -30,6 +33,10 @@ class Session:
     token: bytes = field(repr=False)
     detached_at: float | None
     """None while somebody is attached."""
+    person: str = ""
+    """Whose machine the owner is."""
+    is_hosts: bool = False
+    """Whether that person is the workspace's owner."""
     n_attached: int = 0
     """How often somebody has: the newest is the one that counts."""
     grace: float = 0.0
@@ -45,6 +52,8 @@ class Sessions:
         rng: makes tokens.
         limit: sessions in all.
         limit_per_peer: of one owner.
+        limit_per_person: of all owners of one person.
+        reserved: of ``limit``, those that are kept for the workspace's owner.
         lifetime: seconds that a session lasts with nobody attached.
     """
 
@@ -54,25 +63,55 @@ class Sessions:
         *,
         limit: int = MAX_SESSIONS,
         limit_per_peer: int = MAX_SESSIONS_PER_PEER,
+        limit_per_person: int = MAX_SESSIONS_PER_PERSON,
+        reserved: int = RESERVED,
         lifetime: float = DETACHED_LIFETIME,
     ) -> None:
         self._rng = rng
         self._limit = limit
         self._limit_per_peer = limit_per_peer
+        self._limit_per_person = limit_per_person
+        self._limit_of_guests = limit - reserved
         self._lifetime = lifetime
         self._sessions: list[Session] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, owner: str, now: float, *, grace: float = 0.0) -> Session:
-        """A new session, nobody attached yet, with a grace that is cut to what is allowed. Raises UserError where there are too many."""
-        n_own = sum(session.owner == owner for session in self._sessions)
-        if n_own >= self._limit_per_peer or len(self._sessions) >= self._limit:
+    def open(
+        self, owner: str, now: float, *, person: str = "", is_hosts: bool = False, grace: float = 0.0
+    ) -> Session:
+        """Makes a session, nobody attached yet.
+
+        Args:
+            owner: the peer that it belongs to.
+            now: seconds.
+            person: whose machine that is; empty counts each owner as a person of its own.
+            is_hosts: whether that person owns the workspace.
+            grace: seconds that it outlasts its owner's right to come; cut to what is allowed.
+
+        Raises:
+            UserError: the owner, the person or all together have as many as they may.
+        """
+        person = person or owner
+        if not self._has_room(owner, person, is_hosts):
             raise UserError("too many terminals are open in the workspace", code="busy")
-        session = Session(owner, self._rng(TOKEN_SIZE), now, grace=min(max(grace, 0.0), MAX_GRACE))
+        session = Session(
+            owner, self._rng(TOKEN_SIZE), now, person, is_hosts, grace=min(max(grace, 0.0), MAX_GRACE)
+        )
         self._sessions.append(session)
         return session
+
+    def _has_room(self, owner: str, person: str, is_hosts: bool) -> bool:
+        n_own = sum(session.owner == owner for session in self._sessions)
+        n_of_person = sum(session.person == person for session in self._sessions)
+        n_of_guests = sum(not session.is_hosts for session in self._sessions)
+        return (
+            n_own < self._limit_per_peer
+            and n_of_person < self._limit_per_person
+            and len(self._sessions) < self._limit
+            and (is_hosts or n_of_guests < self._limit_of_guests)
+        )
 
     def find(self, owner: str, token: bytes) -> Session:
         """The owner's session with this token. Raises UserError where there is none, be it another's or ended."""

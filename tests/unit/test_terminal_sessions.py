@@ -10,7 +10,9 @@ from coderd.terminal.sessions import MAX_GRACE, Sessions
 
 def tokens() -> Sessions:
     numbers = count(1)
-    return Sessions(lambda n: next(numbers).to_bytes(n), limit=3, limit_per_peer=2, lifetime=100.0)
+    return Sessions(
+        lambda n: next(numbers).to_bytes(n), limit=3, limit_per_peer=2, reserved=0, lifetime=100.0
+    )
 
 
 def test_a_token_opens_its_owners_session_alone() -> None:

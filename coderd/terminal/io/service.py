@@ -91,7 +91,16 @@ class TerminalService:
                 self._sessions.close(session)  # nobody comes back while it hangs up
                 live.scope.cancel()
 
-    async def serve(self, stream: trio.abc.Stream, rest: bytes, owner: str, grace: float = 0.0) -> None:
+    async def serve(
+        self,
+        stream: trio.abc.Stream,
+        rest: bytes,
+        owner: str,
+        grace: float = 0.0,
+        *,
+        person: str = "",
+        is_hosts: bool = False,
+    ) -> None:
         """Serves one client until its stream or its shell ends.
 
         Args:
@@ -99,6 +108,8 @@ class TerminalService:
             rest: what has come behind the request already.
             owner: whose sessions it may have.
             grace: seconds that a new one outlasts its owner's right to come, at most.
+            person: whose machine the owner is: places are shared by person.
+            is_hosts: whether that person owns the workspace.
         """
         frames = _Frames(stream)
         try:
@@ -107,7 +118,13 @@ class TerminalService:
                 opening = await frames.next()
                 if not isinstance(opening, Open):
                     raise MalformedPacket("a terminal that is not opened")
-                live = await self._find_or_start(opening, owner, grace)
+                live = await self._find_or_start(
+                    opening,
+                    owner,
+                    lambda: self._sessions.open(
+                        owner, trio.current_time(), person=person, is_hosts=is_hosts, grace=grace
+                    ),
+                )
             await live.attach(frames, opening)
         except MalformedPacket as error:
             self._counters["terminal.drop.malformed"] += 1
@@ -118,11 +135,10 @@ class TerminalService:
         except (EOFError, trio.TooSlowError):
             self._counters["terminal.drop.silent"] += 1
 
-    async def _find_or_start(self, opening: Open, owner: str, grace: float) -> "_Live":
-        now = trio.current_time()
+    async def _find_or_start(self, opening: Open, owner: str, make: Callable[[], Session]) -> "_Live":
         if opening.token:
             return self._live[self._sessions.find(owner, opening.token)]
-        session = self._sessions.open(owner, now, grace=grace)
+        session = make()
         try:
             shell = await start_shell(self._login, opening.size)
         except OSError as error:

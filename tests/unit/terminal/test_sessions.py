@@ -20,7 +20,7 @@ def test_a_session_is_found_by_its_owner_with_its_token_alone() -> None:
 
 
 def test_there_are_limits_for_each_peer_and_for_all() -> None:
-    sessions = Sessions(os.urandom, limit=3, limit_per_peer=2)
+    sessions = Sessions(os.urandom, limit=3, limit_per_peer=2, reserved=0)
     first = sessions.open("a", 0.0)
     sessions.open("a", 0.0)
     with pytest.raises(UserError, match="too many"):
@@ -59,3 +59,25 @@ def test_accounts_that_shells_must_not_have_are_refused(
 @pytest.mark.parametrize(("account", "daemon_uid"), [(ROOT, 0), (ANN, 1000), (ANN, 0)])
 def test_an_account_that_was_named_is_taken(account: Account, daemon_uid: int) -> None:
     assert check_account(account, daemon_uid=daemon_uid, is_asked_for=True) is account
+
+
+def test_the_machines_of_one_person_share_what_one_person_may_have() -> None:
+    sessions = Sessions(os.urandom, limit=9, limit_per_peer=2, limit_per_person=3, reserved=0)
+    sessions.open("laptop", 0.0, person="bob")
+    sessions.open("laptop", 0.0, person="bob")
+    sessions.open("tablet", 0.0, person="bob")
+    with pytest.raises(UserError, match="too many"):
+        sessions.open("phone", 0.0, person="bob")
+    sessions.open("desktop", 0.0, person="ann")
+
+
+def test_guests_leave_room_for_the_owner_of_the_workspace_however_many_they_are() -> None:
+    sessions = Sessions(os.urandom, limit=4, limit_per_peer=4, limit_per_person=4, reserved=2)
+    for guest in ("bob", "eve"):
+        sessions.open(f"{guest}'s", 0.0, person=guest)
+    with pytest.raises(UserError, match="too many"):
+        sessions.open("mallory's", 0.0, person="mallory")
+    sessions.open("laptop", 0.0, person="ann", is_hosts=True)
+    sessions.open("laptop", 0.0, person="ann", is_hosts=True)
+    with pytest.raises(UserError, match="too many"):
+        sessions.open("laptop", 0.0, person="ann", is_hosts=True)
