@@ -15,9 +15,12 @@ The tunnel's MTU makes fragments rare: only datagrams larger than it have any.
 **After a restart** the table is empty while the kernels' connections go on, so flows are picked up where they stand: by
 an inbound TCP packet that is no SYN to a port that the peer may begin; by an outbound one, if its local port is such a
 port, or one of those that the kernel gives to whoever connects (``ephemeral``). The second condition is what keeps a
-connection ended that the peer began while it was allowed: its local port is a service's. Where a service uses an
-ephemeral port, such a connection lives on if the daemon restarts in the very moment that access narrows; and a client
-that binds a low port must connect anew after a restart.
+connection ended that the peer began while it was allowed: its local port is a service's. A service's port that is an
+ephemeral one too counts as the service's once the peer could begin on it, whatever has become of the flow; only where
+the daemon restarts in the very moment that access narrows does such a connection live on. A client that binds a low port
+must connect anew after a restart. Who only reads sends nothing by which its connection could be picked up: so where
+the peer speaks on an ephemeral port, this host is asked, by a segment to which a connection answers with an
+acknowledgement, and anything else with a RST.
 
 **When access narrows,** what the peer began and may not begin any more ends at once, both ways: its flow is kept, shut,
 so that our own kernel's retransmissions do not open it anew. With its next segment, whichever end sends it, both kernels
@@ -57,9 +60,9 @@ from coderd.packetfilter.icmp import (
     encode_refusal,
     quoted_key,
 )
-from coderd.packetfilter.peer import PeerState
+from coderd.packetfilter.peer import FormerPolicies, PeerState
 from coderd.packetfilter.policy import InboundPolicy
-from coderd.packetfilter.reset import encode_reset_back, encode_reset_onward
+from coderd.packetfilter.reset import encode_question, encode_reset_back, encode_reset_onward
 
 MAX_ANSWERS = 256
 """Refusals and resets that wait to be sent."""
@@ -95,6 +98,7 @@ class PacketFilter:
         self._ephemeral = ephemeral
         self._own_address = b""
         self._peers: dict[NodePublic, PeerState] = {}
+        self._formerly = FormerPolicies()
         self._by_address: dict[bytes, PeerState] = {}
         self._answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._for_host: deque[bytes] = deque(maxlen=MAX_ANSWERS)
@@ -117,7 +121,11 @@ class PacketFilter:
         if own_address != self._own_address:
             self._own_address = own_address
             self._peers.clear()
+            self._formerly = FormerPolicies()
         before, self._peers = self._peers, {}
+        for key, known in before.items():
+            if peers.get(key) != (known.address, known.policy):
+                self._formerly.note(known.address, known.policy)
         for key, (address, policy) in peers.items():
             peer = before.get(key)
             if peer is None or peer.address != address:
@@ -226,6 +234,7 @@ class PacketFilter:
             return self._judge_syn(peer, packet, key, flow, now)
         if flow is None:
             if not peer.policy.accepts(PROTOCOL_TCP, int.from_bytes(key[1:3])):
+                self._ask_host(peer, packet, key, now)
                 return "unknown_flow"
             is_over = flags & TCP_RST
             return (
@@ -322,6 +331,19 @@ class PacketFilter:
             back.append(encode_reset_back(segment))
             self._counters["packetfilter.resets"] += 1
 
+    def _ask_host(self, peer: PeerState, segment: Buffer, key: bytes, now: float) -> None:
+        """Whether this host has a connection that was there before the table: its acknowledgement will be picked up."""
+        is_of_connection = segment[_TCP_FLAGS] & (TCP_ACK | TCP_SYN | TCP_RST) == TCP_ACK
+        port = int.from_bytes(key[1:3])
+        if is_of_connection and self._is_clients(peer, port) and peer.questions.take(now):
+            self._for_host.append(encode_question(segment))
+            self._counters["packetfilter.questions"] += 1
+
+    def _is_clients(self, peer: PeerState, port: int) -> bool:
+        """Whether a port is of those that connect, and was none on which the peer could begin."""
+        is_ephemeral = self._ephemeral[0] <= port <= self._ephemeral[1]
+        return is_ephemeral and not self._formerly.accepted(peer.address, PROTOCOL_TCP, port)
+
     # Outbound
 
     def _follow(self, peer: PeerState, head: bytes, packet: Buffer, now: float) -> str:
@@ -374,10 +396,10 @@ class PacketFilter:
         if flags & TCP_RST:
             return ADMITTED
         port = int.from_bytes(key[1:3])
-        is_ephemeral = self._ephemeral[0] <= port <= self._ephemeral[1]
-        if not is_ephemeral and not peer.policy.accepts(PROTOCOL_TCP, port):
-            return "ended"
-        flow = Flow(is_theirs=not is_ephemeral, lifetime=OPENING_LIFETIME)
+        is_theirs = peer.policy.accepts(PROTOCOL_TCP, port)
+        if not is_theirs and (flags & TCP_SYN or not self._is_clients(peer, port)):
+            return "ended"  # a SYN here has an ACK: who answers did not begin
+        flow = Flow(is_theirs=is_theirs, lifetime=OPENING_LIFETIME)
         flow.has_sent = True
         if not peer.flows.open(key, flow, now):
             self._counters["packetfilter.unfollowed"] += 1

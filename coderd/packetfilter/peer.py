@@ -1,5 +1,6 @@
 """One peer as the filter knows it: what it may begin, its flows, its limits."""
 
+from coderd.model.ports import ALL_PORTS
 from coderd.packetfilter.flow import Flow, FlowTable
 from coderd.packetfilter.policy import InboundPolicy
 
@@ -7,6 +8,12 @@ ECHO_RATE = 5.0
 """Echo requests of a peer that pass in a second, and at once."""
 REFUSAL_RATE = 10.0
 """Refusals that a peer is told in a second, and at once."""
+QUESTION_RATE = 10.0
+"""Segments of unknown connections of a peer's on which this host is asked in a second, and at once."""
+MOST_FORMER = 16
+"""Policies of before that are kept of one address; of more, everything counts as once accepted."""
+MOST_ADDRESSES = 65_536
+"""Addresses whose policies of before are kept; the one that had its first one longest ago makes room."""
 
 
 class Bucket:
@@ -31,7 +38,7 @@ class Bucket:
 class PeerState:
     """One peer: what it may, its flows, its limits."""
 
-    __slots__ = ("address", "echoes", "flows", "head", "policy", "refusals", "steady")
+    __slots__ = ("address", "echoes", "flows", "head", "policy", "questions", "refusals", "steady")
 
     def __init__(self, address: bytes, policy: InboundPolicy) -> None:
         self.address = address
@@ -41,3 +48,24 @@ class PeerState:
         """The flow of the last packet, where the next with the same head needs no look at the table."""
         self.head: bytes | None = None
         self.echoes, self.refusals = Bucket(ECHO_RATE), Bucket(REFUSAL_RATE)
+        self.questions = Bucket(QUESTION_RATE)
+
+
+class FormerPolicies:
+    """What peers could begin before, by address: their connections may outlive the flow, the policy, and the key."""
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, tuple[InboundPolicy, ...]] = {}
+
+    def note(self, address: bytes, policy: InboundPolicy) -> None:
+        """A policy is not in force any more."""
+        former = self._of.get(address, ())
+        if policy in former or policy == InboundPolicy():
+            return
+        self._of[address] = (*former, policy) if len(former) < MOST_FORMER else (InboundPolicy(ALL_PORTS),)
+        if len(self._of) > MOST_ADDRESSES:
+            del self._of[next(iter(self._of))]
+
+    def accepted(self, address: bytes, protocol: int, port: int) -> bool:
+        """Whether who has the address could once begin a flow to a port."""
+        return any(policy.accepts(protocol, port) for policy in self._of.get(address, ()))

@@ -1,4 +1,4 @@
-"""Resets (RFC 9293, 3.10.7) for both ends of a TCP connection that is not allowed any more, made of one segment of it."""
+"""Segments that the filter makes of one of a TCP connection (RFC 9293, 3.10.7): resets for both ends, a question to its receiver."""
 
 import struct
 
@@ -10,6 +10,8 @@ _IPV6 = struct.Struct(">IHBB16s16s")
 _VERSION_6 = 6 << 28
 _PORTS, _SEQUENCE, _ACKNOWLEDGEMENT = slice(40, 44), slice(44, 48), slice(48, 52)
 _NONE = bytes(4)
+_FAR = 1 << 30
+"""Bytes: more than any window (RFC 7323), less than half of all sequence numbers."""
 
 
 def encode_reset_onward(segment: Buffer) -> bytes:
@@ -24,6 +26,18 @@ def encode_reset_back(segment: Buffer) -> bytes:
     source, destination = bytes(segment[24:40]), bytes(segment[8:24])
     ports = bytes(segment[42:44]) + bytes(segment[40:42])
     return _encode(source, destination, ports, bytes(segment[_ACKNOWLEDGEMENT]) + _NONE, TCP_RST)
+
+
+def encode_question(segment: Buffer) -> bytes:
+    """For whom a segment was meant: asks whether it is of a connection, as a keepalive does.
+
+    The sequence number is far behind what any receiver waits for: a connection answers with an acknowledgement and takes
+    nothing from it. Where there is none the answer is a RST that the sender believes.
+    """
+    source, destination = bytes(segment[8:24]), bytes(segment[24:40])
+    behind = (int.from_bytes(segment[_SEQUENCE]) - _FAR) % (1 << 32)
+    numbers = behind.to_bytes(4) + bytes(segment[_ACKNOWLEDGEMENT])
+    return _encode(source, destination, bytes(segment[_PORTS]), numbers, TCP_ACK)
 
 
 def _encode(source: bytes, destination: bytes, ports: bytes, numbers: bytes, flags: int) -> bytes:

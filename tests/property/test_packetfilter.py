@@ -73,6 +73,8 @@ class Conversations(RuleBasedStateMachine):
         super().__init__()
         self.host = Host("22")
         self.accepted = {22}
+        self.was_accepted: set[int] = set()
+        """Ports on which the peer could begin before a change: what is there is never this node's own, though nobody knows."""
         self.begun: dict[tuple[int, int, int], str] = {}
         """Who began a flow of protocol, port and peer's port; ``ended`` where that is not allowed any more."""
         self.closed: set[tuple[int, int, int]] = set()
@@ -80,6 +82,8 @@ class Conversations(RuleBasedStateMachine):
 
     @rule(accepted=st.sets(st.sampled_from(PORTS)))
     def the_policy_changes(self, accepted: set[int]) -> None:
+        if accepted != self.accepted:
+            self.was_accepted |= self.accepted
         self.accepted = accepted
         self.host.allow(",".join(map(str, sorted(accepted))) or "none")
         for key, who in list(self.begun.items()):
@@ -127,12 +131,12 @@ class Conversations(RuleBasedStateMachine):
     def this_node_sends_a_segment(self, port: int, peer_port: int) -> None:
         """Of a connection that is not known: as after a restart."""
         who = self.begun.get((TCP, port, peer_port))
-        is_picked_up = port == 40000 or port in self.accepted
+        is_picked_up = port in self.accepted or port in {40000} - self.was_accepted
         assert self.host.tcp_out(port, peer_port) == (
             who in ("peer", "node") or (who is None and is_picked_up)
         )
         if who is None and is_picked_up:
-            self.begun[TCP, port, peer_port] = "node" if port == 40000 else "peer"
+            self.begun[TCP, port, peer_port] = "peer" if port in self.accepted else "node"
 
     @rule(port=ports, peer_port=peer_ports, is_ours=st.booleans())
     def a_connection_is_reset(self, port: int, peer_port: int, is_ours: bool) -> None:

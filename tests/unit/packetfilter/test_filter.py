@@ -14,8 +14,10 @@ from coderd.packetfilter.flow import (
     ECHO_LIFETIME,
     ESTABLISHED_LIFETIME,
     FRAGMENT_LIFETIME,
+    MAX_FLOWS_OF_PEER,
     UDP_LIFETIME,
 )
+from coderd.packetfilter.peer import MOST_FORMER
 from tests.unit.packetfilter.support import (
     ACK,
     FIN,
@@ -404,6 +406,51 @@ class TestWhenAccessChanges:
             host.now += 900
             assert not host.tcp_in(50000, 50000)
 
+    @pytest.mark.parametrize("how", ["reset", "crowded out", "picked up"])
+    def test_what_a_peer_has_made_the_table_forget_does_not_outlive_its_access(self, how):
+        """On a port that is also of those who connect; the kernels know the connection whatever the filter thinks of it."""
+        host = Host("50000")
+        host.accept(50000, 50000)
+        if how == "reset":
+            assert host.tcp_in(50000, 50000, RST)  # of no sequence number that a kernel believes
+            host.now += CLOSING_LIFETIME + 1
+        elif how == "crowded out":
+            assert host.tcp_in(50000, 50000, RST)
+            for port in range(1, 3 * MAX_FLOWS_OF_PEER):
+                host.udp_in(50000, port)
+        else:
+            host.restart("50000")
+            assert host.tcp_out(50000, 50000)
+        host.allow("none")
+        assert not host.tcp_out(50000, 50000, payload=b"output")
+        assert not host.tcp_in(50000, 50000, payload=b"typed")
+        assert host.drops["ended"] >= 1
+
+    def test_nor_does_a_flow_that_is_shut_by_crowding_it_out(self):
+        host = Host("22,50000")
+        host.accept(50000, 50000)
+        host.allow("22")
+        for port in range(1, 3 * MAX_FLOWS_OF_PEER):
+            host.udp_in(22, port)
+        assert not host.tcp_out(50000, 50000, payload=b"output")
+        assert not host.tcp_in(50000, 50000, payload=b"typed")
+
+    def test_nor_one_of_a_peer_that_was_gone_in_between_even_with_another_key(self):
+        host = Host("50000")
+        host.accept(50000, 50000)
+        policy = workspace_policy(PeerAccess(NO_PORTS))
+        host.filter.set_peers(OWN, {}, host.now)
+        host.filter.set_peers(OWN, {OTHER_KEY: (PEER, policy)}, host.now)
+        assert not host.tcp_out(50000, 50000, payload=b"output")
+        assert not host.takes(ipv6(PEER, OWN, TCP, tcp_body(50000, 50000, ACK)), OTHER_KEY)
+
+    def test_after_very_many_changes_everything_counts_as_once_accepted(self):
+        host = Host()
+        for port in range(1, MOST_FORMER + 3):
+            host.allow(str(port))
+        host.allow("none")
+        assert not host.tcp_out(50000, 50000)
+
     @pytest.mark.parametrize("is_inbound", [True, False])
     def test_the_next_segment_of_either_end_resets_both(self, is_inbound):
         host = Host("22")
@@ -490,6 +537,46 @@ class TestAfterARestart:
         assert host.tcp_in(40000, 22, payload=b"data")
         host.now += ESTABLISHED_LIFETIME - 1
         assert host.tcp_in(40000, 22)
+
+    def test_where_the_peer_alone_speaks_the_host_is_asked_and_its_answer_picks_it_up(self):
+        host = Host()
+        host.restart()
+        body = struct.pack(">HHIIBBHHH", 22, 40000, 1000, 2000, 0x50, ACK, 500, 0, 0)
+        assert not host.takes(ipv6(PEER, OWN, TCP, body + b"data"))
+        question = host.filter.poll_for_host()
+        assert question is not None
+        header = parse_tcp(question[40:])
+        assert (question[8:24], question[24:40]) == (PEER, OWN)
+        assert (header.source_port, header.destination_port, header.flags) == (22, 40000, ACK)
+        assert header.sequence == (1000 - (1 << 30)) % (1 << 32)  # far behind: nobody takes it for data
+        assert header.acknowledgement == 2000  # so the RST of a host without such a connection is believed
+        assert len(question) == 60
+        assert checksum(question[40:], pseudo_header_sum(question[8:40], TCP, 20)) == 0
+        assert host.filter.poll_answer() is None
+        assert host.tcp_out(40000, 22)  # the acknowledgement of the host
+        assert host.tcp_in(40000, 22, payload=b"data")
+
+    @pytest.mark.parametrize("flags", [SYN, SYN | ACK, RST, RST | ACK, FIN, 0])
+    def test_the_host_is_asked_about_nothing_but_segments_of_connections(self, flags):
+        host = Host()
+        assert not host.tcp_in(40000, 22, flags)
+        assert host.filter.poll_for_host() is None
+
+    def test_the_host_is_not_asked_about_ports_of_services_and_ten_times_a_second_at_most(self):
+        host = Host("50000")
+        host.allow("none")
+        assert not host.tcp_in(22, 40000)
+        assert not host.tcp_in(50000, 40000)
+        assert host.filter.poll_for_host() is None
+        for port in range(40000, 41000):
+            assert not host.tcp_in(port, 22)
+        assert host.counters["packetfilter.questions"] == 10
+
+    def test_who_answers_did_not_begin(self):
+        """A SYN that has come by another way, from a neighbour that writes the peer's address on it."""
+        host = Host()
+        assert not host.tcp_out(50000, 50000, SYN | ACK)
+        assert not host.tcp_in(50000, 50000)
 
     def test_a_connection_to_a_port_that_is_accepted_goes_on_from_either_end(self):
         host = Host("22")
