@@ -26,13 +26,14 @@ from coderd.http.websocket import StreamSocket, TextRoute, is_websocket_request
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.origins import Origin
 
 HEAD_TIMEOUT: Final = limits.HTTP_HEAD_TIMEOUT
 """For the TLS handshake, and again for the head."""
 REFUSAL_TIMEOUT: Final = limits.HTTP_REFUSAL_TIMEOUT
 ACCEPT_PAUSE: Final = 0.1
 MAX_STRANGERS: Final = limits.MAX_HTTP_STRANGERS
-"""Connections of clients that have not said who they are; with one more, the oldest of them is given up."""
+"""Connections of clients that have not said who they are; with one more, the oldest of whatever address has most is given up."""
 _READ_SIZE: Final = 64 * 1024
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -72,8 +73,8 @@ async def serve_http(
         is_apps_host: by a Host field, whether every path there is the app's, ``/derp`` and those of ``websockets`` too.
         task_status: started once all listeners are being accepted from.
 
-    Whoever holds connections open without saying who it is cannot shut others out: of too many such strangers the
-    one that came first goes. Relay links and coordination stop being strangers once they are admitted.
+    Whoever holds connections open without saying who it is cannot shut others out: where there are too many such
+    strangers, of those who have most, by address and of IPv6 by /48, the one that came first goes. Relay links and coordination stop being strangers once they are admitted.
     """
     drain = Drain() if drain is None else drain
     server = _Server(
@@ -113,7 +114,9 @@ class _Server:
         self._drain = drain
         self._is_apps_host = is_apps_host
         self._streams: set[ServerStream] = set()
-        self._strangers: dict[ServerStream, None] = {}
+        self._strangers: dict[str, dict[ServerStream, None]] = {}
+        """By where they come from, each place's oldest first."""
+        self._n_strangers = 0
         self._max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def abort_all(self) -> None:
@@ -157,13 +160,25 @@ class _Server:
             stream.abort()
 
     def _receive_stranger(self, stream: ServerStream) -> None:
-        stream.note_known = partial(self._strangers.pop, stream, None)
-        self._strangers[stream] = None
-        if len(self._strangers) > self._max_strangers:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
+        place = Origin.of(stream.remote[0]).places[-1]
+        stream.note_known = partial(self._forget_stranger, place, stream)
+        self._strangers.setdefault(place, {})[stream] = None
+        self._n_strangers += 1
+        if self._n_strangers > self._max_strangers:
+            place, most = max(self._strangers.items(), key=lambda item: len(item[1]))
+            oldest = next(iter(most))
+            self._forget_stranger(place, oldest)
             oldest.abort()
             self._counters["http.drop.stranger"] += 1
+
+    def _forget_stranger(self, place: str, stream: ServerStream) -> None:
+        """Harmless when done again."""
+        here = self._strangers.get(place, {})
+        if stream in here:
+            del here[stream]
+            self._n_strangers -= 1
+            if not here:
+                del self._strangers[place]
 
     async def _serve(self, stream: ServerStream) -> None:
         try:

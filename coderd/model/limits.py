@@ -19,7 +19,7 @@ MAX_HTTP_HEAD: Final = 16 * 1024
 HTTP_HEAD_TIMEOUT: Final = 10.0
 """Seconds for the TLS handshake, and again for the first head."""
 MAX_HTTP_STRANGERS: Final = 2048
-"""Connections of clients that have not said who they are; with one more, the oldest of them is given up."""
+"""Connections of clients that have not said who they are; with one more, the oldest of whatever address has most is given up."""
 HTTP_REFUSAL_TIMEOUT: Final = 1.0
 """Seconds for a refused client to take the refusal."""
 HTTP_WRITE_TIMEOUT: Final = 30.0
@@ -105,6 +105,20 @@ VERIFY_RATE: Final = 500.0
 """Such questions answered per second in the long run."""
 VERIFY_BURST: Final = 5000.0
 """And at once: everybody comes back to a relay that restarts."""
+VERIFY_KNOWN_RATE: Final = 250.0
+"""Beside those, per second: of relays at addresses that have asked for a node of ours lately."""
+VERIFY_KNOWN_BURST: Final = 2500.0
+"""And at once."""
+VERIFY_SOURCE_RATE: Final = 100.0
+"""Such questions per second from one address, of IPv6 a /64, whose answer is no."""
+VERIFY_SOURCE_BURST: Final = 1000.0
+"""And at once."""
+VERIFY_SITE_RATE: Final = 200.0
+"""The same per second from one IPv6 /48."""
+VERIFY_SITE_BURST: Final = 2000.0
+"""And at once."""
+MAX_VERIFY_SOURCES: Final = 4096
+"""Addresses whose questions are remembered, and as many /48."""
 
 # Coordination: nodes
 

@@ -3,9 +3,12 @@
     POST /derp/verify   {"NodePublic": "nodekey:<64 hex>", "Source": "<ip>"}   ->   {"Allow": true}
 
 Nobody has to say who he is: a key of 256 bits cannot be guessed, and who knows one already learns no more than that its owner
-may relay here. So many questions are answered in a second; a relay that gets another answer turns its client away.
+may relay here. So many questions are answered in a second; a relay that gets another answer turns its client away. So nobody may use
+up the questions of others: each address has a share that only answers of no use up, and relays that have asked for a node of ours have one
+beside everybody's.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -16,18 +19,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from coderd.derp.limit import TokenBucket
+from coderd.api.io.routes import source_of
 from coderd.http.body import BodyTooLarge, read_body
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.keys import NodePublic
+from coderd.model.origins import Bucket, Origin, OriginBuckets, Rate
 
 PATH: Final = "/derp/verify"
 MAX_QUESTION: Final = limits.MAX_VERIFY_QUESTION
 QUESTION_TIMEOUT: Final = limits.VERIFY_QUESTION_TIMEOUT
-RATE: Final = limits.VERIFY_RATE
-BURST: Final = limits.VERIFY_BURST
-"""Questions answered per second in the long run, and at once: everybody comes back to a relay that restarts."""
+ALL: Final = Rate(limits.VERIFY_BURST, limits.VERIFY_RATE)
+"""Questions that are answered, of everybody together: everybody comes back to a relay that restarts."""
+OF_KNOWN: Final = Rate(limits.VERIFY_KNOWN_BURST, limits.VERIFY_KNOWN_RATE)
+OF_SOURCE: Final = Rate(limits.VERIFY_SOURCE_BURST, limits.VERIFY_SOURCE_RATE)
+OF_SITE: Final = Rate(limits.VERIFY_SITE_BURST, limits.VERIFY_SITE_RATE)
+MAX_SOURCES: Final = limits.MAX_VERIFY_SOURCES
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -50,17 +57,52 @@ def verify_routes(
     return [Route(PATH, _Verifier(admit, counters).answer, methods=["POST"])]
 
 
+class Askers:
+    """Who may ask one more. Pure.
+
+    Args:
+        now: seconds on the clock of all other ``now`` arguments.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._everybody = Bucket(ALL, now)
+        self._of_known = Bucket(OF_KNOWN, now)
+        self._origins = OriginBuckets(OF_SOURCE, OF_SITE, MAX_SOURCES)
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, origin: Origin, now: float) -> bool:
+        """Whether somebody from there gets an answer."""
+        if not self._origins.allows(origin, now):
+            return False
+        if self._everybody.level(now) >= 1:
+            self._everybody.take(now)
+        elif origin.network in self._known and self._of_known.level(now) >= 1:
+            self._of_known.take(now)
+        else:
+            return False
+        self._origins.take(origin, now)
+        return True
+
+    def note_yes(self, origin: Origin, now: float) -> None:
+        """The answer was yes: it was a relay that asked, and that is not counted against it."""
+        self._origins.give(origin, now)
+        self._known.pop(origin.network, None)
+        self._known[origin.network] = None
+        if len(self._known) > MAX_SOURCES:
+            self._known.popitem(last=False)
+
+
 class _Verifier:
     def __init__(self, admit: Callable[[NodePublic], Awaitable[object | None]], counters: Counters) -> None:
         self._admit = admit
         self._counters = counters
-        self._bucket: TokenBucket | None = None
+        self._askers: Askers | None = None
 
     async def answer(self, request: Request) -> Response:
-        now = trio.current_time()
-        if self._bucket is None:
-            self._bucket = TokenBucket(RATE, BURST, now)
-        if not self._bucket.take(1.0, now):
+        origin, now = Origin.of(source_of(request)), trio.current_time()
+        if self._askers is None:
+            self._askers = Askers(now)
+        if not self._askers.take(origin, now):
             self._counters["derp.verify.too_many"] += 1
             return Response(status_code=HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": "1"})
         key = parse_question(await _body(request))
@@ -68,6 +110,8 @@ class _Verifier:
             self._counters["derp.verify.malformed"] += 1
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         is_known = await self._admit(key) is not None
+        if is_known:
+            self._askers.note_yes(origin, trio.current_time())
         self._counters["derp.verify.allowed" if is_known else "derp.verify.refused"] += 1
         return Response(msgspec.json.encode(Answer(is_known)), media_type="application/json")
 

@@ -180,6 +180,26 @@ async def test_strangers_make_room_for_newcomers_and_whoever_is_known_stays(
         await link.aclose()
 
 
+async def test_who_opens_very_many_connections_costs_other_addresses_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("coderd.http.server.MAX_STRANGERS", 3)
+    async with serving() as server:
+        other = trio.socket.socket()
+        await other.bind(("127.0.0.2", 0))
+        await other.connect(("127.0.0.1", server.port))
+        stranger = trio.SocketStream(other)
+        flood = [await server.dial() for _ in range(10)]
+        with trio.fail_after(5):
+            for stream in flood[:8]:
+                assert (await answer_of(stream))[1] == b""
+            assert server.counters["http.drop.stranger"] == 8
+            await stranger.send_all(get("/hello"))
+            assert (await answer_of(stranger))[0] == 200
+        for stream in flood:
+            await stream.aclose()
+
+
 async def test_http2_is_declined_and_http1_goes_on() -> None:
     async with serving() as server:
         status, text = await ask(
