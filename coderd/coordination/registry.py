@@ -602,7 +602,10 @@ def _end(connection: Connection, message: Refusal | Reconnect) -> None:
 
 def _entry(connection: Connection, update: Update) -> PeerEntry:
     node, facts = connection.node, connection.facts
-    endpoints = [format_addr_port(parse_addr_port(endpoint.addr)) for endpoint in update.endpoints]
+    addrs = (parse_addr_port(endpoint.addr) for endpoint in update.endpoints)
+    endpoints = [
+        format_addr_port(addr) for addr in addrs if "%" not in addr[0]
+    ]  # a scope is of one machine alone
     return PeerEntry(
         id=node.node_id,
         kind=shown_kind(node),

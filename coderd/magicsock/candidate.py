@@ -97,9 +97,11 @@ def may_be_node(addr: AddrPort) -> bool:
     """Whether an address can be a node's at all, this machine's own among them.
 
     Not: port 0, multicast, broadcast, the unspecified address, IPv6 link-local (it means nothing without an interface),
-    and the tailnet's own addresses, since a tunnel must not run through itself.
+    whatever names an interface, and the tailnet's own addresses, since a tunnel must not run through itself.
     """
     ip, port = addr
+    if "%" in ip:
+        return False
     try:
         address = ip_address(ip)
     except ValueError:

@@ -142,6 +142,13 @@ def test_the_kernel_refuses_a_networks_broadcast_address(pair: Pair) -> None:
     assert pair.a.send_nowait(UdpTransmit(("127.255.255.255", 9), [b"ping"], 4)) == errno.EACCES
 
 
+@pytest.mark.parametrize("scope", ["\u00b2", "\u0663", "no such", "99999999999999999999999", "1\n", "-1", ""])
+def test_a_scope_that_is_none_is_an_error_like_any_other(pair: Pair, scope: str) -> None:
+    """Whoever names an address to this node, be it the server or a peer through it, does not end it by that."""
+    transmit = UdpTransmit((f"2001:db8::1%{scope}", 9), [b"x"], 1)
+    assert isinstance(pair.a.send_nowait(transmit), int)
+
+
 def test_without_a_socket_of_its_family_an_address_is_refused() -> None:
     sockets = UdpSockets(None, None, Counters())
     assert sockets.send_nowait(UdpTransmit(("127.0.0.1", 1), [b"x"], 1)) == errno.EAFNOSUPPORT

@@ -434,7 +434,7 @@ def _describe(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> tuple[in
 def _destination(addr: AddrPort) -> tuple[str, int] | tuple[str, int, int, int]:
     """An address as ``sendmsg`` wants it: a scope has a place of its own, and is ignored within the text."""
     ip, percent, scope = addr[0].partition("%")
-    return (ip, addr[1], 0, int(scope)) if percent and scope.isdigit() else addr
+    return (ip, addr[1], 0, int(scope)) if percent and scope.isascii() and scope.isdigit() else addr
 
 
 def _beside(transmit: UdpTransmit) -> list[tuple[int, int, bytes]]:

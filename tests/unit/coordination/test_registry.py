@@ -507,6 +507,14 @@ def test_an_entry_says_what_the_server_decided() -> None:
     assert (entry.kind, entry.generation, entry.path_policy) == ("device", 2**64 - 1, "any")
 
 
+def test_an_endpoint_that_names_an_interface_is_told_to_nobody() -> None:
+    registry, device = Registry(), laptop()
+    join(registry, device, update=at("[2001:db8::1%\u00b2]:5", "[2001:db8::1%eth0]:5", "192.0.2.2:2"))
+    dev = join(registry, workspace(), update=at())
+    (message,) = dev.drain()
+    assert message.upsert[0].endpoints == ["192.0.2.2:2"]
+
+
 def test_the_server_meets_a_workspace_while_it_wants_to_and_looks_like_a_device() -> None:
     registry, dev = Registry(), workspace()
     server = join(registry, node("server", NodeKind.SERVER, BOB), update=at("192.0.2.10:1"))

@@ -258,6 +258,8 @@ def test_the_table_of_addresses_stays_small_whatever_a_peer_names(endpoint: Endp
         ("::127.0.0.1", 1),
         ("64:ff9b::7f00:1", 1),
         ("2002:7f00:1::1", 1),
+        ("2001:db8::1%2", 1),
+        ("2001:db8::1%\u00b2", 1),
     ],
 )
 def test_what_cannot_be_a_peers_address_is_no_candidate(endpoint: Endpoint, addr: AddrPort) -> None:
