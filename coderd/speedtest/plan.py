@@ -37,7 +37,7 @@ class Direction(IntEnum):
         return "download" if self is Direction.DOWN else "upload"
 
 
-class StartRequest(msgspec.Struct, frozen=True):
+class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a client asks for."""
 
     version: int

@@ -34,6 +34,7 @@ async def main():
         print(error.code, error.message, "|", error.hint)
 trio.run(main)
 """
+IFA_F_NODAD = 0x02
 NO_NAMESPACES = """
 echo 0 > /proc/sys/user/max_user_namespaces; echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"
 """
@@ -61,6 +62,17 @@ async def test_sockets_of_the_namespace_speak_through_its_tun() -> None:
         assert (IPv6Address(packet[8:24]), IPv6Address(packet[24:40])) == (OWN, PEER)
     finally:
         enclave.close()
+
+
+async def test_its_address_is_good_at_once_whatever_the_kernel_has_to_do() -> None:
+    """One that waits for duplicate address detection fails connect() for a moment with EADDRNOTAVAIL, on a busy machine."""
+    enclave = await Enclave.open(OWN, 1280)
+    try:
+        table = await trio.Path(f"/proc/{enclave.pid}/net/if_inet6").read_text()
+        (flags,) = (int(line.split()[4], 16) for line in table.splitlines() if line.split()[5] == INTERFACE)
+    finally:
+        enclave.close()
+    assert flags & IFA_F_NODAD
 
 
 async def test_sockets_are_asked_for_by_many_at_once_and_each_gets_one() -> None:

@@ -30,8 +30,10 @@ IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 CSUM, TSO4, TSO6, USO4, USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
 OFFLOADS = (CSUM | TSO4 | TSO6 | USO4 | USO6, CSUM | TSO4 | TSO6, 0)
 
-SIOCSIFADDR, SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX = 0x8916, 0x8914, 0x8922, 0x8933
+SIOCSIFFLAGS, SIOCSIFMTU, SIOCGIFINDEX = 0x8914, 0x8922, 0x8933
 IFF_UP = 0x1
+RTM_NEWADDR, IFA_LOCAL, IFA_F_NODAD = 20, 2, 0x02
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 
 KEPT_READY = 4096
 """Bytes of sockets that wait in the Unix socket: a handful of them."""
@@ -107,7 +109,7 @@ def open_tun(name: str) -> tuple[int, int]:
 
 
 def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
-    """MTU, address with its prefix's route, and up. A TUN has no neighbours, so the address is good at once."""
+    """MTU, up, and address with its prefix's route."""
     with contextlib.suppress(OSError):  # /proc/sys may be read-only for us: a few packets that nobody answers
         # No address of the kernel's own making, and no router solicitations.
         write(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1")
@@ -117,8 +119,23 @@ def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
         index = struct.unpack(
             "16si20x", fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack("16s24x", name.encode()))
         )[1]
-        packed = socket.inet_pton(socket.AF_INET6, address)
-        fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("=16sIi", packed, prefix_length, index))
+    add_address(index, socket.inet_pton(socket.AF_INET6, address), prefix_length)
+
+
+def add_address(index: int, packed: bytes, prefix_length: int) -> None:
+    """Adds an IPv6 address that is good at once: without IFA_F_NODAD it is tentative until a kernel's worker has run.
+
+    Until then connect() fails with EADDRNOTAVAIL, which a busy machine shows. The ioctl that adds addresses takes no flags.
+    Raises OSError with the kernel's errno.
+    """
+    attribute = struct.pack("=HH16s", 4 + len(packed), IFA_LOCAL, packed)
+    body = struct.pack("=BBBBI", socket.AF_INET6, prefix_length, IFA_F_NODAD, 0, index) + attribute
+    flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
+        netlink.send(struct.pack("=IHHII", 16 + len(body), RTM_NEWADDR, flags, 1, 0) + body)
+        (error,) = struct.unpack_from("=i", netlink.recv(4096), 16)
+    if error:
+        raise OSError(-error, os.strerror(-error))
 
 
 if __name__ == "__main__":
