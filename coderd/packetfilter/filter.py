@@ -24,7 +24,9 @@ acknowledgement, and anything else with a RST.
 
 **When access narrows,** what the peer began and may not begin any more ends at once, both ways: its flow is kept, shut,
 so that our own kernel's retransmissions do not open it anew. With its next segment, whichever end sends it, both kernels
-are sent a RST: a shell on it ends then, and nobody waits for hours.
+are sent a RST: a shell on it ends then, and nobody waits for hours. A service by UDP does not know that a flow has
+ended and may send for ever: from a port on which the peer has begun, and may not any more, nothing opens a flow. (A daemon that restarts has forgotten
+that: a UDP service that still sends to somebody should be restarted as well.)
 
 **Refused** packets are counted as ``packetfilter.drop.*``. Whoever opened a TCP connection or sent UDP is told so by an
 ICMPv6 error, so that ``connect`` fails at once and does not hang for two minutes; a RST would say that nobody listens,
@@ -60,7 +62,7 @@ from coderd.packetfilter.icmp import (
     encode_refusal,
     quoted_key,
 )
-from coderd.packetfilter.peer import FormerPolicies, PeerState
+from coderd.packetfilter.peer import FormerPolicies, PeerState, ServedPorts
 from coderd.packetfilter.policy import InboundPolicy
 from coderd.packetfilter.reset import encode_question, encode_reset_back, encode_reset_onward
 
@@ -98,7 +100,7 @@ class PacketFilter:
         self._ephemeral = ephemeral
         self._own_address = b""
         self._peers: dict[NodePublic, PeerState] = {}
-        self._formerly = FormerPolicies()
+        self._formerly, self._served = FormerPolicies(), ServedPorts()
         self._by_address: dict[bytes, PeerState] = {}
         self._answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._for_host: deque[bytes] = deque(maxlen=MAX_ANSWERS)
@@ -121,7 +123,7 @@ class PacketFilter:
         if own_address != self._own_address:
             self._own_address = own_address
             self._peers.clear()
-            self._formerly = FormerPolicies()
+            self._formerly, self._served = FormerPolicies(), ServedPorts()
         before, self._peers = self._peers, {}
         for key, known in before.items():
             if peers.get(key) != (known.address, known.policy):
@@ -272,8 +274,9 @@ class PacketFilter:
         key = _UDP_BYTE + bytes(packet[at + 2 : at + 4]) + bytes(packet[at : at + 2])
         flow = peer.flows.find(key, now)
         if flow is None:
-            if not peer.policy.accepts(PROTOCOL_UDP, int.from_bytes(key[1:3])):
+            if not peer.policy.accepts(PROTOCOL_UDP, port := int.from_bytes(key[1:3])):
                 return self._refuse(peer, packet, now)
+            self._served.note(peer.address, port)
             return self._open(peer, key, Flow(is_theirs=True, lifetime=UDP_LIFETIME), now)
         flow.touch(now)
         if flow.is_ended:
@@ -411,6 +414,9 @@ class PacketFilter:
     def _follow_udp(self, peer: PeerState, head: bytes, key: bytes, now: float) -> str:
         flow = peer.flows.find(key, now)
         if flow is None:
+            port = int.from_bytes(key[1:3])
+            if self._served.has(peer.address, port) and not peer.policy.accepts(PROTOCOL_UDP, port):
+                return "ended"
             flow = Flow(is_theirs=False, lifetime=UDP_LIFETIME)
             if not peer.flows.open(key, flow, now):
                 self._counters["packetfilter.unfollowed"] += 1

@@ -13,7 +13,9 @@ QUESTION_RATE = 10.0
 MOST_FORMER = 16
 """Policies of before that are kept of one address; of more, everything counts as once accepted."""
 MOST_ADDRESSES = 65_536
-"""Addresses whose policies of before are kept; the one that had its first one longest ago makes room."""
+"""Addresses of which such things are kept; the one that came first makes room."""
+MOST_SERVED = 1024
+"""Ports that are remembered as served to one address by UDP; of more, all count as served."""
 
 
 class Bucket:
@@ -69,3 +71,23 @@ class FormerPolicies:
     def accepted(self, address: bytes, protocol: int, port: int) -> bool:
         """Whether who has the address could once begin a flow to a port."""
         return any(policy.accepts(protocol, port) for policy in self._of.get(address, ()))
+
+
+class ServedPorts:
+    """On which UDP ports peers have begun, by address: what this host sends from there is an answer, however late."""
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, set[int]] = {}
+
+    def note(self, address: bytes, port: int) -> None:
+        """A peer begins a flow."""
+        ports = self._of.setdefault(address, set())
+        if len(ports) < MOST_SERVED:
+            ports.add(port)
+        if len(self._of) > MOST_ADDRESSES:
+            del self._of[next(iter(self._of))]
+
+    def has(self, address: bytes, port: int) -> bool:
+        """Whether who has the address has begun a flow to a port."""
+        ports = self._of.get(address, ())
+        return port in ports or len(ports) >= MOST_SERVED

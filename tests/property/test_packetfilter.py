@@ -75,6 +75,8 @@ class Conversations(RuleBasedStateMachine):
         self.accepted = {22}
         self.was_accepted: set[int] = set()
         """Ports on which the peer could begin before a change: what is there is never this node's own, though nobody knows."""
+        self.was_served: set[int] = set()
+        """The same of UDP ports on which the peer has begun."""
         self.begun: dict[tuple[int, int, int], str] = {}
         """Who began a flow of protocol, port and peer's port; ``ended`` where that is not allowed any more."""
         self.closed: set[tuple[int, int, int]] = set()
@@ -121,11 +123,16 @@ class Conversations(RuleBasedStateMachine):
         assert passed == (who in ("peer", "node") or (who is None and port in self.accepted))
         if passed:
             self.begun.setdefault((protocol, port, peer_port), "peer")
+        if passed and who is None and protocol == UDP:
+            self.was_served.add(port)
 
     @rule(port=ports, peer_port=peer_ports)
     def this_node_sends_a_datagram(self, port: int, peer_port: int) -> None:
-        who = self.begun.setdefault((UDP, port, peer_port), "node")
-        assert self.host.udp_out(port, peer_port) == (who != "ended")
+        who = self.begun.get((UDP, port, peer_port))
+        is_answer = port in self.was_served - self.accepted
+        assert self.host.udp_out(port, peer_port) == (who != "ended" and not (who is None and is_answer))
+        if who is None and not is_answer:
+            self.begun[UDP, port, peer_port] = "node"
 
     @rule(port=ports, peer_port=peer_ports)
     def this_node_sends_a_segment(self, port: int, peer_port: int) -> None:

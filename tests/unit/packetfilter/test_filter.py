@@ -17,7 +17,7 @@ from coderd.packetfilter.flow import (
     MAX_FLOWS_OF_PEER,
     UDP_LIFETIME,
 )
-from coderd.packetfilter.peer import MOST_FORMER
+from coderd.packetfilter.peer import MOST_FORMER, MOST_SERVED
 from tests.unit.packetfilter.support import (
     ACK,
     FIN,
@@ -425,6 +425,36 @@ class TestWhenAccessChanges:
         assert not host.tcp_out(50000, 50000, payload=b"output")
         assert not host.tcp_in(50000, 50000, payload=b"typed")
         assert host.drops["ended"] >= 1
+
+    @pytest.mark.parametrize("how", ["silent", "crowded out before", "crowded out", "gone"])
+    def test_a_service_by_udp_that_goes_on_sending_lets_nobody_in_again(self, how):
+        """As a mosh server does."""
+        host = Host("22,60001")
+        assert host.udp_in(60001, 50000)
+        assert host.udp_out(60001, 50000)
+        crowd = range(1, 3 * MAX_FLOWS_OF_PEER)
+        if how == "crowded out before":
+            assert all(host.udp_in(22, port) for port in crowd)
+        if how == "gone":
+            host.filter.set_peers(OWN, {}, host.now)
+        host.allow("22")
+        if how == "silent":
+            host.now += UDP_LIFETIME + 1
+        if how == "crowded out":
+            assert all(host.udp_in(22, port) for port in crowd)
+        assert not host.udp_out(60001, 50000)
+        assert not host.udp_in(60001, 50000)
+        assert host.udp_out(40000, 53)
+        assert host.udp_in(40000, 53)
+        host.allow("22,60001")
+        assert host.udp_out(60001, 50000)
+
+    def test_who_has_been_served_on_very_many_udp_ports_may_have_been_on_all(self):
+        host = Host("1-2000")
+        for port in range(1, MOST_SERVED + 1):
+            assert host.udp_in(port, 50000)
+        host.allow("none")
+        assert not host.udp_out(1999, 50000)
 
     def test_nor_does_a_flow_that_is_shut_by_crowding_it_out(self):
         host = Host("22,50000")
