@@ -11,6 +11,7 @@ from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 
 MAX_HEAD_SIZE: Final = limits.MAX_HTTP_HEAD
+MAX_FIELDS: Final = limits.MAX_HTTP_FIELDS
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?")

@@ -8,6 +8,7 @@ from typing import Final, assert_never, cast
 
 import h11
 import trio
+from hypercorn.events import Closed
 from hypercorn.protocol.events import Data, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
@@ -15,6 +16,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
+from coderd.http.head import MAX_FIELDS
 from coderd.http.turns import Turn
 from coderd.http.wire import Gathering, MessageTooBig, next_frame
 from coderd.model import limits
@@ -29,6 +31,10 @@ class Http1Protocol(H11Protocol):
     """Hypercorn's HTTP/1.1, whose WebSockets are ours."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        if len(request.headers) > MAX_FIELDS:
+            await self._send_error_response(431)
+            await self.send(Closed())
+            return
         if not _asks_for_websocket(request):
             await super()._create_stream(request)
             return

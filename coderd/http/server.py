@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from coderd.http.drain import Drain
 from coderd.http.forwarded import NO_PROXIES, TrustedProxies
-from coderd.http.head import MAX_HEAD_SIZE, RequestHead, find_head_end, parse_request_head
+from coderd.http.head import MAX_FIELDS, MAX_HEAD_SIZE, RequestHead, find_head_end, parse_request_head
 from coderd.http.streams import AcceptedStream, ServerStream
 from coderd.http.tls_stream import TlsStream
 from coderd.http.web import serve_web
@@ -238,6 +238,8 @@ async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:
             return bytes(received), b""
         end = find_head_end(received, searched)
         if end > MAX_HEAD_SIZE or (end < 0 and len(received) > MAX_HEAD_SIZE):
+            raise _HeadTooLarge
+        if end > 0 and received.count(b"\n", 0, end) > MAX_FIELDS + 2:
             raise _HeadTooLarge
         if end > 0:
             return bytes(received[:end]), bytes(received[end:])

@@ -1,6 +1,7 @@
 """Hypercorn's HTTP/1.1 and WebSocket server over one of our streams."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -36,9 +37,14 @@ def note_known(scope: Scope) -> None:
 
 
 async def serve_web(
-    stream: ServerStream, app: ASGIApp, proxies: TrustedProxies = NO_PROXIES, drain: Drain | None = None
+    stream: ServerStream,
+    app: ASGIApp,
+    proxies: TrustedProxies = NO_PROXIES,
+    drain: Drain | None = None,
 ) -> None:
     """Answers requests on a connection until it ends; each comes from where a trusted proxy says that it does.
+
+    Where the client is gone, what it had asked for besides is not answered.
 
     Whatever Hypercorn raises is about this connection alone, and left to the caller.
     """
@@ -109,7 +115,7 @@ class _WebStream:
     def __init__(self, stream: ServerStream) -> None:
         self.socket = _Socket(stream)
         self.receive_some = stream.receive_some
-        self.send_all = stream.send_all
+        self.send_all = partial(_send_or_abort, stream)
         self.send_eof = stream.send_eof
         self.aclose = stream.aclose
 
@@ -120,7 +126,7 @@ class _TlsWebStream:
     def __init__(self, stream: ServerStream) -> None:
         self.transport_stream = _WebStream(stream)
         self.receive_some = stream.receive_some
-        self.send_all = stream.send_all
+        self.send_all = partial(_send_or_abort, stream)
         self.aclose = stream.aclose
 
     async def do_handshake(self) -> None:
@@ -133,6 +139,15 @@ class _TlsWebStream:
         return "http/1.1"
 
 
+async def _send_or_abort(stream: ServerStream, data: bytes) -> None:
+    """Hypercorn goes on with requests that were read already whoever is there: that nobody is has to be known to the stream."""
+    try:
+        await stream.send_all(data)
+    except trio.BrokenResourceError:
+        stream.abort()
+        raise
+
+
 class _ConnectionApp:
     """The app, seen from one connection.
 
@@ -142,7 +157,12 @@ class _ConnectionApp:
     """
 
     def __init__(
-        self, app: ASGIApp, stream: ServerStream, nursery: trio.Nursery, proxies: TrustedProxies, drain: Drain
+        self,
+        app: ASGIApp,
+        stream: ServerStream,
+        nursery: trio.Nursery,
+        proxies: TrustedProxies,
+        drain: Drain,
     ) -> None:
         self._app = app
         self._proxies = proxies
@@ -151,6 +171,9 @@ class _ConnectionApp:
         self._nursery = nursery
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._stream.is_closed:
+            self._nursery.cancel_scope.cancel()
+            return
         if (refusal := _refusal(scope)) is not None:
             await _refuse(scope, send, *refusal)
             return

@@ -16,6 +16,8 @@ MAX_EVENTS_PER_TURN: Final = 16
 
 MAX_HTTP_HEAD: Final = 16 * 1024
 """Bytes of a request's head."""
+MAX_HTTP_FIELDS: Final = 200
+"""Fields of a request's head: it costs by their number to read one."""
 HTTP_HEAD_TIMEOUT: Final = 10.0
 """Seconds for the TLS handshake, and again for the first head."""
 MAX_HTTP_STRANGERS: Final = 2048

@@ -7,12 +7,19 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 import trustme
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 from trio_websocket import open_websocket_url
 
 from coderd.http.dialer import dial, read_response_head
+from coderd.http.head import MAX_FIELDS
+from coderd.http.relay_routes import refuse_derp
+from coderd.http.server import serve_http
 from coderd.http.tls import TlsListener
+from coderd.metrics import Counters
 from tests.shell.derp_world import A, Server, serving
 
 
@@ -198,6 +205,46 @@ async def test_who_opens_very_many_connections_costs_other_addresses_none(
             assert (await answer_of(stranger))[0] == 200
         for stream in flood:
             await stream.aclose()
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_a_head_of_very_many_fields_is_refused(before: bytes) -> None:
+    def fields(number: int) -> list[str]:
+        return [f"a{index}:" for index in range(number)]
+
+    async with serving() as server:
+        _, text = await ask(server, before + get("/hello", *fields(MAX_FIELDS - 2)))
+        assert text.count(b"HTTP/1.1 200 ") == 1 + bool(before)
+        _, text = await ask(server, before + get("/hello", *fields(MAX_FIELDS + 1)))
+        assert text.count(b"HTTP/1.1 431 ") == 1
+        assert text.count(b"HTTP/1.1 200 ") == bool(before)
+
+
+async def test_nothing_more_is_answered_to_who_is_gone() -> None:
+    """Hypercorn reads 64 KiB, which may be a thousand requests, and works them off whoever is there."""
+    begun, go_on, n_asked = trio.Event(), trio.Event(), 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal n_asked
+        n_asked += 1
+        begun.set()
+        await go_on.wait()
+        await PlainTextResponse("here")(scope, receive, send)
+
+    counters = Counters()
+    async with trio.open_nursery() as nursery:
+        (listener, *_) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        await nursery.start(partial(serve_http, derp=refuse_derp, counters=counters), [listener], app)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 900)
+        await begun.wait()
+        await stream.aclose()
+        go_on.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert counters["http.connections.closed"] == 1
+        assert n_asked < 5
+        nursery.cancel_scope.cancel()
 
 
 async def test_http2_is_declined_and_http1_goes_on() -> None:
