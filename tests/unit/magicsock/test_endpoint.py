@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from coderd.magicsock.endpoint import Endpoint
-from coderd.magicsock.ping_budget import PingBudget
+from coderd.magicsock.ping_budget import PONGS_PER_PEER, PingBudget
 from coderd.magicsock.pings import PING_SIZE
 from coderd.magicsock.wire import PathKind, Pin
 from coderd.magicsock.wish import SendCallMeMaybe, SendPing, Wish
@@ -267,6 +267,16 @@ def test_what_cannot_be_a_peers_address_is_no_candidate(endpoint: Endpoint, addr
     endpoint.handle_call_me_maybe([addr], T)
     endpoint.handle_ping(addr, bytes(12), T)
     assert endpoint.candidates() == ()
+
+
+def test_fresh_pings_from_sources_that_have_not_answered_get_32_pongs_a_second(endpoint: Endpoint) -> None:
+    heard = [
+        endpoint.handle_ping((f"192.0.2.{n % 200}", 5), n.to_bytes(12), T + n / 1000) for n in range(500)
+    ]
+    assert sum(heard) == PONGS_PER_PEER
+    (ping,) = [ping for ping in learn(endpoint, ADDR, now=T + 60) if ping.to == ADDR]
+    answer(endpoint, ping, T + 60.01)
+    assert all(endpoint.handle_ping(ADDR, n.to_bytes(12), T + 61) for n in range(1000, 1100))
 
 
 def test_a_relay_only_peer_gets_neither_pings_nor_pongs_nor_calls(endpoint: Endpoint) -> None:
