@@ -66,7 +66,12 @@ SENTENCES = [
     ("terminal.md", f"At most {limits.MAX_TERMINALS_PER_PEER} terminals for each device and {limits.MAX_TERMINALS} in all."),
     ("terminal.md", f"{whole(SCROLLBACK / KIB)} KiB of output are kept for each"),
     ("web-apps.md", f"which wait up to {word(limits.APP_IDLE_TIMEOUT)} seconds for the next"),
-    ("web-apps.md", f"at most {word(limits.MAX_APP_IDLE_PER_ROUTE)} wait for each, {limits.MAX_APP_IDLE} in all"),
+    (
+        "web-apps.md",
+        f"at most {word(limits.MAX_APP_IDLE_PER_ROUTE)} wait for each, {limits.MAX_APP_IDLE_PER_WORKSPACE} for a workspace, {limits.MAX_APP_IDLE} in all",
+    ),
+    ("web-apps.md", f"One person may have {limits.MAX_APP_STREAMS} requests and WebSockets open"),
+    ("web-apps.md", f"{limits.MAX_APP_STREAMS_OF_WORKSPACE} may be open at one workspace"),
     ("web-apps.md", f"at most {address.MAX_LABEL} letters"),
     ("web-apps.md", f"a WebSocket message may have {whole(limits.MAX_WEBSOCKET_MESSAGE / MIB)} MiB"),
     ("api.md", f"a body has {whole(limits.MAX_API_BODY / KIB)} KiB and {whole(limits.API_BODY_TIMEOUT)} seconds"),
