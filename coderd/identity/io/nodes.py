@@ -73,6 +73,7 @@ _DEVICES_OF = (
 )
 
 _IS_THERE = sa.select(nodes.c.id).where(nodes.c.id == sa.bindparam("node_id"))
+_ENROLLED_WITH = sa.select(nodes.c.enrol_key).where(nodes.c.id == sa.bindparam("node_id"))
 _FORGET_KEY = node_keys.delete().where(node_keys.c.node_id == sa.bindparam("of_node"))
 _ADD_KEY = node_keys.insert()
 
@@ -236,7 +237,7 @@ class Nodes:
         """Records a proven key as the node's own; returns the key that it replaces, None if there was none or the same.
 
         Raises:
-            KeyTaken: the key is another node's.
+            KeyTaken: the key is another node's; or, where devices wait for approval, not the one that this device had then.
             NotFound: the node has been deleted meanwhile.
         """
         change = self.claim_keys([(node, node_key)])
@@ -254,7 +255,10 @@ class Nodes:
                 return Change([None for _ in claims])
         with self._database.write() as connection:
             now = self._database.now()
-            answers = [_claim_key(connection, node, node_key, now) for node, node_key in claims]
+            is_held = self._database.terms.needs_approval
+            answers = [
+                _claim_key(connection, node, node_key, now, is_held=is_held) for node, node_key in claims
+            ]
         replaced = [
             (node, old) for (node, _), old in zip(claims, answers, strict=True) if isinstance(old, NodePublic)
         ]
@@ -290,14 +294,21 @@ def partners_of(connection: Connection, node: Node) -> list[Node]:
 
 
 def _claim_key(
-    connection: Connection, node: Node, node_key: NodePublic, now: float
+    connection: Connection, node: Node, node_key: NodePublic, now: float, *, is_held: bool
 ) -> NodePublic | IdentityError | None:
-    """One claim inside a transaction: what it replaces, or its refusal, which leaves the others as they are."""
+    """One claim inside a transaction: what it replaces, or its refusal, which leaves the others as they are.
+
+    A device is ``is_held`` to the key that it enrolled with: an admin has approved that machine, and not whatever comes with a token of it.
+    """
     if connection.execute(_IS_THERE, {"node_id": node.node_id}).first() is None:
         return NotFound("this node has been deleted")
     old = key_of(connection, node.node_id)
     if old == node_key:
         return None
+    if is_held and node.kind is NodeKind.DEVICE:
+        enrolled_with = connection.execute(_ENROLLED_WITH, {"node_id": node.node_id}).scalar_one()
+        if enrolled_with is not None and enrolled_with != bytes(node_key):
+            return KeyTaken("this device was approved with another node key")
     try:
         with connection.begin_nested():
             connection.execute(_FORGET_KEY, {"of_node": node.node_id})

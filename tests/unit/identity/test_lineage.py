@@ -13,6 +13,7 @@ from coderd.identity.people import (
     Actor,
     AwaitsApproval,
     Enrolled,
+    KeyTaken,
     NotFound,
     NotManaged,
     TimeIsUp,
@@ -315,4 +316,23 @@ def test_a_device_that_waits_for_approval_is_let_in_by_nobody_else(tmp_path: Pat
     assert [each.action for each in store.audit.page()][:1] == ["device.approve"]
     with pytest.raises(NotFound):
         store.nodes.approve(ann, "tower")
+    store.close()
+
+
+def test_what_was_approved_is_one_machine_and_no_other_that_names_its_key(tmp_path: Path) -> None:
+    """Node keys are known to all peers: whoever has a session may enrol with one, and prove their own key then."""
+    store = Store(tmp_path / "identity.db", terms=Terms(needs_approval=True))
+    ann, token = store.users.create("ann").result
+    approved, other = key(), key()
+    device = store.nodes.enrol_device(ann, "laptop", approved).result.node
+    store.nodes.approve(ann, "laptop")
+    store.nodes.claim_key(device, approved)
+    again = store.nodes.enrol_device(ann, "tower", approved, by=shown(store, token)).result
+    assert again.node.node_id == device.node_id
+    assert not again.node.is_waiting
+    with pytest.raises(KeyTaken):
+        store.nodes.claim_key(again.node, other)
+    assert store.nodes.admit(other) is None
+    assert store.nodes.claim_key(again.node, approved).result is None
+    assert store.nodes.enrol_device(ann, "tower", other, by=shown(store, token)).result.node.is_waiting
     store.close()
