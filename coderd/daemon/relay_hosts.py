@@ -34,7 +34,7 @@ def is_complete(resolved: Mapping[str, tuple[str, ...]]) -> bool:
 async def _resolve(host: str, resolved: dict[str, tuple[str, ...]]) -> None:
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot express
+    except (OSError, ValueError) as error:  # ValueError: a name that IDNA cannot express
         log.info("relay host does not resolve", error=str(error))
         return
     resolved[host] = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,5 +1,6 @@
 """How a region's node is dialled: addresses, names and certificate rules. Pure."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -9,6 +10,9 @@ from coderd.model.derpmap import DEFAULT_DERP_PORT, DerpNode, DerpRegion
 
 HTTP_PORT: Final = 80
 MAX_PORT: Final = 65535
+MAX_NAME: Final = 253
+"""Characters of a name in DNS."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 PIN_PREFIX: Final = "sha256-raw:"
 
 
@@ -33,7 +37,8 @@ class DialPlan:
     """One node: its attempts race, the first connection wins.
 
     Attributes:
-        attempts: empty where the node has no address of either family.
+        attempts: empty where the node has no address of either family, or a host name that is none: that goes into
+            headers, and whoever writes the map may not write more than a name there.
         host_header: HostName, with a port that is not the scheme's own.
         server_name: the name sent in the ClientHello, None for an IP literal or plain HTTP.
     """
@@ -65,7 +70,7 @@ def dial_plan(node: DerpNode) -> DialPlan:
     default_port = HTTP_PORT if node.force_http else DEFAULT_DERP_PORT
     port = node.derp_port or default_port
     attempts: list[Attempt] = []
-    if 0 < port <= MAX_PORT:
+    if 0 < port <= MAX_PORT and is_host(node.host_name):
         for family, literal in ((Family.IPV4, node.ipv4), (Family.IPV6, node.ipv6)):
             target = _target(node.host_name, literal, family)
             if target is not None:
@@ -78,6 +83,17 @@ def dial_plan(node: DerpNode) -> DialPlan:
         server_name=None if is_literal or node.force_http else node.host_name,
         is_plain_http=node.force_http,
     )
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is an IP literal, or a name that may stand in DNS, in a ClientHello and in a header."""
+    if _version(text) is not None:
+        return "%" not in text
+    try:
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 def certificate_rule(node: DerpNode) -> CertificateRule:

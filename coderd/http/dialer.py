@@ -156,7 +156,11 @@ def _in_plain_words(error: OSError) -> OSError:
 
 async def start_tls(stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> TlsStream:
     """Does the handshake. Raises OSError, the stream closed."""
-    secured = TlsStream(stream, context, server_hostname=server_name)
+    try:
+        secured = TlsStream(stream, context, server_hostname=server_name)
+    except (ValueError, TypeError):
+        await trio.aclose_forcefully(stream)
+        raise OSError(f"{server_name} is no name of a host") from None
     try:
         await secured.do_handshake()
     except BaseException as error:
@@ -187,7 +191,12 @@ async def read_response_head(stream: trio.abc.Stream) -> tuple[ResponseHead, byt
 
 async def _dial_target(target: Target) -> trio.SocketStream:
     """Tries a target's addresses in turn."""
-    found = await trio.socket.getaddrinfo(target.host, target.port, target.family, trio.socket.SOCK_STREAM)
+    try:
+        found = await trio.socket.getaddrinfo(
+            target.host, target.port, target.family, trio.socket.SOCK_STREAM
+        )
+    except ValueError:  # IDNA cannot express it
+        raise OSError(f"{target.host} is no name of a host") from None
     error: OSError = OSError(f"{target.host} has no address")
     for family, _, _, _, address in found:
         if not target.may_be_here and is_this_machine(str(address[0])):

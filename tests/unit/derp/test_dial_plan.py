@@ -57,6 +57,40 @@ def test_an_ipv6_literal_is_bracketed_in_the_request() -> None:
     assert b"\r\nHost: [2001:db8::1]:3000\r\n" in upgrade_request(plan, "n")
 
 
+@pytest.mark.parametrize("address", ["", "192.0.2.1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "h\r\n\r\nPOST /admin HTTP/1.1",
+        "h\nX: y",
+        "h x",
+        "h/path?",
+        "user@h",
+        "h:80",
+        "a\0b",
+        "",
+        ".",
+        "a..b",
+        ".h",
+        "x" * 64,
+        "x." * 130 + "x",
+        "\u00e9" * 80,
+        "fe80::1%\u00b2",
+        "[::1]",
+    ],
+)
+def test_what_is_no_name_of_a_host_is_not_dialled_and_stands_in_no_header(name: str, address: str) -> None:
+    """Else whoever writes the map would write whole requests to a node's LAN, or end its daemon by a name."""
+    assert dial_plan(DerpNode("n", 1, name, ipv4=address, force_http=True)).attempts == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["h", "relay-1.example.com", "relay.example.com.", "a_b", "b\u00fccher.example"]
+)
+def test_names_are_dialled(name: str) -> None:
+    assert dial_plan(DerpNode("n", 1, name)).attempts
+
+
 @pytest.mark.parametrize(
     ("cert_name", "is_insecure", "rule"),
     [
