@@ -34,13 +34,13 @@ def upgrade_request(plan: DialPlan, ideal_node: str, *, fast_start: bool = False
 
     Args:
         plan: the node that was reached.
-        ideal_node: the name of the region's first node; sent where it is another.
+        ideal_node: the name of the region's first node; sent where it is another, and fit for a header.
         fast_start: whether the client goes on without waiting for the answer.
     """
     fields = ["Connection: Upgrade"]
     if fast_start:
         fields.append("Derp-Fast-Start: 1")
-    if ideal_node != plan.node.name:
+    if ideal_node != plan.node.name and ideal_node.isascii() and ideal_node.isprintable():
         fields.append(f"Ideal-Node: {ideal_node}")
     return _request(plan, [*fields, "Upgrade: DERP"])
 

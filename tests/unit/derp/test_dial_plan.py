@@ -84,6 +84,12 @@ def test_what_is_no_name_of_a_host_is_not_dialled_and_stands_in_no_header(name: 
     assert dial_plan(DerpNode("n", 1, name, ipv4=address, force_http=True)).attempts == ()
 
 
+@pytest.mark.parametrize("name", ["x\r\n\r\nPOST /admin HTTP/1.1", "x\ny", "x\r", "\u00e9", "\x1b"])
+def test_nor_does_the_name_of_a_node_that_is_not_fit_for_one(name: str) -> None:
+    plan = dial_plan(DerpNode("n", 1, "h", force_http=True))
+    assert upgrade_request(plan, name) == upgrade_request(plan, "n")
+
+
 @pytest.mark.parametrize(
     "name", ["h", "relay-1.example.com", "relay.example.com.", "a_b", "b\u00fccher.example"]
 )
