@@ -175,8 +175,8 @@ TestConversations.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(
-    st.integers(0, 255),
-    st.integers(0, 65535),
+    st.sampled_from([TCP, UDP]) | st.integers(0, 255),
+    st.sampled_from([3, 4, 21, 22, 23, 7999, 8000, 8999, 9000]) | st.integers(0, 65535),
     st.sampled_from(["none", "22,8000-8999", "all"]),
     st.booleans(),
 )

@@ -73,16 +73,22 @@ async def test_the_commands_leave_the_token_in_a_file_and_show_it_to_no_pipe(
 ) -> None:
     async with serving(tmp_path) as world:
         where = ["--state-dir", str(world.config.state_dir)]
+        kept = world.config.state_dir / "sign-in-root"
 
         def run(*arguments: str) -> int:
             return run_app(coderd.build_app(), "coderd", ["server", *arguments, *where])
 
+        assert await in_thread(lambda: run("create-admin", "--name", "spare", "--show")) == Exit.USAGE
         assert await in_thread(lambda: run("create-admin", "--name", "root")) == Exit.DONE
+        first = kept.read_text("ascii").strip()
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert await in_thread(lambda: run("reset-user", "root")) == Exit.DONE
         assert await in_thread(lambda: run("reset-user", "root", "--show")) == Exit.USAGE
         assert await in_thread(lambda: run("reset-user", "nobody")) == Exit.FAILED
-        token = (world.config.state_dir / "sign-in-root").read_text("ascii").strip()
+        token = kept.read_text("ascii").strip()
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         out, err = capsys.readouterr()
+        assert first not in out + err
         assert token not in out + err
         assert "Ended 1 tokens of root" in err
         assert (await in_thread(ApiClient(world.url, token).me)).name == "root"

@@ -109,6 +109,7 @@ async def test_it_is_said_whether_a_workspace_can_keep_its_guests_to_their_share
 async def test_who_is_at_a_workspace_is_listed_by_user_with_what_they_have_open() -> None:
     ann, bob = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")
     dev = Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ann, 0.0)
+    lab = Node(UUID(int=7), NodeKind.WORKSPACE, "lab", ann, 0.0)
     laptop = Node(UUID(int=8), NodeKind.DEVICE, "laptop", bob, 0.0)
     visits = Visits(lambda: 500.0)
     registry = SimpleNamespace(tunnels=lambda _node, _now: [(laptop, "direct", 60.0)])
@@ -118,6 +119,7 @@ async def test_who_is_at_a_workspace_is_listed_by_user_with_what_they_have_open(
         visits.during(bob, dev, "docs"),
         visits.during(None, dev, "site"),
         visits.during(bob, dev, "docs"),  # a page of many parts is one visit
+        visits.during(bob, lab, "elsewhere"),
     ):
         found = describe_connections(directory, dev)
     assert [(each.user, each.device, each.kind, each.what, each.path, each.is_owner) for each in found] == [

@@ -1,5 +1,6 @@
 """Lists in pages: nothing twice, nothing left out, whatever comes and goes between two pages."""
 
+from itertools import cycle
 from uuid import UUID
 
 import pytest
@@ -95,8 +96,21 @@ def test_the_client_reads_all_pages_of_a_server_that_has_20000_users_and_a_last_
     assert ApiClient("http://127.0.0.1:1").list_users() == everybody
 
 
-def test_a_list_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ApiClient, "_ask", lambda *_: UserList(users=users(["a"]), next="a"))
+@pytest.mark.parametrize(("nexts", "n_asked"), [("a", 2), ("aba", 3), ("abcdefghij", 7)])
+def test_a_list_that_does_not_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, nexts: str, n_asked: int
+) -> None:
+    """At once where it goes back, and else after so many pages."""
+    told, asked = cycle(nexts), list[object]()
+
+    def ask(*request: object) -> UserList:
+        asked.append(request)
+        assert len(asked) <= n_asked
+        return UserList(users=users(["a"]), next=next(told))
+
+    monkeypatch.setattr(ApiClient, "_ask", ask)
+    monkeypatch.setattr("coderd.api.io.client.MAX_PAGES", 7)
     with pytest.raises(UserError) as caught:
         ApiClient("http://127.0.0.1:1").list_users()
     assert "does not end" in caught.value.message
+    assert len(asked) == n_asked

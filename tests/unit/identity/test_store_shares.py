@@ -240,8 +240,10 @@ def test_an_offer_lapses_after_14_days(store: Store, ann: User, bob: User, clock
     clock.now += 13 * DAY
     store.shares.accept(bob, DEV)
     clock.now += 14 * DAY
+    assert store.expiry.sweep().effects == NOTHING
     (dev,) = store.nodes.of(ann, NodeKind.WORKSPACE)
     assert dev.shared_with == (bob,)
+    assert [each.state for each in store.shares.offered_to(bob)] == [ShareState.ACCEPTED]
 
 
 # Quotas
