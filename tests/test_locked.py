@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 LOCKED = ROOT / "scripts" / "locked"
@@ -17,6 +18,26 @@ WANTED = {"run": RUN, "dev": [*RUN, *DEV], "build": [*BUILD, *PROJECT["build-sys
 ENTRY = re.compile(
     r"(?P<name>[a-z0-9._-]+)==(?P<version>[^ ;]+)(?: ; [^\\]+)?(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)"
 )
+FIXED = {
+    "cryptography": "46.0.7",
+    "jinja2": "3.1.6",
+    "pynacl": "1.6.2",
+    "starlette": "1.3.1",
+    "certifi": "2024.7.4",
+    "h11": "0.16",
+    "h2": "4.3",
+    "idna": "3.15",
+    "mako": "1.3.12",
+    "markdown-it-py": "2.2",
+    "pygments": "2.20",
+    "pytest": "9.0.3",
+    "requests": "2.33",
+    "urllib3": "2.7",
+    "werkzeug": "3.1.6",
+    "pip": "26.1.2",
+    "setuptools": "83",
+}
+"""The first version without the faults that pyproject.toml names beside each."""
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 
 
@@ -52,10 +73,22 @@ def test_every_dependency_has_a_lower_bound(text: str) -> None:
     assert any(one.operator == ">=" for one in Requirement(text).specifier), text
 
 
+def test_no_version_with_a_fault_that_is_known_is_admitted() -> None:
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    named = {Requirement(line.split('"')[1]).name for line in lines if "CVE-" in line}
+    assert named == FIXED.keys()
+    for text in (*RUN, *DEV, *BUILD):
+        wanted = Requirement(text)
+        if wanted.name in FIXED:
+            (least,) = (one.version for one in wanted.specifier if one.operator == ">=")
+            assert Version(least) >= Version(FIXED[wanted.name]), text
+
+
 def test_nothing_is_installed_but_by_hash_and_the_project_itself() -> None:
     script = (ROOT / "scripts" / "install").read_text(encoding="utf-8")
     calls = [line.strip() for line in script.splitlines() if re.match(r" *pip ", line)]
     assert len(calls) == 3
+    assert script.count("pip install") == 1, "in the function pip"
     for call in calls[:2]:
         assert {"--require-hashes", "--requirement"} <= set(call.split())
     assert "--only-binary :all:" in calls[0]
