@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from lab import Lab, Process, until
+from people import NOBODY, as_user
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -65,6 +66,21 @@ listen("127.0.0.1", {ECHO}, echo)
 listen("127.0.0.1", {FAREWELL}, farewell)
 print("serving", flush=True)
 """
+
+ASK = """
+import os, socket, sys
+
+print("uid", os.getuid())
+address, port, *requests = sys.argv[1:]
+for request in requests:
+    with socket.create_connection((address, int(port)), timeout=10) as stream:
+        stream.sendall(request.encode() + b"\\n")
+        answer = b""
+        while data := stream.recv(1 << 16):
+            answer += data
+        print(answer.decode().strip())
+"""
+"""A program that says who it is, and one line for what a port answers to each request."""
 
 SSHD_CONFIG = f"""
 ListenAddress 127.0.0.1
@@ -215,16 +231,22 @@ def test_a_local_port_that_is_taken_gives_a_sentence(world: World) -> None:
 
 
 def test_whoever_goes_past_the_daemon_is_refused_by_the_workspace(world: World) -> None:
-    """Any user of the machine can connect through its kernel; the secret is handed to those whom the control socket allows."""
+    """Any user of the machine can connect through its kernel; the secret is handed to those whom the control socket allows.
+
+    Nobody is allowed there, and root, who is, has nothing for coming this way.
+    """
     (dev,) = [peer for peer in world.lab.user.status()["peers"] if peer["name"].endswith("/dev")]
-    requests = [b'{"v":1,"method":"dial","port":%d}' % ECHO, b'{"v":1,"method":"terminal","secret":"00"}']
-    for request in requests:
-        with world.connect(4, dev["address"]) as stream:
-            stream.sendall(request + b"\n")
-            assert b'"code":"no_proof"' in read_all(stream)
-    with world.connect(3, dev["address"]) as stream:
-        stream.sendall(b'{"version":2,"time":1000000000,"direction":0}\n')
-        assert b"use coderctl" in read_all(stream)
+    requests = {
+        4: [f'{{"v":1,"method":"dial","port":{ECHO}}}', '{"v":1,"method":"terminal","secret":"00"}'],
+        3: ['{"version":2,"time":1000000000,"direction":0}'],
+    }
+    for as_whom in (as_user(NOBODY), []):
+        for port, refusal in ((4, '"code":"no_proof"'), (3, "use coderctl")):
+            argv = [*as_whom, "python3", "-c", ASK, dev["address"], str(port), *requests[port]]
+            answers = world.lab.user.host.run(argv).stdout.splitlines()
+            assert answers[0] == f"uid {NOBODY if as_whom else 0}"
+            assert len(answers) == 1 + len(requests[port])
+            assert all(refusal in answer for answer in answers[1:])
 
 
 def test_nc_passes_the_end_of_its_input_on_and_waits_for_the_answer(world: World) -> None:
