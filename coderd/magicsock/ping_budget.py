@@ -9,8 +9,8 @@ per target          5 in any second, all peers and ports together, until one at 
 ```
 An address that was pinged within the second leaves two of the five to others, unless a ping has just come from there: then
 both firewalls are open. What has no room waits for its turn. A target's turns go round the peers that wait for it, so that
-neither a peer that names many ports, nor dead ones among hundreds behind one NAT, keep the others waiting. The first answer
-from a target lifts its limit, and all that wait for it go at once, within their peers'.
+neither a peer that names many ports, nor a dead one behind the same NAT, has a second turn before the others have had one.
+The first answer from a target lifts its limit, and all that wait for it go at once, within their peers'.
 
 The answers themselves are limited too: 32 pongs in any second to sources of one peer that have not answered. And a peer is
 called upon 16 times in any second, since each call costs a look at all of its addresses.

@@ -1,10 +1,12 @@
 """One device and hundreds of workspaces at once: how soon all are direct, though nobody is pinged without measure."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from coderd.magicsock import DerpTransmit, PathKind, UdpTransmit
+from coderd.magicsock.ping_budget import PINGS_PER_TARGET
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from tests.sim.magicsock.internet import (
@@ -30,6 +32,8 @@ class Star(Internet):
         super().__init__(seed)
         self.device = self.add_node("device", Nat("198.51.100.1", *EASY), ip="10.0.0.2")
         self._is_news_coming = False
+        self._last_seen: dict[str, AddrPort] = {}
+        """Where those were who have vanished, by name."""
         self._by_key: dict[NodePublic, Node] = {}
         self._nats: dict[str, Nat] = {}
         self._inside: dict[tuple[Nat | None, AddrPort], Node] = {}
@@ -46,12 +50,15 @@ class Star(Internet):
 
     def _tell_workspaces(self) -> None:
         for node in self.workspaces():
-            node.conn.set_netmap([peer_of(self.device)], self.now)
-            self.drain(node)
+            if node.name not in self._last_seen:
+                node.conn.set_netmap([peer_of(self.device)], self.now)
+                self.drain(node)
 
     def _tell_device(self) -> None:
         self._is_news_coming = False
-        self.device.conn.set_netmap([peer_of(node) for node in self.workspaces()], self.now)
+        told = [(peer_of(node), self._last_seen.get(node.name)) for node in self.workspaces()]
+        peers = [peer if seen is None else replace(peer, endpoints=(seen,)) for peer, seen in told]
+        self.device.conn.set_netmap(peers, self.now)
         self.drain(self.device)
 
     def _carry(self, sender: Node, transmit: UdpTransmit | DerpTransmit) -> None:
@@ -76,9 +83,9 @@ class Star(Internet):
             self.drain(node)
 
     def vanish(self, node: Node) -> None:
-        """It is in the map, yet nothing comes of it."""
-        node.addr = ("10.255.255.255", 1)
-        node.conn.set_netmap([], self.now)
+        """It is in the map, with an address of its NAT's, yet nothing comes of it."""
+        assert node.nat is not None
+        self._last_seen[node.name] = (node.nat.ip, 2000 + len(self._last_seen))
 
     def n_direct(self) -> int:
         paths = (self.device.conn.path(node.public).kind for node in self.workspaces())
@@ -116,11 +123,14 @@ def test_one_workspace_is_direct_in_three_round_trips() -> None:
     assert net.run_until(lambda: net.n_direct() == 1, 30) <= 3 * 4 * HOP
 
 
-def test_dead_ones_behind_the_same_nat_do_not_keep_the_living_waiting() -> None:
+def test_dead_ones_behind_the_same_nat_have_one_turn_each_before_the_first_of_the_living() -> None:
+    """They are named by the map, and so before the living have called. One answer, and all the living go at once."""
     net = together(60)
+    alive = net.workspaces()[::3]
+    dead = [node for node in net.workspaces() if node not in alive]
+    for node in dead:
+        net.vanish(node)
     net.start()
-    alive = net.workspaces()[::20]
-    for node in net.workspaces():
-        if node not in alive:
-            net.vanish(node)
-    assert net.run_until(lambda: net.n_direct() == len(alive), 30) < 1.5
+    turns = len(dead) / PINGS_PER_TARGET
+    assert turns - 1 < net.run_until(lambda: net.n_direct() > 0, 30) < turns + 0.5
+    assert net.run_until(lambda: net.n_direct() == len(alive), 30) < 0.5
