@@ -372,9 +372,13 @@ class Registry:
     def reaches(self, now: float) -> Iterator[Reach]:
         """Who reaches whom and how, as the nodes that are connected say of peers that they were told of."""
         for connection in self.connections():
-            for peer, path, region, rtt, since in connection.paths.items(now):
-                if peer in connection._sent and (presence := self._presences.get(peer)) is not None:
-                    yield Reach(connection.node, presence.node, path, region, rtt, since)
+            yield from self.reaches_of(connection, now)
+
+    def reaches_of(self, connection: Connection, now: float) -> Iterator[Reach]:
+        """The same of one node."""
+        for peer, path, region, rtt, since in connection.paths.items(now):
+            if peer in connection._sent and (presence := self._presences.get(peer)) is not None:
+                yield Reach(connection.node, presence.node, path, region, rtt, since)
 
     def tunnels(self, workspace: Node, now: float) -> Iterator[tuple[Node, str, float]]:
         """Devices that have a tunnel to a workspace: by which kind of path, and for how many seconds, as an end says."""

@@ -12,6 +12,7 @@ from hypercorn.events import Closed
 from hypercorn.protocol.events import Data, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.typing import H11SendableEvent
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
@@ -29,6 +30,22 @@ _EXTENSIONS: Final = b"sec-websocket-extensions"
 
 class Http1Protocol(H11Protocol):
     """Hypercorn's HTTP/1.1, whose WebSockets are ours."""
+
+    _is_refused = False
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """What the client sent cannot be read, or not any more: the connection ends with this."""
+        self._is_refused = True
+        await super()._send_error_response(status_code)
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """What is said after that comes too late, and so does a second refusal of a WebSocket: no fault but the client's."""
+        try:
+            await super()._send_h11_event(event)
+        except h11.LocalProtocolError:
+            if not (self._is_refused or isinstance(self.connection, H11WSConnection)):
+                raise
+            await self.send(Closed())
 
     async def _create_stream(self, request: h11.Request) -> None:
         if len(request.headers) > MAX_FIELDS:

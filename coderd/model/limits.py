@@ -87,6 +87,8 @@ MAX_BODY_PIECES: Final = 4096
 """Pieces (chunks) in which a body that is read whole may come."""
 MAX_API_LIST: Final = 5000
 """Things of one page of a list of users, workspaces, devices or tokens."""
+MAX_PATHS_LISTED: Final = 10_000
+"""Paths between two nodes of one answer; what is beyond is left out."""
 MAX_API_PAGE_BYTES: Final = 1 << 20
 """Bytes of such a page."""
 API_BODY_TIMEOUT: Final = 10.0

@@ -266,6 +266,20 @@ async def test_an_app_that_fails_answers_500_and_is_logged() -> None:
     assert [(entry["event"], entry["path"]) for entry in logs] == [("http.app_failed", "/fail")]
 
 
+@pytest.mark.parametrize(
+    "rest", [b"GET / HTTP/1.1\r\n", b"\x81\x80aaaa" * 100, b"a" * 10], ids=["request", "frames", "text"]
+)
+async def test_a_clients_nonsense_behind_its_request_is_no_error_of_the_server(rest: bytes) -> None:
+    fields = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    head = get("/no-such", *fields, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Content-Length: 3")
+    head = head.replace(b"Connection: close\r\n", b"")
+    with capture_logs() as logs:
+        async with serving() as server:
+            for _ in range(5):
+                await ask(server, head + rest)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == []
+
+
 async def test_a_body_that_nobody_reads_does_not_hold_the_connection() -> None:
     async with serving() as server:
         stream = await server.dial()

@@ -2,20 +2,25 @@
 
 from collections.abc import Iterable
 from statistics import median
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 import trio
 
 from coderd.api.io.routes import Call, Handler
 from coderd.api.messages import ListQuery, PathList, ReachInfo, RelayList, RelayLoad, RelayRegionInfo
 from coderd.api.rules import MANAGERS
+from coderd.coordination.paths import Reach
 from coderd.coordination.registry import Connection
+from coderd.http.turns import Turn
 from coderd.identity.people import Node
+from coderd.model import limits
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.derpmap_json import parse_derp_map
 from coderd.model.netmap import NodeKind
 from coderd.server.answers.reaching import forbidden
 from coderd.server.directory import Directory
+
+MAX_LISTED: Final = limits.MAX_PATHS_LISTED
 
 
 class PathAnswers:
@@ -36,23 +41,15 @@ class PathAnswers:
 
     async def _list_paths(self, call: Call) -> PathList:
         is_all, derp_map = _wants_all(call), self._derp_map()
-        rows = [
-            ReachInfo(
-                node=reach.node.full_name,
-                node_id=reach.node.node_id,
-                kind=reach.node.kind.value,
-                peer=reach.peer.full_name,
-                peer_id=reach.peer.node_id,
-                peer_kind=reach.peer.kind.value,
-                path=cast(Literal["direct", "relay", "none"], reach.path),
-                region=derp_map.code(reach.region) if reach.region else "",
-                rtt=reach.rtt,
-                since=reach.since,
-            )
-            for reach in self._directory.registry.reaches(trio.current_time())
-            if is_all or _is_callers(reach.node, call)
-        ]
-        return PathList(paths=sorted(rows, key=lambda row: (row.node, row.peer)))
+        registry, now, turn = self._directory.registry, trio.current_time(), Turn()
+        rows: list[ReachInfo] = []
+        for connection in list(registry.connections()):
+            if is_all or _is_callers(connection.node, call):
+                rows += [_reach_info(reach, derp_map) for reach in registry.reaches_of(connection, now)]
+                await turn.count()
+            if len(rows) >= MAX_LISTED:
+                break
+        return PathList(paths=sorted(rows[:MAX_LISTED], key=lambda row: (row.node, row.peer)))
 
     async def _list_relays(self, call: Call) -> RelayList:
         is_all = _wants_all(call)
@@ -84,6 +81,21 @@ class PathAnswers:
             queued_packets=queued_packets,
             queued_bytes=queued_bytes,
         )
+
+
+def _reach_info(reach: Reach, derp_map: DerpMap) -> ReachInfo:
+    return ReachInfo(
+        node=reach.node.full_name,
+        node_id=reach.node.node_id,
+        kind=reach.node.kind.value,
+        peer=reach.peer.full_name,
+        peer_id=reach.peer.node_id,
+        peer_kind=reach.peer.kind.value,
+        path=cast(Literal["direct", "relay", "none"], reach.path),
+        region=derp_map.code(reach.region) if reach.region else "",
+        rtt=reach.rtt,
+        since=reach.since,
+    )
 
 
 def _region_info(region: DerpRegion, seen: Iterable[Connection], load: RelayLoad | None) -> RelayRegionInfo:

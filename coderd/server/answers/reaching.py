@@ -7,7 +7,7 @@ from uuid import UUID
 from coderd.api.io.routes import ApiError, Call, Caller
 from coderd.api.rules import Reach, Role
 from coderd.identity.io.store import Store
-from coderd.identity.people import Actor, Node, User, UserRole
+from coderd.identity.people import Actor, Node, NotFound, User, UserRole
 from coderd.identity.policy import may_manage, may_use
 from coderd.model.netmap import NodeKind
 
@@ -42,7 +42,10 @@ def reach_user(store: Store, call: Call) -> User:
     """The user whom a call's path names. Blocks. Raises ApiError where there is none within reach."""
     text, caller = call.keys["key"], user_of(call.caller)
     wanted = as_key(text)
-    found = next((user for user in store.users.everybody() if wanted in (user.user_id, user.name)), None)
+    try:
+        found = store.users.get(wanted)
+    except NotFound:
+        found = None
     is_self = found is not None and found.user_id == caller.user_id
     if found is None or not (is_self or caller.role is not UserRole.MEMBER):
         not_found(f"there is no user {text}")
