@@ -1,8 +1,10 @@
 """The API over real sockets: every route for every kind of caller, bounds, and errors that programs can read."""
 
+import gzip
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -321,6 +323,31 @@ async def test_a_strange_server_is_one_clear_error(answer: bytes) -> None:
         with pytest.raises(UserError):
             await enrol_device(url, "cdrs_x", name="x", node_key=new_key().public())
         nursery.cancel_scope.cancel()
+
+
+async def test_nothing_of_an_answer_is_unpacked() -> None:
+    """Nobody asks for anything compressed, and 64 KiB of it could be 64 MiB."""
+    packed = gzip.compress(b'{"status":"ok"}')
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
+    async def reply(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(head + packed)
+
+    unpacked: list[object] = []
+    genuine = zlib.decompressobj
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zlib, "decompressobj", lambda *args: unpacked.append(args) or genuine(*args))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, reply, listeners)
+            with pytest.raises(UserError) as caught:
+                await in_thread(ApiClient(url, "cdrs_x").health)
+            nursery.cancel_scope.cancel()
+    assert caught.value.code == "bad_answer"
+    assert unpacked == []
 
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:

@@ -333,7 +333,7 @@ class ApiClient:
                 ) as response,
             ):
                 data = bytearray()
-                for chunk in response.iter_bytes():
+                for chunk in response.iter_raw():
                     _append(data, chunk)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             if why := why_untrusted(error):
