@@ -221,7 +221,7 @@ async def test_who_takes_nothing_of_an_answer_takes_turns(turns: Turns) -> None:
 
     async with apps_world.world() as here:
         await here.serve(9000, serve)
-        async with watching(turns, 10), await here.ask("GET /@ann/dev/apps/9000/"):
+        async with watching(turns, 3), await here.ask("GET /@ann/dev/apps/9000/"):
             await trio.sleep(0.3)
 
 
