@@ -452,6 +452,25 @@ REACHED = {Reach.SEEN: {"guest", "admin", "owner"}, Reach.MANAGED: {"admin", "ow
 
 
 @pytest.mark.slow
+async def test_a_bare_name_in_a_path_is_ones_own_or_nobodys(tmp_path: Path) -> None:
+    """Neither a guest nor an admin means another's workspace by its name alone, not even where they have none."""
+    async with serving(tmp_path) as world:
+        anns, guests = await world.add_user("ann"), await world.add_user("guest")
+        await world.add_workspace("dev", anns)
+        ann, guest = ApiClient(world.url, anns), ApiClient(world.url, guests)
+        await in_thread(lambda: ann.share_workspace("dev", "guest"))
+        await in_thread(lambda: guest.accept_share("ann/dev"))
+        for token in (guests, world.admin_token):
+            for method in ("GET", "PATCH", "DELETE"):
+                answer = await world.ask(method, f"{PREFIX}/workspaces/dev", token, content=b"{}")
+                assert answer.status_code == 404
+        told = await world.ask("GET", f"{PREFIX}/workspaces/dev", guests)
+        assert "ann/dev" in told.json()["hint"]
+        await world.add_workspace("dev", guests)
+        own = await world.ask("GET", f"{PREFIX}/workspaces/dev", guests)
+        assert own.json()["owner"] == "guest"
+
+
 async def test_what_a_path_names_is_reached_as_the_table_says(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         callers = {name: await world.add_user(name) for name in ("ann", "guest", "stranger")}
