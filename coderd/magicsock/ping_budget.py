@@ -1,11 +1,12 @@
 """How often addresses may be pinged at which nobody has answered: whoever names one must not make this node a weapon.
 
 A peer's call-me-maybe, the server's NetMap and the source of a ping name addresses, and any of them may be a stranger's. So
-a ping to an address that has not answered is small, and counts here twice:
+a ping to an address that has not answered is small, and counts here thrice:
 
 ```
 per peer            16 in any second, to all the addresses that are said to be its
 per target          5 in any second, all peers and ports together, until one at that IP (IPv6: its /64) has answered
+in all              2,048 in any second: whoever makes up thousands of peers aims at a whole network
 ```
 An address that was pinged within the second leaves two of the five to others, unless a ping has just come from there: then
 both firewalls are open. What has no room waits for its turn. A target's turns go round the peers that wait for it, so that
@@ -32,6 +33,8 @@ PINGS_PER_PEER = 16
 """Unanswered pings in any second to the addresses of one peer."""
 PINGS_PER_TARGET = 5
 """The same to one IP, of IPv6 one /64, whoever named it."""
+PINGS_IN_ALL = 2048
+"""The same to all together: 300 KB with their headers; three hundred peers of six addresses each have room at once."""
 KEPT_FOR_OTHERS = 2
 """Of these, what an address does not get that was pinged within the second."""
 PONGS_PER_PEER = 32
@@ -57,6 +60,7 @@ class PingBudget:
     """Who may ping what now, and who is next."""
 
     def __init__(self) -> None:
+        self._all: deque[float] = deque(maxlen=PINGS_IN_ALL)
         self._by_peer: dict[NodePublic, deque[float]] = {}
         self._by_target: dict[Target, deque[tuple[float, AddrPort]]] = {}
         """What was pinged there and when; the target that was pinged longest ago comes first."""
@@ -92,6 +96,7 @@ class PingBudget:
         target = target_of(addr)
         if self._free_at(peer, target, addr, now, is_new_flow=is_new_flow) > now:
             return False
+        self._all.append(now)
         self._by_peer.setdefault(peer, deque(maxlen=PINGS_PER_PEER)).append(now)
         if not self.has_answered(target, now):
             self._note(target, addr, now)
@@ -190,8 +195,9 @@ class PingBudget:
     def _free_at(
         self, peer: NodePublic, target: Target, addr: AddrPort, now: float, *, is_new_flow: bool
     ) -> float:
-        """When both limits have room."""
-        of_peer = _room_at(self._by_peer.get(peer, ()), PINGS_PER_PEER, now)
+        """When all limits have room."""
+        in_all = self._all[0] + _WINDOW if len(self._all) == PINGS_IN_ALL else now
+        of_peer = max(in_all, _room_at(self._by_peer.get(peer, ()), PINGS_PER_PEER, now))
         pings = self._by_target.get(target)
         if pings is None or self.has_answered(target, now):
             return of_peer

@@ -4,6 +4,7 @@ from random import Random
 
 from coderd.magicsock.ping_budget import (
     ANSWER_LIFETIME,
+    PINGS_IN_ALL,
     PINGS_PER_PEER,
     PINGS_PER_TARGET,
     PONGS_PER_PEER,
@@ -102,6 +103,19 @@ def test_everybody_at_a_silent_target_gets_a_turn_before_anybody_gets_a_second()
             assert peer not in seen
             seen.append(peer)
             budget.ask(peer, addr, deadline.when)
+
+
+def test_thousands_of_made_up_peers_have_no_network_bombarded() -> None:
+    budget = PingBudget()
+    swarm = [NodePrivate.generate(_rng).public() for _ in range(400)]
+    asked = [
+        budget.ask(peer, (f"198.{18 + i % 2}.{i // 2}.{j}", 1), T)
+        for i, peer in enumerate(swarm)
+        for j in range(PINGS_PER_PEER)
+    ]
+    assert sum(asked) == PINGS_IN_ALL
+    assert len(run(budget, T + 0.99)) == 0
+    assert len(run(budget, T + 1.5)) == PINGS_IN_ALL
 
 
 def test_repetition_leaves_room_for_an_address_that_is_new() -> None:
