@@ -155,6 +155,7 @@ class _Server:
             _log.debug("http.connection_failed", error=_kind(error))
         finally:
             self._streams.discard(stream)
+            stream.note_answered = _nothing
             stream.note_known()
             self._counters["http.connections.closed"] += 1
             stream.abort()
@@ -162,6 +163,8 @@ class _Server:
     def _receive_stranger(self, stream: ServerStream) -> None:
         place = Origin.of(stream.remote[0]).places[-1]
         stream.note_known = partial(self._forget_stranger, place, stream)
+        stream.note_answered = partial(self._receive_stranger, stream)
+        self._forget_stranger(place, stream)
         self._strangers.setdefault(place, {})[stream] = None
         self._n_strangers += 1
         if self._n_strangers > self._max_strangers:
@@ -263,6 +266,10 @@ async def _refuse(stream: ServerStream, status: bytes) -> None:
             await stream.send_eof()
         while await stream.receive_some(_READ_SIZE):
             pass
+
+
+def _nothing() -> None:
+    """A connection that is over counts nowhere."""
 
 
 def _kind(error: BaseException) -> str:

@@ -38,6 +38,7 @@ class ServerStream(trio.abc.Stream):
         write_timeout: seconds without progress after which ``send_all`` gives up.
         note_known: to be called by whoever has learned who the client is; a stranger's connection may be
             given up for another's.
+        note_answered: to be called when a request was answered: until the next one says who asks, it is a stranger's again.
     """
 
     def __init__(self, accepted: AcceptedStream) -> None:
@@ -47,6 +48,7 @@ class ServerStream(trio.abc.Stream):
         self.is_closed = False
         self.write_timeout = WRITE_TIMEOUT
         self.note_known: Callable[[], None] = _nobody_asks
+        self.note_answered: Callable[[], None] = _nobody_asks
         self.remote = _address(self._tcp.socket.getpeername())
         self.local = _address(self._tcp.socket.getsockname())
         _watch_for_dead_peer(self._tcp)

@@ -187,6 +187,8 @@ class _ConnectionApp:
             await self._run(scope, receive, answer)
         finally:
             answer.end()
+            if not self._stream.is_closed:
+                self._stream.note_answered()
             if is_request:
                 self._drain.leave()
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 import httpx
 import pytest
 import trio
+import trio.testing
 from trio_websocket import open_websocket_url
 
 from coderd.apps.io import gate
@@ -428,6 +429,23 @@ async def test_who_has_all_places_at_a_workspace_keeps_nobody_out(monkeypatch: p
         for stream in waiting:
             await stream.aclose()
         await here.people.none_open()
+
+
+async def test_who_was_known_and_says_nothing_more_is_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what one has open is counted by person: connections that wait are bounded with those of strangers."""
+    monkeypatch.setattr(http_server, "MAX_STRANGERS", 2)
+    async with world() as here:
+        streams = []
+        for _ in range(3):
+            streams.append(await here.ask(f"GET {PREFIX}/"))
+            await until_seen(streams[-1], b'"headers"')
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+            while await streams[0].receive_some():
+                pass
+        assert here.counters["apps.opened"] == 3
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_who_shows_a_token_that_nobody_knows_stays_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
