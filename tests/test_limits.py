@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 LIMITS = ROOT / "coderd" / "model" / "limits.py"
 PAGE = ROOT / "docs" / "limits.md"
@@ -121,6 +123,7 @@ def test_the_exceptions_are_still_there() -> None:
     assert set(OTHER_SIDE) <= {path for path, _ in found()}
 
 
+@pytest.mark.slow
 def test_each_limit_is_applied_and_says_what_it_limits() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "coderd").rglob("*.py"))
     for name, _, text in constants(LIMITS):

@@ -48,6 +48,7 @@ def test_a_chain_of_improvements_never_comes_back(paths: list[PathQuality], orde
             current = challenger
 
 
+@pytest.mark.slow
 @given(qualities, qualities, qualities)
 def test_improvement_is_transitive_between_addresses(a: PathQuality, b: PathQuality, c: PathQuality) -> None:
     if len({a.addr, b.addr, c.addr}) == 3 and is_improvement(a, b) and is_improvement(b, c):

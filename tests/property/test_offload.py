@@ -6,6 +6,7 @@ The oracles know headers as byte offsets and checksums as a loop over words; the
 import struct
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -292,6 +293,7 @@ def test_packets_are_grouped_as_the_oracle_groups_them(script: list[Step], uso: 
             assert again == [packets[group[0]]]
 
 
+@pytest.mark.slow
 @given(scripts)
 def test_what_is_coalesced_and_split_is_what_it_was(script: list[Step]) -> None:
     packets = play(script)

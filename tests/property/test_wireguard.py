@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ handshake_like = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200) | handshake_like)
 def test_any_bytes_parse_or_are_malformed_and_what_parses_round_trips(data):
     try:
@@ -33,6 +35,7 @@ def test_any_bytes_parse_or_are_malformed_and_what_parses_round_trips(data):
     assert data[: len(encoded)] == encoded
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=80) | handshake_like, max_size=8))
 def test_a_device_takes_any_datagrams_in_silence(datagrams):
     pair = Pair()
@@ -81,6 +84,7 @@ counters = near | st.integers(8000, 8300) | st.integers(0, REJECT_AFTER_MESSAGES
 runs = st.builds(lambda first, n: list(range(first, first + n)), counters, st.integers(1, 70))
 
 
+@pytest.mark.slow
 @given(st.lists(runs | st.lists(counters, max_size=10), max_size=12))
 @example([[0], [0], [8128], [0], [8129], [1], [0]])
 def test_the_window_agrees_with_a_set(batches):

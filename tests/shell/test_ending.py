@@ -135,6 +135,7 @@ def test_every_daemon_ends_though_its_loop_spins(name: str, tmp_path: Path) -> N
     assert "before_io_wait" in said
 
 
+@pytest.mark.slow
 def test_nothing_else_receives_the_signals_that_end_a_process() -> None:
     """Else a command would have no bound on its end."""
     found = {

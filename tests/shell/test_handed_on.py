@@ -91,6 +91,7 @@ def test_what_somebody_else_handed_on_is_refused(handed: str) -> None:
     assert "set by somebody else" in errors
 
 
+@pytest.mark.slow
 def test_no_other_secret_is_read_from_the_environment() -> None:
     """One that is would have to be taken out of it as well."""
     texts = {

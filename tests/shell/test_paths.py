@@ -119,6 +119,7 @@ async def page_of(world: World, path: str, token: str) -> str:
     return answer.text
 
 
+@pytest.mark.slow
 async def test_the_dashboard_has_the_paths_and_the_relays(tmp_path: Path) -> None:
     async with serving(tmp_path) as world, met(world) as (laptop, link):
         link.report(Reports((PathReport(laptop.peers["admin/dev"].node_id, "direct", 0, 0.012, 90.0),)))

@@ -395,6 +395,7 @@ async def test_of_100_clients_with_one_single_use_key_one_joins(tmp_path: Path) 
 # Guessing, and the log of who changed what
 
 
+@pytest.mark.slow
 async def test_who_guesses_is_refused_and_who_is_known_is_not(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         ann = await world.add_user("ann")
@@ -427,6 +428,7 @@ async def test_the_audit_log_says_who_changed_what_from_where_in_pages(tmp_path:
 BAD = {"html": "<b>x</b>", "control": "a\x00b", "dots": "..", "long": "a" * 64, "option": "-i", "case": "Dev"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD.values(), ids=BAD)
 async def test_a_bad_name_is_refused_everywhere_and_nothing_changes(tmp_path: Path, name: str) -> None:
     async with serving(tmp_path) as world:

@@ -227,6 +227,7 @@ async def test_the_log_says_who_came_who_came_back_and_who_went(
     assert told == ["peer online", "peer offline", "peer online", "peer online", "peer offline"]
 
 
+@pytest.mark.slow
 async def test_a_large_map_is_encoded_when_it_is_written_and_not_at_each_change(
     autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +443,7 @@ PHONE = make_peer("ann/phone", 3, kind=NodeKind.DEVICE)
 HOUR = 3600.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [NodeKind.WORKSPACE, NodeKind.DEVICE])
 async def test_a_workspace_cut_off_for_a_day_drops_its_users_and_a_device_keeps_its_workspaces(
     autojump_clock: MockClock, world: World, kind: NodeKind

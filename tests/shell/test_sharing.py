@@ -90,6 +90,7 @@ async def test_a_server_may_accept_at_once(tmp_path: Path) -> None:
         assert [each.name for each in await in_thread(bob.list_workspaces)] == ["dev"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("capabilities", "enforces"), [((), False), ((Capability.PACKET_FILTER,), True)])
 async def test_it_is_said_whether_a_workspace_can_keep_its_guests_to_their_share(
     tmp_path: Path, capabilities: tuple[str, ...], enforces: bool

@@ -4,6 +4,7 @@ from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
+import pytest
 import trio
 
 from coderd.http.dialer import read_response_head
@@ -35,6 +36,7 @@ async def test_a_named_proxys_header_is(tmp_path: Path) -> None:
         assert await source_in_audit(world, {"x-forwarded-for": "6.6.6.6, 198.51.100.66"}) == "198.51.100.66"
 
 
+@pytest.mark.slow
 async def test_guesses_behind_a_proxy_cost_their_own_address_and_nobody_elses(tmp_path: Path) -> None:
     async with serving(tmp_path, proxy_origins=LOOPBACK) as world:
         for _ in range(40):
@@ -46,6 +48,7 @@ async def test_guesses_behind_a_proxy_cost_their_own_address_and_nobody_elses(tm
         ).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_guesser_cannot_pass_for_somebody_else_by_a_header(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         statuses = set()

@@ -397,6 +397,7 @@ async def test_one_person_has_so_much_open_and_no_more_whatever_their_sessions(
         assert here.counters["apps.too_many"] == 1
 
 
+@pytest.mark.slow
 async def test_who_has_all_places_at_a_workspace_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guests and strangers come to a workspace by the same person as its owner, which is the server."""
     monkeypatch.setattr(gate, "MAX_OPEN_AT_WORKSPACE", 3)

@@ -70,6 +70,7 @@ def test_an_id_is_of_one_user_one_workspace_and_one_server(seal: Seal) -> None:
         parse_from_browser(b"\x01" + OPENING + seal.make_id(TOKEN), SEAL)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200) | st.binary(min_size=MAX_MESSAGE + 1, max_size=MAX_MESSAGE + 2))
 def test_any_bytes_of_a_browser_are_a_message_or_malformed(data: bytes) -> None:
     try:

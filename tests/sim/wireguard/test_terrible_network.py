@@ -49,6 +49,7 @@ def test_a_perfect_wire_loses_nothing_through_fifty_rekeys():
         assert net.delivered(name) == dict.fromkeys(range(n), 1)
 
 
+@pytest.mark.slow
 def test_a_tunnel_recovers_from_any_cut():
     net = Net(seed=5)
     traffic(net, 1500)

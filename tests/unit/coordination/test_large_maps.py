@@ -84,6 +84,7 @@ class Crowd:
         return self.client.netmap
 
 
+@pytest.mark.slow
 def test_a_map_of_3000_comes_through_and_its_changes_too() -> None:
     n_workspaces = 3_000
     crowd = Crowd(n_workspaces)
@@ -107,6 +108,7 @@ def test_a_map_of_3000_comes_through_and_its_changes_too() -> None:
     assert not any(peer.online for peer in again.netmap.peers.values())
 
 
+@pytest.mark.slow
 def test_a_map_of_20000_comes_through() -> None:
     crowd = Crowd(0)
     ordinary = replace_struct(
@@ -165,6 +167,7 @@ def test_no_list_of_a_parcel_is_longer_than_a_node_reads() -> None:
     assert parcel.add(Absence(UUID(int=1), "workspace", "ann/dev"))
 
 
+@pytest.mark.slow
 def test_a_map_is_kept_whatever_its_size_and_one_beyond_bounds_in_part(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

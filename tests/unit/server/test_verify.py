@@ -1,11 +1,14 @@
 """Who may ask whether a key is a node's: relays elsewhere, however many strangers ask as well."""
 
+import pytest
+
 from coderd.model.origins import Origin
 from coderd.server.verify import ALL, OF_SITE, OF_SOURCE, Askers
 
 RELAY = Origin.of("192.0.2.1")
 
 
+@pytest.mark.slow
 def test_one_address_or_site_does_not_use_up_the_questions_of_relays() -> None:
     askers = Askers(0.0)
     assert sum(askers.take(Origin.of("198.51.100.1"), 0.0) for _ in range(10_000)) == OF_SOURCE.burst
