@@ -141,7 +141,7 @@ class ShareInfo(ApiMessage, frozen=True):
     ports: str
     """What the guest may reach: ``all``, ``none``, a list such as ``22,8000-8999``, or ``apps``."""
     open_ports: str
-    """The same, where it is ``apps`` the ports that the workspace's apps name now for others than its owner."""
+    """Lists the ports that ``ports`` opens now; of ``apps``, those of the workspace's apps that others than its owner may open."""
     terminal: bool
     """Whether the guest may open a shell."""
     created_at: float
@@ -166,7 +166,7 @@ class WorkspaceInfo(ApiMessage, frozen=True):
     shared_with: list[str] = []
     """Names of other users who have accepted; told only to who may change the workspace."""
     shares: list[ShareInfo] = []
-    """The same with their terms, and what is offered."""
+    """Lists shares and open offers with their terms; told only to who may change the workspace."""
     enforces: bool | None = None
     """Whether the program that runs there keeps guests to these terms; null while it is not connected."""
 
@@ -187,7 +187,7 @@ class OfferInfo(ApiMessage, frozen=True):
 
 
 class OfferList(ApiMessage, frozen=True):
-    """What is shared with the caller, by name, then what is offered, the newest first."""
+    """Lists workspaces that are shared with the caller, by name, then offers, the newest first."""
 
     offers: list[OfferInfo]
 

@@ -56,7 +56,7 @@ class Step(Enum):
     """The rest of what ``poll`` can return."""
 
     NEED_DATA = auto()
-    """Nothing more can be said before more has come."""
+    """More bytes of the app are needed first."""
     INTERIM = auto()
     """Something came before the answer that concerns nobody."""
     END = auto()

@@ -265,7 +265,7 @@ class Parcel:
         return True
 
     def message(self, *, full: bool = False, more: bool = False) -> Peers:
-        """What is in it."""
+        """Makes a message of the entries that were added."""
         return Peers(self._upsert, self._remove, self._absent, full=full, more=more)
 
     def _list_of(self, entry: PeerEntry | Removal | Absence) -> list[Any]:

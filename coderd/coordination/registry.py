@@ -375,7 +375,7 @@ class Registry:
             yield from self.reaches_of(connection, now)
 
     def reaches_of(self, connection: Connection, now: float) -> Iterator[Reach]:
-        """The same of one node."""
+        """Yields whom one connected node reaches and how, as it reports."""
         for peer, path, region, rtt, since in connection.paths.items(now):
             if peer in connection._sent and (presence := self._presences.get(peer)) is not None:
                 yield Reach(connection.node, presence.node, path, region, rtt, since)

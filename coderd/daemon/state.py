@@ -24,7 +24,7 @@ from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
 MAX_STATE_BYTES = 2 * MAX_SAVED
-"""What is saved is shorter: a file that a daemon has written it can read."""
+"""Bytes of the state file that are read at most: more than a daemon ever writes."""
 
 
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):

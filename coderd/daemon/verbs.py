@@ -292,7 +292,7 @@ def read_ports(text: str) -> PortSet:
 
 
 def _unknown(name: str, others: list[str]) -> UserError:
-    """Nobody is meant by a name; who of others bears it is said, and never taken instead."""
+    """Makes the error for a name that is nobody's here; it lists others' workspaces of that name."""
     if not others:
         return UserError(
             f"there is no workspace {name} that this machine may reach",

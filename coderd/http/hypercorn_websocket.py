@@ -39,7 +39,7 @@ class Http1Protocol(H11Protocol):
         await super()._send_error_response(status_code)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """What is said after that comes too late, and so does a second refusal of a WebSocket: no fault but the client's."""
+        """Sends an event of h11; drops what comes after a refusal, which only a client's fault can cause."""
         try:
             await super()._send_h11_event(event)
         except h11.LocalProtocolError:

@@ -24,7 +24,7 @@ class Effects:
     expelled: tuple[Node, ...] = ()
     """Nodes whose right to be here has ended, though they exist: their connections end."""
     expired: tuple[Node, ...] = ()
-    """The same, as their time is up: they are told so."""
+    """Nodes whose time is up: their connections end, and they are told why."""
     removed: tuple[Node, ...] = ()
     """Nodes that exist no more."""
     introduced: tuple[Node, ...] = ()
@@ -64,7 +64,7 @@ class Change(Generic[T]):
     effects: Effects = NOTHING
 
     def map(self, view: Callable[[T], U]) -> "Change[U]":
-        """The same change with another result."""
+        """Returns a change with the same effects and another result."""
         return Change(view(self.result), self.effects)
 
 

@@ -60,7 +60,7 @@ SERVER = Actor("server")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Another user may meet a workspace: a share that its guest has accepted and that has not ended."""
+    """Lets another user meet a workspace: a share that its guest has accepted and that has not ended."""
 
     user: User
     ports: PortSet

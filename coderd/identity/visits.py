@@ -46,7 +46,7 @@ class Visits:
                 del self._open[workspace.node_id]
 
     def of(self, workspace_id: UUID) -> list[Visit]:
-        """What is open of a workspace: of each user and app the visit that has lasted longest."""
+        """Lists a workspace's open visits: of each user and app the one that has lasted longest."""
         longest: dict[tuple[UUID | None, str], Visit] = {}
         for visit in self._open.get(workspace_id, ()):  # in the order in which they began
             longest.setdefault((visit.user.user_id if visit.user is not None else None, visit.app), visit)

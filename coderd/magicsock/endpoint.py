@@ -44,7 +44,7 @@ _PING_GAP = 0.1
 _PING_BACK_GAP = 1.0
 """The same for pings that only answer the peer's."""
 _OPEN_GAP = 0.05
-"""The same for an address that has not answered, but from which the peer has pinged."""
+"""Least seconds between two pings to an address that has not answered, but from which the peer has pinged."""
 _OPEN_FOR = 1.0
 """Seconds after a ping came from an address for which ours is likely to get there."""
 _OPEN_RETRY = 0.1

@@ -32,9 +32,9 @@ from coderd.model.keys import NodePublic
 PINGS_PER_PEER = 16
 """Unanswered pings in any second to the addresses of one peer."""
 PINGS_PER_TARGET = 5
-"""The same to one IP, of IPv6 one /64, whoever named it."""
+"""Unanswered pings in any second to one IP (of IPv6: one /64), whichever peers named it."""
 PINGS_IN_ALL = 2048
-"""The same to all together: 300 KB with their headers; three hundred peers of six addresses each have room at once."""
+"""Unanswered pings in any second to all addresses: 300 KB with headers, room for 300 peers of six addresses each."""
 KEPT_FOR_OTHERS = 2
 """Of these, what an address does not get that was pinged within the second."""
 PONGS_PER_PEER = 32
@@ -92,7 +92,7 @@ class PingBudget:
         return False
 
     def take(self, peer: NodePublic, addr: AddrPort, now: float, *, is_new_flow: bool = False) -> bool:
-        """The same for what cannot wait: now or not at all."""
+        """Takes room for one ping now, or returns False: for pings that cannot wait in the queue."""
         target = target_of(addr)
         if self._free_at(peer, target, addr, now, is_new_flow=is_new_flow) > now:
             return False

@@ -35,7 +35,7 @@ class Bucket:
         self._level, self._at = rate.burst, now
 
     def level(self, now: float) -> float:
-        """What is in it."""
+        """Returns the tokens that are in the bucket at an instant."""
         return min(self._rate.burst, self._level + max(0.0, now - self._at) * self._rate.per_second)
 
     def take(self, now: float) -> None:

@@ -15,7 +15,7 @@ from coderd.packet import PROTOCOL_TCP, PROTOCOL_UDP
 MAX_FLOWS_OF_PEER = 4096
 """Flows that one peer began and that are remembered."""
 MAX_FLOWS_TO_PEER = 16_384
-"""The same of those that this node began with it."""
+"""Flows that this node began with one peer and that are remembered."""
 OPENING_LIFETIME = 150.0
 """Seconds of a TCP handshake: longer than Linux repeats a SYN (127)."""
 ESTABLISHED_LIFETIME = 5 * 86_400.0

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stalls:
-    """Those of the last ten minutes."""
+    """Counts the stalls of the last ten minutes."""
 
     count: int = 0
     """At most 64: of more the newest."""

@@ -26,7 +26,7 @@ class Allowance:
 
     def __init__(self) -> None:
         self._levels: dict[str, tuple[float, float]] = {}
-        """What is left of each one's burst, and when that was; who asked longest ago comes first."""
+        """Remaining burst of each source and when it was counted, the source that asked longest ago first."""
         self._everybody = (float(ALL_BURST), float("-inf"))
 
     def __len__(self) -> int:

@@ -178,7 +178,7 @@ class ApiClient:
     # Shares by others, by id of the workspace or owner/name
 
     def list_shares(self) -> list[OfferInfo]:
-        """What is shared with the caller, and what is offered."""
+        """Lists workspaces that are shared with the caller, and offers."""
         return self._ask(OfferList, "GET", "/shares").offers
 
     def accept_share(self, key: str) -> OfferInfo:

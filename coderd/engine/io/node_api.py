@@ -162,7 +162,7 @@ class NodeApi:
         await _refuse(stream, NOT_ALLOWED, "this machine may not use the workspace's services")
 
     async def _hear(self, stream: trio.SocketStream, caller: Peer) -> tuple[AnyRequest, bytes, bool] | None:
-        """What is wanted, the bytes behind, and whether a peer's daemon let it come; None where it is answered already."""
+        """Reads a request. Returns it, the bytes behind it, and whether it showed the secret; None if it was refused already."""
         line = rest = b""
         request: AnyRequest | None = None
         why, is_proved = "", False

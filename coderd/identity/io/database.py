@@ -69,7 +69,7 @@ class Database:
         self._engine.dispose()
 
     def data_version(self) -> int:
-        """Another number after every commit, whoever's: for one thread at a time, and cheap enough for every second."""
+        """Returns a number that differs after every commit, by this or another program. Call it from one thread at a time; takes microseconds."""
         (found,) = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(found)
 

@@ -77,7 +77,7 @@ class Expiry:
         self._database = database
 
     def data_version(self) -> int:
-        """Another number after every change of the database, whoever made it."""
+        """Returns a number that differs after every commit to the database, by this or another program."""
         return self._database.data_version()
 
     def sweep(self) -> Change[float | None]:

@@ -138,7 +138,7 @@ class Shares:
     # The guest
 
     def offered_to(self, guest: User) -> list[OfferedShare]:
-        """What is shared with a user, by name, and what of late was offered; not what they have declined."""
+        """Lists what is shared with a user, by name, then open offers; leaves out what they have declined."""
         with self._database.read() as connection:
             in_force = self._of_guest(connection, guest, ACCEPTED).order_by(users.c.name, nodes.c.name)
             offered = self._of_guest(connection, guest, shares.c.state == _OFFERED)

@@ -36,7 +36,7 @@ from coderd.model.netmap import NodeKind
 # What every request and every join asks, made once: to make a statement costs more than to run it.
 _GOOD = sa.select(tokens).where(*GOOD)
 _EVER_GOOD = sa.select(tokens).where(GOOD[0], GOOD[1])
-"""The same, though its time may be up."""
+"""Finds a token whether or not its time is up."""
 _BY_ID = select_nodes().where(nodes.c.id == sa.bindparam("node_id"))
 
 _NODE_KINDS = (TokenKind.WORKSPACE, TokenKind.DEVICE)

@@ -24,7 +24,7 @@ async def describe(directory: Directory, caller: Caller, nodes: Sequence[Node]) 
 
 
 async def describe_one(directory: Directory, caller: Caller, node: Node) -> WorkspaceInfo:
-    """The same of one."""
+    """Describes one workspace to a caller."""
     (info,) = await describe(directory, caller, [node])
     return info
 

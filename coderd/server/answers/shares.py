@@ -42,7 +42,7 @@ class ShareAnswers:
     # The giver
 
     async def _share(self, call: Call) -> WorkspaceInfo:
-        """The same for every name: what is only offered concerns nobody who is connected."""
+        """Offers a workspace, or changes a share's terms. Does the same for names that nobody has, so that the answer tells nothing."""
         asked, node, by = call.body(OfferShare), await self._reach(call), actor_of(call.caller)
         wish = Wish(asked.ports, asked.terminal, asked.lifetime, asked.endless)
         node = await self._directory.change(

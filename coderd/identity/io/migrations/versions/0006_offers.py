@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing refers to shares, so the table is made anew, with ids for those that are there."""
+    """Makes the table of shares anew, with ids for the rows that are there: no other table refers to it."""
     old = sa.table(
         "shares",
         sa.column("workspace_id", sa.Uuid),
