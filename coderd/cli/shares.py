@@ -75,7 +75,7 @@ def share_positional(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """The same as coderctl share WORKSPACE --with USER.
+    """Offer a workspace of yours to another user, as coderctl share WORKSPACE --with USER does.
 
     Examples:
       coderctl workspaces share dev bob --ports 22
