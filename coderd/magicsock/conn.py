@@ -109,7 +109,9 @@ class Conn:
         self._peer_map = PeerMap()
         self._surroundings = Surroundings(rng=rng)
         self._budget = PingBudget()
-        self._punching = Punching(rng=rng, plays_birthday=plays_birthday, budget=self._budget)
+        self._punching = Punching(
+            rng=rng, plays_birthday=plays_birthday, budget=self._budget, is_used=self._is_used
+        )
         self._deadlines = Deadlines()
         self._talk = Talk(
             node_key=node_key,
@@ -232,6 +234,9 @@ class Conn:
         A bare address is the origin of what came to the usual sockets.
         """
         source = origin if isinstance(origin, UdpSource) else UdpSource(origin)
+        if source.socket and not self._punching.is_open(source.socket):
+            # Read just before its spare socket was closed: answers have to leave by a usual one.
+            source = source._replace(socket=0)
         rest = [
             datagram
             for datagram in datagrams
@@ -334,7 +339,7 @@ class Conn:
             self._events.append(Slept(now - deadline.when))
             self.handle_rebound(now)
         self._surroundings.handle_timeout(now)
-        self._punching.handle_timeout(now, lambda peer, socket: self._known[peer].endpoint.uses(socket, now))
+        self._punching.handle_timeout(now)
         for peer, addr in self._budget.pop_turns(now):
             self._known[peer].endpoint.take_turn(addr, now)
             self._drain(self._known[peer], now)
@@ -413,6 +418,10 @@ class Conn:
         allows_direct = peer.path_policy is PathPolicy.ANY
         known.endpoint.update(peer.endpoints, peer.home_region, allows_direct=allows_direct, now=now)
         self._drain(known, now)
+
+    def _is_used(self, peer: NodePublic, socket: int, now: float) -> bool:
+        """Whether a peer's trusted path goes by a spare socket."""
+        return (known := self._known.get(peer)) is not None and known.endpoint.uses(socket, now)
 
     # Sending
 

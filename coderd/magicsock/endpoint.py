@@ -183,8 +183,12 @@ class Endpoint:
             self._send_ping(addr, Purpose.DISCOVERY, now)
 
     def forget_socket(self, socket: int, now: float) -> None:
-        """A spare socket is closed. If the best path went by it, there is none now."""
+        """Forgets a spare socket that was closed, and the pings that left by it: a late pong must not make it a path.
+
+        If the best path went by it, there is none now.
+        """
         self._candidates.forget_socket(socket)
+        self._pings.forget_socket(socket)
         if self._best.quality is not None and self._best.quality.socket == socket:
             self._best.clear()
             self._rearm()
@@ -278,6 +282,7 @@ class Endpoint:
         candidate = self._candidates.get(addr)
         if candidate is not None:
             candidate.latencies.clear()
+            candidate.socket = 0
         if addr == self._best.addr:
             was_trusted = self._best.is_trusted(now)
             self._best.clear()

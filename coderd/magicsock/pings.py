@@ -81,6 +81,11 @@ class Pings:
             if ping.token == token:
                 self._sent[tx_id] = ping._replace(token=None)
 
+    def forget_socket(self, socket: int) -> None:
+        """Ends waiting for all that left by a spare socket (not 0): it is closed, and no path can go by it."""
+        for tx_id in [tx_id for tx_id, ping in self._sent.items() if ping.socket == socket]:
+            del self._sent[tx_id]
+
     def pop_expired(self, now: float) -> list[SentPing]:
         """Takes out the pings that have waited too long."""
         expired = []

@@ -124,13 +124,22 @@ class Punching:
         rng: for transaction ids and ports.
         plays_birthday: whether random ports are worth hundreds of sockets and pings.
         budget: says how often addresses may be pinged that have not answered.
+        is_used: says whether a peer's path in use goes by a spare socket, at an instant.
     """
 
-    def __init__(self, *, rng: RandomBytes, plays_birthday: bool, budget: PingBudget) -> None:
+    def __init__(
+        self,
+        *,
+        rng: RandomBytes,
+        plays_birthday: bool,
+        budget: PingBudget,
+        is_used: Callable[[NodePublic, int, float], bool],
+    ) -> None:
         self.sequence = PortSequence()
         self._rng = rng
         self._plays_birthday = plays_birthday
         self._budget = budget
+        self._is_used = is_used
         self._numbers = count(1)
         self._rows: dict[NodePublic, _Row] = {}
         self._crowds: dict[int, AddrPort] = {}
@@ -215,7 +224,11 @@ class Punching:
             self._wishes.extend((Scatter(peer, tuple(crowd)), Call(peer)))
 
     def handle_stun(self, datagram: Buffer, socket: int, now: float) -> bool:
-        """A STUN message came to a spare socket. Returns whether it was awaited."""
+        """A STUN message came to a spare socket. Returns whether it was awaited.
+
+        Once both servers have answered and their answers foretell nothing, the socket is closed, unless the peer's path has
+        come to go by it.
+        """
         row = self._rows.get(self._peer_of[socket]) if socket in self._peer_of else None
         try:
             tx, mapped = parse_response(datagram)
@@ -228,13 +241,13 @@ class Punching:
             self._read(row, now)
         return True
 
-    def handle_timeout(self, now: float, is_used: Callable[[NodePublic, int], bool]) -> None:
+    def handle_timeout(self, now: float) -> None:
         """Closes spare sockets that no path uses, goes on searching for peers that still need it."""
         while self._checks and self._checks[0][0] <= now:
             _, socket = self._checks.popleft()
             if (peer := self._peer_of.get(socket)) is None:
                 continue
-            if is_used(peer, socket):
+            if self._is_used(peer, socket, now):
                 self._checks.append((now + SPARE_LIFETIME, socket))
             else:
                 self._close(socket)
@@ -260,6 +273,10 @@ class Punching:
         return earliest(*checks, *searches)
 
     # Looking
+
+    def is_open(self, socket: int) -> bool:
+        """Whether a spare socket is wanted still: what comes to another was read before it was closed."""
+        return socket in self._peer_of
 
     def foretold(self, peer: NodePublic) -> tuple[AddrPort, ...]:
         """Addresses of ours at which a peer, and nobody else, may come in."""
@@ -295,13 +312,14 @@ class Punching:
         self._wishes.append(SendFrom(row.socket, two, encode_request(row.tx[1])))
 
     def _read(self, row: _Row, now: float) -> None:
-        """Both servers have answered: names the ports between, or gives the socket up."""
+        """Both servers have answered: names the ports between, or gives the socket up where no path goes by it."""
         first, last = (row.seen[tx] for tx in row.tx)
         ports = (
             self.sequence.foretell(first[1], last[1], len(row.targets), now) if first[0] == last[0] else ()
         )
         if not ports:
-            self._close(row.socket)
+            if not self._is_used(row.peer, row.socket, now):
+                self._close(row.socket)
             return
         row.foretold = tuple((first[0], port) for port in ports)
         row.patience_until = now + CALL_PATIENCE

@@ -8,6 +8,7 @@
 NATs are named as in RFC 4787: how a mapping is chosen, and what may come in through it.
 """
 
+import errno
 import heapq
 import itertools
 from collections import Counter
@@ -165,6 +166,10 @@ class Internet:
         self.is_udp_blocked = False
         """Between nodes; STUN goes on."""
         self.is_stun_blocked = False
+        self.jitter = 0.0
+        """Most seconds that a datagram between nodes takes longer, at random."""
+        self.stun_hop = HOP
+        """Seconds from a node to the STUN server, and back."""
         self.largest_payload = 65535
         """What the wires between nodes carry, bytes of UDP payload."""
         self.nodes: list[Node] = []
@@ -314,6 +319,7 @@ class Internet:
         sender.n_sent["direct"] += len(transmit.datagrams)
         inside = sender.spare.get(transmit.socket) if transmit.socket else sender.addr
         if inside is None:
+            sender.conn.handle_send_error(transmit.addr, errno.EBADF, self.now)
             return
         source = sender.nat.outbound(inside, transmit.addr) if sender.nat else inside
         for datagram in transmit.datagrams:
@@ -327,9 +333,10 @@ class Internet:
     def _fly(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
         if to[0] == RELAY_IP:
             if to[1] in STUN_PORTS and not self.is_stun_blocked:
-                self.at(self.now + HOP, lambda: self._answer_stun(source, to, datagram))
+                self.at(self.now + self.stun_hop, lambda: self._answer_stun(source, to, datagram))
         elif not self.is_udp_blocked and len(datagram) <= self.largest_payload:
-            self.at(self.now + HOP, lambda: self._land(source, to, datagram))
+            late = self.jitter * self.rng.random() if self.jitter else 0.0
+            self.at(self.now + HOP + late, lambda: self._land(source, to, datagram))
 
     def _answer_stun(self, source: AddrPort, server: AddrPort, datagram: bytes) -> None:
         try:
@@ -337,7 +344,7 @@ class Internet:
         except MalformedPacket:
             return
         if self.rng.random() >= self.loss:
-            self.at(self.now + HOP, lambda: self._land(server, source, encode_response(tx, source)))
+            self.at(self.now + self.stun_hop, lambda: self._land(server, source, encode_response(tx, source)))
 
     def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
         for node in self.nodes:

@@ -74,6 +74,26 @@ def test_a_sequential_nat_opens_towards_a_port_that_is_known(step: int) -> None:
     assert len(a.spare) == 1
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_path_that_was_found_by_a_spare_socket_stays_whenever_the_servers_answer(seed: int) -> None:
+    """Ports that come at random foretell nothing: the socket that was to find them out may be in use by then."""
+    net = Internet(seed)
+    net.stun_hop, net.jitter = HOP * (1 + seed % 8 / 4), HOP / 4
+    a = net.add_node("a", a_nat(APDM, BY_PORT), ip="10.0.1.2", plays_birthday=False)
+    b = net.add_node("b", None, ip="203.0.113.1")
+    net.start()
+    net.is_udp_blocked = True
+    net.run_until(lambda: bool(a.spare), 5)
+    net.is_udp_blocked = False
+    net.every(0.05, lambda: net.send(a, b, b"data"))
+    net.run_until(lambda: kinds(a, b)[0] is PathKind.DIRECT, 10)
+    lost = 0
+    for _ in range(2000):
+        net.run_for(0.005)
+        lost += kinds(a, b)[0] is not PathKind.DIRECT
+    assert lost == 0
+
+
 def test_a_row_towards_an_address_that_is_no_longer_the_best_is_begun_anew() -> None:
     net, a, b = two_nodes(a_nat(APDM, BY_PORT, 1), b_nat(EIM, BY_PORT))
     told = b.endpoints

@@ -542,3 +542,15 @@ def test_a_deadline_that_is_merely_late_is_no_sleep(bench: Bench) -> None:
     assert deadline is not None
     bench.conn.handle_timeout(deadline.when + 20)
     assert bench.events(Slept) == []
+
+
+def test_what_was_read_from_a_spare_socket_that_is_closed_is_answered_by_a_usual_one(bench: Bench) -> None:
+    """A read may be under way while its socket is closed: whoever was taken to be reached by it would be reached no more."""
+    bench.start()
+    bench.transmits()
+    ping = bench.sealed(Ping(bytes(12), bench.key, 0))
+    source, rest = bench.conn.handle_udp(UdpSource(OTHER, 99), [ping, DATA], T + 1)
+    assert (source, rest) == (UdpSource(OTHER), [DATA])
+    sent = [t for t in bench.transmits() if isinstance(t, UdpTransmit) and t.addr == OTHER]
+    assert {t.socket for t in sent} == {0}
+    assert len(sent) == 2

@@ -374,3 +374,34 @@ def test_a_rebound_forgets_trust_and_looks_again_at_the_same_addresses(endpoint:
     endpoint.handle_rebound(T + 1)
     assert endpoint.kind is PathKind.RELAY
     assert [ping.to for ping in pings(endpoint)] == [ADDR]
+
+
+def by_spare(endpoint: Endpoint, now: float) -> SendPing:
+    """Has the peer answer a small ping that left by spare socket 3; the full ping that follows by the same."""
+    endpoint.probe(ADDR, 3, now)
+    (small,) = [ping for ping in pings(endpoint) if ping.socket == 3]
+    endpoint.handle_pong(small.tx_id, ADDR, now + 0.01)
+    (full,) = pings(endpoint)
+    assert full.socket == 3
+    return full
+
+
+def test_a_late_pong_to_a_closed_spare_socket_makes_no_path(endpoint: Endpoint) -> None:
+    """Its path would go by a socket that is no more, and no ping by another would ever leave again."""
+    learn(endpoint, ADDR)
+    full = by_spare(endpoint, T + 0.1)
+    endpoint.forget_socket(3, T + 0.12)
+    wishes(endpoint)
+    assert not endpoint.handle_pong(full.tx_id, ADDR, T + 0.13)
+    assert endpoint.best is None
+    again = [wish for _, wish in run(endpoint, T + 1) if isinstance(wish, SendPing) and wish.to == ADDR]
+    assert {ping.socket for ping in again} == {0}
+
+
+def test_after_a_refused_send_an_address_is_tried_by_a_usual_socket(endpoint: Endpoint) -> None:
+    learn(endpoint, ADDR)
+    endpoint.handle_pong(by_spare(endpoint, T + 0.1).tx_id, ADDR, T + 0.12)
+    assert endpoint.uses(3, T + 0.13)
+    endpoint.handle_send_failed(ADDR, T + 0.2)
+    again = [wish for _, wish in run(endpoint, T + 1) if isinstance(wish, SendPing) and wish.to == ADDR]
+    assert {ping.socket for ping in again} == {0}

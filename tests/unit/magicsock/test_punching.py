@@ -36,8 +36,19 @@ Kind = TypeVar("Kind", bound=Wish)
 
 
 @pytest.fixture
-def punching() -> Punching:
-    punching = Punching(rng=Random(1).randbytes, plays_birthday=True, budget=PingBudget())
+def used() -> set[int]:
+    """The spare sockets that a path in use goes by."""
+    return set()
+
+
+@pytest.fixture
+def punching(used: set[int]) -> Punching:
+    punching = Punching(
+        rng=Random(1).randbytes,
+        plays_birthday=True,
+        budget=PingBudget(),
+        is_used=lambda peer, socket, now: socket in used,
+    )
     for peer in (PEER, OTHER):
         punching.set_willing(peer, is_willing=True)
     return punching
@@ -70,10 +81,6 @@ def answer(punching: Punching, question: SendFrom, port: int, now: float = T) ->
 def make_random(punching: Punching, now: float = T) -> None:
     for _ in range(3):
         punching.sequence.foretell(1000, 40000, 1, now)
-
-
-def unused(peer: NodePublic, socket: int) -> bool:
-    return False
 
 
 def test_a_row_asks_a_server_pings_the_peer_and_asks_the_other(punching: Punching) -> None:
@@ -114,6 +121,17 @@ def test_answers_that_show_no_sequence_give_the_socket_up(punching: Punching) ->
     assert wishes(punching) == [CloseSocket(PEER, socket)]
 
 
+def test_answers_that_show_no_sequence_close_no_socket_that_a_path_has_come_to_use(
+    punching: Punching, used: set[int]
+) -> None:
+    socket, (first, last) = begin_row(punching)
+    used.add(socket)
+    answer(punching, first, 20000)
+    answer(punching, last, 50000)
+    assert wishes(punching) == []
+    assert punching.is_open(socket)
+
+
 def test_two_outer_addresses_are_no_sequence(punching: Punching) -> None:
     socket, (first, last) = begin_row(punching)
     answer(punching, first, 20000)
@@ -145,14 +163,18 @@ def test_a_row_is_bounded_and_so_are_all_rows(punching: Punching) -> None:
     assert len(those(OpenSockets, wishes(punching))) == MOST_SPARE - 1
 
 
-def test_a_socket_that_no_path_uses_is_closed_and_one_in_use_is_kept(punching: Punching) -> None:
+def test_a_socket_that_no_path_uses_is_closed_and_one_in_use_is_kept(
+    punching: Punching, used: set[int]
+) -> None:
     socket, _ = begin_row(punching)
     deadline = punching.poll_timeout()
     assert deadline is not None
     assert deadline.when == T + SPARE_LIFETIME
-    punching.handle_timeout(T + SPARE_LIFETIME, lambda peer, socket: True)
+    used.add(socket)
+    punching.handle_timeout(T + SPARE_LIFETIME)
     assert wishes(punching) == []
-    punching.handle_timeout(T + 2 * SPARE_LIFETIME, unused)
+    used.clear()
+    punching.handle_timeout(T + 2 * SPARE_LIFETIME)
     assert wishes(punching) == [CloseSocket(PEER, socket)]
     assert punching.poll_timeout() is None
 
@@ -176,7 +198,7 @@ def test_random_ports_and_an_easy_peer_are_a_birthday_once_in_a_while(punching: 
     assert isinstance(scatter, Scatter)
     assert scatter.ways == tuple((socket, TARGETS[0]) for socket in opened.sockets)
     assert call == Call(PEER)
-    punching.handle_timeout(T + SPARE_LIFETIME, unused)
+    punching.handle_timeout(T + SPARE_LIFETIME)
     assert len(those(CloseSocket, wishes(punching))) == N_SOCKETS
     make_random(punching, T + RETRY - 1)
     punching.punch(PEER, TARGETS[:1], SERVERS, T + RETRY - 1)
@@ -201,7 +223,7 @@ def search(punching: Punching, begin: float) -> list[tuple[int, AddrPort]]:
         deadline = punching.poll_timeout()
         if deadline is None:
             return ways
-        punching.handle_timeout(deadline.when, unused)
+        punching.handle_timeout(deadline.when)
 
 
 def test_a_search_waits_for_easier_ways_then_sends_so_many_and_no_more(punching: Punching) -> None:
@@ -229,7 +251,12 @@ def test_nobody_searches_for_an_easy_peer_nor_without_the_wish(punching: Punchin
     for at in range(10):
         punching.search(PEER, HARD_CALL[:1], T + at)
     assert wishes(punching) == []
-    unwilling = Punching(rng=Random(1).randbytes, plays_birthday=False, budget=PingBudget())
+    unwilling = Punching(
+        rng=Random(1).randbytes,
+        plays_birthday=False,
+        budget=PingBudget(),
+        is_used=lambda peer, socket, now: False,
+    )
     assert search(unwilling, T) == []
 
 
