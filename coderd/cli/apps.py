@@ -1,39 +1,98 @@
-"""How both commands make their typer apps: plain help out of docstrings, nothing installed, nothing pretty."""
+"""``coderctl apps``: who may open which port of a workspace by browser."""
 
-import inspect
-from collections.abc import Callable
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
+
+from coderd.api.messages import AppInfo
+from coderd.cli.asking import Yes, confirm, print_json, print_rows
+from coderd.cli.login import open_api
+from coderd.cli.options import Insecure, Json, TokenFile, Url
+from coderd.cli.say import say
+from coderd.cli.values import parse_share
+from coderd.config.url import parse_server_url
+from coderd.model.errors import Exit
+
+Workspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="One of your workspaces.")]
+App = Annotated[str, typer.Argument(metavar="APP", help="A port, or a name for one: a DNS label.")]
 
 
-def new_app(text: str) -> typer.Typer:
-    """An app, or a group of one."""
-    return typer.Typer(
-        help=help_text(text),
-        add_completion=False,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+def list_apps(
+    workspace: Workspace,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """List the apps that were set of a workspace. Any other port is an app, too, for you alone.
+
+    Examples:
+      coderctl apps list dev
+    """
+    client, origin = open_api(url, token_file, insecure=insecure)
+    found = client.list_apps(workspace)
+    if json:
+        print_json(found)
+        return Exit.DONE
+    rows = [(app.name, str(app.port), app.share, _where(app, origin)) for app in found]
+    print_rows(rows, "None was set: every port is yours alone.")
+    return Exit.DONE
 
 
-def add(
-    app: typer.Typer,
-    name: str,
-    command: Callable[..., int | None],
-    short: str,
-    *,
-    cls: type[TyperCommand] | None = None,
-) -> None:
-    """Adds a command: its docstring is its help, ``short`` its line in the list of commands, ``cls`` its parser."""
-    app.command(name, cls=cls, help=help_text(command.__doc__ or ""), short_help=short)(command)
+def set_app(
+    workspace: Workspace,
+    app: App,
+    share: Annotated[
+        str,
+        typer.Option("--share", help="For whom: owner, shared (as the workspace), authenticated or public."),
+    ] = "owner",
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="The port that a name is for.")
+    ] = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+    json: Json = False,
+) -> int:
+    """Say who may open a port of a workspace by browser, and print where it is.
+
+    Examples:
+      coderctl apps set dev 8080 --share shared
+      coderctl apps set dev docs --port 8000 --share public
+    """
+    wanted = parse_share(share)
+    client, origin = open_api(url, token_file, insecure=insecure)
+    made = client.set_app(workspace, app, wanted, port)
+    if json:
+        print_json(made)
+    else:
+        say(_where(made, origin))
+    return Exit.DONE
 
 
-def help_text(docstring: str) -> str:
-    """A docstring for typer: paragraphs that hold indented lines stay as they are, quotes of code go."""
-    paragraphs = inspect.cleandoc(docstring).replace("``", "").split("\n\n")
-    return "\n\n".join(
-        f"\b\n{part}" if "\n " in part or part.startswith(" ") else part for part in paragraphs
-    )
+def delete(
+    workspace: Workspace,
+    app: App,
+    yes: Yes = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
+) -> int:
+    """Forget an app: a name leads nowhere any more, a port is yours alone.
+
+    Examples:
+      coderctl apps delete dev docs
+    """
+    client, _ = open_api(url, token_file, insecure=insecure)
+    confirm(f"Forget the app {app} of {workspace}?", yes)
+    client.delete_app(workspace, app)
+    return Exit.DONE
+
+
+def _where(app: AppInfo, origin: str) -> str:
+    """Its host where it has one, else its path at the server."""
+    server = parse_server_url(origin)
+    if not app.host:
+        return f"{server}{app.path}"
+    is_usual = server.port == (443 if server.is_tls else 80)
+    return f"{server.scheme}://{app.host}/" if is_usual else f"{server.scheme}://{app.host}:{server.port}/"

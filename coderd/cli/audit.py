@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from coderd.cli.asking import print_json, print_rows, until_text
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note
-from coderd.cli.session import open_api
 from coderd.model.errors import Exit
 
 

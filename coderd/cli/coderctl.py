@@ -3,17 +3,16 @@
 import typer
 
 from coderd.cli import (
+    apps,
     connections,
     debug,
     devices,
     shares,
     tokens,
     users,
-    web_apps,
     workspace_policy,
     workspaces,
 )
-from coderd.cli.apps import add, new_app
 from coderd.cli.audit import audit
 from coderd.cli.derp_map import derp_map
 from coderd.cli.forward import port_forward
@@ -28,6 +27,7 @@ from coderd.cli.shell import run
 from coderd.cli.speedtest import speedtest
 from coderd.cli.status import status
 from coderd.cli.terminal import terminal
+from coderd.cli.typer_app import add, new_app
 from coderd.cli.why import why
 
 HELP = """Join your workspaces over an encrypted tunnel, directly where any path can be opened.
@@ -95,9 +95,9 @@ def _shares() -> typer.Typer:
 
 def _apps() -> typer.Typer:
     group = new_app("Web apps: ports of workspaces, opened by browser through the server.")
-    add(group, "list", web_apps.list_apps, "List what was set of a workspace.")
-    add(group, "set", web_apps.set_app, "Say who may open a port, and give it a name.")
-    add(group, "delete", web_apps.delete, "Forget one: its port is yours alone again.")
+    add(group, "list", apps.list_apps, "List what was set of a workspace.")
+    add(group, "set", apps.set_app, "Say who may open a port, and give it a name.")
+    add(group, "delete", apps.delete, "Forget one: its port is yours alone again.")
     return group
 
 

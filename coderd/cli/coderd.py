@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from coderd.cli.apps import add, new_app
 from coderd.cli.derp import derp
 from coderd.cli.options import TOKEN_ENVIRONMENT
 from coderd.cli.server import server_app
 from coderd.cli.shell import run
+from coderd.cli.typer_app import add, new_app
 from coderd.cli.wireguard import wireguard
 from coderd.model.errors import Exit
 

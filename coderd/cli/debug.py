@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from coderd.cli.login import open_api
 from coderd.cli.options import SOCKET, Insecure, Json, Socket, TokenFile, Url
 from coderd.cli.say import say, say_json
-from coderd.cli.session import open_api
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import DEBUG, DebugAction, DebugParams
 from coderd.model.errors import Exit

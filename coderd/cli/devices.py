@@ -7,9 +7,9 @@ import typer
 
 from coderd.api.messages import DeviceInfo
 from coderd.cli.asking import All, Yes, confirm, print_facts, print_json, print_rows, since_text, until_text
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import say
-from coderd.cli.session import open_api
 from coderd.model.errors import Exit
 
 Name = Annotated[

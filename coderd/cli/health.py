@@ -1,9 +1,9 @@
 """``coderctl health``: what the server finds wrong with itself, and what to do about it."""
 
 from coderd.api.health import HealthReport
+from coderd.cli.login import open_api
 from coderd.cli.options import Json, TokenFile, Url
 from coderd.cli.say import Shown, lines_text, say_json, say_text
-from coderd.cli.session import open_api
 from coderd.model.errors import Exit
 
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from coderd.cli.login import forget_session, save_session, session_at
 from coderd.cli.options import SOCKET, CaFile, Insecure, Pin, Socket, TokenFile
 from coderd.cli.say import note, say
-from coderd.cli.session import forget_session, save_session, session_at
 from coderd.config.url import ServerUrl, trusted_url
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import (

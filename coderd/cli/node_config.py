@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from coderd.cli.login import read_token
 from coderd.cli.options import TOKEN_ENVIRONMENT
-from coderd.cli.session import read_token
 from coderd.cli.values import parse_duration
 from coderd.config.sources import Setting, Sources, Value, as_bool, bad_value, parse_file
 from coderd.config.url import ServerUrl, check_secrecy, trusted_url

@@ -2,8 +2,8 @@
 
 from coderd.api.messages import ReachInfo
 from coderd.cli.asking import All, print_json, print_rows
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
-from coderd.cli.session import open_api
 from coderd.cli.values import ago_text, latency_text
 from coderd.model.errors import Exit
 

@@ -13,8 +13,8 @@ from coderd.cli import quota_options as quotas
 from coderd.cli import relay_options as relay
 from coderd.cli import sharing_options as sharing
 from coderd.cli import tls_options as tls
-from coderd.cli.apps import add, help_text
 from coderd.cli.say import note, say
+from coderd.cli.typer_app import add, help_text
 from coderd.config.lifetimes import LifetimeOptions
 from coderd.model.errors import Exit, UserError
 

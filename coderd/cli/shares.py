@@ -6,9 +6,9 @@ import typer
 
 from coderd.api.messages import OfferInfo, ShareInfo, WorkspaceInfo
 from coderd.cli.asking import print_json, print_rows, until_text
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note, say
-from coderd.cli.session import open_api
 from coderd.cli.values import parse_duration
 from coderd.model.errors import Exit
 

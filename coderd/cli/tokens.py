@@ -8,9 +8,9 @@ import typer
 from coderd.api.joining import join_line
 from coderd.api.messages import TokenInfo
 from coderd.cli.asking import Yes, confirm, print_json, print_rows, until_text
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note, say
-from coderd.cli.session import open_api
 from coderd.cli.status_text import aligned
 from coderd.cli.values import parse_duration, parse_scope
 from coderd.config.url import parse_server_url

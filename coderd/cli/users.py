@@ -6,9 +6,9 @@ import typer
 
 from coderd.api.messages import UserInfo
 from coderd.cli.asking import Yes, confirm, print_facts, print_json, print_rows, until_text
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note, say
-from coderd.cli.session import open_api
 from coderd.cli.tokens import WithNodes, revoke_one, token_rows
 from coderd.cli.values import parse_role
 from coderd.model.errors import Exit

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 import coderd
-from coderd.cli.apps import help_text, new_app
 from coderd.cli.say import say
 from coderd.cli.shell import run
+from coderd.cli.typer_app import help_text, new_app
 from coderd.model.errors import Exit
 
 

@@ -6,8 +6,8 @@ import typer
 
 from coderd.api.messages import WorkspaceInfo
 from coderd.cli.asking import print_facts, print_json, since_text
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
-from coderd.cli.session import open_api
 from coderd.cli.shares import share_facts, warn
 from coderd.cli.values import parse_path
 from coderd.model.errors import Exit

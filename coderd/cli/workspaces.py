@@ -7,9 +7,9 @@ import typer
 from coderd.api.joining import join_line
 from coderd.api.messages import WorkspaceInfo
 from coderd.cli.asking import All, Yes, confirm, print_json, print_rows
+from coderd.cli.login import open_api
 from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note, say
-from coderd.cli.session import open_api
 from coderd.config.url import parse_server_url
 from coderd.model.errors import Exit
 

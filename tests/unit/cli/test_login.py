@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coderd.cli.session import (
+from coderd.cli.login import (
     Session,
     find_session,
     forget_session,
