@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from coderd.coordination.message import MAX_ENTRIES, PathReport
-from coderd.magicsock.wire import PathInfo, PathKind
+from coderd.model.paths import PathInfo, PathKind
 
 SETTLE: Final = 1.0
 INTERVAL: Final = 5.0

@@ -16,10 +16,10 @@ from coderd.daemon.survey import Survey, has_stun
 from coderd.daemon.tunnel import Pong
 from coderd.engine.io.node_api import ask_facts
 from coderd.http.dialer import proxy_for
-from coderd.magicsock import PathKind
 from coderd.model.addresses import PORT_NODE_API, AddrPort, format_addr_port
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.netmap import NodeKind, Peer
+from coderd.model.paths import PathKind
 from coderd.netcheck import Facts, Report, mapping_of
 from coderd.netcheck.nat import has_nat
 from coderd.netcheck.standing import HURTS

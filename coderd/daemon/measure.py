@@ -19,9 +19,9 @@ from coderd.control.messages import Pong as PongEvent
 from coderd.daemon.session import Session
 from coderd.daemon.status import via
 from coderd.daemon.tunnel import Pong
-from coderd.magicsock import PathKind
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
+from coderd.model.paths import PathKind
 
 Emit: TypeAlias = Callable[[Message], Awaitable[None]]
 

@@ -27,10 +27,10 @@ from coderd.engine.io.plain_sockets import PlainSockets
 from coderd.engine.io.removal import wait_removed
 from coderd.engine.io.uapi import bound_socket, serve_uapi, socket_path
 from coderd.engine.plain import PlainPaths
-from coderd.magicsock import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.model.transport import DerpTransmit
 from coderd.process.ending import ending_signals
 from coderd.process.turns import TurnWatch
 from coderd.tun.io.device import TunDevice

@@ -19,12 +19,12 @@ from coderd.control.messages import (
 )
 from coderd.daemon.node import Node
 from coderd.daemon.session import Session
-from coderd.magicsock import PathInfo
 from coderd.magicsock.io.relays import RelayInfo
 from coderd.metrics import Counters
 from coderd.model.addresses import format_addr_port
 from coderd.model.errors import UserError
 from coderd.model.netmap import AbsentNode, Peer
+from coderd.model.paths import PathInfo
 
 
 def node_status(node: Node) -> Status:

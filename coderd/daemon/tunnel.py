@@ -34,8 +34,6 @@ from coderd.magicsock import (
     HttpsProbeWanted,
     NetcheckDone,
     PathChanged,
-    PathInfo,
-    PathKind,
     PathLost,
     PingReply,
     PortOrder,
@@ -53,6 +51,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap, Peer
+from coderd.model.paths import PathInfo, PathKind
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.netcheck import Here, Report
 from coderd.netcheck.io import https_latency

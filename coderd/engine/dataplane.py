@@ -16,12 +16,12 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from coderd.engine.allowance import Allowance
 from coderd.engine.introduction import Said, is_introduction, parse_introduction
-from coderd.magicsock import DerpTransmit, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
+from coderd.model.transport import DerpTransmit, UdpTransmit
 from coderd.packetfilter import PacketFilter
 from coderd.tun import coalesce, split
 from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source, Unanswered

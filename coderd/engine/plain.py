@@ -12,12 +12,12 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from coderd.engine.dataplane import PathTransmit
-from coderd.magicsock import DerpSource, LocalAddress, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort, encode_addr_port
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
+from coderd.model.transport import DerpSource, LocalAddress, UdpTransmit
 from coderd.wireguard import Source
 
 

@@ -26,12 +26,13 @@ from coderd.engine.introduction import (
     encode_packet,
 )
 from coderd.engine.tunnel_secrets import TunnelSecrets
-from coderd.magicsock import Conn, PathKind
+from coderd.magicsock import Conn
 from coderd.metrics import Counters
 from coderd.model import RandomBytes, limits
 from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.model.paths import PathKind
 from coderd.wireguard import Device, HandshakeCompleted
 
 SETTLED_AFTER = 1.0

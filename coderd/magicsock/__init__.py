@@ -26,66 +26,48 @@ timers         a table of timers
 deadlines      many peers' deadlines, and the earliest
 home           the relay region at which this node listens, and when it is given up
 wish           what an endpoint says to Conn
-wire           what crosses Conn's walls: sources, transmits, path facts, events
+events         what Conn tells: events, status
 io/            UDP sockets, relay links, interface addresses
 """
 
 from coderd.magicsock.conn import Conn
-from coderd.magicsock.port_sequence import PortOrder
-from coderd.magicsock.wire import (
+from coderd.magicsock.events import (
     CandidateStatus,
     ConnEvent,
     ConnStatus,
-    DerpSource,
-    DerpTransmit,
     DiscoUnreadable,
     EndpointsChanged,
     EndpointStatus,
     HomeChanged,
     HttpsProbeWanted,
-    LocalAddress,
     NetcheckDone,
     PathChanged,
-    PathInfo,
-    PathKind,
     PathLost,
-    Pin,
     PingReply,
     RelayFound,
     Slept,
     SocketsUnwanted,
     SocketsWanted,
-    Source,
-    UdpSource,
-    UdpTransmit,
 )
+from coderd.magicsock.port_sequence import PortOrder
 
 __all__ = [
     "CandidateStatus",
     "Conn",
     "ConnEvent",
     "ConnStatus",
-    "DerpSource",
-    "DerpTransmit",
     "DiscoUnreadable",
     "EndpointStatus",
     "EndpointsChanged",
     "HomeChanged",
     "HttpsProbeWanted",
-    "LocalAddress",
     "NetcheckDone",
     "PathChanged",
-    "PathInfo",
-    "PathKind",
     "PathLost",
-    "Pin",
     "PingReply",
     "PortOrder",
     "RelayFound",
     "Slept",
     "SocketsUnwanted",
     "SocketsWanted",
-    "Source",
-    "UdpSource",
-    "UdpTransmit",
 ]

@@ -4,8 +4,8 @@ from collections import deque
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from coderd.magicsock.events import CandidateStatus
 from coderd.magicsock.ping_budget import ANSWER_LIFETIME
-from coderd.magicsock.wire import CandidateStatus
 from coderd.model.addresses import TAILNET_PREFIX, AddrPort
 
 LEARNED_LIFETIME = 45.0

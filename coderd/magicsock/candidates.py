@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from coderd.magicsock.candidate import Candidate, may_be_candidate
-from coderd.magicsock.wire import CandidateStatus
+from coderd.magicsock.events import CandidateStatus
 from coderd.model.addresses import AddrPort
 
 MOST_CANDIDATES = 100

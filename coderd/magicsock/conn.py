@@ -18,6 +18,19 @@ from coderd.magicsock import punching
 from coderd.magicsock.classify import Kind, classify
 from coderd.magicsock.deadlines import Deadlines
 from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
+from coderd.magicsock.events import (
+    ConnEvent,
+    ConnStatus,
+    DiscoUnreadable,
+    EndpointsChanged,
+    PathChanged,
+    PathLost,
+    PingReply,
+    RelayFound,
+    Slept,
+    SocketsUnwanted,
+    SocketsWanted,
+)
 from coderd.magicsock.known import Known
 from coderd.magicsock.letterbox import Letterbox
 from coderd.magicsock.peer_map import PeerMap
@@ -26,27 +39,6 @@ from coderd.magicsock.port_sequence import PortOrder
 from coderd.magicsock.punching import Punching
 from coderd.magicsock.surroundings import Surroundings
 from coderd.magicsock.talk import Talk
-from coderd.magicsock.wire import (
-    ConnEvent,
-    ConnStatus,
-    DerpSource,
-    DerpTransmit,
-    DiscoUnreadable,
-    EndpointsChanged,
-    PathChanged,
-    PathInfo,
-    PathKind,
-    PathLost,
-    Pin,
-    PingReply,
-    RelayFound,
-    Slept,
-    SocketsUnwanted,
-    SocketsWanted,
-    Source,
-    UdpSource,
-    UdpTransmit,
-)
 from coderd.magicsock.wish import PingAnswered, Route, SendPing, Wish
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
@@ -55,6 +47,8 @@ from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePublic
 from coderd.model.netmap import Capability, PathPolicy, Peer
+from coderd.model.paths import PathInfo, PathKind, Pin
+from coderd.model.transport import DerpSource, DerpTransmit, Source, UdpSource, UdpTransmit
 
 DATA_OVERHEAD = 32
 """WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""

@@ -19,6 +19,7 @@ from enum import Enum
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
 from coderd.magicsock.candidate import Candidate, may_be_candidate
 from coderd.magicsock.candidates import Candidates
+from coderd.magicsock.events import CandidateStatus
 from coderd.magicsock.heard_pings import HeardPings
 from coderd.magicsock.narrow import Narrowness
 from coderd.magicsock.path import PathQuality
@@ -26,12 +27,12 @@ from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.pings import PING_SIZE, Pings, Purpose, SentPing
 from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
 from coderd.magicsock.timers import TimerTable
-from coderd.magicsock.wire import CandidateStatus, PathKind, Pin
 from coderd.magicsock.wish import PingAnswered, Route, SendCallMeMaybe, SendPing, Wish
 from coderd.model import RandomBytes
 from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
+from coderd.model.paths import PathKind, Pin
 
 ACTIVE_TIMEOUT = 45.0
 """Seconds after the last send for which a path is kept alive and looked for."""

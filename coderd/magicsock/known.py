@@ -1,10 +1,11 @@
 """One peer as ``Conn`` keeps it: the server's word, its endpoint, its log."""
 
 from coderd.magicsock.endpoint import Endpoint
+from coderd.magicsock.events import EndpointStatus
 from coderd.magicsock.path_log import PathLog
-from coderd.magicsock.wire import EndpointStatus, PathInfo, PathKind
 from coderd.model.addresses import AddrPort
 from coderd.model.netmap import Peer
+from coderd.model.paths import PathInfo, PathKind
 
 HEARD_FACTOR = 3
 """An address at which WireGuard heard a peer, but which has answered nothing, gets so many times the bytes that came."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from coderd.disco import DiscoBox, Message, sender_of
 from coderd.magicsock.peer_map import PeerMap
-from coderd.magicsock.wire import DerpSource, Source
 from coderd.model import Buffer, RandomBytes
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePublic
+from coderd.model.transport import DerpSource, Source
 
 WRONG_SENDER = "disco_wrong_sender"
 """A relay delivered one peer's disco as another's."""

@@ -1,7 +1,7 @@
 """The way that one peer's traffic takes, since when, and how much went which way."""
 
-from coderd.magicsock.wire import PathInfo, PathKind
 from coderd.model.addresses import AddrPort
+from coderd.model.paths import PathInfo, PathKind
 
 
 class PathLog:

@@ -11,10 +11,10 @@ from enum import Enum
 from typing import TypeAlias
 
 from coderd.magicsock.candidate import may_be_node
+from coderd.magicsock.events import EndpointsChanged, HomeChanged, HttpsProbeWanted, NetcheckDone
 from coderd.magicsock.home import Home
 from coderd.magicsock.own_endpoints import OwnEndpoint, OwnEndpoints
 from coderd.magicsock.timers import TimerTable
-from coderd.magicsock.wire import EndpointsChanged, HomeChanged, HttpsProbeWanted, NetcheckDone
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.model.deadline import Deadline, earliest

@@ -14,12 +14,13 @@ from coderd.magicsock.letterbox import WRONG_SENDER, Letterbox
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.punching import Punching
 from coderd.magicsock.surroundings import Surroundings
-from coderd.magicsock.wire import DerpSource, DerpTransmit, PathKind, Source, UdpSource, UdpTransmit
 from coderd.magicsock.wish import SendPing
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.model.paths import PathKind
+from coderd.model.transport import DerpSource, DerpTransmit, Source, UdpSource, UdpTransmit
 
 DERP_MAGIC_IP = "127.3.3.40"
 """Stands for a relay where only an ip:port fits; the port is the region."""

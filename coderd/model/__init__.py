@@ -6,7 +6,9 @@ backoff     waits between attempts
 deadline    when the next thing happens, and why
 derpmap     relay regions and their nodes (Tailscale's JSON)
 netmap      who this node is and whom it may talk to
+paths       how traffic to a peer travels, and how it may
 ports       sets of TCP and UDP ports, as people write them
+transport   where batches of datagrams come from and go to
 errors      MalformedPacket, and errors that a person reads
 limits      every limit on what a server admits from outside
 """

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from nacl.bindings import crypto_box_afternm, crypto_box_beforenm
 
 from coderd.disco import MAGIC, CallMeMaybe, DiscoBox, Message, Ping, Pong
-from coderd.magicsock import Conn, DerpTransmit, PathKind, UdpSource, UdpTransmit
+from coderd.magicsock import Conn
 from coderd.magicsock.path import PathQuality, is_improvement, path_score
 from coderd.magicsock.ping_budget import PINGS_PER_PEER, PINGS_PER_TARGET, target_of
 from coderd.metrics import Counters
@@ -21,6 +21,8 @@ from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NodeKind, PathPolicy, Peer
+from coderd.model.paths import PathKind
+from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 
 ips = st.one_of(
     st.ip_addresses(v=4).map(str),

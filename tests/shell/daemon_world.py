@@ -14,12 +14,12 @@ from coderd.daemon.node import Node
 from coderd.daemon.session import Identity, SessionOver
 from coderd.daemon.state import StateStore
 from coderd.daemon.tunnel import Pong
-from coderd.magicsock import PathInfo, PathKind
 from coderd.model.addresses import tailnet_address
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import AbsentNode, NetMap, NodeKind, Peer, SelfNode
+from coderd.model.paths import PathInfo, PathKind
 
 ME = UUID(int=255)
 DIRECT = PathInfo(PathKind.DIRECT, ("203.0.113.7", 41641), 0.012, 0.0)

@@ -16,11 +16,11 @@ from coderd.engine.dataplane import DataPlane
 from coderd.engine.io.driver import VIRTIO_HEADER_SIZE, Driver
 from coderd.engine.io.plain_sockets import PlainSockets
 from coderd.engine.plain import PlainPaths, PlainSource
-from coderd.magicsock import DerpTransmit, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.transport import DerpTransmit, UdpTransmit
 from coderd.packet import checksum
 from coderd.wireguard import Device
 

@@ -17,12 +17,13 @@ import trustme
 
 from coderd.http.server import Listener
 from coderd.http.tls import TlsListener
-from coderd.magicsock import Conn, DerpTransmit, HomeChanged, home
+from coderd.magicsock import Conn, HomeChanged, home
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.keys import DiscoPrivate, NodePrivate
+from coderd.model.transport import DerpTransmit
 from coderd.stun import encode_response, parse_request
 from tests.shell.derp_world import serving
 

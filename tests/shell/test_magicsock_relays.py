@@ -10,11 +10,11 @@ from trio.testing import MockClock
 
 from coderd.magicsock.io import relays
 from coderd.magicsock.io.relays import QUEUE_SIZE, RelayInfo, RelayLinks
-from coderd.magicsock.wire import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.transport import DerpTransmit
 
 PEER = NodePublic(b"p" * 32)
 

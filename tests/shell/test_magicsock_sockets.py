@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from coderd.magicsock.io.sockets import BUFFER_SIZE, UdpSockets
-from coderd.magicsock.wire import UdpSource, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
+from coderd.model.transport import UdpSource, UdpTransmit
 
 SIZE = 1392
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}

@@ -22,10 +22,10 @@ from coderd.daemon import session as session_module
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.session import Identity, Session, SessionOver
 from coderd.daemon.state import StateStore
-from coderd.magicsock import PathInfo, PathKind
 from coderd.model.addresses import tailnet_address
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind
+from coderd.model.paths import PathInfo, PathKind
 from coderd.model.ports import NO_PORTS, PortSet, parse_ports
 from tests.shell.daemon_world import make_netmap, make_peer
 

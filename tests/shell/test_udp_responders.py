@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from coderd.disco import MAGIC, CallMeMaybe, Ping, Pong
-from coderd.magicsock import DiscoUnreadable, UdpTransmit
+from coderd.magicsock import DiscoUnreadable
 from coderd.model.addresses import AddrPort
+from coderd.model.transport import UdpTransmit
 from coderd.stun import Question, encode_question, encode_request
 from coderd.stun.io import serve_stun
 from tests.unit.magicsock.test_conn import ADDR, MAPPED, OTHER, REGION, Bench, T

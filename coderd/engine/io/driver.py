@@ -20,11 +20,11 @@ import structlog
 import trio
 
 from coderd.engine.dataplane import DataPlane, Origin, PlaneEvent
-from coderd.magicsock import DerpTransmit, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.model.transport import DerpTransmit, UdpTransmit
 from coderd.tun.io.device import TunDevice
 
 READS_PER_WAKEUP = 32

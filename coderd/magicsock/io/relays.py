@@ -15,12 +15,12 @@ import trio
 
 from coderd.derp.io.client import DerpLink
 from coderd.derp.ways import Ways
-from coderd.magicsock.wire import DerpTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.backoff import Backoff
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.transport import DerpTransmit
 
 IDLE_TIMEOUT = 60.0
 """Seconds after the last send that a link which is not home is closed."""

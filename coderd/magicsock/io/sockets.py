@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from coderd.magicsock.wire import LocalAddress, UdpSource, UdpTransmit
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
+from coderd.model.transport import LocalAddress, UdpSource, UdpTransmit
 
 DEFAULT_PORT = 41641
 SOCKET_BUFFER_SIZE = 7 << 20

@@ -22,12 +22,12 @@ from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel
 from coderd.engine.node_api import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 from coderd.identity.people import Node, User
-from coderd.magicsock import PathInfo, PathKind
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.backoff import Backoff
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.model.paths import PathInfo, PathKind
 from coderd.server.node.enclave import Enclave
 from coderd.server.node.membership import Membership
 

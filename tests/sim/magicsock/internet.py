@@ -23,21 +23,19 @@ from uuid import UUID
 from coderd.magicsock import (
     Conn,
     ConnEvent,
-    DerpTransmit,
     EndpointsChanged,
     HomeChanged,
     HttpsProbeWanted,
     PingReply,
     SocketsUnwanted,
     SocketsWanted,
-    UdpSource,
-    UdpTransmit,
 )
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NodeKind, Peer
+from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 from coderd.stun import encode_response, parse_request
 
 HOP = 0.02

@@ -1,6 +1,6 @@
 """Handshakes over a path that was just found, while UDP loses three datagrams of ten: no first handshake waits five seconds."""
 
-from coderd.magicsock import PathKind
+from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, Filtering, Internet, Mapping, Nat, Node
 
 EASY = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)

@@ -7,7 +7,7 @@ from lab import topology as words
 from lab.topology import NAT_KINDS
 from oracle import predict_nats
 
-from coderd.magicsock import PathKind
+from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, Filtering, Internet, Mapping, Nat, Node
 
 EIM, APDM = Mapping.ENDPOINT_INDEPENDENT, Mapping.ADDRESS_AND_PORT_DEPENDENT

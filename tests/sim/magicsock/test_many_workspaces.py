@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from coderd.magicsock import DerpTransmit, PathKind, UdpTransmit
 from coderd.magicsock.ping_budget import PINGS_PER_TARGET
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.model.paths import PathKind
+from coderd.model.transport import DerpTransmit, UdpTransmit
 from tests.sim.magicsock.internet import (
     COORDINATION_DELAY,
     HOP,

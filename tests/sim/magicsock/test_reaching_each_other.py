@@ -2,7 +2,7 @@
 
 import pytest
 
-from coderd.magicsock import PathKind
+from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, REGION, Filtering, Internet, Mapping, Nat, Node
 
 OPEN = None

@@ -28,7 +28,6 @@ from coderd.magicsock import (
     HttpsProbeWanted,
     NetcheckDone,
     PathChanged,
-    PathKind,
     PathLost,
     RelayFound,
 )
@@ -38,6 +37,7 @@ from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind
+from coderd.model.paths import PathKind
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.packetfilter import PacketFilter
 from coderd.wireguard import Device

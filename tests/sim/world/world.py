@@ -19,13 +19,14 @@ from coderd.coordination.registry import Connection, Facts, Registry
 from coderd.engine.dataplane import PathTransmit
 from coderd.identity.people import Node as Identity
 from coderd.identity.people import User
-from coderd.magicsock import DerpTransmit, PathKind
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import Capability, NodeKind
+from coderd.model.paths import PathKind
+from coderd.model.transport import DerpTransmit
 from coderd.stun import encode_response, parse_request
 from tests.sim.world.nat import Kind, Nat
 from tests.sim.world.node import Node, Process, Stream, node_id

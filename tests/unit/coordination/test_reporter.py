@@ -13,7 +13,7 @@ from coderd.coordination.reporter import (
     Reports,
     Sighting,
 )
-from coderd.magicsock.wire import PathInfo, PathKind
+from coderd.model.paths import PathInfo, PathKind
 
 DEV, LAB = UUID(int=1), UUID(int=2)
 

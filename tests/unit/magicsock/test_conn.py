@@ -13,18 +13,13 @@ from coderd.disco import MAGIC, CallMeMaybe, DiscoBox, Message, Ping, Pong
 from coderd.magicsock import (
     Conn,
     ConnEvent,
-    DerpSource,
-    DerpTransmit,
     DiscoUnreadable,
     EndpointsChanged,
     HomeChanged,
     NetcheckDone,
     PathChanged,
-    PathKind,
     PingReply,
     Slept,
-    UdpSource,
-    UdpTransmit,
 )
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
@@ -32,6 +27,8 @@ from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NodeKind, PathPolicy, Peer
+from coderd.model.paths import PathKind
+from coderd.model.transport import DerpSource, DerpTransmit, UdpSource, UdpTransmit
 from coderd.stun import encode_response, parse_request
 
 T = 1000.0

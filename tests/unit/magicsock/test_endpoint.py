@@ -7,10 +7,10 @@ import pytest
 from coderd.magicsock.endpoint import Endpoint
 from coderd.magicsock.ping_budget import PONGS_PER_PEER, PingBudget
 from coderd.magicsock.pings import PING_SIZE
-from coderd.magicsock.wire import PathKind, Pin
 from coderd.magicsock.wish import SendCallMeMaybe, SendPing, Wish
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePrivate
+from coderd.model.paths import PathKind, Pin
 
 T = 1000.0
 HOME = 7

@@ -1,7 +1,7 @@
 """How long a direct path took to find, and how often the path changed while somebody cared."""
 
 from coderd.magicsock.path_log import PathLog
-from coderd.magicsock.wire import PathKind
+from coderd.model.paths import PathKind
 
 NONE, RELAY, DIRECT = PathKind.NONE, PathKind.RELAY, PathKind.DIRECT
 ADDR, OTHER = ("198.51.100.1", 41641), ("203.0.113.9", 1234)

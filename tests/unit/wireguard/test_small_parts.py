@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from coderd.magicsock import UdpSource
+from coderd.model.transport import UdpSource
 from coderd.wireguard.allowed_ips import AllowedIps
 from coderd.wireguard.batch import MAX_BYTES, MAX_DATAGRAMS, cut_batches
 from coderd.wireguard.index_table import IndexTable

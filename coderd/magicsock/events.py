@@ -1,110 +1,12 @@
-"""What crosses the walls of ``Conn``: where batches come from and go to, what a path is, and events."""
+"""What ``Conn`` tells about paths: events, and its status as frozen snapshots."""
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from coderd.model.addresses import AddrPort, encode_addr_port
+from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.model.paths import PathInfo, Pin
 from coderd.netcheck.report import Report
-
-
-class UdpSource(NamedTuple):
-    """A batch came straight from this address, to a socket of ours: 0 for the usual pair, else a spare one's number."""
-
-    addr: AddrPort
-    socket: int = 0
-
-    @property
-    def cookie_bytes(self) -> bytes:
-        """What WireGuard's cookie binds to: address and port, 18 bytes."""
-        return encode_addr_port(self.addr)
-
-
-class DerpSource(NamedTuple):
-    """A batch came through a region's relay, sent by the holder of a node key."""
-
-    region: int
-    key: NodePublic
-
-    @property
-    def cookie_bytes(self) -> bytes:
-        """What WireGuard's cookie binds to: the sender's key, since a relay has no addresses."""
-        return bytes(self.key)
-
-
-Source: TypeAlias = UdpSource | DerpSource
-
-
-class LocalAddress(NamedTuple):
-    """One of this host's addresses, to send from: packed, and an interface's number where it needs one, else 0."""
-
-    ip: bytes
-    interface: int = 0
-
-
-class UdpTransmit(NamedTuple):
-    """One batch for one ``sendmsg``: equal sizes, the last may be shorter."""
-
-    addr: AddrPort
-    datagrams: list[bytes]
-    segment_size: int
-    local: LocalAddress | None = None
-    """What to send from; None leaves it to the kernel."""
-    tos: int = 0
-    """The service byte of the IP header."""
-    socket: int = 0
-    """Which socket sends it: 0 for the usual pair, else a spare one's number."""
-
-
-class DerpTransmit(NamedTuple):
-    """One batch for a region's relay, to be handed to the holder of a node key."""
-
-    region: int
-    to: NodePublic
-    datagrams: list[bytes]
-
-
-class PathKind(StrEnum):
-    """How traffic to a peer travels."""
-
-    DIRECT = "direct"
-    RELAY = "relay"
-    NONE = "none"
-
-
-class Pin(StrEnum):
-    """Which paths a peer's traffic may take, by its user's wish."""
-
-    ANY = "any"
-    DIRECT = "direct"
-    RELAY = "relay"
-
-
-@dataclass(frozen=True, slots=True)
-class PathInfo:
-    """One peer's path as it was when asked.
-
-    Attributes:
-        kind: direct, relay or none; ``PathKind`` is a ``str``, so it compares with the plain words.
-        via: the address of a direct path, the region of a relayed one.
-        latency: seconds there and back by this path; None while unmeasured.
-        since: the instant at which traffic took this path.
-        time_to_direct: seconds from the wish for a path, or the loss of the last direct one, to this direct one.
-        n_changes: how often the path has changed while somebody cared.
-        tx_direct: bytes of WireGuard sent straight, with all headers but UDP's; the other three likewise.
-    """
-
-    kind: PathKind
-    via: AddrPort | int | None
-    latency: float | None
-    since: float
-    time_to_direct: float | None = None
-    n_changes: int = 0
-    tx_direct: int = 0
-    rx_direct: int = 0
-    tx_relay: int = 0
-    rx_relay: int = 0
 
 
 @dataclass(frozen=True, slots=True)
