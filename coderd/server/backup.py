@@ -18,12 +18,12 @@ import sqlite3
 import tarfile
 import time
 from contextlib import closing
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from coderd import __version__
 from coderd.identity.io.database import known_revisions
 from coderd.model.errors import Exit, UserError
 from coderd.process.private_directory import LOCK_FILE, PrivateDirectory
@@ -114,7 +114,7 @@ def _write_backup(state_dir: Path, database: Path, fresh: Path, copy: Path) -> N
         if is_ours and path.is_file() and not path.is_symlink() and path.suffix != ".tmp":
             paths[path.name] = path
     files = {name: _describe(path) for name, path in paths.items()}
-    manifest = _Manifest(FORMAT, version("coderd"), schema, time.time(), files)
+    manifest = _Manifest(FORMAT, __version__, schema, time.time(), files)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         with tarfile.open(fileobj=file, mode="w") as tar:

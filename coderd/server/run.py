@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import structlog
@@ -12,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 
+from coderd import __version__
 from coderd.api.io.routes import api_routes, error_handlers
 from coderd.browser.io.sign_in import SignIn
 from coderd.config.server import ServerConfig
@@ -207,7 +207,7 @@ class _Server:
     def _checked(self) -> Checked:
         return Checked(
             config=self._config,
-            version=version("coderd"),
+            version=__version__,
             directory=self.directory,
             maps=self._maps,
             tls=self._tls,
@@ -237,7 +237,7 @@ class _Server:
         handlers = {
             **all_handlers(
                 self.directory,
-                version=version("coderd"),
+                version=__version__,
                 wildcard=self._web_apps.wildcard,
                 sharing=self._config.sharing,
             ),
@@ -259,7 +259,7 @@ class _Server:
             self._sign_in,
             handlers,
             access_url=replace(own, pin=self.pin, is_insecure=not own.may_carry_tokens),
-            version=version("coderd"),
+            version=__version__,
             has_apps=lambda: self._config.apps.has_apps and self._web_apps.problem is None,
             is_read_only=self._config.apps.trusts_path_apps,
             rest=app,
