@@ -29,8 +29,8 @@ NAMED_AS_LIMIT = re.compile(
 
 OTHER_SIDE = {
     "api/io/client.py": "what coderctl waits for",
-    "coordination/client.py": "the node's side",
-    "coordination/io/client.py": "the node's side",
+    "coordination/netmap_client.py": "the node's side",
+    "coordination/io/coordination_client.py": "the node's side",
     "coordination/reporter.py": "what a node says, not what is taken",
     "derp/client.py": "the node's side",
     "derp/dial_plan.py": "the node's side",

@@ -17,7 +17,6 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from coderd.coordination.circles import Circles
 from coderd.coordination.message import (
     Absence,
     DerpMapChanged,
@@ -29,6 +28,7 @@ from coderd.coordination.message import (
     Removal,
     Update,
 )
+from coderd.coordination.nodes_by_user import NodesByUser
 from coderd.coordination.paths import ConnectionPaths, PathTally, Reach
 from coderd.identity.people import Node
 from coderd.identity.policy import access_for, is_relayed_only, may_tunnel
@@ -127,7 +127,7 @@ class Registry:
         self.on_tunnel: Callable[[Node, Node, str], None] = lambda _device, _workspace, _path: None
         """Called when a device first reports a path to a workspace on a connection: the two, and the kind of path."""
         self._presences: dict[UUID, _Presence] = {}
-        self._circles = Circles()
+        self._nodes_by_user = NodesByUser()
         self.n_changes = 0
         """How often an identity has changed: what was read of the store before is believed while this is the same."""
         self._met: set[UUID] = set()
@@ -156,7 +156,7 @@ class Registry:
         """
         connection = Connection(node, facts, partners, wake)
         for known in (node, *connection._partners.values()):
-            self._circles.place(known)
+            self._nodes_by_user.place(known)
         presence = self._presences.get(node.node_id)
         if presence is None:
             self._presences[node.node_id] = _Presence(node, connection)
@@ -223,7 +223,7 @@ class Registry:
     def introduce(self, node: Node) -> None:
         """A new identity: whoever may meet it is told that it exists, before it connects."""
         self.n_changes += 1
-        self._circles.place(node)
+        self._nodes_by_user.place(node)
         for presence in self._near(node):
             viewer = presence.connection
             if viewer is not None and self._may_meet(viewer.node, node):
@@ -240,7 +240,7 @@ class Registry:
             if other.connection is not None:
                 other.connection._partners.pop(node.node_id, None)
         self._mark(node)
-        self._circles.remove(node.node_id)
+        self._nodes_by_user.remove(node.node_id)
         self._met.discard(node.node_id)
 
     def meet(self, workspace: Node) -> None:
@@ -285,7 +285,7 @@ class Registry:
                 self._reconsider(other.connection, node, own)
         if own is not None and node.kind is NodeKind.WORKSPACE:
             self._reconsider_absent(own)
-        self._circles.place(node)
+        self._nodes_by_user.place(node)
 
     def _reconsider_absent(self, workspace: Connection) -> None:
         """A workspace is owed a look at those who are away, too: a tunnel or a shell of theirs may live on."""
@@ -441,7 +441,7 @@ class Registry:
 
     def _near(self, node: Node) -> list[_Presence]:
         """Everybody who has been here and may have to do with ``node``: no others can meet it."""
-        near = self._circles.around(node)
+        near = self._nodes_by_user.around(node)
         if node.kind is NodeKind.SERVER:
             near |= dict.fromkeys(self._met)
         elif node.node_id in self._met:

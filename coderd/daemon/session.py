@@ -19,8 +19,8 @@ import trio
 
 from coderd.config.url import parse_server_url
 from coderd.control.messages import PathWish
-from coderd.coordination.client import NodeUpdate, ServerState, decode_netmap, encode_netmap
-from coderd.coordination.io.client import CoordinationClient
+from coderd.coordination.io.coordination_client import CoordinationClient
+from coderd.coordination.netmap_client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.reporter import PathReporter
 from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig

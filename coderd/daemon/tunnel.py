@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from coderd.control.messages import PathWish
-from coderd.coordination.client import NodeUpdate
+from coderd.coordination.netmap_client import NodeUpdate
 from coderd.coordination.reporter import Sighting
 from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane, PlaneEvent

@@ -30,7 +30,7 @@ from coderd.control.messages import (
     UpResult,
     WhyParams,
 )
-from coderd.coordination.io.client import AWAITS_APPROVAL
+from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
 from coderd.daemon.diagnosis import absent, netcheck, why
 from coderd.daemon.kind import check_token
 from coderd.daemon.measure import Emit, offline, ping, speedtest

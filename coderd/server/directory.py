@@ -19,7 +19,7 @@ from coderd.derp.io.server import RelayServer
 from coderd.identity.attempts import Attempts
 from coderd.identity.effects import Change
 from coderd.identity.io.store import Store
-from coderd.identity.io.tokens import Dossier
+from coderd.identity.io.tokens import NodeRecord
 from coderd.identity.people import (
     BadName,
     BadShare,
@@ -45,8 +45,8 @@ from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.origins import Origin
+from coderd.server.batcher import Batcher
 from coderd.server.effects import apply_effects
-from coderd.server.together import Together
 
 MAX_THREADS: Final = limits.MAX_STORE_THREADS
 
@@ -96,7 +96,7 @@ class Directory:
     def __init__(self, store: Store, counters: Counters, registry: Registry, relay: RelayServer) -> None:
         self.store = store
         self.counters = counters
-        self._claims = Together(self._claim_keys, MAX_CLAIMS)
+        self._claims = Batcher(self._claim_keys, MAX_CLAIMS)
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
         self._changing = trio.Lock()
         self._attempts = Attempts(time.monotonic())
@@ -108,9 +108,9 @@ class Directory:
 
     # For coordination and the relay
 
-    async def find_dossier(self, token: str, source: str = "") -> Dossier | None:
+    async def find_node_record(self, token: str, source: str = "") -> NodeRecord | None:
         """Whose node token this is. Raises TooManyAttempts for an address that has tried too many unknown ones."""
-        return await self._find(token, source, self.store.tokens.find_dossier)
+        return await self._find(token, source, self.store.tokens.find_node_record)
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
         """Makes a proven key the node's own; the relay links of the one before are closed. Raises IdentityError."""

@@ -15,7 +15,7 @@ from coderd import __version__
 from coderd.api.io.routes import api_routes, error_handlers
 from coderd.browser.io.sign_in import SignIn
 from coderd.config.server import ServerConfig
-from coderd.coordination.io.server import CoordinationServer
+from coderd.coordination.io.coordination_server import CoordinationServer
 from coderd.coordination.message import MAX_NODE_MESSAGE
 from coderd.coordination.message import PATH as COORDINATE
 from coderd.coordination.registry import Registry

@@ -27,8 +27,8 @@ from uuid import UUID
 import structlog
 import trio
 
-from coderd.coordination.client import NodeUpdate, ServerState
-from coderd.coordination.io.client import CoordinationClient
+from coderd.coordination.io.coordination_client import CoordinationClient
+from coderd.coordination.netmap_client import NodeUpdate, ServerState
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.keys import DiscoPrivate, NodePrivate

@@ -21,8 +21,8 @@ from typing import Any
 
 import trio
 
-from coderd.coordination.client import NodeUpdate
-from coderd.coordination.io.client import CoordinationClient
+from coderd.coordination.io.coordination_client import CoordinationClient
+from coderd.coordination.netmap_client import NodeUpdate
 from coderd.derp.frame import encode_send_packets
 from coderd.derp.io.client import DerpLink
 from coderd.model.derpmap import DerpNode, DerpRegion

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import NetMapClient, decode_netmap
 from coderd.coordination.message import (
     Alive,
     Endpoint,
@@ -21,6 +20,7 @@ from coderd.coordination.message import (
     parse_node_message,
     parse_server_message,
 )
+from coderd.coordination.netmap_client import NetMapClient, decode_netmap
 from coderd.coordination.proof import is_proof
 from coderd.coordination.resume import is_resume_token
 from coderd.model.errors import MalformedPacket, UserError

@@ -15,8 +15,8 @@ from coderd.api.io.client import ApiClient, enrol_device
 from coderd.config.apps import AppOptions
 from coderd.config.server import ServerConfig
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import NodeUpdate, ServerState
-from coderd.coordination.io.client import CoordinationClient
+from coderd.coordination.io.coordination_client import CoordinationClient
+from coderd.coordination.netmap_client import NodeUpdate, ServerState
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NetMap, Peer

@@ -482,7 +482,7 @@ async def test_a_flood_is_cut_off(tmp_path: Path) -> None:
 
 
 async def test_a_node_that_falls_silent_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coderd.coordination.io.pulse.SILENCE_TIMEOUT", 0.1)
+    monkeypatch.setattr("coderd.coordination.io.keepalive.SILENCE_TIMEOUT", 0.1)
     async with serving(tmp_path) as world:
         token = await world.add_workspace("dev")
         async with join(world, token, KEY) as websocket:

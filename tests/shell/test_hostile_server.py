@@ -10,8 +10,7 @@ import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import NetMapClient, ServerState, decode_netmap, encode_netmap
-from coderd.coordination.io.client import CoordinationClient
+from coderd.coordination.io.coordination_client import CoordinationClient
 from coderd.coordination.message import (
     Challenge,
     Message,
@@ -21,6 +20,7 @@ from coderd.coordination.message import (
     Welcome,
     encode_message,
 )
+from coderd.coordination.netmap_client import NetMapClient, ServerState, decode_netmap, encode_netmap
 from coderd.derp.dial_plan import dial_plan
 from coderd.derp.io.dial import dial_node
 from coderd.model.addresses import tailnet_address

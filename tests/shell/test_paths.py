@@ -15,7 +15,7 @@ import trio
 from coderd.api.messages import ReachInfo
 from coderd.cli.coderctl import build_app
 from coderd.cli.shell import run_app
-from coderd.coordination.io.client import CoordinationClient
+from coderd.coordination.io.coordination_client import CoordinationClient
 from coderd.coordination.message import PathReport
 from coderd.coordination.reporter import Reports
 from coderd.model.errors import Exit

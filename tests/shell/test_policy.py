@@ -17,7 +17,7 @@ from coderd.api.io.client import ApiClient, enrol_device
 from coderd.api.messages import PREFIX
 from coderd.api.rules import RULES, Reach
 from coderd.config.lifetimes import LifetimeOptions
-from coderd.coordination.io.client import APPROVAL_INTERVAL, AWAITS_APPROVAL
+from coderd.coordination.io.coordination_client import APPROVAL_INTERVAL, AWAITS_APPROVAL
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import PathPolicy, PeerAccess

@@ -16,7 +16,7 @@ import trio.testing
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from coderd.coordination.client import ServerState, encode_netmap
+from coderd.coordination.netmap_client import ServerState, encode_netmap
 from coderd.coordination.reporter import Reports, Sighting
 from coderd.daemon import session as session_module
 from coderd.daemon.config import NodeConfig

@@ -35,8 +35,8 @@ from coderd.control.messages import (
     Waiting,
     WhyParams,
 )
-from coderd.coordination.client import ServerState
-from coderd.coordination.io.client import AWAITS_APPROVAL
+from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
+from coderd.coordination.netmap_client import ServerState
 from coderd.daemon import measure, verbs
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.status import node_status

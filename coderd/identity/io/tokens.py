@@ -49,7 +49,7 @@ class NewToken(NamedTuple):
     token: str
 
 
-class Dossier(NamedTuple):
+class NodeRecord(NamedTuple):
     """All that is known of a node that joins, read in one transaction."""
 
     node: Node
@@ -88,7 +88,7 @@ class Tokens:
         bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None
         return bearer.node if bearer is not None else None
 
-    def find_dossier(self, token: str) -> Dossier | None:
+    def find_node_record(self, token: str) -> NodeRecord | None:
         """Whose node token this is, and whatever else it takes to let that node in.
 
         Raises:
@@ -107,7 +107,7 @@ class Tokens:
                 raise TimeIsUp("this device's time has ended, and it has to sign in again")
             if node.is_waiting:
                 raise AwaitsApproval("this device waits until an admin approves it")
-            return Dossier(node, key_of(connection, node.node_id), partners_of(connection, node))
+            return NodeRecord(node, key_of(connection, node.node_id), partners_of(connection, node))
 
     # A user's own
 

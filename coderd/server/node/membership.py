@@ -9,8 +9,8 @@ from collections.abc import Callable
 import trio
 
 from coderd.config.url import ServerUrl
-from coderd.coordination.client import NetMapClient, NodeUpdate, update_message
 from coderd.coordination.message import SelfEntry, ServerMessage, Welcome
+from coderd.coordination.netmap_client import NetMapClient, NodeUpdate, update_message
 from coderd.coordination.registry import Facts, Registry, shown_kind
 from coderd.identity.people import Node
 from coderd.model.netmap import NetMap, Peer

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from coderd.config.url import ServerUrl
-from coderd.coordination.client import NodeUpdate
+from coderd.coordination.netmap_client import NodeUpdate
 from coderd.coordination.registry import Facts, Registry
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import NetMapClient, NodeUpdate, decode_netmap, encode_netmap, update_message
 from coderd.coordination.message import Message, Peers, Ready, ServerMessage
+from coderd.coordination.netmap_client import (
+    NetMapClient,
+    NodeUpdate,
+    decode_netmap,
+    encode_netmap,
+    update_message,
+)
 from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane
 from coderd.engine.roster import Roster

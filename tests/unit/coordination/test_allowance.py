@@ -1,6 +1,6 @@
 """How many messages a node may send: so many at once, so many a second, and an answer to each that calls for one."""
 
-from coderd.coordination.io.server import MESSAGE_BURST, MESSAGE_RATE, _Allowance
+from coderd.coordination.io.coordination_server import MESSAGE_BURST, MESSAGE_RATE, _Allowance
 
 
 def test_a_burst_is_taken_and_then_so_many_a_second() -> None:

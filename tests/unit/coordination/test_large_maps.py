@@ -6,8 +6,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from coderd.coordination import client
-from coderd.coordination.client import NetMapClient, decode_netmap, encode_netmap, parse_server_url
+from coderd.coordination import netmap_client
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
     MAX_ENTRIES,
@@ -24,6 +23,7 @@ from coderd.coordination.message import (
     encode_message,
     parse_server_message,
 )
+from coderd.coordination.netmap_client import NetMapClient, decode_netmap, encode_netmap, parse_server_url
 from coderd.coordination.registry import HOLD, Connection, Facts, Registry, _full_messages
 from coderd.identity.people import Node, User
 from coderd.model import limits
@@ -185,7 +185,7 @@ def test_a_map_is_kept_whatever_its_size_and_one_beyond_bounds_in_part(
         },
     )
     assert decode_netmap(encode_netmap(netmap), URL) == netmap
-    monkeypatch.setattr(client, "MAX_SAVED", 200_000)
+    monkeypatch.setattr(netmap_client, "MAX_SAVED", 200_000)
     data = encode_netmap(netmap)
     assert len(data) <= 200_000
     kept = decode_netmap(data, URL)

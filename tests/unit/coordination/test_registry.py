@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from coderd.coordination.client import NetMapClient, parse_server_url
 from coderd.coordination.message import (
     MAX_ENTRIES,
     Absence,
@@ -22,6 +21,7 @@ from coderd.coordination.message import (
     Update,
     Welcome,
 )
+from coderd.coordination.netmap_client import NetMapClient, parse_server_url
 from coderd.coordination.registry import HOLD, Connection, Facts, Registry
 from coderd.identity.people import Node, User
 from coderd.model.keys import DiscoPublic, NodePublic

@@ -7,7 +7,6 @@ import pytest
 from msgspec.structs import replace as replace_struct
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import NetMapClient
 from coderd.coordination.message import (
     Endpoint,
     PathReport,
@@ -18,6 +17,7 @@ from coderd.coordination.message import (
     Update,
     Welcome,
 )
+from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.registry import DELETED, HOLD, Connection, Facts, Registry
 from coderd.identity.people import Node, PathRule, Share, User
 from coderd.model.keys import DiscoPublic, NodePublic

@@ -289,7 +289,7 @@ def test_a_devices_time_ends_at_its_moment_and_it_comes_back_by_signing_in(
     assert store.expiry.sweep().result == NOW + 60
     clock.now += 60
     with pytest.raises(TimeIsUp):
-        store.tokens.find_dossier(device.token)
+        store.tokens.find_node_record(device.token)
     change = store.expiry.sweep()
     assert (change.result, change.effects) == (None, Effects(expired=(device.node,), closed_keys=(machine,)))
     assert store.nodes.admit(machine) is None
@@ -297,7 +297,7 @@ def test_a_devices_time_ends_at_its_moment_and_it_comes_back_by_signing_in(
     assert store.audit.page()[0].action == "device.expire"
     again = store.nodes.enrol_device(ann, "laptop", machine).result
     assert again.node == device.node
-    assert store.tokens.find_dossier(again.token) is not None
+    assert store.tokens.find_node_record(again.token) is not None
     store.close()
 
 
@@ -308,11 +308,11 @@ def test_a_device_that_waits_for_approval_is_let_in_by_nobody_else(tmp_path: Pat
     device = store.nodes.enrol_device(ann, "laptop", key()).result
     assert device.node.is_waiting
     with pytest.raises(AwaitsApproval):
-        store.tokens.find_dossier(device.token)
+        store.tokens.find_node_record(device.token)
     assert store.nodes.partners(dev.node) == []
     (approved,) = store.nodes.approve(ann, "laptop").effects.amended
     assert store.nodes.partners(dev.node) == [approved]
-    assert store.tokens.find_dossier(device.token) is not None
+    assert store.tokens.find_node_record(device.token) is not None
     assert [each.action for each in store.audit.page()][:1] == ["device.approve"]
     with pytest.raises(NotFound):
         store.nodes.approve(ann, "tower")

@@ -27,9 +27,9 @@ def test_a_dossier_tells_who_it_is_its_key_and_whom_it_may_meet(tmp_path: Path) 
     shared = store.shares.offer(ann.user, "dev", "bob", accepts=True).result
     node_key = key()
     store.nodes.claim_key(dev.node, node_key)
-    assert store.tokens.find_dossier(dev.token) == (shared, node_key, store.nodes.partners(shared))
-    assert store.tokens.find_dossier(laptop.token) == (laptop.node, None, [shared])
-    assert store.tokens.find_dossier(guest.token) == (guest.node, None, [shared])
+    assert store.tokens.find_node_record(dev.token) == (shared, node_key, store.nodes.partners(shared))
+    assert store.tokens.find_node_record(laptop.token) == (laptop.node, None, [shared])
+    assert store.tokens.find_node_record(guest.token) == (guest.node, None, [shared])
     store.close()
 
 
@@ -39,9 +39,9 @@ def test_only_a_nodes_own_token_has_a_dossier(tmp_path: Path) -> None:
     dev = store.nodes.create_workspace(ann.user, "dev").result
     join_key = store.tokens.create(ann.user, TokenKind.JOIN, "paste", workspace="dev").result
     for token in (ann.token, join_key.token, dev.token[:-1], dev.token + "x", "rubbish", ""):
-        assert store.tokens.find_dossier(token) is None
+        assert store.tokens.find_node_record(token) is None
     store.nodes.delete(ann.user, NodeKind.WORKSPACE, "dev")
-    assert store.tokens.find_dossier(dev.token) is None
+    assert store.tokens.find_node_record(dev.token) is None
     store.close()
 
 

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from coderd.server.together import Together
+from coderd.server.batcher import Batcher
 
 
 class Oracle:
@@ -25,10 +25,10 @@ class Oracle:
 
 async def test_who_comes_while_another_is_answered_is_answered_with_all_who_wait() -> None:
     oracle = Oracle()
-    together, answers = Together(oracle.answer_all, 3), dict[int, int]()
+    batcher, answers = Batcher(oracle.answer_all, 3), dict[int, int]()
 
     async def ask(number: int) -> None:
-        answers[number] = await together.ask(number)
+        answers[number] = await batcher.ask(number)
 
     async with trio.open_nursery() as nursery:
         for number in range(6):
@@ -41,13 +41,13 @@ async def test_who_comes_while_another_is_answered_is_answered_with_all_who_wait
 
 async def test_a_failure_ends_only_the_one_who_asked_and_one_who_leaves_takes_nobody_along() -> None:
     oracle = Oracle()
-    together, failed, answers = Together(oracle.answer_all, 8), list[int](), dict[int, int]()
+    batcher, failed, answers = Batcher(oracle.answer_all, 8), list[int](), dict[int, int]()
     impatient = trio.CancelScope()
 
     async def ask(number: int) -> None:
         try:
             with impatient if number == 1 else trio.CancelScope():
-                answers[number] = await together.ask(number)
+                answers[number] = await batcher.ask(number)
         except OSError:
             failed.append(number)
 
@@ -67,7 +67,7 @@ async def test_alone_a_question_is_answered_at_once() -> None:
     oracle = Oracle()
     oracle.may_answer.set()
     with trio.fail_after(1):
-        assert await Together(oracle.answer_all, 1).ask(7) == 49
+        assert await Batcher(oracle.answer_all, 1).ask(7) == 49
 
 
 async def test_what_breaks_is_raised() -> None:
@@ -75,4 +75,4 @@ async def test_what_breaks_is_raised() -> None:
     oracle.is_broken = True
     oracle.may_answer.set()
     with pytest.raises(OSError, match="the disk"):
-        await Together(oracle.answer_all, 1).ask(7)
+        await Batcher(oracle.answer_all, 1).ask(7)

@@ -16,7 +16,6 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from trio_websocket import wrap_client_stream as wrap_websocket
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import WRONG_KIND, NetMapClient, NodeUpdate, ServerState, update_message
 from coderd.coordination.message import (
     ALIVE_INTERVAL,
     FINAL_CODES,
@@ -37,6 +36,13 @@ from coderd.coordination.message import (
     Welcome,
     encode_message,
     parse_server_message,
+)
+from coderd.coordination.netmap_client import (
+    WRONG_KIND,
+    NetMapClient,
+    NodeUpdate,
+    ServerState,
+    update_message,
 )
 from coderd.coordination.proof import NONCE_SIZE, make_proof
 from coderd.coordination.reporter import NOTHING_NEW, Reports

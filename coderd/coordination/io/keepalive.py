@@ -29,7 +29,7 @@ class Link(Protocol):
         """Nothing was heard for ``SILENCE_TIMEOUT``. Called once; must not block or raise."""
 
 
-class Pulse:
+class KeepaliveMonitor:
     """Watches links.
 
     Args:

@@ -11,7 +11,7 @@ import trio
 from starlette.websockets import WebSocket
 
 from coderd.coordination.farewell import farewells
-from coderd.coordination.io.pulse import Pulse
+from coderd.coordination.io.keepalive import KeepaliveMonitor
 from coderd.coordination.message import (
     VERSION,
     Alive,
@@ -62,7 +62,7 @@ UNKNOWN_TOKEN = "this token is unknown or has been revoked"
 log = structlog.get_logger(__name__)
 
 
-class Dossier(Protocol):
+class NodeRecord(Protocol):
     """All that the identities know of a node that joins, as of one moment."""
 
     @property
@@ -81,7 +81,7 @@ class Dossier(Protocol):
 class Directory(Protocol):
     """What coordination asks of the identities. Its answers may take a thread."""
 
-    async def find_dossier(self, token: str, source: str = "") -> Dossier | None:
+    async def find_node_record(self, token: str, source: str = "") -> NodeRecord | None:
         """Whose node token this is. Raises IdentityError for an address that has tried too many unknown ones."""
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
@@ -155,11 +155,11 @@ class CoordinationServer:
         self._idle = trio.Event()
         self._idle.set()
         self._n_open = 0
-        self._pulse = Pulse(trio.current_time())
+        self._keepalive = KeepaliveMonitor(trio.current_time())
 
     async def run(self) -> None:
         """Watches all links, for ever."""
-        await self._pulse.run()
+        await self._keepalive.run()
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
         """The relay map, in JSON, for everybody: those who are connected learn of a change at once."""
@@ -173,14 +173,14 @@ class CoordinationServer:
         """One connection, from the bearer token to its end."""
         token, n_changes = _bearer(websocket), self.registry.n_changes
         try:
-            dossier = await self._directory.find_dossier(token, websocket.source)
+            record = await self._directory.find_node_record(token, websocket.source)
         except IdentityError as error:
             self._counters[f"coordination.refused.{error.code}"] += 1
             log.info("node_refused", reason=error.code)
             status, headers = _STATUSES.get(type(error), (429, {"retry-after": "60"}))
             await _refuse(websocket, status, error.code, str(error), error.hint, headers)
             return
-        if dossier is None:
+        if record is None:
             self._counters["coordination.refused.unauthorized"] += 1
             log.info("node_refused", reason="unauthorized")
             await _refuse(websocket, 401, "unauthorized", UNKNOWN_TOKEN, "", {"www-authenticate": "Bearer"})
@@ -188,7 +188,7 @@ class CoordinationServer:
         self._n_open += 1
         self._idle = trio.Event()
         try:
-            await self._serve(websocket, dossier, hash_token(token), n_changes)
+            await self._serve(websocket, record, hash_token(token), n_changes)
             await websocket.aclose()
         finally:
             self._n_open -= 1
@@ -202,13 +202,13 @@ class CoordinationServer:
             await self._idle.wait()
 
     async def _serve(
-        self, websocket: TextSocket, dossier: Dossier, token_hash: bytes, n_changes: int
+        self, websocket: TextSocket, record: NodeRecord, token_hash: bytes, n_changes: int
     ) -> None:
-        node = dossier.node
+        node = record.node
         bound = log.bind(node_id=str(node.node_id), kind=node.kind.value)
         try:
-            facts, resumed = await self._admit(websocket, dossier, token_hash, n_changes)
-            await self._converse(websocket, dossier, facts, resumed, n_changes)
+            facts, resumed = await self._admit(websocket, record, token_hash, n_changes)
+            await self._converse(websocket, record, facts, resumed, n_changes)
         except _Refused as refused:
             self._counters[f"coordination.refused.{refused.refusal.code}"] += 1
             bound.warning("node_refused", reason=refused.refusal.code)
@@ -227,9 +227,9 @@ class CoordinationServer:
     # Letting a node in
 
     async def _admit(
-        self, websocket: TextSocket, dossier: Dossier, token_hash: bytes, n_changes: int
+        self, websocket: TextSocket, record: NodeRecord, token_hash: bytes, n_changes: int
     ) -> tuple[Facts, bool]:
-        node = dossier.node
+        node = record.node
         nonce = self._rng(NONCE_SIZE)
         with trio.fail_after(HELLO_TIMEOUT):
             await websocket.accept(encode_message(Challenge(self._public.text, nonce.hex())))
@@ -243,7 +243,7 @@ class CoordinationServer:
             raise _Refused(Refusal("bad_proof", "the node did not prove that it holds its node key"))
         if (refusal := refuse_claim(node, hello.allowed_ips)) is not None:
             raise _Refused(refusal)
-        if facts.node_key != dossier.node_key or n_changes != self.registry.n_changes:
+        if facts.node_key != record.node_key or n_changes != self.registry.n_changes:
             await self._claim(node, facts.node_key)
         resumed = is_resume_token(
             hello.resume_token, self._private, node.node_id, facts.node_key, time.time()
@@ -257,9 +257,9 @@ class CoordinationServer:
             raise _Refused(Refusal(_claim_code(error), str(error))) from None
 
     async def _converse(
-        self, websocket: TextSocket, dossier: Dossier, facts: Facts, resumed: bool, n_changes: int
+        self, websocket: TextSocket, record: NodeRecord, facts: Facts, resumed: bool, n_changes: int
     ) -> None:
-        node, partners = dossier.node, dossier.partners
+        node, partners = record.node, record.partners
         if n_changes != self.registry.n_changes:
             partners = await self._directory.partners(node)
         bell = _Bell()
@@ -271,7 +271,7 @@ class CoordinationServer:
             websocket.note_known()
             await _send(websocket, self._welcome(connection.node, facts))
             link = _Link(websocket, connection, bell)
-            with self._pulse.watching(link), link.scope:
+            with self._keepalive.watching(link), link.scope:
                 await _race(lambda: self._read(link), lambda: self._write(link))
             if link.is_silent:
                 raise trio.TooSlowError
@@ -281,7 +281,7 @@ class CoordinationServer:
     async def _look_again(self, websocket: TextSocket, node: Node) -> None:
         """Some identity has changed while this node joined, before the registry knew it and could be told."""
         try:
-            fresh = await self._directory.find_dossier(_bearer(websocket), websocket.source)
+            fresh = await self._directory.find_node_record(_bearer(websocket), websocket.source)
         except IdentityError as error:
             raise _Refused(Refusal(error.code, str(error))) from None
         if fresh is None:

@@ -17,7 +17,7 @@ class _Waiting(Generic[Q, A]):
         self.answers: list[A] = []
 
 
-class Together(Generic[Q, A]):
+class Batcher(Generic[Q, A]):
     """Gathers questions.
 
     Args:

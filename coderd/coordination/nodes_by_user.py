@@ -14,7 +14,7 @@ from coderd.model.netmap import NodeKind
 _KINDS = tuple(NodeKind)
 
 
-class Circles:
+class NodesByUser:
     """Nodes by user: of a device its owner, of a workspace also everybody with whom it is shared."""
 
     def __init__(self) -> None:

@@ -7,14 +7,6 @@ from uuid import UUID
 import pytest
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.client import (
-    NetMapClient,
-    NodeUpdate,
-    decode_netmap,
-    encode_netmap,
-    rewrite_embedded_region,
-    update_message,
-)
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
     Absence,
@@ -24,6 +16,14 @@ from coderd.coordination.message import (
     Removal,
     SelfEntry,
     Welcome,
+)
+from coderd.coordination.netmap_client import (
+    NetMapClient,
+    NodeUpdate,
+    decode_netmap,
+    encode_netmap,
+    rewrite_embedded_region,
+    update_message,
 )
 from coderd.model.addresses import tailnet_address
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode, DerpRegion
