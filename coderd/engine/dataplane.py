@@ -58,9 +58,19 @@ class Paths(Protocol[Origin_contra]):
         """WireGuard vouches that ``n_bytes`` from ``source`` are the peer's."""
 
     def send(
-        self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
+        self,
+        to: NodePublic | Hashable,
+        datagrams: list[bytes],
+        segment_size: int,
+        now: float,
+        tos: int = 0,
+        *,
+        is_handshake: bool = False,
     ) -> None:
-        """Queues one batch to a peer by the best path now, or back to a source; ``tos`` where a path has such a thing."""
+        """Queues one batch to a peer by the best path now, or back to a source.
+
+        ``tos`` is for paths that have such a byte; ``is_handshake`` says that the batch may go more than one way.
+        """
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due."""
@@ -171,7 +181,8 @@ class DataPlane(Generic[Origin]):
             while (told := self._filter.poll_for_host()) is not None:
                 self._to_tun.extend(coalesce([told], uso=self._uso))
         while (transmit := self.device.poll_transmit()) is not None:
-            self.paths.send(transmit.to, transmit.datagrams, transmit.segment_size, now, transmit.tos)
+            to, datagrams, segment_size, tos, is_handshake = transmit
+            self.paths.send(to, datagrams, segment_size, now, tos, is_handshake=is_handshake)
 
     def poll_transmit(self) -> PathTransmit | None:
         """The next batch for a socket or a relay."""

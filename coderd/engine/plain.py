@@ -95,7 +95,14 @@ class PlainPaths:
             self._endpoints[peer] = source
 
     def send(
-        self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
+        self,
+        to: NodePublic | Hashable,
+        datagrams: list[bytes],
+        segment_size: int,
+        now: float,
+        tos: int = 0,
+        *,
+        is_handshake: bool = False,
     ) -> None:
         """Queues a batch to a peer's endpoint, or back to a source."""
         endpoint = self._endpoints.get(to) if isinstance(to, NodePublic) else to

@@ -15,7 +15,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from typing import Literal
 
 from coderd.magicsock import punching
-from coderd.magicsock.classify import Kind, classify
+from coderd.magicsock.classify import WIREGUARD_SECOND_BYTE, Kind, classify
 from coderd.magicsock.deadlines import Deadlines
 from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
 from coderd.magicsock.events import (
@@ -61,9 +61,6 @@ SLEPT_AFTER = 30.0
 SETTLED_AFTER = 10.0
 """Seconds after which a direct path is old enough to carry handshakes alone."""
 
-_WIREGUARD_DATA = 4
-_HANDSHAKE = (1, 2)
-"""First bytes of an initiation and a response."""
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
 
@@ -206,11 +203,21 @@ class Conn:
             self._drain_common(now)
 
     def send(
-        self, to: NodePublic | Hashable, datagrams: list[bytes], segment_size: int, now: float, tos: int = 0
+        self,
+        to: NodePublic | Hashable,
+        datagrams: list[bytes],
+        segment_size: int,
+        now: float,
+        tos: int = 0,
+        *,
+        is_handshake: bool = False,
     ) -> None:
-        """Queues one WireGuard batch to a peer by its best path, or back to a source that it answers."""
+        """Queues one WireGuard batch to a peer by its best path, or back to a source that it answers.
+
+        A batch of handshake messages to a peer may leave by several paths, since losing one costs five seconds.
+        """
         if isinstance(to, NodePublic):
-            self._send_to_peer(to, datagrams, segment_size, now, tos)
+            self._send_to_peer(to, datagrams, segment_size, now, tos, is_handshake=is_handshake)
         elif isinstance(to, UdpSource):
             self._transmits.append(UdpTransmit(to.addr, datagrams, segment_size, tos=tos, socket=to.socket))
         elif isinstance(to, DerpSource):
@@ -234,7 +241,7 @@ class Conn:
         rest = [
             datagram
             for datagram in datagrams
-            if (len(datagram) > 1 and datagram[0] == _WIREGUARD_DATA and datagram[1] == 0)
+            if (len(datagram) > 1 and datagram[1] == WIREGUARD_SECOND_BYTE)  # nearly all: spares a call
             or self._is_wireguard(datagram, source, now)
         ]
         return source, rest
@@ -420,7 +427,14 @@ class Conn:
     # Sending
 
     def _send_to_peer(
-        self, to: NodePublic, datagrams: list[bytes], segment_size: int, now: float, tos: int
+        self,
+        to: NodePublic,
+        datagrams: list[bytes],
+        segment_size: int,
+        now: float,
+        tos: int,
+        *,
+        is_handshake: bool,
     ) -> None:
         known = self._known.get(to)
         if known is None:
@@ -428,7 +442,7 @@ class Conn:
             return
         self._surroundings.note_use(now)
         route = known.endpoint.route(len(datagrams), now)
-        if datagrams[0][0] != _WIREGUARD_DATA and route.udp is not None:
+        if is_handshake and route.udp is not None:
             route = self._with_relay(route, known, now)
         n_bytes = sum(map(len, datagrams))
         if route.udp is not None:
@@ -440,7 +454,7 @@ class Conn:
             known.log.tx_relay += n_bytes
             self._transmits.append(DerpTransmit(self._talk.region_for(known.endpoint), to, datagrams))
         if route.udp is None and len(datagrams) <= FEW_DATAGRAMS:
-            self._send_unproven(known, datagrams, segment_size, now, tos)
+            self._send_unproven(known, datagrams, segment_size, now, tos, is_handshake=is_handshake)
         if route.udp is None and not route.by_relay:
             self._drop("no_path", len(datagrams))
         if known.endpoint.has_news:
@@ -448,7 +462,14 @@ class Conn:
             self._drain_common(now)
 
     def _send_unproven(
-        self, known: Known, datagrams: list[bytes], segment_size: int, now: float, tos: int
+        self,
+        known: Known,
+        datagrams: list[bytes],
+        segment_size: int,
+        now: float,
+        tos: int,
+        *,
+        is_handshake: bool,
     ) -> None:
         """With no path proven, WireGuard finds the way: to where it heard the peer; a handshake anywhere.
 
@@ -459,7 +480,6 @@ class Conn:
         endpoint = known.endpoint
         if not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
             return
-        is_handshake = datagrams[0][0] in _HANDSHAKE
         if self._talk.is_relay_at_hand(endpoint) and not is_handshake:
             return
         heard = known.heard_from

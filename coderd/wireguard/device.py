@@ -274,9 +274,9 @@ class Device:
         """The next batch. Packets to one peer since the last drain share batches as far as their sizes allow."""
         if not self._transmits:
             for peer in self._with_output.values():
-                for tos, datagrams in peer.outbox:
+                for datagrams, tos, is_handshake in peer.outbox:
                     for batch in cut_batches(datagrams):
-                        self._transmits.append(Transmit(peer.key, batch, len(batch[0]), tos))
+                        self._transmits.append(Transmit(peer.key, batch, len(batch[0]), tos, is_handshake))
                 peer.outbox = []
             self._with_output.clear()
         if self._transmits:

@@ -8,6 +8,7 @@ events in ``Local.events``; its device takes both away.
 from collections import deque
 from collections.abc import Sequence
 from itertools import compress, groupby
+from typing import NamedTuple
 
 from coderd.model import Buffer
 from coderd.model.deadline import Deadline
@@ -38,6 +39,14 @@ YOUNG = 1.0
 """Seconds: a handshake that began longer ago was with the peer as it was before news of its restart."""
 
 
+class Outgoing(NamedTuple):
+    """Run of datagrams of one kind and one service byte, on its way to being cut into batches."""
+
+    datagrams: list[bytes]
+    tos: int
+    is_handshake: bool = False
+
+
 class Peer:
     """One peer. Never waits, never reads a clock.
 
@@ -49,8 +58,8 @@ class Peer:
 
     def __init__(self, key: NodePublic, local: Local, now: float) -> None:
         self.key = key
-        self.outbox: list[tuple[int, list[bytes]]] = []
-        """Datagrams to send, in order, in runs of one service byte; the device takes them."""
+        self.outbox: list[Outgoing] = []
+        """Datagrams to send, in order; the device takes them."""
         self.tx_bytes = 0
         self.rx_bytes = 0
         self.last_handshake_at: float | None = None
@@ -177,14 +186,14 @@ class Peer:
         message = self._unanswered = self._handshake.create_initiation(now, unix_now)
         self._on_traversal(now)
         self._on_sent()
-        self._emit([message], HANDSHAKE_TOS)
+        self._emit_handshake(message)
         self._local.counters["wireguard.initiations_sent"] += 1
         self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
 
     def repeat_handshake(self, now: float) -> None:
         """Sends our last handshake message once more, as long as it may still be answered."""
         if self._unanswered is not None and self._local.is_up and now < self._handshake.may_begin_at:
-            self._emit([self._unanswered], HANDSHAKE_TOS)
+            self._emit_handshake(self._unanswered)
 
     def send(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
         """Seals packets on the current session, or keeps copies until there is one."""
@@ -235,7 +244,7 @@ class Peer:
         self._destroy(self._slots.add_responded(keypair))
         self._timers.arm(Timer.ZERO_KEYS, now + ZERO_KEYS_AFTER)
         self._on_sent()
-        self._emit([message], HANDSHAKE_TOS)
+        self._emit_handshake(message)
 
     def handle_response(self, response: Response, source: Source, now: float, unix_now: float) -> None:
         """Completes our pending handshake; raises Refused, nothing changed, if the response does not verify."""
@@ -275,7 +284,7 @@ class Peer:
         counter = keypair.send_counter
         keypair.send_counter += len(packets)
         sealed = seal_batch(keypair.send_cipher, keypair.remote_index, counter, packets, self._local.mtu)
-        self._emit(sealed, outer_tos(packets[0]))
+        self._emit(Outgoing(sealed, outer_tos(packets[0])))
         self._on_traversal(now)
         self._on_sent()
         if any(packets) and not self._timers.is_armed(Timer.NEW_HANDSHAKE):
@@ -337,12 +346,15 @@ class Peer:
         for keypair in keypairs:
             self._local.indices.discard(keypair.local_index)
 
-    def _emit(self, datagrams: list[bytes], tos: int) -> None:
-        if self.outbox and self.outbox[-1][0] == tos:
-            self.outbox[-1][1].extend(datagrams)
+    def _emit_handshake(self, message: bytes) -> None:
+        self._emit(Outgoing([message], HANDSHAKE_TOS, is_handshake=True))
+
+    def _emit(self, run: Outgoing) -> None:
+        if self.outbox and self.outbox[-1][1:] == run[1:]:
+            self.outbox[-1].datagrams.extend(run.datagrams)
         else:
-            self.outbox.append((tos, datagrams))
-        self.tx_bytes += sum(map(len, datagrams))
+            self.outbox.append(run)
+        self.tx_bytes += sum(map(len, run.datagrams))
 
     def _authenticated(self, source: Source, n_bytes: int) -> None:
         self.rx_bytes += n_bytes

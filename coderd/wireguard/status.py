@@ -28,6 +28,8 @@ class Transmit(NamedTuple):
     segment_size: int
     tos: int = 0
     """The service byte of the outer header: congestion bits from inside, or a handshake's class."""
+    is_handshake: bool = False
+    """Whether it holds initiations and responses, and no data: paths may send these more than one way."""
 
 
 class Received(NamedTuple):

@@ -20,7 +20,7 @@ def just_direct(seed: int, loss: float) -> tuple[Internet, Node, Node]:
 
 def handshake(net: Internet, sender: Node, to: Node) -> list[str]:
     """One initiation, 148 bytes; the kinds of path that copies of it arrived by."""
-    sender.conn.send(to.public, [INITIATION], len(INITIATION), net.now)
+    sender.conn.send(to.public, [INITIATION], len(INITIATION), net.now, is_handshake=True)
     net.drain(sender)
     to.delivered.clear()
     net.run_for(4 * HOP)
