@@ -53,6 +53,7 @@ from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap, Peer
 from coderd.model.paths import PathInfo, PathKind
 from coderd.model.ports import NO_PORTS, PortSet
+from coderd.model.transport import SocketId
 from coderd.netcheck import Here, Report
 from coderd.netcheck.io import https_latency
 from coderd.packetfilter import PacketFilter
@@ -481,7 +482,7 @@ class Tunnel:
     def _report(self) -> None:
         self._on_update(NodeUpdate(self._home_region, self._endpoints, self._latencies))
 
-    async def _open_spare(self, numbers: tuple[int, ...]) -> None:
+    async def _open_spare(self, numbers: tuple[SocketId, ...]) -> None:
         opened = []
         for number in numbers:
             if (sock := self._sockets.open_spare(number)) is not None:
@@ -490,7 +491,7 @@ class Tunnel:
         self._conn.handle_sockets_opened(opened, trio.current_time())
         self._driver.drain()
 
-    def _close_spare(self, numbers: tuple[int, ...]) -> None:
+    def _close_spare(self, numbers: tuple[SocketId, ...]) -> None:
         for number in numbers:
             if (sock := self._sockets.spare(number)) is not None:
                 self._driver.stop_reading(sock)

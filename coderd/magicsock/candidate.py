@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from coderd.magicsock.events import CandidateStatus
 from coderd.magicsock.ping_budget import ANSWER_LIFETIME
 from coderd.model.addresses import TAILNET_PREFIX, AddrPort
+from coderd.model.transport import MAIN_SOCKET
 
 LEARNED_LIFETIME = 45.0
 """Seconds that an address known only by its pings outlives the last of them."""
@@ -47,7 +48,7 @@ class Candidate:
 
     def __init__(self, addr: AddrPort) -> None:
         self.addr = addr
-        self.socket = 0
+        self.socket = MAIN_SOCKET
         """Which of our sockets reaches it, as far as we know."""
         self.in_netmap = False
         self.call_me_maybe_at: float | None = None
@@ -76,7 +77,7 @@ class Candidate:
 
     def forget_probes(self) -> None:
         """The network changed: what was measured is void, who named the address is not."""
-        self.socket = 0
+        self.socket = MAIN_SOCKET
         self.pinged_at = None
         self.answered_at = None
         self.latencies.clear()

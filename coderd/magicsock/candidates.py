@@ -6,6 +6,7 @@ from itertools import islice
 from coderd.magicsock.candidate import Candidate, may_be_candidate
 from coderd.magicsock.events import CandidateStatus
 from coderd.model.addresses import AddrPort
+from coderd.model.transport import MAIN_SOCKET, SocketId
 
 MOST_CANDIDATES = 100
 """An authenticated but unkind peer must not grow the table without end."""
@@ -69,11 +70,11 @@ class Candidates:
             if candidate.has_answered(now):
                 candidate.pinged_at = None
 
-    def forget_socket(self, socket: int) -> None:
+    def forget_socket(self, socket: SocketId) -> None:
         """One of our spare sockets is no more: the usual ones have to do."""
         for candidate in self._by_addr.values():
             if candidate.socket == socket:
-                candidate.socket = 0
+                candidate.socket = MAIN_SOCKET
                 candidate.latencies.clear()
 
     def forget_probes(self) -> None:

@@ -48,7 +48,15 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePublic
 from coderd.model.netmap import Capability, PathPolicy, Peer
 from coderd.model.paths import PathInfo, PathKind, Pin
-from coderd.model.transport import DerpSource, DerpTransmit, Source, UdpSource, UdpTransmit
+from coderd.model.transport import (
+    MAIN_SOCKET,
+    DerpSource,
+    DerpTransmit,
+    SocketId,
+    Source,
+    UdpSource,
+    UdpTransmit,
+)
 
 DATA_OVERHEAD = 32
 """WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""
@@ -237,7 +245,7 @@ class Conn:
         source = origin if isinstance(origin, UdpSource) else UdpSource(origin)
         if source.socket and not self._punching.is_open(source.socket):
             # Read just before its spare socket was closed: answers have to leave by a usual one.
-            source = source._replace(socket=0)
+            source = source._replace(socket=MAIN_SOCKET)
         rest = [
             datagram
             for datagram in datagrams
@@ -246,7 +254,7 @@ class Conn:
         ]
         return source, rest
 
-    def handle_sockets_opened(self, sockets: Iterable[int], now: float) -> None:
+    def handle_sockets_opened(self, sockets: Iterable[SocketId], now: float) -> None:
         """Sockets of a ``SocketsWanted`` are bound; those that could not be are left out."""
         self._punching.handle_opened(sockets, now)
         self._drain_common(now)
@@ -420,7 +428,7 @@ class Conn:
         known.endpoint.update(peer.endpoints, peer.home_region, allows_direct=allows_direct, now=now)
         self._drain(known, now)
 
-    def _is_used(self, peer: NodePublic, socket: int, now: float) -> bool:
+    def _is_used(self, peer: NodePublic, socket: SocketId, now: float) -> bool:
         """Whether a peer's trusted path goes by a spare socket."""
         return (known := self._known.get(peer)) is not None and known.endpoint.uses(socket, now)
 
@@ -519,7 +527,7 @@ class Conn:
             self._drain_common(now)
         return kind is Kind.WIREGUARD
 
-    def _handle_stun(self, datagram: Buffer, socket: int, now: float) -> bool:
+    def _handle_stun(self, datagram: Buffer, socket: SocketId, now: float) -> bool:
         if socket:
             return self._punching.handle_stun(datagram, socket, now)
         return self._surroundings.handle_stun(datagram, now)

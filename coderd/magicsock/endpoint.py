@@ -33,6 +33,7 @@ from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathKind, Pin
+from coderd.model.transport import MAIN_SOCKET, SocketId
 
 ACTIVE_TIMEOUT = 45.0
 """Seconds after the last send for which a path is kept alive and looked for."""
@@ -173,7 +174,7 @@ class Endpoint:
         self._round(now)
         self._schedule_round(now)
 
-    def probe(self, addr: AddrPort, socket: int, now: float) -> None:
+    def probe(self, addr: AddrPort, socket: SocketId, now: float) -> None:
         """Pings an address by a spare socket, which the budget has admitted."""
         self._send_ping(addr, Purpose.DISCOVERY, now, socket=socket)
 
@@ -183,7 +184,7 @@ class Endpoint:
         if candidate is not None and self._allows_direct and not candidate.has_answered(now):
             self._send_ping(addr, Purpose.DISCOVERY, now)
 
-    def forget_socket(self, socket: int, now: float) -> None:
+    def forget_socket(self, socket: SocketId, now: float) -> None:
         """Forgets a spare socket that was closed, and the pings that left by it: a late pong must not make it a path.
 
         If the best path went by it, there is none now.
@@ -203,7 +204,7 @@ class Endpoint:
 
     # What happened
 
-    def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: int = 0) -> bool:
+    def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: SocketId = MAIN_SOCKET) -> bool:
         """The peer pinged from an address, one of our sockets. Returns whether it deserves a pong: a copy does not.
 
         The socket that it came to is the one that reaches the address, unless another does already.
@@ -283,7 +284,7 @@ class Endpoint:
         candidate = self._candidates.get(addr)
         if candidate is not None:
             candidate.latencies.clear()
-            candidate.socket = 0
+            candidate.socket = MAIN_SOCKET
         if addr == self._best.addr:
             was_trusted = self._best.is_trusted(now)
             self._best.clear()
@@ -363,7 +364,7 @@ class Endpoint:
         """When somebody began to care; None where nobody does."""
         return self._active_since if self.is_active(now) else None
 
-    def uses(self, socket: int, now: float) -> bool:
+    def uses(self, socket: SocketId, now: float) -> bool:
         """Whether the path in use goes by a spare socket."""
         quality = self._best.quality
         return quality is not None and quality.socket == socket and self._best.is_trusted(now)
@@ -535,7 +536,7 @@ class Endpoint:
         purpose: Purpose,
         now: float,
         token: int | None = None,
-        socket: int | None = None,
+        socket: SocketId | None = None,
     ) -> None:
         """Full size where the answer may choose a path and the peer has answered before; else small."""
         is_best = to == self._best.addr
@@ -550,8 +551,8 @@ class Endpoint:
             candidate.pinged_at = now
             socket = candidate.socket if socket is None else socket
         tx_id = self._rng(12)
-        self._pings.add(SentPing(tx_id, to, now, purpose, size, token, socket or 0))
-        self._wishes.append(SendPing(tx_id, to, size - PING_SIZE, socket or 0))
+        self._pings.add(SentPing(tx_id, to, now, purpose, size, token, socket or MAIN_SOCKET))
+        self._wishes.append(SendPing(tx_id, to, size - PING_SIZE, socket or MAIN_SOCKET))
         self._rearm()
 
     def _ask_for_size(self, ping: SentPing, now: float, *, is_first: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathInfo, Pin
+from coderd.model.transport import SocketId
 from coderd.netcheck.report import Report
 
 
@@ -95,14 +96,14 @@ class Slept:
 class SocketsWanted:
     """Bind IPv4 sockets to any port, under these numbers, and say so by ``handle_sockets_opened``."""
 
-    sockets: tuple[int, ...]
+    sockets: tuple[SocketId, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SocketsUnwanted:
     """Close these: no path uses them."""
 
-    sockets: tuple[int, ...]
+    sockets: tuple[SocketId, ...]
 
 
 @dataclass(frozen=True, slots=True)

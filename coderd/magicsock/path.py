@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
+from coderd.model.transport import MAIN_SOCKET, SocketId
 
 _NS = 1_000_000_000
 _WHOLE = 100
@@ -35,14 +36,14 @@ class PathQuality(NamedTuple):
         latency: seconds there and back.
         udp_payload: bytes of UDP payload that it was seen to carry; 0 where nobody tried.
         tier: straight, or through somebody.
-        socket: the one of ours that reaches it: 0 for the usual pair, else a spare one's number.
+        socket: the local socket that reaches it.
     """
 
     addr: AddrPort
     latency: float
     udp_payload: int = 0
     tier: Tier = Tier.DIRECT
-    socket: int = 0
+    socket: SocketId = MAIN_SOCKET
 
 
 def path_score(path: PathQuality) -> tuple[Tier, int]:

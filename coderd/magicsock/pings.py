@@ -4,6 +4,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from coderd.model.addresses import AddrPort
+from coderd.model.transport import MAIN_SOCKET, SocketId
 
 PING_SIZE = 124
 """A ping without padding, as a UDP payload."""
@@ -44,7 +45,7 @@ class SentPing(NamedTuple):
     purpose: Purpose
     udp_payload: int
     token: int | None = None
-    socket: int = 0
+    socket: SocketId = MAIN_SOCKET
 
     @property
     def is_small(self) -> bool:
@@ -81,7 +82,7 @@ class Pings:
             if ping.token == token:
                 self._sent[tx_id] = ping._replace(token=None)
 
-    def forget_socket(self, socket: int) -> None:
+    def forget_socket(self, socket: SocketId) -> None:
         """Ends waiting for all that left by a spare socket (not 0): it is closed, and no path can go by it."""
         for tx_id in [tx_id for tx_id, ping in self._sent.items() if ping.socket == socket]:
             del self._sent[tx_id]

@@ -27,6 +27,7 @@ from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
+from coderd.model.transport import MAIN_SOCKET, SocketId
 from coderd.stun import TX_SIZE, encode_request, parse_response
 
 MOST_TARGETS = 4
@@ -44,20 +45,20 @@ SPARE_LIFETIME = 10.0
 class OpenSockets(NamedTuple):
     """Sockets are to be bound under these numbers; ``handle_opened`` follows."""
 
-    sockets: tuple[int, ...]
+    sockets: tuple[SocketId, ...]
 
 
 class CloseSocket(NamedTuple):
     """A socket is not wanted any more; ``peer`` is whom it was for, None where that is forgotten."""
 
     peer: NodePublic | None
-    socket: int
+    socket: SocketId
 
 
 class SendFrom(NamedTuple):
     """A datagram to be sent by a spare socket."""
 
-    socket: int
+    socket: SocketId
     to: AddrPort
     datagram: bytes
 
@@ -66,7 +67,7 @@ class ProbeFrom(NamedTuple):
     """A peer's address to be pinged by a spare socket, which the budget has admitted."""
 
     peer: NodePublic
-    socket: int
+    socket: SocketId
     to: AddrPort
 
 
@@ -74,7 +75,7 @@ class Scatter(NamedTuple):
     """One small ping to be sent to many addresses, or by many sockets. What comes back is a ping of the peer's."""
 
     peer: NodePublic
-    ways: tuple[tuple[int, AddrPort], ...]
+    ways: tuple[tuple[SocketId, AddrPort], ...]
     """Socket and address of each."""
 
 
@@ -93,7 +94,7 @@ class _Row:
     def __init__(
         self,
         peer: NodePublic,
-        socket: int,
+        socket: SocketId,
         targets: tuple[AddrPort, ...],
         servers: tuple[AddrPort, AddrPort],
         now: float,
@@ -133,7 +134,7 @@ class Punching:
         rng: RandomBytes,
         plays_birthday: bool,
         budget: PingBudget,
-        is_used: Callable[[NodePublic, int, float], bool],
+        is_used: Callable[[NodePublic, SocketId, float], bool],
     ) -> None:
         self.sequence = PortSequence()
         self._rng = rng
@@ -142,11 +143,11 @@ class Punching:
         self._is_used = is_used
         self._numbers = count(1)
         self._rows: dict[NodePublic, _Row] = {}
-        self._crowds: dict[int, AddrPort] = {}
+        self._crowds: dict[SocketId, AddrPort] = {}
         """Sockets of a birthday that are being opened, and the address that they are for."""
-        self._peer_of: dict[int, NodePublic] = {}
+        self._peer_of: dict[SocketId, NodePublic] = {}
         """Every spare socket that is wanted."""
-        self._checks: deque[tuple[float, int]] = deque()
+        self._checks: deque[tuple[float, SocketId]] = deque()
         self._hard_since: dict[NodePublic, float] = {}
         """When a peer first named one address with several ports."""
         self._willing: set[NodePublic] = set()
@@ -208,7 +209,7 @@ class Punching:
 
     # What happened
 
-    def handle_opened(self, sockets: Iterable[int], now: float) -> None:
+    def handle_opened(self, sockets: Iterable[SocketId], now: float) -> None:
         """Sockets that were wished for are there."""
         crowd = []
         for socket in sockets:
@@ -223,7 +224,7 @@ class Punching:
             peer = self._peer_of[crowd[0][0]]
             self._wishes.extend((Scatter(peer, tuple(crowd)), Call(peer)))
 
-    def handle_stun(self, datagram: Buffer, socket: int, now: float) -> bool:
+    def handle_stun(self, datagram: Buffer, socket: SocketId, now: float) -> bool:
         """A STUN message came to a spare socket. Returns whether it was awaited.
 
         Once both servers have answered and their answers foretell nothing, the socket is closed, unless the peer's path has
@@ -274,7 +275,7 @@ class Punching:
 
     # Looking
 
-    def is_open(self, socket: int) -> bool:
+    def is_open(self, socket: SocketId) -> bool:
         """Whether a spare socket is wanted still: what comes to another was read before it was closed."""
         return socket in self._peer_of
 
@@ -344,21 +345,23 @@ class Punching:
 
     def _volley(self, peer: NodePublic, search: _Search, now: float) -> None:
         n = min(PROBES_AT_ONCE, len(search.ports))
-        self._wishes.append(Scatter(peer, tuple((0, (search.ip, search.ports.popleft())) for _ in range(n))))
+        self._wishes.append(
+            Scatter(peer, tuple((MAIN_SOCKET, (search.ip, search.ports.popleft())) for _ in range(n)))
+        )
         search.next_at = now + PROBE_INTERVAL
         if not search.ports:
             del self._searches[peer]
 
     # Sockets
 
-    def _want(self, peer: NodePublic, n: int, now: float) -> tuple[int, ...]:
-        sockets = tuple(next(self._numbers) for _ in range(n))
+    def _want(self, peer: NodePublic, n: int, now: float) -> tuple[SocketId, ...]:
+        sockets = tuple(SocketId(next(self._numbers)) for _ in range(n))
         self._peer_of |= dict.fromkeys(sockets, peer)
         self._checks.extend((now + SPARE_LIFETIME, socket) for socket in sockets)
         self._wishes.append(OpenSockets(sockets))
         return sockets
 
-    def _close(self, socket: int) -> None:
+    def _close(self, socket: SocketId) -> None:
         if (peer := self._peer_of.pop(socket, None)) is None:
             return
         self._crowds.pop(socket, None)

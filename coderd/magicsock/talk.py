@@ -20,7 +20,15 @@ from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathKind
-from coderd.model.transport import DerpSource, DerpTransmit, Source, UdpSource, UdpTransmit
+from coderd.model.transport import (
+    MAIN_SOCKET,
+    DerpSource,
+    DerpTransmit,
+    SocketId,
+    Source,
+    UdpSource,
+    UdpTransmit,
+)
 
 DERP_MAGIC_IP = "127.3.3.40"
 """Stands for a relay where only an ip:port fits; the port is the region."""
@@ -82,7 +90,7 @@ class Talk:
 
     # What leaves
 
-    def send_udp(self, addr: AddrPort, packet: bytes, socket: int = 0) -> None:
+    def send_udp(self, addr: AddrPort, packet: bytes, socket: SocketId = MAIN_SOCKET) -> None:
         """Queues one datagram."""
         self.transmits.append(UdpTransmit(addr, [packet], len(packet), socket=socket))
 
@@ -96,7 +104,7 @@ class Talk:
         else:
             known.endpoint.forget_ping(wish.tx_id)
 
-    def scatter(self, peer: NodePublic, ways: Iterable[tuple[int, AddrPort]]) -> None:
+    def scatter(self, peer: NodePublic, ways: Iterable[tuple[SocketId, AddrPort]]) -> None:
         """Queues the same small ping many times over. Nobody waits for a pong: the peer's own ping is the answer."""
         packet = self._letterbox.seal(Ping(self._rng(_TX_SIZE), self._node_key, 0), peer)
         for socket, to in ways:

@@ -3,15 +3,16 @@
 from typing import NamedTuple, TypeAlias
 
 from coderd.model.addresses import AddrPort
+from coderd.model.transport import MAIN_SOCKET, SocketId
 
 
 class SendPing(NamedTuple):
-    """A ping to be sealed and sent; ``to`` is None for the relay. ``socket`` is 0, or a spare one's number."""
+    """A ping to be sealed and sent; ``to`` is None for the relay. ``socket`` is ours to send from."""
 
     tx_id: bytes
     to: AddrPort | None
     padding: int
-    socket: int = 0
+    socket: SocketId = MAIN_SOCKET
 
 
 class SendCallMeMaybe(NamedTuple):
@@ -34,5 +35,5 @@ class Route(NamedTuple):
 
     udp: AddrPort | None
     by_relay: bool
-    socket: int = 0
+    socket: SocketId = MAIN_SOCKET
     """Which socket sends what goes straight."""

@@ -3,20 +3,23 @@
 The data plane (``engine``), magicsock and plain WireGuard endpoints speak of paths in these words only.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, NewType, TypeAlias
 
 from coderd.model.addresses import AddrPort, encode_addr_port
 from coderd.model.keys import NodePublic
 
+SocketId = NewType("SocketId", int)
+"""Number of a local UDP socket: ``MAIN_SOCKET``, or that of a spare one, which hard NATs call for. Never used twice."""
+
+MAIN_SOCKET: Final = SocketId(0)
+"""The pair (IPv4 and IPv6 on one port) that carries everything unless a batch says otherwise."""
+
 
 class UdpSource(NamedTuple):
-    """Origin of a batch that came over UDP: the sender's address, and the local socket that received it.
-
-    Socket 0 is the ordinary pair (IPv4 and IPv6); other numbers are spare sockets, opened for hard NATs.
-    """
+    """Origin of a batch that came over UDP: the sender's address, and the local socket that received it."""
 
     addr: AddrPort
-    socket: int = 0
+    socket: SocketId = MAIN_SOCKET
 
     @property
     def cookie_bytes(self) -> bytes:
@@ -58,8 +61,8 @@ class UdpTransmit(NamedTuple):
     """Source address; None leaves the choice to the kernel."""
     tos: int = 0
     """DSCP and ECN (RFC 2474, RFC 3168): the second byte of the IPv4 header, the traffic class of IPv6."""
-    socket: int = 0
-    """Local socket to send from: 0 is the ordinary pair, other numbers are spare sockets."""
+    socket: SocketId = MAIN_SOCKET
+    """Local socket to send from."""
 
 
 class DerpTransmit(NamedTuple):

@@ -18,7 +18,7 @@ import structlog
 
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
-from coderd.model.transport import LocalAddress, UdpSource, UdpTransmit
+from coderd.model.transport import LocalAddress, SocketId, UdpSource, UdpTransmit
 
 DEFAULT_PORT = 41641
 SOCKET_BUFFER_SIZE = 7 << 20
@@ -95,8 +95,8 @@ class UdpSockets:
         self._counters = counters
         self._with_gso = {sock for sock in (v4, v6) if sock is not None and _knows_gso(sock)}
         self._marks = (0, 0)
-        self._spare: dict[int, socket.socket] = {}
-        self._number_of: dict[socket.socket, int] = {}
+        self._spare: dict[SocketId, socket.socket] = {}
+        self._number_of: dict[socket.socket, SocketId] = {}
         self._gro, self._df = gro, df
         self._n_overflowed: dict[socket.socket, int] = {}
         """Datagrams for which a socket's buffer had no room, as last told."""
@@ -144,7 +144,7 @@ class UdpSockets:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._marks[sock.family == socket.AF_INET6])
 
-    def open_spare(self, number: int) -> socket.socket | None:
+    def open_spare(self, number: SocketId) -> socket.socket | None:
         """Binds one more socket for IPv4, to be read like the usual ones; None where the host has none to give."""
         try:
             sock = _bind(socket.AF_INET, 0)
@@ -160,11 +160,11 @@ class UdpSockets:
         self._spare[number], self._number_of[sock] = sock, number
         return sock
 
-    def spare(self, number: int) -> socket.socket | None:
+    def spare(self, number: SocketId) -> socket.socket | None:
         """A spare socket, if there is one of that number."""
         return self._spare.get(number)
 
-    def close_spare(self, number: int) -> None:
+    def close_spare(self, number: SocketId) -> None:
         """Closes one; nobody may wait on it any more."""
         if (sock := self._spare.pop(number, None)) is None:
             return
