@@ -30,6 +30,7 @@ NAMED_AS_LIMIT = re.compile(
 OTHER_SIDE = {
     "api/io/client.py": "what coderctl waits for",
     "coordination/netmap_client.py": "the node's side",
+    "coordination/saved_netmap.py": "the node's side",
     "coordination/io/coordination_client.py": "the node's side",
     "coordination/reporter.py": "what a node says, not what is taken",
     "derp/client.py": "the node's side",

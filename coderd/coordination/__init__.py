@@ -1,10 +1,23 @@
 """Coordination: how nodes learn of each other, over one WebSocket to the server.
 
-message    the schema of both ends, in JSON
-proof      that a node holds the node key that it claims
-client     what the server said -> NetMap; the relay map as this node must dial it; the NetMap kept in a file
-registry   the server's side: who is connected, who sees whom, what each connection is owed
-reporter   what a node tells of its paths, and when
-paths      what the server keeps and counts of that
-io         client (dials and redials), server (the WebSocket endpoint): shells, import them by their path
+message        the schema of both ends, in JSON
+entries        the schema's entries to the model's records, and a node's reachability to its message
+parcel         one ``peers`` message as it is filled
+proof          that a node holds the node key that it claims
+resume         tokens by which a machine that connects again is told from a second one
+
+The node's side:
+netmap_client  what the server says, collected into one NetMap
+dialled_map    the server's relay map as this node may dial it
+saved_netmap   the NetMap in the node's state file
+reporter       what a node reports of its paths, and when
+server_state   whether the node is connected
+
+The server's side:
+registry       who is connected, and who may see whom
+nodes_by_user  which nodes a change may concern
+paths          what nodes have reported of their paths
+farewell       when each node shall come back to a server that ends
+
+io             coordination_client (dials and redials), coordination_server (the WebSocket endpoint), keepalive: shells
 """

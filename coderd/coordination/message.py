@@ -15,7 +15,7 @@ Each text is an object whose ``type`` is the message's name. Unknown fields are 
 newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with the new one.
 """
 
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -236,48 +236,6 @@ class Peers(Message, frozen=True, tag="peers"):
     """A ``full`` list goes on in the next message; apply it when complete."""
 
 
-class Parcel:
-    """One ``peers`` as it is filled: no list of it above ``MAX_ENTRIES``, all of it below ``MAX_PARCEL`` bytes."""
-
-    def __init__(self) -> None:
-        self._upsert: list[PeerEntry] = []
-        self._remove: list[Removal] = []
-        self._absent: list[Absence] = []
-        self._n_bytes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._upsert or self._remove or self._absent)
-
-    def add(self, *entries: PeerEntry | Removal | Absence) -> bool:
-        """Takes entries that belong together; False where there is no room for all of them: then it has taken none.
-
-        An empty parcel takes anything.
-        """
-        n_bytes = sum(len(_encoder.encode(entry)) + 1 for entry in entries)
-        if self and (
-            self._n_bytes + n_bytes > MAX_PARCEL
-            or any(len(self._list_of(entry)) >= MAX_ENTRIES for entry in entries)
-        ):
-            return False
-        self._n_bytes += n_bytes
-        for entry in entries:
-            self._list_of(entry).append(entry)
-        return True
-
-    def message(self, *, full: bool = False, more: bool = False) -> Peers:
-        """Makes a message of the entries that were added."""
-        return Peers(self._upsert, self._remove, self._absent, full=full, more=more)
-
-    def _list_of(self, entry: PeerEntry | Removal | Absence) -> list[Any]:
-        match entry:
-            case PeerEntry():
-                return self._upsert
-            case Removal():
-                return self._remove
-            case Absence():
-                return self._absent
-
-
 class DerpMapChanged(Message, frozen=True, tag="derp_map"):
     """The relay map has changed."""
 
@@ -311,8 +269,13 @@ _server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(Serv
 
 
 def encode_message(message: Message) -> str:
-    """The text of any message."""
+    """Returns the JSON text of any message."""
     return _encoder.encode(message).decode()
+
+
+def encoded_size(entry: PeerEntry | Removal | Absence) -> int:
+    """Returns the bytes that an entry takes in the JSON text of a message."""
+    return len(_encoder.encode(entry))
 
 
 def parse_node_message(text: str | bytes) -> NodeMessage:

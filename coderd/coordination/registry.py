@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from coderd.coordination.message import (
     Absence,
     DerpMapChanged,
-    Parcel,
     PeerEntry,
     Peers,
     Reconnect,
@@ -29,6 +28,7 @@ from coderd.coordination.message import (
     Update,
 )
 from coderd.coordination.nodes_by_user import NodesByUser
+from coderd.coordination.parcel import Parcel
 from coderd.coordination.paths import ConnectionPaths, PathTally, Reach
 from coderd.identity.people import Node
 from coderd.identity.policy import access_for, is_relayed_only, may_tunnel
@@ -53,7 +53,7 @@ DELETED = Refusal("unauthorized", "this identity has been deleted or its token r
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class NodeFacts:
     """What a node has proven, or may decide, about itself."""
 
     node_key: NodePublic
@@ -66,7 +66,9 @@ class Facts:
 class Connection:
     """One node's connection, as the registry sees it. Only the registry touches its privates."""
 
-    def __init__(self, node: Node, facts: Facts, partners: Iterable[Node], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, facts: NodeFacts, partners: Iterable[Node], wake: Callable[[], None]
+    ) -> None:
         self.node = node
         self.facts = facts
         self.end: Refusal | Reconnect | None = None
@@ -138,7 +140,7 @@ class Registry:
     def connect(
         self,
         node: Node,
-        facts: Facts,
+        facts: NodeFacts,
         *,
         partners: Iterable[Node] = (),
         resumed: bool = False,

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from coderd.coordination.message import MAX_ENTRIES, PathReport
-from coderd.model.paths import PathInfo, PathKind
+from coderd.model.paths import PathKind
+from coderd.model.reachability import PeerPath
 
 SETTLE: Final = 1.0
 INTERVAL: Final = 5.0
@@ -26,14 +27,6 @@ MAX_SINCE: Final = 1e9
 MAX_COUNT: Final = 2**31
 _RTT_STEP: Final = 0.001
 _RTT_PART: Final = 0.1
-
-
-class Sighting(NamedTuple):
-    """One peer, as the node's paths are."""
-
-    peer: UUID
-    path: PathInfo
-    is_used: bool
 
 
 class Reports(NamedTuple):
@@ -95,15 +88,15 @@ class PathReporter:
         """Nobody is there to be told: ``handle_joined`` will say when."""
         self.due_at = now + LOOK
 
-    def poll(self, sightings: Iterable[Sighting], failures: Mapping[str, int], now: float) -> Reports:
+    def poll(self, paths: Iterable[PeerPath], failures: Mapping[str, int], now: float) -> Reports:
         """What the server is owed now; ``failures`` are counts since the start, by cause."""
         if now < self._sent_at + INTERVAL:
             self.due_at = self._sent_at + INTERVAL
             return NOTHING_NEW
-        seen = {sighting.peer: sighting for sighting in sightings}
+        seen = {each.peer: each for each in paths}
         self._told = {peer: told for peer, told in self._told.items() if peer in seen}
-        news = [sighting for sighting in seen.values() if self._is_news(sighting, now)]
-        reports = tuple(self._tell(sighting, now) for sighting in news[:MAX_AT_ONCE])
+        news = [each for each in seen.values() if self._is_news(each, now)]
+        reports = tuple(self._tell(each, now) for each in news[:MAX_AT_ONCE])
         failed = self._new_failures(failures, now, has_company=bool(reports))
         is_waiting = len(news) > MAX_AT_ONCE or any(map(self._lacks_rtt, seen.values()))
         self.due_at = now + (INTERVAL if is_waiting else LOOK)
@@ -114,26 +107,26 @@ class PathReporter:
     def _wake(self, at: float) -> None:
         self.due_at = min(self.due_at, max(at, self._sent_at + INTERVAL))
 
-    def _is_news(self, sighting: Sighting, now: float) -> bool:
-        kind, told = _kind(sighting), self._told.get(sighting.peer)
+    def _is_news(self, current: PeerPath, now: float) -> bool:
+        kind, told = _kind(current), self._told.get(current.peer)
         if told is None:
             return kind is not PathKind.NONE
         if told.is_owed or kind is not told.kind:
             return True
         if kind is PathKind.NONE:
             return False
-        return sighting.path.since != told.since or _is_rtt_news(sighting.path.latency, told, now)
+        return current.path.since != told.since or _is_rtt_news(current.path.latency, told, now)
 
-    def _tell(self, sighting: Sighting, now: float) -> PathReport:
-        kind, path = _kind(sighting), sighting.path
-        told = self._told.setdefault(sighting.peer, _Told())
+    def _tell(self, current: PeerPath, now: float) -> PathReport:
+        kind, path = _kind(current), current.path
+        told = self._told.setdefault(current.peer, _Told())
         is_new_path = path.since != told.since
         told.kind, told.since, told.rtt, told.at = kind, path.since, path.latency, now
         told.base = min(told.base, path.n_changes)
         told.n_changes, told.is_owed = path.n_changes, False
         is_direct = kind is PathKind.DIRECT
         return PathReport(
-            peer=sighting.peer,
+            peer=current.peer,
             path=kind.value,
             region=path.via if kind is PathKind.RELAY and isinstance(path.via, int) else 0,
             rtt=_bounded(path.latency, MAX_RTT) if kind is not PathKind.NONE else None,
@@ -142,9 +135,9 @@ class PathReporter:
             n_changes=min(path.n_changes - told.base, MAX_COUNT),
         )
 
-    def _lacks_rtt(self, sighting: Sighting) -> bool:
-        told = self._told.get(sighting.peer)
-        return told is not None and told.rtt is None and _kind(sighting) is not PathKind.NONE
+    def _lacks_rtt(self, current: PeerPath) -> bool:
+        told = self._told.get(current.peer)
+        return told is not None and told.rtt is None and _kind(current) is not PathKind.NONE
 
     def _new_failures(self, failures: Mapping[str, int], now: float, *, has_company: bool) -> dict[str, int]:
         if failures == self._failures or not (has_company or now >= self._sent_at + REFRESH):
@@ -154,8 +147,8 @@ class PathReporter:
         return {cause: min(n, MAX_COUNT) for cause, n in since.items() if n > 0}
 
 
-def _kind(sighting: Sighting) -> PathKind:
-    return sighting.path.kind if sighting.is_used else PathKind.NONE
+def _kind(current: PeerPath) -> PathKind:
+    return current.path.kind if current.is_used else PathKind.NONE
 
 
 def _is_rtt_news(rtt: float | None, told: _Told, now: float) -> bool:

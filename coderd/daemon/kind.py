@@ -4,7 +4,7 @@ The server is never asked. A device serves nobody, and what would make it a work
 refused: else whoever has the server would have the device's loopback.
 """
 
-from coderd.coordination.netmap_client import WRONG_KIND
+from coderd.coordination.server_state import WRONG_KIND
 from coderd.identity.tokens import TokenKind
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind

@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 import trio
 
-from coderd.coordination.netmap_client import WRONG_KIND
+from coderd.coordination.server_state import WRONG_KIND
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.joining import exchange, is_join_key, workspace_token
 from coderd.daemon.kind import check_token

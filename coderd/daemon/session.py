@@ -20,8 +20,9 @@ import trio
 from coderd.config.url import parse_server_url
 from coderd.control.messages import PathWish
 from coderd.coordination.io.coordination_client import CoordinationClient
-from coderd.coordination.netmap_client import NodeUpdate, ServerState, decode_netmap, encode_netmap
 from coderd.coordination.reporter import PathReporter
+from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
+from coderd.coordination.server_state import ServerState
 from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
@@ -35,6 +36,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
+from coderd.model.reachability import NodeUpdate
 from coderd.netcheck import Facts
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router

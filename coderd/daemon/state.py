@@ -13,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from coderd.coordination.netmap_client import MAX_SAVED
+from coderd.coordination.saved_netmap import MAX_SAVED
 from coderd.daemon.kind import kind_of
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate

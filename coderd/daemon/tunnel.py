@@ -16,8 +16,6 @@ import structlog
 import trio
 
 from coderd.control.messages import PathWish
-from coderd.coordination.netmap_client import NodeUpdate
-from coderd.coordination.reporter import Sighting
 from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.introduction import SecretTold
@@ -53,6 +51,7 @@ from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap, Peer
 from coderd.model.paths import PathInfo, PathKind
 from coderd.model.ports import NO_PORTS, PortSet
+from coderd.model.reachability import NodeUpdate, PeerPath
 from coderd.model.transport import SocketId
 from coderd.netcheck import Here, Report
 from coderd.netcheck.io import https_latency
@@ -329,11 +328,11 @@ class Tunnel:
         """How a peer is reached now, and the bytes moved each way by kind of path."""
         return self._conn.path(peer)
 
-    def paths(self) -> Iterator[Sighting]:
+    def paths(self) -> Iterator[PeerPath]:
         """How every peer is reached now, and whether it is being used."""
         for key, path, is_used in self._conn.paths(trio.current_time()):
             if (peer := self._roster.get(key)) is not None:
-                yield Sighting(peer.node_id, path, is_used)
+                yield PeerPath(peer.node_id, path, is_used)
 
     def handshake_failures(self) -> dict[str, int]:
         """Handshakes that came to nothing since the start, by cause."""

@@ -28,11 +28,12 @@ import structlog
 import trio
 
 from coderd.coordination.io.coordination_client import CoordinationClient
-from coderd.coordination.netmap_client import NodeUpdate, ServerState
+from coderd.coordination.server_state import ServerState
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NetMap
+from coderd.model.reachability import NodeUpdate
 
 IN_FLIGHT = 64
 """Nodes that join at the same time."""

@@ -22,11 +22,11 @@ from typing import Any
 import trio
 
 from coderd.coordination.io.coordination_client import CoordinationClient
-from coderd.coordination.netmap_client import NodeUpdate
 from coderd.derp.frame import encode_send_packets
 from coderd.derp.io.client import DerpLink
 from coderd.model.derpmap import DerpNode, DerpRegion
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
+from coderd.model.reachability import NodeUpdate
 
 PIECE = 1 << 16
 """Bytes that are written at once."""

@@ -20,9 +20,10 @@ from coderd.coordination.message import (
     parse_node_message,
     parse_server_message,
 )
-from coderd.coordination.netmap_client import NetMapClient, decode_netmap
+from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.proof import is_proof
 from coderd.coordination.resume import is_resume_token
+from coderd.coordination.saved_netmap import decode_netmap
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.model.keys import NodePrivate
 

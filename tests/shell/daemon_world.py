@@ -8,7 +8,7 @@ from uuid import UUID
 import trio
 
 from coderd.control.messages import Message, PathWish
-from coderd.coordination.netmap_client import ServerState
+from coderd.coordination.server_state import ServerState
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node
 from coderd.daemon.session import Identity, SessionOver

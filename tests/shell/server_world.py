@@ -16,10 +16,11 @@ from coderd.config.apps import AppOptions
 from coderd.config.server import ServerConfig
 from coderd.config.url import parse_server_url
 from coderd.coordination.io.coordination_client import CoordinationClient
-from coderd.coordination.netmap_client import NodeUpdate, ServerState
+from coderd.coordination.server_state import ServerState
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NetMap, Peer
+from coderd.model.reachability import NodeUpdate
 from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
 

@@ -20,7 +20,9 @@ from coderd.coordination.message import (
     Welcome,
     encode_message,
 )
-from coderd.coordination.netmap_client import NetMapClient, ServerState, decode_netmap, encode_netmap
+from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
+from coderd.coordination.server_state import ServerState
 from coderd.derp.dial_plan import dial_plan
 from coderd.derp.io.dial import dial_node
 from coderd.model.addresses import tailnet_address

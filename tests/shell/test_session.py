@@ -16,8 +16,9 @@ import trio.testing
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from coderd.coordination.netmap_client import ServerState, encode_netmap
-from coderd.coordination.reporter import Reports, Sighting
+from coderd.coordination.reporter import Reports
+from coderd.coordination.saved_netmap import encode_netmap
+from coderd.coordination.server_state import ServerState
 from coderd.daemon import session as session_module
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.session import Identity, Session, SessionOver
@@ -27,6 +28,7 @@ from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.paths import PathInfo, PathKind
 from coderd.model.ports import NO_PORTS, PortSet, parse_ports
+from coderd.model.reachability import PeerPath
 from tests.shell.daemon_world import make_netmap, make_peer
 
 DEV = make_peer("ann/dev", 1)
@@ -60,8 +62,8 @@ class FakeTunnel:
     def set_derp_map(self, derp_map: object, resolved: dict[str, tuple[str, ...]]) -> None:
         self.resolved.append(resolved)
 
-    def paths(self) -> list[Sighting]:
-        return [Sighting(UUID(int=1), PathInfo(PathKind.RELAY, 999, 0.03, 0.0), True)]
+    def paths(self) -> list[PeerPath]:
+        return [PeerPath(UUID(int=1), PathInfo(PathKind.RELAY, 999, 0.03, 0.0), True)]
 
     def handshake_failures(self) -> dict[str, int]:
         return {}

@@ -36,7 +36,7 @@ from coderd.control.messages import (
     WhyParams,
 )
 from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
-from coderd.coordination.netmap_client import ServerState
+from coderd.coordination.server_state import ServerState
 from coderd.daemon import measure, verbs
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.status import node_status

@@ -8,7 +8,7 @@ import pytest
 
 from coderd.api import messages as api
 from coderd.coordination import message as coordination
-from coderd.coordination.netmap_client import parse_peer, parse_self
+from coderd.coordination.entries import parse_peer, parse_self
 from coderd.engine import node_api
 from coderd.model.addresses import tailnet_address
 from tests.fixtures.landed_3cd4b54 import api_messages as api_3cd4b54

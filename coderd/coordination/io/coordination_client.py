@@ -16,6 +16,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from trio_websocket import wrap_client_stream as wrap_websocket
 
 from coderd.config.url import parse_server_url
+from coderd.coordination.entries import update_message
 from coderd.coordination.message import (
     ALIVE_INTERVAL,
     FINAL_CODES,
@@ -37,15 +38,10 @@ from coderd.coordination.message import (
     encode_message,
     parse_server_message,
 )
-from coderd.coordination.netmap_client import (
-    WRONG_KIND,
-    NetMapClient,
-    NodeUpdate,
-    ServerState,
-    update_message,
-)
+from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.proof import NONCE_SIZE, make_proof
 from coderd.coordination.reporter import NOTHING_NEW, Reports
+from coderd.coordination.server_state import WRONG_KIND, ServerState
 from coderd.http.dialer import dial
 from coderd.http.pinned import WrongCertificate, server_context
 from coderd.model import RandomBytes
@@ -53,6 +49,7 @@ from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.model.reachability import NodeUpdate
 
 JOIN_TIMEOUT = 15.0
 """Seconds from the first SYN to the welcome."""

@@ -30,7 +30,7 @@ from coderd.coordination.message import (
     parse_node_message,
 )
 from coderd.coordination.proof import NONCE_SIZE, is_proof
-from coderd.coordination.registry import DELETED, Connection, Facts, Registry, refuse_claim
+from coderd.coordination.registry import DELETED, Connection, NodeFacts, Registry, refuse_claim
 from coderd.coordination.resume import is_resume_token, make_resume_token
 from coderd.http.turns import Turn
 from coderd.http.websocket import AppSocket, TextSocket, WebSocketClosed
@@ -228,7 +228,7 @@ class CoordinationServer:
 
     async def _admit(
         self, websocket: TextSocket, record: NodeRecord, token_hash: bytes, n_changes: int
-    ) -> tuple[Facts, bool]:
+    ) -> tuple[NodeFacts, bool]:
         node = record.node
         nonce = self._rng(NONCE_SIZE)
         with trio.fail_after(HELLO_TIMEOUT):
@@ -257,7 +257,7 @@ class CoordinationServer:
             raise _Refused(Refusal(_claim_code(error), str(error))) from None
 
     async def _converse(
-        self, websocket: TextSocket, record: NodeRecord, facts: Facts, resumed: bool, n_changes: int
+        self, websocket: TextSocket, record: NodeRecord, facts: NodeFacts, resumed: bool, n_changes: int
     ) -> None:
         node, partners = record.node, record.partners
         if n_changes != self.registry.n_changes:
@@ -289,7 +289,7 @@ class CoordinationServer:
         if fresh.node != node:
             self.registry.amend(fresh.node)
 
-    def _welcome(self, node: Node, facts: Facts) -> Welcome:
+    def _welcome(self, node: Node, facts: NodeFacts) -> Welcome:
         return Welcome(
             self=SelfEntry(node.node_id, node.kind.value, node.full_name, str(node.address)),
             derp_map=self.registry.derp_map,
@@ -419,12 +419,12 @@ async def _refuse(
     await websocket.refuse(status, body, fields)
 
 
-def _facts(hello: Hello) -> Facts:
+def _facts(hello: Hello) -> NodeFacts:
     try:
         node_key, disco_key = NodePublic.parse(hello.node_key), DiscoPublic.parse(hello.disco_key)
     except ValueError as error:
         raise MalformedPacket(str(error)) from None
-    return Facts(node_key, disco_key, hello.generation, tuple(hello.capabilities))
+    return NodeFacts(node_key, disco_key, hello.generation, tuple(hello.capabilities))
 
 
 def _claim_code(error: IdentityError) -> str:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 import trio
 
 from coderd.config.url import ServerUrl
+from coderd.coordination.entries import update_message
 from coderd.coordination.message import SelfEntry, ServerMessage, Welcome
-from coderd.coordination.netmap_client import NetMapClient, NodeUpdate, update_message
-from coderd.coordination.registry import Facts, Registry, shown_kind
+from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.registry import NodeFacts, Registry, shown_kind
 from coderd.identity.people import Node
 from coderd.model.netmap import NetMap, Peer
+from coderd.model.reachability import NodeUpdate
 
 LONGEST_SLEEP = 3600.0
 
@@ -34,7 +36,7 @@ class Membership:
         self,
         registry: Registry,
         node: Node,
-        facts: Facts,
+        facts: NodeFacts,
         *,
         relay_url: ServerUrl,
         embedded_region: int,

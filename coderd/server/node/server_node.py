@@ -16,8 +16,7 @@ import structlog
 import trio
 
 from coderd.config.url import ServerUrl
-from coderd.coordination.netmap_client import NodeUpdate
-from coderd.coordination.registry import Facts, Registry
+from coderd.coordination.registry import NodeFacts, Registry
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel
 from coderd.engine.node_api import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
@@ -28,6 +27,7 @@ from coderd.model.errors import MalformedPacket, UserError
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import PathInfo, PathKind
+from coderd.model.reachability import NodeUpdate
 from coderd.server.node.enclave import Enclave
 from coderd.server.node.membership import Membership
 
@@ -237,7 +237,7 @@ class ServerNode:
         membership = Membership(
             self._registry,
             self.identity,
-            Facts(self.node_key, tunnel.disco_key, tunnel.generation, CAPABILITIES),
+            NodeFacts(self.node_key, tunnel.disco_key, tunnel.generation, CAPABILITIES),
             relay_url=self._relay_url,
             embedded_region=self._embedded_region,
             on_netmap=self._set_netmap,

@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from coderd.config.url import parse_server_url
+from coderd.coordination.entries import update_message
 from coderd.coordination.message import Message, Peers, Ready, ServerMessage
-from coderd.coordination.netmap_client import (
-    NetMapClient,
-    NodeUpdate,
-    decode_netmap,
-    encode_netmap,
-    update_message,
-)
+from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane
 from coderd.engine.roster import Roster
@@ -45,6 +41,7 @@ from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.paths import PathKind
 from coderd.model.ports import NO_PORTS, PortSet
+from coderd.model.reachability import NodeUpdate
 from coderd.packetfilter import PacketFilter
 from coderd.wireguard import Device
 from coderd.wireguard.tai64n import next_mark, stamp_of

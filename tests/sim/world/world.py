@@ -15,7 +15,7 @@ from collections.abc import Callable
 from random import Random
 
 from coderd.coordination.message import Goodbye, Message, Ready, SelfEntry, Update, Welcome
-from coderd.coordination.registry import Connection, Facts, Registry
+from coderd.coordination.registry import Connection, NodeFacts, Registry
 from coderd.engine.dataplane import PathTransmit
 from coderd.identity.people import Node as Identity
 from coderd.identity.people import User
@@ -260,7 +260,7 @@ class World:
     def introduce(self, process: Process) -> None:
         """A node has proven itself: the server welcomes it. That is part of the stream's three round trips."""
         node = process.node
-        facts = Facts(node.public, process.disco_key, process.generation, (Capability.TUNNEL_SECRET,))
+        facts = NodeFacts(node.public, process.disco_key, process.generation, (Capability.TUNNEL_SECRET,))
         others = [other.identity for other in self.nodes if other is not node]
         stream = process.coordination
 

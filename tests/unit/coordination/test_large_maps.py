@@ -6,14 +6,14 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from coderd.coordination import netmap_client
+from coderd.config.url import parse_server_url
+from coderd.coordination import saved_netmap
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
     MAX_ENTRIES,
     MAX_SERVER_MESSAGE,
     Absence,
     Endpoint,
-    Parcel,
     PeerEntry,
     Peers,
     Removal,
@@ -23,8 +23,10 @@ from coderd.coordination.message import (
     encode_message,
     parse_server_message,
 )
-from coderd.coordination.netmap_client import NetMapClient, decode_netmap, encode_netmap, parse_server_url
-from coderd.coordination.registry import HOLD, Connection, Facts, Registry, _full_messages
+from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.parcel import Parcel
+from coderd.coordination.registry import HOLD, Connection, NodeFacts, Registry, _full_messages
+from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.identity.people import Node, User
 from coderd.model import limits
 from coderd.model.addresses import tailnet_address
@@ -59,7 +61,7 @@ class Crowd:
     def join(self, node: Node, *, partners: list[Node] = []) -> Connection:  # noqa: B006
         number = node.node_id.int
         key = number.to_bytes(32, "big")
-        facts = Facts(NodePublic(key), DiscoPublic(key), number, ("x" * 32,) * limits.MAX_CAPABILITIES)
+        facts = NodeFacts(NodePublic(key), DiscoPublic(key), number, ("x" * 32,) * limits.MAX_CAPABILITIES)
         connection = self.registry.connect(node, facts, partners=partners, wake=lambda: None)
         assert self.registry.update(connection, Update(home_region=1, endpoints=self.endpoints)) is None
         return connection
@@ -185,7 +187,7 @@ def test_a_map_is_kept_whatever_its_size_and_one_beyond_bounds_in_part(
         },
     )
     assert decode_netmap(encode_netmap(netmap), URL) == netmap
-    monkeypatch.setattr(netmap_client, "MAX_SAVED", 200_000)
+    monkeypatch.setattr(saved_netmap, "MAX_SAVED", 200_000)
     data = encode_netmap(netmap)
     assert len(data) <= 200_000
     kept = decode_netmap(data, URL)

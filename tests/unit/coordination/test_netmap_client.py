@@ -7,6 +7,8 @@ from uuid import UUID
 import pytest
 
 from coderd.config.url import parse_server_url
+from coderd.coordination.dialled_map import rewrite_embedded_region
+from coderd.coordination.entries import update_message
 from coderd.coordination.message import (
     MAX_ENDPOINTS,
     Absence,
@@ -17,20 +19,15 @@ from coderd.coordination.message import (
     SelfEntry,
     Welcome,
 )
-from coderd.coordination.netmap_client import (
-    NetMapClient,
-    NodeUpdate,
-    decode_netmap,
-    encode_netmap,
-    rewrite_embedded_region,
-    update_message,
-)
+from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.model.addresses import tailnet_address
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NetMap
+from coderd.model.reachability import NodeUpdate
 
 rng = random.Random(7).randbytes
 URL = parse_server_url("http://10.0.0.1:3000")

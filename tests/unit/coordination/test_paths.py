@@ -4,7 +4,7 @@ from uuid import UUID
 
 from coderd.coordination.message import PathReport, Update
 from coderd.coordination.paths import COUNT_BURST, COUNT_RATE, MAX_KEPT, ConnectionPaths, PathTally
-from coderd.coordination.registry import Connection, Facts, Registry
+from coderd.coordination.registry import Connection, NodeFacts, Registry
 from coderd.identity.people import Node, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
@@ -24,7 +24,7 @@ class World:
 
     def join(self, node: Node) -> Connection:
         key = node.node_id.bytes * 2
-        facts = Facts(NodePublic(key), DiscoPublic(key), 1)
+        facts = NodeFacts(NodePublic(key), DiscoPublic(key), 1)
         connection = self.registry.connect(node, facts, wake=lambda: self.wakes.append(node.name))
         self.registry.update(connection, Update(999))
         return connection

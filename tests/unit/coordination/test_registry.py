@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from coderd.config.url import parse_server_url
 from coderd.coordination.message import (
     MAX_ENTRIES,
     Absence,
@@ -21,8 +22,8 @@ from coderd.coordination.message import (
     Update,
     Welcome,
 )
-from coderd.coordination.netmap_client import NetMapClient, parse_server_url
-from coderd.coordination.registry import HOLD, Connection, Facts, Registry
+from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.registry import HOLD, Connection, NodeFacts, Registry
 from coderd.identity.people import Node, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
@@ -43,8 +44,8 @@ def workspace(name: str = "dev", owner: User = ANN) -> Node:
     return node(name, NodeKind.WORKSPACE, owner)
 
 
-def facts(generation: int = 1) -> Facts:
-    return Facts(NodePublic(rng(32)), DiscoPublic(rng(32)), generation)
+def facts(generation: int = 1) -> NodeFacts:
+    return NodeFacts(NodePublic(rng(32)), DiscoPublic(rng(32)), generation)
 
 
 def at(*addrs: str, region: int = 999) -> Update:

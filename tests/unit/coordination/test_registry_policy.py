@@ -18,7 +18,7 @@ from coderd.coordination.message import (
     Welcome,
 )
 from coderd.coordination.netmap_client import NetMapClient
-from coderd.coordination.registry import DELETED, HOLD, Connection, Facts, Registry
+from coderd.coordination.registry import DELETED, HOLD, Connection, NodeFacts, Registry
 from coderd.identity.people import Node, PathRule, Share, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
@@ -43,7 +43,7 @@ class Pair:
 
     def _join(self, node: Node, partner: Node) -> Connection:
         number = node.node_id.int
-        facts = Facts(NodePublic(bytes([number]) * 32), DiscoPublic(bytes([number + 9]) * 32), number)
+        facts = NodeFacts(NodePublic(bytes([number]) * 32), DiscoPublic(bytes([number + 9]) * 32), number)
         connection = self.registry.connect(node, facts, partners=[partner], wake=self._ring)
         update = Update(home_region=999, endpoints=[Endpoint(f"192.0.2.{number}:41641")])
         assert self.registry.update(connection, update) is None
@@ -77,7 +77,7 @@ def test_who_is_not_shared_with_any_more_is_removed_at_both_ends_and_leaves_no_n
 def test_a_guest_is_told_of_a_workspace_that_was_not_here_since_the_server_started() -> None:
     """The guest may know it, as a lost peer, from before."""
     registry = Registry()
-    facts = Facts(NodePublic(b"\x02" * 32), DiscoPublic(b"\x0b" * 32), 2)
+    facts = NodeFacts(NodePublic(b"\x02" * 32), DiscoPublic(b"\x0b" * 32), 2)
     laptop = registry.connect(LAPTOP, facts, partners=[DEV], wake=lambda: None)
     assert registry.update(laptop, Update(home_region=999)) is None
     first = registry.poll(laptop, 0.0)

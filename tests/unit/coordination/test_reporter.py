@@ -3,17 +3,9 @@
 from uuid import UUID
 
 from coderd.coordination.message import PathReport
-from coderd.coordination.reporter import (
-    INTERVAL,
-    LOOK,
-    MAX_AT_ONCE,
-    REFRESH,
-    SETTLE,
-    PathReporter,
-    Reports,
-    Sighting,
-)
+from coderd.coordination.reporter import INTERVAL, LOOK, MAX_AT_ONCE, REFRESH, SETTLE, PathReporter, Reports
 from coderd.model.paths import PathInfo, PathKind
+from coderd.model.reachability import PeerPath
 
 DEV, LAB = UUID(int=1), UUID(int=2)
 
@@ -27,9 +19,9 @@ def seen(
     is_used: bool = True,
     n_changes: int = 0,
     time_to_direct: float | None = None,
-) -> Sighting:
+) -> PeerPath:
     via = 999 if kind is PathKind.RELAY else ("192.0.2.1", 1) if kind is PathKind.DIRECT else None
-    return Sighting(peer, PathInfo(kind, via, rtt, since, time_to_direct, n_changes), is_used)
+    return PeerPath(peer, PathInfo(kind, via, rtt, since, time_to_direct, n_changes), is_used)
 
 
 def test_a_relayed_path_that_soon_becomes_direct_is_one_report() -> None:
@@ -121,4 +113,4 @@ def test_many_peers_are_told_in_parts() -> None:
     assert reporter.due_at == 1.0 + INTERVAL
     second = reporter.poll(many, {}, 1.0 + INTERVAL).paths
     assert (len(first), len(second)) == (MAX_AT_ONCE, 10)
-    assert {report.peer for report in (*first, *second)} == {sighting.peer for sighting in many}
+    assert {report.peer for report in (*first, *second)} == {peer.peer for peer in many}
