@@ -19,7 +19,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"magicsock"}),
     frozenset({"identity", "api", "browser"}),
     frozenset({"engine", "control", "coordination", "speedtest", "apps", "terminal", "dashboard"}),
-    frozenset({"daemon", "server"}),
+    frozenset({"daemon", "server", "plain"}),
     frozenset({"cli"}),
 )
 """Lowest first. A package imports from lower levels only; siblings meet one level up."""

@@ -18,7 +18,7 @@ BOUNDED = {
     ("terminal/frames.py", "__iter__"): "an iterator: who iterates counts",
     ("control/io/client.py", "_next_line"): "a program of its own that waits for nothing else",
     ("cli/terminal.py", "_hear"): "a program of its own that waits for nothing else",
-    ("engine/io/uapi.py", "_converse"): "root alone connects there",
+    ("plain/io/uapi.py", "_converse"): "root alone connects there",
 }
 """Loops that need not count, each with the reason."""
 

@@ -39,7 +39,7 @@ def wireguard(
       sudo coderd wireguard wg0 && sudo wg setconf wg0 wg0.conf
       sudo env WG_QUICK_USERSPACE_IMPLEMENTATION=coderd-wireguard wg-quick up wg0
     """
-    from coderd.daemon.plain import run_wireguard
+    from coderd.plain.io.run import run_wireguard
 
     run_wireguard(
         interface,

@@ -8,9 +8,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coderd.engine.configuration import apply, describe
-from coderd.engine.plain import PlainPaths
 from coderd.model.errors import MalformedPacket
+from coderd.plain.configuration import apply, describe
+from coderd.plain.paths import PlainPaths
 from coderd.wireguard import Device
 from coderd.wireguard.uapi import Refused, RequestReader, encode_get, parse_set
 

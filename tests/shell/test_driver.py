@@ -14,14 +14,14 @@ import trio
 
 from coderd.engine.dataplane import DataPlane
 from coderd.engine.io.driver import VIRTIO_HEADER_SIZE, Driver
-from coderd.engine.io.plain_sockets import PlainSockets
-from coderd.engine.plain import PlainPaths, PlainSource
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.transport import DerpTransmit, UdpTransmit
 from coderd.packet import checksum
+from coderd.plain.io.sockets import PlainSockets
+from coderd.plain.paths import PlainPaths, PlainSource
 from coderd.wireguard import Device
 
 HEADER = bytes(VIRTIO_HEADER_SIZE)

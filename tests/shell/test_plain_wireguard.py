@@ -12,14 +12,14 @@ import pytest
 import trio
 import trio.testing
 
-from coderd.engine.io.plain_sockets import PlainSockets
-from coderd.engine.io.removal import wait_removed
-from coderd.engine.io.uapi import bound_socket, serve_uapi, socket_path
-from coderd.engine.plain import PlainSource
 from coderd.magicsock.io.sockets import BUFFER_SIZE
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.transport import LocalAddress, UdpTransmit
+from coderd.plain.io.removal import wait_removed
+from coderd.plain.io.sockets import PlainSockets
+from coderd.plain.io.uapi import bound_socket, serve_uapi, socket_path
+from coderd.plain.paths import PlainSource
 from coderd.wireguard.uapi import Operation, Request, encode_errno
 
 IP_MTU_DISCOVER, DONT = 10, 0

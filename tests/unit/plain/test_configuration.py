@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from coderd.engine.configuration import apply, describe
-from coderd.engine.plain import PlainPaths
 from coderd.model.keys import NodePrivate
+from coderd.plain.configuration import apply, describe
+from coderd.plain.paths import PlainPaths
 from coderd.wireguard import Device
 from coderd.wireguard.uapi import parse_set
 

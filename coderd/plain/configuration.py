@@ -6,8 +6,8 @@ left cannot.
 
 from collections.abc import Mapping
 
-from coderd.engine.plain import PlainPaths
 from coderd.model.keys import NodePublic
+from coderd.plain.paths import PlainPaths
 from coderd.wireguard import Device
 from coderd.wireguard.status import Network
 from coderd.wireguard.uapi import NO_KEY, Change, Description, PeerChange, PeerDescription

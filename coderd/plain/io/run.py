@@ -18,19 +18,19 @@ import structlog
 import trio
 
 from coderd.config.io import configure_logging
-from coderd.daemon.background import detach
-from coderd.engine.configuration import apply, describe
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.clock import BootClock, run_boot_timer
 from coderd.engine.io.driver import Driver
-from coderd.engine.io.plain_sockets import PlainSockets
-from coderd.engine.io.removal import wait_removed
-from coderd.engine.io.uapi import bound_socket, serve_uapi, socket_path
-from coderd.engine.plain import PlainPaths
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.model.transport import DerpTransmit
+from coderd.plain.configuration import apply, describe
+from coderd.plain.io.background import detach
+from coderd.plain.io.removal import wait_removed
+from coderd.plain.io.sockets import PlainSockets
+from coderd.plain.io.uapi import bound_socket, serve_uapi, socket_path
+from coderd.plain.paths import PlainPaths
 from coderd.process.ending import ending_signals
 from coderd.process.turns import TurnWatch
 from coderd.tun.io.device import TunDevice

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from coderd.engine.plain import PlainPaths, PlainSource
 from coderd.model.keys import NodePublic
 from coderd.model.transport import LocalAddress, UdpTransmit
+from coderd.plain.paths import PlainPaths, PlainSource
 
 PEER, OTHER = NodePublic(bytes([1]) * 32), NodePublic(bytes([2]) * 32)
 HERE, THERE = ("192.0.2.1", 1), ("192.0.2.2", 2)

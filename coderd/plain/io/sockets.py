@@ -8,10 +8,10 @@ import errno
 import socket
 from collections.abc import Callable
 
-from coderd.engine.plain import PlainSource
 from coderd.magicsock.io.sockets import UdpSockets, addr_port, ask_local_address, local_address
 from coderd.metrics import Counters
 from coderd.model.transport import LocalAddress, UdpTransmit
+from coderd.plain.paths import PlainSource
 
 _SO_MARK = 36
 _NOT_FROM_THERE = frozenset({errno.EINVAL, errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL})

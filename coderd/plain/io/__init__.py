@@ -1,0 +1,1 @@
+"""Process, sockets and files of a plain WireGuard."""
