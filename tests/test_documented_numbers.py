@@ -12,10 +12,10 @@ from coderd.control import protocol
 from coderd.control.io import server as control
 from coderd.control.messages import PingParams
 from coderd.dashboard import excerpt
-from coderd.engine import node_api
 from coderd.model import limits, ports
 from coderd.model.addresses import PORT_NODE_API
 from coderd.packetfilter import peer
+from coderd.peerapi import message as node_api
 from coderd.server import run
 from coderd.terminal.scrollback import SCROLLBACK
 

@@ -18,7 +18,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
     frozenset({"identity", "api", "browser"}),
-    frozenset({"engine", "control", "coordination", "speedtest", "apps", "terminal", "dashboard"}),
+    frozenset({"engine", "control", "coordination", "peerapi", "speedtest", "apps", "terminal", "dashboard"}),
     frozenset({"daemon", "server", "plain"}),
     frozenset({"cli"}),
 )

@@ -14,8 +14,8 @@ from coderd.cli.shell import show_error
 from coderd.cli.values import Forward, parse_forwards
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import PORT_FORWARD, DialParams, DialTarget
-from coderd.engine.node_api import MAX_LINE, NO_PROOF, DialRequest, encode, parse_dial_reply
 from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.peerapi.message import MAX_LINE, NO_PROOF, DialRequest, encode, parse_dial_reply
 
 if TYPE_CHECKING:
     import trio
@@ -108,7 +108,7 @@ class _Forwarder:
     async def serve(self, local: "trio.SocketStream") -> None:
         import trio
 
-        from coderd.engine.io.node_api import splice
+        from coderd.peerapi.io import splice
 
         async with local:
             try:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import NC, DialParams, DialTarget
-from coderd.engine.node_api import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.peerapi.message import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 
 TIMEOUT = 15.0
 

@@ -14,7 +14,6 @@ from coderd.daemon.session import Session
 from coderd.daemon.status import via
 from coderd.daemon.survey import Survey, has_stun
 from coderd.daemon.tunnel import Pong
-from coderd.engine.io.node_api import ask_facts
 from coderd.http.dialer import proxy_for
 from coderd.model.addresses import PORT_NODE_API, AddrPort, format_addr_port
 from coderd.model.errors import Exit, MalformedPacket, UserError
@@ -23,6 +22,7 @@ from coderd.model.paths import PathKind
 from coderd.netcheck import Facts, Report, mapping_of
 from coderd.netcheck.nat import has_nat
 from coderd.netcheck.standing import HURTS
+from coderd.peerapi.io import ask_facts
 
 CHECK_TIMEOUT = 12.0
 """Seconds for a netcheck: one that is under way has to end first."""

@@ -11,11 +11,11 @@ import trio
 
 from coderd.control.messages import PathWish
 from coderd.daemon.hosting import Hosting
-from coderd.engine.io.node_api import NodeApi, ServeTerminal
 from coderd.metrics import Counters
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
+from coderd.peerapi.io import NodeApi, ServeTerminal
 from coderd.speedtest.io.server import serve_speedtest
 from coderd.terminal.account import Login
 from coderd.terminal.io.service import TerminalService

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from coderd.control.messages import METHODS, PING
 from coderd.control.protocol import LineSplitter, Refusal, parse_answer, parse_request
-from coderd.engine.node_api import parse_dial_reply, parse_facts_reply, parse_node_request
 from coderd.model.errors import MalformedPacket, UserError
+from coderd.peerapi.message import parse_dial_reply, parse_facts_reply, parse_node_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

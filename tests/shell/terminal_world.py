@@ -18,7 +18,6 @@ from coderd.browser.io.sign_in import NewSession, SignIn
 from coderd.browser.passes import make_pass
 from coderd.browser.requests import SESSION_COOKIES
 from coderd.config.url import ServerUrl
-from coderd.engine.node_api import TerminalRequest, encode, parse_dial_reply
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import open_tcp_listeners, serve_http
 from coderd.identity.people import Node, Share, User
@@ -27,6 +26,7 @@ from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.netmap import NodeKind
 from coderd.model.ports import ALL_PORTS
+from coderd.peerapi.message import TerminalRequest, encode, parse_dial_reply
 from coderd.terminal.account import Account
 from coderd.terminal.io.service import TerminalService
 from coderd.terminal.io.site import TerminalSite

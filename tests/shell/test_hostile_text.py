@@ -23,9 +23,9 @@ from coderd.cli.coderctl import build_app
 from coderd.cli.shell import run_app
 from coderd.control.messages import METHODS, DerpMapInfo, DialTarget, Ready
 from coderd.control.protocol import LineSplitter, encode_error, encode_event, encode_result, parse_request
-from coderd.engine import node_api
 from coderd.model.errors import Exit, UserError
 from coderd.model.visible import is_hidden
+from coderd.peerapi import message as node_api
 
 HOSTILE = "a\x1b]0;x\x07\x9b31m\u202e\u2066\u200b\u2028\x85\r\nFORGED [bold]b[/bold]\x7f"
 NO_CONTROLS = "a\u202e\u200b\u2028FORGED"

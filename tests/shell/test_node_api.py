@@ -6,14 +6,19 @@ import pytest
 import trio
 import trio.testing
 
-from coderd.engine.io.node_api import (
+from coderd.metrics import Counters
+from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.netmap import NodeKind, Peer, PeerAccess
+from coderd.model.ports import parse_ports
+from coderd.netcheck.facts import Facts
+from coderd.peerapi.io import (
     MAX_CONNECTIONS_PER_PERSON,
     MAX_STRANGERS_PER_PERSON,
     NodeApi,
     ServeTerminal,
     ask_facts,
 )
-from coderd.engine.node_api import (
+from coderd.peerapi.message import (
     DialRequest,
     FactsRequest,
     TerminalRequest,
@@ -21,11 +26,6 @@ from coderd.engine.node_api import (
     parse_dial_reply,
     parse_facts_reply,
 )
-from coderd.metrics import Counters
-from coderd.model.errors import Exit, MalformedPacket, UserError
-from coderd.model.netmap import NodeKind, Peer, PeerAccess
-from coderd.model.ports import parse_ports
-from coderd.netcheck.facts import Facts
 from tests.shell.daemon_world import make_peer
 from tests.shell.node_api_world import Host
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from coderd.engine.io.node_api import ServeTerminal
-from coderd.engine.node_api import TerminalRequest, encode, parse_dial_reply
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
+from coderd.peerapi.io import ServeTerminal
+from coderd.peerapi.message import TerminalRequest, encode, parse_dial_reply
 from coderd.terminal import frames
 from coderd.terminal.account import Account
 from coderd.terminal.frames import Exited, Input, Open, Opened, Output, Ping, Pong, Refused, Resize, Size

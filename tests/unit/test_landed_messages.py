@@ -9,8 +9,8 @@ import pytest
 from coderd.api import messages as api
 from coderd.coordination import message as coordination
 from coderd.coordination.entries import parse_peer, parse_self
-from coderd.engine import node_api
 from coderd.model.addresses import tailnet_address
+from coderd.peerapi import message as node_api
 from tests.fixtures.landed_3cd4b54 import api_messages as api_3cd4b54
 from tests.fixtures.landed_3cd4b54 import coordination_message as coordination_3cd4b54
 from tests.fixtures.landed_3cd4b54 import node_api as node_api_3cd4b54

@@ -19,7 +19,6 @@ from coderd.config.url import ServerUrl
 from coderd.coordination.registry import NodeFacts, Registry
 from coderd.daemon.relay_hosts import is_complete, resolve_hosts
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel
-from coderd.engine.node_api import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 from coderd.identity.people import Node, User
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.backoff import Backoff
@@ -28,6 +27,7 @@ from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import PathInfo, PathKind
 from coderd.model.reachability import NodeUpdate
+from coderd.peerapi.message import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 from coderd.server.node.enclave import Enclave
 from coderd.server.node.membership import Membership
 

@@ -14,7 +14,13 @@ from uuid import UUID
 import structlog
 import trio
 
-from coderd.engine.node_api import (
+from coderd.metrics import Counters
+from coderd.model import limits
+from coderd.model.errors import MalformedPacket
+from coderd.model.netmap import AbsentNode, Peer
+from coderd.model.seats import NoSeat, Seats
+from coderd.netcheck.facts import Facts
+from coderd.peerapi.message import (
     MAX_LINE,
     NO_PROOF,
     NOT_ALLOWED,
@@ -30,12 +36,6 @@ from coderd.engine.node_api import (
     parse_facts_reply,
     parse_node_request,
 )
-from coderd.metrics import Counters
-from coderd.model import limits
-from coderd.model.errors import MalformedPacket
-from coderd.model.netmap import AbsentNode, Peer
-from coderd.model.seats import NoSeat, Seats
-from coderd.netcheck.facts import Facts
 
 REQUEST_TIMEOUT: Final = limits.NODE_API_REQUEST_TIMEOUT
 DIAL_TIMEOUT = 5.0
