@@ -71,7 +71,7 @@ def _read(path: Path, check: bool) -> DerpMapInfo:
     import trio
 
     from coderd.config.io import configure_logging
-    from coderd.daemon.relay_check import check_relays
+    from coderd.daemon.diagnosis.relay_check import check_relays
 
     configure_logging(logging.CRITICAL)  # what goes wrong is the result here
     return DerpMapInfo(map=derp_map_to_json(found), checks=tuple(trio.run(check_relays, found)))

@@ -25,12 +25,11 @@ from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.coordination.server_state import ServerState
 from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig
-from coderd.daemon.facts import CHECK_TIMEOUT, own_facts
+from coderd.daemon.diagnosis.survey import FACTS_TIMEOUT, MAX_AGE, Survey, Surveyor, own_facts
 from coderd.daemon.hosting import Hosting
 from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
 from coderd.daemon.services import Services
 from coderd.daemon.state import StateStore
-from coderd.daemon.survey import MAX_AGE, Survey, Surveyor
 from coderd.daemon.tunnel import CAPABILITIES, Tunnel
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
@@ -232,7 +231,7 @@ class Session:
     async def facts(self, peer: Peer | None = None) -> Facts:
         """This end's network, measured now; as far as it matters to a peer, where one is given."""
         derp_map = self.netmap.derp_map if self.netmap is not None else DerpMap()
-        survey = await self.survey(CHECK_TIMEOUT, max_age=MAX_AGE)
+        survey = await self.survey(FACTS_TIMEOUT, max_age=MAX_AGE)
         return own_facts(survey, self.tunnel, derp_map, self.mtu, peer)
 
     async def survey(self, timeout: float, *, max_age: float = 0.0) -> Survey:

@@ -31,11 +31,11 @@ from coderd.control.messages import (
     WhyParams,
 )
 from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
-from coderd.daemon.diagnosis import absent, netcheck, why
+from coderd.daemon.diagnosis.ask import absent, netcheck, why
+from coderd.daemon.diagnosis.measure import Emit, offline, ping, speedtest
+from coderd.daemon.diagnosis.relay_check import derp_map
 from coderd.daemon.kind import check_token
-from coderd.daemon.measure import Emit, offline, ping, speedtest
 from coderd.daemon.node import Node
-from coderd.daemon.relay_check import derp_map
 from coderd.daemon.session import Session, SessionOver
 from coderd.daemon.status import node_status
 from coderd.model.errors import Exit, UserError

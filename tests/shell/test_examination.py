@@ -1,6 +1,6 @@
 """The questions of RFC 5780, asked over real sockets of our own STUN servers."""
 
-from coderd.daemon.examination import examine
+from coderd.daemon.diagnosis.nat_behavior import examine
 from coderd.netcheck.examination import NOT_EXAMINED, Examination, Filtering
 from coderd.netcheck.sighting import Here
 from tests.shell.test_stun_responder import responder

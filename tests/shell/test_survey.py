@@ -14,8 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from coderd.api.messages import Reflection, encode_message
-from coderd.daemon.diagnosis import proxy_to
-from coderd.daemon.survey import is_captive, reflect
+from coderd.daemon.diagnosis.ask import proxy_to
+from coderd.daemon.diagnosis.survey import is_captive, reflect
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import serve_http
 from tests.shell.server_world import serving

@@ -37,8 +37,9 @@ from coderd.control.messages import (
 )
 from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
 from coderd.coordination.server_state import ServerState
-from coderd.daemon import measure, verbs
+from coderd.daemon import verbs
 from coderd.daemon.config import NodeConfig
+from coderd.daemon.diagnosis import measure
 from coderd.daemon.status import node_status
 from coderd.daemon.tunnel import Pong as Answer
 from coderd.daemon.verbs import Verbs, device_name

@@ -7,12 +7,11 @@ import trio
 
 from coderd.control.messages import Netcheck, PeerPath, RegionDistance, Why
 from coderd.control.messages import PathKind as PathWord
-from coderd.control.why import SERVER_FIX, explain
-from coderd.daemon.facts import home_relay, relay_mtu
-from coderd.daemon.measure import PING_TIMEOUT
+from coderd.daemon.diagnosis.causes import SERVER_FIX, explain
+from coderd.daemon.diagnosis.measure import PING_TIMEOUT
+from coderd.daemon.diagnosis.survey import Survey, has_stun, home_relay, relay_mtu
 from coderd.daemon.session import Session
 from coderd.daemon.status import via
-from coderd.daemon.survey import Survey, has_stun
 from coderd.daemon.tunnel import Pong
 from coderd.http.dialer import proxy_for
 from coderd.model.addresses import PORT_NODE_API, AddrPort, format_addr_port

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from coderd.control.why import explain
+from coderd.daemon.diagnosis.causes import explain
 from coderd.netcheck.facts import Facts
 
 EASY = Facts(
