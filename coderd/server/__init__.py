@@ -5,4 +5,8 @@ state      the state directory: lock, keys, the first admin's token
 directory  identities in threads, for coordination, relay and API; what a deletion must end
 derpmap    the relay map with the embedded relay
 listen     the HTTP port, both address families on one socket
+handlers/  what the API does
+health/    findings and figures of a running server
+relay/     admission of node keys, and a relay that runs alone
+node/      the server as a node of its own network
 """

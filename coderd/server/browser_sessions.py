@@ -9,8 +9,8 @@ from coderd.browser.io.sign_in import NewSession
 from coderd.identity.io.sessions import Session
 from coderd.identity.people import Actor, NotFound, QuotaReached, User
 from coderd.model import limits
-from coderd.server.answers.reaching import actor_of
 from coderd.server.directory import Directory, role_of
+from coderd.server.handlers.reaching import actor_of
 
 BROWSER_SESSION = "browser"
 """The name of a session that somebody opened by signing in at the server's page."""

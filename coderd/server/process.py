@@ -20,7 +20,7 @@ from coderd.config.url import PIN_PREFIX
 from coderd.model.errors import UserError
 from coderd.process.ending import ending_signals
 from coderd.process.supervisor import supervised
-from coderd.server.relay_alone import RelayStarted, run_relay
+from coderd.server.relay.run import RelayStarted, run_relay
 from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
 

@@ -37,21 +37,21 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.keys import NodePublic
 from coderd.process.turns import TurnWatch
-from coderd.server.answers.table import all_handlers
 from coderd.server.browser_sessions import BrowserSessions
-from coderd.server.checks import Checked
 from coderd.server.derpmap import assemble, n_relays
 from coderd.server.directory import Directory
+from coderd.server.handlers.table import all_handlers
+from coderd.server.health.checks import Checked
+from coderd.server.health.report import Observation
 from coderd.server.listen import open_listener
 from coderd.server.map_source import MapSource
-from coderd.server.observation import Observation
 from coderd.server.opening_log import OpeningLog
 from coderd.server.ports import Ports, follow_reloads
+from coderd.server.relay.verify import verify_routes
 from coderd.server.reloads import Reloads
 from coderd.server.state import StateDirectory
 from coderd.server.store import open_store
 from coderd.server.sweep import Sweep
-from coderd.server.verify import verify_routes
 from coderd.server.web_apps import WebApps
 from coderd.server.web_terminals import WebTerminals
 from coderd.stun.io import serve_stun

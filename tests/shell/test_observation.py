@@ -22,9 +22,9 @@ from coderd.http.dialer import read_response_head
 from coderd.http.head import find_head_end
 from coderd.model.errors import Exit
 from coderd.model.keys import NodePrivate
-from coderd.server import checks
-from coderd.server.access_check import MAX_ECHO, AccessCheck
-from coderd.server.health import AccessTrials
+from coderd.server.health import checks
+from coderd.server.health.access_check import MAX_ECHO, AccessCheck
+from coderd.server.health.findings import AccessTrials
 from tests.shell.server_world import ANYWHERE, JoinedNode, World, in_thread, serving
 
 CUSTOM = "HTTP/1.1 {status}\r\nServer: oldproxy/1.0\r\nVia: 1.1 gate\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -17,7 +17,7 @@ from coderd.derp.io.client import DerpLink
 from coderd.model.derpmap import DerpRegion
 from coderd.model.derpmap_json import parse_derp_map
 from coderd.model.keys import NodePrivate
-from coderd.server.relay_alone import RelayStarted, run_relay
+from coderd.server.relay.run import RelayStarted, run_relay
 from tests.shell.server_world import JoinedNode, serving
 
 HERE = ("127.0.0.1", 0)

@@ -11,7 +11,7 @@ import trustme
 
 from coderd.config.derp import DerpOptions
 from coderd.control.messages import RelayCheck
-from coderd.daemon.diagnosis.ask import relay_check
+from coderd.daemon.diagnosis import relay_check
 from coderd.daemon.diagnosis.relay_check import check_relays
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from tests.shell.server_world import World, serving

@@ -15,8 +15,8 @@ from coderd.identity.people import Node, User
 from coderd.identity.visits import Visits
 from coderd.model.errors import UserError
 from coderd.model.netmap import Capability, NodeKind
-from coderd.server.answers.describing import describe_connections
 from coderd.server.directory import Directory
+from coderd.server.handlers.describing import describe_connections
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
 SHARES = PREFIX + "/workspaces/dev/shares"

@@ -21,7 +21,7 @@ from coderd.server import directory as directory_module
 from coderd.server import opening_log
 from coderd.server.directory import Directory
 from coderd.server.opening_log import OpeningLog
-from coderd.server.verifier import admit_anybody
+from coderd.server.relay.verifier import admit_anybody
 
 ANN = User(UUID(int=101), "ann")
 LAPTOP = Node(UUID(int=1), NodeKind.DEVICE, "laptop", ANN, 0.0)

@@ -16,8 +16,8 @@ from coderd.identity.people import Node, User
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.netmap import NodeKind
-from coderd.server.answers import paths
 from coderd.server.directory import Directory
+from coderd.server.handlers import paths
 
 ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")
 DEV = Node(UUID(int=9), NodeKind.WORKSPACE, "dev", ANN, 0.0)
@@ -47,7 +47,7 @@ async def listed(registry: Registry) -> PathList:
     rule = next(rule for rule in RULES if rule.operation == "list_paths")
     call = Call(rule, Caller(Role.MEMBER, ANN.user_id, "ann"), "", {}, None, ListQuery(), "")
     directory = cast(Directory, SimpleNamespace(registry=registry))
-    answer = await paths.PathAnswers(directory, 0).handlers()["list_paths"](call)
+    answer = await paths.PathHandlers(directory, 0).handlers()["list_paths"](call)
     assert isinstance(answer, PathList)
     return answer
 

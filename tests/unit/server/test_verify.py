@@ -3,7 +3,7 @@
 import pytest
 
 from coderd.model.origins import Origin
-from coderd.server.verify import ALL, OF_SITE, OF_SOURCE, Askers
+from coderd.server.relay.verify import ALL, OF_SITE, OF_SOURCE, Askers
 
 RELAY = Origin.of("192.0.2.1")
 

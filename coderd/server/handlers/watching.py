@@ -21,7 +21,7 @@ from coderd.server.directory import Directory
 from coderd.stun.io import ANSWERED_HERE
 
 
-class WatchingAnswers:
+class WatchingHandlers:
     """Handlers for what is only looked at.
 
     Args:

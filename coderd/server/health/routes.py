@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from coderd.model import limits
-from coderd.server.access_check import ECHO, HEALTHZ, INSTANCE_FIELD, MAX_ECHO
+from coderd.server.health.access_check import ECHO, HEALTHZ, INSTANCE_FIELD, MAX_ECHO
 
 READYZ: Final = "/readyz"
 METRICS: Final = "/metrics"

@@ -27,7 +27,7 @@ from coderd.http.head import ResponseHead
 from coderd.http.pinned import server_context, why_untrusted
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
-from coderd.server.health import AccessTrials, Trial
+from coderd.server.health.findings import AccessTrials, Trial
 
 INSTANCE_FIELD: Final = "coderd-instance"
 """The field of an answer that bears the mark of the process."""

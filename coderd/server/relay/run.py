@@ -33,8 +33,8 @@ from coderd.process.private_directory import PrivateDirectory
 from coderd.process.turns import TurnWatch
 from coderd.server.own_certificate import own_certificate
 from coderd.server.ports import Ports, follow_reloads
+from coderd.server.relay.verifier import Verifier, admit_anybody
 from coderd.server.reloads import Reloads
-from coderd.server.verifier import Verifier, admit_anybody
 from coderd.stun.io import serve_stun
 
 KEY_FILE: Final = "derper.key"

@@ -15,14 +15,14 @@ from coderd.api.rules import MANAGERS
 from coderd.identity.io.nodes import Issued
 from coderd.identity.people import Node, PathRule
 from coderd.model.netmap import NodeKind
-from coderd.server.answers.describing import describe, describe_one
-from coderd.server.answers.reaching import actor_of, forbidden, reach_node, user_of
 from coderd.server.directory import Directory
+from coderd.server.handlers.describing import describe, describe_one
+from coderd.server.handlers.reaching import actor_of, forbidden, reach_node, user_of
 
 KIND = NodeKind.WORKSPACE
 
 
-class WorkspaceAnswers:
+class WorkspaceHandlers:
     """Handlers for ``/workspaces``."""
 
     def __init__(self, directory: Directory) -> None:

@@ -11,8 +11,8 @@ from coderd.identity.people import Node
 from coderd.identity.policy import may_manage
 from coderd.identity.shares import GivenShare, OfferedShare
 from coderd.model.netmap import Capability
-from coderd.server.answers.reaching import user_of
 from coderd.server.directory import Directory
+from coderd.server.handlers.reaching import user_of
 
 
 async def describe(directory: Directory, caller: Caller, nodes: Sequence[Node]) -> list[WorkspaceInfo]:

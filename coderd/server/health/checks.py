@@ -20,9 +20,9 @@ from coderd.http.tls import ServerTls
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import UserError
 from coderd.process.turns import Stalls
-from coderd.server.access_check import AccessCheck
 from coderd.server.directory import Directory
-from coderd.server.health import AccessTrials, Signs, find, worst
+from coderd.server.health.access_check import AccessCheck
+from coderd.server.health.findings import AccessTrials, Signs, find, worst
 from coderd.server.map_source import MapSource
 from coderd.stun.io import stun_round_trip
 

@@ -21,11 +21,11 @@ from coderd.identity.people import User, UserRole
 from coderd.identity.policy import may_give_role
 from coderd.identity.tokens import hash_token
 from coderd.model import limits
-from coderd.server.answers.reaching import actor_of, forbidden, reach_user, user_of
 from coderd.server.directory import Directory
+from coderd.server.handlers.reaching import actor_of, forbidden, reach_user, user_of
 
 
-class UserAnswers:
+class UserHandlers:
     """Handlers for ``/users`` and ``/sessions``."""
 
     def __init__(self, directory: Directory, max_shares: int = limits.MAX_SHARES_GIVEN) -> None:

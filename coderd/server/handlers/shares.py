@@ -15,12 +15,12 @@ from coderd.config.sharing import SharingOptions
 from coderd.identity.people import Node
 from coderd.identity.shares import Wish
 from coderd.model.netmap import NodeKind
-from coderd.server.answers.describing import describe_connections, describe_offer, describe_one
-from coderd.server.answers.reaching import SEPARATOR, actor_of, as_key, not_found, reach_node, user_of
 from coderd.server.directory import Directory
+from coderd.server.handlers.describing import describe_connections, describe_offer, describe_one
+from coderd.server.handlers.reaching import SEPARATOR, actor_of, as_key, not_found, reach_node, user_of
 
 
-class ShareAnswers:
+class ShareHandlers:
     """Handlers for ``/workspaces/{key}/shares``, ``/workspaces/{key}/connections`` and ``/shares``."""
 
     def __init__(self, directory: Directory, options: SharingOptions) -> None:

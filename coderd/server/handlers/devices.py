@@ -19,13 +19,13 @@ from coderd.api.rules import MANAGERS, Role
 from coderd.identity.people import Node
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
-from coderd.server.answers.reaching import actor_of, as_key, forbidden, reach_node, user_of
 from coderd.server.directory import Directory
+from coderd.server.handlers.reaching import actor_of, as_key, forbidden, reach_node, user_of
 
 KIND = NodeKind.DEVICE
 
 
-class DeviceAnswers:
+class DeviceHandlers:
     """Handlers for ``/devices``."""
 
     def __init__(self, directory: Directory) -> None:

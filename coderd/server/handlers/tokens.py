@@ -18,12 +18,12 @@ from coderd.api.messages import (
 from coderd.api.paging import fit, page_of
 from coderd.identity.people import NotFound, User, check_label
 from coderd.identity.tokens import Scope, TokenKind, TokenRecord
-from coderd.server.answers.reaching import actor_of, as_key, not_found, reach_user, user_of
-from coderd.server.answers.workspaces import created
 from coderd.server.directory import Directory
+from coderd.server.handlers.reaching import actor_of, as_key, not_found, reach_user, user_of
+from coderd.server.handlers.workspaces import created
 
 
-class TokenAnswers:
+class TokenHandlers:
     """Handlers for ``/tokens`` and ``/join``."""
 
     def __init__(self, directory: Directory) -> None:

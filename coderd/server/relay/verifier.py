@@ -12,7 +12,7 @@ import trio
 
 from coderd.metrics import Counters
 from coderd.model.keys import NodePublic
-from coderd.server.verify import Answer, Question
+from coderd.server.relay.verify import Answer, Question
 
 TIMEOUT: Final = 5.0
 """Seconds for all of it."""

@@ -8,11 +8,11 @@ from coderd.apps.address import AppAddress, Wildcard, is_app_name, port_of
 from coderd.identity.apps import App, AppShare
 from coderd.identity.people import Node
 from coderd.model.netmap import NodeKind
-from coderd.server.answers.reaching import actor_of, reach_node
 from coderd.server.directory import Directory
+from coderd.server.handlers.reaching import actor_of, reach_node
 
 
-class AppAnswers:
+class AppHandlers:
     """Handlers for ``/workspaces/{key}/apps``."""
 
     def __init__(self, directory: Directory, wildcard: Wildcard | None) -> None:

@@ -1,4 +1,4 @@
-"""The API's answers: one handler for each line of the table of routes, asked only by those who may ask.
+"""The API's handlers: one for each line of the table of routes, called only for callers whom the table admits.
 
 reaching     what a path's key means, and whether it lies within the rule's reach
 users        users and sessions

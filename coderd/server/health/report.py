@@ -14,11 +14,11 @@ from coderd.api.rules import MANAGERS, Scope
 from coderd.config.url import ServerUrl
 from coderd.coordination.registry import Registry
 from coderd.model.netmap import NodeKind
-from coderd.server.access_check import AccessCheck
-from coderd.server.answers.paths import PathAnswers
-from coderd.server.checks import Checked, HealthChecks
-from coderd.server.exposition import Census, Figures, exposition
-from coderd.server.observe import Observed
+from coderd.server.handlers.paths import PathHandlers
+from coderd.server.health.access_check import AccessCheck
+from coderd.server.health.checks import Checked, HealthChecks
+from coderd.server.health.exposition import Census, Figures, exposition
+from coderd.server.health.routes import Observed
 
 _INSTANCE_SIZE = 16
 
@@ -57,7 +57,7 @@ class Observation:
     def handlers(self) -> dict[str, Handler]:
         """The API's part, by operation."""
         derp = self._checked.config.derp
-        paths = PathAnswers(self._checked.directory, derp.region_id if derp.has_relay else 0)
+        paths = PathHandlers(self._checked.directory, derp.region_id if derp.has_relay else 0)
         return {"health": self._health, **paths.handlers()}
 
     async def _health(self, call: Call) -> HealthReport:

@@ -17,13 +17,13 @@ from coderd.model import limits
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.derpmap_json import parse_derp_map
 from coderd.model.netmap import NodeKind
-from coderd.server.answers.reaching import forbidden
 from coderd.server.directory import Directory
+from coderd.server.handlers.reaching import forbidden
 
 MAX_LISTED: Final = limits.MAX_PATHS_LISTED
 
 
-class PathAnswers:
+class PathHandlers:
     """Handlers for ``/paths`` and ``/relays``.
 
     Args:
