@@ -7,7 +7,7 @@ connection is then useless and its owner closes it.
 
 from collections import deque
 from collections.abc import Sequence
-from enum import Enum, auto
+from enum import IntEnum
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -37,6 +37,7 @@ from coderd.model import Buffer, RandomBytes, limits
 from coderd.model.deadline import Deadline
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePrivate, NodePublic, ServerPublic
+from coderd.model.timers import TimerTable
 
 MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
 """How many frames one ``handle_data`` works off; a run of packets counts as many as it has ``RUN`` of them."""
@@ -76,12 +77,12 @@ class Health(NamedTuple):
 ClientEvent: TypeAlias = Ready | Packets | PeerGone | Health | Restarting
 
 
-class Timer(Enum):
+class Timer(IntEnum):
     """What a connection waits for."""
 
-    PING = auto()
+    PING = 0
     """Nothing has been heard for PING_INTERVAL."""
-    SILENCE = auto()
+    SILENCE = 1
     """Nothing has been heard since our ping left, SILENCE_TIMEOUT ago."""
 
 
@@ -123,7 +124,8 @@ class DerpClient:
         self._disco = PacketQueue(DISCO_QUEUE_PACKETS, QUEUE_BYTES)
         self._data = PacketQueue(QUEUE_PACKETS, QUEUE_BYTES)
         self._bucket: TokenBucket | None = None
-        self._timers: dict[Timer, float] = {Timer.PING: now + PING_INTERVAL}
+        self._timers = TimerTable(Timer)
+        self._timers.arm(Timer.PING, now + PING_INTERVAL)
         self._pong: bytes | None = None
         if server_key is not None:
             self._introduce(server_key)
@@ -161,7 +163,8 @@ class DerpClient:
 
         Returns: whether frames may be left, more than one turn is for: to be called again, without data, when others have run.
         """
-        self._timers = {Timer.PING: now + PING_INTERVAL}
+        self._timers.arm(Timer.PING, now + PING_INTERVAL)
+        self._timers.disarm(Timer.SILENCE)
         self._reader.feed(data)
         n_left = MAX_FRAMES
         if self.server_info is None:
@@ -172,11 +175,12 @@ class DerpClient:
 
     def handle_timeout(self, now: float) -> None:
         """Asks a silent relay for a sign of life. Raises MalformedPacket when it has given none in time."""
-        if self._timers.get(Timer.SILENCE, now + 1) <= now:
-            raise MalformedPacket("the relay has fallen silent")
-        if self._timers.get(Timer.PING, now + 1) <= now:
-            self._control.append(encode_frame(FrameType.PING, self._rng(PING_SIZE)))
-            self._timers = {Timer.SILENCE: now + SILENCE_TIMEOUT}
+        match self._timers.pop_due(now):
+            case Timer.SILENCE:
+                raise MalformedPacket("the relay has fallen silent")
+            case Timer.PING:
+                self._control.append(encode_frame(FrameType.PING, self._rng(PING_SIZE)))
+                self._timers.arm(Timer.SILENCE, now + SILENCE_TIMEOUT)
 
     # What to do next
 
@@ -197,8 +201,10 @@ class DerpClient:
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline:
-        """When to call ``handle_timeout``; a connection always waits for something."""
-        return min(Deadline(when, timer.name) for timer, when in self._timers.items())
+        """Returns when to call ``handle_timeout``: a connection always waits for something, until it is given up."""
+        deadline = self._timers.poll_timeout()
+        assert deadline is not None, "one timer is armed until the relay has fallen silent"
+        return deadline
 
     # Reading
 

@@ -16,7 +16,6 @@ from typing import Literal
 
 from coderd.magicsock import punching
 from coderd.magicsock.classify import WIREGUARD_SECOND_BYTE, Kind, classify
-from coderd.magicsock.deadlines import Deadlines
 from coderd.magicsock.endpoint import FEW_DATAGRAMS, Endpoint
 from coderd.magicsock.events import (
     ConnEvent,
@@ -48,6 +47,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePublic
 from coderd.model.netmap import Capability, PathPolicy, Peer
 from coderd.model.paths import PathInfo, PathKind, Pin
+from coderd.model.schedule import Schedule
 from coderd.model.transport import (
     MAIN_SOCKET,
     DerpSource,
@@ -111,7 +111,7 @@ class Conn:
         self._punching = Punching(
             rng=rng, plays_birthday=plays_birthday, budget=self._budget, is_used=self._is_used
         )
-        self._deadlines = Deadlines()
+        self._schedule: Schedule[Endpoint] = Schedule()
         self._talk = Talk(
             node_key=node_key,
             letterbox=Letterbox(disco_key, self._peer_map, rng),
@@ -131,8 +131,7 @@ class Conn:
         """Takes the server's list of peers, whole: adds, changes, removes."""
         wanted = {peer.node_key: peer for peer in peers}
         for key in [key for key in self._known if key not in wanted]:
-            del self._known[key]
-            self._deadlines.set(key, None)
+            self._schedule.discard(self._known.pop(key).endpoint)
             self._peer_map.remove_peer(key)
             self._punching.forget_peer(key)
             self._punching.set_willing(key, is_willing=False)
@@ -352,10 +351,9 @@ class Conn:
         for peer, addr in self._budget.pop_turns(now):
             self._known[peer].endpoint.take_turn(addr, now)
             self._drain(self._known[peer], now)
-        while (key := self._deadlines.pop_due(now)) is not None:
-            known = self._known[key]
-            known.endpoint.handle_timeout(now)
-            self._drain(known, now)
+        while (endpoint := self._schedule.first_due(now)) is not None:
+            endpoint.handle_timeout(now)
+            self._drain(self._known[endpoint.key], now)
         self._drain_common(now)
 
     # What to do next
@@ -374,7 +372,7 @@ class Conn:
             self._surroundings.poll_timeout(),
             self._punching.poll_timeout(),
             self._budget.poll_timeout(),
-            self._deadlines.first(),
+            self._schedule.poll_timeout(),
         )
 
     # Looking
@@ -549,7 +547,8 @@ class Conn:
             self._grant(wish, known, now)
         while (answer := endpoint.poll_answer()) is not None:
             self._reply(known, answer)
-        self._deadlines.set(endpoint.key, endpoint.poll_timeout())
+        endpoint.clear_news()
+        self._schedule.update(endpoint)
         self._note_path(known, now)
 
     def _grant(self, wish: Wish, known: Known, now: float) -> None:

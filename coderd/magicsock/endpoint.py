@@ -14,7 +14,7 @@ It never seals a packet: what is to be sent comes out of ``poll_wish``.
 
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum
+from enum import IntEnum
 
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
 from coderd.magicsock.candidate import Candidate, may_be_candidate
@@ -26,13 +26,13 @@ from coderd.magicsock.path import PathQuality
 from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.pings import PING_SIZE, Pings, Purpose, SentPing
 from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
-from coderd.magicsock.timers import TimerTable
 from coderd.magicsock.wish import PingAnswered, Route, SendCallMeMaybe, SendPing, Wish
 from coderd.model import RandomBytes
 from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathKind, Pin
+from coderd.model.timers import TimerTable
 from coderd.model.transport import MAIN_SOCKET, SocketId
 
 ACTIVE_TIMEOUT = 45.0
@@ -57,20 +57,20 @@ _CALL_ME_MAYBE_GAP = 0.1
 _NEVER = float("-inf")
 
 
-class Timer(Enum):
+class Timer(IntEnum):
     """Everything that an endpoint does by the clock."""
 
-    HEARTBEAT = "heartbeat"
+    HEARTBEAT = 0
     """Every 3 s while active: pings the best path."""
-    ROUND = "discovery round"
+    ROUND = 1
     """Burst, then every 5 s while relayed and active, every 60 s while direct but far."""
-    OPEN = "open address"
+    OPEN = 2
     """0.1 s after a ping came from an address that has not answered, until it does, or for a second."""
-    PING_TIMEOUT = "ping timeout"
+    PING_TIMEOUT = 3
     """5 s after the oldest ping in flight."""
-    TRUST = "trust ends"
+    TRUST = 4
     """6.5 s after the best path's last pong."""
-    DOUBT = "path in doubt"
+    DOUBT = 5
     """Every 0.15 s from a silence under load until a pong or the end of trust."""
 
 
@@ -107,7 +107,7 @@ class Endpoint:
         self._heard_elsewhere: AddrPort | None = None
         """Where WireGuard heard the peer last that is not the best path."""
         self._rounds = Rounds()
-        self._timers: TimerTable[Timer] = TimerTable()
+        self._timers = TimerTable(Timer)
         self._wishes: deque[Wish] = deque()
         self._answers: deque[PingAnswered] = deque()
 
@@ -125,9 +125,9 @@ class Endpoint:
             self._forget_direct()
         if is_news:
             self._active_at = now
-            if Timer.HEARTBEAT not in self._timers:
+            if not self._timers.is_armed(Timer.HEARTBEAT):
                 self._active_since = now
-            self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
+            self._timers.arm(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
             self.discover(now)
 
     def restart(self) -> None:
@@ -141,7 +141,7 @@ class Endpoint:
     def route(self, n_datagrams: int, now: float) -> Route:
         """Chooses the way of one batch, and notes that the peer is being talked to."""
         self._active_at = now
-        if Timer.HEARTBEAT not in self._timers:
+        if not self._timers.is_armed(Timer.HEARTBEAT):
             self._wake(now)
         best, has_relay = self._best, self.has_relay
         if self.pin is Pin.RELAY or best.quality is None:
@@ -158,7 +158,7 @@ class Endpoint:
     def ping(self, token: int, now: float) -> None:
         """A user's ping: by the path that traffic takes; by every hopeful one while that is unclear."""
         self._active_at = now
-        if Timer.HEARTBEAT not in self._timers:
+        if not self._timers.is_armed(Timer.HEARTBEAT):
             self._wake(now)
         is_trusted = self._best.is_trusted(now)
         if self.pin is not Pin.RELAY:
@@ -224,8 +224,8 @@ class Endpoint:
         gap = _PING_BACK_GAP if candidate.has_answered(now) else _OPEN_GAP
         if is_new or (not self._best.is_trusted(now) and _is_older(candidate.pinged_at, gap, now)):
             self._ping(addr, Purpose.DISCOVERY, now, is_new_flow=True)
-        if not candidate.has_answered(now) and Timer.OPEN not in self._timers:
-            self._timers.set(Timer.OPEN, now + _OPEN_RETRY)
+        if not candidate.has_answered(now) and not self._timers.is_armed(Timer.OPEN):
+            self._timers.arm(Timer.OPEN, now + _OPEN_RETRY)
         return True
 
     def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> bool:
@@ -318,14 +318,21 @@ class Endpoint:
         """The next answer to a user's ping."""
         return self._answers.popleft() if self._answers else None
 
+    def next_at(self) -> float:
+        """Returns when ``handle_timeout`` is due; infinity for never."""
+        return self._timers.next_at()
+
     def poll_timeout(self) -> Deadline | None:
-        """The table's earliest."""
-        self._timers.is_changed = False
+        """Returns when ``handle_timeout`` is due, and for which timer; None for never."""
         return self._timers.poll_timeout()
+
+    def clear_news(self) -> None:
+        """Takes note that all was polled, ``next_at`` too."""
+        self._timers.is_changed = False
 
     @property
     def has_news(self) -> bool:
-        """Whether there is anything to poll that was not there at the last ``poll_timeout``."""
+        """Whether there is anything to poll that was not there at the last ``clear_news``."""
         return self._timers.is_changed or bool(self._wishes) or bool(self._answers)
 
     # Looking
@@ -343,7 +350,7 @@ class Endpoint:
     @property
     def kind(self) -> PathKind:
         """How traffic goes, as of the last command or event."""
-        if self.pin is not Pin.RELAY and Timer.TRUST in self._timers:
+        if self.pin is not Pin.RELAY and self._timers.is_armed(Timer.TRUST):
             return PathKind.DIRECT
         return PathKind.RELAY if self.has_relay and self.pin is not Pin.DIRECT else PathKind.NONE
 
@@ -411,8 +418,8 @@ class Endpoint:
             return
         if self._best.addr is not None:
             self._ping(self._best.addr, Purpose.HEARTBEAT, now)
-        self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
-        if not self._best.is_trusted(now) and Timer.ROUND not in self._timers:
+        self._timers.arm(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
+        if not self._best.is_trusted(now) and not self._timers.is_armed(Timer.ROUND):
             self.discover(now)
 
     def _expire_pings(self, now: float) -> None:
@@ -449,12 +456,12 @@ class Endpoint:
             self._ping(self._best.addr, Purpose.HEARTBEAT, now)
             if self._heard_elsewhere in self._candidates and self._heard_elsewhere != self._best.addr:
                 self._ping(self._heard_elsewhere, Purpose.DISCOVERY, now)
-            self._timers.set(Timer.DOUBT, now + DOUBT_INTERVAL)
+            self._timers.arm(Timer.DOUBT, now + DOUBT_INTERVAL)
 
     def _wake(self, now: float) -> None:
         """Somebody begins to care: keep the best path, or look for one."""
         self._active_since = now
-        self._timers.set(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
+        self._timers.arm(Timer.HEARTBEAT, now + HEARTBEAT_INTERVAL)
         if not self._best.is_trusted(now):
             self.discover(now)
 
@@ -467,7 +474,7 @@ class Endpoint:
         self._timers.set(Timer.PING_TIMEOUT, self._pings.expires_at())
         self._timers.set(Timer.TRUST, self._best.trust_until)
         if not self._best.is_in_doubt:
-            self._timers.set(Timer.DOUBT, None)
+            self._timers.disarm(Timer.DOUBT)
 
     # Rounds and pings
 
@@ -496,7 +503,7 @@ class Endpoint:
             return
         for candidate in self._candidates:
             if _is_open(candidate, now) and not candidate.has_answered(now):
-                self._timers.set(Timer.OPEN, now + _OPEN_RETRY)
+                self._timers.arm(Timer.OPEN, now + _OPEN_RETRY)
                 if _is_older(candidate.pinged_at, _OPEN_GAP, now):
                     self._ping(candidate.addr, Purpose.DISCOVERY, now, is_new_flow=True)
 

@@ -4,7 +4,10 @@ Netcheck proposes, by latency; but STUN may answer where the relay does not. So 
 (ten, where it was never reached) is dead for a while, twice as long each time, and another that answers takes its place.
 """
 
+from enum import IntEnum
+
 from coderd.model.deadline import Deadline
+from coderd.model.timers import TimerTable
 
 PATIENCE = 3.0
 """Seconds since the link to the home relay broke after which it is dead: a restart takes one."""
@@ -15,6 +18,13 @@ DEAD_FOR = 60.0
 DEAD_FOR_MOST = 3600.0
 
 
+class Timer(IntEnum):
+    """What a home waits for."""
+
+    HOME_RELAY_AWAY = 0
+    """``PATIENCE`` after the link to its relay broke, ``FIRST_PATIENCE`` after it was chosen, unless the link is up by then."""
+
+
 class Home:
     """One region, and those that are dead. Its owner is ``Surroundings``."""
 
@@ -22,7 +32,7 @@ class Home:
         self.region = 0
         """0 while there is none."""
         self._is_connected = False
-        self._patience_until: float | None = None
+        self._timers = TimerTable(Timer)
         self._dead_until: dict[int, float] = {}
         self._dead_for: dict[int, float] = {}
 
@@ -32,7 +42,7 @@ class Home:
             return False
         self.region = region
         self._is_connected = False
-        self._patience_until = now + FIRST_PATIENCE if region else None
+        self._timers.set(Timer.HOME_RELAY_AWAY, now + FIRST_PATIENCE if region else None)
         return True
 
     def handle_connected(self, region: int) -> None:
@@ -41,26 +51,25 @@ class Home:
         self._dead_for.pop(region, None)
         if region == self.region:
             self._is_connected = True
-            self._patience_until = None
+            self._timers.disarm(Timer.HOME_RELAY_AWAY)
 
     def handle_broken(self, region: int, now: float) -> None:
         """The link to a region's relay is down."""
         if region == self.region and self._is_connected:
             self._is_connected = False
-            self._patience_until = now + PATIENCE
+            self._timers.arm(Timer.HOME_RELAY_AWAY, now + PATIENCE)
 
     def handle_rebound(self, now: float) -> None:
         """The network changed: nothing was a relay's fault."""
         self._dead_until.clear()
         self._dead_for.clear()
         if self.region and not self._is_connected:
-            self._patience_until = now + FIRST_PATIENCE
+            self._timers.arm(Timer.HOME_RELAY_AWAY, now + FIRST_PATIENCE)
 
     def handle_timeout(self, now: float) -> bool:
         """Does what is due. Returns whether home has just been given up."""
-        if self._patience_until is None or now < self._patience_until:
+        if self._timers.pop_due(now) is None:
             return False
-        self._patience_until = None
         span = self._dead_for.get(self.region, DEAD_FOR)
         self._dead_until[self.region] = now + span
         self._dead_for[self.region] = min(2 * span, DEAD_FOR_MOST)
@@ -68,7 +77,7 @@ class Home:
 
     def poll_timeout(self) -> Deadline | None:
         """When to call ``handle_timeout``."""
-        return Deadline(self._patience_until, "home relay away") if self._patience_until is not None else None
+        return self._timers.poll_timeout()
 
     def dead(self, now: float) -> frozenset[int]:
         """Regions that are nobody's home now."""

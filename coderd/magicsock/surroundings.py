@@ -7,19 +7,19 @@ ping it a round trip after the start. A home is there at once where the map offe
 import errno
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from enum import Enum
+from enum import IntEnum
 from typing import TypeAlias
 
 from coderd.magicsock.candidate import may_be_node
 from coderd.magicsock.events import EndpointsChanged, HomeChanged, HttpsProbeWanted, NetcheckDone
 from coderd.magicsock.home import Home
 from coderd.magicsock.own_endpoints import OwnEndpoint, OwnEndpoints
-from coderd.magicsock.timers import TimerTable
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import MalformedPacket
+from coderd.model.timers import TimerTable
 from coderd.netcheck import Here, HttpsProbe, Netcheck, Report, StunProbe
 from coderd.stun import parse_response
 
@@ -33,10 +33,10 @@ IN_USE = 45.0
 _NEVER = float("-inf")
 
 
-class Timer(Enum):
+class Timer(IntEnum):
     """What happens here by the clock, apart from a running netcheck's own timers."""
 
-    RECHECK = "re-STUN"
+    RECHECK = 0
     """20 to 26 s after each report, while in use."""
 
 
@@ -67,7 +67,7 @@ class Surroundings:
         self._is_wanted_full = False
         self._in_use_at = _NEVER
         self._fresh_at = _NEVER
-        self._timers: TimerTable[Timer] = TimerTable()
+        self._timers = TimerTable(Timer)
         self._probes: deque[StunProbe] = deque()
         self._events: deque[SurroundingsEvent] = deque()
 
@@ -124,13 +124,17 @@ class Surroundings:
             return
         self._probed.clear()
         self._mapped_families.clear()
-        self._timers.set(Timer.RECHECK, None)
+        self._timers.disarm(Timer.RECHECK)
         self._settle(now)
 
     def note_use(self, now: float) -> None:
         """Something is being sent to a peer: looks again where that had stopped for want of use."""
         self._in_use_at = now
-        if Timer.RECHECK not in self._timers and not self._netcheck.is_running and not self.is_fresh(now):
+        if (
+            not self._timers.is_armed(Timer.RECHECK)
+            and not self._netcheck.is_running
+            and not self.is_fresh(now)
+        ):
             self.check(now)
 
     # What happened
@@ -273,7 +277,7 @@ class Surroundings:
         self._choose_home(report, now)
         self._tell(now)
         self._events.append(NetcheckDone(report))
-        self._timers.set(Timer.RECHECK, now + self._recheck_delay())
+        self._timers.arm(Timer.RECHECK, now + self._recheck_delay())
         if self._is_wanted_again:
             is_full, self._is_wanted_again, self._is_wanted_full = self._is_wanted_full, False, False
             self.check(now, full=is_full)

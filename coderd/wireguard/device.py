@@ -19,6 +19,7 @@ from coderd.model import Buffer, RandomBytes
 from coderd.model.deadline import Deadline
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.schedule import Schedule
 from coderd.wireguard.allowed_ips import AllowedIps
 from coderd.wireguard.batch import cut_batches
 from coderd.wireguard.cookie import CookieChecker
@@ -39,7 +40,6 @@ from coderd.wireguard.message import (
 )
 from coderd.wireguard.noise import Identity, Refused, open_static
 from coderd.wireguard.peer import Peer
-from coderd.wireguard.schedule import Schedule
 from coderd.wireguard.status import (
     DeviceSecrets,
     DeviceStatus,
@@ -264,7 +264,7 @@ class Device:
     def handle_timeout(self, now: float, unix_now: float) -> None:
         """Does what is due."""
         self._work_off_handshakes(now, unix_now)
-        while (peer := self._schedule.first()) is not None and peer.next_at() <= now:
+        while (peer := self._schedule.first_due(now)) is not None:
             peer.handle_timeout(now, unix_now)
             self._touch(peer)
 
@@ -297,8 +297,7 @@ class Device:
         waiting_since = self._handshakes.waiting_since()
         if waiting_since is not None:
             return Deadline(waiting_since, "handshakes are queued")
-        peer = self._schedule.first()
-        return peer.poll_timeout() if peer is not None else None
+        return self._schedule.poll_timeout()
 
     # Looking
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from coderd.model import Buffer
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
+from coderd.model.timers import TimerTable
 from coderd.wireguard.ecn import HANDSHAKE_TOS, outer_tos
 from coderd.wireguard.handshake import Handshake
 from coderd.wireguard.keypair import Keypair, KeypairSlots
@@ -27,7 +28,6 @@ from coderd.wireguard.timers import (
     REKEY_TIMEOUT,
     ZERO_KEYS_AFTER,
     Timer,
-    TimerTable,
     jitter,
 )
 from coderd.wireguard.transport import open_batch, seal_batch
@@ -68,7 +68,7 @@ class Peer:
         self._handshake = Handshake(key, local, IndexEntry(self, None), now)
         self._slots = KeypairSlots()
         self._staged: deque[bytes] = deque()
-        self._timers = TimerTable()
+        self._timers = TimerTable(Timer)
         self._attempts = 0
         self._needs_another_keepalive = False
         self._has_sent_last_minute = False
@@ -101,7 +101,7 @@ class Peer:
         return self._timers.next_at()
 
     def poll_timeout(self) -> Deadline | None:
-        """The same, with its reason."""
+        """Returns when ``handle_timeout`` is due, and for which timer; None for never."""
         return self._timers.poll_timeout()
 
     # Commands

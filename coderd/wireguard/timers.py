@@ -1,10 +1,8 @@
-"""Every span of WireGuard in one place, and the table of one peer's timers."""
+"""Every span of WireGuard in one place, and the names of one peer's timers."""
 
 from enum import IntEnum
-from math import inf
 
 from coderd.model import RandomBytes
-from coderd.model.deadline import Deadline
 
 REKEY_AFTER_MESSAGES = 1 << 60
 REKEY_AFTER_TIME = 120.0
@@ -46,46 +44,3 @@ class Timer(IntEnum):
     """Nothing renewed the session: destroy its keys."""
     PERSISTENT_KEEPALIVE = 4
     """Nothing authenticated went either way for the configured time: keep the NAT's mapping open."""
-
-
-class TimerTable:
-    """When each timer fires; arming one again moves it."""
-
-    __slots__ = ("_deadlines",)
-
-    def __init__(self) -> None:
-        self._deadlines = [inf] * len(Timer)
-
-    def arm(self, timer: Timer, when: float) -> None:
-        """Lets a timer fire at an instant."""
-        self._deadlines[timer] = when
-
-    def disarm(self, timer: Timer) -> None:
-        """Keeps a timer from firing."""
-        self._deadlines[timer] = inf
-
-    def is_armed(self, timer: Timer) -> bool:
-        """Whether a timer will fire."""
-        return self._deadlines[timer] != inf
-
-    def clear(self) -> None:
-        """Disarms all."""
-        self._deadlines = [inf] * len(Timer)
-
-    def next_at(self) -> float:
-        """The earliest instant, infinity where nothing is armed."""
-        return min(self._deadlines)
-
-    def poll_timeout(self) -> Deadline | None:
-        """The earliest timer, by instant and name."""
-        when = min(self._deadlines)
-        return None if when == inf else Deadline(when, Timer(self._deadlines.index(when)).name.lower())
-
-    def pop_due(self, now: float) -> Timer | None:
-        """Disarms and returns the earliest timer that is due, None where none is."""
-        when = min(self._deadlines)
-        if when > now:
-            return None
-        timer = Timer(self._deadlines.index(when))
-        self._deadlines[timer] = inf
-        return timer

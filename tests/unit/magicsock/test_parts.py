@@ -1,25 +1,18 @@
 """The small parts: peer map, pings in flight, timers, classification."""
 
 from collections.abc import Iterator
-from enum import Enum
 
 from coderd.disco import MAGIC
 from coderd.magicsock.candidates import MOST_NAMED, valid_addresses
 from coderd.magicsock.classify import Kind, classify
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.pings import Pings, Purpose, SentPing
-from coderd.magicsock.timers import TimerTable
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.stun import encode_request
 
 ALICE, BOB = NodePublic(b"a" * 32), NodePublic(b"b" * 32)
 ONE, TWO = DiscoPublic(b"1" * 32), DiscoPublic(b"2" * 32)
 ADDR = ("198.51.100.1", 1)
-
-
-class Name(Enum):
-    FIRST = "first"
-    SECOND = "second"
 
 
 def test_a_datagram_is_told_by_its_first_bytes() -> None:
@@ -83,18 +76,6 @@ def test_pings_in_flight_are_bounded() -> None:
     for n in range(5000):
         pings.add(SentPing(n.to_bytes(12, "big"), ADDR, 100.0, Purpose.USER, 124, token=1))
     assert len(pings) == 1024
-
-
-def test_timers_fire_the_longest_overdue_first_and_once() -> None:
-    table: TimerTable[Name] = TimerTable()
-    table.set(Name.FIRST, 20.0)
-    table.set(Name.SECOND, 10.0)
-    assert table.poll_timeout() == (10.0, "second")
-    assert table.pop_due(9.9) is None
-    assert table.pop_due(30.0) is Name.SECOND
-    assert table.pop_due(30.0) is Name.FIRST
-    assert table.pop_due(30.0) is None
-    assert table.poll_timeout() is None
 
 
 def test_an_endless_list_of_addresses_is_not_read_to_its_end() -> None:

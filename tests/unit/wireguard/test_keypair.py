@@ -5,7 +5,7 @@ import pytest
 from coderd.wireguard.keypair import Keypair, KeypairSlots
 from coderd.wireguard.noise import TransportKeys
 from coderd.wireguard.replay import REJECT_AFTER_MESSAGES
-from coderd.wireguard.timers import REKEY_AFTER_MESSAGES, Timer, TimerTable
+from coderd.wireguard.timers import REKEY_AFTER_MESSAGES
 
 KEYS = TransportKeys(bytes(32), bytes(32))
 
@@ -80,17 +80,3 @@ def test_age_is_the_initiators_business_and_wear_everybodys():
     assert not theirs.is_due_for_rekey(170.0)
     theirs.send_counter = REKEY_AFTER_MESSAGES + 1
     assert theirs.is_due_for_rekey(0.0)
-
-
-def test_the_timer_table_fires_in_order_and_says_why():
-    table = TimerTable()
-    assert (table.poll_timeout(), table.pop_due(1e9)) == (None, None)
-    table.arm(Timer.KEEPALIVE, 10.0)
-    table.arm(Timer.RETRANSMIT, 5.0)
-    assert table.poll_timeout() == (5.0, "retransmit")
-    assert table.pop_due(4.9) is None
-    assert [table.pop_due(20.0), table.pop_due(20.0), table.pop_due(20.0)] == [
-        Timer.RETRANSMIT,
-        Timer.KEEPALIVE,
-        None,
-    ]

@@ -12,7 +12,6 @@ from coderd.wireguard.index_table import IndexTable
 from coderd.wireguard.inner import admit, destination
 from coderd.wireguard.limiter import HandshakeLimiter, limiter_key
 from coderd.wireguard.replay import REJECT_AFTER_MESSAGES, WINDOW, ReplayWindow
-from coderd.wireguard.schedule import Schedule
 from coderd.wireguard.tai64n import TimestampClock, encode_tai64n
 from tests.unit.wireguard.support import VECTORS
 
@@ -198,37 +197,3 @@ class TestInner:
         assert [len(packet) for packet in verdict.packets] == [20, 32]
         assert (verdict.n_malformed, verdict.n_keepalives, verdict.n_foreign) == (2, 1, 0)
         assert verdict.n_misdirected == 0
-
-
-class Sleeper:
-    """A machine whose deadline can be set."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-
-    def next_at(self) -> float:
-        return self.at
-
-
-class TestSchedule:
-    def test_the_earliest_comes_first_however_deadlines_move(self):
-        random = Random(3)
-        sleepers = [Sleeper(random.random()) for _ in range(20)]
-        schedule: Schedule[Sleeper] = Schedule()
-        for sleeper in sleepers:
-            schedule.update(sleeper)
-        for _ in range(2000):
-            sleeper = random.choice(sleepers)
-            sleeper.at = random.choice([random.random(), float("inf")])
-            schedule.update(sleeper)
-            first = schedule.first()
-            earliest = min(each.at for each in sleepers)
-            assert (first.at if first else float("inf")) == earliest
-        assert len(schedule._heap) <= 2 * len(sleepers) + 17
-
-    def test_a_discarded_machine_is_gone(self):
-        schedule: Schedule[Sleeper] = Schedule()
-        sleeper = Sleeper(1.0)
-        schedule.update(sleeper)
-        schedule.discard(sleeper)
-        assert schedule.first() is None
