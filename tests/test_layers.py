@@ -17,8 +17,9 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"wireguard", "tun", "packetfilter", "derp", "disco", "stun", "http", "process"}),
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
+    frozenset({"engine"}),
     frozenset({"identity", "api", "browser"}),
-    frozenset({"engine", "control", "coordination", "peerapi", "speedtest", "apps", "terminal", "dashboard"}),
+    frozenset({"control", "coordination", "peerapi", "speedtest", "apps", "terminal", "dashboard"}),
     frozenset({"daemon", "server", "plain"}),
     frozenset({"cli"}),
 )
@@ -26,7 +27,6 @@ LEVELS: tuple[frozenset[str], ...] = (
 
 SIBLINGS = {
     ("derp", "http"): "the relay's client and server speak through the one dialer and the one port",
-    ("server", "daemon"): "the server is a node of its own network, and its tunnel is a node's",
 }
 
 SHELL_PACKAGES = frozenset({"process", "http", "daemon", "server", "cli"})

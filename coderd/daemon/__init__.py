@@ -2,10 +2,8 @@
 
 config    what the command line and files said, frozen
 state     node.json: keys, credentials, the last NetMap; locked and written atomically
-tunnel    the data plane of one session: WireGuard, paths, sockets, relays
 session   one identity joined to its network: engine, relays, coordination, services
 services  what a workspace serves to its users inside the tunnel
-relay_hosts  the addresses behind the relays' names
 node      which identity is at work, and its session
 status    a snapshot of all of it
 verbs     the methods of the control socket

@@ -20,7 +20,7 @@ from coderd.daemon.joining import exchange, is_join_key, workspace_token
 from coderd.daemon.kind import check_token
 from coderd.daemon.session import Identity, Session
 from coderd.daemon.state import NodeState, StateStore
-from coderd.daemon.tunnel import INTERFACE_GONE
+from coderd.engine.io.tunnel import INTERFACE_GONE
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate

@@ -27,10 +27,10 @@ from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.diagnosis.survey import FACTS_TIMEOUT, MAX_AGE, Survey, Surveyor, own_facts
 from coderd.daemon.hosting import Hosting
-from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
 from coderd.daemon.services import Services
 from coderd.daemon.state import StateStore
-from coderd.daemon.tunnel import CAPABILITIES, Tunnel
+from coderd.engine.io.relay_hosts import PATIENCE, is_complete, resolve_hosts
+from coderd.engine.io.tunnel import CAPABILITIES, Tunnel
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate

@@ -13,7 +13,7 @@ from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node
 from coderd.daemon.session import Identity, SessionOver
 from coderd.daemon.state import StateStore
-from coderd.daemon.tunnel import Pong
+from coderd.engine.io.tunnel import Pong
 from coderd.model.addresses import tailnet_address
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import UserError

@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from coderd.daemon import relay_hosts
-from coderd.daemon.relay_hosts import PATIENCE, is_complete, resolve_hosts
+from coderd.engine.io import relay_hosts
+from coderd.engine.io.relay_hosts import PATIENCE, is_complete, resolve_hosts
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 
 NODES = (DerpNode("1a", 1, "192.0.2.10"), DerpNode("1b", 1, "slow.example"))

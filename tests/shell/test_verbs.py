@@ -41,8 +41,8 @@ from coderd.daemon import verbs
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.diagnosis import measure
 from coderd.daemon.status import node_status
-from coderd.daemon.tunnel import Pong as Answer
 from coderd.daemon.verbs import Verbs, device_name
+from coderd.engine.io.tunnel import Pong as Answer
 from coderd.model.addresses import tailnet_address
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import AbsentNode, NodeKind

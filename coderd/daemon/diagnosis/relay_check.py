@@ -14,12 +14,12 @@ from typing import Final, Literal
 import trio
 
 from coderd.control.messages import DerpMapInfo, RelayCheck
-from coderd.daemon.relay_hosts import resolve_hosts
 from coderd.daemon.session import Session
 from coderd.derp.dial_plan import dial_plan
 from coderd.derp.io.client import DerpLink
 from coderd.derp.io.dial import dial_node
 from coderd.derp.io.opening import NotAdmitted
+from coderd.engine.io.relay_hosts import resolve_hosts
 from coderd.http.dialer import read_response_head
 from coderd.model.addresses import AddrPort, format_addr_port, is_ipv6
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion

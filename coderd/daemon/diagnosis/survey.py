@@ -18,7 +18,7 @@ import trio
 from coderd.api.io.client import ask_reflection
 from coderd.api.messages import Reflection
 from coderd.daemon.diagnosis.nat_behavior import examine
-from coderd.daemon.tunnel import Tunnel
+from coderd.engine.io.tunnel import Tunnel
 from coderd.magicsock.io.relays import RelayInfo
 from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.model.derpmap import DerpMap

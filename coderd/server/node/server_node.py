@@ -17,8 +17,8 @@ import trio
 
 from coderd.config.url import ServerUrl
 from coderd.coordination.registry import NodeFacts, Registry
-from coderd.daemon.relay_hosts import is_complete, resolve_hosts
-from coderd.daemon.tunnel import CAPABILITIES, Tunnel
+from coderd.engine.io.relay_hosts import is_complete, resolve_hosts
+from coderd.engine.io.tunnel import CAPABILITIES, Tunnel
 from coderd.identity.people import Node, User
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.backoff import Backoff

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import structlog
 import trio
 
-from coderd.control.messages import PathWish
 from coderd.engine.admission import inbound_policies
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.introduction import SecretTold
@@ -60,6 +60,9 @@ from coderd.packetfilter.io import ephemeral_ports
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
 from coderd.wireguard.tai64n import next_mark, stamp_of
+
+PathWish: TypeAlias = Literal["any", "direct", "relay"]
+"""Kinds of path that a peer's traffic may take, by its user's wish."""
 
 INTERFACE_GONE = "interface_gone"
 """Code of the error that no other identity could mend either: the process has to start again."""
