@@ -15,18 +15,24 @@ It never seals a packet: what is to be sent comes out of ``poll_wish``.
 from collections import deque
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import NamedTuple, TypeAlias
 
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
 from coderd.magicsock.candidate import Candidate, may_be_candidate
 from coderd.magicsock.candidates import Candidates
 from coderd.magicsock.events import CandidateStatus
-from coderd.magicsock.heard_pings import HeardPings
-from coderd.magicsock.narrow import Narrowness
 from coderd.magicsock.path import PathQuality
 from coderd.magicsock.ping_budget import PingBudget
-from coderd.magicsock.pings import PING_SIZE, Pings, Purpose, SentPing
+from coderd.magicsock.pings import (
+    PING_SIZE,
+    HeardPings,
+    PathMtuBlackHole,
+    Pings,
+    Purpose,
+    SendPing,
+    SentPing,
+)
 from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
-from coderd.magicsock.wish import PingAnswered, Route, SendCallMeMaybe, SendPing, Wish
 from coderd.model import RandomBytes
 from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
 from coderd.model.deadline import Deadline
@@ -74,6 +80,31 @@ class Timer(IntEnum):
     """Every 0.15 s from a silence under load until a pong or the end of trust."""
 
 
+class SendCallMeMaybe(NamedTuple):
+    """Wish to tell the peer by relay where this node may be reached."""
+
+
+Wish: TypeAlias = SendPing | SendCallMeMaybe
+"""What an endpoint wants sealed and sent."""
+
+
+class PingAnswered(NamedTuple):
+    """Answer to a user's ping: over the address ``by``, or through the relay of the region ``by``, after ``latency`` s."""
+
+    token: int
+    by: AddrPort | int
+    latency: float
+
+
+class Route(NamedTuple):
+    """Ways that one batch takes: directly, by relay, both, or (neither) none."""
+
+    udp: AddrPort | None
+    by_relay: bool
+    socket: SocketId = MAIN_SOCKET
+    """Local socket that sends what goes directly."""
+
+
 class Endpoint:
     """One peer's candidates, pings in flight, best path and timers.
 
@@ -99,7 +130,7 @@ class Endpoint:
         self._heard = HeardPings()
         self._pings = Pings()
         self._best = BestPath()
-        self._narrowness = Narrowness()
+        self._black_hole = PathMtuBlackHole()
         self._active_at = _NEVER
         self._active_since = _NEVER
         self._relay_pinged_at = _NEVER
@@ -234,7 +265,7 @@ class Endpoint:
         if ping is None or (ping.to is None) != isinstance(source, int):
             return False
         self._pings.pop(tx_id)
-        self._narrowness.handle_pong(ping, now)
+        self._black_hole.handle_pong(ping, now)
         latency = max(now - ping.at, 0.0)
         if ping.to is None:
             self.relay_latency = latency
@@ -295,7 +326,7 @@ class Endpoint:
     def handle_rebound(self, now: float) -> None:
         """The network changed under this node: all that was measured is void. Look again for those in use."""
         self._best.clear()
-        self._narrowness.forget()
+        self._black_hole.forget()
         self._pings.clear()
         self.relay_latency = None
         self._candidates.forget_probes()
@@ -359,9 +390,9 @@ class Endpoint:
         """The best direct path, trusted or not."""
         return self._best.quality
 
-    def is_narrow(self, now: float) -> bool:
-        """Whether the peer answers small pings directly, and none of the tunnel's size."""
-        return self._best.quality is None and self._narrowness.is_seen(now)
+    def has_mtu_black_hole(self, now: float) -> bool:
+        """Returns whether the peer answers small pings directly, and none of the tunnel's size."""
+        return self._best.quality is None and self._black_hole.is_seen(now)
 
     def is_active(self, now: float) -> bool:
         """Whether somebody cared about this peer lately."""
@@ -390,6 +421,10 @@ class Endpoint:
         named = (c for c in self._candidates if c.in_netmap or c.call_me_maybe_at is not None)
         v4 = [c.addr for c in named if not is_ipv6(c.addr)]
         return [addr for addr in v4 if address_scope(addr[0]) is Scope.PUBLIC] or v4
+
+    def addresses(self) -> list[AddrPort]:
+        """Returns all addresses at which the peer may be."""
+        return [candidate.addr for candidate in self._candidates]
 
     def candidates(self) -> tuple[CandidateStatus, ...]:
         """All addresses at which the peer may be."""
@@ -428,7 +463,7 @@ class Endpoint:
         if is_best_silent and not self._best.is_trusted(now):
             self._best.clear()
         if self._allows_direct and self._best.quality is None and self.is_active(now):
-            for addr in self._narrowness.choose(expired, now):
+            for addr in self._black_hole.choose(expired, now):
                 if addr in self._candidates:
                     self._ping(addr, Purpose.EVIDENCE, now)
         self._rearm()

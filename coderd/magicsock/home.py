@@ -26,7 +26,7 @@ class Timer(IntEnum):
 
 
 class Home:
-    """One region, and those that are dead. Its owner is ``Surroundings``."""
+    """One region, and those that are dead. Its owner is ``LocalNetwork``."""
 
     def __init__(self) -> None:
         self.region = 0

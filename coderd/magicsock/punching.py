@@ -1,8 +1,8 @@
-"""Ways through a hard NAT: spare sockets, whose ports are foretold or come in numbers, and the search for a peer's.
+"""Ways through a hard NAT: spare sockets, whose ports are predicted or come in numbers, and the search for a peer's.
 
-Owns the spare sockets' numbers, one path's search each; the sockets themselves are the shell's. Asked by ``Conn`` at each
-round of a peer that is not direct; says by ``poll_wish`` what to open, send and close. A socket is closed ten seconds after
-it was asked for, unless a path has come to use it, and is looked at again every ten seconds then.
+Owns the numbers of spare sockets; the sockets themselves are the shell's. ``Conn`` asks it at each round of a peer that is
+not direct; ``poll_wish`` says what to open, send and close. A socket is closed ten seconds after it was asked for, unless a
+path has come to use it, and is looked at again every ten seconds then.
 """
 
 from collections import deque
@@ -10,16 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
-from coderd.magicsock.birthday import (
-    N_PROBES,
-    N_SOCKETS,
-    PROBE_INTERVAL,
-    PROBES_AT_ONCE,
-    RETRY,
-    SEARCH_AFTER,
-    public_ports,
-    random_ports,
-)
+from coderd.magicsock.birthday import N_SOCKETS, Birthdays, Scatter
 from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.port_sequence import PortSequence
 from coderd.model import Buffer, RandomBytes
@@ -27,7 +18,7 @@ from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
-from coderd.model.transport import MAIN_SOCKET, SocketId
+from coderd.model.transport import SocketId
 from coderd.stun import TX_SIZE, encode_request, parse_response
 
 MOST_TARGETS = 4
@@ -43,20 +34,20 @@ SPARE_LIFETIME = 10.0
 
 
 class OpenSockets(NamedTuple):
-    """Sockets are to be bound under these numbers; ``handle_opened`` follows."""
+    """Wish for sockets to be bound under these numbers; ``handle_opened`` follows."""
 
     sockets: tuple[SocketId, ...]
 
 
 class CloseSocket(NamedTuple):
-    """A socket is not wanted any more; ``peer`` is whom it was for, None where that is forgotten."""
+    """Wish to close a socket. ``peer`` is the one that it was opened for, None if that is forgotten."""
 
     peer: NodePublic | None
     socket: SocketId
 
 
 class SendFrom(NamedTuple):
-    """A datagram to be sent by a spare socket."""
+    """Wish to send a datagram by a spare socket."""
 
     socket: SocketId
     to: AddrPort
@@ -64,28 +55,21 @@ class SendFrom(NamedTuple):
 
 
 class ProbeFrom(NamedTuple):
-    """A peer's address to be pinged by a spare socket, which the budget has admitted."""
+    """Wish to ping a peer's address by a spare socket; the budget has admitted it."""
 
     peer: NodePublic
     socket: SocketId
     to: AddrPort
 
 
-class Scatter(NamedTuple):
-    """One small ping to be sent to many addresses, or by many sockets. What comes back is a ping of the peer's."""
-
-    peer: NodePublic
-    ways: tuple[tuple[SocketId, AddrPort], ...]
-    """Socket and address of each."""
-
-
 class Call(NamedTuple):
-    """A peer to be told where we are: there is something new to name."""
+    """Wish to send a call-me-maybe to a peer: there is a new address to name."""
 
     peer: NodePublic
 
 
 Wish: TypeAlias = OpenSockets | CloseSocket | SendFrom | ProbeFrom | Scatter | Call
+"""What is to be opened, sent or closed."""
 
 
 class _Row:
@@ -105,26 +89,17 @@ class _Row:
         self.servers = servers
         self.tx: tuple[bytes, ...] = ()
         self.seen: dict[bytes, AddrPort] = {}
-        self.foretold: tuple[AddrPort, ...] = ()
+        self.predicted: tuple[AddrPort, ...] = ()
         self.patience_until = now + ANSWER_PATIENCE
 
 
-class _Search:
-    """Ports of a peer's NAT that are still to be tried."""
-
-    def __init__(self, ip: str, ports: Sequence[int], now: float) -> None:
-        self.ip = ip
-        self.ports = deque(ports)
-        self.next_at = now
-
-
 class Punching:
-    """All peers' spare sockets and searches.
+    """Spare sockets of all peers, and what is tried with them.
 
     Args:
         rng: for transaction ids and ports.
-        plays_birthday: whether random ports are worth hundreds of sockets and pings.
-        budget: says how often addresses may be pinged that have not answered.
+        plays_birthday: whether hundreds of sockets and pings may be spent on random ports.
+        budget: limits pings to addresses that have not answered.
         is_used: says whether a peer's path in use goes by a spare socket, at an instant.
     """
 
@@ -138,24 +113,14 @@ class Punching:
     ) -> None:
         self.sequence = PortSequence()
         self._rng = rng
-        self._plays_birthday = plays_birthday
+        self._birthdays = Birthdays(is_enabled=plays_birthday, rng=rng)
         self._budget = budget
         self._is_used = is_used
         self._numbers = count(1)
         self._rows: dict[NodePublic, _Row] = {}
-        self._crowds: dict[SocketId, AddrPort] = {}
-        """Sockets of a birthday that are being opened, and the address that they are for."""
         self._peer_of: dict[SocketId, NodePublic] = {}
         """Every spare socket that is wanted."""
         self._checks: deque[tuple[float, SocketId]] = deque()
-        self._hard_since: dict[NodePublic, float] = {}
-        """When a peer first named one address with several ports."""
-        self._willing: set[NodePublic] = set()
-        """Peers whose users let them play, too."""
-        self._played_at: dict[NodePublic, float] = {}
-        self._played_with: dict[str, float] = {}
-        """When a birthday was last played with an outer address, whoever named it."""
-        self._searches: dict[NodePublic, _Search] = {}
         self._wishes: deque[Wish] = deque()
 
     # Commands
@@ -163,11 +128,11 @@ class Punching:
     def punch(
         self, peer: NodePublic, targets: Sequence[AddrPort], servers: Sequence[AddrPort], now: float
     ) -> None:
-        """A round for a peer that is not direct, our own mapping being one that varies: tries what is worth trying.
+        """Tries what is worth trying for a peer that is not direct, as our own mapping varies by destination.
 
         Args:
-            peer: whom to reach.
-            targets: its IPv4 addresses, the most hopeful first.
+            peer: the peer to reach.
+            targets: its IPv4 addresses, the most promising first.
             servers: STUN servers that answer, the nearest first; two are needed.
             now: the instant.
         """
@@ -175,46 +140,39 @@ class Punching:
             return
         if not self.sequence.is_random(now):
             self._begin_row(peer, tuple(targets[:MOST_TARGETS]), tuple(servers[:2]), now)
-        elif self._plays_birthday and _is_easy(targets) and self._may_play(peer, targets[0][0], now):
-            self._begin_crowd(peer, targets[0], now)
+        elif self._birthdays.should_open(peer, targets, now) and self._has_room(N_SOCKETS):
+            self._birthdays.begin_opening(peer, self._want(peer, N_SOCKETS, now), targets[0], now)
 
     def search(self, peer: NodePublic, named: Iterable[AddrPort], now: float) -> None:
-        """A peer that is not direct named its addresses, our own mapping being one for all: looks for a random port."""
-        hard = [ip for ip, ports in public_ports(named).items() if len(ports) > 1]
-        if not self._plays_birthday or not hard:
-            self._hard_since.pop(peer, None)
-            return
-        since = self._hard_since.setdefault(peer, now)
-        if now - since >= SEARCH_AFTER and not self._searches and self._may_play(peer, hard[0], now):
-            self._note_played(peer, hard[0], now)
-            self._searches[peer] = _Search(hard[0], random_ports(N_PROBES, self._rng), now)
-            self._volley(peer, self._searches[peer], now)
+        """Considers the addresses that a peer names of itself, as our own mapping is endpoint-independent and it is not direct."""
+        if (volley := self._birthdays.search(peer, named, now)) is not None:
+            self._wishes.append(volley)
 
     def set_willing(self, peer: NodePublic, *, is_willing: bool) -> None:
-        """Whether a peer's user lets it play: a birthday is for two who both ask for it."""
-        (self._willing.add if is_willing else self._willing.discard)(peer)
+        """Sets whether a peer's user allows birthdays: both ends have to."""
+        self._birthdays.set_willing(peer, is_willing=is_willing)
 
     def forget_peer(self, peer: NodePublic) -> None:
-        """The peer is none any more, or all that was tried with it is void."""
+        """Closes a peer's spare sockets and forgets what was tried with it."""
         for socket in [socket for socket, owner in self._peer_of.items() if owner == peer]:
             self._close(socket)
-        for table in (self._rows, self._hard_since, self._played_at, self._searches):
-            table.pop(peer, None)
+        self._rows.pop(peer, None)
+        self._birthdays.forget_peer(peer)
 
     def handle_rebound(self) -> None:
-        """The network changed: another NAT, other ports."""
+        """Forgets all that was tried: the network changed, hence the NAT and its ports."""
         self.sequence.forget()
-        for peer in {*self._peer_of.values(), *self._played_at, *self._hard_since}:
+        for peer in {*self._peer_of.values(), *self._birthdays.peers}:
             self.forget_peer(peer)
 
     # What happened
 
     def handle_opened(self, sockets: Iterable[SocketId], now: float) -> None:
-        """Sockets that were wished for are there."""
+        """Uses the sockets of an ``OpenSockets`` that were bound."""
         crowd = []
         for socket in sockets:
             peer = self._peer_of.get(socket)
-            if (to := self._crowds.pop(socket, None)) is not None:
+            if (to := self._birthdays.pop_opening(socket)) is not None:
                 crowd.append((socket, to))
             elif peer is None:
                 self._wishes.append(CloseSocket(None, socket))
@@ -225,9 +183,9 @@ class Punching:
             self._wishes.extend((Scatter(peer, tuple(crowd)), Call(peer)))
 
     def handle_stun(self, datagram: Buffer, socket: SocketId, now: float) -> bool:
-        """A STUN message came to a spare socket. Returns whether it was awaited.
+        """Takes a STUN message that came to a spare socket. Returns whether it was awaited.
 
-        Once both servers have answered and their answers foretell nothing, the socket is closed, unless the peer's path has
+        Once both servers have answered and their answers predict nothing, the socket is closed, unless the peer's path has
         come to go by it.
         """
         row = self._rows.get(self._peer_of[socket]) if socket in self._peer_of else None
@@ -252,37 +210,33 @@ class Punching:
                 self._checks.append((now + SPARE_LIFETIME, socket))
             else:
                 self._close(socket)
-        for peer, search in list(self._searches.items()):
-            if search.next_at <= now:
-                self._volley(peer, search, now)
+        self._wishes.extend(self._birthdays.handle_timeout(now))
 
     def handle_direct(self, peer: NodePublic) -> None:
-        """A path was found: no need to search on."""
-        self._searches.pop(peer, None)
-        self._hard_since.pop(peer, None)
+        """Ends the search for a peer to which a path was found."""
+        self._birthdays.handle_direct(peer)
 
     # What to do next
 
     def poll_wish(self) -> Wish | None:
-        """The next thing to open, send or close."""
+        """Returns the next thing to open, send or close, or None."""
         return self._wishes.popleft() if self._wishes else None
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
-        checks = (Deadline(self._checks[0][0], "spare sockets") if self._checks else None,)
-        searches = (Deadline(search.next_at, "search for a port") for search in self._searches.values())
-        return earliest(*checks, *searches)
+        """Returns when to call ``handle_timeout``."""
+        checks = Deadline(self._checks[0][0], "spare sockets") if self._checks else None
+        return earliest(checks, self._birthdays.poll_timeout())
 
     # Looking
 
     def is_open(self, socket: SocketId) -> bool:
-        """Whether a spare socket is wanted still: what comes to another was read before it was closed."""
+        """Returns whether a spare socket is still wanted: what comes to another was read before it was closed."""
         return socket in self._peer_of
 
-    def foretold(self, peer: NodePublic) -> tuple[AddrPort, ...]:
-        """Addresses of ours at which a peer, and nobody else, may come in."""
+    def predicted(self, peer: NodePublic) -> tuple[AddrPort, ...]:
+        """Returns addresses of ours that are predicted to let this one peer in."""
         row = self._rows.get(peer)
-        return row.foretold if row is not None else ()
+        return row.predicted if row is not None else ()
 
     # Rows
 
@@ -294,7 +248,7 @@ class Punching:
             return
         if row is not None:
             self._close(row.socket)
-        if len(self._peer_of) < MOST_SPARE:
+        if self._has_room(1):
             (socket,) = self._want(peer, 1, now)
             self._rows[peer] = _Row(peer, socket, targets, (servers[0], servers[1]), now)
 
@@ -322,37 +276,14 @@ class Punching:
             if not self._is_used(row.peer, row.socket, now):
                 self._close(row.socket)
             return
-        row.foretold = tuple((first[0], port) for port in ports)
+        row.predicted = tuple((first[0], port) for port in ports)
         row.patience_until = now + CALL_PATIENCE
         self._wishes.append(Call(row.peer))
 
-    # Birthdays
-
-    def _may_play(self, peer: NodePublic, ip: str, now: float) -> bool:
-        """Whether both users want it, and neither this peer nor this address had one of late."""
-        played = (self._played_at.get(peer), self._played_with.get(ip))
-        return peer in self._willing and all(at is None or now - at >= RETRY for at in played)
-
-    def _note_played(self, peer: NodePublic, ip: str, now: float) -> None:
-        self._played_with = {each: at for each, at in self._played_with.items() if now - at < RETRY}
-        self._played_at[peer] = self._played_with[ip] = now
-
-    def _begin_crowd(self, peer: NodePublic, to: AddrPort, now: float) -> None:
-        if len(self._peer_of) + N_SOCKETS > MOST_SPARE:
-            return
-        self._note_played(peer, to[0], now)
-        self._crowds |= dict.fromkeys(self._want(peer, N_SOCKETS, now), to)
-
-    def _volley(self, peer: NodePublic, search: _Search, now: float) -> None:
-        n = min(PROBES_AT_ONCE, len(search.ports))
-        self._wishes.append(
-            Scatter(peer, tuple((MAIN_SOCKET, (search.ip, search.ports.popleft())) for _ in range(n)))
-        )
-        search.next_at = now + PROBE_INTERVAL
-        if not search.ports:
-            del self._searches[peer]
-
     # Sockets
+
+    def _has_room(self, n: int) -> bool:
+        return len(self._peer_of) + n <= MOST_SPARE
 
     def _want(self, peer: NodePublic, n: int, now: float) -> tuple[SocketId, ...]:
         sockets = tuple(SocketId(next(self._numbers)) for _ in range(n))
@@ -364,13 +295,7 @@ class Punching:
     def _close(self, socket: SocketId) -> None:
         if (peer := self._peer_of.pop(socket, None)) is None:
             return
-        self._crowds.pop(socket, None)
+        self._birthdays.pop_opening(socket)
         if (row := self._rows.get(peer)) is not None and row.socket == socket:
             del self._rows[peer]
         self._wishes.append(CloseSocket(peer, socket))
-
-
-def _is_easy(targets: Sequence[AddrPort]) -> bool:
-    """Whether a peer names each of its outer addresses with one port: a mapping that is the same for all."""
-    ports = public_ports(targets)
-    return bool(ports) and all(len(each) == 1 for each in ports.values())

@@ -363,7 +363,7 @@ class Tunnel:
 
     def is_narrow(self, peer: NodePublic) -> bool:
         """Whether a peer answers small datagrams directly, and none of the tunnel's size."""
-        return self._conn.is_narrow(peer, trio.current_time())
+        return self._conn.has_mtu_black_hole(peer, trio.current_time())
 
     @property
     def port_order(self) -> PortOrder:

@@ -200,7 +200,7 @@ def test_an_idle_pair_falls_silent() -> None:
 
 
 def is_narrow(one: Node, other: Node, net: Internet) -> bool:
-    return one.conn.is_narrow(other.public, net.now)
+    return one.conn.has_mtu_black_hole(other.public, net.now)
 
 
 @pytest.mark.parametrize("kind", ["open", "easy-port"])

@@ -4,10 +4,9 @@ from random import Random
 
 import pytest
 
-from coderd.magicsock.endpoint import Endpoint
+from coderd.magicsock.endpoint import Endpoint, SendCallMeMaybe, Wish
 from coderd.magicsock.ping_budget import PONGS_PER_PEER, PingBudget
-from coderd.magicsock.pings import PING_SIZE
-from coderd.magicsock.wish import SendCallMeMaybe, SendPing, Wish
+from coderd.magicsock.pings import PING_SIZE, SendPing
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePrivate
 from coderd.model.paths import PathKind, Pin

@@ -5,7 +5,7 @@ from random import Random
 
 from coderd.magicsock import HomeChanged
 from coderd.magicsock.home import FIRST_PATIENCE, PATIENCE, Home
-from coderd.magicsock.surroundings import Surroundings
+from coderd.magicsock.local_network import LocalNetwork
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.stun import encode_response, parse_request
 
@@ -30,39 +30,39 @@ def world(*numbers: int) -> DerpMap:
     return DerpMap({number: region(number) for number in numbers})
 
 
-def homes(surroundings: Surroundings) -> list[int]:
-    events = iter(surroundings.poll_event, None)
+def homes(local_network: LocalNetwork) -> list[int]:
+    events = iter(local_network.poll_event, None)
     return [event.region for event in events if isinstance(event, HomeChanged)]
 
 
 def measure(
-    surroundings: Surroundings, start: float, *, without_relay: Collection[int] = (), seconds: float = 8.0
+    local_network: LocalNetwork, start: float, *, without_relay: Collection[int] = (), seconds: float = 8.0
 ) -> None:
     """Answers every probe after its region's delay, for some seconds; relays connect but for those."""
     now, answers = start, list[tuple[float, bytes]]()
     while now < start + seconds:
-        if surroundings.home and surroundings.home not in without_relay:
-            surroundings.handle_relay_connected(surroundings.home)
-        while (probe := surroundings.poll_probe()) is not None:
+        if local_network.home and local_network.home not in without_relay:
+            local_network.handle_relay_connected(local_network.home)
+        while (probe := local_network.poll_probe()) is not None:
             delay = DELAYS[int(probe.addr[0].rpartition(".")[2])]
             answers.append((now + delay, encode_response(parse_request(probe.datagram), ("198.51.100.9", 4))))
         answers.sort()
-        deadline = surroundings.poll_timeout()
+        deadline = local_network.poll_timeout()
         if answers and (deadline is None or answers[0][0] <= deadline.when):
             now, response = answers.pop(0)
-            surroundings.handle_stun(response, now)
+            local_network.handle_stun(response, now)
         else:
             assert deadline is not None
             now = max(now, deadline.when)
-            surroundings.handle_timeout(now)
+            local_network.handle_timeout(now)
 
 
-def settled(*numbers: int) -> Surroundings:
-    surroundings = Surroundings(rng=Random(1).randbytes)
-    surroundings.set_local_endpoints(41641, None, ["10.0.0.1"], T)
-    surroundings.set_derp_map(world(*numbers), {}, T)
-    measure(surroundings, T)
-    return surroundings
+def settled(*numbers: int) -> LocalNetwork:
+    local_network = LocalNetwork(rng=Random(1).randbytes)
+    local_network.set_local_endpoints(41641, None, ["10.0.0.1"], T)
+    local_network.set_derp_map(world(*numbers), {}, T)
+    measure(local_network, T)
+    return local_network
 
 
 def test_the_nearest_region_with_a_relay_is_home() -> None:
@@ -70,114 +70,114 @@ def test_the_nearest_region_with_a_relay_is_home() -> None:
 
 
 def test_a_node_whose_home_is_gone_lives_in_the_next_nearest_at_once() -> None:
-    surroundings = settled(1, 2, 3, 4)
-    homes(surroundings)
-    surroundings.set_derp_map(world(2, 3, 4), {}, T + 10)
-    assert homes(surroundings) == [3]
-    measure(surroundings, T + 10)
-    assert homes(surroundings) == []
+    local_network = settled(1, 2, 3, 4)
+    homes(local_network)
+    local_network.set_derp_map(world(2, 3, 4), {}, T + 10)
+    assert homes(local_network) == [3]
+    measure(local_network, T + 10)
+    assert homes(local_network) == []
 
 
 def test_among_regions_never_measured_there_is_no_home_until_they_are() -> None:
-    surroundings = settled(1)
-    assert homes(surroundings) == [1]
-    surroundings.set_derp_map(world(2, 3), {}, T + 10)
-    assert homes(surroundings) == [0]
-    measure(surroundings, T + 10)
-    assert homes(surroundings) == [3]
+    local_network = settled(1)
+    assert homes(local_network) == [1]
+    local_network.set_derp_map(world(2, 3), {}, T + 10)
+    assert homes(local_network) == [0]
+    measure(local_network, T + 10)
+    assert homes(local_network) == [3]
 
 
 def test_a_home_whose_relay_stays_away_is_left_for_the_next_nearest_within_seconds() -> None:
-    surroundings = settled(1, 2, 3)
-    homes(surroundings)
-    surroundings.handle_relay_broken(1, T + 10)
-    measure(surroundings, T + 10, without_relay=(1,))
-    assert homes(surroundings) == [3]
-    assert surroundings.home == 3
+    local_network = settled(1, 2, 3)
+    homes(local_network)
+    local_network.handle_relay_broken(1, T + 10)
+    measure(local_network, T + 10, without_relay=(1,))
+    assert homes(local_network) == [3]
+    assert local_network.home == 3
 
 
 def test_a_relay_that_never_answers_is_nobodys_home_however_near() -> None:
-    surroundings = Surroundings(rng=Random(1).randbytes)
-    surroundings.set_local_endpoints(41641, None, ["10.0.0.1"], T)
-    surroundings.set_derp_map(world(1, 2, 3), {}, T)
-    measure(surroundings, T, without_relay=(1, 3), seconds=2 * FIRST_PATIENCE + 1)
-    assert homes(surroundings) == [1, 3, 2]
+    local_network = LocalNetwork(rng=Random(1).randbytes)
+    local_network.set_local_endpoints(41641, None, ["10.0.0.1"], T)
+    local_network.set_derp_map(world(1, 2, 3), {}, T)
+    measure(local_network, T, without_relay=(1, 3), seconds=2 * FIRST_PATIENCE + 1)
+    assert homes(local_network) == [1, 3, 2]
 
 
 def test_a_relay_that_restarts_at_once_stays_home() -> None:
-    surroundings = settled(1, 2, 3)
-    homes(surroundings)
-    surroundings.handle_relay_broken(1, T + 10)
-    surroundings.handle_relay_connected(1)
-    surroundings.check(T + 10)
-    measure(surroundings, T + 10)
-    assert homes(surroundings) == []
+    local_network = settled(1, 2, 3)
+    homes(local_network)
+    local_network.handle_relay_broken(1, T + 10)
+    local_network.handle_relay_connected(1)
+    local_network.check(T + 10)
+    measure(local_network, T + 10)
+    assert homes(local_network) == []
 
 
 def test_where_nothing_answers_any_more_home_stays_where_it_was() -> None:
-    surroundings = settled(1, 2, 3)
-    homes(surroundings)
-    surroundings.handle_relay_broken(1, T + 10)
+    local_network = settled(1, 2, 3)
+    homes(local_network)
+    local_network.handle_relay_broken(1, T + 10)
     now = T + 10.0
-    while now < T + 40 and (deadline := surroundings.poll_timeout()) is not None:
+    while now < T + 40 and (deadline := local_network.poll_timeout()) is not None:
         now = deadline.when
-        surroundings.handle_timeout(now)
-        while surroundings.poll_probe() is not None:
+        local_network.handle_timeout(now)
+        while local_network.poll_probe() is not None:
             pass
         for number in (1, 2, 3):
-            surroundings.handle_https_latency(number, None, now)
-    assert homes(surroundings) == []
+            local_network.handle_https_latency(number, None, now)
+    assert homes(local_network) == []
 
 
 def test_a_home_is_left_also_for_a_relay_whose_stun_is_blocked_and_while_another_look_is_under_way() -> None:
-    surroundings = settled(1, STUN_ONLY)
-    surroundings.set_derp_map(world(1, 2, STUN_ONLY), {}, T + 10)
-    homes(surroundings)
-    surroundings.handle_relay_broken(1, T + 20)
+    local_network = settled(1, STUN_ONLY)
+    local_network.set_derp_map(world(1, 2, STUN_ONLY), {}, T + 10)
+    homes(local_network)
+    local_network.handle_relay_broken(1, T + 20)
     now = T + PATIENCE + 19.9
-    surroundings.check(now)
+    local_network.check(now)
     answers = list[tuple[float, bytes]]()
     while now < T + 40:
-        while (probe := surroundings.poll_probe()) is not None:
+        while (probe := local_network.poll_probe()) is not None:
             if probe.addr[0] == f"192.0.2.{STUN_ONLY}":
                 answers.append(
                     (now + 0.001, encode_response(parse_request(probe.datagram), ("198.51.100.9", 4)))
                 )
-        if surroundings.home == 2:
+        if local_network.home == 2:
             return
-        deadline = surroundings.poll_timeout()
+        deadline = local_network.poll_timeout()
         assert deadline is not None
         now = max(now, min([deadline.when, *(at for at, _ in answers)]))
         if answers:
-            surroundings.handle_stun(answers.pop(0)[1], now)
-        surroundings.handle_timeout(now)
-        surroundings.handle_https_latency(2, 0.05, now)
+            local_network.handle_stun(answers.pop(0)[1], now)
+        local_network.handle_timeout(now)
+        local_network.handle_https_latency(2, 0.05, now)
     raise AssertionError("the dead relay is still home")
 
 
 def test_a_dead_relay_that_answers_again_is_home_again_after_a_minute() -> None:
-    surroundings = settled(1, 2, 3)
-    surroundings.handle_relay_broken(1, T + 10)
-    measure(surroundings, T + 10, without_relay=(1,))
-    homes(surroundings)
-    surroundings.check(T + 60)
-    measure(surroundings, T + 60)
-    assert homes(surroundings) == []
-    surroundings.check(T + 75)
-    measure(surroundings, T + 75)
-    assert homes(surroundings) == [1]
+    local_network = settled(1, 2, 3)
+    local_network.handle_relay_broken(1, T + 10)
+    measure(local_network, T + 10, without_relay=(1,))
+    homes(local_network)
+    local_network.check(T + 60)
+    measure(local_network, T + 60)
+    assert homes(local_network) == []
+    local_network.check(T + 75)
+    measure(local_network, T + 75)
+    assert homes(local_network) == [1]
 
 
 def test_without_a_server_to_tell_peers_a_living_home_is_not_left_for_a_nearer_one() -> None:
-    surroundings = settled(2)
-    homes(surroundings)
-    surroundings.set_derp_map(world(1, 2), {}, T + 10)
-    surroundings.set_can_tell(False)
-    measure(surroundings, T + 10)
-    assert homes(surroundings) == []
-    surroundings.handle_relay_broken(2, T + 30)
-    measure(surroundings, T + 30, without_relay=(2,))
-    assert homes(surroundings) == [1]
+    local_network = settled(2)
+    homes(local_network)
+    local_network.set_derp_map(world(1, 2), {}, T + 10)
+    local_network.set_can_tell(False)
+    measure(local_network, T + 10)
+    assert homes(local_network) == []
+    local_network.handle_relay_broken(2, T + 30)
+    measure(local_network, T + 30, without_relay=(2,))
+    assert homes(local_network) == [1]
 
 
 def test_homes_that_die_again_and_again_are_given_up_for_longer_each_time() -> None:

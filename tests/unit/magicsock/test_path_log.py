@@ -1,6 +1,6 @@
 """How long a direct path took to find, and how often the path changed while somebody cared."""
 
-from coderd.magicsock.path_log import PathLog
+from coderd.magicsock.peer_state import PathLog
 from coderd.model.paths import PathKind
 
 NONE, RELAY, DIRECT = PathKind.NONE, PathKind.RELAY, PathKind.DIRECT

@@ -5,7 +5,15 @@ from typing import TypeVar
 
 import pytest
 
-from coderd.magicsock.birthday import N_PROBES, N_SOCKETS, PROBES_AT_ONCE, RETRY, SEARCH_AFTER, public_ports
+from coderd.magicsock.birthday import (
+    N_PROBES,
+    N_SOCKETS,
+    PROBES_AT_ONCE,
+    RETRY,
+    SEARCH_AFTER,
+    Scatter,
+    public_ports,
+)
 from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.port_sequence import TRIES
 from coderd.magicsock.punching import (
@@ -18,7 +26,6 @@ from coderd.magicsock.punching import (
     OpenSockets,
     ProbeFrom,
     Punching,
-    Scatter,
     SendFrom,
     Wish,
 )
@@ -99,11 +106,11 @@ def test_a_row_asks_a_server_pings_the_peer_and_asks_the_other(punching: Punchin
 def test_both_answers_foretell_what_is_told_to_that_peer_alone(punching: Punching) -> None:
     _, (first, last) = begin_row(punching)
     assert answer(punching, last, 20003)
-    assert punching.foretold(PEER) == ()
+    assert punching.predicted(PEER) == ()
     assert answer(punching, first, 20000)
     assert wishes(punching) == [Call(PEER)]
-    assert punching.foretold(PEER) == ((OUTER, 20001), (OUTER, 20002))
-    assert punching.foretold(OTHER) == ()
+    assert punching.predicted(PEER) == ((OUTER, 20001), (OUTER, 20002))
+    assert punching.predicted(OTHER) == ()
 
 
 def test_an_answer_counts_once_and_to_its_own_socket_only(punching: Punching) -> None:
@@ -308,5 +315,5 @@ def test_a_new_network_closes_everything(punching: Punching) -> None:
     wishes(punching)
     punching.handle_rebound()
     assert wishes(punching) == [CloseSocket(PEER, socket)]
-    assert punching.foretold(PEER) == ()
+    assert punching.predicted(PEER) == ()
     assert punching.sequence.step is None

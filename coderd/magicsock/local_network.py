@@ -40,10 +40,10 @@ class Timer(IntEnum):
     """20 to 26 s after each report, while in use."""
 
 
-SurroundingsEvent: TypeAlias = EndpointsChanged | HomeChanged | HttpsProbeWanted | NetcheckDone
+LocalNetworkEvent: TypeAlias = EndpointsChanged | HomeChanged | HttpsProbeWanted | NetcheckDone
 
 
-class Surroundings:
+class LocalNetwork:
     """Netcheck, own endpoints and home, and when to look again.
 
     Args:
@@ -69,7 +69,7 @@ class Surroundings:
         self._fresh_at = _NEVER
         self._timers = TimerTable(Timer)
         self._probes: deque[StunProbe] = deque()
-        self._events: deque[SurroundingsEvent] = deque()
+        self._events: deque[LocalNetworkEvent] = deque()
 
     # Commands
 
@@ -202,7 +202,7 @@ class Surroundings:
         """The next STUN request to send."""
         return self._probes.popleft() if self._probes else None
 
-    def poll_event(self) -> SurroundingsEvent | None:
+    def poll_event(self) -> LocalNetworkEvent | None:
         """What others should know."""
         return self._events.popleft() if self._events else None
 
