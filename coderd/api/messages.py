@@ -10,6 +10,7 @@ import msgspec
 
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.paths import PathKind, PathRule
 from coderd.model.ports import MAX_TEXT as MAX_PORTS_TEXT
 
 PREFIX = "/api/v1"
@@ -20,7 +21,6 @@ MAX_ANSWER = 16 * 1024 * 1024
 
 NameText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 RoleText: TypeAlias = Literal["owner", "admin", "member"]
-PathText: TypeAlias = Literal["direct", "relay-only", "deny"]
 ScopeText: TypeAlias = Literal["all", "read", "enrol"]
 ShareText: TypeAlias = Literal["owner", "shared", "authenticated", "public"]
 Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
@@ -269,7 +269,7 @@ class ChangeWorkspace(ApiMessage, frozen=True):
     """What shall become of a workspace; null: as it is."""
 
     name: NameText | None = None
-    path: PathText | None = None
+    path: PathRule | None = None
 
 
 class JoinWorkspace(ApiMessage, frozen=True):
@@ -416,7 +416,7 @@ class ReachInfo(ApiMessage, frozen=True):
     peer: str
     peer_id: UUID
     peer_kind: str
-    path: Literal["direct", "relay", "none"]
+    path: PathKind
     """``none``: not in use."""
     since: float
     """Seconds for which it has been this path."""

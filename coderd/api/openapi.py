@@ -1,7 +1,8 @@
 """The OpenAPI 3.1 document, made from the table of routes and the messages' own types."""
 
 import re
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -9,6 +10,8 @@ from coderd.api.messages import PREFIX, ApiMessage, ErrorBody
 from coderd.api.rules import RULES, Reach, Role, Rule
 
 Json: TypeAlias = dict[str, object]
+
+_REF = "#/components/schemas/"
 
 _REFUSALS = {
     "400": "The request makes no sense, or a name is none.",
@@ -27,7 +30,8 @@ def build_openapi(version: str) -> Json:
     """The document, ready to be encoded as JSON."""
     types = {kind for rule in RULES for kind in (rule.request, rule.answer) if kind is not None} | {ErrorBody}
     ordered = sorted(types, key=lambda kind: kind.__name__)
-    _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(ordered, ref_template=_REF + "{name}")
+    choices = {_REF + name: schema for name, schema in components.items() if "enum" in schema}
     paths: dict[str, Json] = {}
     for rule in RULES:
         paths.setdefault(PREFIX + rule.path, {})[rule.method.lower()] = _operation(rule)
@@ -36,10 +40,26 @@ def build_openapi(version: str) -> Json:
         "info": {"title": "coderd", "version": version},
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": {
+                name: _inline(schema, choices)
+                for name, schema in components.items()
+                if _REF + name not in choices
+            },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _inline(schema: Any, choices: Mapping[str, Json]) -> Any:
+    """Writes an enum's words where it is used: clients know no names of our enums."""
+    match schema:
+        case {"$ref": str(ref)} if ref in choices:
+            return {"enum": choices[ref]["enum"]}
+        case dict():
+            return {key: _inline(value, choices) for key, value in schema.items()}
+        case list():
+            return [_inline(value, choices) for value in schema]
+    return schema
 
 
 def _operation(rule: Rule) -> Json:
@@ -91,6 +111,6 @@ def _query_parameters(rule: Rule) -> list[Json]:
 
 
 def _content(kind: type[ApiMessage] | None, description: str = "") -> Json:
-    schema: Json = {"type": "object"} if kind is None else {"$ref": f"#/components/schemas/{kind.__name__}"}
+    schema: Json = {"type": "object"} if kind is None else {"$ref": _REF + kind.__name__}
     content: Json = {"content": {"application/json": {"schema": schema}}}
     return {"description": description, **content} if description else content

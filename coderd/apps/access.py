@@ -3,8 +3,9 @@
 from enum import Enum
 
 from coderd.identity.apps import App, AppShare
-from coderd.identity.people import Node, PathRule, User
+from coderd.identity.people import Node, User
 from coderd.identity.policy import access_of
+from coderd.model.paths import PathRule
 
 
 class Verdict(Enum):

@@ -19,13 +19,13 @@ from coderd.control.messages import (
     SPEEDTEST,
     Done,
     PathBytes,
-    PathWish,
     Ready,
     SpeedtestEvent,
     SpeedtestParams,
     Waiting,
 )
 from coderd.model.errors import Exit, UserError
+from coderd.model.paths import PathKind, Pin
 from coderd.speedtest.io.client import SpeedtestRun, run_test
 from coderd.speedtest.paths import PathLabel, PathLog, label
 from coderd.speedtest.plan import MAX_DURATION, MIN_DURATION, Direction
@@ -77,11 +77,11 @@ def speedtest(
 class _Plan:
     """What the command line asks for."""
 
-    def __init__(self, workspace: str, duration: float, direction: Direction, path: PathWish) -> None:
+    def __init__(self, workspace: str, duration: float, direction: Direction, path: Pin) -> None:
         self.workspace = workspace
         self.duration = duration
         self.direction = direction
-        self.path: PathWish = path
+        self.path = path
 
 
 def _duration(text: str) -> float:
@@ -100,10 +100,10 @@ def _direction(text: str) -> Direction:
     return Direction.DOWN if text == "down" else Direction.UP
 
 
-def _wish(direct: bool, relay: bool) -> PathWish:
+def _wish(direct: bool, relay: bool) -> Pin:
     if direct and relay:
         raise UserError("--direct and --relay exclude each other", exit_code=Exit.USAGE)
-    return "direct" if direct else "relay" if relay else "any"
+    return Pin.DIRECT if direct else Pin.RELAY if relay else Pin.ANY
 
 
 def _wait_ready(call: "Call[SpeedtestEvent, Done]") -> Ready:
@@ -198,7 +198,7 @@ def _live_rows() -> Iterator[Callable[[Interval], None]]:
 
 
 def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: Path, as_json: bool) -> int:
-    promised: PathLabel = "direct" if ready.path == "direct" else "relay"
+    promised = PathLabel.DIRECT if ready.path is PathKind.DIRECT else PathLabel.RELAY
     labels = [_label(run, row, log, promised) for row in run.rows]
     kind = _label(run, overall(run.rows), log, promised)
     via = ready.via if kind == promised else _current_via(socket, ready)
@@ -210,7 +210,7 @@ def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: 
         say(*table(run.rows))
     if kind != promised:
         note(f"The path changed: the test began by {promised} and its data went by {kind} (now {via}).")
-    if plan.path == "direct" and kind != "direct":
+    if plan.path is Pin.DIRECT and kind is not PathLabel.DIRECT:
         raise UserError(
             "the direct path was lost during the test, and the relay took over",
             exit_code=Exit.ONLY_RELAYED,

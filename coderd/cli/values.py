@@ -4,8 +4,9 @@ import re
 from ipaddress import ip_address
 from typing import NamedTuple, TypeVar, get_args
 
-from coderd.api.messages import PathText, RoleText, ScopeText, ShareText
+from coderd.api.messages import RoleText, ScopeText, ShareText
 from coderd.model.errors import Exit, UserError
+from coderd.model.paths import PathRule
 
 W = TypeVar("W", bound=str)
 
@@ -98,9 +99,9 @@ def parse_scope(text: str) -> ScopeText:
     return _one_of(text, get_args(ScopeText), "scope")
 
 
-def parse_path(text: str) -> PathText:
+def parse_path(text: str) -> PathRule:
     """A workspace's path rule. Raises UserError on anything else."""
-    return _one_of(text, get_args(PathText), "path rule")
+    return _one_of(text, tuple(PathRule), "path rule")
 
 
 def parse_share(text: str) -> ShareText:

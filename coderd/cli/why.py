@@ -10,6 +10,7 @@ from coderd.cli.values import latency_text
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import WHY, Why, WhyParams
 from coderd.model.errors import Exit
+from coderd.model.paths import PathKind
 from coderd.netcheck.facts import Facts
 
 PATIENCE = 20.0
@@ -32,7 +33,9 @@ def why(workspace: Workspace, socket: Socket = SOCKET, json: Json = False) -> in
         say_json(found)
     else:
         say_text(why_text(found))
-    return {"direct": Exit.DONE, "relay": Exit.ONLY_RELAYED, "none": Exit.NO_PATH}[found.path.kind]
+    return {PathKind.DIRECT: Exit.DONE, PathKind.RELAY: Exit.ONLY_RELAYED, PathKind.NONE: Exit.NO_PATH}[
+        found.path.kind
+    ]
 
 
 def why_text(found: Why) -> Shown:
@@ -50,11 +53,11 @@ def why_text(found: Why) -> Shown:
 def _verdict(found: Why) -> str:
     latency = f", {latency_text(found.path.latency_ms)}" if found.path.latency_ms is not None else ""
     match found.path.kind:
-        case "direct":
+        case PathKind.DIRECT:
             return f"{found.name} is reached directly at {found.path.via}{latency}."
-        case "relay":
+        case PathKind.RELAY:
             return f'{found.name} is reached only by relay "{found.path.via}"{latency}.'
-        case "none":
+        case PathKind.NONE:
             return f"{found.name} is not reached."
 
 

@@ -26,13 +26,12 @@ import msgspec
 from msgspec import Meta
 
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
+from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathKind, Pin
 from coderd.netcheck.facts import Facts
 
-PathKind: TypeAlias = Literal["direct", "relay", "none"]
-PathWish: TypeAlias = Literal["any", "direct", "relay"]
 Transport: TypeAlias = Literal["derp", "websocket"]
 State: TypeAlias = Literal["logged-out", "connecting", "running", "down"]
-Kind: TypeAlias = Literal["workspace", "device", "server"]
 DebugAction: TypeAlias = Literal["rebind", "netcheck", "break-relay", "break-server"]
 
 PeerName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -54,7 +53,7 @@ class SelfStatus(Message, frozen=True, kw_only=True):
 
     name: str
     id: str
-    kind: Kind
+    kind: NodeKind
     address: str
     """Tailnet address."""
     node_key: str
@@ -111,7 +110,7 @@ class PeerStatus(Message, frozen=True, kw_only=True):
 
     name: str
     id: str
-    kind: Kind
+    kind: NodeKind
     address: str
     online: bool
     node_key: str
@@ -173,7 +172,7 @@ class Pong(Message, frozen=True, kw_only=True):
 
     seq: int
     """From 1."""
-    path: PathKind = "none"
+    path: PathKind = PathKind.NONE
     via: str = ""
     latency_ms: float | None = None
     direct_after_s: float | None = None
@@ -334,7 +333,7 @@ class SpeedtestParams(Message, frozen=True, kw_only=True):
     """``speedtest``: hold this path to the peer until the caller closes."""
 
     peer: PeerName
-    path: PathWish = "any"
+    path: Pin = Pin.ANY
 
 
 class Waiting(Message, frozen=True, kw_only=True, tag_field="type", tag="waiting"):

@@ -6,7 +6,8 @@ from coderd.coordination.message import MAX_ENDPOINTS, Absence, Endpoint, PeerEn
 from coderd.coordination.reporter import NOTHING_NEW, Reports
 from coderd.model.addresses import format_addr_port, parse_addr_port, tailnet_address
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import AbsentNode, NodeKind, PathPolicy, Peer, PeerAccess, SelfNode
+from coderd.model.netmap import AbsentNode, NodeKind, Peer, PeerAccess, SelfNode
+from coderd.model.paths import PathPolicy
 from coderd.model.ports import parse_ports
 from coderd.model.reachability import NodeUpdate
 

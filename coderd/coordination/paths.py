@@ -15,8 +15,10 @@ from uuid import UUID
 from coderd.coordination.message import PathReport, Update
 from coderd.identity.people import Node
 from coderd.model import limits
+from coderd.model.paths import PathKind
 
-KINDS: Final = ("direct", "relay", "none")
+KINDS: Final = {kind.value: kind for kind in PathKind}
+"""Words of a report that are understood: a newer node may say others."""
 MAX_KEPT: Final = limits.MAX_PATH_REPORTS
 """Reports of one connection."""
 COUNT_BURST: Final = limits.PATH_COUNT_BURST
@@ -32,7 +34,7 @@ class Reach(NamedTuple):
 
     node: Node
     peer: Node
-    path: str
+    path: PathKind
     region: int
     rtt: float | None
     """Seconds there and back."""
@@ -65,8 +67,10 @@ class PathTally:
     """All that nodes have reported since the server's start."""
 
     time_to_direct: Histogram = field(default_factory=lambda: Histogram(TO_DIRECT_BOUNDS))
-    lifetimes: dict[str, Histogram] = field(
-        default_factory=lambda: {kind: Histogram(LIFETIME_BOUNDS) for kind in ("direct", "relay")}
+    lifetimes: dict[PathKind, Histogram] = field(
+        default_factory=lambda: {
+            kind: Histogram(LIFETIME_BOUNDS) for kind in (PathKind.DIRECT, PathKind.RELAY)
+        }
     )
     """How long a path had lasted when another took its place, by kind of path."""
     n_changes: int = 0
@@ -74,7 +78,7 @@ class PathTally:
 
 
 class _Kept(NamedTuple):
-    path: str
+    path: PathKind
     region: int
     rtt: float | None
     since_at: float
@@ -104,42 +108,43 @@ class ConnectionPaths:
             return
         self._fill(now)
         for report in update.path_reports:
-            if report.path in KINDS and may_meet(report.peer):
-                self._take_report(report, tally, now)
+            path = KINDS.get(report.path)
+            if path is not None and may_meet(report.peer):
+                self._take_report(report, path, tally, now)
         for cause, n_failures in update.handshake_failures.items():
             if cause in CAUSES:
                 n_new = self._granted(n_failures - self._failures.get(cause, 0))
                 self._failures[cause] = max(n_failures, self._failures.get(cause, 0))
                 tally.failures[cause] += n_new
 
-    def items(self, now: float) -> Iterator[tuple[UUID, str, int, float | None, float]]:
+    def items(self, now: float) -> Iterator[tuple[UUID, PathKind, int, float | None, float]]:
         """Peer, path, region, round trip and age of each."""
         for peer, kept in self._kept.items():
             yield peer, kept.path, kept.region, kept.rtt, max(now - kept.since_at, 0.0)
 
-    def kinds(self) -> Iterator[tuple[UUID, str]]:
+    def kinds(self) -> Iterator[tuple[UUID, PathKind]]:
         """Peer and kind of path of each."""
         return ((peer, kept.path) for peer, kept in self._kept.items())
 
-    def tunnel(self, peer: UUID, now: float) -> tuple[str, float] | None:
+    def tunnel(self, peer: UUID, now: float) -> tuple[PathKind, float] | None:
         """By which kind of path a peer is reached, and for how many seconds by any; None where it is not in use."""
         kept, since_at = self._kept.get(peer), self._in_use.get(peer)
         if kept is None or since_at is None:
             return None
         return kept.path, max(now - since_at, 0.0)
 
-    def _take_report(self, report: PathReport, tally: PathTally, now: float) -> None:
-        if report.path == "none":
+    def _take_report(self, report: PathReport, path: PathKind, tally: PathTally, now: float) -> None:
+        if path is PathKind.NONE:
             self._in_use.pop(report.peer, None)
         else:
             self._in_use.setdefault(report.peer, now - report.since)
         before, since_at = self._kept.pop(report.peer, None), now - report.since
         n_before = before.n_changes if before is not None else 0
         tally.n_changes += self._granted(report.n_changes - n_before)
-        is_direct = report.path == "direct"
+        is_direct = path is PathKind.DIRECT
         if is_direct and report.time_to_direct is not None and self._granted(1):
             tally.time_to_direct.observe(report.time_to_direct)
-        is_other = before is not None and (before.path, before.region) != (report.path, report.region)
+        is_other = before is not None and (before.path, before.region) != (path, report.region)
         if before is not None and is_other and before.path in tally.lifetimes and self._granted(1):
             tally.lifetimes[before.path].observe(max(since_at - before.since_at, 0.0))
         if len(self._kept) >= MAX_KEPT:
@@ -147,7 +152,7 @@ class ConnectionPaths:
             del self._kept[oldest]
             self._in_use.pop(oldest, None)
         self._kept[report.peer] = _Kept(
-            report.path, report.region, report.rtt, since_at, max(report.n_changes, n_before)
+            path, report.region, report.rtt, since_at, max(report.n_changes, n_before)
         )
 
     def _fill(self, now: float) -> None:

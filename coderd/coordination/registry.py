@@ -35,7 +35,8 @@ from coderd.identity.policy import access_for, is_relayed_only, may_tunnel
 from coderd.model.addresses import format_addr_port, parse_addr_port
 from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.model.netmap import NodeKind, PathPolicy, PeerAccess
+from coderd.model.netmap import NodeKind, PeerAccess
+from coderd.model.paths import PathKind, PathPolicy
 
 HOLD = 1.0
 """Seconds that a device waits for a workspace's ``ready`` before it is shown the workspace all the same."""
@@ -93,7 +94,7 @@ class Connection:
         """Peers that the node has been told of."""
         return len(self._sent)
 
-    def reported_paths(self) -> Iterator[str]:
+    def reported_paths(self) -> Iterator[PathKind]:
         """The kind of path that the node reports, for each peer that it has been told of."""
         return (path for peer, path in self.paths.kinds() if peer in self._sent)
 
@@ -195,7 +196,7 @@ class Registry:
         for report in update.path_reports:
             peer = self._presences.get(report.peer)
             is_told = report.peer in connection._sent and report.peer not in connection._used
-            if is_told and report.path in ("direct", "relay") and peer is not None:
+            if is_told and report.path in (PathKind.DIRECT, PathKind.RELAY) and peer is not None:
                 connection._used.add(report.peer)
                 self.on_tunnel(connection.node, peer.node, report.path)
 

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import trio
 
-from coderd.control.messages import PathWish
 from coderd.daemon.hosting import Hosting
 from coderd.metrics import Counters
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
+from coderd.model.paths import Pin
 from coderd.peerapi.io import NodeApi, ServeTerminal
 from coderd.speedtest.io.server import serve_speedtest
 from coderd.terminal.account import Login
@@ -40,7 +40,7 @@ class Services:
         address: IPv6Address,
         interface: str,
         hosting: Hosting,
-        pin: Callable[[Peer, PathWish], AbstractContextManager[None]],
+        pin: Callable[[Peer, Pin], AbstractContextManager[None]],
         login: Login | None,
         counters: Counters,
     ) -> None:

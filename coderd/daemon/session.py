@@ -18,7 +18,6 @@ import structlog
 import trio
 
 from coderd.config.url import parse_server_url
-from coderd.control.messages import PathWish
 from coderd.coordination.io.coordination_client import CoordinationClient
 from coderd.coordination.reporter import PathReporter
 from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
@@ -35,6 +34,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
+from coderd.model.paths import Pin
 from coderd.model.reachability import NodeUpdate
 from coderd.netcheck import Facts
 from coderd.tun.io.device import TunDevice
@@ -454,7 +454,7 @@ class Session:
         return not self.server_state.connected and self._authority.has_expired(trio.current_time())
 
     @contextmanager
-    def _pin(self, peer: Peer, path: PathWish) -> Iterator[None]:
+    def _pin(self, peer: Peer, path: Pin) -> Iterator[None]:
         with self.tunnel.pinned(peer.node_key, path):
             yield
 

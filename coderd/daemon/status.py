@@ -24,7 +24,7 @@ from coderd.metrics import Counters
 from coderd.model.addresses import format_addr_port
 from coderd.model.errors import UserError
 from coderd.model.netmap import AbsentNode, Peer
-from coderd.model.paths import PathInfo
+from coderd.model.paths import PathInfo, PathKind
 
 
 def node_status(node: Node) -> Status:
@@ -97,11 +97,11 @@ def _absent_status(node: AbsentNode) -> PeerStatus:
     return PeerStatus(
         name=node.name,
         id=str(node.node_id),
-        kind=node.kind.value,
+        kind=node.kind,
         address=str(node.address),
         online=False,
         node_key="",
-        path=PeerPath(kind="none"),
+        path=PeerPath(kind=PathKind.NONE),
     )
 
 
@@ -112,7 +112,7 @@ def _self_status(session: Session) -> SelfStatus | None:
     return SelfStatus(
         name=me.name,
         id=str(me.node_id),
-        kind=me.kind.value,
+        kind=me.kind,
         address=str(me.address),
         node_key=session.identity.node_key.public().text,
         accept_inbound=session.accepts_inbound,
@@ -156,12 +156,12 @@ def _peer_status(session: Session, peer: Peer) -> PeerStatus:
     return PeerStatus(
         name=peer.name,
         id=str(peer.node_id),
-        kind=peer.kind.value,
+        kind=peer.kind,
         address=str(peer.address),
         online=peer.online,
         node_key=peer.node_key.text,
         path=PeerPath(
-            kind=path.kind.value,
+            kind=path.kind,
             via=via(session, path),
             latency_ms=path.latency * 1000 if path.latency is not None else None,
             since_s=now - path.since,

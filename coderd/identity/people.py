@@ -8,6 +8,7 @@ from uuid import UUID
 
 from coderd.model.addresses import tailnet_address
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathRule
 from coderd.model.ports import PortSet
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -21,16 +22,6 @@ class UserRole(Enum):
     ADMIN = "admin"
     """Manages members and what is theirs, and reads the audit log."""
     MEMBER = "member"
-
-
-class PathRule(Enum):
-    """Which paths a workspace may be reached by."""
-
-    DIRECT = "direct"
-    """Any."""
-    RELAY_ONLY = "relay-only"
-    DENY = "deny"
-    """None: nobody meets it."""
 
 
 @dataclass(frozen=True, slots=True)

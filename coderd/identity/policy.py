@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from coderd.identity.people import Node, PathRule, TooWide, User, UserRole
+from coderd.identity.people import Node, TooWide, User, UserRole
 from coderd.identity.tokens import Scope, TokenKind, TokenRecord
 from coderd.model.netmap import NodeKind, PeerAccess
+from coderd.model.paths import PathRule
 from coderd.model.ports import NO_PORTS
 
 NOTHING: Final = PeerAccess(NO_PORTS, terminal=False)

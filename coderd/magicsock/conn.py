@@ -12,7 +12,6 @@ dropped and counted under ``magicsock.drop.*``.
 import errno
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
 
 from coderd.magicsock import punching
 from coderd.magicsock.birthday import Scatter
@@ -48,8 +47,8 @@ from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
 from coderd.model.keys import DiscoPrivate, NodePublic
-from coderd.model.netmap import Capability, PathPolicy, Peer
-from coderd.model.paths import PathInfo, PathKind, Pin
+from coderd.model.netmap import Capability, Peer
+from coderd.model.paths import PathInfo, PathKind, PathPolicy, Pin
 from coderd.model.schedule import Schedule
 from coderd.model.transport import (
     MAIN_SOCKET,
@@ -200,10 +199,10 @@ class Conn:
         self._local_network.check(now, full=True)
         self._drain_common(now)
 
-    def pin_path(self, peer: NodePublic, path: Literal["any", "direct", "relay"]) -> None:
+    def pin_path(self, peer: NodePublic, path: Pin) -> None:
         """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped. Unknown peers are ignored."""
         if (state := self._peers.get(peer)) is not None:
-            state.endpoint.pin = Pin(path)
+            state.endpoint.pin = path
             self._note_path(state, self._now)
 
     def ping(self, peer: NodePublic, token: int, now: float) -> None:

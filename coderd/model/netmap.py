@@ -1,17 +1,18 @@
 """Who this node is and whom it may talk to, as the server said it last. Frozen: a new map replaces the old."""
 
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from ipaddress import IPv6Address
 from uuid import UUID
 
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import EMBEDDED_REGION, DerpMap
 from coderd.model.keys import DiscoPublic, NodePublic
+from coderd.model.paths import PathPolicy
 from coderd.model.ports import ALL_PORTS, PortSet
 
 
-class NodeKind(Enum):
+class NodeKind(StrEnum):
     """What a node is to the team."""
 
     WORKSPACE = "workspace"
@@ -19,13 +20,6 @@ class NodeKind(Enum):
     """A user's machine."""
     SERVER = "server"
     """The server itself, where web apps are relayed by it. To its peers it looks like a device, which is all that it is to them."""
-
-
-class PathPolicy(Enum):
-    """Which paths the server allows between this node and a peer."""
-
-    ANY = "any"
-    RELAY_ONLY = "relay-only"
 
 
 class Capability(StrEnum):

@@ -1,4 +1,4 @@
-"""How traffic to a peer travels, and how it may: the words for paths that every layer uses."""
+"""How traffic to a peer travels, and how it may: the one set of words for paths, used by every layer and message."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +20,23 @@ class Pin(StrEnum):
     ANY = "any"
     DIRECT = "direct"
     RELAY = "relay"
+
+
+class PathPolicy(StrEnum):
+    """Which paths the server allows between a node and one of its peers; part of the NetMap."""
+
+    ANY = "any"
+    RELAY_ONLY = "relay-only"
+
+
+class PathRule(StrEnum):
+    """Which paths a workspace may be reached by, as its owner sets it."""
+
+    DIRECT = "direct"
+    """Direct and relayed paths."""
+    RELAY_ONLY = "relay-only"
+    DENY = "deny"
+    """No path: the workspace has no peers."""
 
 
 @dataclass(frozen=True, slots=True)

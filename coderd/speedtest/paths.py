@@ -1,12 +1,19 @@
 """Which path carried a test's bytes: from the daemon's counters, never from a guess before the test."""
 
 from bisect import bisect_right
-from typing import Literal, NamedTuple, TypeAlias
-
-PathLabel: TypeAlias = Literal["direct", "relay", "mixed"]
+from enum import StrEnum
+from typing import NamedTuple
 
 NEGLIGIBLE = 0.01
 """A path that carried less than this share of an interval's bytes (a handshake, say) does not name it."""
+
+
+class PathLabel(StrEnum):
+    """Which path carried bytes: one of the two, or some by either."""
+
+    DIRECT = "direct"
+    RELAY = "relay"
+    MIXED = "mixed"
 
 
 class PathBytes(NamedTuple):
@@ -58,5 +65,5 @@ def label(carried: PathBytes, otherwise: PathLabel) -> PathLabel:
     if total <= 0:
         return otherwise
     if carried.relay < NEGLIGIBLE * total:
-        return "direct"
-    return "relay" if carried.direct < NEGLIGIBLE * total else "mixed"
+        return PathLabel.DIRECT
+    return PathLabel.RELAY if carried.direct < NEGLIGIBLE * total else PathLabel.MIXED

@@ -8,12 +8,13 @@ that does not send it means "any". So is ``secret``. The sender stops after ``ti
 """
 
 from enum import IntEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 import msgspec
 
 from coderd.model import Buffer
 from coderd.model.errors import MalformedPacket
+from coderd.model.paths import Pin
 
 PROTOCOL_VERSION = 2
 MAX_LINE = 4096
@@ -21,8 +22,6 @@ MAX_LINE = 4096
 MIN_DURATION = 0.1
 MAX_DURATION = 300.0
 """Seconds. A test is meant to be over soon: it takes the whole path."""
-
-PathWish: TypeAlias = Literal["any", "direct", "relay"]
 
 
 class Direction(IntEnum):
@@ -43,8 +42,8 @@ class StartRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     time: Annotated[int, msgspec.Meta(ge=0)]
     """Nanoseconds."""
-    direction: Literal[0, 1]
-    path: PathWish = "any"
+    direction: Direction
+    path: Pin = Pin.ANY
     secret: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """As the node API's: what the client's daemon has told the serving node."""
 
@@ -63,10 +62,9 @@ class StartReply(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-def start_request(duration: float, direction: Direction, path: PathWish, secret: str = "") -> StartRequest:
+def start_request(duration: float, direction: Direction, path: Pin, secret: str = "") -> StartRequest:
     """The request for a test of ``duration`` seconds."""
-    wire_direction: Literal[0, 1] = 1 if direction is Direction.UP else 0
-    return StartRequest(PROTOCOL_VERSION, round(duration * 1e9), wire_direction, path, secret)
+    return StartRequest(PROTOCOL_VERSION, round(duration * 1e9), direction, path, secret)
 
 
 def encode(message: StartRequest | StartReply) -> bytes:

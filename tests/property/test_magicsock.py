@@ -20,8 +20,8 @@ from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate
-from coderd.model.netmap import NodeKind, PathPolicy, Peer
-from coderd.model.paths import PathKind
+from coderd.model.netmap import NodeKind, Peer
+from coderd.model.paths import PathKind, PathPolicy
 from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 
 ips = st.one_of(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import trio
 
-from coderd.control.messages import Message, PathWish
+from coderd.control.messages import Message
 from coderd.coordination.server_state import ServerState
 from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node
@@ -19,7 +19,7 @@ from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import AbsentNode, NetMap, NodeKind, Peer, SelfNode
-from coderd.model.paths import PathInfo, PathKind
+from coderd.model.paths import PathInfo, PathKind, Pin
 
 ME = UUID(int=255)
 DIRECT = PathInfo(PathKind.DIRECT, ("203.0.113.7", 41641), 0.012, 0.0)
@@ -62,7 +62,7 @@ class FakeTunnel:
 
     def __init__(self) -> None:
         self.answer: Callable[[], Pong | None] = lambda: Pong(DIRECT, 0.012)
-        self.pins: list[PathWish] = []
+        self.pins: list[Pin] = []
         self.path_now = DIRECT
 
     async def ping(self, peer: NodePublic, timeout: float) -> Pong | None:
@@ -72,7 +72,7 @@ class FakeTunnel:
         return pong
 
     @contextmanager
-    def pinned(self, peer: NodePublic, path: PathWish) -> Iterator[None]:
+    def pinned(self, peer: NodePublic, path: Pin) -> Iterator[None]:
         self.pins.append(path)
         try:
             yield

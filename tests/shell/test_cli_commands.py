@@ -45,12 +45,13 @@ from coderd.control.messages import (
     Waiting,
 )
 from coderd.model.errors import Exit, UserError
+from coderd.model.paths import PathKind
 from coderd.speedtest.io.server import serve_speedtest
 from tests.shell.control_world import ScriptedHandler, daemon_thread, running
 from tests.shell.node_api_world import serve_anybody
 
-DIRECT = Pong(seq=1, path="direct", via="203.0.113.7:41641", latency_ms=9.2)
-RELAYED = Pong(seq=2, path="relay", via="coder", latency_ms=31.4)
+DIRECT = Pong(seq=1, path=PathKind.DIRECT, via="203.0.113.7:41641", latency_ms=9.2)
+RELAYED = Pong(seq=2, path=PathKind.RELAY, via="coder", latency_ms=31.4)
 LOST = Pong(seq=3, timeout=True)
 
 STATUS = Status(
@@ -444,7 +445,7 @@ class SpeedtestDaemon(ScriptedHandler):
         if method != "speedtest":
             return await super().handle(method, params, emit)
         self.asked.append(params)
-        await emit(Waiting(path="relay", via="coder", latency_ms=29.0))
+        await emit(Waiting(path=PathKind.RELAY, via="coder", latency_ms=29.0))
         await emit(self._ready)
         direct = relay = 0
         begun_at: float | None = None
@@ -486,7 +487,7 @@ def ready(port: int, *, relay: bool = False) -> Ready:
         name="ann/dev",
         address="127.0.0.1",
         port=port,
-        path="relay" if path == "relay" else "direct",
+        path=PathKind.RELAY if path == "relay" else PathKind.DIRECT,
         via=via,
         latency_ms=9.4,
     )

@@ -35,10 +35,11 @@ from coderd.control.messages import (
 from coderd.control.protocol import MAX_LINE, Caller, encode_request
 from coderd.metrics import Counters
 from coderd.model.errors import Exit, UserError
+from coderd.model.paths import PathKind
 from tests.shell.control_world import ScriptedHandler, daemon_thread, short_directory
 
 STATUS_RESULT = Status(version="1", state="down", interface="coder0")
-PONG = Pong(seq=1, path="relay", via="coder", latency_ms=31.0)
+PONG = Pong(seq=1, path=PathKind.RELAY, via="coder", latency_ms=31.0)
 
 
 @asynccontextmanager

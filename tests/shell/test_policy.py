@@ -20,7 +20,8 @@ from coderd.config.lifetimes import LifetimeOptions
 from coderd.coordination.io.coordination_client import APPROVAL_INTERVAL, AWAITS_APPROVAL
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
-from coderd.model.netmap import PathPolicy, PeerAccess
+from coderd.model.netmap import PeerAccess
+from coderd.model.paths import PathPolicy
 from coderd.model.ports import parse_ports
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 

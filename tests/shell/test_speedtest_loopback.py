@@ -10,10 +10,11 @@ import trio
 
 from coderd.metrics import Counters
 from coderd.model.errors import Exit, UserError
+from coderd.model.paths import Pin
 from coderd.speedtest.io import streams
 from coderd.speedtest.io.client import SpeedtestRun, run_test
 from coderd.speedtest.io.server import MAX_STRANGERS, serve_speedtest
-from coderd.speedtest.plan import Direction, PathWish, encode, start_request
+from coderd.speedtest.plan import Direction, encode, start_request
 from coderd.speedtest.tally import Interval, overall
 
 
@@ -21,11 +22,11 @@ class Pins:
     """Records which paths were held, and which still are."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, PathWish]] = []
+        self.taken: list[tuple[str, Pin]] = []
         self.n_held = 0
 
     @contextmanager
-    def __call__(self, peer: str, path: PathWish) -> Iterator[None]:
+    def __call__(self, peer: str, path: Pin) -> Iterator[None]:
         self.taken.append((peer, path))
         self.n_held += 1
         try:
@@ -64,7 +65,7 @@ async def measure(
 ) -> SpeedtestRun:
     return await trio.to_thread.run_sync(
         partial(
-            run_test, "127.0.0.1", port, duration=duration, direction=direction, path="relay", on_row=on_row
+            run_test, "127.0.0.1", port, duration=duration, direction=direction, path=Pin.RELAY, on_row=on_row
         )
     )
 
@@ -110,7 +111,7 @@ async def test_one_test_follows_another_and_a_second_at_once_is_refused() -> Non
         await measure(port, 0.1)
         await measure(port, 0.1)
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(encode(start_request(60.0, Direction.DOWN, "any")))
+            await stream.send_all(encode(start_request(60.0, Direction.DOWN, Pin.ANY)))
             assert await stream.receive_some(3) == b"{}\n"
             with pytest.raises(UserError, match="another speed test"):
                 await measure(port, 0.1)
@@ -151,7 +152,7 @@ async def test_a_client_that_goes_away_frees_the_path_and_the_worker() -> None:
     pins = Pins()
     async with served(pins) as port:
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(encode(start_request(60.0, Direction.DOWN, "any")))
+            await stream.send_all(encode(start_request(60.0, Direction.DOWN, Pin.ANY)))
             assert await stream.receive_some(3) == b"{}\n"
             assert pins.n_held == 1
         run = await measure(port, 0.1)
@@ -170,7 +171,7 @@ async def test_a_daemon_that_ends_takes_its_worker_along(monkeypatch: pytest.Mon
     monkeypatch.setattr(trio.lowlevel, "open_process", remember)
     async with served() as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        await stream.send_all(encode(start_request(60.0, Direction.DOWN, "any")))
+        await stream.send_all(encode(start_request(60.0, Direction.DOWN, Pin.ANY)))
         await stream.receive_some(3)
     assert [worker.returncode is not None for worker in workers] == [True]
     await stream.aclose()
@@ -220,7 +221,7 @@ async def test_connections_that_say_nothing_keep_nobody_from_a_speed_test() -> N
         for _ in range(2 * MAX_STRANGERS):
             silent = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.2")
             await stack.enter_async_context(silent)
-        await stream.send_all(encode(start_request(0.1, Direction.DOWN, "any")))
+        await stream.send_all(encode(start_request(0.1, Direction.DOWN, Pin.ANY)))
         assert (await stream.receive_some(3)).startswith(b"{}")
         assert counters["speedtest.tests"] == 1
 
@@ -233,7 +234,7 @@ async def test_a_speed_test_is_for_those_who_show_what_the_peers_daemon_told() -
     async with served(proves=proves) as port:
         for secret, wanted in (("", b'{"error":"the machine'), ("5e" * 32, b"{}")):
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                request = start_request(0.1, Direction.DOWN, "any", secret)
+                request = start_request(0.1, Direction.DOWN, Pin.ANY, secret)
                 assert "5e5e" not in repr(request)
                 await stream.send_all(encode(request))
                 assert (await stream.receive_some(1000)).startswith(wanted)

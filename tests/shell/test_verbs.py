@@ -46,6 +46,7 @@ from coderd.engine.io.tunnel import Pong as Answer
 from coderd.model.addresses import tailnet_address
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import AbsentNode, NodeKind
+from coderd.model.paths import PathKind, Pin
 from tests.shell.daemon_world import DIRECT, RELAYED, World, make_netmap, make_peer
 
 DEV = make_peer("ann/dev", 1)
@@ -75,9 +76,9 @@ async def test_ping_tells_each_pong_and_counts_them(autojump_clock: MockClock, t
         result = await verb.handle("ping", PingParams(peer="dev", count=3), world.emit)
         assert result == PingResult(sent=3, received=2, direct=True, direct_after_s=0.0)
         assert world.said == [
-            Pong(seq=1, path="relay", via="coder", latency_ms=31.0),
+            Pong(seq=1, path=PathKind.RELAY, via="coder", latency_ms=31.0),
             Pong(seq=2, timeout=True),
-            Pong(seq=3, path="direct", via="203.0.113.7:41641", latency_ms=12.0),
+            Pong(seq=3, path=PathKind.DIRECT, via="203.0.113.7:41641", latency_ms=12.0),
         ]
 
 
@@ -217,7 +218,7 @@ async def test_a_speedtest_says_where_to_dial_then_counts_and_lets_the_path_go_a
         assert ready == Ready(
             name="ann/dev",
             address=str(DEV.address),
-            path="direct",
+            path=PathKind.DIRECT,
             via="203.0.113.7:41641",
             latency_ms=12.0,
             secret="5e" * 32,
@@ -226,12 +227,12 @@ async def test_a_speedtest_says_where_to_dial_then_counts_and_lets_the_path_go_a
         assert tunnel.pins == []
 
 
-@pytest.mark.parametrize("path", ["relay", "direct", "any"])
+@pytest.mark.parametrize("path", list(Pin))
 async def test_a_speedtest_holds_its_path_while_it_lasts(
-    autojump_clock: MockClock, tmp_path: Path, path: str
+    autojump_clock: MockClock, tmp_path: Path, path: Pin
 ) -> None:
     async with joined(tmp_path) as (world, verb):
-        pins: list[str] = []
+        pins: list[Pin] = []
 
         async def emit(event: Message) -> None:
             await world.emit(event)
@@ -240,7 +241,7 @@ async def test_a_speedtest_holds_its_path_while_it_lasts(
                 scope.cancel()
 
         with trio.CancelScope() as scope:
-            await verb.handle("speedtest", SpeedtestParams(peer="dev", path=path), emit)  # type: ignore[arg-type]
+            await verb.handle("speedtest", SpeedtestParams(peer="dev", path=path), emit)
         assert pins == [path] * 3
 
 
@@ -250,9 +251,9 @@ async def test_a_test_that_wants_a_direct_path_waits_aloud_and_then_fails(
     async with joined(tmp_path) as (world, verb):
         world.opened[0].tunnel.answer = lambda: Answer(RELAYED, 0.031)
         with pytest.raises(UserError) as caught:
-            await verb.handle("speedtest", SpeedtestParams(peer="dev", path="direct"), world.emit)
+            await verb.handle("speedtest", SpeedtestParams(peer="dev", path=Pin.DIRECT), world.emit)
         assert caught.value.exit_code == Exit.ONLY_RELAYED
-        assert world.said[0] == Waiting(path="relay", via="coder", latency_ms=31.0)
+        assert world.said[0] == Waiting(path=PathKind.RELAY, via="coder", latency_ms=31.0)
         assert len(world.said) == pytest.approx(measure.DIRECT_TIMEOUT, abs=1)
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from coderd.identity.people import PathRule
+from coderd.model.paths import PathRule
 from coderd.terminal.browser import ID_SIZE, WINDOW
 from coderd.terminal.page import Problem
 from tests.shell.terminal_world import ANNS, BOB, BOBS, PAGE, World, world

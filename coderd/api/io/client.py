@@ -44,7 +44,6 @@ from coderd.api.messages import (
     OfferList,
     OfferShare,
     PathList,
-    PathText,
     ReachInfo,
     Reflection,
     RelayList,
@@ -71,6 +70,7 @@ from coderd.config.url import ServerUrl, parse_server_url
 from coderd.http.pinned import BadAuthorities, server_context, why_untrusted
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import NodePublic
+from coderd.model.paths import PathRule
 
 TIMEOUT = httpx.Timeout(10.0)
 
@@ -151,7 +151,7 @@ class ApiClient:
         return self._ask(WorkspaceInfo, "GET", f"/workspaces/{_quoted(key)}")
 
     def change_workspace(
-        self, key: str, *, name: str | None = None, path: PathText | None = None
+        self, key: str, *, name: str | None = None, path: PathRule | None = None
     ) -> WorkspaceInfo:
         """Another name or path rule."""
         wish = ChangeWorkspace(name=name, path=path)

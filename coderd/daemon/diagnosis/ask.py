@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 import trio
 
 from coderd.control.messages import Netcheck, PeerPath, RegionDistance, Why
-from coderd.control.messages import PathKind as PathWord
 from coderd.daemon.diagnosis.causes import SERVER_FIX, explain
 from coderd.daemon.diagnosis.measure import PING_TIMEOUT
 from coderd.daemon.diagnosis.survey import Survey, has_stun, home_relay, relay_mtu
@@ -183,7 +182,7 @@ async def why(session: Session, peer: Peer) -> Why:
             nursery.start_soon(_look_there, session, peer, look)
             nursery.start_soon(_reach, session, peer, look)
     path = look.pong.path if look.pong is not None else None
-    kind: PathWord = path.kind.value if path is not None else "none"
+    kind = path.kind if path is not None else PathKind.NONE
     return Why(
         name=peer.name,
         path=PeerPath(
@@ -217,8 +216,8 @@ async def absent(session: Session, name: str) -> Why:
     this = await session.facts()
     return Why(
         name=name,
-        path=PeerPath(kind="none"),
-        causes=explain(name, "none", this, None, is_online=False),
+        path=PeerPath(kind=PathKind.NONE),
+        causes=explain(name, PathKind.NONE, this, None, is_online=False),
         this=this,
         not_asked="it is offline",
     )

@@ -7,7 +7,8 @@ was tried and did not open, which is what makes them certain enough to say.
 from collections.abc import Iterator
 from typing import Literal
 
-from coderd.control.messages import Cause, PathKind
+from coderd.control.messages import Cause
+from coderd.model.paths import PathKind
 from coderd.netcheck.facts import Facts
 
 Side = Literal["this", "peer", "both"]
@@ -37,12 +38,15 @@ def explain(
         peer: the other end's; None where it could not be asked.
         is_online: whether the server sees the peer.
     """
-    if path == "direct":
+    if path is PathKind.DIRECT:
         return ()
-    causes = [*(_unreachable(name, this, is_online) if path == "none" else ()), *_certain(name, this, peer)]
-    if path == "relay" and not any(cause.cause == "small-mtu" for cause in causes):
+    causes = [
+        *(_unreachable(name, this, is_online) if path is PathKind.NONE else ()),
+        *_certain(name, this, peer),
+    ]
+    if path is PathKind.RELAY and not any(cause.cause == "small-mtu" for cause in causes):
         causes += _narrow(name, this, peer)
-    if path == "relay":
+    if path is PathKind.RELAY:
         causes += _likely(name, this, peer)
     if not causes:
         causes.append(_unexplained(name, path, peer))
@@ -183,7 +187,7 @@ def _likely(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
 
 
 def _unexplained(name: str, path: PathKind, peer: Facts | None) -> Cause:
-    if path == "none":
+    if path is PathKind.NONE:
         return Cause(
             cause="no-answer",
             side="peer",

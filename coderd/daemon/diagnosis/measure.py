@@ -8,7 +8,6 @@ import trio
 from coderd.control.messages import (
     Message,
     PathBytes,
-    PathWish,
     PingParams,
     PingResult,
     Ready,
@@ -21,7 +20,7 @@ from coderd.daemon.status import via
 from coderd.engine.io.tunnel import Pong
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
-from coderd.model.paths import PathKind
+from coderd.model.paths import PathKind, Pin
 
 Emit: TypeAlias = Callable[[Message], Awaitable[None]]
 
@@ -69,7 +68,7 @@ def _pong_event(session: Session, seq: int, pong: Pong | None, direct_after: flo
         return PongEvent(seq=seq, timeout=True)
     return PongEvent(
         seq=seq,
-        path=pong.path.kind.value,
+        path=pong.path.kind,
         via=via(session, pong.path),
         latency_ms=pong.latency * 1000,
         direct_after_s=direct_after,
@@ -81,14 +80,14 @@ async def speedtest(session: Session, peer: Peer, params: SpeedtestParams, emit:
     if peer.kind is not NodeKind.WORKSPACE:
         raise UserError(f"{peer.name} is no workspace, and only workspaces serve the speed test")
     # A wait for the direct path is not pinned to it: only pongs by the relay tell it from no path at all.
-    with session.tunnel.pinned(peer.node_key, "relay" if params.path == "relay" else "any"):
+    with session.tunnel.pinned(peer.node_key, Pin.RELAY if params.path is Pin.RELAY else Pin.ANY):
         pong = await _reach(session, peer, params.path, emit)
     with session.tunnel.pinned(peer.node_key, params.path):
         await emit(
             Ready(
                 name=peer.name,
                 address=str(peer.address),
-                path=pong.path.kind.value,
+                path=pong.path.kind,
                 via=via(session, pong.path),
                 latency_ms=pong.latency * 1000,
                 secret=session.tunnel.secret_for(peer.node_key),
@@ -109,31 +108,31 @@ def _path_bytes(session: Session, peer: Peer) -> PathBytes:
     )
 
 
-async def _reach(session: Session, peer: Peer, wish: PathWish, emit: Emit) -> Pong:
+async def _reach(session: Session, peer: Peer, wish: Pin, emit: Emit) -> Pong:
     """Pings until the wished path answers, or the time for it is over."""
     started = trio.current_time()
-    patience = {"any": DIRECT_GRACE, "relay": 0.0, "direct": DIRECT_TIMEOUT}[wish]
+    patience = {Pin.ANY: DIRECT_GRACE, Pin.RELAY: 0.0, Pin.DIRECT: DIRECT_TIMEOUT}[wish]
     last: Pong | None = None
     while True:
         pong = await session.tunnel.ping(peer.node_key, PING_TIMEOUT)
         last = pong or last
         waited = trio.current_time() - started
-        if pong is not None and (wish == "relay" or pong.path.kind is PathKind.DIRECT):
+        if pong is not None and (wish is Pin.RELAY or pong.path.kind is PathKind.DIRECT):
             return pong
         if last is None:
             if waited >= max(REACH_TIMEOUT, patience):
                 raise _unreachable(peer)
         elif waited >= patience:
-            if wish == "direct":
+            if wish is Pin.DIRECT:
                 raise _only_relayed(peer)
             return last
-        elif wish == "direct":
+        elif wish is Pin.DIRECT:
             await emit(_waiting(session, last))
-        await trio.sleep(1.0 if wish == "direct" else 0.1)
+        await trio.sleep(1.0 if wish is Pin.DIRECT else 0.1)
 
 
 def _waiting(session: Session, pong: Pong) -> Waiting:
-    return Waiting(path=pong.path.kind.value, via=via(session, pong.path), latency_ms=pong.latency * 1000)
+    return Waiting(path=pong.path.kind, via=via(session, pong.path), latency_ms=pong.latency * 1000)
 
 
 def _only_relayed(peer: Peer) -> UserError:

@@ -23,7 +23,8 @@ from coderd.magicsock.io.relays import RelayInfo
 from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
-from coderd.model.netmap import PathPolicy, Peer
+from coderd.model.netmap import Peer
+from coderd.model.paths import PathPolicy
 from coderd.netcheck import Facts, Family, Report, mapping_of, stun_target
 from coderd.netcheck.examination import NOT_EXAMINED, Examination
 from coderd.netcheck.nat import has_nat

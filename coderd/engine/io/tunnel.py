@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import structlog
 import trio
@@ -49,7 +48,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap, Peer
-from coderd.model.paths import PathInfo, PathKind
+from coderd.model.paths import PathInfo, PathKind, Pin
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.model.reachability import NodeUpdate, PeerPath
 from coderd.model.transport import SocketId
@@ -60,9 +59,6 @@ from coderd.packetfilter.io import ephemeral_ports
 from coderd.tun.io.device import TunDevice
 from coderd.wireguard import Device, PeerStatus
 from coderd.wireguard.tai64n import next_mark, stamp_of
-
-PathWish: TypeAlias = Literal["any", "direct", "relay"]
-"""Kinds of path that a peer's traffic may take, by its user's wish."""
 
 INTERFACE_GONE = "interface_gone"
 """Code of the error that no other identity could mend either: the process has to start again."""
@@ -135,7 +131,7 @@ class Tunnel:
         self._on_mark = on_mark
         self._mark = tai64n_mark
         self._last_stamp = tai64n_mark
-        self._pins: dict[NodePublic, list[PathWish]] = {}
+        self._pins: dict[NodePublic, list[Pin]] = {}
         self._pings: dict[int, tuple[trio.Event, list[Pong]]] = {}
         self._last_token = 0
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -256,7 +252,7 @@ class Tunnel:
         self._driver.drain()
 
     @contextmanager
-    def pinned(self, peer: NodePublic, path: PathWish) -> Iterator[None]:
+    def pinned(self, peer: NodePublic, path: Pin) -> Iterator[None]:
         """Keeps what we send to a peer on one kind of path meanwhile. Of several wishes at once the first counts."""
         self._pins.setdefault(peer, []).append(path)
         self._pin(peer)
@@ -528,9 +524,9 @@ class Tunnel:
         self._conn.pin_path(peer, self._pin_of(peer))
         self._driver.drain()
 
-    def _pin_of(self, peer: NodePublic) -> PathWish:
+    def _pin_of(self, peer: NodePublic) -> Pin:
         """Two tests at once must not undo each other's wish; a wish for any path wishes nothing."""
-        return next((path for path in self._pins.get(peer, ()) if path != "any"), "any")
+        return next((path for path in self._pins.get(peer, ()) if path is not Pin.ANY), Pin.ANY)
 
 
 def _open_sockets(listen_port: int | None, counters: Counters) -> UdpSockets:

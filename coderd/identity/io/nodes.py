@@ -33,7 +33,6 @@ from coderd.identity.people import (
     NameTaken,
     Node,
     NotFound,
-    PathRule,
     User,
     check_label,
     device_label,
@@ -45,6 +44,7 @@ from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
 from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathRule
 
 MAX_SAME_NAME: Final = limits.MAX_SAME_NAME
 """Nodes of one kind and user whose machines bear the same name."""

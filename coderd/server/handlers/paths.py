@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from statistics import median
-from typing import Final, Literal, cast
+from typing import Final
 
 import trio
 
@@ -91,7 +91,7 @@ def _reach_info(reach: Reach, derp_map: DerpMap) -> ReachInfo:
         peer=reach.peer.full_name,
         peer_id=reach.peer.node_id,
         peer_kind=reach.peer.kind.value,
-        path=cast(Literal["direct", "relay", "none"], reach.path),
+        path=reach.path,
         region=derp_map.code(reach.region) if reach.region else "",
         rtt=reach.rtt,
         since=reach.since,

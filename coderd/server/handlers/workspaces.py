@@ -13,8 +13,9 @@ from coderd.api.messages import (
 from coderd.api.paging import fit, page_of
 from coderd.api.rules import MANAGERS
 from coderd.identity.io.nodes import Issued
-from coderd.identity.people import Node, PathRule
+from coderd.identity.people import Node
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathRule
 from coderd.server.directory import Directory
 from coderd.server.handlers.describing import describe, describe_one
 from coderd.server.handlers.reaching import actor_of, forbidden, reach_node, user_of

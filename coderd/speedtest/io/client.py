@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.paths import Pin
 from coderd.speedtest.io.streams import StreamBroken, read_line, receive, send
 from coderd.speedtest.plan import (
     MAX_LINE,
     Direction,
-    PathWish,
     StartRequest,
     encode,
     parse_start_reply,
@@ -43,7 +43,7 @@ def run_test(
     *,
     duration: float,
     direction: Direction,
-    path: PathWish,
+    path: Pin,
     secret: str = "",
     on_row: Callable[[Interval], None],
 ) -> SpeedtestRun:

@@ -12,10 +12,10 @@ import trio
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.paths import Pin
 from coderd.model.seats import NoSeat, Seats
 from coderd.speedtest.plan import (
     MAX_LINE,
-    PathWish,
     StartReply,
     StartRequest,
     encode,
@@ -38,7 +38,7 @@ PeerT = TypeVar("PeerT")
 async def serve_speedtest(
     listeners: Sequence[trio.SocketListener],
     authorise: Callable[[str], PeerT | None],
-    pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
+    pin: Callable[[PeerT, Pin], AbstractContextManager[None]],
     *,
     person: Callable[[PeerT], str] = str,
     proves: Callable[[PeerT, str], Awaitable[bool]] | None = None,
@@ -66,7 +66,7 @@ class _SpeedtestServer(Generic[PeerT]):
     def __init__(
         self,
         authorise: Callable[[str], PeerT | None],
-        pin: Callable[[PeerT, PathWish], AbstractContextManager[None]],
+        pin: Callable[[PeerT, Pin], AbstractContextManager[None]],
         person: Callable[[PeerT], str],
         proves: Callable[[PeerT, str], Awaitable[bool]] | None,
         counters: Counters,

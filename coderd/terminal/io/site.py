@@ -20,11 +20,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from coderd.browser.io.sign_in import SignIn
 from coderd.http.web import note_known
-from coderd.identity.people import Node, PathRule, User
+from coderd.identity.people import Node, User
 from coderd.identity.policy import access_of
 from coderd.metrics import Counters
 from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket, UserError
+from coderd.model.paths import PathRule
 from coderd.terminal import frames
 from coderd.terminal.browser import Seal
 from coderd.terminal.frames import Close, Open, Refused, Size

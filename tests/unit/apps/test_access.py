@@ -13,8 +13,9 @@ from coderd.apps.tickets import MAX_TICKETS, Tickets
 from coderd.browser.passes import LIFETIME, make_pass, read_pass
 from coderd.browser.requests import is_own_request
 from coderd.identity.apps import App, AppShare
-from coderd.identity.people import Node, PathRule, Share, User
+from coderd.identity.people import Node, Share, User
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathRule
 from coderd.model.ports import parse_ports
 
 ANN, BOB, EVE = (User(UUID(int=number), name) for number, name in enumerate(("ann", "bob", "eve")))

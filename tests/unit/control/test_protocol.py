@@ -40,6 +40,7 @@ from coderd.control.protocol import (
     refusal,
 )
 from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.paths import PathKind
 
 OPERATOR, GROUP = 1000, 990
 
@@ -128,7 +129,7 @@ def test_what_is_no_request_is_refused_with_its_reason(
 
 
 def test_events_and_results_find_their_types() -> None:
-    pong = Pong(seq=1, path="direct", via="192.0.2.1:41641", latency_ms=9.5)
+    pong = Pong(seq=1, path=PathKind.DIRECT, via="192.0.2.1:41641", latency_ms=9.5)
     assert parse_answer(PING, 7, b"".join(encode_event(7, pong))) == Event(pong)
     moved = PathBytes(tx_direct_bytes=1, tx_relay_bytes=2, rx_direct_bytes=3, rx_relay_bytes=4)
     assert parse_answer(SPEEDTEST, 7, b"".join(encode_event(7, moved))) == Event(moved)

@@ -19,9 +19,10 @@ from coderd.coordination.message import (
 )
 from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.registry import DELETED, HOLD, Connection, NodeFacts, Registry
-from coderd.identity.people import Node, PathRule, Share, User
+from coderd.identity.people import Node, Share, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathRule
 from coderd.model.ports import ALL_PORTS, parse_ports
 
 ANN, BOB = User(UUID(int=101), "ann"), User(UUID(int=102), "bob")

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from coderd.daemon.diagnosis.causes import explain
+from coderd.model.paths import PathKind
 from coderd.netcheck.facts import Facts
 
 EASY = Facts(
@@ -55,22 +56,22 @@ BLOCKED_FOR_ALL = Facts(udp=None, stun=False, relay=True, blocked=True)
 def test_the_deciding_cause_of_a_relayed_path_comes_first(
     this: Facts, peer: Facts | None, causes: list[tuple[str, str]]
 ) -> None:
-    found = explain("ann/dev", "relay", this, peer, is_online=True)
+    found = explain("ann/dev", PathKind.RELAY, this, peer, is_online=True)
     assert [(cause.cause, cause.side) for cause in found] == causes
 
 
 def test_a_direct_path_has_no_causes_whatever_the_facts() -> None:
-    assert explain("ann/dev", "direct", HARD, HARD, is_online=True) == ()
+    assert explain("ann/dev", PathKind.DIRECT, HARD, HARD, is_online=True) == ()
 
 
 def test_a_peer_that_does_not_answer_is_offline_or_there_is_no_relay() -> None:
-    assert explain("ann/dev", "none", EASY, None, is_online=False)[0].cause == "offline"
-    assert explain("ann/dev", "none", Facts(), None, is_online=True)[0].cause == "no-relay"
-    assert explain("ann/dev", "none", EASY, None, is_online=True)[0].cause == "no-answer"
+    assert explain("ann/dev", PathKind.NONE, EASY, None, is_online=False)[0].cause == "offline"
+    assert explain("ann/dev", PathKind.NONE, Facts(), None, is_online=True)[0].cause == "no-relay"
+    assert explain("ann/dev", PathKind.NONE, EASY, None, is_online=True)[0].cause == "no-answer"
 
 
 def test_a_peer_that_could_not_be_asked_is_said_to_be_so() -> None:
-    (cause,) = explain("ann/dev", "relay", EASY, None, is_online=True)
+    (cause,) = explain("ann/dev", PathKind.RELAY, EASY, None, is_online=True)
     assert "ann/dev could not be asked" in cause.sentence
 
 
@@ -78,7 +79,7 @@ def test_random_ports_on_one_side_alone_may_be_searched_for() -> None:
     random = msgspec.structs.replace(HARD, ports="random")
     sequential = msgspec.structs.replace(HARD, ports="sequential")
     fixes = [
-        explain("ann/dev", "relay", this, peer, is_online=True)[0].fix
+        explain("ann/dev", PathKind.RELAY, this, peer, is_online=True)[0].fix
         for this, peer in [(random, EASY), (EASY, random), (sequential, EASY), (random, random)]
     ]
     assert ["--birthday" in fix for fix in fixes] == [True, True, False, False]

@@ -16,6 +16,7 @@ from coderd.engine.introduction import (
 from coderd.engine.tunnel_secrets import REPEATS, TunnelSecrets
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import Capability, NodeKind, Peer
+from coderd.model.paths import PathKind
 from coderd.speedtest.plan import StartRequest
 from tests.shell.daemon_world import make_peer
 
@@ -136,7 +137,9 @@ def test_an_answer_to_another_secret_is_none() -> None:
 def test_it_is_not_shown_by_what_carries_it() -> None:
     told = SecretTold(PHONE.node_key, 1, b"s" * 32)
     target = DialTarget(name="ann/dev", address="fd60::1", secret="ssss")
-    ready = Ready(name="ann/dev", address="fd60::1", path="direct", via="", latency_ms=1.0, secret="ssss")
+    ready = Ready(
+        name="ann/dev", address="fd60::1", path=PathKind.DIRECT, via="", latency_ms=1.0, secret="ssss"
+    )
     start = StartRequest(2, 10**9, 0, secret="ssss")
     for carrier in (told, target, ready, start):
         assert "ssss" not in f"{carrier} {carrier!r}"

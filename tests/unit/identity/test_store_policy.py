@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from coderd.identity.effects import NOTHING, Effects, expulsion, removal
 from coderd.identity.io.nodes import Issued
 from coderd.identity.io.store import Store
-from coderd.identity.people import Actor, BadShare, LastOwner, NameTaken, NotFound, PathRule, User, UserRole
+from coderd.identity.people import Actor, BadShare, LastOwner, NameTaken, NotFound, User, UserRole
 from coderd.identity.tokens import Scope, TokenKind
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathRule
 
 rng = random.Random(3).randbytes
 

@@ -10,11 +10,12 @@ import pytest
 from coderd.identity.apps import App, AppShare
 from coderd.identity.effects import NOTHING, Effects
 from coderd.identity.io.store import Store
-from coderd.identity.people import BadName, Node, NotFound, PathRule, TooManyShares, User
+from coderd.identity.people import BadName, Node, NotFound, TooManyShares, User
 from coderd.identity.policy import access_for, access_of, may_tunnel
 from coderd.identity.shares import OFFER_LIFETIME, BadPorts, GivenShare, ShareState, Wish
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind, PeerAccess
+from coderd.model.paths import PathRule
 from coderd.model.ports import ALL_PORTS, NO_PORTS, parse_ports
 
 DAY = 86_400.0

@@ -26,8 +26,8 @@ from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate
-from coderd.model.netmap import NodeKind, PathPolicy, Peer
-from coderd.model.paths import PathKind
+from coderd.model.netmap import NodeKind, Peer
+from coderd.model.paths import PathKind, PathPolicy, Pin
 from coderd.model.transport import DerpSource, DerpTransmit, UdpSource, UdpTransmit
 from coderd.stun import encode_response, parse_request
 
@@ -346,7 +346,7 @@ def test_a_users_ping_is_answered_with_the_path_it_came_by(bench: Bench) -> None
 def test_pinned_direct_without_a_path_drops_and_counts(bench: Bench) -> None:
     bench.start()
     bench.transmits()
-    bench.conn.pin_path(bench.key, "direct")
+    bench.conn.pin_path(bench.key, Pin.DIRECT)
     bench.conn.send(bench.key, [DATA] * 5, len(DATA), T)
     assert bench.transmits() == []
     assert bench.counters["magicsock.drop.no_path"] == 5
@@ -356,7 +356,7 @@ def test_pinned_direct_without_a_path_drops_and_counts(bench: Bench) -> None:
 def test_pinned_to_the_relay_a_direct_path_is_left_alone(bench: Bench) -> None:
     bench.start()
     bench.make_direct()
-    bench.conn.pin_path(bench.key, "relay")
+    bench.conn.pin_path(bench.key, Pin.RELAY)
     bench.transmits()
     bench.conn.send(bench.key, [DATA], len(DATA), T)
     assert bench.transmits() == [DerpTransmit(REGION, bench.key, [DATA])]

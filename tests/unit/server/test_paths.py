@@ -16,6 +16,7 @@ from coderd.identity.people import Node, User
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathKind
 from coderd.server.directory import Directory
 from coderd.server.handlers import paths
 
@@ -40,7 +41,7 @@ class Registry:
 
     def reaches_of(self, connection: Any, now: float) -> Iterator[Reach]:
         self.n_looked_at += 1
-        yield Reach(connection.node, DEV, "direct", 0, 0.01, 1.0)
+        yield Reach(connection.node, DEV, PathKind.DIRECT, 0, 0.01, 1.0)
 
 
 async def listed(registry: Registry) -> PathList:

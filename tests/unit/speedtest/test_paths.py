@@ -1,6 +1,6 @@
 import pytest
 
-from coderd.speedtest.paths import PathBytes, PathLog, label
+from coderd.speedtest.paths import PathBytes, PathLabel, PathLog, label
 
 
 def log(*samples: tuple[float, int, int]) -> PathLog:
@@ -41,4 +41,4 @@ def test_beyond_the_samples_nothing_flows() -> None:
     ],
 )
 def test_a_path_is_named_by_who_carried_the_bytes(carried: PathBytes, expected: str) -> None:
-    assert label(carried, "relay") == expected
+    assert label(carried, PathLabel.RELAY) == expected

@@ -1,6 +1,7 @@
 import pytest
 
 from coderd.model.errors import MalformedPacket
+from coderd.model.paths import Pin
 from coderd.speedtest.plan import (
     Direction,
     StartReply,
@@ -14,14 +15,14 @@ from coderd.speedtest.plan import (
 
 
 def test_the_request_is_the_field_s_with_our_path() -> None:
-    line = encode(start_request(5.0, Direction.UP, "relay"))
+    line = encode(start_request(5.0, Direction.UP, Pin.RELAY))
     assert line == b'{"version":2,"time":5000000000,"direction":1,"path":"relay"}\n'
-    assert parse_start_request(line) == start_request(5.0, Direction.UP, "relay")
+    assert parse_start_request(line) == start_request(5.0, Direction.UP, Pin.RELAY)
 
 
 def test_a_client_that_knows_no_path_means_any() -> None:
     request = parse_start_request(b'{"version":2,"time":1000000000,"direction":0}')
-    assert request == StartRequest(2, 1_000_000_000, 0, "any")
+    assert request == StartRequest(2, 1_000_000_000, Direction.DOWN, Pin.ANY)
 
 
 def test_yes_is_an_empty_object() -> None:
