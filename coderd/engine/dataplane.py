@@ -12,7 +12,7 @@ plaintext. What goes in: one TUN read, one UDP read, one relay's run of packets,
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias
 
 from coderd.engine.allowance import Allowance
 from coderd.engine.introduction import Said, is_introduction, parse_introduction
@@ -21,7 +21,7 @@ from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
-from coderd.model.transport import DerpTransmit, UdpTransmit
+from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 from coderd.packetfilter import PacketFilter
 from coderd.tun import coalesce, split
 from coderd.wireguard import Authenticated, Device, HandshakeCompleted, SessionExpired, Source, Unanswered
@@ -36,16 +36,11 @@ INTRODUCTION_RATE: Final = limits.INTRODUCTION_RATE
 INTRODUCTION_BURST: Final = limits.INTRODUCTION_BURST
 
 
-Origin = TypeVar("Origin")
-"""What a socket tells of where a batch came from: the sender's address, or more where the paths want more."""
-Origin_contra = TypeVar("Origin_contra", contravariant=True)
-
-
-class Paths(Protocol[Origin_contra]):
+class Paths(Protocol):
     """What the plane needs of the layer that knows paths: ``magicsock.Conn``, or one endpoint per peer."""
 
     def handle_udp(
-        self, addr: Origin_contra, datagrams: Sequence[Buffer], now: float
+        self, source: UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
         """Takes what is its own (disco, STUN) from one UDP read; returns the rest and its source."""
 
@@ -82,7 +77,7 @@ class Paths(Protocol[Origin_contra]):
         """When to call ``handle_timeout``."""
 
 
-class DataPlane(Generic[Origin]):
+class DataPlane:
     """One WireGuard device over one set of paths.
 
     Args:
@@ -97,7 +92,7 @@ class DataPlane(Generic[Origin]):
     def __init__(
         self,
         device: Device,
-        paths: Paths[Origin],
+        paths: Paths,
         *,
         uso: bool,
         counters: Counters,
@@ -139,7 +134,7 @@ class DataPlane(Generic[Origin]):
 
     def handle_udp(
         self,
-        addr: Origin,
+        source: UdpSource,
         datagrams: Sequence[Buffer],
         now: float,
         unix_now: float,
@@ -147,8 +142,8 @@ class DataPlane(Generic[Origin]):
         is_congested: bool = False,
     ) -> None:
         """One UDP read: datagrams of one sender, and whether they met congestion. Buffers are borrowed."""
-        source, ours = self.paths.handle_udp(addr, datagrams, now)
-        self._open(source, ours, now, unix_now, is_congested=is_congested)
+        answered, ours = self.paths.handle_udp(source, datagrams, now)
+        self._open(answered, ours, now, unix_now, is_congested=is_congested)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float

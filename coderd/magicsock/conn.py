@@ -59,9 +59,8 @@ from coderd.model.transport import (
     UdpSource,
     UdpTransmit,
 )
+from coderd.wireguard.message import DATA_OVERHEAD
 
-DATA_OVERHEAD = 32
-"""Bytes that WireGuard adds to a packet (paper §5.4.6: header 16, Poly1305 tag 16). A path must carry both in one datagram."""
 SLEPT_AFTER = 30.0
 """Seconds by which only a suspended machine misses a deadline. Many NATs forget UDP mappings sooner than RFC 4787 REQ-5 asks."""
 

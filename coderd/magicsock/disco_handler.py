@@ -116,7 +116,7 @@ class DiscoHandler:
 
     def _handle_ping(self, ping: Ping, nodes: tuple[NodePublic, ...], source: UdpSource, now: float) -> None:
         """Every node with this disco key may be at the address; the one that the ping names is."""
-        addr, socket = source
+        addr, socket = source.addr, source.socket
         deserving = [
             node for node in nodes if self._peers[node].endpoint.handle_ping(addr, ping.tx_id, now, socket)
         ]

@@ -15,11 +15,19 @@ MAIN_SOCKET: Final = SocketId(0)
 """The pair (IPv4 and IPv6 on one port) that carries everything unless a batch says otherwise."""
 
 
+BUFFER_SIZE: Final = 65536
+"""Bytes of a buffer for one read: a TUN's super-packet and a ``UDP_GRO`` batch are at most 65,535 bytes (the length
+fields of IP and UDP); a shorter buffer would lose the rest."""
+
+
 class UdpSource(NamedTuple):
-    """Origin of a batch that came over UDP: the sender's address, and the local socket that received it."""
+    """Origin of a batch that came over UDP: the sender's address, and what received it here."""
 
     addr: AddrPort
     socket: SocketId = MAIN_SOCKET
+    """Local socket that received the batch."""
+    local: "LocalAddress | None" = None
+    """Address of this host that the batch was sent to; None where the sockets do not ask for it."""
 
     @property
     def cookie_bytes(self) -> bytes:

@@ -9,28 +9,15 @@ WireGuard's timers try again.
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
 from coderd.engine.dataplane import PathTransmit
 from coderd.metrics import Counters
 from coderd.model import Buffer
-from coderd.model.addresses import AddrPort, encode_addr_port
+from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
-from coderd.model.transport import DerpSource, LocalAddress, UdpTransmit
+from coderd.model.transport import DerpSource, LocalAddress, UdpSource, UdpTransmit
 from coderd.wireguard import Source
-
-
-class PlainSource(NamedTuple):
-    """Where a batch came from, and which of our addresses it was sent to."""
-
-    addr: AddrPort
-    local: LocalAddress | None = None
-
-    @property
-    def cookie_bytes(self) -> bytes:
-        """What WireGuard's cookie binds to: address and port, 18 bytes."""
-        return encode_addr_port(self.addr)
 
 
 class PlainPaths:
@@ -38,14 +25,14 @@ class PlainPaths:
 
     def __init__(self, *, counters: Counters) -> None:
         self._counters = counters
-        self._endpoints: dict[NodePublic, PlainSource] = {}
+        self._endpoints: dict[NodePublic, UdpSource] = {}
         self._transmits: deque[PathTransmit] = deque()
 
     # Commands
 
     def set_endpoint(self, peer: NodePublic, addr: AddrPort) -> None:
         """Configures where a peer is, until it roams."""
-        self._endpoints[peer] = PlainSource(addr)
+        self._endpoints[peer] = UdpSource(addr)
 
     def remove_peer(self, peer: NodePublic) -> None:
         """Forgets a peer."""
@@ -54,7 +41,7 @@ class PlainPaths:
     def forget_source(self, peer: NodePublic) -> None:
         """The peer does not answer: perhaps since what we send from is wrong."""
         if (endpoint := self._endpoints.get(peer)) is not None:
-            self._endpoints[peer] = PlainSource(endpoint.addr)
+            self._endpoints[peer] = UdpSource(endpoint.addr)
 
     def forget_sources(self) -> None:
         """What we send from may be wrong for everybody: sockets, mark or routes have changed."""
@@ -77,10 +64,10 @@ class PlainPaths:
     # What happened
 
     def handle_udp(
-        self, addr: PlainSource, datagrams: Sequence[Buffer], now: float
+        self, source: UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
         """All of it is WireGuard's."""
-        return addr, list(datagrams)
+        return source, list(datagrams)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
@@ -91,7 +78,7 @@ class PlainPaths:
 
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
         """The peer is where it was heard last, and knows us by the address that it spoke to."""
-        if isinstance(source, PlainSource):
+        if isinstance(source, UdpSource):
             self._endpoints[peer] = source
 
     def send(
@@ -106,7 +93,7 @@ class PlainPaths:
     ) -> None:
         """Queues a batch to a peer's endpoint, or back to a source."""
         endpoint = self._endpoints.get(to) if isinstance(to, NodePublic) else to
-        if not isinstance(endpoint, PlainSource):
+        if not isinstance(endpoint, UdpSource):
             self._counters["plain.drop.no_endpoint"] += len(datagrams)
             return
         self._transmits.append(UdpTransmit(endpoint.addr, datagrams, segment_size, endpoint.local, tos))

@@ -37,6 +37,9 @@ RESPONSE_SIZE = 4 + 4 + 4 + 32 + 16 + MACS_SIZE
 COOKIE_REPLY_SIZE = 4 + 4 + 24 + 32
 TRANSPORT_HEADER_SIZE = 4 + 4 + 8
 TRANSPORT_MIN_SIZE = TRANSPORT_HEADER_SIZE + 16
+DATA_OVERHEAD = TRANSPORT_MIN_SIZE
+"""Bytes that a transport message adds to its packet (paper §5.4.6): a path must carry UDP payloads of the tunnel's
+MTU and this."""
 
 _INITIATION = struct.Struct("<II32s48s28s")
 _RESPONSE = struct.Struct("<III32s16s")

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from coderd.engine.dataplane import DataPlane
-from coderd.engine.io.driver import VIRTIO_HEADER_SIZE, Driver
+from coderd.engine.io.driver import Driver
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
@@ -21,10 +21,11 @@ from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.transport import DerpTransmit, UdpTransmit
 from coderd.packet import checksum
 from coderd.plain.io.sockets import PlainSockets
-from coderd.plain.paths import PlainPaths, PlainSource
+from coderd.plain.paths import PlainPaths
+from coderd.tun.virtio import HEADER_SIZE
 from coderd.wireguard import Device
 
-HEADER = bytes(VIRTIO_HEADER_SIZE)
+HEADER = bytes(HEADER_SIZE)
 
 
 class FakeTun:
@@ -54,7 +55,7 @@ class FakeTun:
     def delete(self) -> None:
         """As ``ip link delete`` does: every waiter wakes, every call fails."""
         self.is_deleted = True
-        self.kernel.send(b"\0" * (VIRTIO_HEADER_SIZE + 1))
+        self.kernel.send(b"\0" * (HEADER_SIZE + 1))
 
     def close(self) -> None:
         self.kernel.close()
@@ -88,7 +89,7 @@ class Node:
         self.sockets.open()
         self.links = NoLinks()
         self.send_errors: list[tuple[AddrPort, int]] = []
-        self.driver: Driver[PlainSource] = Driver(
+        self.driver = Driver(
             DataPlane(self.device, self.paths, uso=False, counters=self.counters),
             self.tun,  # type: ignore[arg-type]  # a stand-in at the seam
             self.sockets,
@@ -138,7 +139,7 @@ async def kernel_reads(node: Node) -> bytes:
     """The next packet that the node hands to its kernel."""
     while True:
         try:
-            return node.tun.kernel.recv(65600)[VIRTIO_HEADER_SIZE:]
+            return node.tun.kernel.recv(65600)[HEADER_SIZE:]
         except BlockingIOError:
             await trio.lowlevel.wait_readable(node.tun.kernel)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from coderd.magicsock.io.sockets import BUFFER_SIZE, UdpSockets
+from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
-from coderd.model.transport import UdpSource, UdpTransmit
+from coderd.model.transport import BUFFER_SIZE, UdpSource, UdpTransmit
 
 SIZE = 1392
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -42,7 +42,7 @@ def socket_of(sockets: UdpSockets, version: int) -> socket.socket:
     return sockets.sockets[0 if version == 4 else 1]
 
 
-async def receive(sockets: UdpSockets, version: int) -> tuple[AddrPort, list[bytes]]:
+async def receive(sockets: UdpSockets, version: int) -> tuple[UdpSource, list[bytes]]:
     sock, buffer = socket_of(sockets, version), bytearray(BUFFER_SIZE)
     with trio.fail_after(5):
         await trio.lowlevel.wait_readable(sock)
@@ -60,7 +60,7 @@ async def test_a_batch_of_45_leaves_in_one_call_and_arrives_in_one(pair: Pair, v
     datagrams = batch(45, tail=100)
     assert pair.a.send_nowait(UdpTransmit(pair.addr_of(pair.b, version), datagrams, SIZE)) == 0
     sender, received = await receive(pair.b, version)
-    assert sender == pair.addr_of(pair.a, version)
+    assert sender.addr == pair.addr_of(pair.a, version)
     assert received == datagrams
     assert (pair.a_counters["udp.sendmsg"], pair.a_counters["udp.sent_datagrams"]) == (1, 45)
     assert (pair.b_counters["udp.recvmsg"], pair.b_counters["udp.received_datagrams"]) == (1, 45)
@@ -207,7 +207,7 @@ async def test_a_spare_socket_sends_from_a_port_of_its_own_and_tells_what_comes_
     assert port != pair.a.v4_port
     here = pair.addr_of(pair.b, 4)
     assert pair.a.send_nowait(UdpTransmit(here, batch(3), SIZE, socket=7)) == 0
-    assert await receive(pair.b, 4) == ((LOOPBACK[4], port), batch(3))
+    assert await receive(pair.b, 4) == (UdpSource((LOOPBACK[4], port)), batch(3))
     assert pair.b.send_nowait(UdpTransmit((LOOPBACK[4], port), batch(3), SIZE)) == 0
     with trio.fail_after(5):
         await trio.lowlevel.wait_readable(spare)

@@ -12,14 +12,12 @@ import pytest
 import trio
 import trio.testing
 
-from coderd.magicsock.io.sockets import BUFFER_SIZE
 from coderd.metrics import Counters
 from coderd.model.errors import UserError
-from coderd.model.transport import LocalAddress, UdpTransmit
+from coderd.model.transport import BUFFER_SIZE, LocalAddress, UdpSource, UdpTransmit
 from coderd.plain.io.removal import wait_removed
 from coderd.plain.io.sockets import PlainSockets
 from coderd.plain.io.uapi import bound_socket, serve_uapi, socket_path
-from coderd.plain.paths import PlainSource
 from coderd.wireguard.uapi import Operation, Request, encode_errno
 
 IP_MTU_DISCOVER, DONT = 10, 0
@@ -36,7 +34,7 @@ class World:
     def _rebound(self) -> None:
         self.n_rebound += 1
 
-    async def receive(self, version: int) -> tuple[PlainSource, list[bytes]]:
+    async def receive(self, version: int) -> tuple[UdpSource, list[bytes]]:
         sock = self.sockets.sockets[0 if version == 4 else 1]
         with trio.fail_after(5):
             await trio.lowlevel.wait_readable(sock)
@@ -77,7 +75,9 @@ async def test_a_batch_says_where_it_was_sent_to_and_the_answer_leaves_from_ther
         peer.sendto(b"hello", (local, world.sockets.port))
         source, datagrams = await world.receive(version)
         assert datagrams == [b"hello"]
-        assert source == PlainSource(peer.getsockname()[:2], LocalAddress(socket.inet_pton(family, local)))
+        assert source == UdpSource(
+            peer.getsockname()[:2], local=LocalAddress(socket.inet_pton(family, local))
+        )
         for answer in ([b"alone"], [b"first", b"next"]):
             transmit = UdpTransmit(source.addr, answer, len(answer[0]), source.local)
             assert world.sockets.send_nowait(transmit) == 0

@@ -29,13 +29,12 @@ from coderd.netcheck import Facts, Family, Report, mapping_of, stun_target
 from coderd.netcheck.examination import NOT_EXAMINED, Examination
 from coderd.netcheck.nat import has_nat
 from coderd.netcheck.standing import Passage, Standing, standing_of
+from coderd.wireguard.message import DATA_OVERHEAD
 
 MAX_AGE = 1.0
 """Seconds for which a survey is told again."""
 HTTP_TIMEOUT = 3.0
 """Seconds that the server gets to answer a request."""
-DATA_OVERHEAD = 32
-"""WireGuard adds this to a packet: a path must carry UDP payloads of the tunnel's MTU and this."""
 
 FACTS_TIMEOUT = 5.0
 """Seconds that a netcheck may take while a peer or a person waits for facts."""

@@ -14,27 +14,25 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 import trio
 
-from coderd.engine.dataplane import DataPlane, Origin, PlaneEvent
+from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
-from coderd.model.transport import DerpTransmit, UdpTransmit
+from coderd.model.transport import BUFFER_SIZE, DerpTransmit, UdpSource, UdpTransmit
 from coderd.tun.io.device import TunDevice
+from coderd.tun.virtio import HEADER_SIZE
 
 READS_PER_WAKEUP = 32
 BYTES_PER_WAKEUP = 4 * 65536
 """About a millisecond of work."""
 FULL = 48_000
 """A read of so many bytes is a super-packet or a full batch."""
-BUFFER_SIZE = 65536
-"""A read of a TUN or of a GRO socket never exceeds this; a shorter buffer would lose the rest."""
-VIRTIO_HEADER_SIZE = 10
 
 log = structlog.get_logger()
 
@@ -53,10 +51,7 @@ class Links(Protocol):
         """Waits until there is room again, or it is no use to wait longer."""
 
 
-Origin_co = TypeVar("Origin_co", covariant=True)
-
-
-class Sockets(Protocol[Origin_co]):
+class Sockets(Protocol):
     """Where datagrams come from and go to."""
 
     @property
@@ -65,14 +60,14 @@ class Sockets(Protocol[Origin_co]):
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[Origin_co, list[memoryview], bool] | None:
+    ) -> tuple[UdpSource, list[memoryview], bool] | None:
         """Reads one batch, and whether it met congestion; None when there is nothing."""
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch; an errno, 0 when the kernel took it."""
 
 
-class Driver(Generic[Origin]):
+class Driver:
     """Moves bytes between one TUN, the UDP sockets, the relay links and the data plane.
 
     Args:
@@ -88,9 +83,9 @@ class Driver(Generic[Origin]):
 
     def __init__(
         self,
-        plane: DataPlane[Origin],
+        plane: DataPlane,
         tun: TunDevice,
-        sockets: Sockets[Origin],
+        sockets: Sockets,
         links: Links,
         *,
         on_event: Callable[[PlaneEvent], None],
@@ -110,7 +105,7 @@ class Driver(Generic[Origin]):
         self._readers = trio.CancelScope()
         self._spare: dict[socket.socket, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
-        self._tun_header = bytearray(VIRTIO_HEADER_SIZE)
+        self._tun_header = bytearray(HEADER_SIZE)
         self._tun_buffer = memoryview(bytearray(BUFFER_SIZE))
         self._udp_buffer = memoryview(bytearray(BUFFER_SIZE))
 
@@ -213,8 +208,8 @@ class Driver(Generic[Origin]):
         received = self._sockets.receive(sock, self._udp_buffer)
         if received is None:
             return 0
-        addr, datagrams, is_congested = received
-        self._plane.handle_udp(addr, datagrams, now, unix_now, is_congested=is_congested)
+        source, datagrams, is_congested = received
+        self._plane.handle_udp(source, datagrams, now, unix_now, is_congested=is_congested)
         return sum(map(len, datagrams))
 
     def _flush(self, now: float) -> None:

@@ -18,12 +18,10 @@ import structlog
 
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort, canonical_ip, is_ipv6
-from coderd.model.transport import LocalAddress, SocketId, UdpSource, UdpTransmit
+from coderd.model.transport import MAIN_SOCKET, LocalAddress, SocketId, UdpSource, UdpTransmit
 
 DEFAULT_PORT = 41641
 SOCKET_BUFFER_SIZE = 7 << 20
-BUFFER_SIZE = 65536
-"""What a read needs: a shorter buffer would lose the rest of a GRO batch."""
 
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
@@ -190,7 +188,7 @@ class UdpSockets:
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[AddrPort | UdpSource, list[memoryview], bool] | None:
+    ) -> tuple[UdpSource, list[memoryview], bool] | None:
         """Reads one batch into ``buffer`` (64 KiB): its sender, its datagrams as slices of the buffer, and its fate.
 
         Returns: None when there is nothing to read now. The slices are good until the buffer's next use. Last comes
@@ -200,9 +198,8 @@ class UdpSockets:
         message = self.receive_message(sock, buffer)
         if message is None:
             return None
-        addr = addr_port(message.sender)
-        origin = UdpSource(addr, self._number_of[sock]) if sock in self._number_of else addr
-        return origin, message.datagrams, message.is_congested
+        source = UdpSource(addr_port(message.sender), self._number_of.get(sock, MAIN_SOCKET))
+        return source, message.datagrams, message.is_congested
 
     def receive_message(self, sock: socket.socket, buffer: bytearray | memoryview) -> Message | None:
         """The same, with all that the kernel said of it."""

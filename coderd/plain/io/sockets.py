@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 from coderd.magicsock.io.sockets import UdpSockets, addr_port, ask_local_address, local_address
 from coderd.metrics import Counters
-from coderd.model.transport import LocalAddress, UdpTransmit
-from coderd.plain.paths import PlainSource
+from coderd.model.transport import LocalAddress, UdpSource, UdpTransmit
 
 _SO_MARK = 36
 _NOT_FROM_THERE = frozenset({errno.EINVAL, errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL})
@@ -88,12 +87,12 @@ class PlainSockets:
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
-    ) -> tuple[PlainSource, list[memoryview], bool] | None:
+    ) -> tuple[UdpSource, list[memoryview], bool] | None:
         """Reads one batch into ``buffer`` (64 KiB), and whether it met congestion; None when there is nothing."""
         message = self._udp.receive_message(sock, buffer)
         if message is None:
             return None
-        source = PlainSource(addr_port(message.sender), local_address(message.ancillary))
+        source = UdpSource(addr_port(message.sender), local=local_address(message.ancillary))
         return source, message.datagrams, message.is_congested
 
     def send_nowait(self, transmit: UdpTransmit) -> int:

@@ -42,13 +42,13 @@ class FakeDevice:
     poll_transmit = poll_event
 
 
-def plane(*, takes: bool = True) -> tuple[DataPlane[Any], FakeDevice, Counters]:
+def plane(*, takes: bool = True) -> tuple[DataPlane, FakeDevice, Counters]:
     device, counters = FakeDevice(), Counters()
     faked: Any = device
     return DataPlane(faked, faked, uso=False, counters=counters, takes_introductions=takes), device, counters
 
 
-def n_said(data_plane: DataPlane[Any]) -> int:
+def n_said(data_plane: DataPlane) -> int:
     count = 0
     while data_plane.poll_event() is not None:
         count += 1

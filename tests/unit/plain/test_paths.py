@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from coderd.model.keys import NodePublic
-from coderd.model.transport import LocalAddress, UdpTransmit
-from coderd.plain.paths import PlainPaths, PlainSource
+from coderd.model.transport import LocalAddress, UdpSource, UdpTransmit
+from coderd.plain.paths import PlainPaths
 
 PEER, OTHER = NodePublic(bytes([1]) * 32), NodePublic(bytes([2]) * 32)
 HERE, THERE = ("192.0.2.1", 1), ("192.0.2.2", 2)
@@ -21,7 +21,7 @@ class World:
         self.paths = PlainPaths(counters=self.counters)
 
     def heard(self, peer, addr, local=None):
-        source, rest = self.paths.handle_udp(PlainSource(addr, local), [b"x"], 0.0)
+        source, rest = self.paths.handle_udp(UdpSource(addr, local=local), [b"x"], 0.0)
         assert rest == [b"x"]
         self.paths.handle_authenticated(peer, source, 1, 0.0)
 
@@ -55,13 +55,13 @@ def test_a_peer_is_where_it_was_heard_last_and_hears_us_from_where_it_spoke_to(w
 
 def test_what_was_not_authenticated_moves_nobody(world):
     world.paths.set_endpoint(PEER, HERE)
-    world.paths.handle_udp(PlainSource(THERE, LOCAL), [b"x"], 0.0)
+    world.paths.handle_udp(UdpSource(THERE, local=LOCAL), [b"x"], 0.0)
     assert world.sent() == UdpTransmit(HERE, [b"data"], 4)
 
 
 def test_an_answer_to_a_source_goes_there_from_where_it_was_spoken_to_and_touches_no_peer(world):
     world.paths.set_endpoint(PEER, HERE)
-    assert world.sent(PlainSource(THERE, LOCAL)) == UdpTransmit(THERE, [b"data"], 4, LOCAL)
+    assert world.sent(UdpSource(THERE, local=LOCAL)) == UdpTransmit(THERE, [b"data"], 4, LOCAL)
     assert world.paths.endpoint(PEER) == HERE
 
 
@@ -110,5 +110,5 @@ def test_nothing_is_relayed(world):
 
 
 def test_a_cookie_is_bound_to_address_and_port():
-    assert PlainSource(HERE).cookie_bytes == bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1]) + b"\x00\x01"
-    assert PlainSource(HERE).cookie_bytes == PlainSource(HERE, LOCAL).cookie_bytes
+    assert UdpSource(HERE).cookie_bytes == bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 1]) + b"\x00\x01"
+    assert UdpSource(HERE).cookie_bytes == UdpSource(HERE, local=LOCAL).cookie_bytes
