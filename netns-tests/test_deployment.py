@@ -44,7 +44,7 @@ SERVER = 'access_url = "http://127.0.0.1:3000"\n'
 THIS_SERVER = "http://127.0.0.1:3000"
 ASKS_FOR_A_SHELL = """
 import trio
-from coderd.terminal.account import LoginSocket
+from coderd.model.account import LoginSocket
 from coderd.terminal.frames import Size
 from coderd.terminal.io.starting import start_shell
 

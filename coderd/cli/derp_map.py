@@ -70,7 +70,7 @@ def _read(path: Path, check: bool) -> DerpMapInfo:
         return DerpMapInfo(map=derp_map_to_json(found))
     import trio
 
-    from coderd.config.io import configure_logging
+    from coderd.config.io.log import configure_logging
     from coderd.daemon.diagnosis.relay_check import check_relays
 
     configure_logging(logging.CRITICAL)  # what goes wrong is the result here

@@ -1,24 +1,20 @@
-"""Who is signed in to which server, and how tokens are given: by file, stdin or prompt, never in the arguments."""
+"""The saved login: which server this user is signed in to, and their token for it."""
 
 import os
 import pwd
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from coderd.config.io.token import read_token
 from coderd.config.url import ServerUrl, check_secrecy, parse_server_url, trusted_url
 from coderd.model.errors import Exit, UserError
-from coderd.model.visible import visible
 
 if TYPE_CHECKING:
     from coderd.api.io.client import ApiClient
-
-MAX_TOKEN = 4096
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -152,38 +148,3 @@ def saved_for(url: ServerUrl) -> Session | None:
 
 def _url_of(session: Session | None) -> str:
     return session.url if session is not None else ""
-
-
-def read_token(token_file: str | None, url: str) -> str:
-    """A token out of a file, stdin (``-``, or a pipe where nothing is given) or a prompt. Raises UserError."""
-    if token_file is not None and token_file != "-":
-        token = _read_file(Path(token_file))
-    elif token_file is None and sys.stdin is not None and sys.stdin.isatty():
-        token = getpass(f"Token for {visible(url)}: ").strip()
-    else:
-        token = _first_line(sys.stdin.buffer.read(MAX_TOKEN + 1) if sys.stdin is not None else b"")
-    if not token:
-        raise UserError(
-            "a token is needed, and none was given",
-            exit_code=Exit.REFUSED,
-            hint="Give it by --token-file PATH, or pipe it in.",
-            code="no_token",
-        )
-    return token
-
-
-def _read_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return _first_line(file.read(MAX_TOKEN + 1))
-    except OSError as error:
-        raise UserError(
-            f"the token file {path} cannot be read: {error.strerror}", exit_code=Exit.USAGE, code="no_token"
-        ) from None
-
-
-def _first_line(data: bytes) -> str:
-    text = data.decode("ascii", errors="replace").strip()
-    if len(data) > MAX_TOKEN or len(text.split()) > 1 or not text.isascii():
-        raise UserError("what was given is no token", exit_code=Exit.REFUSED, code="no_token")
-    return text

@@ -6,6 +6,9 @@ from collections.abc import Callable
 import typer
 from typer.core import TyperCommand
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+"""How every command's help is asked for, and how many columns of a wide terminal it takes."""
+
 
 def new_app(text: str) -> typer.Typer:
     """An app, or a group of one."""
@@ -15,7 +18,7 @@ def new_app(text: str) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=dict(CONTEXT),
     )
 
 

@@ -5,12 +5,12 @@ from ipaddress import ip_address
 from typing import NamedTuple, TypeVar, get_args
 
 from coderd.api.messages import RoleText, ScopeText, ShareText
+from coderd.config.kinds import parse_duration as duration_of
 from coderd.model.errors import Exit, UserError
 from coderd.model.paths import PathRule
 
 W = TypeVar("W", bound=str)
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 _FORWARD = re.compile(
     r"(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|\d+\.\d+\.\d+\.\d+):)?(?P<local>\d{1,5})(?::(?P<remote>\d{1,5}))?",
     re.ASCII,
@@ -18,16 +18,11 @@ _FORWARD = re.compile(
 
 
 def parse_duration(text: str) -> float:
-    """Seconds out of ``5s``, ``500ms``, ``1m30s``, ``1h``, ``7d`` or a plain number. Raises UserError on anything else."""
-    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
-        return float(text)
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise UserError(
-            f"{text!r} is no duration", exit_code=Exit.USAGE, hint="Write it as in 5s, 500ms or 1m30s."
-        )
-    days, hours, minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
-    return days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    """Parses ``5s``, ``500ms``, ``1m30s``, ``1h``, ``7d`` or a plain number into seconds. Raises UserError on others."""
+    try:
+        return duration_of(text)
+    except ValueError as error:
+        raise UserError(str(error), exit_code=Exit.USAGE, hint="Write it as in 5s, 500ms or 1m30s.") from None
 
 
 class Forward(NamedTuple):

@@ -1,27 +1,19 @@
-"""One setting out of three places: flag > environment > file. Each value remembers where it came from, for its errors."""
+"""Settings, and where their values come from: flag > environment > file.
+
+A ``Setting`` is one line of a command's table: its names, its kind, its default and its help. The typer options, the
+configuration file, ``docs/options.md`` and the man pages are made from these tables. A ``Value`` remembers where it
+came from, so that its error can say so.
+"""
 
 import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from coderd.model.errors import Exit, UserError
 
-_TRUE = frozenset({"true", "yes", "on", "1"})
-_FALSE = frozenset({"false", "no", "off", "0"})
-
-
-class Setting(NamedTuple):
-    """A setting's names: ``name`` in the file, ``--name`` with hyphens as a flag, and one in the environment."""
-
-    name: str
-    environment: str
-    default: str | None = None
-
-    @property
-    def flag(self) -> str:
-        """The flag's name."""
-        return "--" + self.name.replace("_", "-")
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
 class Value(NamedTuple):
@@ -31,6 +23,84 @@ class Value(NamedTuple):
     origin: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T_co]):
+    """What a setting's text means.
+
+    Args:
+        metavar: what ``--help`` shows in the place of a value: ``NUMBER``, ``IP:PORT``.
+        parse: the text as a value. Raises UserError, naming the setting's origin.
+        is_switch: whether the flag takes no value.
+        is_list: whether the flag may be given several times; the text has commas between the values.
+    """
+
+    metavar: str
+    parse: Callable[[Value], T_co]
+    is_switch: bool = False
+    is_list: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T_co]):
+    """One setting of a command.
+
+    Args:
+        name: its key in the file; as a flag it is ``--name`` with hyphens.
+        environment: its environment variable.
+        kind: what its text means.
+        default: the text that stands where none is given; None for no value at all.
+        help: one or two sentences for ``--help``, ``docs/options.md`` and the man page.
+        metavar: what ``--help`` shows instead of the kind's own.
+        shown_default: the default in words, where it is worked out or the text says too little.
+        has_negation: whether a switch has a ``--no-name`` beside it.
+        bare: the text that the flag stands for when it is given without a value.
+    """
+
+    name: str
+    environment: str
+    kind: Kind[T_co]
+    default: str | None = None
+    help: str = ""
+    metavar: str = ""
+    shown_default: str = ""
+    has_negation: bool = False
+    bare: str = ""
+
+    @property
+    def flag(self) -> str:
+        """Returns the flag's name, hyphens before it."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Returns all names of the flag: a switch may have a negation."""
+        return (self.flag, "--no-" + self.flag[2:]) if self.has_negation else (self.flag,)
+
+    @property
+    def placeholder(self) -> str:
+        """Returns what stands for the value in ``--help``; empty for a switch."""
+        return "" if self.kind.is_switch else self.metavar or self.kind.metavar
+
+    @property
+    def default_text(self) -> str:
+        """Returns the default as people read it; empty where there is none."""
+        if self.shown_default or self.default is None:
+            return self.shown_default
+        if self.kind.is_switch:
+            return {"true": "yes", "false": "no"}[self.default]
+        return self.default
+
+    @property
+    def help_text(self) -> str:
+        """Returns the help with the environment variable and the default behind it."""
+        default = f"; default: {self.default_text}" if self.default_text else ""
+        return f"{self.help}  [env var: {self.environment}{default}]"
+
+
+Table: TypeAlias = tuple[Setting[Any], ...]
+"""A command's settings, in the order in which ``--help`` shows them."""
+
+
 class Sources(NamedTuple):
     """What was given where. Flags that were not given are None; an empty variable counts as unset."""
 
@@ -38,8 +108,8 @@ class Sources(NamedTuple):
     environment: Mapping[str, str]
     file: Mapping[str, str]
 
-    def find(self, setting: Setting) -> Value | None:
-        """The value that wins, None if nobody gave one and there is no default."""
+    def find(self, setting: Setting[object]) -> Value | None:
+        """Returns the text that wins and its origin; None where none was given and there is no default."""
         if (flag := self.flags.get(setting.name)) is not None:
             return Value(flag, setting.flag)
         if variable := self.environment.get(setting.environment):
@@ -48,18 +118,23 @@ class Sources(NamedTuple):
             return Value(entry, f"{setting.name} in the configuration file")
         return None if setting.default is None else Value(setting.default, "the default")
 
-    def get(self, setting: Setting) -> Value:
-        """The value of a setting that has a default."""
+    def get(self, setting: Setting[T]) -> T:
+        """Returns the value of a setting that has a default. Raises UserError where its text is invalid."""
         value = self.find(setting)
         assert value is not None, f"{setting.name} has no default"
-        return value
+        return setting.kind.parse(value)
+
+    def given(self, setting: Setting[T]) -> T | None:
+        """Returns a setting's value, or None where there is none. Raises UserError where its text is invalid."""
+        value = self.find(setting)
+        return None if value is None else setting.kind.parse(value)
 
 
-def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str, str]:
+def parse_file(text: str, settings: Sequence[Setting[object]], path: str) -> dict[str, str]:
     """Reads a TOML file of texts, booleans, whole numbers and lists of texts, each as the text that a flag would have.
 
     Raises:
-        UserError: bad TOML, an unknown name or a value of another type, naming it.
+        UserError: invalid TOML, an unknown name or a value of another type, naming it.
     """
     try:
         table = tomllib.loads(text)
@@ -72,26 +147,8 @@ def parse_file(text: str, settings: tuple[Setting, ...], path: str) -> dict[str,
     return {name: _as_text(name, value, path) for name, value in table.items()}
 
 
-def as_bool(value: Value) -> bool:
-    """The truth of a setting: true, yes, on and 1, or false, no, off and 0, in any case. Raises UserError on others."""
-    text = value.text.strip().lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise bad_value(value, "it is neither true nor false")
-
-
-def absolute_path(value: Value) -> Path:
-    """The path that a setting names. Raises UserError on one that depends on where the program was started."""
-    path = Path(value.text)
-    if not path.is_absolute():
-        raise bad_value(value, "it must be an absolute path")
-    return path
-
-
 def bad_value(value: Value, why: str, hint: str = "") -> UserError:
-    """The error for a value that cannot be used."""
+    """Returns the error for an invalid value: it names the text, its origin and the reason."""
     return UserError(
         f"the value {value.text!r} of {value.origin} cannot be used: {why}",
         exit_code=Exit.USAGE,

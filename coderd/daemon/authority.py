@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from coderd.model.netmap import NetMap, NodeKind
 
-DEFAULT_LIMIT = 24 * 3600.0
 SAVE_INTERVAL = 600.0
 """Seconds between two notes of ``heard_at`` while connected; a crash makes the limit this much shorter, never longer."""
 

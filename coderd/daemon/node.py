@@ -14,8 +14,8 @@ from functools import partial
 import structlog
 import trio
 
+from coderd.config.node import NodeConfig
 from coderd.coordination.server_state import WRONG_KIND
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.joining import exchange, is_join_key, workspace_token
 from coderd.daemon.kind import check_token
 from coderd.daemon.session import Identity, Session

@@ -6,9 +6,9 @@ from contextlib import closing
 import structlog
 import trio
 
-from coderd.config.io import configure_logging
+from coderd.config.io.log import configure_logging
+from coderd.config.node import NodeConfig
 from coderd.control.io.server import serve_control
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node, first_user_error
 from coderd.daemon.session import Session
 from coderd.daemon.state import StateStore

@@ -11,13 +11,13 @@ import trio
 
 from coderd.daemon.hosting import Hosting
 from coderd.metrics import Counters
+from coderd.model.account import Login
 from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
 from coderd.model.paths import Pin
 from coderd.peerapi.io import NodeApi, ServeTerminal
 from coderd.speedtest.io.server import serve_speedtest
-from coderd.terminal.account import Login
 from coderd.terminal.io.service import TerminalService
 
 _BACKLOG = 128

@@ -17,13 +17,13 @@ import msgspec
 import structlog
 import trio
 
+from coderd.config.node import NodeConfig
 from coderd.config.url import parse_server_url
 from coderd.coordination.io.coordination_client import CoordinationClient
 from coderd.coordination.reporter import PathReporter
 from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.coordination.server_state import ServerState
 from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.diagnosis.survey import FACTS_TIMEOUT, MAX_AGE, Survey, Surveyor, own_facts
 from coderd.daemon.hosting import Hosting
 from coderd.daemon.services import Services

@@ -49,7 +49,7 @@ def assemble(
         _check_clash(regions, region)
         regions[region.region_id] = region
     whole = replace(
-        custom, regions=regions, force_websockets=options.forces_websockets or custom.force_websockets
+        custom, regions=regions, force_websockets=options.force_websockets or custom.force_websockets
     )
     if options.blocks_direct:
         whole = without_stun(whole)

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import structlog
 import trio
 
-from coderd.config.io import configure_logging
+from coderd.config.io.log import configure_logging
 from coderd.config.relay import RelayConfig
 from coderd.config.server import ServerConfig
 from coderd.config.url import PIN_PREFIX

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import trio
 
+from coderd.config.node import NodeConfig
 from coderd.control.messages import Message
 from coderd.coordination.server_state import ServerState
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.node import Node
 from coderd.daemon.session import Identity, SessionOver
 from coderd.daemon.state import StateStore

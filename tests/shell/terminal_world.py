@@ -23,11 +23,11 @@ from coderd.http.server import open_tcp_listeners, serve_http
 from coderd.identity.people import Node, Share, User
 from coderd.identity.visits import Visits
 from coderd.metrics import Counters
+from coderd.model.account import Account
 from coderd.model.errors import UserError
 from coderd.model.netmap import NodeKind
 from coderd.model.ports import ALL_PORTS
 from coderd.peerapi.message import TerminalRequest, encode, parse_dial_reply
-from coderd.terminal.account import Account
 from coderd.terminal.io.service import TerminalService
 from coderd.terminal.io.site import TerminalSite
 from coderd.terminal.page import Problem

@@ -16,8 +16,8 @@ import trio
 
 from coderd.control.messages import DialTarget
 from coderd.metrics import Counters
+from coderd.model.account import Account
 from coderd.model.netmap import Peer
-from coderd.terminal.account import Account
 from coderd.terminal.io.service import TerminalService
 from tests.shell.control_world import ScriptedHandler, running
 from tests.shell.node_api_world import serve_anybody

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coderd.cli.options import TOKEN_ENVIRONMENT
+from coderd.config.node import TOKEN_ENVIRONMENT
 from tests.shell.tun_node import with_own_tun
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ TAKES = """
 import os, pwd, sys, trio
 from coderd.process.handed_on import take_from_environment
 print(take_from_environment("CODER_AGENT_TOKEN"), sys.argv[1], os.getpid(), flush=True)
-from coderd.terminal.account import Account
+from coderd.model.account import Account
 from coderd.terminal.frames import Size
 from coderd.terminal.io.starting import start_shell
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from coderd.api.messages import WorkspaceCreated
+from coderd.config.node import NodeConfig
 from coderd.daemon import joining
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.joining import exchange
 from coderd.daemon.node import Node
 from coderd.daemon.state import StateStore

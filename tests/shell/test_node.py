@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from coderd.daemon.config import NodeConfig
+from coderd.config.node import NodeConfig
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind
 from tests.shell.daemon_world import World

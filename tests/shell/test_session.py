@@ -16,11 +16,11 @@ import trio.testing
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from coderd.config.node import NodeConfig
 from coderd.coordination.reporter import Reports
 from coderd.coordination.saved_netmap import encode_netmap
 from coderd.coordination.server_state import ServerState
 from coderd.daemon import session as session_module
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.session import Identity, Session, SessionOver
 from coderd.daemon.state import StateStore
 from coderd.model.addresses import tailnet_address

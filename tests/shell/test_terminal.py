@@ -11,12 +11,12 @@ import pytest
 import trio
 
 from coderd.metrics import Counters
+from coderd.model.account import Account
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
 from coderd.peerapi.io import ServeTerminal
 from coderd.peerapi.message import TerminalRequest, encode, parse_dial_reply
 from coderd.terminal import frames
-from coderd.terminal.account import Account
 from coderd.terminal.frames import Exited, Input, Open, Opened, Output, Ping, Pong, Refused, Resize, Size
 from coderd.terminal.io.service import TerminalService
 from tests.shell.node_api_world import SERVER, serve_anybody

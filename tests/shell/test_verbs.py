@@ -13,6 +13,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from coderd.api.messages import DeviceEnrolled
+from coderd.config.node import NodeConfig
 from coderd.control.messages import (
     DebugParams,
     DialParams,
@@ -38,7 +39,6 @@ from coderd.control.messages import (
 from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
 from coderd.coordination.server_state import ServerState
 from coderd.daemon import verbs
-from coderd.daemon.config import NodeConfig
 from coderd.daemon.diagnosis import measure
 from coderd.daemon.status import node_status
 from coderd.daemon.verbs import Verbs, device_name

@@ -17,7 +17,7 @@ from contextlib import closing
 import structlog
 import trio
 
-from coderd.config.io import configure_logging
+from coderd.config.io.log import configure_logging
 from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.clock import BootClock, run_boot_timer
 from coderd.engine.io.driver import Driver

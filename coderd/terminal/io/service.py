@@ -16,8 +16,8 @@ import trio
 from coderd.http.turns import Turn
 from coderd.metrics import Counters
 from coderd.model import Buffer, limits
+from coderd.model.account import Login
 from coderd.model.errors import MalformedPacket, UserError
-from coderd.terminal.account import Login
 from coderd.terminal.frames import (
     MAX_BODY,
     Close,

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from coderd.terminal.account import Account, Login, LoginSocket
+from coderd.model.account import Account, Login, LoginSocket
 from coderd.terminal.frames import Size
 from coderd.terminal.io.login_service import CHECK_LINE, HANGUP_TIMEOUT, MAX_LINE
 from coderd.terminal.io.shell import Shell, set_size

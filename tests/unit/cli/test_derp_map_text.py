@@ -1,7 +1,7 @@
 """What ``coderctl derp-map`` shows."""
 
 from coderd.cli.derp_map import derp_map_text
-from coderd.cli.relay_options import with_bare_value
+from coderd.cli.settings import with_bare_value
 from coderd.control.messages import DerpMapInfo, RelayCheck
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json

@@ -11,7 +11,7 @@ import structlog
 from coderd.cli.say import lines_text
 from coderd.cli.shell import show_error
 from coderd.cli.status_text import aligned
-from coderd.config.io import configure_logging
+from coderd.config.io.log import configure_logging
 from coderd.model.errors import UserError
 from coderd.model.visible import is_hidden
 

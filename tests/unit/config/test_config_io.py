@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from coderd.config.io import MAX_FILE_SIZE, configure_logging, read_config_file
+from coderd.config.io.file import MAX_FILE_SIZE, read_config_file
+from coderd.config.io.log import configure_logging
 from coderd.model.errors import Exit, UserError
 
 

@@ -40,7 +40,7 @@ def test_environment_names_are_coders() -> None:
         map_path=Path("/etc/coderd/derpmap.json"),
         stun_servers=(StunServer("stun.example.com", 19302), StunServer("2001:db8::1", 5)),
         client_rate=1_000_000,
-        forces_websockets=True,
+        force_websockets=True,
         blocks_direct=True,
     )
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from coderd.config.sources import Setting, Sources, Value, as_bool, parse_file
+from coderd.config.kinds import TEXT, as_bool
+from coderd.config.sources import Setting, Sources, Value, parse_file
 from coderd.model.errors import Exit, UserError
 
-SETTINGS = (Setting("name", "X_NAME"), Setting("other", "X_OTHER"))
+SETTINGS = (Setting("name", "X_NAME", TEXT), Setting("other", "X_OTHER", TEXT))
 
 
 @pytest.mark.parametrize(

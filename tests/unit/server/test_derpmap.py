@@ -74,7 +74,7 @@ def test_without_its_relay_the_server_still_answers_stun() -> None:
 
 def test_websockets_are_forced_by_the_server_or_by_the_map() -> None:
     assert not assemble(DerpOptions(), URL, STUN, CUSTOM).force_websockets
-    assert assemble(DerpOptions(forces_websockets=True), URL, STUN, CUSTOM).force_websockets
+    assert assemble(DerpOptions(force_websockets=True), URL, STUN, CUSTOM).force_websockets
     assert assemble(DerpOptions(), URL, STUN, replace(CUSTOM, force_websockets=True)).force_websockets
 
 

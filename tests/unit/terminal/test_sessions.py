@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from coderd.model.account import Account, check_account
 from coderd.model.errors import Exit, UserError
-from coderd.terminal.account import Account, check_account
 from coderd.terminal.sessions import Sessions
 
 ANN = Account("ann", 1000, 1000, "/home/ann", "/bin/bash")

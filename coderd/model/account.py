@@ -1,4 +1,4 @@
-"""Whom a terminal's shell runs as, and who may decide that. Pure: the caller has looked the accounts up."""
+"""The user that a terminal's shell runs as, and what decides it. The caller has looked the accounts up."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -22,7 +22,7 @@ class LoginSocket(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For the log."""
+        """Returns the path, as a name for the log."""
         return self.path
 
 
@@ -31,18 +31,18 @@ Login: TypeAlias = Account | LoginSocket
 
 
 def check_account(account: Account | None, *, daemon_uid: int, is_asked_for: bool) -> Account:
-    """The account that shells run as.
+    """Returns the account that shells run as, once it is known to be a safe choice.
 
     Args:
         account: the one that was named, else the operator's, else the daemon's own.
-        daemon_uid: who the daemon is: only root can become somebody else.
-        is_asked_for: whether this account was named for terminals, and does not just follow.
+        daemon_uid: the daemon's own user: only root can become another user.
+        is_asked_for: whether this account was named for terminals, rather than taken by default.
 
     Raises:
-        UserError: with Exit.USAGE: nobody named it and it is root, or the daemon's own, which can read the node's keys.
+        UserError: with Exit.USAGE: it was taken by default and is root, or the daemon's own, which can read the node's keys.
     """
     if account is None:
-        raise _bad("the terminal has no user whom this machine knows", "Add --terminal-user USER.")
+        raise _bad("the terminal has no user that this machine knows", "Add --terminal-user USER.")
     if account.uid == daemon_uid and not is_asked_for:
         raise _bad(
             f"the terminal would run as {account.name}, the daemon's own user",

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from coderd.cli.node_config import parse_node_config
-from coderd.daemon.config import NodeConfig
+from coderd.config.io.node import parse_node_config
+from coderd.config.node import NodeConfig
 from coderd.model.errors import Exit, UserError
 
 
