@@ -18,8 +18,8 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"netcheck"}),
     frozenset({"magicsock"}),
     frozenset({"engine"}),
-    frozenset({"identity", "api", "browser"}),
-    frozenset({"control", "coordination", "peerapi", "speedtest", "apps", "terminal", "dashboard"}),
+    frozenset({"identity", "api", "browser", "terminal"}),
+    frozenset({"control", "coordination", "peerapi", "speedtest", "apps", "webterminal", "dashboard"}),
     frozenset({"daemon", "server", "plain"}),
     frozenset({"cli"}),
 )

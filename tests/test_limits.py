@@ -22,6 +22,7 @@ SERVER_SIDE = [
     "identity",
     "server",
     "terminal",
+    "webterminal",
 ]
 NAMED_AS_LIMIT = re.compile(
     r"(^|_)(MAX|TIMEOUT|BURST|RATE|LIFETIME|QUEUE|WINDOW|GRACE|IDLE)(_|$)|PER_SOURCE|_PER_PEER"
@@ -79,8 +80,8 @@ NO_LIMIT = {
     ("server/health/access_check.py", "_MAX_NAME"): "what is shown",
     ("server/directory.py", "MAX_CLAIMS"): "how the store is asked",
     ("server/run.py", "DRAIN_TIMEOUT"): "how the server ends",
-    ("terminal/browser.py", "MAX_MESSAGE"): "a sum of others",
-    ("terminal/browser.py", "MAX_SENTENCE"): "what is shown",
+    ("webterminal/messages.py", "MAX_MESSAGE"): "a sum of others",
+    ("webterminal/messages.py", "MAX_SENTENCE"): "what is shown",
 }
 
 

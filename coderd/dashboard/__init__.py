@@ -5,7 +5,8 @@
 
 table       pages and forms, each one line; what they may do is the API's rule, asked of the same caller     pure
 excerpt     as much of a long list as one page shows                                                         pure
-io/         desk: the API's answers without HTTP; render: templates; static: files; site: requests
+io/         in_process_api: the API's handlers, called without HTTP; render: templates; static: files;
+            dashboard_site: requests
 
 Nothing here decides who may do what, and nothing is kept: a page is what the API answers to whoever is signed in, and a form is one
 call of it. Pages work without scripts; with them, what is shown is kept fresh.

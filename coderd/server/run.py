@@ -19,7 +19,7 @@ from coderd.coordination.io.coordination_server import CoordinationServer
 from coderd.coordination.message import MAX_NODE_MESSAGE
 from coderd.coordination.message import PATH as COORDINATE
 from coderd.coordination.registry import Registry
-from coderd.dashboard.io.site import Site as Dashboard
+from coderd.dashboard.io.dashboard_site import DashboardSite
 from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
 from coderd.derp.limit import ClientRate
@@ -37,6 +37,7 @@ from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.keys import NodePublic
 from coderd.process.turns import TurnWatch
+from coderd.server.access_log import AccessLog
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.derpmap import assemble, n_relays
 from coderd.server.directory import Directory
@@ -45,7 +46,6 @@ from coderd.server.health.checks import Checked
 from coderd.server.health.report import Observation
 from coderd.server.listen import open_listener
 from coderd.server.map_source import MapSource
-from coderd.server.opening_log import OpeningLog
 from coderd.server.ports import Ports, follow_reloads
 from coderd.server.relay.verify import verify_routes
 from coderd.server.reloads import Reloads
@@ -142,15 +142,15 @@ class _Server:
         self._tls, self.pin = _tls(config, state, self.relay)
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
-        self._openings = OpeningLog(self.directory)
-        registry.on_tunnel = self._openings.note_tunnel
+        self._access_log = AccessLog(self.directory)
+        registry.on_tunnel = self._access_log.note_tunnel
         self._sessions = BrowserSessions(self.directory)
         self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
         self._web_apps = WebApps(
-            config, self.directory, self._sessions, self._openings, self.relay, state.coordination_key
+            config, self.directory, self._sessions, self._access_log, self.relay, state.coordination_key
         )
         terminals = WebTerminals(
-            config, self.directory, self._sessions, self._openings, lambda: self._web_apps.node
+            config, self.directory, self._sessions, self._access_log, lambda: self._web_apps.node
         )
         self._terminals = terminals.site(self._sign_in, state.coordination_key)
         self._drain = Drain()
@@ -165,7 +165,7 @@ class _Server:
         await self._maps.load()
         nursery.start_soon(self._maps.follow, reloads)
         nursery.start_soon(self.coordination.run)
-        nursery.start_soon(self._openings.run)
+        nursery.start_soon(self._access_log.run)
         nursery.start_soon(Sweep(self.directory).run)
         nursery.start_soon(self._terminals.run)
         if self._tls is not None:
@@ -254,7 +254,7 @@ class _Server:
         app = Starlette(routes=routes, exception_handlers=error_handlers())
         app.router.redirect_slashes = False
         own = self._config.access_url  # with the trust that whoever joins has to be told of
-        return Dashboard(
+        return DashboardSite(
             self._sessions,
             self._sign_in,
             handlers,

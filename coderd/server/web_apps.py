@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from coderd.apps.address import Wildcard
-from coderd.apps.io.site import AppSite
+from coderd.apps.io.app_site import AppSite
 from coderd.browser.io.sign_in import SignIn
 from coderd.config.server import ServerConfig
 from coderd.config.url import ServerUrl
@@ -20,10 +20,10 @@ from coderd.identity.apps import App
 from coderd.identity.people import Node, User
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.server.access_log import AccessLog
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode, server_identity
-from coderd.server.opening_log import OpeningLog
 
 
 class WebApps:
@@ -33,7 +33,7 @@ class WebApps:
         config: the server's options.
         directory: identities, and who is connected.
         sessions: those of browsers.
-        openings: where it is noted who used what.
+        access_log: notes which user used what.
         relay: the server's own.
         key: the server's coordination key; names its node, and seals cookies.
     """
@@ -43,14 +43,14 @@ class WebApps:
         config: ServerConfig,
         directory: Directory,
         sessions: BrowserSessions,
-        openings: OpeningLog,
+        access_log: AccessLog,
         relay: RelayServer,
         key: NodePrivate,
     ) -> None:
         self._config = config
         self._directory = directory
         self._sessions = sessions
-        self._openings = openings
+        self._access_log = access_log
         self._relay = relay
         self._identity = server_identity(key.public())
         self._key = key.raw
@@ -143,7 +143,7 @@ class WebApps:
 
     def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
         """Somebody uses an app: for the record, without waiting."""
-        self._openings.note_app(viewer, workspace, app)
+        self._access_log.note_app(viewer, workspace, app)
 
     def visiting(self, viewer: User | None, workspace: Node, app: App) -> AbstractContextManager[None]:
         """While somebody has an app open."""

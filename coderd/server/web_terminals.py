@@ -13,12 +13,12 @@ from coderd.identity.people import Node, User
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NodeKind
+from coderd.server.access_log import AccessLog
 from coderd.server.browser_sessions import BrowserSessions
 from coderd.server.directory import Directory
 from coderd.server.node.server_node import ServerNode
-from coderd.server.opening_log import OpeningLog
-from coderd.terminal.io.site import TerminalSite, problem_of
-from coderd.terminal.page import Problem
+from coderd.webterminal.io.terminal_site import TerminalSite, problem_of
+from coderd.webterminal.page import Problem
 
 _NO_NODE = Problem(
     "This server is no node of its own network, so that browsers reach no workspace through it.",
@@ -37,7 +37,7 @@ class WebTerminals:
         config: the server's options.
         directory: identities, and who is connected.
         sessions: those of browsers.
-        openings: where it is noted who used what.
+        access_log: notes which user used what.
         node: the server's own, None where it is none.
     """
 
@@ -46,13 +46,13 @@ class WebTerminals:
         config: ServerConfig,
         directory: Directory,
         sessions: BrowserSessions,
-        openings: OpeningLog,
+        access_log: AccessLog,
         node: Callable[[], ServerNode | None],
     ) -> None:
         self._config = config
         self._directory = directory
         self._sessions = sessions
-        self._openings = openings
+        self._access_log = access_log
         self._node = node
 
     def site(self, sign_in: SignIn, key: NodePrivate) -> TerminalSite:
@@ -82,7 +82,7 @@ class WebTerminals:
 
     def note_opened(self, viewer: User, workspace: Node) -> None:
         """Somebody has a terminal: for the record, without waiting."""
-        self._openings.note_terminal(viewer, workspace)
+        self._access_log.note_terminal(viewer, workspace)
 
     def visiting(self, viewer: User, workspace: Node) -> AbstractContextManager[None]:
         """While somebody has a terminal open."""

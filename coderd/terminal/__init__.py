@@ -1,11 +1,9 @@
-"""A terminal on a workspace: a shell on a PTY, kept while nobody is connected to it, and resumed without a byte lost or twice.
+"""The workspace's terminal service: a shell on a PTY, kept while no client is attached, resumed without losing or repeating a byte.
 
 frames      what a terminal and its client say to each other, byte by byte            pure
-browser     the same by browser: messages of a WebSocket, sealed ids of shells        pure
-held        which shells browsers have, as the server knows them                     pure
-page        the page with a terminal in it, and its policy                           pure
 scrollback  the newest output, each byte with its place in all that the shell wrote   pure
-sessions    whose shells there are, how many at most, who is attached, until when     pure
+sessions    shells by owner: how many at most, who is attached, until when            pure
+account     the user as whom shells run                                                pure
 io/         shell: a PTY and the process on it; starting: where it comes from; login: what becomes the user's shell;
             login_service: what systemd starts as the user; service: frames to shells
 

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from web_app import app as real_app
 
 from coderd.apps.address import Wildcard
-from coderd.apps.io.site import AppSite
+from coderd.apps.io.app_site import AppSite
 from coderd.browser.io.sign_in import NewSession, SignIn
 from coderd.config.url import ServerUrl
 from coderd.http.relay_routes import refuse_derp

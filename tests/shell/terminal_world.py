@@ -29,8 +29,8 @@ from coderd.model.netmap import NodeKind
 from coderd.model.ports import ALL_PORTS
 from coderd.peerapi.message import TerminalRequest, encode, parse_dial_reply
 from coderd.terminal.io.service import TerminalService
-from coderd.terminal.io.site import TerminalSite
-from coderd.terminal.page import Problem
+from coderd.webterminal.io.terminal_site import TerminalSite
+from coderd.webterminal.page import Problem
 from tests.shell.node_api_world import SERVER, serve_anybody
 
 ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob")

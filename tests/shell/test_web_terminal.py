@@ -12,8 +12,8 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from coderd.model.paths import PathRule
-from coderd.terminal.browser import ID_SIZE, WINDOW
-from coderd.terminal.page import Problem
+from coderd.webterminal.messages import ID_SIZE, WINDOW
+from coderd.webterminal.page import Problem
 from tests.shell.terminal_world import ANNS, BOB, BOBS, PAGE, World, world
 
 pytestmark = pytest.mark.slow

@@ -1,5 +1,5 @@
 // A terminal in a page: xterm.js on one side, a WebSocket to the server on the other. The bytes of both directions are in
-// coderd/terminal/browser.py. Where the way breaks the page comes back to its shell by the id that it keeps for this tab.
+// coderd/webterminal/messages.py. Where the way breaks the page comes back to its shell by the id that it keeps for this tab.
 "use strict";
 
 const OPEN = 1, INPUT = 2, RESIZE = 3, PING = 4, CLOSE = 5, SEEN = 6;

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from coderd.identity.io.access_records import AccessRecords
 from coderd.identity.io.apps import Apps
 from coderd.identity.io.audit import AuditLog
 from coderd.identity.io.database import Database
 from coderd.identity.io.expiry import Expiry
 from coderd.identity.io.nodes import Nodes
-from coderd.identity.io.openings import Openings
 from coderd.identity.io.sessions import Sessions
 from coderd.identity.io.shares import Shares
 from coderd.identity.io.tokens import Tokens
@@ -52,7 +52,7 @@ class Store:
         self.sessions = Sessions(self._database)
         self.apps = Apps(self._database)
         self.audit = AuditLog(self._database)
-        self.openings = Openings(self._database)
+        self.access_records = AccessRecords(self._database)
         self.expiry = Expiry(self._database)
 
     @property

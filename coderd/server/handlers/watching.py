@@ -55,7 +55,7 @@ class WatchingHandlers:
         return await self._page(call, self._directory.store.audit.page)
 
     async def _opened(self, call: Call) -> AuditPage:
-        return await self._page(call, self._directory.store.openings.page)
+        return await self._page(call, self._directory.store.access_records.page)
 
     async def _page(self, call: Call, ask: Callable[..., list[AuditRecord]]) -> AuditPage:
         query = call.asked(AuditQuery)

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from coderd.browser.pages import message_page, sign_in_page
 from coderd.model.visible import is_hidden
-from coderd.terminal.browser import Seal, encode_for_browser
 from coderd.terminal.frames import MAX_BODY, Refused
-from coderd.terminal.page import Problem, problem_page, terminal_page
+from coderd.webterminal.messages import Seal, encode_for_browser
+from coderd.webterminal.page import Problem, problem_page, terminal_page
 
 _ID = UUID(int=1)
 HOSTILE = "<script>x</script>\u202eevil\u202c\x1b[31m\x9b\u200b\r\n\u2028'\"&"

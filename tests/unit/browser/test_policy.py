@@ -9,10 +9,10 @@ from coderd.browser.io.sign_in import LOGIN
 from coderd.browser.pages import policy as message_policy
 from coderd.browser.policy import exact
 from coderd.config.url import ServerUrl, parse_server_url
-from coderd.dashboard.io.site import policy as dashboard_policy
+from coderd.dashboard.io.dashboard_site import policy as dashboard_policy
 from coderd.dashboard.table import ACTIONS, PAGES
-from coderd.terminal.page import policy as terminal_policy
-from coderd.terminal.page import terminal_page
+from coderd.webterminal.page import policy as terminal_policy
+from coderd.webterminal.page import terminal_page
 from tests.csp import allows
 
 URL = parse_server_url("https://coder.example:3000")

@@ -96,7 +96,7 @@ def test_a_database_of_0004_opens_with_everything_in_it(tmp_path: Path) -> None:
     assert found.user.name == "bob"
     assert store.tokens.redeem(join, "image").result.node.full_name == "ann/image"
     assert store.audit.page()
-    assert store.openings.page() == []
+    assert store.access_records.page() == []
     store.close()
 
 
@@ -110,7 +110,7 @@ def test_shares_of_a_database_of_0005_keep_their_terms(tmp_path: Path) -> None:
     assert device is not None
     assert [guest.name for guest in workspace.shared_with] == ["bob"]
     assert {node.full_name for node in store.nodes.partners(device)} == {"ann/dev", "bob/dev"}
-    assert [opening.action for opening in store.openings.page()] == ["tunnel.open"]
+    assert [opening.action for opening in store.access_records.page()] == ["tunnel.open"]
     store.close()
     with sqlite3.connect(path) as connection:
         terms = connection.execute(

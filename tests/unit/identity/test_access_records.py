@@ -3,17 +3,17 @@
 from pathlib import Path
 from uuid import UUID
 
+from coderd.identity.io.access_records import AccessRecord, AccessRecords
 from coderd.identity.io.database import Database
-from coderd.identity.io.openings import Opening, Openings
 
 
-def used(number: int) -> Opening:
-    return Opening(float(number), "ann/laptop", UUID(int=1), "tunnel.used", f"ann/dev{number}", "direct")
+def used(number: int) -> AccessRecord:
+    return AccessRecord(float(number), "ann/laptop", UUID(int=1), "tunnel.used", f"ann/dev{number}", "direct")
 
 
 def test_the_newest_are_kept_and_numbers_are_never_given_twice(tmp_path: Path) -> None:
     database = Database(tmp_path / "identity.db")
-    openings = Openings(database, max_kept=3)
+    openings = AccessRecords(database, max_kept=3)
     openings.add([used(number) for number in range(1, 3)])
     openings.add([used(number) for number in range(3, 6)])
     kept = openings.page()
@@ -29,7 +29,7 @@ def test_the_newest_are_kept_and_numbers_are_never_given_twice(tmp_path: Path) -
 
 def test_nobody_pushes_out_what_others_used(tmp_path: Path) -> None:
     database = Database(tmp_path / "identity.db")
-    openings, ann, eve = Openings(database, max_kept=10), UUID(int=1), UUID(int=2)
+    openings, ann, eve = AccessRecords(database, max_kept=10), UUID(int=1), UUID(int=2)
     openings.add([used(number)._replace(user_id=ann) for number in range(4)])
     for first in range(100, 160, 10):
         openings.add([used(number)._replace(user_id=eve) for number in range(first, first + 10)])

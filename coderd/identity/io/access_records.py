@@ -24,7 +24,7 @@ SLACK: Final = 100
 """Of so many records one part is given up more than need be, so that they are counted seldom."""
 
 
-class Opening(NamedTuple):
+class AccessRecord(NamedTuple):
     """Who opened what, when."""
 
     at: float
@@ -38,14 +38,14 @@ class Opening(NamedTuple):
     """The person; of records that are older than this is known, nobody."""
 
 
-class Openings:
+class AccessRecords:
     """All that was opened of late."""
 
     def __init__(self, database: Database, max_kept: int = MAX_KEPT) -> None:
         self._database = database
         self._max_kept = max_kept
 
-    def add(self, opened: Sequence[Opening]) -> None:
+    def add(self, opened: Sequence[AccessRecord]) -> None:
         """Keeps these, in one transaction."""
         with self._database.write() as connection:
             connection.execute(openings.insert(), [each._asdict() for each in opened])

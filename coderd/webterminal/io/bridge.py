@@ -15,7 +15,8 @@ from coderd.http.turns import Turn
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 from coderd.terminal import frames
-from coderd.terminal.browser import (
+from coderd.terminal.frames import Close, Exited, FrameSplitter, FromWorkspace, Open, Opened, Output, Refused
+from coderd.webterminal.messages import (
     WINDOW,
     FromBrowser,
     Path,
@@ -24,7 +25,6 @@ from coderd.terminal.browser import (
     encode_for_browser,
     parse_from_browser,
 )
-from coderd.terminal.frames import Close, Exited, FrameSplitter, FromWorkspace, Open, Opened, Output, Refused
 
 OPEN_TIMEOUT: Final = limits.TERMINAL_BRIDGE_OPEN_TIMEOUT
 SILENCE_TIMEOUT: Final = limits.TERMINAL_BROWSER_SILENCE_TIMEOUT

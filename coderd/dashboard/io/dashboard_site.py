@@ -22,7 +22,7 @@ from coderd.api.joining import join_line, sign_in_line
 from coderd.browser.io.sign_in import LOGOUT, SignIn, not_accepted
 from coderd.browser.policy import NO_FRAMES, exact
 from coderd.config.url import ServerUrl
-from coderd.dashboard.io.desk import Desk
+from coderd.dashboard.io.in_process_api import InProcessApi
 from coderd.dashboard.io.render import make_environment
 from coderd.dashboard.io.static import StaticFiles
 from coderd.dashboard.table import ACTIONS, PAGES, Action, Page
@@ -57,7 +57,7 @@ class Callers(Protocol):
         """Whom the API takes the bearer of a session for; None where it has ended."""
 
 
-class Site:
+class DashboardSite:
     """The pages of one server.
 
     Args:
@@ -115,7 +115,7 @@ class Site:
             where = path + (f"?{request.url.query}" if request.url.query else "")
             return _go(self._sign_in.login_url(where if is_look and path not in _ACTIONS else "/"))
         note_known(request.scope)
-        view = _View(self, Desk(self._handlers, caller), self._sign_in.form_token(session))
+        view = _View(self, InProcessApi(self._handlers, caller), self._sign_in.form_token(session))
         try:
             if is_look and path == _OPEN:
                 return await view.open_app(request.query_params)
@@ -166,14 +166,14 @@ class Site:
 class _View:
     """The site for one request of somebody who is signed in."""
 
-    def __init__(self, site: Site, desk: Desk, form_token: str) -> None:
+    def __init__(self, site: DashboardSite, api: InProcessApi, form_token: str) -> None:
         self._site = site
-        self._desk = desk
+        self._api = api
         self._form_token = form_token
 
     async def show(self, page: Page, query: Mapping[str, str]) -> Response:
         """A page. Raises ApiError."""
-        answers: dict[str, Any] = {ask.operation: await self._desk.ask(ask, query) for ask in page.asks}
+        answers: dict[str, Any] = {ask.operation: await self._api.ask(ask, query) for ask in page.asks}
         return self.page(
             page.template, page.title, here=page.path, own_path=page.own_path, query=dict(query), **answers
         )
@@ -187,7 +187,7 @@ class _View:
                 "nothing can be changed here while path apps are trusted with this site",
                 "Use coderctl, or run the server without --dangerous-trust-path-apps.",
             )
-        answer = await self._desk.act(action, form)
+        answer = await self._api.act(action, form)
         if not action.answer:
             return _go(action.page)
         token = getattr(answer, "token", "")
@@ -209,11 +209,11 @@ class _View:
             "title": title,
             "here": "",
             "own_path": "",
-            "pages": [page for page in PAGES if page.is_listed and self._desk.may_see(page)],
-            "me": self._desk.caller.user_name,
-            "my_id": self._desk.caller.user_id,
-            "my_role": self._desk.caller.role.name.lower(),
-            "may": self._desk.may,
+            "pages": [page for page in PAGES if page.is_listed and self._api.may_see(page)],
+            "me": self._api.caller.user_name,
+            "my_id": self._api.caller.user_id,
+            "my_role": self._api.caller.role.name.lower(),
+            "may": self._api.may,
             "csrf": self._form_token,
             **more,
         }

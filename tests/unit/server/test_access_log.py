@@ -1,4 +1,4 @@
-"""Openings reach the store in batches, at the end too; what does not fit is counted."""
+"""AccessRecords reach the store in batches, at the end too; what does not fit is counted."""
 
 import os
 import threading
@@ -17,10 +17,10 @@ from coderd.identity.people import Node, User
 from coderd.metrics import Counters
 from coderd.model.keys import ServerPrivate
 from coderd.model.netmap import NodeKind
+from coderd.server import access_log
 from coderd.server import directory as directory_module
-from coderd.server import opening_log
+from coderd.server.access_log import AccessLog
 from coderd.server.directory import Directory
-from coderd.server.opening_log import OpeningLog
 from coderd.server.relay.verifier import admit_anybody
 
 ANN = User(UUID(int=101), "ann")
@@ -36,15 +36,15 @@ def directory_of(store: Store, counters: Counters) -> Directory:
 async def test_what_is_noted_is_written_and_what_waits_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening_log, "MAX_WAITING", 2)
+    monkeypatch.setattr(access_log, "MAX_WAITING", 2)
     store, counters = Store(tmp_path / "identity.db"), Counters()
-    log = OpeningLog(directory_of(store, counters))
+    log = AccessLog(directory_of(store, counters))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         for path in ("relay", "direct", "direct"):
             log.note_tunnel(LAPTOP, DEV, path)
         nursery.cancel_scope.cancel()
-    written = store.openings.page()
+    written = store.access_records.page()
     assert [(each.actor, each.target, each.detail) for each in written] == [
         ("ann/laptop", "ann/dev", "direct"),
         ("ann/laptop", "ann/dev", "relay"),
@@ -57,7 +57,7 @@ async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_perso
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     store, counters = Store(tmp_path / "identity.db"), Counters()
-    log = OpeningLog(directory_of(store, counters))
+    log = AccessLog(directory_of(store, counters))
     bob, docs, port = User(UUID(int=102), "bob"), App("docs", 8080), App("9000", 9000)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
@@ -65,10 +65,10 @@ async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_perso
             log.note_app(viewer, DEV, app)
         log.note_terminal(ANN, DEV)
         log.note_terminal(ANN, DEV)
-        await trio.sleep(opening_log.AGAIN_AFTER)
+        await trio.sleep(access_log.AGAIN_AFTER)
         log.note_app(ANN, DEV, docs)
         nursery.cancel_scope.cancel()
-    written = [(each.actor, each.action, each.detail) for each in reversed(store.openings.page())]
+    written = [(each.actor, each.action, each.detail) for each in reversed(store.access_records.page())]
     assert written == [
         ("ann", "app.used", "docs"),
         ("bob", "app.used", "docs"),
@@ -82,7 +82,7 @@ async def test_what_goes_through_the_server_is_noted_once_an_hour_for_each_perso
 async def test_a_batch_that_waits_for_the_store_when_the_server_ends_is_written(tmp_path: Path) -> None:
     store, counters = Store(tmp_path / "identity.db"), Counters()
     directory = directory_of(store, counters)
-    log, is_free = OpeningLog(directory), trio.Event()
+    log, is_free = AccessLog(directory), trio.Event()
 
     async def keep_every_thread(task_status: trio.TaskStatus[None]) -> None:
         busy = threading.Event()
@@ -102,7 +102,7 @@ async def test_a_batch_that_waits_for_the_store_when_the_server_ends_is_written(
             await trio.testing.wait_all_tasks_blocked()
             writing.cancel_scope.cancel()
             is_free.set()
-    assert [each.detail for each in store.openings.page()] == ["direct"]
+    assert [each.detail for each in store.access_records.page()] == ["direct"]
     assert counters["openings.dropped"] == 0
     store.close()
 
@@ -110,9 +110,9 @@ async def test_a_batch_that_waits_for_the_store_when_the_server_ends_is_written(
 async def test_who_floods_the_queue_pushes_out_nobodys_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening_log, "MAX_WAITING", 4)
+    monkeypatch.setattr(access_log, "MAX_WAITING", 4)
     store, counters = Store(tmp_path / "identity.db"), Counters()
-    log = OpeningLog(directory_of(store, counters))
+    log = AccessLog(directory_of(store, counters))
     eves = Node(UUID(int=9), NodeKind.DEVICE, "laptop", User(UUID(int=102), "eve"), 0.0)
     for _ in range(10):
         log.note_tunnel(eves, DEV, "direct")
@@ -121,7 +121,7 @@ async def test_who_floods_the_queue_pushes_out_nobodys_record(
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert [each.actor for each in store.openings.page()] == [
+    assert [each.actor for each in store.access_records.page()] == [
         "ann/laptop",
         "eve/laptop",
         "eve/laptop",

@@ -15,7 +15,7 @@ import trio
 from sqlalchemy.exc import SQLAlchemyError
 
 from coderd.identity.apps import App
-from coderd.identity.io.openings import Opening
+from coderd.identity.io.access_records import AccessRecord
 from coderd.identity.people import Node, User
 from coderd.model import limits
 from coderd.model.fair import FairQueue
@@ -32,12 +32,12 @@ AGAIN_AFTER: Final = 3600.0
 log = structlog.get_logger(__name__)
 
 
-class OpeningLog:
+class AccessLog:
     """The records that wait."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._waiting = FairQueue[UUID, Opening](MAX_WAITING)
+        self._waiting = FairQueue[UUID, AccessRecord](MAX_WAITING)
         self._noted = trio.Event()
         self._noted_at: OrderedDict[tuple[UUID, str, UUID, str], float] = OrderedDict()
         """Who used what of late, the oldest first."""
@@ -67,7 +67,7 @@ class OpeningLog:
     def _note(
         self, user_id: UUID, actor: str, actor_id: UUID, action: str, workspace: Node, detail: str
     ) -> None:
-        used = Opening(time.time(), actor, actor_id, action, workspace.full_name, detail, user_id)
+        used = AccessRecord(time.time(), actor, actor_id, action, workspace.full_name, detail, user_id)
         if not self._waiting.push(user_id, used):
             self._directory.counters["openings.dropped"] += 1
         self._noted.set()
@@ -90,7 +90,7 @@ class OpeningLog:
             return
         try:
             with trio.CancelScope(shield=True):  # what has left the queue is written, also at the end
-                await self._directory.in_thread(lambda: self._directory.store.openings.add(batch))
+                await self._directory.in_thread(lambda: self._directory.store.access_records.add(batch))
         except SQLAlchemyError as error:
             self._directory.counters["openings.dropped"] += len(batch)
             log.warning("openings_not_written", n=len(batch), error=type(error).__name__)

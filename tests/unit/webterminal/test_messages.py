@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coderd.model.errors import MalformedPacket
-from coderd.terminal.browser import MAX_MESSAGE, Path, Seal, Seen, encode_for_browser, parse_from_browser
 from coderd.terminal.frames import (
     Close,
     Exited,
@@ -22,8 +21,9 @@ from coderd.terminal.frames import (
     Resize,
     Size,
 )
-from coderd.terminal.held import Held, HeldShells
 from coderd.terminal.sessions import DETACHED_LIFETIME
+from coderd.webterminal.held_shells import Held, HeldShells
+from coderd.webterminal.messages import MAX_MESSAGE, Path, Seal, Seen, encode_for_browser, parse_from_browser
 
 ANN, BOB, DEV, OPS = (UUID(int=number) for number in (1, 2, 8, 9))
 SEAL = Seal(b"k" * 32, ANN, DEV)

@@ -26,7 +26,6 @@ from coderd.terminal.frames import (
     MAX_BODY,
     TOKEN_SIZE,
     Close,
-    FromClient,
     FromWorkspace,
     Input,
     Open,
@@ -120,8 +119,3 @@ def encode_for_browser(message: FromWorkspace | Path, seal: Seal) -> bytes:
             message = Refused(visible(code, MAX_SENTENCE), visible(text, MAX_SENTENCE))
     frame = frames.encode(message)
     return frame[:1] + frame[HEADER.size :]
-
-
-def is_for_workspace(message: FromBrowser) -> bool:
-    """Whether a message is the workspace's to answer."""
-    return isinstance(message, FromClient)

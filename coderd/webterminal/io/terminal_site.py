@@ -27,11 +27,11 @@ from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.model.paths import PathRule
 from coderd.terminal import frames
-from coderd.terminal.browser import Seal
 from coderd.terminal.frames import Close, Open, Refused, Size
-from coderd.terminal.held import Held, HeldShells
-from coderd.terminal.io.bridge import Bridge, End
-from coderd.terminal.page import NONCE_SIZE, Problem, make_nonce, policy, problem_page, terminal_page
+from coderd.webterminal.held_shells import Held, HeldShells
+from coderd.webterminal.io.bridge import Bridge, End
+from coderd.webterminal.messages import Seal
+from coderd.webterminal.page import NONCE_SIZE, Problem, make_nonce, policy, problem_page, terminal_page
 
 RECHECK_INTERVAL: Final = 1.0
 END_TIMEOUT: Final = limits.TERMINAL_END_TIMEOUT

@@ -10,7 +10,7 @@ from coderd.dashboard.table import RULE_OF, Action, Ask, Page
 from coderd.model.errors import MalformedPacket
 
 
-class Desk:
+class InProcessApi:
     """What one caller may ask.
 
     Args:

@@ -1,0 +1,1 @@
+"""Routes and streams of terminals by browser."""
