@@ -15,6 +15,7 @@ Each text is an object whose ``type`` is the message's name. Unknown fields are 
 newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with the new one.
 """
 
+from enum import StrEnum
 from typing import Annotated, Final, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -204,16 +205,27 @@ class PeerEntry(msgspec.Struct, frozen=True):
     """Room for keys that the server does not hold."""
 
 
+class RemovalReason(StrEnum):
+    """Why a peer is gone. A node removes a peer at once for any reason but ``LOST``, also for one that it does not know."""
+
+    LOST = "lost"
+    """Its connection broke: its tunnel may live on, so the peer is kept, marked offline."""
+    DISCONNECTED = "disconnected"
+    """It left on purpose: its tunnel ends, its name stays known."""
+    DENIED = "denied"
+    """The receiver may not meet it any more, or it was deleted."""
+
+
 class Removal(msgspec.Struct, frozen=True):
-    """A peer that is there no more, and why."""
+    """A peer that is not connected any more, and why."""
 
     id: UUID
     reason: NameText
-    """``lost``: keep it while its tunnel lives. Anything else (``disconnected``, ``denied``): remove it at once."""
+    """A ``RemovalReason``, or a word of a newer release."""
     ports: PortsText | None = None
-    """What one that may come back may reach of the receiver, as in ``PeerEntry``; absent: as before."""
+    """Of a peer that may come back: what it may reach of the receiver, as in ``PeerEntry``; absent: as before."""
     terminal: bool = True
-    """Likewise; counts where there are ``ports``."""
+    """Of a peer that may come back, where ``ports`` are given: whether it may open a shell at the receiver."""
 
 
 class Absence(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from coderd.coordination.message import (
     DerpMapChanged,
     Peers,
     Removal,
+    RemovalReason,
     ServerMessage,
     Welcome,
 )
@@ -22,11 +23,6 @@ from coderd.model.derpmap_json import parse_derp_map
 from coderd.model.errors import MalformedPacket
 from coderd.model.netmap import AbsentNode, NetMap, Peer, PeerAccess
 from coderd.model.ports import parse_ports
-
-LOST = "lost"
-"""The removal reason that keeps a peer, marked offline."""
-DISCONNECTED = "disconnected"
-"""The removal reason that ends a peer's tunnel and keeps its name."""
 
 MAX_PEERS = 65_536
 """Peers that a node believes its server to have; more is hostile."""
@@ -68,7 +64,7 @@ class NetMapClient:
         """Drops peers that the server lost and whose tunnels have died since; returns the new NetMap if it changed."""
         if self._netmap is None or not node_ids & self._netmap.peers.keys():
             return None
-        dead = Peers(remove=[Removal(node_id, DISCONNECTED) for node_id in node_ids])
+        dead = Peers(remove=[Removal(node_id, RemovalReason.DISCONNECTED) for node_id in node_ids])
         self._netmap = _with_changes(self._netmap, dead, self._netmap)
         return self._netmap
 
@@ -134,15 +130,15 @@ def _with_changes(netmap: NetMap, message: Peers, known: NetMap) -> NetMap:
     for removal in message.remove:
         peer, absentee = known.peers.get(removal.id), known.absent.get(removal.id)
         peers.pop(removal.id, None)
-        if removal.reason == LOST and peer is not None:
+        if removal.reason == RemovalReason.LOST and peer is not None:
             peers[removal.id] = replace(peer, online=False, access=_access_of(removal, peer.access))
-        elif removal.reason == DISCONNECTED and peer is not None:
+        elif removal.reason == RemovalReason.DISCONNECTED and peer is not None:
             may_stay = _access_of(removal, peer.access).terminal
             absent[removal.id] = AbsentNode(peer.node_id, peer.kind, peer.name, peer.address, may_stay)
-        elif removal.reason in (LOST, DISCONNECTED) and absentee is not None:
+        elif removal.reason in (RemovalReason.LOST, RemovalReason.DISCONNECTED) and absentee is not None:
             may_stay = absentee.terminal if removal.ports is None else removal.terminal
             absent[removal.id] = replace(absentee, terminal=may_stay)
-        elif removal.reason not in (LOST, DISCONNECTED):
+        elif removal.reason not in (RemovalReason.LOST, RemovalReason.DISCONNECTED):
             absent.pop(removal.id, None)
     return replace(netmap, peers=peers, absent={id: node for id, node in absent.items() if id not in peers})
 

@@ -30,8 +30,10 @@ from coderd.coordination.message import (
     parse_node_message,
 )
 from coderd.coordination.proof import NONCE_SIZE, is_proof
-from coderd.coordination.registry import DELETED, Connection, NodeFacts, Registry, refuse_claim
+from coderd.coordination.registry import DELETED, Registry
 from coderd.coordination.resume import is_resume_token, make_resume_token
+from coderd.coordination.shown_entry import refuse_claim
+from coderd.coordination.viewer import NodeFacts, Viewer
 from coderd.http.turns import Turn
 from coderd.http.websocket import AppSocket, TextSocket, WebSocketClosed
 from coderd.identity.people import AwaitsApproval, IdentityError, Node, NotFound, TimeIsUp
@@ -312,7 +314,7 @@ class CoordinationServer:
                 return
             self._handle(link.connection, message)
 
-    def _handle(self, connection: Connection, message: NodeMessage) -> None:
+    def _handle(self, connection: Viewer, message: NodeMessage) -> None:
         match message:
             case Update():
                 self._counters["coordination.updates.received"] += 1
@@ -366,7 +368,7 @@ class _Bell:
 class _Link:
     """A node that is in, for the pulse to watch."""
 
-    def __init__(self, websocket: TextSocket, connection: Connection, bell: _Bell) -> None:
+    def __init__(self, websocket: TextSocket, connection: Viewer, bell: _Bell) -> None:
         self.websocket = websocket
         self.connection = connection
         self.bell = bell

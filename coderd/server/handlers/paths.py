@@ -10,7 +10,7 @@ from coderd.api.io.routes import Call, Handler
 from coderd.api.messages import ListQuery, PathList, ReachInfo, RelayList, RelayLoad, RelayRegionInfo
 from coderd.api.rules import MANAGERS
 from coderd.coordination.paths import Reach
-from coderd.coordination.registry import Connection
+from coderd.coordination.viewer import Viewer
 from coderd.http.turns import Turn
 from coderd.identity.people import Node
 from coderd.model import limits
@@ -98,7 +98,7 @@ def _reach_info(reach: Reach, derp_map: DerpMap) -> ReachInfo:
     )
 
 
-def _region_info(region: DerpRegion, seen: Iterable[Connection], load: RelayLoad | None) -> RelayRegionInfo:
+def _region_info(region: DerpRegion, seen: Iterable[Viewer], load: RelayLoad | None) -> RelayRegionInfo:
     reports, number = [connection.paths for connection in seen], region.region_id
     latencies = [report.latencies[number] for report in reports if number in report.latencies]
     return RelayRegionInfo(

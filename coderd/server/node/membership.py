@@ -12,7 +12,9 @@ from coderd.config.url import ServerUrl
 from coderd.coordination.entries import update_message
 from coderd.coordination.message import SelfEntry, ServerMessage, Welcome
 from coderd.coordination.netmap_client import NetMapClient
-from coderd.coordination.registry import NodeFacts, Registry, shown_kind
+from coderd.coordination.registry import Registry
+from coderd.coordination.shown_entry import shown_kind
+from coderd.coordination.viewer import NodeFacts
 from coderd.identity.people import Node
 from coderd.model.netmap import NetMap, Peer
 from coderd.model.reachability import NodeUpdate

@@ -16,7 +16,8 @@ import structlog
 import trio
 
 from coderd.config.url import ServerUrl
-from coderd.coordination.registry import NodeFacts, Registry
+from coderd.coordination.registry import Registry
+from coderd.coordination.viewer import NodeFacts
 from coderd.engine.io.relay_hosts import is_complete, resolve_hosts
 from coderd.engine.io.tunnel import CAPABILITIES, Tunnel
 from coderd.identity.people import Node, User

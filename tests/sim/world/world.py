@@ -15,7 +15,8 @@ from collections.abc import Callable
 from random import Random
 
 from coderd.coordination.message import Goodbye, Message, Ready, SelfEntry, Update, Welcome
-from coderd.coordination.registry import Connection, NodeFacts, Registry
+from coderd.coordination.registry import Registry
+from coderd.coordination.viewer import NodeFacts, Viewer
 from coderd.engine.dataplane import PathTransmit
 from coderd.identity.people import Node as Identity
 from coderd.identity.people import User
@@ -65,7 +66,7 @@ class World:
         self._order = itertools.count()
         self._stream: object = None
         self._registry = Registry()
-        self._connections: dict[Stream, Connection] = {}
+        self._connections: dict[Stream, Viewer] = {}
         self._owner = User(node_id(self.rng), "team")
         self.user = self._add("laptop", NodeKind.DEVICE, "10.0.1.2", "198.51.100.2", user)
         self.dev = self._add("dev", NodeKind.WORKSPACE, "10.0.2.2", "203.0.113.2", dev)

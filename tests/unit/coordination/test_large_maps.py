@@ -25,8 +25,9 @@ from coderd.coordination.message import (
 )
 from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.parcel import Parcel
-from coderd.coordination.registry import HOLD, Connection, NodeFacts, Registry, _full_messages
+from coderd.coordination.registry import Registry
 from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
+from coderd.coordination.viewer import HOLD, NodeFacts, Viewer, _full_messages
 from coderd.identity.people import Node, User
 from coderd.model import limits
 from coderd.model.addresses import tailnet_address
@@ -58,7 +59,7 @@ class Crowd:
         me = SelfEntry(LAPTOP.node_id, "device", LAPTOP.full_name, str(LAPTOP.address))
         self.client.handle_message(Welcome(me, {"Regions": {}}, "resume"))
 
-    def join(self, node: Node, *, partners: list[Node] = []) -> Connection:  # noqa: B006
+    def join(self, node: Node, *, partners: list[Node] = []) -> Viewer:  # noqa: B006
         number = node.node_id.int
         key = number.to_bytes(32, "big")
         facts = NodeFacts(NodePublic(key), DiscoPublic(key), number, ("x" * 32,) * limits.MAX_CAPABILITIES)

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from coderd.coordination.message import PathReport, Update
 from coderd.coordination.paths import COUNT_BURST, COUNT_RATE, MAX_KEPT, ConnectionPaths, PathTally
-from coderd.coordination.registry import Connection, NodeFacts, Registry
+from coderd.coordination.registry import Registry
+from coderd.coordination.viewer import NodeFacts, Viewer
 from coderd.identity.people import Node, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
@@ -22,20 +23,20 @@ class World:
         self.registry = Registry()
         self.wakes: list[str] = []
 
-    def join(self, node: Node) -> Connection:
+    def join(self, node: Node) -> Viewer:
         key = node.node_id.bytes * 2
         facts = NodeFacts(NodePublic(key), DiscoPublic(key), 1)
         connection = self.registry.connect(node, facts, wake=lambda: self.wakes.append(node.name))
         self.registry.update(connection, Update(999))
         return connection
 
-    def settle(self, *connections: Connection, now: float = 10.0) -> None:
+    def settle(self, *connections: Viewer, now: float = 10.0) -> None:
         for connection in connections:
             while self.registry.poll(connection, now) is not None:
                 pass
         self.wakes.clear()
 
-    def tell(self, connection: Connection, *reports: PathReport, now: float = 20.0, **other: object) -> None:
+    def tell(self, connection: Viewer, *reports: PathReport, now: float = 20.0, **other: object) -> None:
         update = Update(999, path_reports=list(reports), **other)  # type: ignore[arg-type]
         assert self.registry.update(connection, update) is None
         self.registry.report(connection, update, now)
@@ -45,7 +46,7 @@ def report(peer: Node = DEV, path: str = "direct", **more: object) -> PathReport
     return PathReport(peer.node_id, path, **more)  # type: ignore[arg-type]
 
 
-def met() -> tuple[World, Connection, Connection]:
+def met() -> tuple[World, Viewer, Viewer]:
     world = World()
     laptop, dev = world.join(LAPTOP), world.join(DEV)
     world.settle(laptop, dev)

@@ -23,7 +23,8 @@ from coderd.coordination.message import (
     Welcome,
 )
 from coderd.coordination.netmap_client import NetMapClient
-from coderd.coordination.registry import HOLD, Connection, NodeFacts, Registry
+from coderd.coordination.registry import Registry
+from coderd.coordination.viewer import HOLD, NodeFacts, Viewer
 from coderd.identity.people import Node, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
@@ -57,7 +58,7 @@ class Link:
     """A node's connection, and the messages that it has drawn."""
 
     registry: Registry
-    connection: Connection
+    connection: Viewer
     n_wakes: list[int] = field(default_factory=list)
 
     def drain(self, now: float = 0.0) -> list[Peers]:

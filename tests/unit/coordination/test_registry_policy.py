@@ -18,7 +18,8 @@ from coderd.coordination.message import (
     Welcome,
 )
 from coderd.coordination.netmap_client import NetMapClient
-from coderd.coordination.registry import DELETED, HOLD, Connection, NodeFacts, Registry
+from coderd.coordination.registry import DELETED, Registry
+from coderd.coordination.viewer import HOLD, NodeFacts, Viewer
 from coderd.identity.people import Node, Share, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
@@ -42,7 +43,7 @@ class Pair:
         self.say(self.dev)
         self.say(self.laptop)
 
-    def _join(self, node: Node, partner: Node) -> Connection:
+    def _join(self, node: Node, partner: Node) -> Viewer:
         number = node.node_id.int
         facts = NodeFacts(NodePublic(bytes([number]) * 32), DiscoPublic(bytes([number + 9]) * 32), number)
         connection = self.registry.connect(node, facts, partners=[partner], wake=self._ring)
@@ -53,7 +54,7 @@ class Pair:
     def _ring(self) -> None:
         self.n_rings += 1
 
-    def say(self, connection: Connection) -> list[Peers]:
+    def say(self, connection: Viewer) -> list[Peers]:
         """All that a connection is owed, once nothing is held back any more."""
         said = []
         for _ in range(2):
