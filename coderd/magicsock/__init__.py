@@ -2,8 +2,10 @@
 
 conn             the whole: demultiplexing, sending by the best path, user pings
 peer_state       one peer as conn keeps it: what the server says, its endpoint, the log of its path
-endpoint         one peer's path: rounds of discovery, call-me-maybe, heartbeats; all timers in one table
-best_path        the direct path in use, its trust, and doubt
+endpoint         one peer's path: rounds, heartbeats, the choice of way; all timers in one table
+prober           one peer's addresses and the pings to them
+best_path        the direct path in use: its state, its trust, and doubt
+path_state       the states of a path, and the table of what moves it from one to another
 path             how good a path is: a total order
 rounds           when all addresses are tried again
 candidates       the addresses at which one peer may be: a bounded table of

@@ -18,7 +18,7 @@ from coderd.magicsock.birthday import Scatter
 from coderd.magicsock.classify import WIREGUARD_SECOND_BYTE, Kind, classify
 from coderd.magicsock.disco_handler import DiscoHandler
 from coderd.magicsock.disco_transport import DiscoTransport
-from coderd.magicsock.endpoint import Endpoint, PingAnswered, Wish
+from coderd.magicsock.endpoint import Endpoint
 from coderd.magicsock.events import (
     ConnEvent,
     ConnStatus,
@@ -37,7 +37,7 @@ from coderd.magicsock.outbound import Outbound
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.peer_state import PeerState
 from coderd.magicsock.ping_budget import PingBudget
-from coderd.magicsock.pings import SendPing
+from coderd.magicsock.pings import PingAnswered, SendPing, Wish
 from coderd.magicsock.port_sequence import PortOrder
 from coderd.magicsock.punching import Punching
 from coderd.magicsock.relay_set import RelaySet
@@ -298,7 +298,7 @@ class Conn:
             return
         if isinstance(source, DerpSource):
             state.log.rx_relay += n_bytes
-            state.endpoint.handle_heard_relayed(now)
+            state.endpoint.handle_heard_elsewhere(now)
         elif isinstance(source, UdpSource):
             state.log.rx_direct += n_bytes
             state.hear_from(source.addr, n_bytes, now)
@@ -489,7 +489,7 @@ class Conn:
             self._local_network.check(now)
         if state.endpoint.kind is not PathKind.DIRECT and self._local_network.has_hard_nat:
             servers = self._local_network.stun_servers
-            self._punching.punch(state.peer.node_key, state.endpoint.targets(), servers, now)
+            self._punching.punch(state.peer.node_key, state.endpoint.prober.targets(), servers, now)
 
     def _call(self, state: PeerState) -> None:
         self._disco.send_call_me_maybe(state, self._punching.predicted(state.peer.node_key))

@@ -133,11 +133,11 @@ class Outbound:
         if heard is not None and now - heard.at <= HEARD_LATELY:
             places = [heard.addr]
         else:
-            heard, places = None, endpoint.addresses()[:MOST_PLACES]
+            heard, places = None, endpoint.prober.addresses()[:MOST_PLACES]
         n_bytes = sum(map(len, datagrams))
         for addr in filter(self._local_network.can_send_to, places):
             if (
-                endpoint.has_answered(addr, now)
+                endpoint.prober.has_answered(addr, now)
                 or (heard is not None and heard.spend(n_bytes))
                 or (is_handshake and self._budget.take(endpoint.key, addr, now, is_new_flow=True))
             ):

@@ -124,6 +124,6 @@ class PeerState:
             endpoint.pin,
             endpoint.home_region,
             endpoint.relay_latency,
-            endpoint.candidates(),
+            endpoint.prober.candidates.status(),
             endpoint.is_active(now),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from coderd.model.addresses import AddrPort
 from coderd.model.transport import MAIN_SOCKET, SocketId
@@ -32,11 +32,11 @@ class Purpose(Enum):
     DISCOVERY = "discovery"
     """Finds out whether the peer is at an address: small; then whether the path carries the tunnel: at full size."""
     HEARTBEAT = "heartbeat"
-    """Keeps the best path's trust, or checks it in doubt: small."""
+    """Keeps the best path's trust, checks it in doubt, or measures it for a user: small."""
     EVIDENCE = "evidence"
     """Tells a path-MTU black hole from a closed firewall: small, and chooses no path."""
     USER = "user"
-    """Asked for by a user, who waits for the answer."""
+    """Asked for by a user while no path is in use: at full size where the peer has answered."""
 
 
 class SendPing(NamedTuple):
@@ -46,6 +46,22 @@ class SendPing(NamedTuple):
     to: AddrPort | None
     padding: int
     socket: SocketId = MAIN_SOCKET
+
+
+class SendCallMeMaybe(NamedTuple):
+    """Wish to tell the peer by relay where this node may be reached."""
+
+
+Wish: TypeAlias = SendPing | SendCallMeMaybe
+"""What is to be sealed and sent to one peer."""
+
+
+class PingAnswered(NamedTuple):
+    """Answer to a user's ping: from the address ``by``, or through the relay of the region ``by``, after ``latency`` s."""
+
+    token: int
+    by: AddrPort | int
+    latency: float
 
 
 class SentPing(NamedTuple):

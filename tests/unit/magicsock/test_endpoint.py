@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from coderd.magicsock.endpoint import Endpoint, SendCallMeMaybe, Wish
+from coderd.magicsock.endpoint import Endpoint
 from coderd.magicsock.ping_budget import PONGS_PER_PEER, PingBudget
-from coderd.magicsock.pings import PING_SIZE, SendPing
+from coderd.magicsock.pings import PING_SIZE, SendCallMeMaybe, SendPing, Wish
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePrivate
 from coderd.model.paths import PathKind, Pin
@@ -198,9 +198,9 @@ def test_an_address_known_only_by_its_pings_is_forgotten_after_45_seconds_withou
 ) -> None:
     endpoint.handle_ping(OTHER, b"first tx id.", T)
     endpoint.discover(T + 45)
-    assert [status.addr for status in endpoint.candidates()] == [OTHER]
+    assert endpoint.prober.addresses() == [OTHER]
     endpoint.discover(T + 46)
-    assert endpoint.candidates() == ()
+    assert endpoint.prober.addresses() == []
 
 
 def test_call_me_maybe_pings_every_address_at_once_and_calls_nobody_back(endpoint: Endpoint) -> None:
@@ -219,7 +219,7 @@ def test_an_empty_call_me_maybe_withdraws_what_earlier_ones_named(endpoint: Endp
     assert endpoint.kind is PathKind.DIRECT
     endpoint.handle_call_me_maybe([], T + 2)
     assert endpoint.kind is PathKind.RELAY
-    assert endpoint.candidates() == ()
+    assert endpoint.prober.addresses() == []
 
 
 def test_a_flood_of_call_me_maybes_pings_no_faster_than_the_gap_allows(endpoint: Endpoint) -> None:
@@ -227,14 +227,14 @@ def test_a_flood_of_call_me_maybes_pings_no_faster_than_the_gap_allows(endpoint:
     for n in range(1000):
         endpoint.handle_call_me_maybe([("203.0.113.9", 1 + n)], T + 1 + n / 1000)
     assert len(pings(endpoint)) <= 10
-    assert len(endpoint.candidates()) == 1
+    assert len(endpoint.prober.addresses()) == 1
 
 
 def test_the_table_of_addresses_stays_small_whatever_a_peer_names(endpoint: Endpoint) -> None:
     make_direct(endpoint)
     for n in range(1, 1000):
         endpoint.handle_ping(("203.0.113.9", n), n.to_bytes(12, "big"), T + 1)
-    assert len(endpoint.candidates()) <= 100
+    assert len(endpoint.prober.addresses()) <= 100
     assert endpoint.is_at(ADDR)
 
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_a_peers_address_is_no_candidate(endpoint: Endpoint, addr
     learn(endpoint, addr)
     endpoint.handle_call_me_maybe([addr], T)
     endpoint.handle_ping(addr, bytes(12), T)
-    assert endpoint.candidates() == ()
+    assert endpoint.prober.addresses() == []
 
 
 def test_fresh_pings_from_sources_that_have_not_answered_get_32_pongs_a_second(endpoint: Endpoint) -> None:
@@ -286,7 +286,7 @@ def test_a_relay_only_peer_gets_neither_pings_nor_pongs_nor_calls(endpoint: Endp
     endpoint.ping(1, T)
     run(endpoint, T + 40)
     assert pings(endpoint) == []
-    assert endpoint.candidates() == ()
+    assert endpoint.prober.addresses() == []
 
 
 def test_becoming_relay_only_ends_a_direct_path(endpoint: Endpoint) -> None:
