@@ -13,8 +13,13 @@ ROOT = Path(__file__).parents[1]
 LOCKED = ROOT / "scripts" / "locked"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-RUN, DEV, BUILD = PROJECT["project"]["dependencies"], EXTRAS["dev"], EXTRAS["build"]
-WANTED = {"run": RUN, "dev": [*RUN, *DEV], "build": [*BUILD, *PROJECT["build-system"]["requires"]]}
+RUN, LAB, DEV, BUILD = PROJECT["project"]["dependencies"], EXTRAS["lab"], EXTRAS["dev"], EXTRAS["build"]
+WANTED = {
+    "run": RUN,
+    "lab": [*RUN, *LAB],
+    "dev": [*RUN, *LAB, *DEV],
+    "build": [*BUILD, *PROJECT["build-system"]["requires"]],
+}
 ENTRY = re.compile(
     r"(?P<name>[a-z0-9._-]+)==(?P<version>[^ ;]+)(?: ; [^\\]+)?(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)"
 )
@@ -68,7 +73,7 @@ def test_all_locks_agree() -> None:
             assert versions.setdefault(name, entry["version"]) == entry["version"], name
 
 
-@pytest.mark.parametrize("text", [*RUN, *DEV, *BUILD])
+@pytest.mark.parametrize("text", [*RUN, *LAB, *DEV, *BUILD])
 def test_every_dependency_has_a_lower_bound(text: str) -> None:
     assert any(one.operator == ">=" for one in Requirement(text).specifier), text
 
@@ -77,7 +82,7 @@ def test_no_version_with_a_fault_that_is_known_is_admitted() -> None:
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
     named = {Requirement(line.split('"')[1]).name for line in lines if "CVE-" in line}
     assert named == FIXED.keys()
-    for text in (*RUN, *DEV, *BUILD):
+    for text in (*RUN, *LAB, *DEV, *BUILD):
         wanted = Requirement(text)
         if wanted.name in FIXED:
             (least,) = (one.version for one in wanted.specifier if one.operator == ">=")

@@ -1,10 +1,15 @@
 """What people put before a server: nginx and haproxy, with the configurations that their manuals give for WebSockets."""
 
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Literal
 
 from lab.authority import CertificateFiles
 from lab.host import Host
-from lab.process import Process
+from lab.process import LabError, Process
+
+INSTALL = Path(__file__).parents[2] / "scripts" / "install"
 
 Kind = Literal["nginx", "websockets", "haproxy", "balancer"]
 """``websockets`` is an nginx that knows of no other upgrade, the last is haproxy in its TCP mode."""
@@ -82,7 +87,7 @@ def start_front(
     server: tuple[str, int],
     files: CertificateFiles | None = None,
 ) -> Process:
-    """Start one on a host.
+    """Starts a proxy on a host, and installs the proxies first where this machine has none.
 
     Args:
         host: where.
@@ -90,6 +95,9 @@ def start_front(
         front: the IPv4 address and port at which it takes connections.
         server: where it passes them on to.
         files: nginx speaks TLS with this certificate, and passes on what was in it.
+
+    Raises:
+        LabError: it cannot be installed.
     """
     text, argv = {
         "nginx": (NGINX, ["nginx", "-e", "stderr", "-c"]),
@@ -97,6 +105,8 @@ def start_front(
         "haproxy": (HAPROXY, ["haproxy", "-db", "-f"]),
         "balancer": (BALANCER, ["haproxy", "-db", "-f"]),
     }[kind]
+    if shutil.which(argv[0]) is None:
+        _install()
     words = {
         "front": f"{front[0]}:{front[1]}",
         "server": f"{server[0]}:{server[1]}",
@@ -105,3 +115,12 @@ def start_front(
     }
     host.path("/run/front.conf").write_text(text.format(**words), encoding="ascii")
     return host.start([*argv, "/run/front.conf"], name=kind)
+
+
+def _install() -> None:
+    """Brings nginx and haproxy: `scripts/lab` installs what every topology needs, and few have a proxy."""
+    done = subprocess.run([INSTALL, "--proxies"], stdin=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise LabError(
+            f"scripts/install --proxies ended {done.returncode}: this topology needs nginx or haproxy"
+        )
