@@ -16,6 +16,7 @@ from coderd.coordination.message import PathReport, Update
 from coderd.identity.people import Node
 from coderd.model import limits
 from coderd.model.paths import PathKind
+from coderd.model.token_bucket import TokenBucket
 
 KINDS: Final = {kind.value: kind for kind in PathKind}
 """Words of a report that are understood: a newer node may say others."""
@@ -88,7 +89,7 @@ class _Kept(NamedTuple):
 class ConnectionPaths:
     """What one connection has reported."""
 
-    __slots__ = ("_counted_at", "_failures", "_in_use", "_kept", "_level", "home_region", "latencies")
+    __slots__ = ("_countable", "_failures", "_in_use", "_kept", "home_region", "latencies")
 
     def __init__(self) -> None:
         self.home_region = 0
@@ -98,22 +99,21 @@ class ConnectionPaths:
         self._in_use: dict[UUID, float] = {}
         """Since when each peer has been reached by some path or other."""
         self._failures: dict[str, int] = {}
-        self._level = COUNT_BURST
-        self._counted_at = float("-inf")
+        self._countable = TokenBucket(COUNT_RATE, COUNT_BURST)
+        """What may still be added to the counters."""
 
     def take(self, update: Update, may_meet: Callable[[UUID], bool], tally: PathTally, now: float) -> None:
         """Keeps and counts what an update reports."""
         self.home_region, self.latencies = update.home_region, update.latencies
         if not update.path_reports and not update.handshake_failures:
             return
-        self._fill(now)
         for report in update.path_reports:
             path = KINDS.get(report.path)
             if path is not None and may_meet(report.peer):
                 self._take_report(report, path, tally, now)
         for cause, n_failures in update.handshake_failures.items():
             if cause in CAUSES:
-                n_new = self._granted(n_failures - self._failures.get(cause, 0))
+                n_new = self._countable.take_some(n_failures - self._failures.get(cause, 0), now)
                 self._failures[cause] = max(n_failures, self._failures.get(cause, 0))
                 tally.failures[cause] += n_new
 
@@ -140,12 +140,17 @@ class ConnectionPaths:
             self._in_use.setdefault(report.peer, now - report.since)
         before, since_at = self._kept.pop(report.peer, None), now - report.since
         n_before = before.n_changes if before is not None else 0
-        tally.n_changes += self._granted(report.n_changes - n_before)
+        tally.n_changes += self._countable.take_some(report.n_changes - n_before, now)
         is_direct = path is PathKind.DIRECT
-        if is_direct and report.time_to_direct is not None and self._granted(1):
+        if is_direct and report.time_to_direct is not None and self._countable.take(1, now):
             tally.time_to_direct.observe(report.time_to_direct)
         is_other = before is not None and (before.path, before.region) != (path, report.region)
-        if before is not None and is_other and before.path in tally.lifetimes and self._granted(1):
+        if (
+            before is not None
+            and is_other
+            and before.path in tally.lifetimes
+            and self._countable.take(1, now)
+        ):
             tally.lifetimes[before.path].observe(max(since_at - before.since_at, 0.0))
         if len(self._kept) >= MAX_KEPT:
             oldest = next(iter(self._kept))
@@ -154,14 +159,3 @@ class ConnectionPaths:
         self._kept[report.peer] = _Kept(
             path, report.region, report.rtt, since_at, max(report.n_changes, n_before)
         )
-
-    def _fill(self, now: float) -> None:
-        if self._counted_at > float("-inf"):
-            self._level = min(COUNT_BURST, self._level + (now - self._counted_at) * COUNT_RATE)
-        self._counted_at = now
-
-    def _granted(self, n_wanted: int) -> int:
-        """How many of these may be counted."""
-        granted = max(0, min(n_wanted, int(self._level)))
-        self._level -= granted
-        return granted

@@ -30,7 +30,6 @@ from coderd.derp.frame import (
     parse_server_key,
 )
 from coderd.derp.handshake import ClientInfo, ServerInfo, encode_client_info, parse_server_info
-from coderd.derp.limit import TokenBucket
 from coderd.derp.queue import PacketQueue
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes, limits
@@ -38,6 +37,7 @@ from coderd.model.deadline import Deadline
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePrivate, NodePublic, ServerPublic
 from coderd.model.timers import TimerTable
+from coderd.model.token_bucket import TokenBucket
 
 MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
 """How many frames one ``handle_data`` works off; a run of packets counts as many as it has ``RUN`` of them."""
@@ -241,8 +241,7 @@ class DerpClient:
         self.server_info = info
         if info.token_bucket_bytes_per_second > 0:
             rate, burst = info.token_bucket_bytes_per_second, info.token_bucket_bytes_burst
-            # A bucket is full at first, so it does not matter when it was filled.
-            self._bucket = TokenBucket(rate, burst, 0.0)
+            self._bucket = TokenBucket(rate, burst)
         self._events.append(Ready(server_key, info))
 
     def _handle_frames(self, n_most: int) -> int:

@@ -5,11 +5,12 @@ from typing import Final
 
 from coderd.derp.frame import FrameType, encode_frame
 from coderd.derp.handshake import ClientInfo
-from coderd.derp.limit import ClientRate, TokenBucket
+from coderd.derp.limit import ClientRate
 from coderd.derp.queue import PacketQueue
 from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
+from coderd.model.token_bucket import TokenBucket
 
 QUEUE_PACKETS: Final = limits.DERP_QUEUE_PACKETS
 QUEUE_BYTES: Final = limits.DERP_QUEUE_BYTES

@@ -12,7 +12,8 @@ from typing import Final
 
 from coderd.model import limits
 from coderd.model.keys import NodePublic
-from coderd.model.origins import Bucket, Origin, OriginBuckets, Rate
+from coderd.model.origins import Origin, OriginBuckets
+from coderd.model.token_bucket import Rate
 
 HANDSHAKES: Final = Rate(limits.DERP_HANDSHAKE_BURST, limits.DERP_HANDSHAKE_RATE)
 """That may begin, of all clients together: a relay that restarts is met by everybody at once."""
@@ -35,13 +36,12 @@ class Gate:
 
     Args:
         max_connections: held at all, those under way included.
-        now: seconds on the clock of all other ``now`` arguments.
     """
 
-    def __init__(self, max_connections: int, now: float) -> None:
+    def __init__(self, max_connections: int) -> None:
         self._max_connections = max_connections
-        self._everybody = Bucket(HANDSHAKES, now)
-        self._known = Bucket(HANDSHAKES_OF_KNOWN, now)
+        self._everybody = HANDSHAKES.full_bucket()
+        self._known = HANDSHAKES_OF_KNOWN.full_bucket()
         self._origins = OriginBuckets(HANDSHAKES_OF_SOURCE, HANDSHAKES_OF_SITE, MAX_SOURCES)
         self._admitted: OrderedDict[NodePublic, tuple[str, float]] = OrderedDict()
         self._n_known: Counter[str] = Counter()
@@ -54,11 +54,8 @@ class Gate:
             return False
         if not self._origins.allows(origin, now):
             return False
-        if self._everybody.level(now) >= 1:
-            self._everybody.take(now)
-        elif self._n_known[origin.network] and self._known.level(now) >= 1:
-            self._known.take(now)
-        else:
+        is_known = self._n_known[origin.network] > 0
+        if not self._everybody.take(1, now) and not (is_known and self._known.take(1, now)):
             return False
         self._origins.take(origin, now)
         self._n_connections += 1

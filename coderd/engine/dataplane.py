@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Final, Protocol, TypeAlias
 
-from coderd.engine.allowance import Allowance
 from coderd.engine.introduction import Said, is_introduction, parse_introduction
 from coderd.metrics import Counters
 from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
+from coderd.model.token_bucket import BucketTable, Rate
 from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 from coderd.packetfilter import PacketFilter
 from coderd.tun import coalesce, split
@@ -107,7 +107,9 @@ class DataPlane:
         self._filter = packet_filter
         self._unix_now = 0.0
         """Wall clock of the last thing that happened, for what follows from it."""
-        self._introductions = Allowance(rate=INTRODUCTION_RATE, burst=INTRODUCTION_BURST)
+        self._introductions = BucketTable[NodePublic](
+            Rate(INTRODUCTION_BURST, INTRODUCTION_RATE), limits.MAX_INTRODUCERS
+        )
         self._to_tun: deque[list[Buffer]] = deque()
         self._events: deque[PlaneEvent] = deque()
 
@@ -201,7 +203,7 @@ class DataPlane:
         if not meant_for_us:
             return packets
         for packet in meant_for_us:
-            if not self._introductions.take(peer, now):
+            if not self._introductions.use(peer).take(1, now):
                 self._counters["engine.drop.introduction_rate"] += 1
             elif (said := parse_introduction(peer, packet)) is not None:
                 self._events.append(said)

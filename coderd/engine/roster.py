@@ -15,7 +15,6 @@ from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final, TypeGuard
 
-from coderd.engine.allowance import Allowance
 from coderd.engine.dataplane import PlaneEvent
 from coderd.engine.introduction import (
     Introduced,
@@ -33,6 +32,7 @@ from coderd.model.deadline import Deadline
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import PathKind
+from coderd.model.token_bucket import BucketTable, Rate
 from coderd.wireguard import Device, HandshakeCompleted
 
 SETTLED_AFTER = 1.0
@@ -71,7 +71,9 @@ class Roster:
     ) -> None:
         self.secrets = TunnelSecrets(rng, generation)
         self._counters = counters
-        self._changes = Allowance(rate=INTRODUCED_RATE, burst=INTRODUCED_BURST)
+        self._changes = BucketTable[NodePublic](
+            Rate(INTRODUCED_BURST, INTRODUCED_RATE), limits.MAX_INTRODUCERS
+        )
         self._device = device
         self._conn = conn
         self._disco_key = disco_key
@@ -189,7 +191,7 @@ class Roster:
         known = self._peers.get(event.peer)
         if known is None or (known.disco_key, known.generation) == (event.disco_key, event.generation):
             return None
-        if not self._changes.take(event.peer, now):
+        if not self._changes.use(event.peer).take(1, now):
             self._counters["engine.drop.introduced_rate"] += 1
             return None
         peer = self._peers[event.peer] = replace(

@@ -11,7 +11,8 @@ token has not been seen since the server started.
 from typing import Final
 
 from coderd.model import limits
-from coderd.model.origins import Bucket, Origin, OriginBuckets, Rate
+from coderd.model.origins import Origin, OriginBuckets
+from coderd.model.token_bucket import Rate
 
 BURST: Final = limits.ATTEMPTS_BURST
 """Failures that one address may have at once."""
@@ -29,8 +30,8 @@ MAX_ADDRESSES: Final = limits.MAX_ATTEMPT_ADDRESSES
 class Attempts:
     """The failures of late."""
 
-    def __init__(self, now: float) -> None:
-        self._everybody = Bucket(Rate(GLOBAL_BURST, GLOBAL_RATE), now)
+    def __init__(self) -> None:
+        self._everybody = Rate(GLOBAL_BURST, GLOBAL_RATE).full_bucket()
         self._origins = OriginBuckets(Rate(BURST, RATE), Rate(SITE_BURST, SITE_RATE), MAX_ADDRESSES)
 
     def allows(self, origin: Origin, now: float) -> bool:
@@ -41,6 +42,6 @@ class Attempts:
 
     def fail(self, origin: Origin, now: float) -> bool:
         """A token from there was unknown; whether that was the last one allowed for now."""
-        self._everybody.take(now)
+        self._everybody.drain(1, now)
         self._origins.take(origin, now)
         return not self._origins.allows(origin, now)

@@ -186,6 +186,8 @@ INTRODUCED_RATE: Final = 0.2
 """Times per second, in the long run, that a peer may say itself that it has restarted, without the server's word."""
 INTRODUCED_BURST: Final = 4.0
 """And at once."""
+MAX_INTRODUCERS: Final = 4096
+"""Peers whose introductions and restarts are counted; past it the one that has said nothing for longest is counted anew."""
 
 # The relay
 

@@ -7,44 +7,10 @@ customers less than a /48, one of them uses up neighbours' share. Of IPv4 there 
 shares it already.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_address
-from typing import NamedTuple
 
-
-class Rate(NamedTuple):
-    """So many at once, and so many per second after that."""
-
-    burst: float
-    per_second: float
-
-
-class Bucket:
-    """Holds up to the burst, and fills at the rate.
-
-    Args:
-        rate: of what.
-        now: when it is full.
-    """
-
-    __slots__ = ("_at", "_level", "_rate")
-
-    def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
-        self._level, self._at = rate.burst, now
-
-    def level(self, now: float) -> float:
-        """Returns the tokens that are in the bucket at an instant."""
-        return min(self._rate.burst, self._level + max(0.0, now - self._at) * self._rate.per_second)
-
-    def take(self, now: float) -> None:
-        """Takes one out; never below nothing."""
-        self._level, self._at = max(0.0, self.level(now) - 1), now
-
-    def give(self, now: float) -> None:
-        """Puts one back."""
-        self._level, self._at = min(self._rate.burst, self.level(now) + 1), now
+from coderd.model.token_bucket import BucketTable, Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,45 +46,35 @@ class OriginBuckets:
     """A bucket for each network, and one for each site, of late.
 
     Args:
-        network: what one network may.
-        site: what one site may, whichever of its networks it comes from.
-        n_most: networks that are remembered, and as many sites; the one that has been quiet for longest goes first.
+        network: what one network may do.
+        site: what one site may do, whichever of its networks it comes from.
+        n_most: networks that are remembered, and as many sites; the one that was used longest ago makes room.
     """
 
     def __init__(self, network: Rate, site: Rate, n_most: int) -> None:
-        self._rates = (network, site)
-        self._n_most = n_most
-        self._buckets: tuple[OrderedDict[str, Bucket], OrderedDict[str, Bucket]] = (
-            OrderedDict(),
-            OrderedDict(),
-        )
+        self._burst = network.burst
+        self._buckets = (BucketTable[str](network, n_most), BucketTable[str](site, n_most))
 
     def allows(self, origin: Origin, now: float) -> bool:
-        """Whether somebody from there may do one more."""
+        """Returns whether one more may be done from an origin."""
         return all(
-            name not in buckets or buckets[name].level(now) >= 1
-            for name, buckets in zip(origin.places, self._buckets, strict=False)
+            buckets.level(place, now) >= 1
+            for place, buckets in zip(origin.places, self._buckets, strict=False)
         )
 
     def is_untouched(self, origin: Origin, now: float) -> bool:
-        """Whether a network has all that it may have."""
-        bucket = self._buckets[0].get(origin.network)
-        return bucket is None or bucket.level(now) >= self._rates[0].burst
+        """Returns whether a network's bucket is full."""
+        return self._buckets[0].level(origin.network, now) >= self._burst
 
     def take(self, origin: Origin, now: float) -> None:
-        """One was done from there."""
-        for name, buckets, rate in zip(origin.places, self._buckets, self._rates, strict=False):
-            bucket = buckets.pop(name, None) or Bucket(rate, now)
-            buckets[name] = bucket
-            if len(buckets) > self._n_most:
-                buckets.popitem(last=False)
-            bucket.take(now)
+        """Counts one that was done from an origin."""
+        for place, buckets in zip(origin.places, self._buckets, strict=False):
+            buckets.use(place).drain(1, now)
 
     def give(self, origin: Origin, now: float) -> None:
-        """The last one is not to be counted."""
-        for name, buckets in zip(origin.places, self._buckets, strict=False):
-            if name in buckets:
-                buckets[name].give(now)
+        """Uncounts the last one from an origin."""
+        for place, buckets in zip(origin.places, self._buckets, strict=False):
+            buckets.give(place, now)
 
     def __len__(self) -> int:
         return max(map(len, self._buckets))

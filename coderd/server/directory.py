@@ -99,7 +99,7 @@ class Directory:
         self._claims = Batcher(self._claim_keys, MAX_CLAIMS)
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
         self._changing = trio.Lock()
-        self._attempts = Attempts(time.monotonic())
+        self._attempts = Attempts()
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self.visits = Visits(time.time)
         """Who has something open by browser."""

@@ -10,6 +10,7 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from coderd.model import limits
+from coderd.model.token_bucket import BucketTable, Rate, TokenBucket
 
 RATE: Final = limits.STUN_LARGER_RATE
 BURST: Final = limits.STUN_LARGER_BURST
@@ -25,12 +26,11 @@ class Allowance:
     """What each source may still have."""
 
     def __init__(self) -> None:
-        self._levels: dict[str, tuple[float, float]] = {}
-        """Remaining burst of each source and when it was counted, the source that asked longest ago first."""
-        self._everybody = (float(ALL_BURST), float("-inf"))
+        self._sources = BucketTable[str](Rate(BURST, RATE), MAX_SOURCES)
+        self._everybody = TokenBucket(ALL_RATE, ALL_BURST)
 
     def __len__(self) -> int:
-        return len(self._levels)
+        return len(self._sources)
 
     def admits(self, source: str, n_asked: int, n_answered: int, now: float) -> bool:
         """Whether an answer may leave, which counts where it is larger than the question.
@@ -43,20 +43,8 @@ class Allowance:
         """
         if n_answered <= n_asked + _SLACK:
             return True
-        network = _network(source)
-        everybody = _filled(self._everybody, ALL_RATE, ALL_BURST, now)
-        level = _filled(self._levels.pop(network, (float(BURST), now)), RATE, BURST, now)
-        is_admitted = min(level, everybody) >= 1
-        self._levels[network] = (level - is_admitted, now)
-        self._everybody = (everybody - is_admitted, now)
-        if len(self._levels) > MAX_SOURCES:
-            del self._levels[next(iter(self._levels))]
-        return is_admitted
-
-
-def _filled(level: tuple[float, float], rate: float, burst: float, now: float) -> float:
-    left, at = level
-    return min(burst, left + (now - at) * rate)
+        bucket = self._sources.use(_network(source))
+        return bucket.level(now) >= 1 and self._everybody.take(1, now) and bucket.take(1, now)
 
 
 def _network(source: str) -> str:

@@ -20,7 +20,7 @@ from coderd.derp.server import MAX_CONNECTIONS
 from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
-from coderd.model.origins import Rate
+from coderd.model.token_bucket import Rate
 from tests.shell.derp_world import A, B, Inbox, Server, serving
 
 PACKETS = [bytes([4, index]) * 600 for index in range(64)]

@@ -43,6 +43,7 @@ from coderd.model import RandomBytes, limits
 from coderd.model.derpmap import EMBEDDED_REGION
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic, ServerPublic
+from coderd.model.token_bucket import TokenBucket
 
 HELLO_TIMEOUT: Final = limits.HELLO_TIMEOUT
 WRITE_TIMEOUT: Final = limits.COORDINATION_WRITE_TIMEOUT
@@ -99,27 +100,6 @@ class _Refused(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
         self.refusal = refusal
-
-
-class _Allowance:
-    """A bucket of messages that fills at ``MESSAGE_RATE``, and with each message of ours that calls for an answer.
-
-    A device that may meet thousands of workspaces hears of each of them when they all come back, and confirms each.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._level = MESSAGE_BURST
-        self._filled_at = now
-
-    def take(self, now: float) -> bool:
-        """Whether one more message is within the node's right."""
-        self._level = min(MESSAGE_BURST, self._level + (now - self._filled_at) * MESSAGE_RATE) - 1
-        self._filled_at = now
-        return self._level >= 0
-
-    def grant(self) -> None:
-        """One more message is called for."""
-        self._level = min(MESSAGE_BURST, self._level + 1)
 
 
 class CoordinationServer:
@@ -306,7 +286,7 @@ class CoordinationServer:
         while True:
             message = await _receive(link.websocket)
             link.heard_at = trio.current_time()
-            if not link.allowance.take(link.heard_at):
+            if not link.allowance.take(1, link.heard_at):
                 raise _Refused(Refusal("too_fast", "the node says more than anybody needs to know"))
             if isinstance(message, Goodbye):
                 self.registry.goodbye(link.connection)
@@ -340,7 +320,7 @@ class CoordinationServer:
                 link.said_at = trio.current_time()
                 if isinstance(message, Peers):
                     self._counters["coordination.updates.sent"] += 1
-                    link.allowance.grant()
+                    link.allowance.give(1, link.said_at)
                 continue
             hold = self.registry.poll_timeout(connection)
             await link.bell.wait(None if hold is None else hold.when)
@@ -374,7 +354,9 @@ class _Link:
         self.bell = bell
         self.scope = trio.CancelScope()
         self.heard_at = self.said_at = trio.current_time()
-        self.allowance = _Allowance(self.heard_at)
+        self.allowance = TokenBucket(MESSAGE_RATE, MESSAGE_BURST)
+        """Messages that the node may still send. One that asks for a confirmation gives one token back: a device that may
+        meet thousands of workspaces hears of each of them when they all come back."""
         self.is_alive_owed = False
         self.is_silent = False
 

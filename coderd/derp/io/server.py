@@ -176,7 +176,7 @@ class RelayServer:
         """The gate is as old as the first who comes: before that no clock runs."""
         if self._gate is None:
             max_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
-            self._gate = Gate(max_connections, trio.current_time())
+            self._gate = Gate(max_connections)
         return self._gate
 
     async def _refuse(self, stream: ServerStream, response: bytes, reason: CloseReason) -> None:

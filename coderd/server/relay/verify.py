@@ -24,7 +24,8 @@ from coderd.http.body import BodyTooLarge, read_body
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.keys import NodePublic
-from coderd.model.origins import Bucket, Origin, OriginBuckets, Rate
+from coderd.model.origins import Origin, OriginBuckets
+from coderd.model.token_bucket import Rate
 
 PATH: Final = "/derp/verify"
 MAX_QUESTION: Final = limits.MAX_VERIFY_QUESTION
@@ -58,15 +59,11 @@ def verify_routes(
 
 
 class Askers:
-    """Who may ask one more. Pure.
+    """Who may ask one more. Pure."""
 
-    Args:
-        now: seconds on the clock of all other ``now`` arguments.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._everybody = Bucket(ALL, now)
-        self._of_known = Bucket(OF_KNOWN, now)
+    def __init__(self) -> None:
+        self._everybody = ALL.full_bucket()
+        self._of_known = OF_KNOWN.full_bucket()
         self._origins = OriginBuckets(OF_SOURCE, OF_SITE, MAX_SOURCES)
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -74,11 +71,8 @@ class Askers:
         """Whether somebody from there gets an answer."""
         if not self._origins.allows(origin, now):
             return False
-        if self._everybody.level(now) >= 1:
-            self._everybody.take(now)
-        elif origin.network in self._known and self._of_known.level(now) >= 1:
-            self._of_known.take(now)
-        else:
+        is_known = origin.network in self._known
+        if not self._everybody.take(1, now) and not (is_known and self._of_known.take(1, now)):
             return False
         self._origins.take(origin, now)
         return True
@@ -96,12 +90,10 @@ class _Verifier:
     def __init__(self, admit: Callable[[NodePublic], Awaitable[object | None]], counters: Counters) -> None:
         self._admit = admit
         self._counters = counters
-        self._askers: Askers | None = None
+        self._askers = Askers()
 
     async def answer(self, request: Request) -> Response:
         origin, now = Origin.of(source_of(request)), trio.current_time()
-        if self._askers is None:
-            self._askers = Askers(now)
         if not self._askers.take(origin, now):
             self._counters["derp.verify.too_many"] += 1
             return Response(status_code=HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": "1"})

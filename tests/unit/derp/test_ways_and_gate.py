@@ -84,7 +84,7 @@ def flood(gate: Gate, now: float) -> None:
 
 
 def test_one_source_has_so_many_handshakes_under_way_and_others_are_not_kept_out() -> None:
-    gate = Gate(10_000, 0.0)
+    gate = Gate(10_000)
     here, there = at("192.0.2.1"), at("192.0.2.2")
     assert all(gate.enter(here, 0.0) for _ in range(HANDSHAKES_PER_SOURCE))
     assert not gate.enter(here, 100.0)
@@ -94,7 +94,7 @@ def test_one_source_has_so_many_handshakes_under_way_and_others_are_not_kept_out
 
 
 def test_one_site_has_so_many_under_way_whichever_of_its_networks_they_come_from() -> None:
-    gate = Gate(10_000, 0.0)
+    gate = Gate(10_000)
     for number in range(HANDSHAKES_PER_SITE):
         assert gate.enter(at(f"2001:db8:1:{number:x}::1"), number / 10)
     later = HANDSHAKES_PER_SITE / 10
@@ -103,7 +103,7 @@ def test_one_site_has_so_many_under_way_whichever_of_its_networks_they_come_from
 
 
 def test_only_so_many_connections_are_held() -> None:
-    gate = Gate(2, 0.0)
+    gate = Gate(2)
     for address in ("192.0.2.1", "192.0.2.2"):
         assert gate.enter(at(address), 0.0)
         gate.settle(at(address))
@@ -113,14 +113,14 @@ def test_only_so_many_connections_are_held() -> None:
 
 
 def test_handshakes_are_bounded_by_time() -> None:
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     n_entered = sum(gate.enter(stranger(n), 0.0) for n in range(int(HANDSHAKES.burst) + 100))
     assert n_entered == HANDSHAKES.burst
     assert gate.enter(at("192.0.2.1"), 1.0)
 
 
 def test_two_addresses_do_not_use_up_everybodys_share() -> None:
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     for tick in range(1000):
         for address in ("192.0.2.1", "192.0.2.2"):
             for _ in range(10):
@@ -131,7 +131,7 @@ def test_two_addresses_do_not_use_up_everybodys_share() -> None:
 
 
 def test_the_networks_of_one_site_do_not_use_up_everybodys_share() -> None:
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     for number in range(10_000):
         come_and_go(gate, at(f"2001:db8:1:{number:x}::1"), 0.0)
     assert gate._everybody.level(0.0) == HANDSHAKES.burst - HANDSHAKES_OF_SITE.burst
@@ -140,7 +140,7 @@ def test_the_networks_of_one_site_do_not_use_up_everybodys_share() -> None:
 
 
 def test_where_a_known_key_came_from_lately_there_is_a_share_that_strangers_cannot_use_up() -> None:
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     home, new = at("198.51.100.1"), at("198.51.100.2")
     assert come_and_go(gate, home, 0.0, A_KEY)
     flood(gate, 1.0)
@@ -154,21 +154,21 @@ def test_where_a_known_key_came_from_lately_there_is_a_share_that_strangers_cann
 
 def test_behind_one_address_only_those_who_are_not_admitted_count() -> None:
     """A thousand machines behind one proxy come back to a relay that restarts."""
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     office = at("192.0.2.1")
     assert all(come_and_go(gate, office, 0.0, NodePublic(number.to_bytes(32))) for number in range(1000))
     assert gate._everybody.level(0.0) == HANDSHAKES.burst - 1000
 
 
 def test_a_known_key_that_comes_and_goes_without_pause_counts() -> None:
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     n_entered = sum(come_and_go(gate, at("192.0.2.1"), 0.0, A_KEY) for _ in range(1000))
     assert n_entered == HANDSHAKES_OF_SOURCE.burst + 1
 
 
 def test_what_the_gate_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coderd.derp.gate.MAX_KNOWN_KEYS", 10)
-    gate = Gate(10**6, 0.0)
+    gate = Gate(10**6)
     for number in range(100):
         assert come_and_go(gate, stranger(number), float(number), NodePublic(number.to_bytes(32)))
     assert len(gate._admitted) == 10

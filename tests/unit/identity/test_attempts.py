@@ -13,7 +13,7 @@ from coderd.model.origins import Origin
 
 
 def test_an_address_has_its_burst_and_gets_more_with_time() -> None:
-    attempts = Attempts(0.0)
+    attempts = Attempts()
     outcomes = [attempts.fail(Origin.of("192.0.2.1"), 0.0) for _ in range(int(BURST))]
     assert outcomes == [False] * (int(BURST) - 1) + [True]
     assert not attempts.allows(Origin.of("192.0.2.1"), 0.0)
@@ -22,7 +22,7 @@ def test_an_address_has_its_burst_and_gets_more_with_time() -> None:
 
 
 def test_when_everybodys_are_used_up_only_those_who_failed_are_refused() -> None:
-    attempts = Attempts(0.0)
+    attempts = Attempts()
     for number in range(int(GLOBAL_BURST)):
         attempts.fail(Origin.of(f"10.0.0.{number}"), 0.0)
     assert not attempts.allows(Origin.of("10.0.0.1"), 0.0)
@@ -31,7 +31,7 @@ def test_when_everybodys_are_used_up_only_those_who_failed_are_refused() -> None
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    attempts = Attempts(0.0)
+    attempts = Attempts()
     for number in range(MAX_ADDRESSES + 10):
         attempts.fail(Origin.of(str(number)), 0.0)
         attempts.fail(Origin.of(f"2001:db8:{number:x}::1"), 0.0)
@@ -39,7 +39,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_the_many_networks_of_one_site_have_one_burst_together() -> None:
-    attempts = Attempts(0.0)
+    attempts = Attempts()
     outcomes = [
         attempts.fail(Origin.of(f"2001:db8:1:{number:x}::1"), 0.0) for number in range(int(SITE_BURST))
     ]
