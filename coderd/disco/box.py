@@ -35,12 +35,12 @@ _CACHE_SIZE = 1024
 
 
 def looks_like_disco(datagram: Buffer) -> bool:
-    """Whether a datagram is disco's: from there on nobody else gets it, even if it does not open."""
+    """Returns whether a datagram is disco's. Such a one is never given to WireGuard, even if it does not open."""
     return len(datagram) >= _RECOGNISED_SIZE and datagram[:6] == MAGIC
 
 
 def sender_of(packet: Buffer) -> DiscoPublic:
-    """Whose packet this claims to be. Look the key up before opening: a stranger's packet is not worth an X25519.
+    """Returns the disco key that a packet claims to be from. Look it up before opening: an unknown one is not worth an X25519.
 
     Raises:
         MalformedPacket: not a disco packet.
@@ -70,7 +70,7 @@ class DiscoBox:
         return self._public
 
     def seal(self, message: Message, to: DiscoPublic, nonce: bytes) -> bytes:
-        """The whole packet for one peer. ``nonce``: 24 random bytes, new for each packet."""
+        """Seals a message into a whole packet for one peer. ``nonce``: 24 random bytes, new for each packet."""
         sealed = crypto_box_afternm(encode_message(message), nonce, self._shared_key(to))
         return MAGIC + self._public + nonce + sealed
 

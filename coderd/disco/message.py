@@ -73,7 +73,7 @@ Message: TypeAlias = Ping | Pong | CallMeMaybe | PeerRelayMessage
 
 
 def encode_message(message: Message) -> bytes:
-    """The payload of a message, at the version that is spoken today."""
+    """Encodes the payload of a message, at the version that is spoken today."""
     match message:
         case Ping(tx_id, node_key, padding):
             return bytes((_PING, _VERSION)) + _tx(tx_id) + (node_key or b"") + bytes(padding)

@@ -20,7 +20,7 @@ from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import MalformedPacket
 from coderd.model.timers import TimerTable
-from coderd.netcheck import Here, HttpsProbe, Netcheck, Report, StunProbe
+from coderd.netcheck import HostAddresses, HttpsProbe, Netcheck, Report, StunProbe
 from coderd.stun import parse_response
 
 FRESH = 27.0
@@ -53,7 +53,7 @@ class LocalNetwork:
     def __init__(self, *, rng: RandomBytes) -> None:
         self._rng = rng
         self._netcheck = Netcheck(rng=rng)
-        self._here = Here()
+        self._here = HostAddresses()
         self._own = OwnEndpoints()
         self._derp_map = DerpMap()
         self._resolved: dict[str, Sequence[str]] = {}
@@ -93,7 +93,7 @@ class LocalNetwork:
         tunnels: Collection[str] = (),
     ) -> None:
         """Bound ports and addresses of interfaces and of tunnels. A change of what is of use is told, and looked into."""
-        self._here = Here(frozenset(addresses), frozenset(tunnels))
+        self._here = HostAddresses(frozenset(addresses), frozenset(tunnels))
         self._netcheck.set_here(self._here)
         if not self._own.set_local(v4_port, v6_port, addresses):
             return
@@ -158,7 +158,7 @@ class LocalNetwork:
     def _may_be_us(self, tx: bytes, mapped: AddrPort) -> bool:
         """Whether what the server asked with ``tx`` saw is an address to publish, and not somebody before the server."""
         server = self._probed.get(tx)
-        return server is None or self._here.oddity(mapped[0], server[0]) is None
+        return server is None or self._here.why_foreign(mapped[0], server[0]) is None
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
         """The answer to an ``HttpsProbeWanted``."""

@@ -7,9 +7,9 @@ target     a relay node's STUN address
 findings   what a run has learned so far
 report     the result, frozen
 nat        what a report says of the NAT, in the words of RFC 4787
-examination questions to a STUN server about NATs and sizes, and what their answers mean
-standing   what stands before the server
-sighting   whether what a server saw may be this node
+nat_behavior         NAT behavior discovery (RFC 5780): questions to a STUN server, and what their answers mean
+server_reachability  what stands before the server
+mapped_address       whether what a STUN server saw may be this node
 facts      what one end of a tunnel tells the other of its network
 home       the choice of the home region
 io         latency by HTTPS or HTTP, where UDP is silent
@@ -17,26 +17,26 @@ io         latency by HTTPS or HTTP, where UDP is silent
 
 from coderd.netcheck.facts import Facts
 from coderd.netcheck.home import HomeQuestion, choose_home
+from coderd.netcheck.mapped_address import ForeignAddress, HostAddresses
 from coderd.netcheck.nat import Mapping, mapping_of
 from coderd.netcheck.netcheck import Netcheck
 from coderd.netcheck.report import Report
-from coderd.netcheck.run import HttpsProbe, StunProbe, Wish
-from coderd.netcheck.sighting import Here, Oddity
+from coderd.netcheck.run import HttpsProbe, ProbeRequest, StunProbe
 from coderd.netcheck.target import Family, Resolved, stun_target
 
 __all__ = [
     "Facts",
     "Family",
-    "Here",
+    "ForeignAddress",
     "HomeQuestion",
+    "HostAddresses",
     "HttpsProbe",
     "Mapping",
     "Netcheck",
-    "Oddity",
+    "ProbeRequest",
     "Report",
     "Resolved",
     "StunProbe",
-    "Wish",
     "choose_home",
     "mapping_of",
     "stun_target",

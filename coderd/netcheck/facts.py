@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta
 
 Word = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
-"""Without control characters: it is shown on terminals as the peer told it."""
-Clause = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
-"""The same, longer."""
+"""Printable text of at most 64 characters; shown on terminals as the peer sent it."""
+Sentence = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+"""Printable text of at most 256 characters; shown on terminals as the peer sent it."""
 Small = Annotated[int, Meta(ge=0, le=65535)]
 
 
@@ -22,25 +22,25 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     nat: bool | None = None
     """Whether addresses are translated on the way out; null where that was not seen."""
     mapping: Word = "unknown"
-    """In the words of RFC 4787."""
+    """How the mapping depends on the destination, in the words of RFC 4787 §4.1."""
     filtering: Word = "unknown"
-    """The same; telling it all takes a STUN server with two addresses."""
+    """Whose datagrams the NAT lets in, in the words of RFC 4787 §5; fully known only from a STUN server with two addresses."""
     varies: bool | None = None
     """Whether the mapping depends on the destination, on which part of it ever: a hard NAT."""
     ports: Word = "unknown"
-    """How such a NAT chooses ports: ``sequential``, which are foretold, ``random``, or ``unknown`` while it did not matter."""
+    """How such a NAT chooses ports: ``sequential``, which can be predicted, ``random``, or ``unknown`` while it did not matter."""
     endpoints: Small = 0
     """How many addresses it offers to be reached at directly."""
     home: Word = ""
     """Code of its home relay's region."""
     relay: bool = False
     """Whether it is connected to that relay."""
-    websocket: Clause = ""
+    websocket: Sentence = ""
     """Why it reaches that relay by WebSocket; empty where it does not."""
     blocked: bool = False
     """Whether it may reach the other end by relay only."""
     mtu: Small | None = None
-    """Of the way out to its relay, in bytes, as far as its own host knows."""
+    """MTU of the route to its relay, in bytes, as far as its own host knows."""
     mtu_needed: Small | None = None
     """What its tunnel needs of a direct path, in bytes of IP."""
     carries_full: bool | None = None

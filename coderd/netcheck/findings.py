@@ -3,8 +3,8 @@
 from collections import Counter
 
 from coderd.model.addresses import AddrPort, is_ipv6
+from coderd.netcheck.mapped_address import NO_ADDRESSES, HostAddresses
 from coderd.netcheck.report import Report
-from coderd.netcheck.sighting import ANYWHERE, Here
 from coderd.netcheck.target import Family
 
 
@@ -15,7 +15,7 @@ class Findings:
         here: tells what may be this node's from what cannot.
     """
 
-    def __init__(self, here: Here = ANYWHERE) -> None:
+    def __init__(self, here: HostAddresses = NO_ADDRESSES) -> None:
         self._here = here
         self.region_latency: dict[int, float] = {}
         self.v4_latency: dict[int, float] = {}
@@ -33,27 +33,27 @@ class Findings:
 
     @property
     def udp(self) -> bool:
-        """Whether any STUN round trip worked."""
+        """Returns whether any STUN round trip worked."""
         return bool(self.v4_latency or self.v6_latency)
 
     def note_sent(self, family: Family) -> None:
-        """A probe goes out over a family."""
+        """Counts a probe that goes out over a family."""
         self._n_sent[family] += 1
 
     def note_send_failed(self, family: Family) -> None:
-        """A probe could not go out."""
+        """Counts a probe that could not be sent."""
         self._n_failed[family] += 1
 
     def note_latency(self, region: int, seconds: float) -> None:
-        """One measurement; the least counts."""
+        """Notes one measurement of a region; the least counts."""
         self.region_latency[region] = min(seconds, self.region_latency.get(region, seconds))
 
     def note_stun(self, region: int, target: AddrPort, mapped: AddrPort, latency: float) -> None:
-        """A reply to a probe of ``target`` showed ``mapped``, whose family is what worked. What cannot be us is no mapping."""
+        """Notes that a reply to a probe of ``target`` showed ``mapped``, whose family is what worked. A foreign one is no mapping."""
         self.note_latency(region, latency)
         by_family = self.v6_latency if is_ipv6(mapped) else self.v4_latency
         by_family[region] = min(latency, by_family.get(region, latency))
-        if self._here.oddity(mapped[0], target[0]) is not None:
+        if self._here.why_foreign(mapped[0], target[0]) is not None:
             self._odd[target] = mapped
         elif is_ipv6(mapped):
             self._last_v6 = mapped
@@ -73,7 +73,7 @@ class Findings:
             self.mapping_varies = False
 
     def report(self, started_at: float, taken_at: float) -> Report:
-        """All of it, frozen; the home region is not chosen here."""
+        """Returns all of it as a report, without a home region."""
         return Report(
             started_at=started_at,
             taken_at=taken_at,
@@ -91,5 +91,5 @@ class Findings:
             v4_mappings=dict(self._v4_mappings),
             global_v4_counters=dict(self._v4_counters),
             global_v6_counters=dict(self._v6_counters),
-            odd_sightings=dict(self._odd),
+            foreign_mappings=dict(self._odd),
         )

@@ -12,9 +12,9 @@ from coderd.netcheck.report import Report
 HISTORY = 305.0
 """Seconds that a report counts for: the full-report interval and a little."""
 HEARD_RECENTLY = 8.0
-"""A home that sent a frame this recently is alive, whatever STUN says."""
+"""Seconds for which a frame shows that a home is alive, whatever STUN says (Tailscale netcheck's ``PreferredDERPFrameTime``)."""
 HEARD_AT_ALL = 120.0
-"""The same where nothing at all could be measured: longer than a relay's keep-alive interval."""
+"""Seconds for which a frame shows that a home is alive while nothing can be measured: longer than a relay's keep-alive interval."""
 _WORTH_MOVING_NS = 10_000_000
 _NS = 1_000_000_000
 
@@ -38,7 +38,7 @@ class HomeQuestion(NamedTuple):
 
 
 def choose_home(report: Report, history: Iterable[Report], question: HomeQuestion) -> int:
-    """The home region after a report, 0 where there is nothing to go by.
+    """Chooses the home region after a report; 0 if there is nothing to go by.
 
     Args:
         report: the newest; only regions that it measured can be chosen anew.

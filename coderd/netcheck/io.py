@@ -18,9 +18,9 @@ _log = structlog.get_logger(__name__)
 
 
 async def https_latency(region: DerpRegion) -> float | None:
-    """Seconds that one request takes on a fresh connection, dialling and TLS not counted.
+    """Measures the seconds that one request takes on a fresh connection, dialling and TLS not counted.
 
-    The first of the region's relays that answers is measured. None: none did, for whatever reason.
+    The first of the region's relays that answers is measured. Returns None if none did, for whatever reason.
     """
     with trio.move_on_after(TIMEOUT):
         for plan in dial_plans(region):

@@ -21,7 +21,7 @@ class Mapping(Enum):
 
 
 def mapping_of(report: Report, addresses: Collection[str]) -> Mapping:
-    """The mapping that a report shows.
+    """Returns the mapping that a report shows.
 
     Args:
         report: of a finished run.
@@ -40,6 +40,6 @@ def mapping_of(report: Report, addresses: Collection[str]) -> Mapping:
 
 
 def has_nat(report: Report, addresses: Collection[str]) -> bool | None:
-    """Whether this node's address is translated on its way; None where no STUN server answered."""
+    """Returns whether this node's address is translated on its way; None if no STUN server answered."""
     seen = report.global_v4 or report.global_v6
     return None if seen is None else seen[0] not in addresses

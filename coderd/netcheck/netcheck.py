@@ -12,10 +12,10 @@ from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline
 from coderd.model.derpmap import DerpMap
 from coderd.netcheck.home import HISTORY, HomeQuestion, choose_home
+from coderd.netcheck.mapped_address import NO_ADDRESSES, HostAddresses
 from coderd.netcheck.plan import full_plan, incremental_plan
 from coderd.netcheck.report import Report
-from coderd.netcheck.run import Run, Wish
-from coderd.netcheck.sighting import ANYWHERE, Here
+from coderd.netcheck.run import ProbeRequest, Run
 from coderd.netcheck.target import Family, Resolved
 
 FULL_INTERVAL = 300.0
@@ -36,9 +36,8 @@ class Netcheck:
         self._derp_map = DerpMap()
         self._resolved: Resolved = {}
         self._families: tuple[Family, ...] = (Family.V4, Family.V6)
-        self._here = ANYWHERE
+        self._here = NO_ADDRESSES
         self._run: Run | None = None
-        self._is_full = False
         self._full_at: float | None = None
         self._heard_at: dict[int, float] = {}
         self._history: deque[Report] = deque()
@@ -54,16 +53,16 @@ class Netcheck:
         self._full_at = None
 
     def set_families(self, *, has_ipv4: bool, has_ipv6: bool) -> None:
-        """Which families this host has usable addresses of; counts from the next run on."""
+        """Sets which families this host has usable addresses of, from the next run on."""
         usable = ((Family.V4, has_ipv4), (Family.V6, has_ipv6))
         self._families = tuple(family for family, has in usable if has)
 
-    def set_here(self, here: Here) -> None:
-        """This host's addresses; counts from the next run on."""
+    def set_here(self, here: HostAddresses) -> None:
+        """Sets this host's addresses, from the next run on."""
         self._here = here
 
     def set_home_limits(self, *, forced: int, dead: frozenset[int]) -> None:
-        """What latency has no say in: a region to have while it is alive (0: none), and those whose relay is dead."""
+        """Sets the home to have while it is alive (0: none), and regions whose relays are dead, regardless of latency."""
         self._forced_home, self._dead_relays = forced, dead
 
     def start(self, now: float, full: bool = False) -> bool:
@@ -96,7 +95,7 @@ class Netcheck:
         return True
 
     def abort(self) -> None:
-        """Forgets the run under way: its sockets or its map are no more. The next one is full."""
+        """Forgets the run under way, whose sockets or map are gone. The next one is full."""
         if self._run is not None:
             self._run = None
             self._full_at = None
@@ -104,7 +103,7 @@ class Netcheck:
     # What happened
 
     def handle_stun(self, tx: bytes, mapped: AddrPort, now: float) -> bool:
-        """A STUN success response came; returns whether it was awaited."""
+        """Takes a STUN success response. Returns whether it was awaited."""
         if self._run is None:
             return False
         was_awaited = self._run.handle_stun(tx, mapped, now)
@@ -112,48 +111,48 @@ class Netcheck:
         return was_awaited
 
     def handle_send_failed(self, tx: bytes, now: float) -> None:
-        """A probe found no way out of this host. A local firewall's refusal (EPERM) is a lost packet instead."""
+        """Notes that a probe found no route out of this host. A local firewall's refusal (EPERM) is a lost packet instead."""
         if self._run is not None:
             self._run.handle_send_failed(tx, now)
             self._settle()
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
-        """The answer to an ``HttpsProbe``; None: no answer."""
+        """Takes the answer to an ``HttpsProbe``, in seconds; None if there was none."""
         if self._run is not None:
             self._run.handle_https_latency(region, seconds, now)
             self._settle()
 
     def handle_relay_heard(self, region: int, now: float) -> None:
-        """A region's relay sent a frame: it is alive, whatever STUN says. Once in some seconds is often enough."""
+        """Notes that a region's relay sent a frame: it is alive, whatever STUN says. Once in some seconds is enough."""
         self._heard_at[region] = now
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due."""
+        """Does what is due by ``now``."""
         if self._run is not None:
             self._run.handle_timeout(now)
             self._settle()
 
     # What to do next
 
-    def poll_probe(self) -> Wish | None:
-        """The next ``StunProbe`` to send, or ``HttpsProbe`` to carry out."""
+    def poll_probe(self) -> ProbeRequest | None:
+        """Returns the next ``StunProbe`` to send, or ``HttpsProbe`` to carry out, or None."""
         return self._run.poll_probe() if self._run is not None else None
 
     def poll_report(self) -> Report | None:
-        """Each finished report once."""
+        """Returns each finished report once, then None."""
         return self._fresh.popleft() if self._fresh else None
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``; None between runs."""
+        """Returns when to call ``handle_timeout``; None between runs."""
         return self._run.poll_timeout() if self._run is not None else None
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is under way."""
+        """Returns whether a run is under way."""
         return self._run is not None
 
     def report(self) -> Report | None:
-        """The last finished report; None before the first."""
+        """Returns the last finished report; None before the first."""
         return self._history[-1] if self._history else None
 
     def _settle(self) -> None:

@@ -8,13 +8,13 @@ from coderd.netcheck.report import Report
 from coderd.netcheck.target import Family, family_field, is_test_node, may_use
 
 RETRANSMIT_FIRST = 0.1
-"""Seconds between the probes of a full plan."""
+"""Seconds between the probes of a full plan (Tailscale netcheck's ``defaultInitialRetransmitTime``)."""
 RETRANSMIT_UNKNOWN = 0.2
-"""The same in an incremental plan, for a region without a known latency."""
+"""Seconds between the probes of an incremental plan, for a region without a known latency."""
 RETRANSMIT_FACTOR = 1.2
-"""Of the last latency, where it is known."""
+"""Share of a region's last latency between its probes, where that is known."""
 LATER_TRY_EXTRA = 0.05
-"""Added per try from the third on."""
+"""Seconds added per try from the third on."""
 FULL_TRIES = 3
 HOME_TRIES = 4
 NEAR_TRIES = 2
@@ -37,7 +37,7 @@ class ProbeSet(NamedTuple):
 
 
 def full_plan(derp_map: DerpMap, families: Collection[Family]) -> list[ProbeSet]:
-    """Every measurable region, three tries per family, as if nothing were known."""
+    """Plans every measurable region, three tries per family, as if nothing were known."""
     plan = [
         ProbeSet(region.region_id, family, tuple(_full_probes(region, family, families)))
         for region in _measurable(derp_map)
@@ -49,7 +49,7 @@ def full_plan(derp_map: DerpMap, families: Collection[Family]) -> list[ProbeSet]
 def incremental_plan(
     derp_map: DerpMap, families: Collection[Family], last: Report, home: int
 ) -> list[ProbeSet]:
-    """The three regions that were nearest last time, and home wherever it is.
+    """Plans the three regions that were nearest last time, and home wherever it is.
 
     Args:
         derp_map: all regions.

@@ -37,5 +37,5 @@ class Report:
     """How many replies showed each mapping, in order of first sight."""
     v4_mappings: Mapping[AddrPort, AddrPort] = field(default_factory=dict)
     """Which mapping each probed IPv4 address and port showed last."""
-    odd_sightings: Mapping[AddrPort, AddrPort] = field(default_factory=dict)
-    """What STUN servers saw in place of this node, by server: none of the above, since something else was seen."""
+    foreign_mappings: Mapping[AddrPort, AddrPort] = field(default_factory=dict)
+    """Addresses that STUN servers saw in place of this node, by server: they are in none of the above."""

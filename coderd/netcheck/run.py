@@ -16,16 +16,16 @@ from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.derpmap import DerpMap
 from coderd.netcheck.findings import Findings
+from coderd.netcheck.mapped_address import NO_ADDRESSES, HostAddresses
 from coderd.netcheck.plan import ProbeSet
 from coderd.netcheck.report import Report
-from coderd.netcheck.sighting import ANYWHERE, Here
 from coderd.netcheck.target import Family, Resolved, stun_target
 from coderd.stun import TX_SIZE, encode_request
 
 STUN_TIMEOUT = 3.0
-"""Seconds after which no STUN reply is waited for."""
+"""Seconds after which no STUN reply is waited for (Tailscale netcheck's ``stunProbeTimeout``)."""
 REPORT_TIMEOUT = 5.0
-"""Seconds that a whole run may take."""
+"""Seconds that a whole run may take (Tailscale netcheck's ``ReportTimeout``)."""
 HTTPS_AFTER = 1.0
 """Seconds of silence after which HTTPS latencies are asked for, beside STUN, so that both end together."""
 ENOUGH_REGIONS = 3
@@ -44,17 +44,18 @@ class StunProbe(NamedTuple):
 
     @property
     def datagram(self) -> bytes:
-        """The request's bytes."""
+        """Returns the request's bytes."""
         return encode_request(self.tx)
 
 
 class HttpsProbe(NamedTuple):
-    """A wish: measure the latency of a region's relay by HTTPS (or HTTP), and report it."""
+    """Wish to measure the latency of a region's relay by HTTPS (or HTTP), and to report it."""
 
     region: int
 
 
-Wish: TypeAlias = StunProbe | HttpsProbe
+ProbeRequest: TypeAlias = StunProbe | HttpsProbe
+"""What a run wants to have sent or measured."""
 
 
 class _Planned(NamedTuple):
@@ -83,7 +84,7 @@ class _Set:
 
 
 class Run:
-    """The machine of one report.
+    """State machine of one report.
 
     Args:
         derp_map: the regions; those without latency and with a relay are asked by HTTPS if UDP stays silent.
@@ -105,7 +106,7 @@ class Run:
         is_full: bool,
         rng: RandomBytes,
         now: float,
-        here: Here = ANYWHERE,
+        here: HostAddresses = NO_ADDRESSES,
         homes: Set[int] = frozenset(),
     ) -> None:
         self.started_at = now
@@ -119,7 +120,7 @@ class Run:
         self._stun_ends_at = now + STUN_TIMEOUT
         self._enough_at: float | None = None
         self._sent: dict[bytes, _Sent] = {}
-        self._wishes: deque[Wish] = deque()
+        self._wishes: deque[ProbeRequest] = deque()
         self._https_wanted: set[int] | None = None
         self._findings = Findings(here)
         self._finished_at: float | None = None
@@ -128,7 +129,7 @@ class Run:
     # What happened
 
     def handle_stun(self, tx: bytes, mapped: AddrPort, now: float) -> bool:
-        """A success response came. Returns whether it answered a probe of this run."""
+        """Takes a success response. Returns whether it answered a probe of this run."""
         sent = self._sent.pop(tx, None)
         if sent is None or self._finished_at is not None:
             return sent is not None
@@ -144,7 +145,7 @@ class Run:
         return True
 
     def handle_send_failed(self, tx: bytes, now: float) -> None:
-        """A probe could not be sent at all (no route, no such family)."""
+        """Notes that a probe could not be sent at all (no route, no such family)."""
         sent = self._sent.pop(tx, None)
         if sent is None:
             return
@@ -152,7 +153,7 @@ class Run:
         self.handle_timeout(now)
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
-        """The answer to an ``HttpsProbe``; None: it failed."""
+        """Takes the answer to an ``HttpsProbe``, in seconds; None if it failed."""
         if self._https_wanted is None or region not in self._https_wanted:
             return
         self._https_wanted.discard(region)
@@ -161,7 +162,7 @@ class Run:
         self.handle_timeout(now)
 
     def handle_timeout(self, now: float) -> None:
-        """Sends what is due, ends what is over."""
+        """Sends what is due, and ends what is over."""
         if self._finished_at is not None:
             return
         if now < self._stun_ends_at:
@@ -176,12 +177,12 @@ class Run:
 
     # What to do next
 
-    def poll_probe(self) -> Wish | None:
-        """The next thing to send or to measure."""
+    def poll_probe(self) -> ProbeRequest | None:
+        """Returns the next thing to send or to measure, or None."""
         return self._wishes.popleft() if self._wishes else None
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``; None once finished."""
+        """Returns when to call ``handle_timeout``; None once finished."""
         if self._finished_at is not None:
             return None
         deadlines = [Deadline(self.started_at + REPORT_TIMEOUT, "netcheck report")]
@@ -193,7 +194,7 @@ class Run:
         return earliest(*deadlines)
 
     def report(self) -> Report | None:
-        """What was found, once finished; without a home region, which needs the history."""
+        """Returns what was found once finished, else None; without a home region, which needs the history."""
         if self._finished_at is None:
             return None
         return self._findings.report(self.started_at, self._finished_at)

@@ -20,7 +20,7 @@ Resolved = Mapping[str, Sequence[str]]
 
 
 def stun_target(node: DerpNode, family: Family, resolved: Resolved) -> AddrPort | None:
-    """The address to probe, or None where the node offers no STUN over that family.
+    """Returns the address to probe, or None if the node offers no STUN over that family.
 
     A test address overrides all; then the node's own field of that family; an empty field means DNS.
     """
@@ -34,18 +34,18 @@ def stun_target(node: DerpNode, family: Family, resolved: Resolved) -> AddrPort 
 
 
 def family_field(node: DerpNode, family: Family) -> str:
-    """What the map says about a node's address of a family: empty, a literal, or something that means *none*."""
+    """Returns what the map says of a node's address of a family: empty, a literal, or something that means *none*."""
     return node.ipv4 if family is Family.V4 else node.ipv6
 
 
 def may_use(node: DerpNode, family: Family) -> bool:
-    """Whether the map lets a node be reached over a family."""
+    """Returns whether the map lets a node be reached over a family."""
     text = family_field(node, family)
     return not text or _of_family(text, family) is not None
 
 
 def is_test_node(node: DerpNode) -> bool:
-    """Test nodes are probed even where the host seems to lack the family."""
+    """Returns whether a node is for tests: probed even if the host seems to lack the family."""
     return bool(node.stun_test_ip) or node.ipv4 == "127.0.0.1"
 
 

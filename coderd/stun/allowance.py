@@ -33,7 +33,7 @@ class Allowance:
         return len(self._sources)
 
     def admits(self, source: str, n_asked: int, n_answered: int, now: float) -> bool:
-        """Whether an answer may leave, which counts where it is larger than the question.
+        """Returns whether an answer may leave, and counts it if it is larger than the question.
 
         Args:
             source: the IP address that it goes to.

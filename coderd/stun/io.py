@@ -221,7 +221,7 @@ def _name_of(sock: socket.socket) -> AddrPort:
 
 
 async def stun_round_trip(target: AddrPort) -> float | None:
-    """Seconds from a Binding request to its answer, from a socket of its own; None after three without one."""
+    """Measures the seconds from a Binding request to its answer, from a socket of its own; None after three without one."""
     family = trio.socket.AF_INET6 if is_ipv6(target) else trio.socket.AF_INET
     with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
         await sock.connect(target)

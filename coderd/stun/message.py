@@ -96,12 +96,12 @@ class Answer(NamedTuple):
 
 
 def is_stun(datagram: Buffer) -> bool:
-    """Whether a datagram is STUN at all: two zero bits and the cookie."""
+    """Returns whether a datagram is STUN: two zero bits and the magic cookie (RFC 8489 §5)."""
     return len(datagram) >= HEADER_SIZE and datagram[0] < 0x40 and datagram[4:8] == _COOKIE
 
 
 def encode_request(tx: bytes) -> bytes:
-    """A Binding request of 40 bytes: SOFTWARE, then FINGERPRINT.
+    """Encodes a Binding request of 40 bytes: SOFTWARE, then FINGERPRINT.
 
     Args:
         tx: 12 random bytes; every transmission has its own.
@@ -110,7 +110,7 @@ def encode_request(tx: bytes) -> bytes:
 
 
 def encode_question(question: Question, *, size: int = 0) -> bytes:
-    """A request in the words of RFC 5780.
+    """Encodes a request with RFC 5780's attributes.
 
     Args:
         question: what to ask.
@@ -175,7 +175,7 @@ def parse_question(datagram: Buffer) -> Question:
 
 
 def encode_response(tx: bytes, mapped: AddrPort) -> bytes:
-    """A success response: 32 bytes for an IPv4 client, 44 for an IPv6 one.
+    """Encodes a success response: 32 bytes for an IPv4 client, 44 for an IPv6 one.
 
     Args:
         tx: the request's transaction id.
@@ -190,7 +190,7 @@ def encode_response(tx: bytes, mapped: AddrPort) -> bytes:
 
 
 def encode_answer(answer: Answer, *, size: int = 0) -> bytes:
-    """A success response in the words of RFC 5780, padded to ``size`` bytes where that is more than it has."""
+    """Encodes a success response with RFC 5780's attributes, padded to ``size`` bytes where that is more than it has."""
     plain = encode_response(answer.tx, answer.mapped)
     places = ((_RESPONSE_ORIGIN, answer.origin), (_OTHER_ADDRESS, answer.other))
     attributes = plain[HEADER_SIZE:] + b"".join(

@@ -19,7 +19,7 @@ from coderd.model.netmap import NodeKind, Peer
 from coderd.model.paths import PathKind
 from coderd.netcheck import Facts, Report, mapping_of
 from coderd.netcheck.nat import has_nat
-from coderd.netcheck.standing import HURTS
+from coderd.netcheck.server_reachability import HIDES_MAPPINGS
 from coderd.peerapi.io import ask_facts
 
 CHECK_TIMEOUT = 12.0
@@ -45,7 +45,7 @@ async def netcheck(session: Session) -> Netcheck:
 
 
 def _message(session: Session, survey: Survey, report: Report) -> Netcheck:
-    tunnel, examination = session.tunnel, survey.examination
+    tunnel, nat_behavior = session.tunnel, survey.nat_behavior
     mtu, needed = relay_mtu(tunnel, session.mtu) or (None, None)
     proxy, proxy_problem = proxy_to(session.identity.url)
     return Netcheck(
@@ -66,15 +66,15 @@ def _message(session: Session, survey: Survey, report: Report) -> Netcheck:
         global_v6_counters={_text(addr): n_seen for addr, n_seen in report.global_v6_counters.items()},
         nat=has_nat(report, tunnel.here.addresses),
         mapping=mapping_of(report, tunnel.here.addresses).value,
-        filtering=examination.filtering.value,
-        filters_by_port=examination.filters_by_port,
-        hairpin=examination.hairpin,
+        filtering=nat_behavior.filtering.value,
+        filters_by_port=nat_behavior.filters_by_port,
+        hairpin=nat_behavior.hairpin,
         captive_portal=survey.is_captive,
-        server=survey.standing.value,
+        server=survey.server_reachability.value,
         proxy=proxy,
         mtu=mtu,
         mtu_needed=needed,
-        carries_full=examination.carries_full,
+        carries_full=nat_behavior.carries_full,
         clock_skew_s=survey.clock_skew,
         regions=_regions(session, report),
         warnings=tuple(_warnings(session, survey, report, (mtu, needed), proxy_problem)),
@@ -119,7 +119,7 @@ def _warnings(
         yield "Something else answers in place of the server: sign in to this network first, in a browser."
     if not offers_stun:
         yield "The server offers no STUN, so this machine cannot learn its public address."
-    elif survey.standing in HURTS:
+    elif survey.server_reachability in HIDES_MAPPINGS:
         yield _server_warning(report)
     elif not report.udp:
         yield "No STUN server answers: UDP does not get through, and peers are reached by relay only."
@@ -128,7 +128,7 @@ def _warnings(
     for relay in session.tunnel.relays:
         if relay.why_websocket:
             yield f'The relay "{relay.code}" is reached by WebSocket, because {relay.why_websocket}.'
-    yield from _size_warnings(mtu, survey.examination.carries_full)
+    yield from _size_warnings(mtu, survey.nat_behavior.carries_full)
     skew = survey.clock_skew
     if skew is not None and abs(skew) >= SKEW_WORTH_TELLING:
         yield f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
@@ -137,8 +137,8 @@ def _warnings(
 
 
 def _server_warning(report: Report) -> str:
-    if report.odd_sightings:
-        seen = next(iter(report.odd_sightings.values()))
+    if report.foreign_mappings:
+        seen = next(iter(report.foreign_mappings.values()))
         return f"The server is behind a NAT that hides who sends: its STUN saw this machine as {seen[0]}. {SERVER_FIX}"
     return f"The server is behind a NAT or load balancer that lets no UDP through to it. {SERVER_FIX}"
 

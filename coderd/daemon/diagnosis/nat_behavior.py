@@ -14,8 +14,8 @@ import trio
 
 from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.model.errors import MalformedPacket
-from coderd.netcheck.examination import NOT_EXAMINED, Examination, filtering_of, other_places
-from coderd.netcheck.sighting import Here
+from coderd.netcheck.mapped_address import HostAddresses
+from coderd.netcheck.nat_behavior import UNKNOWN_BEHAVIOR, NatBehavior, alternates_of, filtering_of
 from coderd.stun import (
     TX_SIZE,
     Answer,
@@ -38,7 +38,7 @@ _READ_SIZE = 9216
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 
 
-async def examine(server: AddrPort, here: Here, size: int) -> Examination:
+async def examine(server: AddrPort, here: HostAddresses, size: int) -> NatBehavior:
     """What the way to a STUN server shows.
 
     Args:
@@ -46,21 +46,21 @@ async def examine(server: AddrPort, here: Here, size: int) -> Examination:
         here: this host's addresses: one that is seen unchanged is behind no NAT.
         size: UDP payload in bytes that the tunnel needs carried.
     """
-    found = NOT_EXAMINED
+    found = UNKNOWN_BEHAVIOR
     with trio.move_on_after(TIMEOUT):
         async with _asking(server) as near, _asking(server) as far:
             found = await _examine(near, far, here, size)
     return found
 
 
-async def _examine(near: "_Asker", far: "_Asker", here: Here, size: int) -> Examination:
+async def _examine(near: "_Asker", far: "_Asker", here: HostAddresses, size: int) -> NatBehavior:
     asked_at = trio.current_time()
     plain = await near.ask(Question(b"", is_extended=True), PATIENCE)
     if plain is None:
-        return NOT_EXAMINED
+        return UNKNOWN_BEHAVIOR
     patience = max(PATIENCE, 4 * (trio.current_time() - asked_at))
-    has_port, has_address = other_places(plain)
-    is_masked = here.oddity(plain.mapped[0], near.server[0]) is not None
+    has_port, has_address = alternates_of(plain)
+    is_masked = here.why_foreign(plain.mapped[0], near.server[0]) is not None
     came: dict[str, bool] = {}
 
     async def note(name: str, question: Question, asker: _Asker) -> None:
@@ -75,14 +75,14 @@ async def _examine(near: "_Asker", far: "_Asker", here: Here, size: int) -> Exam
             nursery.start_soon(note, "address", question, near)
         if not is_masked and plain.mapped[0] not in here.addresses:
             nursery.start_soon(partial(_turn_around, near, plain.mapped, patience, came))
-    filtering, by_port = NOT_EXAMINED.filtering, NOT_EXAMINED.filters_by_port
+    filtering, by_port = UNKNOWN_BEHAVIOR.filtering, UNKNOWN_BEHAVIOR.filters_by_port
     if "port" in came:
         filtering, by_port = filtering_of(
             lets_in_port=came["port"],
             lets_in_address=came.get("address", False),
             has_other_address=has_address,
         )
-    return Examination(filtering, by_port, came.get("hairpin"), came["full"])
+    return NatBehavior(filtering, by_port, came.get("hairpin"), came["full"])
 
 
 async def _turn_around(near: "_Asker", mapped: AddrPort, patience: float, came: dict[str, bool]) -> None:

@@ -26,9 +26,9 @@ from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
 from coderd.model.paths import PathPolicy
 from coderd.netcheck import Facts, Family, Report, mapping_of, stun_target
-from coderd.netcheck.examination import NOT_EXAMINED, Examination
 from coderd.netcheck.nat import has_nat
-from coderd.netcheck.standing import Passage, Standing, standing_of
+from coderd.netcheck.nat_behavior import UNKNOWN_BEHAVIOR, NatBehavior
+from coderd.netcheck.server_reachability import ServerReachability, ServerView, server_reachability
 from coderd.wireguard.message import DATA_OVERHEAD
 
 MAX_AGE = 1.0
@@ -50,8 +50,8 @@ class Survey:
     """What was found; None where it could not be."""
 
     report: Report | None
-    examination: Examination = NOT_EXAMINED
-    standing: Standing = Standing.UNKNOWN
+    nat_behavior: NatBehavior = UNKNOWN_BEHAVIOR
+    server_reachability: ServerReachability = ServerReachability.UNKNOWN
     clock_skew: float | None = None
     """This machine's clock less the server's, in seconds."""
     is_captive: bool | None = None
@@ -86,20 +86,24 @@ class Surveyor:
             nursery.start_soon(self._look_for_portal, look)
             look.report = await self._tunnel.netcheck(timeout, max_age=max_age)
             if (server := self._stun_server(look.report, derp_map)) is not None:
-                look.examination = await examine(server, self._tunnel.here, self._size)
+                look.nat_behavior = await examine(server, self._tunnel.here, self._size)
         if look.reflection is not None:  # nobody else knows the token's owner
             look.is_captive = False
         survey = Survey(
-            look.report, look.examination, self._standing(look, derp_map), look.clock_skew, look.is_captive
+            look.report,
+            look.nat_behavior,
+            self._server_reachability(look, derp_map),
+            look.clock_skew,
+            look.is_captive,
         )
         self._last = (asked_at, survey)
         return survey
 
-    def _standing(self, look: "_Look", derp_map: DerpMap) -> Standing:
+    def _server_reachability(self, look: "_Look", derp_map: DerpMap) -> ServerReachability:
         said = look.reflection
-        passage = Passage(said.arrived_at, said.n_stun_answered) if said is not None else None
-        return standing_of(
-            look.report, self._tunnel.here, self._server_addresses(), passage, has_stun=has_stun(derp_map)
+        view = ServerView(said.arrived_at, said.n_stun_answered) if said is not None else None
+        return server_reachability(
+            look.report, self._tunnel.here, self._server_addresses(), view, has_stun=has_stun(derp_map)
         )
 
     def _server_addresses(self) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ class Surveyor:
         if report is None or not report.udp:
             return None
         own = self._server_addresses()
-        answered = [*report.v4_mappings, *report.odd_sightings]
+        answered = [*report.v4_mappings, *report.foreign_mappings]
         if not answered and report.region_v6_latency:
             answered = list(_targets(derp_map, report.region_v6_latency, Family.V6, self._tunnel))
         return min(answered, key=lambda addr: addr[0] not in own, default=None)
@@ -129,7 +133,7 @@ class _Look:
 
     def __init__(self) -> None:
         self.report: Report | None = None
-        self.examination = NOT_EXAMINED
+        self.nat_behavior = UNKNOWN_BEHAVIOR
         self.reflection: Reflection | None = None
         self.clock_skew: float | None = None
         self.is_captive: bool | None = None
@@ -184,7 +188,7 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
         stun=offers_stun,
         nat=has_nat(report, own) if report is not None else None,
         mapping=mapping_of(report, own).value if report is not None else "unknown",
-        filtering=survey.examination.filtering.value,
+        filtering=survey.nat_behavior.filtering.value,
         varies=report.mapping_varies_by_dest if report is not None else None,
         ports=tunnel.port_order.value,
         endpoints=len(tunnel.endpoints),
@@ -194,9 +198,9 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
         blocked=peer is not None and peer.path_policy is PathPolicy.RELAY_ONLY,
         mtu=mtu[0] if mtu is not None else None,
         mtu_needed=mtu[1] if mtu is not None else None,
-        carries_full=survey.examination.carries_full,
+        carries_full=survey.nat_behavior.carries_full,
         narrow=peer is not None and tunnel.is_narrow(peer.node_key),
-        server=survey.standing.value,
+        server=survey.server_reachability.value,
     )
 
 

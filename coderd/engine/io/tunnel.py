@@ -52,7 +52,7 @@ from coderd.model.paths import PathInfo, PathKind, Pin
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.model.reachability import NodeUpdate, PeerPath
 from coderd.model.transport import SocketId
-from coderd.netcheck import Here, Report
+from coderd.netcheck import HostAddresses, Report
 from coderd.netcheck.io import https_latency
 from coderd.packetfilter import PacketFilter
 from coderd.packetfilter.io import ephemeral_ports
@@ -141,7 +141,7 @@ class Tunnel:
         self._checked = trio.Event()
         self.report: Report | None = None
         """What the last finished netcheck found."""
-        self.here = Here()
+        self.here = HostAddresses()
         """This host's addresses."""
         self.resolved: Mapping[str, tuple[str, ...]] = {}
         """Addresses of the relays' host names."""
@@ -505,7 +505,7 @@ class Tunnel:
         seen: NetworkView | None = None
         async for view in watch_interfaces(ignore=self._interface):
             now = trio.current_time()
-            self.here = Here(frozenset(view.addresses), frozenset(view.tunnels))
+            self.here = HostAddresses(frozenset(view.addresses), frozenset(view.tunnels))
             self._sockets.mark(view.marks)
             mark_connections(*view.marks)
             self._conn.set_local_endpoints(

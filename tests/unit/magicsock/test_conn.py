@@ -507,7 +507,7 @@ def test_whoever_stands_before_the_server_is_never_told_as_an_endpoint(
         answer_stun(bench, deadline.when, mapped)
     (done, *_) = bench.events(NetcheckDone)
     assert (done.report.udp, done.report.global_v4) == (True, None)
-    assert done.report.odd_sightings == {STUN: mapped}
+    assert done.report.foreign_mappings == {STUN: mapped}
     assert bench.conn.status(T + 10).endpoints == ((("10.0.0.1", 41641), 1),)
     assert bench.counters["magicsock.drop.stun"] == 0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coderd.netcheck.examination import Filtering, filtering_of, other_places
+from coderd.netcheck.nat_behavior import Filtering, alternates_of, filtering_of
 from coderd.stun import Answer
 
 TX, MAPPED, HERE = bytes(12), ("198.51.100.2", 5), ("192.0.2.10", 3478)
@@ -26,6 +26,6 @@ def test_who_is_let_in_is_the_filtering(
 
 
 def test_a_server_says_from_where_else_it_can_answer() -> None:
-    assert other_places(Answer(TX, MAPPED)) == (False, False)
-    assert other_places(Answer(TX, MAPPED, HERE, ("192.0.2.10", 3479))) == (True, False)
-    assert other_places(Answer(TX, MAPPED, HERE, ("192.0.2.11", 3479))) == (True, True)
+    assert alternates_of(Answer(TX, MAPPED)) == (False, False)
+    assert alternates_of(Answer(TX, MAPPED, HERE, ("192.0.2.10", 3479))) == (True, False)
+    assert alternates_of(Answer(TX, MAPPED, HERE, ("192.0.2.11", 3479))) == (True, True)
