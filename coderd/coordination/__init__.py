@@ -15,6 +15,9 @@ server_state   whether the node is connected
 
 The server's side:
 registry       who is connected, and who may see whom
+viewer         what one connection was told, is owed and holds back
+shown_entry    what others are shown of a node
+publication    how often what others are shown of a node may change
 nodes_by_user  which nodes a change may concern
 paths          what nodes have reported of their paths
 farewell       when each node shall come back to a server that ends

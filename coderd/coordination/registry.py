@@ -7,10 +7,8 @@ connection was told and is owed is its ``Viewer``'s.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
-
-from msgspec.structs import replace
 
 from coderd.coordination.message import (
     DerpMapChanged,
@@ -23,11 +21,12 @@ from coderd.coordination.message import (
 )
 from coderd.coordination.nodes_by_user import NodesByUser
 from coderd.coordination.paths import PathTally, Reach
+from coderd.coordination.publication import Publication
 from coderd.coordination.shown_entry import make_entry, narrow_entry, refuse_claim
 from coderd.coordination.viewer import NodeFacts, Unseen, View, Viewer
 from coderd.identity.people import Node
 from coderd.identity.policy import access_for, is_relayed_only, may_tunnel
-from coderd.model.deadline import Deadline
+from coderd.model.deadline import Deadline, earliest
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathKind
 
@@ -43,8 +42,10 @@ class _Presence:
 
     node: Node
     viewer: Viewer | None
-    entry: PeerEntry | None = None
-    """What others are shown; None until this connection has said where the node can be reached."""
+    publication: Publication = field(default_factory=Publication)
+    """What others are shown of it."""
+    is_shown: bool = False
+    """Whether peers may have been told of it since it was last gone."""
     gone: RemovalReason = RemovalReason.LOST
     """Why the last connection ended."""
 
@@ -101,11 +102,15 @@ class Registry:
             return viewer
         if presence.viewer is not None:
             presence.viewer.close(SUPERSEDED if resumed else REPLACED)
-        presence.node, presence.viewer, presence.entry = node, viewer, None
+        presence.node, presence.viewer = node, viewer
+        presence.publication.clear()
         return viewer
 
-    def update(self, viewer: Viewer, update: Update) -> Refusal | None:
-        """Takes where a node can be reached. Returns the reason to end its connection if it claims what it must not."""
+    def update(self, viewer: Viewer, update: Update, now: float) -> Refusal | None:
+        """Takes where a node can be reached; its peers are told as often as ``Publication`` lets them.
+
+        Returns the reason to end its connection if it claims what it must not.
+        """
         if viewer.end is not None:
             return None
         if update.generation not in (None, viewer.facts.generation):
@@ -116,7 +121,7 @@ class Registry:
             entry = make_entry(viewer.node, viewer.facts, update)
         except ValueError as error:
             return Refusal("malformed", str(error))
-        self._publish(viewer, entry)
+        self._publish(viewer, entry, now)
         return None
 
     def report(self, viewer: Viewer, update: Update, now: float) -> None:
@@ -182,7 +187,7 @@ class Registry:
             return
         if presence.viewer is not None:
             presence.viewer.close(why)
-        presence.viewer, presence.gone = None, RemovalReason.DENIED
+        presence.viewer, presence.gone, presence.is_shown = None, RemovalReason.DENIED, False
         self._mark(node)
 
     def amend(self, node: Node) -> None:
@@ -192,8 +197,7 @@ class Registry:
         own = presence.viewer if presence is not None else None
         if presence is not None:
             presence.node = node
-            if presence.entry is not None:
-                presence.entry = replace(presence.entry, name=node.full_name)
+            presence.publication.rename(node.full_name)
         if own is not None:
             is_renamed = own.node.full_name != node.full_name
             own.node = node
@@ -238,11 +242,19 @@ class Registry:
 
     def poll(self, viewer: Viewer, now: float) -> Peers | DerpMapChanged | None:
         """Returns the next message that a connection is owed, None if there is none now."""
+        presence = self._presences.get(viewer.node.node_id)
+        if presence is not None and presence.viewer is viewer and presence.publication.release(now):
+            self._show(presence)
         return viewer.take(self, now)
 
     def poll_timeout(self, viewer: Viewer) -> Deadline | None:
         """Returns when ``poll`` may have something although nothing happens. Call it after ``poll`` has returned None."""
-        return viewer.poll_timeout(self)
+        presence = self._presences.get(viewer.node.node_id)
+        is_own = presence is not None and presence.viewer is viewer
+        return earliest(
+            viewer.poll_timeout(self),
+            presence.publication.deadline if presence is not None and is_own else None,
+        )
 
     # Looking
 
@@ -306,10 +318,10 @@ class Registry:
             return RemovalReason.DENIED
         if presence.viewer is None:
             return presence.gone
-        if presence.entry is None:
+        if (entry := presence.publication.entry) is None:
             return Unseen.NOT_YET
         by_relay = self._blocks_direct or is_relayed_only(viewer, presence.node)
-        return narrow_entry(presence.entry, access_for(viewer, presence.node), is_relayed_only=by_relay)
+        return narrow_entry(entry, access_for(viewer, presence.node), is_relayed_only=by_relay)
 
     def has_confirmed(self, workspace_id: UUID, device: Viewer) -> bool:
         """Returns whether a workspace has confirmed a device with the key and generation that it has now."""
@@ -318,23 +330,29 @@ class Registry:
 
     # Who is concerned
 
-    def _publish(self, viewer: Viewer, entry: PeerEntry) -> None:
-        presence = self._presences[viewer.node.node_id]
+    def _publish(self, viewer: Viewer, entry: PeerEntry, now: float) -> None:
         if not viewer.has_said_where:
             if entry.home_region == 0:
                 return
             viewer.owe_everything()
-        elif presence.entry == entry:
-            return
-        presence.entry = entry
-        self._mark(viewer.node)
+        presence = self._presences[viewer.node.node_id]
+        if presence.publication.offer(entry, now):
+            self._show(presence)
+        elif presence.publication.deadline is not None:
+            viewer.wake()  # it sleeps until some other deadline, or for ever
+
+    def _show(self, presence: _Presence) -> None:
+        presence.is_shown = True
+        self._mark(presence.node)
 
     def _leave(self, viewer: Viewer, reason: RemovalReason) -> None:
         presence = self._presences.get(viewer.node.node_id)
         if presence is None or presence.viewer is not viewer:
             return
-        presence.viewer, presence.gone = None, reason
-        self._mark(viewer.node)
+        is_news = presence.is_shown or presence.gone is not reason
+        presence.viewer, presence.gone, presence.is_shown = None, reason, False
+        if is_news:  # one that comes and goes without a word has changed nothing for its peers
+            self._mark(viewer.node)
 
     def _mark(self, node: Node) -> None:
         """Owes a look at a node to every viewer that may see it."""

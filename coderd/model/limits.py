@@ -150,6 +150,10 @@ NODE_MESSAGE_RATE: Final = 20.0
 """Messages per second that a node may send in the long run."""
 NODE_MESSAGE_BURST: Final = 200.0
 """And at once."""
+PUBLICATION_INTERVAL: Final = 0.5
+"""Seconds between two changes of one node that its peers are told of, in the long run; of those between, the newest."""
+PUBLICATION_BURST: Final = 4
+"""Changes of one node that its peers are told of at once, over all of its connections."""
 MAX_PATH_REPORTS: Final = 1024
 """Reports of paths that are kept of one connection."""
 PATH_COUNT_BURST: Final = 256.0

@@ -298,9 +298,10 @@ class CoordinationServer:
         match message:
             case Update():
                 self._counters["coordination.updates.received"] += 1
-                if (refusal := self.registry.update(connection, message)) is not None:
+                now = trio.current_time()
+                if (refusal := self.registry.update(connection, message, now)) is not None:
                     raise _Refused(refusal)
-                self.registry.report(connection, message, trio.current_time())
+                self.registry.report(connection, message, now)
             case Ready():
                 self.registry.ready(connection, message.ids)
             case Hello():

@@ -57,8 +57,9 @@ class Membership:
     def update(self, update: NodeUpdate) -> None:
         """Says where the server's node can be reached."""
         message = update_message(update, self._facts.generation)
-        if self._registry.update(self._connection, message) is None:
-            self._registry.report(self._connection, message, trio.current_time())
+        now = trio.current_time()
+        if self._registry.update(self._connection, message, now) is None:
+            self._registry.report(self._connection, message, now)
 
     def introduce(self, peer: Peer) -> None:
         """A peer has said itself who it is since it restarted."""

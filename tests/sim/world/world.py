@@ -293,7 +293,7 @@ class World:
             return
         match message:
             case Update():
-                assert self._registry.update(connection, message) is None
+                assert self._registry.update(connection, message, self.now) is None
             case Ready():
                 self._registry.ready(connection, message.ids)
             case Goodbye():

@@ -64,7 +64,7 @@ class Crowd:
         key = number.to_bytes(32, "big")
         facts = NodeFacts(NodePublic(key), DiscoPublic(key), number, ("x" * 32,) * limits.MAX_CAPABILITIES)
         connection = self.registry.connect(node, facts, partners=partners, wake=lambda: None)
-        assert self.registry.update(connection, Update(home_region=1, endpoints=self.endpoints)) is None
+        assert self.registry.update(connection, Update(home_region=1, endpoints=self.endpoints), 0.0) is None
         return connection
 
     def tell(self) -> list[Peers]:

@@ -27,7 +27,7 @@ class World:
         key = node.node_id.bytes * 2
         facts = NodeFacts(NodePublic(key), DiscoPublic(key), 1)
         connection = self.registry.connect(node, facts, wake=lambda: self.wakes.append(node.name))
-        self.registry.update(connection, Update(999))
+        self.registry.update(connection, Update(999), 0.0)
         return connection
 
     def settle(self, *connections: Viewer, now: float = 10.0) -> None:
@@ -38,7 +38,7 @@ class World:
 
     def tell(self, connection: Viewer, *reports: PathReport, now: float = 20.0, **other: object) -> None:
         update = Update(999, path_reports=list(reports), **other)  # type: ignore[arg-type]
-        assert self.registry.update(connection, update) is None
+        assert self.registry.update(connection, update, now) is None
         self.registry.report(connection, update, now)
 
 

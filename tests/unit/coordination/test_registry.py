@@ -83,6 +83,7 @@ def join(
     generation: int = 1,
     partners: Iterable[Node] = (),
     resumed: bool = False,
+    now: float = 0.0,
 ) -> Link:
     wakes: list[int] = []
     connection = registry.connect(
@@ -93,7 +94,7 @@ def join(
         wake=lambda: wakes.append(1),
     )
     if update is not None:
-        assert registry.update(connection, update) is None
+        assert registry.update(connection, update, now) is None
     return Link(registry, connection, wakes)
 
 
@@ -180,9 +181,9 @@ def test_nobody_is_shown_who_has_no_home_yet_nor_sees_anybody() -> None:
     dev = join(registry, workspace(), update=at())
     assert dev.names() == []
     assert user.drain() == []
-    registry.update(user.connection, at("192.0.2.1:1", region=0))
+    registry.update(user.connection, at("192.0.2.1:1", region=0), 0.0)
     assert dev.drain() == []
-    registry.update(user.connection, at("192.0.2.1:1"))
+    registry.update(user.connection, at("192.0.2.1:1"), 0.0)
     assert dev.names() == ["ann/laptop"]
 
 
@@ -190,16 +191,19 @@ def test_what_a_node_claims_of_itself_beyond_its_own_is_refused() -> None:
     registry, space = Registry(), workspace()
     dev = join(registry, space, generation=7)
     own = str(space.address)
-    assert registry.update(dev.connection, Update(999, allowed_ips=[own, f"{own}/128"], generation=7)) is None
+    assert (
+        registry.update(dev.connection, Update(999, allowed_ips=[own, f"{own}/128"], generation=7), 0.0)
+        is None
+    )
     for update in (
         Update(999, allowed_ips=["fd60:627a:a42b::/48"]),
         Update(999, allowed_ips=[own, "::/0"]),
         Update(999, generation=8),
     ):
-        refusal = registry.update(dev.connection, update)
+        refusal = registry.update(dev.connection, update, 0.0)
         assert refusal is not None
         assert refusal.code == "bad_claim"
-    refusal = registry.update(dev.connection, at("not an address"))
+    refusal = registry.update(dev.connection, at("not an address"), 0.0)
     assert refusal is not None
     assert refusal.code == "malformed"
 
@@ -210,10 +214,10 @@ def test_what_a_node_claims_of_itself_beyond_its_own_is_refused() -> None:
 def test_only_what_changed_is_sent_and_only_the_newest_of_it() -> None:
     registry = Registry()
     user, dev = meet(registry, laptop(), workspace())
-    registry.update(dev.connection, at("192.0.2.2:2"))
+    registry.update(dev.connection, at("192.0.2.2:2"), 0.0)
     assert user.drain() == []
     for port in range(10, 1000):
-        registry.update(dev.connection, at(f"192.0.2.2:{port}"))
+        registry.update(dev.connection, at(f"192.0.2.2:{port}"), float(port))
     (message,) = user.drain()
     assert [entry.endpoints for entry in message.upsert] == [["192.0.2.2:999"]]
 
@@ -385,7 +389,7 @@ def test_the_newest_connection_wins_and_the_old_is_told_replaced() -> None:
     assert old.n_wakes
     registry.lost(old.connection)
     assert registry.connection_of(space.node_id) is new.connection
-    assert registry.update(old.connection, at("192.0.2.66:6")) is None
+    assert registry.update(old.connection, at("192.0.2.66:6"), 0.0) is None
     assert user.drain() == []
 
 
@@ -401,7 +405,7 @@ def test_a_reconnecting_node_is_not_lost_in_between() -> None:
     user, old = meet(registry, device, space)
     new = join(registry, space, resumed=True)
     registry.lost(old.connection)
-    registry.update(new.connection, at("192.0.2.2:2"))
+    registry.update(new.connection, at("192.0.2.2:2"), 0.0)
     new.drain()
     new.ready(device)
     messages = user.drain()
@@ -475,11 +479,11 @@ def test_whatever_happens_a_node_ends_up_with_the_truth() -> None:
         action = random_.choice(["join", "move", "goodbye", "ready", "poll"])
         endpoint = f"192.0.2.2:{random_.randrange(1, 60000)}"
         if action == "join":
-            present[space.node_id] = (join(registry, space, update=at(endpoint)), endpoint)
+            present[space.node_id] = (join(registry, space, update=at(endpoint), now=now), endpoint)
         elif space.node_id in present:
             link, _ = present[space.node_id]
             if action == "move":
-                registry.update(link.connection, at(endpoint))
+                registry.update(link.connection, at(endpoint), now)
                 present[space.node_id] = (link, endpoint)
             elif action == "goodbye":
                 registry.goodbye(link.connection)
@@ -491,6 +495,8 @@ def test_whatever_happens_a_node_ends_up_with_the_truth() -> None:
             for message in user.drain(now):
                 core.handle_message(message)
     for later in (now + 1, now + 1 + HOLD):
+        for link, _ in present.values():
+            link.drain(later)
         for message in user.drain(later):
             core.handle_message(message)
     assert core.netmap is not None

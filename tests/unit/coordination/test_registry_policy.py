@@ -48,7 +48,7 @@ class Pair:
         facts = NodeFacts(NodePublic(bytes([number]) * 32), DiscoPublic(bytes([number + 9]) * 32), number)
         connection = self.registry.connect(node, facts, partners=[partner], wake=self._ring)
         update = Update(home_region=999, endpoints=[Endpoint(f"192.0.2.{number}:41641")])
-        assert self.registry.update(connection, update) is None
+        assert self.registry.update(connection, update, self.now) is None
         return connection
 
     def _ring(self) -> None:
@@ -81,7 +81,7 @@ def test_a_guest_is_told_of_a_workspace_that_was_not_here_since_the_server_start
     registry = Registry()
     facts = NodeFacts(NodePublic(b"\x02" * 32), DiscoPublic(b"\x0b" * 32), 2)
     laptop = registry.connect(LAPTOP, facts, partners=[DEV], wake=lambda: None)
-    assert registry.update(laptop, Update(home_region=999)) is None
+    assert registry.update(laptop, Update(home_region=999), 0.0) is None
     first = registry.poll(laptop, 0.0)
     assert isinstance(first, Peers)
     assert [absence.id for absence in first.absent] == [DEV.node_id]
