@@ -12,6 +12,7 @@ from coderd.model import limits
 from coderd.model.errors import MalformedPacket
 from coderd.model.paths import PathKind, PathRule
 from coderd.model.ports import MAX_TEXT as MAX_PORTS_TEXT
+from coderd.model.roles import Scope, UserRole
 
 PREFIX = "/api/v1"
 MAX_BODY: Final = limits.MAX_API_BODY
@@ -20,8 +21,6 @@ MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer that a client is ready to read."""
 
 NameText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
-RoleText: TypeAlias = Literal["owner", "admin", "member"]
-ScopeText: TypeAlias = Literal["all", "read", "enrol"]
 ShareText: TypeAlias = Literal["owner", "shared", "authenticated", "public"]
 Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
 """Seconds, ten years at most."""
@@ -98,14 +97,14 @@ class CreateUser(ApiMessage, frozen=True):
     """Wishes for a new user."""
 
     name: NameText
-    role: RoleText = "member"
+    role: UserRole = UserRole.MEMBER
 
 
 class ChangeUser(ApiMessage, frozen=True):
     """What shall become of a user; null: as it is."""
 
     name: NameText | None = None
-    role: RoleText | None = None
+    role: UserRole | None = None
 
 
 class UserCreated(ApiMessage, frozen=True):
@@ -341,7 +340,7 @@ class CreateToken(ApiMessage, frozen=True):
     kind: Literal["session", "join"]
     name: Annotated[str, msgspec.Meta(max_length=63)] = ""
     """For people, to know it again: empty, or a DNS label."""
-    scope: ScopeText = "all"
+    scope: Scope = Scope.ALL
     """Of a session: ``read`` changes nothing, ``enrol`` enrols devices and nothing else."""
     lifetime: Lifetime | None = None
     """Seconds; null: as long as the token used."""

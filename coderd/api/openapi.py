@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from coderd.api.messages import PREFIX, ApiMessage, ErrorBody
-from coderd.api.rules import RULES, Reach, Role, Rule
+from coderd.api.rules import RULES, Reach, Rule
+from coderd.model.roles import Role
 
 Json: TypeAlias = dict[str, object]
 
@@ -53,8 +54,8 @@ def build_openapi(version: str) -> Json:
 def _inline(schema: Any, choices: Mapping[str, Json]) -> Any:
     """Writes an enum's words where it is used: clients know no names of our enums."""
     match schema:
-        case {"$ref": str(ref)} if ref in choices:
-            return {"enum": choices[ref]["enum"]}
+        case {"$ref": str(ref), **others} if ref in choices:
+            return {**others, "enum": choices[ref]["enum"]}
         case dict():
             return {key: _inline(value, choices) for key, value in schema.items()}
         case list():
@@ -78,7 +79,7 @@ def _operation(rule: Rule) -> Json:
 
 
 def _who(rule: Rule) -> str:
-    who = ", ".join(sorted(role.name.lower() for role in rule.roles))
+    who = ", ".join(sorted(rule.roles))
     about = f" It may name: {rule.reach.value}." if rule.reach is not Reach.NOTHING else ""
     sign_in = " Takes a sign-in." if rule.needs_sign_in else ""
     return f"For: {who}.{about}{sign_in}"

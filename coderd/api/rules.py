@@ -4,7 +4,7 @@ A route is built from a line of this table or not at all. ``roles`` says whose t
 path may then name; what lies out of reach is not found, which tells nobody that it exists.
 """
 
-from enum import Enum, auto
+from enum import Enum
 from typing import NamedTuple
 
 from coderd.api.health import HealthReport
@@ -50,20 +50,7 @@ from coderd.api.messages import (
     WorkspaceInfo,
     WorkspaceList,
 )
-
-
-class Role(Enum):
-    """What a caller's token makes of it."""
-
-    NOBODY = auto()
-    """No token, or one that nobody knows."""
-    JOIN = auto()
-    """A join key."""
-    WORKSPACE = auto()
-    DEVICE = auto()
-    MEMBER = auto()
-    ADMIN = auto()
-    OWNER = auto()
+from coderd.model.roles import Role, Scope
 
 
 class Reach(Enum):
@@ -74,14 +61,6 @@ class Reach(Enum):
     MANAGED = "the caller's own; for admins also members', for owners everybody's"
     OFFERED = "what is offered to the caller or shared with them"
     SEEN = "the caller's own and what is shared with them; for admins and owners everybody's"
-
-
-class Scope(Enum):
-    """What a session token may be used for."""
-
-    ALL = "all"
-    READ = "read"
-    ENROL = "enrol"
 
 
 ANYBODY = frozenset(Role)

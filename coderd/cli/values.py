@@ -4,10 +4,11 @@ import re
 from ipaddress import ip_address
 from typing import NamedTuple, TypeVar, get_args
 
-from coderd.api.messages import RoleText, ScopeText, ShareText
+from coderd.api.messages import ShareText
 from coderd.config.kinds import parse_duration as duration_of
 from coderd.model.errors import Exit, UserError
 from coderd.model.paths import PathRule
+from coderd.model.roles import Scope, UserRole
 
 W = TypeVar("W", bound=str)
 
@@ -84,14 +85,14 @@ def _bad_forward(text: str, why: str) -> UserError:
     )
 
 
-def parse_role(text: str) -> RoleText:
+def parse_role(text: str) -> UserRole:
     """A user's role. Raises UserError on anything else."""
-    return _one_of(text, get_args(RoleText), "role")
+    return _one_of(text, tuple(UserRole), "role")
 
 
-def parse_scope(text: str) -> ScopeText:
+def parse_scope(text: str) -> Scope:
     """A session token's scope. Raises UserError on anything else."""
-    return _one_of(text, get_args(ScopeText), "scope")
+    return _one_of(text, tuple(Scope), "scope")
 
 
 def parse_path(text: str) -> PathRule:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from ipaddress import IPv6Address
 from uuid import UUID
 
@@ -10,18 +9,9 @@ from coderd.model.addresses import tailnet_address
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
 from coderd.model.ports import PortSet
+from coderd.model.roles import UserRole
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
-
-class UserRole(Enum):
-    """What a person may do beside using what is theirs: ``policy`` says what follows from it."""
-
-    OWNER = "owner"
-    """Anything; there is always at least one."""
-    ADMIN = "admin"
-    """Manages members and what is theirs, and reads the audit log."""
-    MEMBER = "member"
 
 
 @dataclass(frozen=True, slots=True)

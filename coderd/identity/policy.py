@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from coderd.identity.people import Node, TooWide, User, UserRole
-from coderd.identity.tokens import Scope, TokenKind, TokenRecord
+from coderd.identity.people import Node, TooWide, User
+from coderd.identity.tokens import TokenKind, TokenRecord
 from coderd.model.netmap import NodeKind, PeerAccess
 from coderd.model.paths import PathRule
 from coderd.model.ports import NO_PORTS
+from coderd.model.roles import Scope, UserRole
 
 NOTHING: Final = PeerAccess(NO_PORTS, terminal=False)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from coderd.identity.people import Node, User
 from coderd.model import RandomBytes, limits
+from coderd.model.roles import Scope
 
 TOKEN_BYTES = 32
 MAX_TOKEN_LENGTH: Final = limits.MAX_TOKEN
@@ -29,16 +30,6 @@ class TokenKind(Enum):
     """A device's node."""
     JOIN = "cdrj_"
     """Nobody yet: a machine exchanges it for a workspace's token."""
-
-
-class Scope(Enum):
-    """What a session token may be used for, of all that its user may do."""
-
-    ALL = "all"
-    READ = "read"
-    """To look, and change nothing."""
-    ENROL = "enrol"
-    """To enrol a device, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from coderd.model import RandomBytes
-from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
+from coderd.model.addresses import AddressScope, AddrPort, address_scope, is_ipv6
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.keys import NodePublic
 from coderd.model.transport import MAIN_SOCKET, SocketId
@@ -159,7 +159,7 @@ def public_ports(addrs: Iterable[AddrPort]) -> dict[str, list[int]]:
     """Groups a list's ports by public IPv4 address."""
     ports: dict[str, list[int]] = {}
     for addr in addrs:
-        if not is_ipv6(addr) and address_scope(addr[0]) is Scope.PUBLIC:
+        if not is_ipv6(addr) and address_scope(addr[0]) is AddressScope.PUBLIC:
             ports.setdefault(addr[0], []).append(addr[1])
     return ports
 

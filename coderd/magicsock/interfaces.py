@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple, TypeAlias
 
-from coderd.model.addresses import TAILNET_PREFIX, Scope, address_scope
+from coderd.model.addresses import TAILNET_PREFIX, AddressScope, address_scope
 
 MOST_IPV6_PER_SUBNET = 2
 """Privacy extensions give a host many; each told one costs every peer a ping per round."""
@@ -71,7 +71,7 @@ def _is_usable(found: InterfaceAddress, ignore: str) -> bool:
 def _rank(address: Address) -> int:
     """0: tell it; 1: only for want of better; 2: only for want of anything."""
     scope = address_scope(str(address))
-    return {Scope.LINK_LOCAL: 1, Scope.LOOPBACK: 2}.get(scope, 0)
+    return {AddressScope.LINK_LOCAL: 1, AddressScope.LOOPBACK: 2}.get(scope, 0)
 
 
 def _thinned(found: Iterable[InterfaceAddress]) -> list[InterfaceAddress]:

@@ -8,14 +8,19 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
+from coderd.model.addresses import AddressScope, AddrPort, address_scope, is_ipv6
 from coderd.model.transport import MAIN_SOCKET, SocketId
 
 _NS = 1_000_000_000
 _WHOLE = 100
 _STICKINESS = 1
 """Percent by which a challenger must be better, so that noise does not move traffic to and fro."""
-_SCOPE_BONUS = {Scope.LOOPBACK: 50, Scope.LINK_LOCAL: 30, Scope.PRIVATE: 20, Scope.PUBLIC: 0}
+_SCOPE_BONUS = {
+    AddressScope.LOOPBACK: 50,
+    AddressScope.LINK_LOCAL: 30,
+    AddressScope.PRIVATE: 20,
+    AddressScope.PUBLIC: 0,
+}
 """Percent of latency forgiven: a path that stays inside a site costs its owner less and breaks less."""
 _IPV6_BONUS = 10
 """The same for having no address translation on the way, as a rule."""

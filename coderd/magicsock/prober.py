@@ -24,7 +24,7 @@ from coderd.magicsock.pings import (
     Wish,
 )
 from coderd.model import RandomBytes
-from coderd.model.addresses import AddrPort, Scope, address_scope, is_ipv6
+from coderd.model.addresses import AddressScope, AddrPort, address_scope, is_ipv6
 from coderd.model.keys import NodePublic
 from coderd.model.transport import MAIN_SOCKET, SocketId
 
@@ -272,7 +272,7 @@ class Prober:
         """Returns the IPv4 addresses that the server or the peer names, in their order: public ones, or all if none is."""
         named = (c for c in self.candidates if c.in_netmap or c.call_me_maybe_at is not None)
         v4 = [c.addr for c in named if not is_ipv6(c.addr)]
-        return [addr for addr in v4 if address_scope(addr[0]) is Scope.PUBLIC] or v4
+        return [addr for addr in v4 if address_scope(addr[0]) is AddressScope.PUBLIC] or v4
 
 
 def _is_open(candidate: Candidate, now: float) -> bool:

@@ -23,7 +23,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _PORT = struct.Struct(">H")
 
 
-class Scope(Enum):
+class AddressScope(Enum):
     """How far an address reaches, by the table of the path rules (not by ``ipaddress``, which calls documentation ranges private)."""
 
     LOOPBACK = "loopback"
@@ -43,17 +43,17 @@ _PRIVATE = (
 )
 
 
-def address_scope(ip: str) -> Scope:
+def address_scope(ip: str) -> AddressScope:
     """Classifies an address for path choice. Raises ValueError if it is none."""
     address = ip_address(ip)
     for scope, networks in (
-        (Scope.LOOPBACK, _LOOPBACK),
-        (Scope.LINK_LOCAL, _LINK_LOCAL),
-        (Scope.PRIVATE, _PRIVATE),
+        (AddressScope.LOOPBACK, _LOOPBACK),
+        (AddressScope.LINK_LOCAL, _LINK_LOCAL),
+        (AddressScope.PRIVATE, _PRIVATE),
     ):
         if any(address in network for network in networks):
             return scope
-    return Scope.PUBLIC
+    return AddressScope.PUBLIC
 
 
 def is_this_machine(ip: str) -> bool:

@@ -9,7 +9,7 @@ from enum import Enum
 from ipaddress import IPv4Network, ip_address
 from typing import NamedTuple
 
-from coderd.model.addresses import Scope, address_scope
+from coderd.model.addresses import AddressScope, address_scope
 
 _SHARED = IPv4Network("100.64.0.0/10")
 """Shared between a carrier and its customers (RFC 6598): no public address."""
@@ -59,4 +59,4 @@ NO_ADDRESSES = HostAddresses()
 def is_public(ip: str) -> bool:
     """Returns whether an address is reachable from the internet. Raises ValueError if the text is no address."""
     address = ip_address(ip)
-    return address_scope(ip) is Scope.PUBLIC and not (address.version == 4 and address in _SHARED)
+    return address_scope(ip) is AddressScope.PUBLIC and not (address.version == 4 and address in _SHARED)

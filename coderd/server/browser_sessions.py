@@ -4,12 +4,12 @@ import time
 from typing import Final
 
 from coderd.api.io.routes import ApiError, Caller
-from coderd.api.rules import Role, Scope
 from coderd.browser.io.sign_in import NewSession
 from coderd.identity.io.sessions import Session
 from coderd.identity.people import Actor, NotFound, QuotaReached, User
 from coderd.model import limits
-from coderd.server.directory import Directory, role_of
+from coderd.model.roles import Role, Scope
+from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import actor_of
 
 BROWSER_SESSION = "browser"
@@ -46,7 +46,7 @@ class BrowserSessions:
             return None
         user = session.user
         return Caller(
-            role_of(user.role),
+            Role(user.role),
             user.user_id,
             user.name,
             expires_at=session.expires_at,

@@ -13,7 +13,6 @@ import structlog
 import trio
 
 from coderd.api.io.routes import ApiError, Caller
-from coderd.api.rules import Role, Scope
 from coderd.coordination.registry import Registry
 from coderd.derp.io.server import RelayServer
 from coderd.identity.attempts import Attempts
@@ -36,7 +35,6 @@ from coderd.identity.people import (
     TooManyAttempts,
     TooManyShares,
     TooWide,
-    UserRole,
 )
 from coderd.identity.tokens import TokenKind, hash_token
 from coderd.identity.visits import Visits
@@ -45,6 +43,7 @@ from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.origins import Origin
+from coderd.model.roles import Role
 from coderd.server.batcher import Batcher
 from coderd.server.effects import apply_effects
 
@@ -73,7 +72,6 @@ _STATUSES: dict[type[IdentityError], HTTPStatus] = {
     Enrolled: HTTPStatus.CONFLICT,
     TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
 }
-_ROLES = {UserRole.OWNER: Role.OWNER, UserRole.ADMIN: Role.ADMIN, UserRole.MEMBER: Role.MEMBER}
 _OTHER_ROLES = {
     TokenKind.JOIN: Role.JOIN,
     TokenKind.WORKSPACE: Role.WORKSPACE,
@@ -146,11 +144,11 @@ class Directory:
         if bearer is None:
             return Caller(Role.NOBODY, source=source)
         return Caller(
-            _OTHER_ROLES.get(bearer.record.kind, role_of(bearer.user.role)),
+            _OTHER_ROLES.get(bearer.record.kind, Role(bearer.user.role)),
             bearer.user.user_id,
             bearer.user.name,
             bearer.node.node_id if bearer.node is not None else None,
-            Scope(bearer.record.scope.value),
+            bearer.record.scope,
             bearer.record.expires_at,
             source,
             bearer.record.token_id,
@@ -211,11 +209,6 @@ class Directory:
             if self._attempts.fail(origin, time.monotonic()):
                 log.warning("too_many_unknown_tokens", address=origin.network)
         return found
-
-
-def role_of(role: UserRole) -> Role:
-    """What a session of a user makes of its bearer."""
-    return _ROLES[role]
 
 
 def _refusal(error: IdentityError) -> ApiError:

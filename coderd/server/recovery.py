@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from coderd.config.lifetimes import LifetimeOptions
 from coderd.identity.io.database import known_revisions
-from coderd.identity.people import Actor, IdentityError, UserRole
+from coderd.identity.people import Actor, IdentityError
 from coderd.model.errors import Exit, UserError
+from coderd.model.roles import UserRole
 from coderd.process.private_directory import write_private
 from coderd.server.state import DATABASE_FILE
 from coderd.server.store import open_store

@@ -14,9 +14,10 @@ import trio
 
 from coderd.api.io.client import ApiClient, ask_reflection, enrol_device, remove_device
 from coderd.api.messages import MAX_ANSWER, MAX_BODY, PREFIX, ErrorBody, parse_message
-from coderd.api.rules import RULES, Role
+from coderd.api.rules import RULES
 from coderd.model.errors import Exit, UserError
 from coderd.model.keys import NodePrivate
+from coderd.model.roles import Role, UserRole
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
 SESSION = {Role.MEMBER, Role.ADMIN, Role.OWNER}
@@ -90,7 +91,7 @@ async def tokens(world: World) -> dict[Role, str]:
         Role.WORKSPACE: await world.add_workspace("dev", user),
         Role.DEVICE: await world.enrol(new_key(), user),
         Role.MEMBER: user,
-        Role.ADMIN: (await in_thread(lambda: world.admin.create_user("eve", role="admin"))).token,
+        Role.ADMIN: (await in_thread(lambda: world.admin.create_user("eve", role=UserRole.ADMIN))).token,
         Role.OWNER: world.admin_token,
     }
 

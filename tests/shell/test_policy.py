@@ -23,6 +23,7 @@ from coderd.model.keys import NodePrivate
 from coderd.model.netmap import PeerAccess
 from coderd.model.paths import PathPolicy
 from coderd.model.ports import parse_ports
+from coderd.model.roles import Scope, UserRole
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
 
@@ -306,14 +307,16 @@ async def test_a_new_name_reaches_the_peers(tmp_path: Path) -> None:
 async def test_an_admin_manages_members_and_nobody_above(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         owner = world.admin
-        eve = ApiClient(world.url, (await in_thread(lambda: owner.create_user("eve", role="admin"))).token)
+        eve = ApiClient(
+            world.url, (await in_thread(lambda: owner.create_user("eve", role=UserRole.ADMIN))).token
+        )
         await in_thread(lambda: eve.create_user("ann"))
         await in_thread(lambda: eve.change_user("ann", name="anna"))
         for act in (
-            lambda: eve.create_user("bob", role="admin"),
-            lambda: eve.create_user("bob", role="owner"),
-            lambda: eve.change_user("anna", role="admin"),
-            lambda: eve.change_user("eve", role="owner"),
+            lambda: eve.create_user("bob", role=UserRole.ADMIN),
+            lambda: eve.create_user("bob", role=UserRole.OWNER),
+            lambda: eve.change_user("anna", role=UserRole.ADMIN),
+            lambda: eve.change_user("eve", role=UserRole.OWNER),
             lambda: eve.change_user("admin", name="root"),
             lambda: eve.delete_user("admin"),
         ):
@@ -326,16 +329,18 @@ async def test_an_admin_manages_members_and_nobody_above(tmp_path: Path) -> None
             ("eve", "admin"),
         ]
         with pytest.raises(UserError) as caught:
-            await in_thread(lambda: owner.change_user("admin", role="member"))
+            await in_thread(lambda: owner.change_user("admin", role=UserRole.MEMBER))
         assert caught.value.code == "last_owner"
 
 
 async def test_a_demoted_admin_is_one_no_more_at_the_next_request(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         owner = world.admin
-        eve = ApiClient(world.url, (await in_thread(lambda: owner.create_user("eve", role="admin"))).token)
+        eve = ApiClient(
+            world.url, (await in_thread(lambda: owner.create_user("eve", role=UserRole.ADMIN))).token
+        )
         assert await in_thread(eve.list_users)
-        await in_thread(lambda: owner.change_user("eve", role="member"))
+        await in_thread(lambda: owner.change_user("eve", role=UserRole.MEMBER))
         with pytest.raises(UserError) as caught:
             await in_thread(eve.list_users)
         assert caught.value.code == "forbidden"
@@ -349,7 +354,7 @@ async def test_a_token_is_held_to_its_scope_and_to_the_life_of_its_maker(tmp_pat
         owner = world.admin
         short = await in_thread(lambda: owner.create_token("session", "short", lifetime=60))
         maker = ApiClient(world.url, short.token)
-        made = await in_thread(lambda: maker.create_token("session", "long", lifetime=3600, scope="read"))
+        made = await in_thread(lambda: maker.create_token("session", "long", lifetime=3600, scope=Scope.READ))
         assert made.info.expires_at is not None
         assert made.info.expires_at == short.info.expires_at
         reader = ApiClient(world.url, made.token)
@@ -477,7 +482,7 @@ async def test_a_bare_name_in_a_path_is_ones_own_or_nobodys(tmp_path: Path) -> N
 async def test_what_a_path_names_is_reached_as_the_table_says(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         callers = {name: await world.add_user(name) for name in ("ann", "guest", "stranger")}
-        eve = await in_thread(lambda: world.admin.create_user("eve", role="admin"))
+        eve = await in_thread(lambda: world.admin.create_user("eve", role=UserRole.ADMIN))
         callers |= {"admin": eve.token, "owner": world.admin_token}
         await world.add_workspace("dev", callers["ann"])
         ann = ApiClient(world.url, callers["ann"])

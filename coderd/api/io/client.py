@@ -48,8 +48,6 @@ from coderd.api.messages import (
     Reflection,
     RelayList,
     RelayRegionInfo,
-    RoleText,
-    ScopeText,
     ServerCounters,
     SetApp,
     ShareText,
@@ -71,6 +69,7 @@ from coderd.http.pinned import BadAuthorities, server_context, why_untrusted
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathRule
+from coderd.model.roles import Scope, UserRole
 
 TIMEOUT = httpx.Timeout(10.0)
 
@@ -115,7 +114,7 @@ class ApiClient:
         """Everybody, by name."""
         return [user for page in self._pages(UserList, "/users") for user in page.users]
 
-    def create_user(self, name: str, role: RoleText = "member") -> UserCreated:
+    def create_user(self, name: str, role: UserRole = UserRole.MEMBER) -> UserCreated:
         """A new user; the session token is shown this once."""
         return self._ask(UserCreated, "POST", "/users", CreateUser(name=name, role=role))
 
@@ -123,7 +122,7 @@ class ApiClient:
         """One user, by name or id; oneself without any special right."""
         return self._ask(UserInfo, "GET", f"/users/{_quoted(key)}")
 
-    def change_user(self, key: str, *, name: str | None = None, role: RoleText | None = None) -> UserInfo:
+    def change_user(self, key: str, *, name: str | None = None, role: UserRole | None = None) -> UserInfo:
         """Another name or role."""
         return self._ask(UserInfo, "PATCH", f"/users/{_quoted(key)}", ChangeUser(name=name, role=role))
 
@@ -253,7 +252,7 @@ class ApiClient:
         kind: Literal["session", "join"],
         name: str = "",
         *,
-        scope: ScopeText = "all",
+        scope: Scope = Scope.ALL,
         lifetime: float | None = None,
         reusable: bool = False,
         workspace: str | None = None,

@@ -26,10 +26,11 @@ from coderd.api.messages import (
     parse_message,
     parse_query,
 )
-from coderd.api.rules import RULES, Role, Rule, Scope
+from coderd.api.rules import RULES, Rule
 from coderd.http.body import BodyTooLarge, read_body
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.roles import Role, Scope
 
 BODY_TIMEOUT: Final = limits.API_BODY_TIMEOUT
 """Seconds for a request's whole body."""

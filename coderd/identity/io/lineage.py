@@ -14,10 +14,11 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import NOTHING, Effects, expulsion, total
 from coderd.identity.io.rows import Row, get_user, key_of, load_node, select_nodes
-from coderd.identity.people import Actor, NotManaged, TokenGone, User, UserRole
+from coderd.identity.people import Actor, NotManaged, TokenGone, User
 from coderd.identity.policy import may_give_role, may_manage
 from coderd.identity.schema import node_keys, nodes, tokens
 from coderd.identity.tokens import TokenKind
+from coderd.model.roles import UserRole
 
 _OWN_KINDS = (TokenKind.SESSION.name.lower(), TokenKind.JOIN.name.lower())
 

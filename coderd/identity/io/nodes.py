@@ -40,11 +40,12 @@ from coderd.identity.people import (
 )
 from coderd.identity.policy import may_tunnel, may_use
 from coderd.identity.schema import node_keys, nodes, shares, tokens, users
-from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
+from coderd.identity.tokens import TokenKind, hash_token, make_token
 from coderd.model import limits
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
+from coderd.model.roles import Scope
 
 MAX_SAME_NAME: Final = limits.MAX_SAME_NAME
 """Nodes of one kind and user whose machines bear the same name."""

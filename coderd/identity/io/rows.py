@@ -12,14 +12,15 @@ from sqlalchemy.exc import IntegrityError
 
 from coderd.identity.apps import AppShare
 from coderd.identity.io.database import unix_now
-from coderd.identity.people import Actor, NameTaken, Node, NotFound, QuotaReached, Share, User, UserRole
+from coderd.identity.people import Actor, NameTaken, Node, NotFound, QuotaReached, Share, User
 from coderd.identity.schema import apps, audit, node_keys, nodes, shares, tokens, users
 from coderd.identity.shares import APP_PORTS, ShareState, open_ports
-from coderd.identity.tokens import Scope, TokenKind, hash_token
+from coderd.identity.tokens import TokenKind, hash_token
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
 from coderd.model.quotas import Quotas
+from coderd.model.roles import Scope, UserRole
 
 Row: TypeAlias = "sa.Row[tuple[object, ...]]"
 NodeQuery: TypeAlias = "sa.Select[tuple[object, ...]]"

@@ -13,8 +13,9 @@ from coderd.identity.io.lineage import check_manages, end_all, end_alone
 from coderd.identity.io.rows import get_user, insert_token, is_good, record
 from coderd.identity.people import SERVER, Actor, NotFound, User
 from coderd.identity.schema import nodes, tokens
-from coderd.identity.tokens import Scope, TokenKind, hash_token, make_token
+from coderd.identity.tokens import TokenKind, hash_token, make_token
 from coderd.model.quotas import Quotas
+from coderd.model.roles import Scope
 
 _KIND = TokenKind.SESSION
 

@@ -28,7 +28,6 @@ from coderd.identity.people import (
     NotFound,
     TooManyShares,
     User,
-    UserRole,
     check_user_name,
 )
 from coderd.identity.schema import nodes, shares, users
@@ -44,6 +43,7 @@ from coderd.identity.shares import (
 )
 from coderd.model import limits
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import UserRole
 
 MAX_GIVEN: Final = limits.MAX_SHARES_GIVEN
 MAX_LISTED: Final = limits.MAX_SHARES_LISTED

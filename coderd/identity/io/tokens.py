@@ -29,9 +29,10 @@ from coderd.identity.io.rows import (
 from coderd.identity.people import SERVER, Actor, AwaitsApproval, Node, NotFound, TimeIsUp, User, device_label
 from coderd.identity.policy import end_of_made
 from coderd.identity.schema import nodes, tokens, users
-from coderd.identity.tokens import Bearer, Scope, TokenKind, TokenRecord, make_token, token_kind
+from coderd.identity.tokens import Bearer, TokenKind, TokenRecord, make_token, token_kind
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import Scope
 
 # What every request and every join asks, made once: to make a statement costs more than to run it.
 _GOOD = sa.select(tokens).where(*GOOD)

@@ -25,10 +25,11 @@ from coderd.identity.io.rows import (
 )
 from coderd.identity.io.sessions import add_sign_in
 from coderd.identity.io.shares import count_shares
-from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, UserRole, check_user_name
+from coderd.identity.people import SERVER, Actor, LastOwner, Node, User, check_user_name
 from coderd.identity.schema import nodes, shares, users
 from coderd.model.netmap import NodeKind
 from coderd.model.quotas import Quotas, Usage
+from coderd.model.roles import UserRole
 
 
 class NewUser(NamedTuple):

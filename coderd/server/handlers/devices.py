@@ -15,10 +15,11 @@ from coderd.api.messages import (
     Nothing,
 )
 from coderd.api.paging import fit, page_of
-from coderd.api.rules import MANAGERS, Role
+from coderd.api.rules import MANAGERS
 from coderd.identity.people import Node
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import Role
 from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import actor_of, as_key, forbidden, reach_node, user_of
 

@@ -5,22 +5,21 @@ from typing import NoReturn
 from uuid import UUID
 
 from coderd.api.io.routes import ApiError, Call, Caller
-from coderd.api.rules import Reach, Role
+from coderd.api.rules import Reach
 from coderd.identity.io.store import Store
-from coderd.identity.people import Actor, Node, NotFound, User, UserRole
+from coderd.identity.people import Actor, Node, NotFound, User
 from coderd.identity.policy import may_manage, may_use
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import UserRole
 
 SEPARATOR = "~"
 """Between owner and name in a path, where a slash cannot stand."""
-
-_USER_ROLES = {Role.OWNER: UserRole.OWNER, Role.ADMIN: UserRole.ADMIN}
 
 
 def user_of(caller: Caller) -> User:
     """The caller as a user; a node's owner."""
     assert caller.user_id is not None
-    return User(caller.user_id, caller.user_name, _USER_ROLES.get(caller.role, UserRole.MEMBER))
+    return User(caller.user_id, caller.user_name, caller.role.user_role)
 
 
 def actor_of(caller: Caller) -> Actor:

@@ -17,7 +17,7 @@ from coderd.api.messages import (
 )
 from coderd.api.paging import fit, page_of
 from coderd.identity.people import NotFound, User, check_label
-from coderd.identity.tokens import Scope, TokenKind, TokenRecord
+from coderd.identity.tokens import TokenKind, TokenRecord
 from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import actor_of, as_key, not_found, reach_user, user_of
 from coderd.server.handlers.workspaces import created
@@ -67,7 +67,7 @@ class TokenHandlers:
                 user,
                 TokenKind.JOIN if is_join else TokenKind.SESSION,
                 check_label(wish.name) if wish.name else "",
-                scope=Scope(wish.scope),
+                scope=wish.scope,
                 expires_at=wanted,
                 uses=1 if is_join and not wish.reusable else None,
                 workspace=wish.workspace,

@@ -17,10 +17,11 @@ from coderd.api.messages import (
     UserList,
 )
 from coderd.api.paging import fit, page_of
-from coderd.identity.people import User, UserRole
+from coderd.identity.people import User
 from coderd.identity.policy import may_give_role
 from coderd.identity.tokens import hash_token
 from coderd.model import limits
+from coderd.model.roles import UserRole
 from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import actor_of, forbidden, reach_user, user_of
 
@@ -62,9 +63,9 @@ class UserHandlers:
 
     async def _create(self, call: Call) -> UserCreated:
         wish, by = call.body(CreateUser), actor_of(call.caller)
-        role = UserRole(wish.role)
+        role = wish.role
         if not may_give_role(user_of(call.caller), role):
-            forbidden(f"only an owner may make somebody {role.value}")
+            forbidden(f"only an owner may make somebody {role}")
         made = await self._directory.change(lambda: self._store.users.create(wish.name, role=role, by=by))
         return UserCreated(id=made.user.user_id, name=made.user.name, token=made.token)
 
@@ -85,9 +86,9 @@ class UserHandlers:
     async def _change(self, call: Call) -> UserInfo:
         wish, by = call.body(ChangeUser), actor_of(call.caller)
         user = await self._directory.ask(lambda: reach_user(self._store, call))
-        role = None if wish.role is None else UserRole(wish.role)
+        role = wish.role
         if role is not None and not may_give_role(user_of(call.caller), role):
-            forbidden(f"only an owner may make somebody {role.value}")
+            forbidden(f"only an owner may make somebody {role}")
         return _info(
             await self._directory.change(
                 lambda: self._store.users.change(user, name=wish.name, role=role, by=by)
@@ -102,4 +103,4 @@ class UserHandlers:
 
 def _info(user: User) -> UserInfo:
     is_admin = user.role is not UserRole.MEMBER
-    return UserInfo(id=user.user_id, name=user.name, is_admin=is_admin, role=user.role.value)
+    return UserInfo(id=user.user_id, name=user.name, is_admin=is_admin, role=user.role)

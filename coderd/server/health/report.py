@@ -10,10 +10,11 @@ from starlette.routing import BaseRoute
 
 from coderd.api.health import HealthReport
 from coderd.api.io.routes import ApiError, Call, Handler, bearer_of, source_of
-from coderd.api.rules import MANAGERS, Scope
+from coderd.api.rules import MANAGERS
 from coderd.config.url import ServerUrl
 from coderd.coordination.registry import Registry
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import Scope
 from coderd.server.handlers.paths import PathHandlers
 from coderd.server.health.access_check import AccessCheck
 from coderd.server.health.checks import Checked, HealthChecks

@@ -8,7 +8,8 @@ from starlette.routing import Route
 from coderd.api.io.routes import Call, api_routes
 from coderd.api.messages import PREFIX, ApiMessage, Nothing
 from coderd.api.openapi import build_openapi
-from coderd.api.rules import RULES, Reach, Role, Rule, Scope
+from coderd.api.rules import RULES, Reach, Rule
+from coderd.model.roles import Role, Scope
 
 
 async def nobody(token: str, source: str) -> None:

@@ -20,11 +20,11 @@ from coderd.identity.people import (
     TokenGone,
     TooWide,
     User,
-    UserRole,
 )
 from coderd.identity.policy import DAY, Terms, end_of_made
-from coderd.identity.tokens import Scope, TokenKind, TokenRecord, hash_token
+from coderd.identity.tokens import TokenKind, TokenRecord, hash_token
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.roles import Scope, UserRole
 
 rng = random.Random(5).randbytes
 NOW = 1_000_000.0

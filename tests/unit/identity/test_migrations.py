@@ -13,11 +13,11 @@ from alembic.script import ScriptDirectory
 
 from coderd.identity.io.database import MIGRATIONS, NewerSchema, known_revisions
 from coderd.identity.io.store import Store
-from coderd.identity.people import UserRole
 from coderd.identity.schema import metadata
-from coderd.identity.tokens import Scope, TokenKind, hash_token
+from coderd.identity.tokens import TokenKind, hash_token
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
+from coderd.model.roles import Scope, UserRole
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 MADE_AT = 1_790_000_000.0

@@ -4,9 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from coderd.identity.people import Node, User, UserRole
+from coderd.identity.people import Node, User
 from coderd.identity.policy import may_tunnel
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import UserRole
 
 ANN, BOB = User(UUID(int=1), "ann"), User(UUID(int=2), "bob", UserRole.OWNER)
 

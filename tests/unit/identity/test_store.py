@@ -14,12 +14,13 @@ from alembic.migration import MigrationContext
 
 from coderd.identity.effects import Change, removal
 from coderd.identity.io.store import Store
-from coderd.identity.people import BadName, KeyTaken, NameTaken, NotFound, User, UserRole
+from coderd.identity.people import BadName, KeyTaken, NameTaken, NotFound, User
 from coderd.identity.policy import Terms
 from coderd.identity.schema import metadata
 from coderd.identity.tokens import hash_token
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.roles import UserRole
 
 rng = random.Random(2).randbytes
 

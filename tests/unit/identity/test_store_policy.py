@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from coderd.identity.effects import NOTHING, Effects, expulsion, removal
 from coderd.identity.io.nodes import Issued
 from coderd.identity.io.store import Store
-from coderd.identity.people import Actor, BadShare, LastOwner, NameTaken, NotFound, User, UserRole
-from coderd.identity.tokens import Scope, TokenKind
+from coderd.identity.people import Actor, BadShare, LastOwner, NameTaken, NotFound, User
+from coderd.identity.tokens import TokenKind
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
+from coderd.model.roles import Scope, UserRole
 
 rng = random.Random(3).randbytes
 

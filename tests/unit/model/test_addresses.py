@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from coderd.model.addresses import (
+    AddressScope,
     AddrPort,
-    Scope,
     address_scope,
     canonical_ip,
     encode_addr_port,
@@ -22,28 +22,28 @@ from coderd.model.addresses import (
 @pytest.mark.parametrize(
     ("ip", "scope"),
     [
-        ("127.0.0.1", Scope.LOOPBACK),
-        ("127.255.255.254", Scope.LOOPBACK),
-        ("::1", Scope.LOOPBACK),
-        ("169.254.1.1", Scope.LINK_LOCAL),
-        ("fe80::1", Scope.LINK_LOCAL),
-        ("10.1.2.3", Scope.PRIVATE),
-        ("172.16.0.1", Scope.PRIVATE),
-        ("172.31.255.255", Scope.PRIVATE),
-        ("192.168.0.1", Scope.PRIVATE),
-        ("fd00::1", Scope.PRIVATE),
-        ("172.32.0.1", Scope.PUBLIC),
-        ("100.64.0.1", Scope.PUBLIC),
-        ("192.0.2.1", Scope.PUBLIC),
-        ("2001:db8::1", Scope.PUBLIC),
+        ("127.0.0.1", AddressScope.LOOPBACK),
+        ("127.255.255.254", AddressScope.LOOPBACK),
+        ("::1", AddressScope.LOOPBACK),
+        ("169.254.1.1", AddressScope.LINK_LOCAL),
+        ("fe80::1", AddressScope.LINK_LOCAL),
+        ("10.1.2.3", AddressScope.PRIVATE),
+        ("172.16.0.1", AddressScope.PRIVATE),
+        ("172.31.255.255", AddressScope.PRIVATE),
+        ("192.168.0.1", AddressScope.PRIVATE),
+        ("fd00::1", AddressScope.PRIVATE),
+        ("172.32.0.1", AddressScope.PUBLIC),
+        ("100.64.0.1", AddressScope.PUBLIC),
+        ("192.0.2.1", AddressScope.PUBLIC),
+        ("2001:db8::1", AddressScope.PUBLIC),
     ],
 )
-def test_scopes_follow_the_path_rules(ip: str, scope: Scope) -> None:
+def test_scopes_follow_the_path_rules(ip: str, scope: AddressScope) -> None:
     assert address_scope(ip) is scope
 
 
 def test_a_link_local_address_with_its_interface_is_link_local() -> None:
-    assert address_scope("fe80::1%3") is Scope.LINK_LOCAL
+    assert address_scope("fe80::1%3") is AddressScope.LINK_LOCAL
 
 
 def test_a_tailnet_address_is_the_prefix_over_the_nodes_id() -> None:

@@ -10,13 +10,14 @@ import trio
 
 from coderd.api.io.routes import Call, Caller
 from coderd.api.messages import ListQuery, PathList
-from coderd.api.rules import RULES, Role
+from coderd.api.rules import RULES
 from coderd.coordination.paths import Reach
 from coderd.identity.people import Node, User
 from coderd.model.derpmap import DerpMap
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathKind
+from coderd.model.roles import Role
 from coderd.server.directory import Directory
 from coderd.server.handlers import paths
 
