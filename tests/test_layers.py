@@ -4,6 +4,7 @@ To move a wall, change the tables and their reasons in the same commit.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ SIBLINGS = {
 }
 
 SHELL_PACKAGES = frozenset({"process", "http", "daemon", "server", "cli"})
-"""All shell: they wait, open and assemble, and decide nothing that a pure core should."""
+"""Packages of shells: they wait, open and assemble. A module there is pure if its docstring's first paragraph says "Pure."."""
 
 PURE_BANS = {
     "trio": "a pure core never waits",
@@ -57,12 +58,14 @@ def package_of(path: Path) -> str:
 
 def is_shell(path: Path) -> bool:
     inside = path.relative_to(ROOT).parts
-    return (
-        inside[0] in SHELL_PACKAGES
-        or "io" in inside[1:-1]
-        or inside[-1] == "io.py"
-        or inside[-1] == "store.py"
-    )
+    if inside[0] in SHELL_PACKAGES:
+        return not is_marked_pure(path)
+    return "io" in inside[1:-1] or inside[-1] == "io.py"
+
+
+def is_marked_pure(path: Path) -> bool:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return text is not None and re.search(r"\bPure[.:]", text.partition("\n\n")[0]) is not None
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -104,6 +107,11 @@ def test_pure_modules_import_nothing_impure(path: Path) -> None:
         top = name.split(".")[0]
         assert top not in PURE_BANS, f"{name}: {PURE_BANS[top]}"
         if name.startswith("coderd."):
-            target = ROOT.joinpath(*name.split(".")[1:])
-            assert not is_shell(target.with_suffix(".py")), f"{name}: a pure module imports no shell"
+            target = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
+            assert not (target.is_file() and is_shell(target)), f"{name}: a pure module imports no shell"
             assert "io" not in name.split("."), f"{name}: a pure module imports no shell"
+
+
+@pytest.mark.parametrize("package", sorted(SHELL_PACKAGES))
+def test_a_shell_package_marks_what_is_pure_in_it(package: str) -> None:
+    assert any(is_marked_pure(path) for path in modules() if package_of(path) == package)

@@ -36,7 +36,7 @@ LEFT = {
     "process": 17,
     "server": 117,
     "speedtest": 15,
-    "terminal": 47,
+    "terminal": 18,
     "tun": 13,
     "wireguard": 90,
 }

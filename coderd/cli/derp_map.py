@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from coderd.cli.options import SOCKET, Json, Socket
-from coderd.cli.say import Shown, lines_text, note, say_json, say_text
+from coderd.cli.say import note, say_json, say_text
+from coderd.cli.shown import Shown, lines_text
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
 from coderd.config.derp import REGION_ID

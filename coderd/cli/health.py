@@ -3,7 +3,8 @@
 from coderd.api.health import HealthReport
 from coderd.cli.login import open_api
 from coderd.cli.options import Json, TokenFile, Url
-from coderd.cli.say import Shown, lines_text, say_json, say_text
+from coderd.cli.say import say_json, say_text
+from coderd.cli.shown import Shown, lines_text
 from coderd.model.errors import Exit
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coderd.cli.options import SOCKET, Socket
-from coderd.cli.say import lines_text, say_text
+from coderd.cli.say import say_text
+from coderd.cli.shown import lines_text
 from coderd.cli.status import ask_status
 from coderd.control.messages import Status
 from coderd.model.errors import Exit, UserError

@@ -5,20 +5,11 @@ Nothing else in this package writes to stdout or stderr, but bytes of a workspac
 """
 
 import sys
-from collections.abc import Iterable
-from typing import NewType
 
 import msgspec
 
+from coderd.cli.shown import Shown, lines_text
 from coderd.model.visible import json_visible, visible
-
-Shown = NewType("Shown", str)
-"""Lines that a terminal may have; made by ``lines_text`` alone."""
-
-
-def lines_text(lines: Iterable[str]) -> Shown:
-    """Lines under each other, a newline behind each. A newline in one is no end of it."""
-    return Shown("".join(f"{visible(line)}\n" for line in lines))
 
 
 def say(*lines: str) -> None:

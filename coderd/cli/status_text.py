@@ -11,7 +11,7 @@ server http://192.0.2.10:3000, connected; home relay "coder"
 
 from collections.abc import Sequence
 
-from coderd.cli.say import Shown, lines_text
+from coderd.cli.shown import Shown, lines_text
 from coderd.cli.values import ago_text, latency_text, size_text
 from coderd.control.messages import PeerStatus, RelayLink, ServerStatus, Status
 from coderd.model import limits

@@ -1,4 +1,4 @@
-"""Text of the command line to values, and values to text for people."""
+"""Text of the command line to values, and values to text for people. Pure."""
 
 import re
 from ipaddress import ip_address

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from coderd.cli.netcheck import mtu_text, nat_text
 from coderd.cli.options import SOCKET, Json, Socket, Workspace
-from coderd.cli.say import Shown, lines_text, say_json, say_text
+from coderd.cli.say import say_json, say_text
+from coderd.cli.shown import Shown, lines_text
 from coderd.cli.status_text import aligned
 from coderd.cli.values import latency_text
 from coderd.control.io.client import ControlClient

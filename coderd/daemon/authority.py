@@ -1,4 +1,6 @@
-"""How long a workspace goes by what its server said last: users whom nobody has authorised again are dropped. Pure.
+"""Expires a workspace's authorisations when its server has not been reached for ``authorised_for`` seconds.
+
+Pure.
 
 While the server is connected its word is in force. From then on time counts, also while the daemon is down: the state file
 says, in wall-clock seconds, when the server was heard last.
@@ -13,7 +15,7 @@ SAVE_INTERVAL = 600.0
 
 
 class Authority:
-    """When the server was heard last.
+    """Time of the server's last word, and whether that word has expired.
 
     Args:
         limit: seconds that its word is good for; 0 = for ever.
@@ -27,20 +29,20 @@ class Authority:
         self._heard_at = now - (max(0.0, unix_now - heard_at) if heard_at else 0.0)
 
     def hear(self, now: float) -> None:
-        """The server is there."""
+        """Notes that the server is connected."""
         self._heard_at = now
 
     def has_expired(self, now: float) -> bool:
-        """Whether its word is good no more."""
+        """Returns whether the server's last word is older than the limit."""
         return bool(self._limit) and now - self._heard_at >= self._limit
 
     def heard_at(self, now: float, unix_now: float) -> float:
-        """When it was heard last, in wall-clock seconds."""
+        """Returns when the server was heard last, in wall-clock seconds."""
         return unix_now - (now - self._heard_at)
 
 
 def without_users(netmap: NetMap) -> NetMap:
-    """A workspace's map with nobody in it but other workspaces, which there are none of; a device's map as it is."""
+    """Returns a workspace's map without its users' devices; a device's map as it is."""
     if netmap.self_node.kind is not NodeKind.WORKSPACE:
         return netmap
     kept = {node_id: peer for node_id, peer in netmap.peers.items() if peer.kind is NodeKind.WORKSPACE}

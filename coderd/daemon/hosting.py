@@ -1,4 +1,4 @@
-"""Whom a workspace serves inside the tunnel, and what they are told, by the newest map."""
+"""Whom a workspace serves inside the tunnel, and what they are told, by the newest map. Pure."""
 
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address

@@ -1,4 +1,4 @@
-"""What this machine is, by what its person did: a device after ``coderctl up``, a workspace with ``coderd run``'s token. Pure.
+"""Whether this machine is a device (after ``coderctl up``) or a workspace (``coderd run``). Pure.
 
 The server is never asked. A device serves nobody, and what would make it a workspace (a token, a welcome, a saved map) is
 refused: else whoever has the server would have the device's loopback.

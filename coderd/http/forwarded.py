@@ -1,4 +1,4 @@
-"""Whose connection a proxy hands on: its word counts only where the operator has named the proxy.
+"""Parses ``X-Forwarded-For``, whose word counts only from proxies that the operator has named. Pure.
 
     X-Forwarded-For: 203.0.113.7, 198.51.100.2      from 10.0.0.5
     ^ anybody may have written it   ^ written by the proxy at 10.0.0.5, if that is one of ours

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 message: everything up to the blank line.
+"""The head of an HTTP/1.1 message (RFC 9112 §2.1): everything up to the blank line. Pure.
 
 Only what deciding needs is read here: the request is handed on byte for byte, and whoever answers parses it again.
 """

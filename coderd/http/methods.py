@@ -1,4 +1,4 @@
-"""Which requests are ordinary HTTP: those that every hop understands alike. The others are refused before anybody acts on them.
+"""Which request methods are ordinary HTTP, read alike by every hop; the others are refused. Pure.
 
 CONNECT turns a connection into something else, after which an HTTP parser waits for ever; TRACE sends back what it was told,
 secrets too; of an unknown method nobody knows whether it has a body or may be repeated.

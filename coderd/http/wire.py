@@ -1,4 +1,4 @@
-"""Frames of a WebSocket (RFC 6455) as wsproto has them, one at a time, and messages gathered from them."""
+"""Frames of a WebSocket (RFC 6455) on wsproto, one at a time, and the messages gathered from them. Pure."""
 
 from io import BytesIO, StringIO
 from typing import Final, TypeAlias

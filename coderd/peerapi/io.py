@@ -1,4 +1,4 @@
-"""The node API: lets peers reach what they are given of this node's loopback and terminals, and ask how it is.
+"""The node API's listener: serves this node's loopback ports, terminals and facts to peers.
 
 Listens on the tailnet address, port 4. One bounded line each way, then bytes are spliced both ways, each direction closed
 on its own as its sender closes it. What a peer may have is ``objection``'s to say, when it asks and again with every new map
@@ -65,16 +65,22 @@ class Host(Protocol):
         """The workspace's full name."""
 
     def peer_at(self, ip: str) -> Peer | None:
-        """The peer with this source address, as the newest map has it; WireGuard has proved the address. None: nobody."""
+        """Returns the peer with this source address by the newest map, or None.
+
+        WireGuard has proved the address.
+        """
 
     def standing(self, node_id: UUID) -> Peer | AbsentNode | None:
-        """How the newest map has somebody who has come: None, if no more."""
+        """Returns the newest map's entry for a node being served, or None if it is removed."""
 
     async def proves(self, peer: Peer, shown: str) -> bool:
-        """Whether who shows this comes by way of the peer's daemon; soon, though it may have to be asked."""
+        """Returns whether a secret proves that a connection comes by way of the peer's daemon.
+
+        Waits a moment for secrets that are under way.
+        """
 
     async def facts(self, peer: Peer) -> Facts:
-        """What a peer that asks is told of this node's network."""
+        """Returns what a peer that asks is told of this node's network."""
 
 
 @dataclass(eq=False, slots=True)
@@ -110,7 +116,7 @@ class NodeApi:
         await trio.serve_listeners(self.serve, list(listeners))
 
     def review(self) -> None:
-        """Ends what is open and no longer allowed. Called with every new map."""
+        """Ends what is open and no longer allowed; to be called with every new map."""
         for visit in self._visits:
             standing = self._host.standing(visit.peer.node_id)
             if isinstance(standing, AbsentNode) or (
@@ -124,7 +130,7 @@ class NodeApi:
                 visit.scope.cancel()
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Serves one connection."""
+        """Serves one connection until it ends."""
         stream.setsockopt(
             socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
         )  # a caller that vanished must not stay for ever
@@ -280,7 +286,7 @@ async def _refuse(stream: trio.SocketStream, code: str, message: str) -> None:
 
 
 async def ask_facts(address: str, port: int, secret: str = "") -> Facts:
-    """A peer's facts, asked through the tunnel for as long as the caller waits.
+    """Asks a peer's node API for facts, for as long as the caller waits.
 
     Raises:
         OSError: the peer closed the connection, or refused it.

@@ -23,11 +23,11 @@ from coderd.netcheck.facts import Facts
 MAX_LINE = 4096
 """Bytes of either line, its newline included."""
 NOT_ALLOWED = "not_allowed"
-"""Code of the refusal of whoever may not meet the workspace at all."""
+"""Code of the refusal of a node that is no peer of the workspace."""
 NOT_SHARED = "not_shared"
-"""Code of the refusal of what a workspace's share does not name."""
+"""Code of the refusal of a port or terminal that the workspace's share does not include."""
 NO_PROOF = "no_proof"
-"""Code of the refusal of whoever shows nothing that the peer's daemon has told."""
+"""Code of the refusal of a connection without the secret of the peer's daemon."""
 _REFUSALS = (NOT_ALLOWED, NOT_SHARED, NO_PROOF)
 
 
@@ -72,7 +72,7 @@ AnyRequest: TypeAlias = DialRequest | FactsRequest | TerminalRequest
 
 
 class DialError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why not: a word for programs and a sentence for people."""
+    """A refusal: a code for programs and a sentence for people."""
 
     code: str
     message: str
@@ -94,12 +94,12 @@ class FactsReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def encode(message: Request | DialReply | FactsReply) -> bytes:
-    """Any line, newline included."""
+    """Returns a message as one line of JSON, newline included."""
     return msgspec.json.encode(message) + b"\n"
 
 
 def parse_node_request(line: Buffer) -> AnyRequest:
-    """Reads a request; raises MalformedPacket, and nothing else, on what is none."""
+    """Parses a request line. Raises only MalformedPacket, on anything that is not a valid request."""
     try:
         request: AnyRequest = msgspec.json.decode(line, type=AnyRequest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -108,7 +108,7 @@ def parse_node_request(line: Buffer) -> AnyRequest:
 
 
 def parse_dial_reply(line: Buffer) -> None:
-    """Reads a reply; returns where the bytes follow.
+    """Checks a reply; returns if the service's bytes follow.
 
     Raises:
         UserError: the node's own words for why they do not.
@@ -125,7 +125,7 @@ def parse_dial_reply(line: Buffer) -> None:
 
 
 def parse_facts_reply(line: Buffer) -> Facts:
-    """Reads the answer to a ``FactsRequest``; raises MalformedPacket where it holds no facts."""
+    """Parses the reply to a ``FactsRequest``. Raises MalformedPacket if it holds no facts."""
     try:
         reply = msgspec.json.decode(line, type=FactsReply)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -136,7 +136,9 @@ def parse_facts_reply(line: Buffer) -> Facts:
 
 
 def objection(peer: Peer, request: Request, workspace: str) -> DialError | None:
-    """Why a peer may not have what it asks for, by what the server says that it may reach; None where it may.
+    """Returns why a peer may not have what it asks for, or None if the server's map allows it.
+
+    The server's own node may have everything: the server judges its users.
 
     The server's own node may have all of it: there the server judges, by person.
 

@@ -1,4 +1,6 @@
-"""What ``wg`` asks of a plain WireGuard, done to its device and its endpoints; and what it tells of them. Pure.
+"""Applies what ``wg`` sets to a plain WireGuard's device and endpoints, and describes both for ``get``.
+
+Pure.
 
 Port and mark belong to the sockets, so they are not here: whoever owns those sees to them first, as they may fail. What is
 left cannot.
@@ -14,7 +16,7 @@ from coderd.wireguard.uapi import NO_KEY, Change, Description, PeerChange, PeerD
 
 
 def apply(change: Change, device: Device, paths: PlainPaths, now: float) -> None:
-    """Does all of a ``set`` but what concerns the sockets, in the order in which it was written."""
+    """Applies a ``set`` in the order in which it was written, but for port and mark: they are the sockets'."""
     if change.private_key is not None or change.is_key_removal:
         device.set_private_key(change.private_key, now)
     if change.replaces_peers:
@@ -37,7 +39,7 @@ def describe(
     fwmark: int,
     handshakes: Mapping[NodePublic, float],
 ) -> Description:
-    """All that a ``get`` tells.
+    """Returns everything that a ``get`` reports.
 
     Args:
         device: the device.

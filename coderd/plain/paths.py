@@ -21,7 +21,7 @@ from coderd.wireguard import Source
 
 
 class PlainPaths:
-    """Where each peer is, and what goes there."""
+    """Endpoint of each peer, and the batches to be sent there."""
 
     def __init__(self, *, counters: Counters) -> None:
         self._counters = counters
@@ -31,25 +31,25 @@ class PlainPaths:
     # Commands
 
     def set_endpoint(self, peer: NodePublic, addr: AddrPort) -> None:
-        """Configures where a peer is, until it roams."""
+        """Sets a peer's endpoint, which is kept until the peer roams."""
         self._endpoints[peer] = UdpSource(addr)
 
     def remove_peer(self, peer: NodePublic) -> None:
-        """Forgets a peer."""
+        """Forgets a peer and its endpoint."""
         self._endpoints.pop(peer, None)
 
     def forget_source(self, peer: NodePublic) -> None:
-        """The peer does not answer: perhaps since what we send from is wrong."""
+        """Forgets the sticky source of a peer that does not answer, as it may be why."""
         if (endpoint := self._endpoints.get(peer)) is not None:
             self._endpoints[peer] = UdpSource(endpoint.addr)
 
     def forget_sources(self) -> None:
-        """What we send from may be wrong for everybody: sockets, mark or routes have changed."""
+        """Forgets all sticky sources: sockets, mark or routes have changed."""
         for peer in self._endpoints:
             self.forget_source(peer)
 
     def forget_local(self, local: LocalAddress) -> None:
-        """The kernel does not let us send from there."""
+        """Forgets a sticky source that the kernel refuses to send from."""
         for peer, endpoint in self._endpoints.items():
             if endpoint.local == local:
                 self.forget_source(peer)
@@ -57,7 +57,7 @@ class PlainPaths:
     # Looking
 
     def endpoint(self, peer: NodePublic) -> AddrPort | None:
-        """Where a peer is; None if nobody knows."""
+        """Returns a peer's endpoint, or None if it is unknown."""
         endpoint = self._endpoints.get(peer)
         return endpoint.addr if endpoint is not None else None
 
@@ -66,18 +66,18 @@ class PlainPaths:
     def handle_udp(
         self, source: UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """All of it is WireGuard's."""
+        """Passes every datagram on to WireGuard."""
         return source, list(datagrams)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """There is no relay here: dropped."""
+        """Drops and counts the packets: plain paths have no relay."""
         self._counters["plain.drop.relayed"] += len(packets)
         return DerpSource(region, sender), []
 
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
-        """The peer is where it was heard last, and knows us by the address that it spoke to."""
+        """Takes the source of an authenticated packet as the peer's endpoint (roaming)."""
         if isinstance(source, UdpSource):
             self._endpoints[peer] = source
 
@@ -99,14 +99,14 @@ class PlainPaths:
         self._transmits.append(UdpTransmit(endpoint.addr, datagrams, segment_size, endpoint.local, tos))
 
     def handle_timeout(self, now: float) -> None:
-        """Nothing is ever due."""
+        """Does nothing, as plain paths have no timers."""
 
     # What to do next
 
     def poll_transmit(self) -> PathTransmit | None:
-        """The next batch for the socket."""
+        """Returns the next batch to send, or None."""
         return self._transmits.popleft() if self._transmits else None
 
     def poll_timeout(self) -> Deadline | None:
-        """Never."""
+        """Returns None, as plain paths have no timers."""
         return None

@@ -10,18 +10,16 @@ The clock is CLOCK_MONOTONIC: a machine that was suspended has not stood still. 
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Self
 
 import structlog
 import trio
 
 from coderd.metrics import Counters
+from coderd.process.stalls import STALLED_MS, STALLS, Stalls
 
 STALL: Final = 0.25
 """Seconds of one turn from which on it is a stall: somebody may have noticed."""
-STALLS: Final = "loop.stalls"
-STALLED_MS: Final = "loop.stalled_ms"
 WINDOW: Final = 600.0
 """Seconds for which stalls are remembered one by one."""
 _REMEMBERED: Final = 64
@@ -29,19 +27,6 @@ _QUIET: Final = 10.0
 """Seconds between two lines in the log."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Stalls:
-    """Counts the stalls of the last ten minutes."""
-
-    count: int = 0
-    """At most 64: of more the newest."""
-    longest: float = 0.0
-    """Seconds."""
-
-
-NO_STALLS: Final = Stalls()
 
 
 class TurnWatch(trio.abc.Instrument):

@@ -1,4 +1,4 @@
-"""The relay map that the server hands out, put together: its own region, STUN servers, and the operator's map.
+"""The relay map that the server hands out: its own region, STUN servers, and the operator's map. Pure.
 
 ```
  own relay and STUN (999 coder)  --+

@@ -1,4 +1,4 @@
-"""The shells that browsers have in workspaces, as the server knows them: whose they are, and who is there no more. Pure.
+"""The shells that browsers have in workspaces, as the server knows them. Pure.
 
 To a workspace all browsers are one peer, the server. So it is the server that notices when somebody's right to a workspace has
 ended, and then ends the shells that they left behind there.
@@ -16,7 +16,7 @@ MAX_HELD: Final = limits.MAX_TERMINALS_HELD
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """One shell."""
+    """One browser's shell in a workspace."""
 
     user_id: UUID
     workspace_id: UUID
@@ -26,7 +26,10 @@ class Held:
 
 
 class HeldShells:
-    """The table of them. Where there are too many the one that was left first is forgotten; the workspace ends it in time."""
+    """Table of the shells of browsers.
+
+    Beyond the limit the one that was detached first is forgotten; its workspace ends it in time.
+    """
 
     def __init__(self, limit: int = MAX_HELD) -> None:
         self._limit = limit
@@ -36,7 +39,7 @@ class HeldShells:
         return len(self._held)
 
     def attach(self, shell: Held) -> Held:
-        """A browser has opened a shell, or come back to it. Returns what is kept of it."""
+        """Notes that a browser opened a shell or came back to it. Returns the table's entry."""
         held = self._held.setdefault((shell.workspace_id, shell.token), shell)
         held.n_attached += 1
         if len(self._held) > self._limit and (left := self.left()):
@@ -44,20 +47,20 @@ class HeldShells:
         return held
 
     def detach(self, held: Held, now: float) -> None:
-        """A browser is gone."""
+        """Notes that a browser has left a shell."""
         held.n_attached -= 1
         held.detached_at = now
 
     def end(self, held: Held) -> None:
-        """The shell has ended."""
+        """Removes a shell that has ended."""
         self._held.pop((held.workspace_id, held.token), None)
 
     def left(self) -> list[Held]:
-        """Those at which no browser is."""
+        """Returns the shells to which no browser is attached."""
         return [held for held in self._held.values() if held.n_attached == 0]
 
     def forget_expired(self, now: float) -> None:
-        """Drops those that their workspaces have ended by now, since nobody came back."""
+        """Drops the shells that their workspaces have ended by now, as no browser came back in time."""
         for held in self.left():
             if now - held.detached_at >= DETACHED_LIFETIME:
                 self.end(held)

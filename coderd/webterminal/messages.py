@@ -50,13 +50,13 @@ _OPEN_SIZE: Final = 12
 
 
 class Seen(NamedTuple):
-    """How far the browser has shown the output."""
+    """How far a browser has shown the output."""
 
     place: int
 
 
 class Path(NamedTuple):
-    """By which way the workspace is reached now."""
+    """By which path the workspace is reached now."""
 
     text: str
 
@@ -78,11 +78,14 @@ class Seal:
         self._whose = b"coderd terminal\0" + user_id.bytes + workspace_id.bytes
 
     def make_id(self, token: bytes) -> bytes:
-        """A shell's id, from its token in the workspace."""
+        """Returns a shell's id, made from its token in the workspace."""
         return token + self._mac(token)
 
     def read_id(self, shell_id: bytes) -> bytes:
-        """A shell's token, from its id. Raises MalformedPacket on any other's, and on what is none."""
+        """Returns a shell's token, from its id.
+
+        Raises MalformedPacket on an id that was not made for this user and workspace.
+        """
         token, mac = shell_id[:TOKEN_SIZE], shell_id[TOKEN_SIZE:]
         if not hmac.compare_digest(mac, self._mac(token)):
             raise MalformedPacket("an id of no shell of this user's")
@@ -93,7 +96,7 @@ class Seal:
 
 
 def parse_from_browser(message: bytes, seal: Seal) -> FromBrowser:
-    """Reads a browser's message; raises MalformedPacket, and nothing else."""
+    """Parses a browser's message. Raises only MalformedPacket."""
     if not 0 < len(message) <= MAX_MESSAGE:
         raise MalformedPacket(f"a message of {len(message)} bytes")
     kind, body = message[0], message[1:]
@@ -109,7 +112,7 @@ def parse_from_browser(message: bytes, seal: Seal) -> FromBrowser:
 
 
 def encode_for_browser(message: FromWorkspace | Path, seal: Seal) -> bytes:
-    """A message for the browser."""
+    """Returns a message for the browser as one WebSocket message."""
     match message:
         case Path(text):
             return bytes([_PATH]) + text.encode()[:MAX_BODY]

@@ -27,7 +27,7 @@ STYLES: Final = ("/static/xterm.css", "/static/terminal.css")
 
 
 def policy(url: ServerUrl, nonce: str, socket: str = "") -> str:
-    """The Content-Security-Policy of the page.
+    """Returns the Content-Security-Policy of the page.
 
     Args:
         url: the server's.
@@ -42,12 +42,12 @@ def policy(url: ServerUrl, nonce: str, socket: str = "") -> str:
 
 
 def make_nonce(random: bytes) -> str:
-    """A nonce of random bytes."""
+    """Encodes random bytes as a nonce."""
     return b64encode(random).decode()
 
 
 def terminal_page(name: str, nonce: str) -> str:
-    """A terminal of the workspace with this name."""
+    """Returns the page with a terminal of the workspace with this name."""
     named = shown(name)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -66,7 +66,7 @@ def terminal_page(name: str, nonce: str) -> str:
 
 
 def problem_page(title: str, problem: Problem) -> str:
-    """Why there is no terminal."""
+    """Returns the page that says why there is no terminal."""
     hint = f"<p>{shown(problem.hint)}</p>" if problem.hint else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'

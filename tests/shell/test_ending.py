@@ -16,8 +16,9 @@ import trio
 from trio.testing import MockClock
 
 from coderd.metrics import Counters
+from coderd.process.stalls import STALLED_MS, STALLS, Stalls
 from coderd.process.supervisor import Supervisor, supervised, watchdog_patience
-from coderd.process.turns import STALLED_MS, STALLS, Stalls, TurnWatch
+from coderd.process.turns import TurnWatch
 from tests.shell.tun_node import with_own_tun
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,7 @@
-"""Going to the background, before there are threads or an event loop: the command returns when its daemon is ready, not before."""
+"""Detaches a process into the background before there are threads or an event loop.
+
+The command returns when its daemon is ready.
+"""
 
 import os
 import sys
@@ -6,7 +9,7 @@ from collections.abc import Callable
 
 
 def detach(*, keeps_output: bool) -> Callable[[], None]:
-    """Goes on in a process of its own; the calling process ends when that one is ready, or has failed (exit code 1).
+    """Goes on in a child process; the calling one exits with 0 when the child is ready, with 1 if it failed.
 
     Args:
         keeps_output: whether stdout and stderr stay open; else they are let go when ready, lest a pipeline wait for us.

@@ -1,4 +1,4 @@
-"""``coderd wireguard``: the same engine as a stock WireGuard, configured by ``wg`` and started by ``wg-quick`` or by hand.
+"""``coderd wireguard``: a stock WireGuard on the same engine, configured by ``wg``.
 
 No server, no magicsock, no state: what ``wg`` has set lives as long as the process. Interface and socket exist before the
 command returns; addresses, routes and the link itself are other people's, and followed.
@@ -118,7 +118,7 @@ class PlainWireGuard:
             self._sockets.close()
 
     def answer(self, request: Request) -> bytes:
-        """Does what ``wg`` asks, all of it or nothing."""
+        """Carries out one request of ``wg``, all of it or nothing."""
         try:
             if request.operation is Operation.GET:
                 parse_get(request.lines)
@@ -130,7 +130,7 @@ class PlainWireGuard:
         return encode_errno()
 
     def handle_link(self, state: LinkState) -> None:
-        """Somebody has set the interface up or down, or changed its MTU."""
+        """Follows the interface: set up or down, or given another MTU, by another program."""
         log.debug("link changed", up=state.is_up, mtu=state.mtu)
         self._device.set_mtu(state.mtu)
         self._is_wanted_up = state.is_up
@@ -142,7 +142,10 @@ class PlainWireGuard:
         self._driver.drain()
 
     def handle_routes_changed(self) -> None:
-        """What we send from may be the wrong address by now; the next packet of each peer says which is right."""
+        """Forgets every sticky source, which may be the wrong address by now.
+
+        The next packet of each peer teaches the right one.
+        """
         self._paths.forget_sources()
 
     def _up_if_wanted(self) -> None:
@@ -265,7 +268,7 @@ async def _follow_routes(wireguard: PlainWireGuard) -> None:
 
 
 def interface_index(zone: str) -> int | None:
-    """The number of an interface, from its name or its number; None where there is none."""
+    """Returns the number of an interface from its name or number, or None if there is no such interface."""
     try:
         return socket.if_nametoindex(zone)
     except OSError:

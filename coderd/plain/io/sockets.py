@@ -45,7 +45,7 @@ class PlainSockets:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """Those that are open, to wait on and read from."""
+        """The open sockets, to wait on and read from."""
         return self._udp.sockets
 
     # Commands

@@ -31,7 +31,7 @@ _UMASK = 0o077
 
 @contextmanager
 def bound_socket(interface: str, directory: Path = DIRECTORY) -> Iterator[socket.socket]:
-    """An interface's listening socket, whose file is taken away at the end unless another has replaced it.
+    """Opens an interface's listening socket, and removes its file at the end.
 
     Raises: UserError where it cannot be made, or another daemon answers there.
     """
@@ -60,7 +60,7 @@ def bound_socket(interface: str, directory: Path = DIRECTORY) -> Iterator[socket
 
 
 def socket_path(interface: str, directory: Path = DIRECTORY) -> Path:
-    """Where ``wg`` looks for an interface's daemon."""
+    """Returns the path at which ``wg`` looks for an interface's daemon."""
     return directory / f"{interface}.sock"
 
 

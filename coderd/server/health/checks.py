@@ -19,7 +19,7 @@ from coderd.config.server import ServerConfig
 from coderd.http.tls import ServerTls
 from coderd.model.addresses import AddrPort
 from coderd.model.errors import UserError
-from coderd.process.turns import Stalls
+from coderd.process.stalls import Stalls
 from coderd.server.directory import Directory
 from coderd.server.health.access_check import AccessCheck
 from coderd.server.health.findings import AccessTrials, Signs, find, worst

@@ -1,4 +1,4 @@
-"""A server as Prometheus sees it. No metric names a user or a machine: how many, how much and why, never who."""
+"""A server as Prometheus sees it. No metric names a user or a machine: how many, how much and why, never who. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 
 from coderd.coordination.paths import CAUSES, Histogram, PathTally
-from coderd.process.turns import STALLED_MS, STALLS
+from coderd.process.stalls import STALLED_MS, STALLS
 
 REFUSED: Final = "coordination.refused."
 _EVENTS: Final = ("coderd_server_events", "What the server did, moved, refused and dropped, by reason.")

@@ -1,4 +1,4 @@
-"""What is wrong with a server, and what to do about it. Pure: signs that others collected go in, findings come out.
+"""Finds what is wrong with a server, from signs that others collected, and says what to do about it. Pure.
 
     EACS  the access URL        EWS   WebSockets through it     EDERP  relays         ESTUN  STUN
     ETLS  the certificate       EDB   the database              EMAP   the relay map  ECLK   clocks     EWEB  web apps
@@ -13,7 +13,7 @@ from typing import Final
 
 from coderd.api.health import HealthFinding, SeverityText
 from coderd.model.addresses import AddrPort, format_addr_port
-from coderd.process.turns import NO_STALLS, Stalls
+from coderd.process.stalls import NO_STALLS, Stalls
 
 SLOW_DATABASE: Final = 0.5
 """Seconds that one look into the database may take."""

@@ -83,7 +83,7 @@ class Bridge:
         """Whether the shell is known to have ended, or to be about to."""
 
     async def opening(self) -> Open:
-        """The browser's first message. Raises MalformedPacket, trio.TooSlowError, WebSocketDisconnect."""
+        """Receives the browser's first message. Raises MalformedPacket, trio.TooSlowError."""
         with trio.fail_after(OPEN_TIMEOUT):
             message = await self._receive()
         if not isinstance(message, Open):
@@ -91,7 +91,10 @@ class Bridge:
         return message
 
     async def run(self, stream: trio.abc.Stream, opening: Open) -> End:
-        """Until either end is gone or the right is. The caller closes WebSocket and stream."""
+        """Copies between browser and workspace until either end is gone or the right to it is.
+
+        The caller closes the stream.
+        """
         try:
             await stream.send_all(frames.encode(opening))
             async with trio.open_nursery() as nursery:

@@ -54,34 +54,34 @@ class Backend(Protocol):
     """What terminals by browser ask of the server."""
 
     async def find_session(self, session_hash: bytes) -> User | None:
-        """Whose session has this hash."""
+        """Returns the session with this hash and its user, or None."""
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
-        """A workspace by its names."""
+        """Returns a workspace by owner and name, or None."""
 
     async def find_workspace_by_id(self, node_id: UUID) -> Node | None:
-        """A workspace by its id."""
+        """Returns a workspace by its id, or None."""
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
-        """A stream on which the workspace speaks terminal frames. Raises UserError."""
+        """Opens a stream on which the workspace speaks terminal frames. Raises UserError."""
 
     def note_opened(self, viewer: User, workspace: Node) -> None:
-        """Somebody has a terminal: for the record, without waiting."""
+        """Notes in the access log, without waiting, that a user opened a terminal."""
 
     def visiting(self, viewer: User, workspace: Node) -> AbstractContextManager[None]:
-        """While somebody has a terminal open: for whoever asks who is there."""
+        """Keeps a user's open terminal listed among the workspace's connections."""
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a stream that ``open_terminal`` gave."""
 
     def keep(self, workspace: Node) -> None:
-        """A workspace is still wanted, though nothing is open there."""
+        """Keeps the server's tunnel to a workspace though nothing is open there."""
 
     def describe_path(self, workspace: Node) -> str:
-        """``direct``, or ``relay`` and a region's name; empty while unknown."""
+        """Returns ``direct``, or ``relay`` and a region's name; empty while the path is unknown."""
 
     def terminal_problem(self) -> Problem | None:
-        """Why this server offers no terminals; a workspace that is away is waited for by the page."""
+        """Returns why this server offers no terminals, or None. An absent workspace is not such a reason."""
 
 
 class TerminalSite:
@@ -108,7 +108,7 @@ class TerminalSite:
         """Workspaces that are being asked to end shells."""
 
     def routes(self) -> list[BaseRoute]:
-        """The page and its WebSocket."""
+        """Returns the routes of the page and its WebSocket."""
         return [
             Route("/@{owner}/{workspace}/terminal", self._page),
             WebSocketRoute("/@{owner}/{workspace}/terminal/ws", self._websocket),
@@ -285,7 +285,7 @@ class _Visit:
 
 
 def problem_of(error: UserError) -> Problem:
-    """What a person is told, and may do, where a workspace gives no terminal."""
+    """Returns what a user reads when a workspace gives no terminal, and what they can do about it."""
     sentence = f"{error.message[:1].upper()}{error.message[1:]}."
     hint = error.hint
     if error.code == "no_terminal":

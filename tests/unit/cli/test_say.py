@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from coderd.cli.say import lines_text
 from coderd.cli.shell import show_error
+from coderd.cli.shown import lines_text
 from coderd.cli.status_text import aligned
 from coderd.config.io.log import configure_logging
 from coderd.model.errors import UserError
@@ -48,7 +48,7 @@ def test_lines_for_a_terminal_are_made_in_one_place() -> None:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         )
     }
-    assert made == {"say.py"}
+    assert made == {"shown.py"}
 
 
 def assert_visible(text: str, *, n_lines: int) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from coderd.process.turns import Stalls
+from coderd.process.stalls import Stalls
 from coderd.server.health.findings import AccessTrials, Signs, Trial, find, worst
 
 NOW = 1_800_000_000.0

@@ -1,0 +1,14 @@
+"""Text that may be shown on a terminal: control characters in it are made visible. Pure."""
+
+from collections.abc import Iterable
+from typing import NewType
+
+from coderd.model.visible import visible
+
+Shown = NewType("Shown", str)
+"""Lines that a terminal may have; made by ``lines_text`` alone."""
+
+
+def lines_text(lines: Iterable[str]) -> Shown:
+    """Lines under each other, a newline behind each. A newline in one is no end of it."""
+    return Shown("".join(f"{visible(line)}\n" for line in lines))
