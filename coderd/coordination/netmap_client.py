@@ -21,7 +21,7 @@ from coderd.coordination.message import (
 )
 from coderd.model.derpmap_json import parse_derp_map
 from coderd.model.errors import MalformedPacket
-from coderd.model.netmap import AbsentNode, NetMap, Peer, PeerAccess
+from coderd.model.netmap import AbsentNode, NetMap, PeerAccess
 from coderd.model.ports import parse_ports
 
 MAX_PEERS = 65_536
@@ -66,17 +66,6 @@ class NetMapClient:
             return None
         dead = Peers(remove=[Removal(node_id, RemovalReason.DISCONNECTED) for node_id in node_ids])
         self._netmap = _with_changes(self._netmap, dead, self._netmap)
-        return self._netmap
-
-    def introduce(self, peer: Peer) -> NetMap | None:
-        """A peer's own word on its disco key and generation, the server's not having come; the new NetMap if it changed."""
-        known = self._netmap.peers.get(peer.node_id) if self._netmap is not None else None
-        if self._netmap is None or known is None or known.node_key != peer.node_key:
-            return None
-        introduced = replace(known, disco_key=peer.disco_key, generation=peer.generation)
-        if introduced == known:
-            return None
-        self._netmap = replace(self._netmap, peers={**self._netmap.peers, peer.node_id: introduced})
         return self._netmap
 
     def handle_disconnected(self) -> None:

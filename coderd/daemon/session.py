@@ -1,8 +1,7 @@
 """One identity joined to its network: what the server says becomes peers, addresses, routes and services.
 
 The coordination client calls ``_set_netmap`` whenever the server has said something new. WireGuard and the paths learn of
-it at once; what needs the kernel (address, routes) is done by ``_apply``, what needs DNS by ``_follow_relays``, always
-towards the newest map. Losing the server changes nothing here: the map stays, and so does the tunnel. A session that ends
+it at once; what needs the kernel (address, routes) is done by ``_apply``, always towards the newest map. Losing the server changes nothing here: the map stays, and so does the tunnel. A session that ends
 takes everything along that was its identity's: address, routes, services, and the work that others do with it.
 """
 
@@ -28,14 +27,15 @@ from coderd.daemon.diagnosis.survey import FACTS_TIMEOUT, MAX_AGE, Survey, Surve
 from coderd.daemon.hosting import Hosting
 from coderd.daemon.services import Services
 from coderd.daemon.state import StateStore
-from coderd.engine.io.relay_hosts import PATIENCE, is_complete, resolve_hosts
-from coderd.engine.io.tunnel import CAPABILITIES, Tunnel
+from coderd.engine.commands import NetMapChanged, OwnerCommand, Redial, SaveMark, TellServer
+from coderd.engine.io.tunnel import Tunnel
+from coderd.engine.node import CAPABILITIES
+from coderd.magicsock import PathChanged
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
 from coderd.model.paths import Pin
-from coderd.model.reachability import NodeUpdate
 from coderd.netcheck import Facts
 from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router
@@ -46,12 +46,8 @@ PRUNE_INTERVAL = 60.0
 GOODBYE_TIMEOUT = 1.0
 """Seconds that leaving may take; the server notices a broken connection soon enough."""
 CLEANUP_TIMEOUT = 2.0
-RESOLVE_RETRY = 10.0
-"""Seconds between two looks for relay hosts while some have no address."""
 SMALL_MAP = 256
 """Nodes of a map that is encoded as soon as it comes."""
-RESOLVE_INTERVAL = 600.0
-"""The same while all have."""
 
 log = structlog.get_logger()
 
@@ -105,8 +101,6 @@ class Session:
         self._reporter = PathReporter(trio.current_time())
         self._is_path_news = trio.Event()
         self._address: IPv6Address | None = None
-        self._derp_map: DerpMap | None = None
-        self._are_relays_stale = trio.Event()
         self._services: Services | None = None
         self._scope = trio.CancelScope()
         self._lifetimes: set[trio.CancelScope] = set()
@@ -116,12 +110,7 @@ class Session:
             tun,
             mtu=config.mtu,
             listen_port=config.listen_port,
-            on_update=self._update_server,
-            on_moved=self.break_server,
-            on_introduced=self._handle_introduced,
-            on_path=self._handle_path,
             tai64n_mark=store.current.timestamp_floor(),
-            on_mark=self._keep_mark,
             plays_birthday=config.plays_birthday,
         )
         self._hosting = Hosting(self.facts, self.tunnel.proves, self._is_cut_off)
@@ -165,12 +154,11 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await nursery.start(self.tunnel.run)
+                await nursery.start(self.tunnel.run, self._handle_command)
                 if self._last_netmap is not None:
                     self._set_netmap(self._last_netmap)
                 nursery.start_soon(self._remember)
                 nursery.start_soon(self._apply)
-                nursery.start_soon(self._follow_relays)
                 nursery.start_soon(self._prune_lost_peers)
                 nursery.start_soon(self._report_paths)
                 nursery.start_soon(self._client.run)
@@ -249,14 +237,15 @@ class Session:
         return netmap
 
     def _set_netmap(self, netmap: NetMap) -> None:
+        """Takes the server's map, as the tunnel puts it in force."""
+        accepted = self._store.current.accepted_ports()
+        self._take_netmap(self.tunnel.set_netmap(netmap, accepted, is_workspace=self.is_workspace))
+
+    def _take_netmap(self, netmap: NetMap) -> None:
         _log_presence(self.netmap, netmap)
         self.netmap = self._hosting.netmap = netmap
-        self._tell_tunnel(netmap)
         if self._services is not None:
             self._services.review()
-        if netmap.derp_map != self._derp_map:
-            self._derp_map = netmap.derp_map
-            self._are_relays_stale.set()
         if len(netmap.peers) + len(netmap.absent) <= SMALL_MAP:
             self._unsaved_map = None
             self._note(netmap=msgspec.Raw(encode_netmap(netmap)))
@@ -267,8 +256,7 @@ class Session:
 
     def accept_inbound(self) -> None:
         """What peers may connect to is what the state says now."""
-        if self.netmap is not None:
-            self._tell_tunnel(self.netmap)
+        self.tunnel.accept(self._store.current.accepted_ports(), is_workspace=self.is_workspace)
 
     @property
     def accepts_inbound(self) -> str | None:
@@ -283,17 +271,13 @@ class Session:
         """Whether this machine is a workspace by its person's doing, whatever the server says."""
         return self.identity.kind is NodeKind.WORKSPACE
 
-    def _tell_tunnel(self, netmap: NetMap) -> None:
-        accepted = self._store.current.accepted_ports()
-        self.tunnel.set_netmap(netmap, accepted, is_workspace=self.is_workspace)
-
     def _set_server_state(self, state: ServerState) -> None:
         if state.connected or self.server_state.connected:
             self._hear_server()
         if state.connected != self.server_state.connected:
             self.server_state_at = trio.current_time()
             log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
-            self._are_relays_stale.set()
+            self.tunnel.resolve_relays()
             if state.connected:
                 self._reporter.handle_joined(trio.current_time())
                 self._is_path_news.set()
@@ -309,9 +293,6 @@ class Session:
         self._authority.hear(now)
         if abs(unix_now - self._store.current.authorised_at) >= SAVE_INTERVAL:
             self._note(authorised_at=self._authority.heard_at(now, unix_now))
-
-    def _keep_mark(self, mark: bytes) -> None:
-        self._note(tai64n_mark=mark.hex())
 
     def _note(self, **changes: object) -> None:
         if self._store.note(**changes):
@@ -331,15 +312,20 @@ class Session:
             except UserError as error:
                 log.warning("the state cannot be saved", why=error.message)
 
-    def _handle_introduced(self, peer: Peer) -> None:
-        self._client.introduce(peer)
-
-    def _update_server(self, update: NodeUpdate) -> None:
-        self._client.update(update)
-
-    def _handle_path(self) -> None:
-        self._reporter.handle_change(trio.current_time())
-        self._is_path_news.set()
+    def _handle_command(self, command: OwnerCommand) -> None:
+        """Carries out what the tunnel's node asks of its owner."""
+        match command:
+            case TellServer():
+                self._client.update(command.update)
+            case SaveMark():
+                self._note(tai64n_mark=command.mark.hex())
+            case NetMapChanged():
+                self._take_netmap(command.netmap)
+            case Redial():
+                self.break_server()
+            case PathChanged():
+                self._reporter.handle_change(trio.current_time())
+                self._is_path_news.set()
 
     async def _report_paths(self) -> None:
         """Tells the server by which paths this node reaches its peers, when they change; see ``PathReporter``."""
@@ -380,27 +366,6 @@ class Session:
                 await self._router.configure([], self._config.mtu)
             except (OSError, UserError) as error:
                 log.warning("the interface keeps its settings", interface=self._interface, error=str(error))
-
-    async def _follow_relays(self) -> None:
-        """Keeps the relays' addresses known. At boot the resolver may not be there yet, and after a move be another."""
-        while True:
-            self._are_relays_stale = trio.Event()
-            wait = RESOLVE_INTERVAL
-            if (derp_map := self._derp_map) is not None:
-                wait = RESOLVE_INTERVAL if await self._resolve_relays(derp_map) else RESOLVE_RETRY
-            with trio.move_on_after(wait):
-                await self._are_relays_stale.wait()
-
-    async def _resolve_relays(self, derp_map: DerpMap) -> bool:
-        """Makes a map known, soon with the names that have addresses, then with those that take longer. True: all have."""
-        for patience in PATIENCE:
-            resolved = await resolve_hosts(derp_map, patience)
-            self.tunnel.set_derp_map(derp_map, resolved)
-            if is_complete(resolved):
-                return True
-            if self._are_relays_stale.is_set():  # there is a newer map
-                break
-        return False
 
     async def _prune_lost_peers(self) -> None:
         while True:

@@ -17,6 +17,7 @@ from typing import Final, Protocol, TypeAlias
 from coderd.engine.introduction import Said, is_introduction, parse_introduction
 from coderd.metrics import Counters
 from coderd.model import Buffer, limits
+from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePublic
@@ -67,6 +68,9 @@ class Paths(Protocol):
         ``tos`` is for paths that have such a byte; ``is_handshake`` says that the batch may go more than one way.
         """
 
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        """Notes that the kernel refused to send to an address, with this errno."""
+
     def handle_timeout(self, now: float) -> None:
         """Does what is due."""
 
@@ -105,8 +109,6 @@ class DataPlane:
         self._counters = counters
         self._takes_introductions = takes_introductions
         self._filter = packet_filter
-        self._unix_now = 0.0
-        """Wall clock of the last thing that happened, for what follows from it."""
         self._introductions = BucketTable[NodePublic](
             Rate(INTRODUCTION_BURST, INTRODUCTION_RATE), limits.MAX_INTRODUCERS
         )
@@ -154,6 +156,10 @@ class DataPlane:
         source, ours = self.paths.handle_relayed(region, sender, packets, now)
         self._open(source, ours, now, unix_now)
 
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        """Notes that the kernel refused to send to an address, with this errno."""
+        self.paths.handle_send_error(addr, error, now)
+
     def handle_timeout(self, now: float, unix_now: float) -> None:
         """Fires what is due in both layers."""
         self.device.handle_timeout(now, unix_now)
@@ -161,7 +167,7 @@ class DataPlane:
 
     # What to do next
 
-    def drain(self, now: float) -> None:
+    def drain(self, now: float, unix_now: float) -> None:
         """Moves everything that is ready across the wall; call it before polling, at least once per wake-up."""
         self._drain_events(0, now)
         while (received := self.device.poll_packets()) is not None:
@@ -174,7 +180,7 @@ class DataPlane:
             self._counters["tun.write_segments"] += len(packets)
         if self._filter is not None:
             while (answer := self._filter.poll_answer()) is not None:
-                self.device.handle_packets([answer], now, self._unix_now)
+                self.device.handle_packets([answer], now, unix_now)
             while (told := self._filter.poll_for_host()) is not None:
                 self._to_tun.extend(coalesce([told], uso=self._uso))
         while (transmit := self.device.poll_transmit()) is not None:
@@ -222,7 +228,6 @@ class DataPlane:
     ) -> None:
         if not datagrams:
             return
-        self._unix_now = unix_now
         self.device.handle_datagrams(source, datagrams, now, unix_now, is_congested=is_congested)
         self._drain_events(sum(map(len, datagrams)), now)
 

@@ -13,7 +13,7 @@ the peer itself, once a second at most.
 
 from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
-from typing import Final, TypeGuard
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
 from coderd.engine.dataplane import PlaneEvent
 from coderd.engine.introduction import (
@@ -44,8 +44,22 @@ CALL_INTERVAL = 0.5
 """Least seconds between two handshakes begun for such reasons: the first must have time to be answered."""
 
 
+_Start: TypeAlias = tuple[DiscoPublic, int]
+"""What tells one start of a node from another: its disco key and its generation."""
+
+
+class _Introduction(NamedTuple):
+    """A peer's own word, in force while the server's word on the peer is what it was."""
+
+    served: _Start
+    said: _Start
+
+
 class Roster:
-    """Whom this node's tunnel knows.
+    """The peers of the NetMap, and the one place that decides which start of a peer is the present one.
+
+    Attributes:
+        netmap: the map in force: the server's, with what restarted peers have said of themselves since.
 
     Args:
         device: learns of keys and addresses.
@@ -78,7 +92,9 @@ class Roster:
         self._conn = conn
         self._disco_key = disco_key
         self._generation = generation
+        self.netmap: NetMap | None = None
         self._peers: dict[NodePublic, Peer] = {}
+        self._introduced: dict[NodePublic, _Introduction] = {}
         self._called_at: dict[NodePublic, float] = {}
         """When each peer that restarted was called last."""
         self._address: IPv6Address | None = None
@@ -93,8 +109,13 @@ class Roster:
         """Everybody's."""
         return set(self._peers)
 
-    def set_netmap(self, netmap: NetMap, now: float, unix_now: float) -> None:
-        """Makes the peers those of the map. A peer that restarted loses its sessions, and the user's side calls at once."""
+    def set_netmap(self, netmap: NetMap, now: float, unix_now: float) -> NetMap:
+        """Makes the peers those of the server's map, and returns the map in force.
+
+        A peer that restarted loses its sessions, and the user's side begins a handshake. What a peer has said of itself
+        stays in force until the server says anything else of its start than it did then.
+        """
+        netmap = self.netmap = self._with_introductions(netmap)
         self._address = netmap.self_node.address
         self._device.set_own_address(self._address.packed)
         self._initiates = netmap.self_node.kind is NodeKind.DEVICE
@@ -111,6 +132,20 @@ class Roster:
                 self._device.forget_sessions(key, now)
                 self._call(key, now, unix_now)
         self.secrets.set_peers(self._peers, before)
+        return netmap
+
+    def _with_introductions(self, netmap: NetMap) -> NetMap:
+        if not self._introduced:
+            return netmap
+        peers = dict(netmap.peers)
+        by_key = {peer.node_key: peer for peer in peers.values()}
+        for key, words in list(self._introduced.items()):
+            peer = by_key.get(key)
+            if peer is None or _start_of(peer) != words.served:
+                del self._introduced[key]
+            else:
+                peers[peer.node_id] = _restarted(peer, words.said)
+        return replace(netmap, peers=peers)
 
     def handle_event(self, event: PlaneEvent, now: float, unix_now: float) -> Peer | None:
         """Something happened in the tunnel. Returns a peer that is not what the map says, as it is now."""
@@ -188,15 +223,16 @@ class Roster:
             self._device.initiate(key, now, unix_now, force=True)
 
     def _handle_introduced(self, event: Introduced, now: float) -> Peer | None:
-        known = self._peers.get(event.peer)
-        if known is None or (known.disco_key, known.generation) == (event.disco_key, event.generation):
+        known, said = self._peers.get(event.peer), (event.disco_key, event.generation)
+        if known is None or self.netmap is None or _start_of(known) == said:
             return None
         if not self._changes.use(event.peer).take(1, now):
             self._counters["engine.drop.introduced_rate"] += 1
             return None
-        peer = self._peers[event.peer] = replace(
-            known, disco_key=event.disco_key, generation=event.generation
-        )
+        before = self._introduced.get(event.peer)
+        self._introduced[event.peer] = _Introduction(before.served if before else _start_of(known), said)
+        peer = self._peers[event.peer] = _restarted(known, said)
+        self.netmap = replace(self.netmap, peers={**self.netmap.peers, peer.node_id: peer})
         self._conn.introduce(peer, now)
         return peer
 
@@ -206,3 +242,11 @@ class Roster:
             return
         packet = encode_introduction(self._address, peer.address, self._disco_key, self._generation)
         self._device.handle_packets([packet], now, unix_now)
+
+
+def _start_of(peer: Peer) -> _Start:
+    return peer.disco_key, peer.generation
+
+
+def _restarted(peer: Peer, start: _Start) -> Peer:
+    return replace(peer, disco_key=start[0], generation=start[1])

@@ -98,6 +98,9 @@ class PlainPaths:
             return
         self._transmits.append(UdpTransmit(endpoint.addr, datagrams, segment_size, endpoint.local, tos))
 
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        """Does nothing: WireGuard's timers try again."""
+
     def handle_timeout(self, now: float) -> None:
         """Does nothing, as plain paths have no timers."""
 

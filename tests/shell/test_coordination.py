@@ -25,7 +25,7 @@ from coderd.coordination.message import (
     parse_server_message,
 )
 from coderd.coordination.proof import make_proof
-from coderd.engine.io.tunnel import CAPABILITIES
+from coderd.engine.node import CAPABILITIES
 from coderd.identity.io.store import Store
 from coderd.model.errors import Exit, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic

@@ -75,6 +75,17 @@ class NoLinks:
         self.is_crowded = False
 
 
+class Paths(PlainPaths):
+    """Remembers what the kernel refused."""
+
+    def __init__(self, *, counters: Counters) -> None:
+        super().__init__(counters=counters)
+        self.send_errors: list[tuple[AddrPort, int]] = []
+
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        self.send_errors.append((addr, error))
+
+
 class Node:
     """One engine with one peer."""
 
@@ -83,20 +94,17 @@ class Node:
         self.rng = random.Random(seed).randbytes
         self.key = NodePrivate.generate(self.rng)
         self.tun = FakeTun()
-        self.paths = PlainPaths(counters=self.counters)
+        self.paths = Paths(counters=self.counters)
         self.device = Device(rng=self.rng, now=trio.current_time(), mtu=1420, counters=self.counters)
         self.sockets = PlainSockets(self.counters, on_rebound=lambda: None, on_stale=lambda local: None)
         self.sockets.open()
         self.links = NoLinks()
-        self.send_errors: list[tuple[AddrPort, int]] = []
         self.driver = Driver(
             DataPlane(self.device, self.paths, uso=False, counters=self.counters),
             self.tun,  # type: ignore[arg-type]  # a stand-in at the seam
             self.sockets,
             self.links,
-            on_event=lambda event: None,
-            on_drained=lambda: None,
-            on_send_error=lambda addr, error, now: self.send_errors.append((addr, error)),
+            on_flushed=lambda: False,
             counters=self.counters,
         )
 
@@ -198,7 +206,7 @@ async def test_an_alarm_set_by_a_command_fires() -> None:
 async def test_a_refused_destination_is_counted_and_reported() -> None:
     async with two_nodes() as (one, _two, _nursery):
         one.driver._transmit(UdpTransmit(("127.0.0.1", 0), [b"nobody listens at port 0"], 24), 0.0)
-        assert one.send_errors == [(("127.0.0.1", 0), errno.EINVAL)]
+        assert one.paths.send_errors == [(("127.0.0.1", 0), errno.EINVAL)]
         assert one.counters["udp.drop.einval"] == 1
 
 

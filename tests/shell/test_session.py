@@ -40,11 +40,11 @@ class FakeTunnel:
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.counters: dict[str, int] = {}
         self.disco_key = self.generation = None
-        self.resolved: list[dict[str, tuple[str, ...]]] = []
+        self.n_resolved = 0
         self.is_closed = False
         self.admitted: tuple[PortSet, bool] | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self, on_command: object, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         await trio.sleep_forever()
 
@@ -54,13 +54,17 @@ class FakeTunnel:
     def close(self) -> None:
         self.is_closed = True
 
-    def set_netmap(self, netmap: NetMap, accepted: PortSet, *, is_workspace: bool) -> None:
+    def set_netmap(self, netmap: NetMap, accepted: PortSet, *, is_workspace: bool) -> NetMap:
+        self.accept(accepted, is_workspace=is_workspace)
+        return netmap
+
+    def accept(self, accepted: PortSet, *, is_workspace: bool) -> None:
         self.admitted = (accepted, is_workspace)
 
     def set_server_connected(self, is_connected: bool) -> None: ...
 
-    def set_derp_map(self, derp_map: object, resolved: dict[str, tuple[str, ...]]) -> None:
-        self.resolved.append(resolved)
+    def resolve_relays(self) -> None:
+        self.n_resolved += 1
 
     def paths(self) -> list[PeerPath]:
         return [PeerPath(UUID(int=1), PathInfo(PathKind.RELAY, 999, 0.03, 0.0), True)]
@@ -150,10 +154,8 @@ class World:
         ):
             monkeypatch.setattr(session_module, name, fake)
         monkeypatch.setattr(session_module, "Services", partial(FakeServices, self))
-        monkeypatch.setattr(session_module, "resolve_hosts", self._resolve)
         self.listening: list[str] = []
-        self.answers: list[dict[str, tuple[str, ...]]] = []
-        self.n_resolved = self.n_reviewed = 0
+        self.n_reviewed = 0
         self.store = StateStore(directory)
         self.session: Any = None
         self.kind = NodeKind.DEVICE
@@ -165,11 +167,6 @@ class World:
         tun = type("Tun", (), {"name": "coder0"})()
         self.session = Session(replace(self._identity, kind=self.kind), tun, NodeConfig(), self.store)
         return self.session
-
-    async def _resolve(self, derp_map: object, patience: float) -> dict[str, tuple[str, ...]]:
-        await trio.lowlevel.checkpoint()
-        self.n_resolved += 1
-        return self.answers.pop(0) if self.answers else {"relay": ("192.0.2.10",)}
 
 
 @pytest.fixture
@@ -378,29 +375,18 @@ async def test_services_move_with_the_address(autojump_clock: MockClock, world: 
         assert world.listening == [str(DEV.address)]
 
 
-async def test_relay_names_that_do_not_resolve_are_asked_again(
-    autojump_clock: MockClock, world: World
-) -> None:
-    """At boot DNS may come later than the daemon; the relay's addresses were once missed for good."""
-    world.answers = [{"relay": ()}] * 2 * len(session_module.PATIENCE)
-    async with running(world) as session:
-        say(world, make_netmap(DEV))
-        await trio.sleep(2.5 * session_module.RESOLVE_RETRY)
-        assert session.tunnel.resolved[-1] == {"relay": ("192.0.2.10",)}
-
-
 async def test_relay_names_are_asked_for_again_with_each_connection(
     autojump_clock: MockClock, world: World
 ) -> None:
     async with running(world) as session:
         say(world, make_netmap(DEV))
         await trio.testing.wait_all_tasks_blocked()
-        before = world.n_resolved
+        before = session.tunnel.n_resolved
         session._client.say_state(ServerState(connected=False, reason="gone"))
         await trio.testing.wait_all_tasks_blocked()
         session._client.say_state(ServerState(connected=True))
         await trio.testing.wait_all_tasks_blocked()
-        assert world.n_resolved > before
+        assert session.tunnel.n_resolved > before
 
 
 async def test_the_server_is_told_of_paths_once_and_again_by_each_connection(

@@ -45,7 +45,7 @@ def inject(world: World, sender: Node, *packets: bytes) -> None:
     process = sender.running
     genuine = ipv6(address(sender), address(to), 59, b"")
     for packet in packets:
-        process.device.handle_packets([genuine, packet], world.now, process.unix)
+        process.core._device.handle_packets([genuine, packet], world.now, process.unix)
     process.drain()
     world.run_for(1)
 
@@ -170,5 +170,5 @@ def narrow(world: World, workspace: Node, ports: str) -> None:
     assert netmap is not None
     access = PeerAccess(parse_ports(ports), terminal=False)
     peers = {node_id: replace(peer, access=access) for node_id, peer in netmap.peers.items()}
-    process._take_netmap(replace(netmap, peers=peers))
+    process.take_netmap(replace(netmap, peers=peers))
     process.drain()

@@ -50,8 +50,8 @@ def test_a_clock_set_back_before_a_restart_still_gives_later_timestamps() -> Non
     started_at = world.now
     world.run_for(5)
     assert world.gap(started_at) <= 1.0
-    assert world.user.running.device.tai64n_mark is not None
-    assert world.user.running.device.tai64n_mark > before > stamp_of(world.user.running.unix)
+    assert world.user.running.core.tai64n_mark is not None
+    assert world.user.running.core.tai64n_mark > before > stamp_of(world.user.running.unix)
 
 
 @pytest.mark.parametrize("rtt", AIM_RTTS)
@@ -181,7 +181,7 @@ def test_news_of_a_restart_does_not_end_the_session_that_is_with_the_new_process
     world.dev.start()
     world.run_until(lambda: world.user.running.counters["wireguard.initiations_sent"] > 1, 1)
     world.run_for(0.06)  # a round trip later there is a session, of which the server's news knows nothing
-    device = world.user.running.device
+    device = world.user.running.core._device
     assert device.status(world.now).peers[0].has_session
     device.forget_sessions(world.dev.public, world.now)
     assert device.status(world.now).peers[0].has_session
@@ -193,7 +193,7 @@ def test_news_of_a_restart_does_not_end_the_session_that_is_with_the_new_process
 def knows_who_comes(world: World) -> bool:
     """Whether the workspace has the secret of the user's newest start."""
     user, dev = world.user.running, world.dev.running
-    return dev.roster.secrets.is_shown(world.user.public, user.roster.secrets.ours(world.dev.public))
+    return dev.core.secrets.is_shown(world.user.public, user.core.secret_for(world.dev.public))
 
 
 @pytest.mark.parametrize("who", ["user", "dev"])

@@ -48,7 +48,7 @@ from coderd.model import RandomBytes
 from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
-from coderd.model.netmap import NetMap, NodeKind, Peer
+from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.reachability import NodeUpdate
 
 JOIN_TIMEOUT = 15.0
@@ -190,12 +190,6 @@ class CoordinationClient:
     def forget_peers(self, node_ids: Set[UUID]) -> None:
         """Drops peers that the server lost and whose tunnels have died since; ``on_netmap`` hears of it."""
         netmap = self._core.forget(node_ids)
-        if netmap is not None:
-            self._on_netmap(netmap)
-
-    def introduce(self, peer: Peer) -> None:
-        """A peer has told us itself who it is since it restarted; ``on_netmap`` hears of it."""
-        netmap = self._core.introduce(peer)
         if netmap is not None:
             self._on_netmap(netmap)
 

@@ -12,17 +12,16 @@ after a few big ones the other direction has its turn, for it carries the acknow
 import errno
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-import structlog
 import trio
 
-from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 from coderd.model.transport import BUFFER_SIZE, DerpTransmit, UdpSource, UdpTransmit
 from coderd.tun.io.device import TunDevice
@@ -33,8 +32,49 @@ BYTES_PER_WAKEUP = 4 * 65536
 """About a millisecond of work."""
 FULL = 48_000
 """A read of so many bytes is a super-packet or a full batch."""
+ROUNDS_PER_DRAIN = 8
+"""What a command brings back is mostly one round more; what is left after these waits for the alarm, which is due."""
 
-log = structlog.get_logger()
+
+class Machine(Protocol):
+    """What decides everything: a ``Node``, or the ``DataPlane`` of a plain WireGuard."""
+
+    def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
+        """Takes one TUN read."""
+
+    def handle_udp(
+        self,
+        source: UdpSource,
+        datagrams: Sequence[Buffer],
+        now: float,
+        unix_now: float,
+        *,
+        is_congested: bool = False,
+    ) -> None:
+        """Takes one UDP read."""
+
+    def handle_relayed(
+        self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
+    ) -> None:
+        """Takes one sender's packets from a relay."""
+
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        """Notes that the kernel refused to send to an address, with this errno."""
+
+    def handle_timeout(self, now: float, unix_now: float) -> None:
+        """Fires what is due."""
+
+    def drain(self, now: float, unix_now: float) -> None:
+        """Makes what is ready pollable."""
+
+    def poll_transmit(self) -> UdpTransmit | DerpTransmit | None:
+        """Returns the next batch for a socket or a relay."""
+
+    def poll_tun(self) -> list[Buffer] | None:
+        """Returns the next TUN write."""
+
+    def poll_timeout(self) -> Deadline | None:
+        """Returns when to call ``handle_timeout``."""
 
 
 class Links(Protocol):
@@ -68,39 +108,35 @@ class Sockets(Protocol):
 
 
 class Driver:
-    """Moves bytes between one TUN, the UDP sockets, the relay links and the data plane.
+    """Moves bytes between one TUN, the UDP sockets, the relay links and a pure machine.
 
     Args:
-        plane: decides everything.
+        machine: decides everything.
         tun: the opened device.
         sockets: the bound UDP sockets.
         links: relay links; their packets come in by ``handle_relayed``.
-        on_event: told about handshakes and expired sessions.
-        on_drained: called after each drain, for whoever polls the paths' own events.
-        on_send_error: told about a destination that the kernel refused, and its errno.
+        on_flushed: carries out what the machine asks for besides packets; returns whether that gave it anything new.
         counters: batches and drops of the shell.
     """
 
     def __init__(
         self,
-        plane: DataPlane,
+        machine: Machine,
         tun: TunDevice,
         sockets: Sockets,
         links: Links,
         *,
-        on_event: Callable[[PlaneEvent], None],
-        on_drained: Callable[[], None],
-        on_send_error: Callable[[AddrPort, int, float], None],
+        on_flushed: Callable[[], bool],
         counters: Counters,
     ) -> None:
-        self._plane = plane
+        self._machine = machine
         self._tun = tun
         self._sockets = sockets
         self._links = links
-        self._on_event = on_event
-        self._on_drained = on_drained
-        self._on_send_error = on_send_error
+        self._on_flushed = on_flushed
         self._counters = counters
+        self._is_draining = False
+        self._is_stale = False
         self._alarm = trio.CancelScope()
         self._readers = trio.CancelScope()
         self._spare: dict[socket.socket, trio.CancelScope] = {}
@@ -120,7 +156,7 @@ class Driver:
 
     def handle_relayed(self, region: int, sender: NodePublic, packets: list[Buffer]) -> None:
         """A relay delivered a run of packets of one sender."""
-        self._plane.handle_relayed(region, sender, packets, trio.current_time(), time.time())
+        self._machine.handle_relayed(region, sender, packets, trio.current_time(), time.time())
         self.drain()
 
     def handle_rebound(self) -> None:
@@ -139,15 +175,28 @@ class Driver:
             scope.cancel()
 
     def drain(self) -> None:
-        """Sends, writes and reports whatever is ready, then re-arms. Call it after any command to the plane's parts."""
-        now = trio.current_time()
-        plane = self._plane
-        self._flush(now)
-        while (event := plane.poll_event()) is not None:
-            self._on_event(event)
-        self._on_drained()
-        deadline = plane.poll_timeout()
-        self._alarm.deadline = deadline.when if deadline is not None else float("inf")
+        """Sends, writes and carries out whatever is ready, then re-arms. Call it after any command to the machine.
+
+        Never entered twice: called from within ``on_flushed``, it leaves what is new to the loop that is under way.
+        """
+        if self._is_draining:
+            self._is_stale = True
+            return
+        self._is_draining = True
+        try:
+            self._drain(trio.current_time(), time.time())
+        finally:
+            self._is_draining = False
+
+    def _drain(self, now: float, unix_now: float) -> None:
+        for _ in range(ROUNDS_PER_DRAIN):
+            self._is_stale = False
+            self._flush(now, unix_now)
+            if not (self._on_flushed() or self._is_stale):
+                deadline = self._machine.poll_timeout()
+                self._alarm.deadline = deadline.when if deadline is not None else float("inf")
+                return
+        self._alarm.deadline = now
 
     async def _pump_sockets(self) -> None:
         while True:
@@ -185,7 +234,7 @@ class Driver:
                 if not size or n_bytes >= BYTES_PER_WAKEUP:
                     break
                 if n_bytes - n_flushed >= FULL:
-                    self._flush(now)
+                    self._flush(now, unix_now)
                     n_flushed = n_bytes
             self.drain()
             if pause is not None:
@@ -196,7 +245,7 @@ class Driver:
             size = self._tun.read_into(self._tun_header, self._tun_buffer)
         except BlockingIOError:
             return 0
-        self._plane.handle_tun(self._tun_header, self._tun_buffer[:size], now, unix_now)
+        self._machine.handle_tun(self._tun_header, self._tun_buffer[:size], now, unix_now)
         return size
 
     def _take_udp(self, sock: socket.socket, now: float, unix_now: float) -> int:
@@ -209,23 +258,23 @@ class Driver:
         if received is None:
             return 0
         source, datagrams, is_congested = received
-        self._plane.handle_udp(source, datagrams, now, unix_now, is_congested=is_congested)
+        self._machine.handle_udp(source, datagrams, now, unix_now, is_congested=is_congested)
         return sum(map(len, datagrams))
 
-    def _flush(self, now: float) -> None:
+    def _flush(self, now: float, unix_now: float) -> None:
         """Passes on what is ready."""
-        plane = self._plane
-        plane.drain(now)
-        while (transmit := plane.poll_transmit()) is not None:
+        machine = self._machine
+        machine.drain(now, unix_now)
+        while (transmit := machine.poll_transmit()) is not None:
             self._transmit(transmit, now)
-        while (iovec := plane.poll_tun()) is not None:
+        while (iovec := machine.poll_tun()) is not None:
             self._write_tun(iovec)
 
     async def _run_alarm(self) -> None:
         while True:
             with trio.CancelScope(deadline=self._alarm.deadline) as self._alarm:
                 await trio.sleep_forever()
-            self._plane.handle_timeout(trio.current_time(), time.time())
+            self._machine.handle_timeout(trio.current_time(), time.time())
             self.drain()
 
     def _transmit(self, transmit: UdpTransmit | DerpTransmit, now: float) -> None:
@@ -237,7 +286,7 @@ class Driver:
             self._counters[f"udp.drop.{errno.errorcode.get(error, 'other').lower()}"] += len(
                 transmit.datagrams
             )
-            self._on_send_error(transmit.addr, error, now)
+            self._machine.handle_send_error(transmit.addr, error, now)
 
     def _write_tun(self, iovec: list[Buffer]) -> None:
         try:

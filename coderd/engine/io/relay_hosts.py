@@ -1,7 +1,8 @@
 """The addresses behind the names of relay and STUN hosts. A name that does not resolve now may do so later."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 
 import structlog
 import trio
@@ -12,7 +13,64 @@ PATIENCE = (0.4, 2.0)
 """Seconds that each of two rounds waits. One name without an address must not keep the others from being used, or not for
 long; a slow resolver gets more time in the second."""
 
+RESOLVE_RETRY = 10.0
+"""Seconds between two tries while some names have no address: at boot the resolver may come later than the daemon."""
+RESOLVE_INTERVAL = 600.0
+"""Seconds between two looks at names that all have addresses."""
+
+Resolved: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Addresses by host name; none where a name does not resolve."""
+
 log = structlog.get_logger()
+
+
+class RelayHosts:
+    """Keeps the addresses of one DERP map's host names known.
+
+    Args:
+        on_resolved: takes the map with its addresses, each time that they were asked for.
+        resolve: asks for a map's addresses, within so many seconds.
+    """
+
+    def __init__(
+        self,
+        on_resolved: Callable[[DerpMap, Resolved], None],
+        resolve: Callable[[DerpMap, float], Awaitable[Resolved]] | None = None,
+    ) -> None:
+        self._on_resolved = on_resolved
+        self._resolve = resolve or resolve_hosts
+        self._derp_map: DerpMap | None = None
+        self._is_stale = trio.Event()
+
+    def set_derp_map(self, derp_map: DerpMap) -> None:
+        """Resolves the names of another map from now on."""
+        self._derp_map = derp_map
+        self._is_stale.set()
+
+    def refresh(self) -> None:
+        """Asks again now: after a change of network the resolver may be another."""
+        self._is_stale.set()
+
+    async def run(self) -> None:
+        """Resolves until cancelled."""
+        while True:
+            self._is_stale = trio.Event()
+            wait = RESOLVE_INTERVAL
+            if (derp_map := self._derp_map) is not None:
+                wait = RESOLVE_INTERVAL if await self._try(derp_map) else RESOLVE_RETRY
+            with trio.move_on_after(wait):
+                await self._is_stale.wait()
+
+    async def _try(self, derp_map: DerpMap) -> bool:
+        """Passes a map on, soon with the names that have addresses, then with those that take longer. True: all have."""
+        for patience in PATIENCE:
+            resolved = await self._resolve(derp_map, patience)
+            self._on_resolved(derp_map, resolved)
+            if is_complete(resolved):
+                return True
+            if self._is_stale.is_set():  # there is a newer map
+                break
+        return False
 
 
 async def resolve_hosts(derp_map: DerpMap, patience: float = PATIENCE[-1]) -> dict[str, tuple[str, ...]]:

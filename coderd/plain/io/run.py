@@ -22,7 +22,6 @@ from coderd.engine.dataplane import DataPlane, PlaneEvent
 from coderd.engine.io.clock import BootClock, run_boot_timer
 from coderd.engine.io.driver import Driver
 from coderd.metrics import Counters
-from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.model.transport import DerpTransmit
 from coderd.plain.configuration import apply, describe
@@ -99,14 +98,13 @@ class PlainWireGuard:
         self._sockets = PlainSockets(
             self.counters, on_rebound=self._handle_rebound, on_stale=self._paths.forget_local
         )
+        self._plane = DataPlane(self._device, self._paths, uso=tun.offloads.uso, counters=self.counters)
         self._driver = Driver(
-            DataPlane(self._device, self._paths, uso=tun.offloads.uso, counters=self.counters),
+            self._plane,
             tun,
             self._sockets,
             _NoLinks(),
-            on_event=self._handle_event,
-            on_drained=lambda: None,
-            on_send_error=_note_send_error,
+            on_flushed=self._handle_events,
             counters=self.counters,
         )
 
@@ -189,6 +187,12 @@ class PlainWireGuard:
     def _handle_rebound(self) -> None:
         self._paths.forget_sources()
         self._driver.handle_rebound()
+
+    def _handle_events(self) -> bool:
+        """Ends the events of the plane. Returns False: none of them gives it anything to send."""
+        while (event := self._plane.poll_event()) is not None:
+            self._handle_event(event)
+        return False
 
     def _handle_event(self, event: PlaneEvent) -> None:
         log.debug(type(event).__name__, peer=event.peer.short)
@@ -280,10 +284,6 @@ def interface_index(zone: str) -> int | None:
     except OSError:
         return None
     return int(zone)
-
-
-def _note_send_error(addr: AddrPort, error: int, now: float) -> None:
-    log.debug("the kernel refused a batch", errno=errno.errorcode.get(error, str(error)))
 
 
 def _is_deletion(error: BaseException) -> bool:

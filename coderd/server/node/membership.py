@@ -16,7 +16,7 @@ from coderd.coordination.registry import Registry
 from coderd.coordination.shown_entry import shown_kind
 from coderd.coordination.viewer import NodeFacts
 from coderd.identity.people import Node
-from coderd.model.netmap import NetMap, Peer
+from coderd.model.netmap import NetMap
 from coderd.model.reachability import NodeUpdate
 
 LONGEST_SLEEP = 3600.0
@@ -60,11 +60,6 @@ class Membership:
         now = trio.current_time()
         if self._registry.update(self._connection, message, now) is None:
             self._registry.report(self._connection, message, now)
-
-    def introduce(self, peer: Peer) -> None:
-        """A peer has said itself who it is since it restarted."""
-        if (netmap := self._core.introduce(peer)) is not None:
-            self._on_netmap(netmap)
 
     async def run(self) -> None:
         """Takes what the registry has to say until cancelled, or until the server closes."""

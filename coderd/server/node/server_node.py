@@ -18,8 +18,9 @@ import trio
 from coderd.config.url import ServerUrl
 from coderd.coordination.registry import Registry
 from coderd.coordination.viewer import NodeFacts
-from coderd.engine.io.relay_hosts import is_complete, resolve_hosts
-from coderd.engine.io.tunnel import CAPABILITIES, Tunnel
+from coderd.engine.commands import NetMapChanged, OwnerCommand, TellServer
+from coderd.engine.io.tunnel import Tunnel
+from coderd.engine.node import CAPABILITIES
 from coderd.identity.people import Node, User
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.backoff import Backoff
@@ -27,7 +28,6 @@ from coderd.model.errors import MalformedPacket, UserError
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import PathInfo, PathKind
-from coderd.model.reachability import NodeUpdate
 from coderd.peerapi.message import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
 from coderd.server.node.enclave import Enclave
 from coderd.server.node.membership import Membership
@@ -42,7 +42,6 @@ IDLE_TIMEOUT = 600.0
 TERMINAL_GRACE = 60.0
 """Seconds in which browsers come back to their shells through a server that starts anew."""
 SWEEP_INTERVAL = 60.0
-RESOLVE_RETRY = 10.0
 LONGEST_WAIT = 60.0
 """Seconds between two attempts to be a node, at most."""
 KEEPALIVE_IDLE = 15
@@ -197,10 +196,9 @@ class ServerNode:
         try:
             async with trio.open_nursery() as nursery:
                 life = self._life = self._begin(enclave)
-                await nursery.start(life.tunnel.run)
+                await nursery.start(life.tunnel.run, self._handle_command)
                 life.tunnel.set_server_connected(True)
                 nursery.start_soon(life.membership.run)
-                nursery.start_soon(self._follow_relays, life)
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(enclave.watch)
                 self.problem = None
@@ -228,12 +226,7 @@ class ServerNode:
             enclave.tun,
             mtu=MTU,
             listen_port=ANY_PORT,
-            on_update=self._tell,
-            on_moved=_ignore_move,
-            on_introduced=self._introduce,
-            on_path=_ignore_path,
             tai64n_mark=None,  # a new key has no earlier life
-            on_mark=_ignore_mark,
         )
         membership = Membership(
             self._registry,
@@ -254,34 +247,30 @@ class ServerNode:
             _cut(met)
         self._met.clear()
 
-    def _tell(self, update: NodeUpdate) -> None:
-        if self._life is not None:
-            self._life.membership.update(update)
+    def _handle_command(self, command: OwnerCommand) -> None:
+        """Carries out what the tunnel's node asks of its owner.
 
-    def _introduce(self, peer: Peer) -> None:
-        if self._life is not None:
-            self._life.membership.introduce(peer)
+        Three commands need nothing: the workspace at the other end reports the path, the next start has another key and
+        so no mark, and the link to the server itself does not break.
+        """
+        if (life := self._life) is None:
+            return
+        if isinstance(command, TellServer):
+            life.membership.update(command.update)
+        elif isinstance(command, NetMapChanged):
+            self._take_netmap(life, command.netmap)
 
     def _set_netmap(self, netmap: NetMap) -> None:
         life = self._life
         assert life is not None
+        self._take_netmap(life, life.tunnel.set_netmap(netmap))
+
+    def _take_netmap(self, life: _Life, netmap: NetMap) -> None:
         life.netmap = netmap
-        life.tunnel.set_netmap(netmap)
         life.news.set()
         life.news = trio.Event()
         for node_id in self._met.keys() - netmap.peers.keys():
             _cut(self._met[node_id])
-
-    async def _follow_relays(self, life: _Life) -> None:
-        """Keeps the relays' addresses known to the tunnel."""
-        known = None
-        while True:
-            if life.netmap is not None and life.netmap.derp_map != known:
-                resolved = await resolve_hosts(life.netmap.derp_map)
-                life.tunnel.set_derp_map(life.netmap.derp_map, resolved)
-                known = life.netmap.derp_map if is_complete(resolved) else None
-            with trio.move_on_after(RESOLVE_RETRY):
-                await life.news.wait()
 
     # Whom it meets
 
@@ -343,18 +332,6 @@ def _cut(met: _Met) -> None:
     for stream in met.streams:
         stream.socket.close()
     met.streams.clear()
-
-
-def _ignore_move() -> None:
-    """The server's link to itself does not break."""
-
-
-def _ignore_path() -> None:
-    """The workspace at the other end tells of the same path."""
-
-
-def _ignore_mark(mark: bytes) -> None:
-    """The next start has another key."""
 
 
 def _first(group: BaseExceptionGroup[UserError]) -> UserError:

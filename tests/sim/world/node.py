@@ -1,13 +1,13 @@
 """One machine of the world: where it is, what its state file holds, and its process while it runs.
 
-The process is assembled as ``daemon.Tunnel`` and ``daemon.Session`` do it, from the same pure parts: what those two do
-with sockets, streams and tasks, the world does with its queue of events.
+The process is the production ``engine.Node``, from NetMap to datagram: what ``Tunnel`` and ``Session`` do for it with
+sockets, streams and tasks, the world does with its queue of events.
 """
 
 import struct
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -17,34 +17,29 @@ from coderd.coordination.entries import update_message
 from coderd.coordination.message import Message, Peers, Ready, ServerMessage
 from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
-from coderd.engine.admission import inbound_policies
-from coderd.engine.dataplane import DataPlane
-from coderd.engine.roster import Roster
-from coderd.identity.people import Node as Identity
-from coderd.magicsock import (
-    Conn,
-    ConnEvent,
-    DiscoUnreadable,
-    EndpointsChanged,
-    HomeChanged,
-    HttpsProbeWanted,
-    NetcheckDone,
-    PathChanged,
-    PathLost,
-    RelayFound,
+from coderd.engine import node as engine
+from coderd.engine.commands import (
+    Command,
+    ListenAt,
+    NetMapChanged,
+    OpenSockets,
+    ProbeHttps,
+    Redial,
+    ResolveRelays,
+    SaveMark,
+    TellServer,
 )
+from coderd.identity.people import Node as Identity
 from coderd.model.addresses import AddrPort
 from coderd.model.backoff import Backoff
-from coderd.model.deadline import Deadline, earliest
-from coderd.model.derpmap import DerpMap
-from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
+from coderd.model.deadline import Deadline
+from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.paths import PathKind
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.model.reachability import NodeUpdate
+from coderd.model.transport import UdpSource
 from coderd.packetfilter import PacketFilter
-from coderd.wireguard import Device
-from coderd.wireguard.tai64n import next_mark, stamp_of
 from tests.sim.world.nat import Nat
 
 if TYPE_CHECKING:
@@ -52,6 +47,7 @@ if TYPE_CHECKING:
 
 URL = "http://192.0.2.10:3000"
 PORT = 41641
+MTU = 1280
 PLAIN = bytes(10)
 """A virtio header that asks for nothing."""
 _INNER = struct.Struct(">IHBB16s16sHHHHQ")
@@ -138,62 +134,38 @@ class Node:
 
     def path_to(self, other: "Node") -> PathKind:
         """How it reaches another."""
-        return self.process.conn.path(other.public).kind if self.process is not None else PathKind.NONE
+        return self.process.core.path(other.public).kind if self.process is not None else PathKind.NONE
 
 
 class Process:
-    """One life of a daemon."""
+    """One life of a daemon: the production ``Node``, and stand-ins for its sockets, streams and state file."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.world = node.world
-        rng = node.rng.randbytes
-        disco = DiscoPrivate.generate(rng)
-        self.disco_key = disco.public()
-        self.generation = int.from_bytes(rng(8))
         self.counters: Counter[str] = Counter()
-        self._mark = node.saved_mark
-        self.device = Device(
-            rng=rng, now=self.world.now, counters=self.counters, tai64n_floor=node.saved_mark
-        )
-        self.device.set_private_key(node.key, self.world.now)
-        self.conn = Conn(
-            node_key=node.public, disco_key=disco, rng=rng, now=self.world.now, counters=self.counters
-        )
-        self.filter = PacketFilter(counters=self.counters)
-        self.plane = DataPlane(
-            self.device,
-            self.conn,
-            uso=False,
+        self.core = engine.Node(
+            node.key,
+            PacketFilter(counters=self.counters),
+            rng=node.rng.randbytes,
+            now=self.world.now,
+            mtu=MTU,
             counters=self.counters,
-            takes_introductions=True,
-            packet_filter=self.filter,
-        )
-        self.roster = Roster(
-            self.device,
-            self.conn,
-            disco_key=self.disco_key,
-            generation=self.generation,
-            rng=rng,
-            counters=self.counters,
+            tai64n_mark=node.saved_mark,
         )
         last = decode_netmap(node.saved_netmap, URL) if node.saved_netmap else None
         self.client = NetMapClient(parse_server_url(URL), last)
         self.coordination = Stream(self, self._handle_joined, lambda: None)
         self.relay = Stream(self, self._handle_relay_up, self._handle_relay_broken)
-        self.home = 0
-        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
-        self._derp_map: DerpMap | None = None
         self._said: NodeUpdate | None = None
 
     # Its life
 
     def begin(self) -> None:
-        self._keep_mark(stamp_of(self.unix))
-        self.device.up(self.world.now)
-        self._tell_addresses()
+        self.core.up(self.world.now, self.unix)
+        self.core.set_local_endpoints(PORT, None, [self.node.ip], self.world.now)
         if self.client.netmap is not None:
-            self._take_netmap(self.client.netmap)
+            self.take_netmap(self.client.netmap)
         self.coordination.dial()
         self.drain()
 
@@ -202,87 +174,88 @@ class Process:
         return self.world.unix + self.node.wall_clock_error
 
     def handle_timeout(self) -> None:
-        self.plane.handle_timeout(self.world.now, self.unix)
-        self.roster.handle_timeout(self.world.now, self.unix)
+        self.core.handle_timeout(self.world.now, self.unix)
         self.drain()
 
     def poll_timeout(self) -> Deadline | None:
-        return earliest(self.plane.poll_timeout(), self.roster.poll_timeout())
+        return self.core.poll_timeout()
 
     def handle_tun(self, packet: bytes) -> None:
-        self.plane.handle_tun(PLAIN, packet, self.world.now, self.unix)
+        self.core.handle_tun(PLAIN, packet, self.world.now, self.unix)
         self.drain()
 
     def handle_udp(self, source: AddrPort, datagram: bytes) -> None:
-        self.plane.handle_udp(source, [datagram], self.world.now, self.unix)
+        self.core.handle_udp(UdpSource(source), [datagram], self.world.now, self.unix)
         self.drain()
 
     def handle_relayed(self, region: int, sender: NodePublic, datagrams: list[bytes]) -> None:
-        self.plane.handle_relayed(region, sender, datagrams, self.world.now, self.unix)
+        self.core.handle_relayed(region, sender, datagrams, self.world.now, self.unix)
         self.drain()
 
     def handle_network_change(self) -> None:
-        self._tell_addresses()
-        self.conn.handle_rebound(self.world.now)
-        self.coordination.redial_now()
-        self.relay.redial_now()
+        self.core.set_local_endpoints(PORT, None, [self.node.ip], self.world.now)
+        self.core.handle_network_changed(self.world.now)
+        self.drain()
+
+    def handle_https_latency(self, region: int, seconds: float | None) -> None:
+        self.core.handle_https_latency(region, seconds, self.world.now)
         self.drain()
 
     def handle_message(self, message: ServerMessage) -> None:
         if (netmap := self.client.handle_message(message)) is not None:
-            self._take_netmap(netmap)
+            self.take_netmap(netmap)
             self.drain()
         if isinstance(message, Peers) and message.upsert:
             self.say(Ready([entry.id for entry in message.upsert]))
+
+    def take_netmap(self, netmap: NetMap) -> None:
+        is_workspace = self.node.identity.kind is NodeKind.WORKSPACE
+        self.core.set_netmap(
+            netmap, self.node.accepts, is_workspace=is_workspace, now=self.world.now, unix_now=self.unix
+        )
+        self._save(self.core.netmap)
 
     def say(self, message: Message) -> None:
         """To the server."""
         self.world.tell_server(self, message)
 
-    # What the parts want
+    # What the node wants
 
     def drain(self) -> None:
-        now = self.world.now
         is_busy = True
         while is_busy:
-            is_busy = False
-            self.plane.drain(now)
-            while (transmit := self.plane.poll_transmit()) is not None:
+            self.core.drain(self.world.now, self.unix)
+            while (transmit := self.core.poll_transmit()) is not None:
                 self.world.carry(self.node, transmit)
-            while (iovec := self.plane.poll_tun()) is not None:
+            while (iovec := self.core.poll_tun()) is not None:
                 self._take_tun(b"".join(map(bytes, iovec)))
-            while (event := self.plane.poll_event()) is not None:
+            is_busy = False
+            while (command := self.core.poll_command()) is not None:
                 is_busy = True
-                if (peer := self.roster.handle_event(event, now, self.unix)) is not None:
-                    self._save(self.client.introduce(peer))
-            while (wish := self.conn.poll_event()) is not None:
-                is_busy = True
-                self._handle_conn_event(wish)
-        if (mark := self.device.tai64n_mark) is not None:
-            self._keep_mark(mark)
+                self._carry_out(command)
+        if (mark := self.core.tai64n_mark) is not None:
+            self.node.stamps.append(mark)
 
-    def _handle_conn_event(self, event: ConnEvent) -> None:
-        match event:
-            case EndpointsChanged():
-                self._endpoints = event.endpoints
-                self._report()
-            case HomeChanged():
-                self.home = event.region
+    def _carry_out(self, command: Command) -> None:
+        """Does what ``Tunnel`` and ``Session`` do for it."""
+        match command:
+            case TellServer():
+                self._report(command.update)
+            case SaveMark():
+                self.node.saved_mark = command.mark
+            case NetMapChanged():
+                self._save(command.netmap)
+            case Redial():
+                self.coordination.redial_now()
+                self.relay.redial_now()
+            case ListenAt():
                 self.relay.dial()
-                self._report()
-            case NetcheckDone():
-                self._report()
-            case DiscoUnreadable():
-                self.roster.handle_unreadable(event.peer, self.world.now, self.unix)
-            case PathChanged():
-                if event.path.kind is PathKind.DIRECT:
-                    self.roster.handle_path_found(event.peer, self.world.now)
-            case RelayFound():
-                self.roster.handle_path_found(event.peer, self.world.now)
-            case PathLost():
-                self.roster.handle_path_lost(event.peer, self.world.now, self.unix)
-            case HttpsProbeWanted():
-                self.world.probe_https(self, event.region)
+            case ResolveRelays():
+                self.core.set_relays(command.derp_map, {}, self.world.now)
+            case ProbeHttps():
+                self.world.probe_https(self, command.region.region_id)
+            case OpenSockets():
+                self.core.handle_sockets_opened((), self.world.now)
             case _:
                 pass
 
@@ -297,43 +270,25 @@ class Process:
     def _handle_joined(self) -> None:
         self.world.introduce(self)
         if self._said is not None:
-            self.say(update_message(self._said, self.generation))
+            self.say(update_message(self._said, self.core.generation))
 
-    def _report(self) -> None:
-        update = NodeUpdate(self.home, self._endpoints)
+    def _report(self, update: NodeUpdate) -> None:
+        update = replace(update, latencies={})
         if update != self._said:
             self._said = update
-            self.say(update_message(update, self.generation))
+            self.say(update_message(update, self.core.generation))
 
     def _handle_relay_up(self) -> None:
-        self.conn.handle_relay_connected(self.home, self.world.now)
+        self.core.handle_relay_connected(self.core.home_region, self.world.now)
         self.drain()
 
     def _handle_relay_broken(self) -> None:
-        self.conn.handle_relay_broken(self.home, self.world.now)
+        self.core.handle_relay_broken(self.core.home_region, self.world.now)
         self.drain()
-
-    def _take_netmap(self, netmap: NetMap) -> None:
-        is_workspace = self.node.identity.kind is NodeKind.WORKSPACE
-        policies = inbound_policies(netmap, self.node.accepts, is_workspace=is_workspace)
-        self.filter.set_peers(netmap.self_node.address.packed, policies, self.world.now)
-        self.roster.set_netmap(netmap, self.world.now, self.unix)
-        if netmap.derp_map != self._derp_map:
-            self._derp_map = netmap.derp_map
-            self.conn.set_derp_map(netmap.derp_map, {}, self.world.now)
-        self._save(netmap)
 
     def _save(self, netmap: NetMap | None) -> None:
         if netmap is not None:
             self.node.saved_netmap = encode_netmap(netmap)
-
-    def _keep_mark(self, last: bytes) -> None:
-        self.node.stamps.append(last)
-        if (mark := next_mark(self._mark, last)) is not None:
-            self._mark = self.node.saved_mark = mark
-
-    def _tell_addresses(self) -> None:
-        self.conn.set_local_endpoints(PORT, None, [self.node.ip], self.world.now)
 
 
 class Stream:

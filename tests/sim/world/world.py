@@ -239,9 +239,8 @@ class World:
         """A node measures its relay without UDP."""
 
         def answer() -> None:
-            process.conn.handle_https_latency(region, self.rtt if self.is_server_up else None, self.now)
             if process.node.process is process:
-                process.drain()
+                process.handle_https_latency(region, self.rtt if self.is_server_up else None)
 
         self.after(2 * self.rtt, answer)
 
@@ -261,7 +260,9 @@ class World:
     def introduce(self, process: Process) -> None:
         """A node has proven itself: the server welcomes it. That is part of the stream's three round trips."""
         node = process.node
-        facts = NodeFacts(node.public, process.disco_key, process.generation, (Capability.TUNNEL_SECRET,))
+        facts = NodeFacts(
+            node.public, process.core.disco_key, process.core.generation, (Capability.TUNNEL_SECRET,)
+        )
         others = [other.identity for other in self.nodes if other is not node]
         stream = process.coordination
 

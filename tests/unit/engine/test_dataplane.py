@@ -75,7 +75,7 @@ def test_a_plain_wireguard_carries_that_next_header_as_any_other() -> None:
 def test_a_peers_word_is_heard_also_at_the_end_of_a_bulk(run: list[bytes]) -> None:
     data_plane, device, _ = plane()
     device.received.append(Received(PEER, run))
-    data_plane.drain(0.0)
+    data_plane.drain(0.0, 0.0)
     assert data_plane.poll_event() == SecretWanted(PEER)
     written = b"".join(map(bytes, data_plane.poll_tun() or []))
     assert QUESTION not in written
@@ -86,9 +86,9 @@ def test_a_peer_that_says_too_much_is_heard_at_a_bounded_rate_and_others_all_the
     other = NodePublic(bytes(32))
     for n in range(5000):
         device.received.append(Received(PEER, [QUESTION]))
-        data_plane.drain(n / 500)
+        data_plane.drain(n / 500, 0.0)
     assert n_said(data_plane) <= INTRODUCTION_BURST + 10 * INTRODUCTION_RATE
     assert counters["engine.drop.introduction_rate"] > 4800
     device.received.append(Received(other, [QUESTION]))
-    data_plane.drain(10.0)
+    data_plane.drain(10.0, 0.0)
     assert data_plane.poll_event() == SecretWanted(other)

@@ -1,0 +1,111 @@
+"""What a ``Node`` asks of the world around it, by ``poll_command``: frozen, and each about one thing. Pure.
+
+The shell around the node carries out the first group itself; the second is for whoever runs the tunnel: the daemon's
+session, the server's node, a simulation.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from coderd.magicsock import NetcheckDone, PathChanged, PingReply
+from coderd.model.derpmap import DerpMap, DerpRegion
+from coderd.model.netmap import NetMap
+from coderd.model.reachability import NodeUpdate
+from coderd.model.transport import SocketId
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveRelays:
+    """Resolve the map's host names, and hand both back by ``Node.set_relays``; again when names may have moved."""
+
+    derp_map: DerpMap
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAt:
+    """Keep a link to this region's relay: it is the node's home. 0: to none."""
+
+    region: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSockets:
+    """Bind IPv4 sockets to any free port, and name those that are bound by ``Node.handle_sockets_opened``."""
+
+    sockets: tuple[SocketId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSockets:
+    """Close these sockets: no path uses them."""
+
+    sockets: tuple[SocketId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeHttps:
+    """Measure the round trip to a relay over HTTPS, and report it by ``Node.handle_https_latency``."""
+
+    region: DerpRegion
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReceived:
+    """A peer's daemon has sent its tunnel secret: check again what waits for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelEvent:
+    """An event of WireGuard or of a peer's daemon, for the debug log.
+
+    Attributes:
+        name: the event's, such as ``HandshakeCompleted``.
+        peer: the peer's name, or the first digits of a key that is no peer's.
+    """
+
+    name: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redial:
+    """This host's way out has changed: streams opened before are likely dead. Dial relays and server anew."""
+
+    slept: float = 0.0
+    """Seconds for which the machine was suspended; 0: the network has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellServer:
+    """Report to the server where this node can be reached."""
+
+    update: NodeUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class SaveMark:
+    """Keep a TAI64N mark for the next start: no handshake's timestamp has passed it; see ``wireguard.tai64n``."""
+
+    mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NetMapChanged:
+    """The NetMap in force differs from the one that was set: a restarted peer has introduced itself. Save it."""
+
+    netmap: NetMap
+
+
+ShellCommand: TypeAlias = (
+    ResolveRelays
+    | ListenAt
+    | OpenSockets
+    | CloseSockets
+    | ProbeHttps
+    | SecretReceived
+    | TunnelEvent
+    | PingReply
+    | NetcheckDone
+)
+OwnerCommand: TypeAlias = Redial | TellServer | SaveMark | NetMapChanged | PathChanged
+Command: TypeAlias = ShellCommand | OwnerCommand
