@@ -11,7 +11,7 @@ from traces import processes_of, realm_made_by, traces
 
 DEMO = Path(__file__).parents[1] / "scripts" / "demo"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(150), pytest.mark.alone("moves data in bulk")]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,11 @@ from lab import Lab, Site, Topology
 from lab.topology import EASY, NAT_KINDS
 from lab_birthday import birthday
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.alone("ports are found by probes within a second"),
+]
 
 MEGABYTES = 3
 

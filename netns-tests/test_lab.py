@@ -11,6 +11,8 @@ import pytest
 from lab import Lab, LabError, ProgramFailed, until
 from traces import processes_of, realm_made_by, traces
 
+pytestmark = pytest.mark.alone("compares the machine's interfaces and mounts before and after")
+
 HERE = Path(__file__).parent
 
 BUILD_AND_WAIT = """

@@ -9,6 +9,8 @@ import pytest
 from lab import TOPOLOGIES, until
 from traces import children_of, processes_of, realm_made_by, traces
 
+pytestmark = pytest.mark.alone("compares the machine's interfaces and mounts before and after")
+
 LAB = Path(__file__).parents[1] / "scripts" / "lab"
 
 

@@ -14,7 +14,12 @@ from itertools import pairwise
 import pytest
 from lab import Lab, Process, ProgramFailed, until
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.alone("measures how soon a daemon is back, and moves data in bulk"),
+]
 
 MEGABYTE = 1_000_000
 

@@ -13,7 +13,12 @@ from collections.abc import Iterator
 import pytest
 from lab import Lab, Process, until
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.alone("measures how soon a stream ends"),
+]
 
 CEILING = 2.0
 """Seconds from the server's acknowledgement to the last byte that the workspace's interface gets."""

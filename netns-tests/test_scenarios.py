@@ -26,7 +26,12 @@ from lab_scenarios import (
     traffic,
 )
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.alone("measures how long paths are silent"),
+]
 
 N_RESTARTS = int(os.environ.get("CODERD_LAB_RESTARTS", "3"))
 """How often both daemons are restarted without a server; the aim is twenty of twenty."""

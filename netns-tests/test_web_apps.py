@@ -19,7 +19,12 @@ import pytest
 from lab import Lab, Process, until
 from people import NOBODY, as_service
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.alone("measures how soon a browser loses an app"),
+]
 
 SIZE = 50_000_000
 APP = "/@admin/dev/apps/8080"

@@ -18,7 +18,12 @@ from lab import Lab, until
 from playwright.sync_api import Playwright, expect
 from test_web_apps import serve_without_root
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.alone("measures how soon a terminal ends"),
+]
 
 TEXT = """() => {
     const buffer = terminal.buffer.active, lines = [];

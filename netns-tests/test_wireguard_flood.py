@@ -7,7 +7,7 @@ from flood import Flood, ping
 from lab import Lab
 from tunnels import NO_ANSWERS, End, connect, outer_addresses, start_ours, start_theirs
 
-pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.slow, pytest.mark.alone("floods a daemon")]
 
 N_INITIATIONS = 20_000
 N_PINGS = 40

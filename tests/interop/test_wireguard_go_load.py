@@ -29,7 +29,7 @@ from tests.interop.test_wireguard_go_wire import (
 )
 from tests.unit.wireguard.support import Source, take_transmits
 
-pytestmark = [pytest.mark.interop, pytest.mark.netns, pytest.mark.slow]
+pytestmark = [pytest.mark.interop, pytest.mark.netns, pytest.mark.slow, pytest.mark.alone("floods a daemon")]
 
 NO_MAC2 = bytes(16)
 FLOODER = Source(b"\x7f\x00\x00\x02\x10\x01")

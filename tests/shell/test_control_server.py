@@ -369,6 +369,7 @@ while n_made < 10_000:
 """
 
 
+@pytest.mark.alone("opens ten thousand connections")
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, so it needs root")
 def test_ten_thousand_connections_of_another_user_cost_root_nothing_but_a_moment() -> None:

@@ -98,6 +98,7 @@ def end(process: "subprocess.Popen[str]") -> tuple[float, str]:
     return time.monotonic() - begun, said
 
 
+@pytest.mark.alone("measures how soon a process ends")
 @pytest.mark.slow
 @pytest.mark.parametrize("stuck", STUCK.values(), ids=STUCK)
 def test_a_process_that_is_stuck_ends_in_time_and_says_where_it_was(stuck: str) -> None:
@@ -110,6 +111,7 @@ def test_a_process_that_is_stuck_ends_in_time_and_says_where_it_was(stuck: str) 
     assert "most recent call first" in said
 
 
+@pytest.mark.alone("measures how soon a process ends")
 @pytest.mark.slow
 def test_repeated_signals_win_no_time() -> None:
     with started([sys.executable, "-c", HANDLES.format(limit=LIMIT, stuck=SPIN)]) as process:
@@ -121,6 +123,7 @@ def test_repeated_signals_win_no_time() -> None:
         assert process.poll() == 1
 
 
+@pytest.mark.alone("measures how soon a process ends")
 @pytest.mark.slow
 @pytest.mark.netns
 @pytest.mark.parametrize("name", COMMANDS)
