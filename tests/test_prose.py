@@ -29,7 +29,6 @@ LEFT = {
     "engine": 80,
     "http": 62,
     "identity": 109,
-    "magicsock": 198,
     "model": 45,
     "packet": 9,
     "packetfilter": 22,

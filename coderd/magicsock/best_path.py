@@ -138,7 +138,7 @@ class BestPath:
         self._trust_until = _NEVER
 
     def clear(self) -> None:
-        """Forgets the path."""
+        """Forgets the path, which is void."""
         self.quality = None
         if self._state in TRUSTED:
             self._state = TRANSITIONS[self._state][PathEvent.WITHDRAWN]

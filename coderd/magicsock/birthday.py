@@ -95,7 +95,7 @@ class Birthdays:
     # The side of many pings
 
     def search(self, peer: NodePublic, named: Iterable[AddrPort], now: float) -> Scatter | None:
-        """Considers the addresses that a peer, not direct, names of itself. Returns the first pings of a search, or None."""
+        """Examines the addresses that a peer, not direct, names of itself. Returns the first pings of a search, or None."""
         hard = [ip for ip, ports in public_ports(named).items() if len(ports) > 1]
         if not self._is_enabled or not hard:
             self._hard_since.pop(peer, None)

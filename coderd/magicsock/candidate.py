@@ -33,7 +33,7 @@ _HIDES_IPV4 = tuple(
 
 
 class Candidate:
-    """What is known of one address of one peer. Its owner is the peer's ``Endpoint``."""
+    """What is known of one address of one peer."""
 
     __slots__ = (
         "addr",
@@ -49,7 +49,7 @@ class Candidate:
     def __init__(self, addr: AddrPort) -> None:
         self.addr = addr
         self.socket = MAIN_SOCKET
-        """Which of our sockets reaches it, as far as we know."""
+        """Local socket that reaches it, as far as is known."""
         self.in_netmap = False
         self.call_me_maybe_at: float | None = None
         self.ping_heard_at: float | None = None
@@ -57,33 +57,33 @@ class Candidate:
         self.pinged_at: float | None = None
         """When we last pinged it."""
         self.answered_at: float | None = None
-        """When it last answered: whoever has not gets small pings, and few."""
+        """When it last answered a ping; until then it gets few pings, and small ones."""
         self.latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
     @property
     def latency(self) -> float | None:
-        """Seconds there and back, as last seen."""
+        """Returns the last round trip in seconds; None before the first."""
         return self.latencies[-1] if self.latencies else None
 
     def has_answered(self, now: float) -> bool:
-        """Whether the peer has answered from here of late."""
+        """Returns whether the peer has answered from here within ``ANSWER_LIFETIME``."""
         return self.answered_at is not None and now - self.answered_at <= ANSWER_LIFETIME
 
     def is_deletable(self, now: float) -> bool:
-        """Whether nobody vouches for the address any more."""
+        """Returns whether neither the NetMap, a call-me-maybe nor a recent ping names the address."""
         if self.in_netmap or self.call_me_maybe_at is not None:
             return False
         return self.ping_heard_at is None or now - self.ping_heard_at > LEARNED_LIFETIME
 
     def forget_probes(self) -> None:
-        """The network changed: what was measured is void, who named the address is not."""
+        """Forgets what was measured, not who named the address: the network changed."""
         self.socket = MAIN_SOCKET
         self.pinged_at = None
         self.answered_at = None
         self.latencies.clear()
 
     def status(self) -> CandidateStatus:
-        """A frozen picture."""
+        """Returns a frozen snapshot of the address."""
         origins = {
             "netmap": self.in_netmap,
             "call-me-maybe": self.call_me_maybe_at is not None,
@@ -95,7 +95,7 @@ class Candidate:
 
 @lru_cache(maxsize=4096)
 def may_be_node(addr: AddrPort) -> bool:
-    """Whether an address can be a node's at all, this machine's own among them.
+    """Returns whether an address can be a node's at all, this machine's own among them.
 
     Not: port 0, multicast, broadcast, the unspecified address, IPv6 link-local (it means nothing without an interface),
     whatever names an interface, and the tailnet's own addresses, since a tunnel must not run through itself.
@@ -116,9 +116,9 @@ def may_be_node(addr: AddrPort) -> bool:
 
 @lru_cache(maxsize=4096)
 def may_be_candidate(addr: AddrPort) -> bool:
-    """Whether an address that somebody named may be pinged as a peer's.
+    """Returns whether an address that a peer or the server named may be pinged as the peer's.
 
-    Of those that can be a node's not: this machine's loopback, what is reserved, and IPv6 that hides an IPv4 address. The
+    Refused, of those that can be a node's: this machine's loopback, what is reserved, and IPv6 that hides an IPv4 address. The
     broadcast addresses of this machine's networks are left to the kernel, which knows them and refuses.
     """
     if not may_be_node(addr):

@@ -9,15 +9,15 @@ from coderd.model.addresses import AddrPort
 from coderd.model.transport import MAIN_SOCKET, SocketId
 
 MOST_CANDIDATES = 100
-"""An authenticated but unkind peer must not grow the table without end."""
+"""Addresses kept of one peer: an authenticated peer, too, may be hostile."""
 MOST_NAMED = 64
 """Addresses taken from one call-me-maybe or NetMap."""
 _MOST_LOOKED_AT = 2 * MOST_NAMED
-"""Of a list that holds nonsense too: a relayed call-me-maybe has room for thousands."""
+"""Entries examined of a list that holds invalid ones too: a relayed call-me-maybe has room for thousands."""
 
 
 class Candidates:
-    """The table. Its owner is the peer's ``Endpoint``."""
+    """Table of one peer's addresses."""
 
     def __init__(self) -> None:
         self._by_addr: dict[AddrPort, Candidate] = {}
@@ -29,11 +29,11 @@ class Candidates:
         return iter(tuple(self._by_addr.values()))
 
     def get(self, addr: AddrPort) -> Candidate | None:
-        """What is known of an address."""
+        """Returns what is known of an address; None if it is no candidate."""
         return self._by_addr.get(addr)
 
     def add(self, addr: AddrPort) -> Candidate:
-        """An address, made known if it is not. In a full table the oldest that the server did not name makes room."""
+        """Returns the entry of an address, adding it if there is none. In a full table the oldest that the server did not name makes room."""
         if (candidate := self._by_addr.get(addr)) is None:
             if len(self._by_addr) >= MOST_CANDIDATES:
                 learned = (c.addr for c in self._by_addr.values() if not c.in_netmap)
@@ -42,7 +42,7 @@ class Candidates:
         return candidate
 
     def name_in_netmap(self, endpoints: Iterable[AddrPort]) -> bool:
-        """The server's list, whole. Returns whether an address is new."""
+        """Takes the server's whole list. Returns whether an address in it is new."""
         named = valid_addresses(endpoints)
         is_news = any(addr not in self._by_addr for addr in named)
         for candidate in self._by_addr.values():
@@ -52,49 +52,49 @@ class Candidates:
         return is_news
 
     def name_in_call(self, endpoints: Iterable[AddrPort], now: float) -> None:
-        """The peer's own list, whole: what an earlier one named and this one does not is no longer vouched for by it."""
+        """Takes the peer's own whole list, in place of an earlier one."""
         for candidate in self._by_addr.values():
             candidate.call_me_maybe_at = None
         for addr in valid_addresses(endpoints):
             self.add(addr).call_me_maybe_at = now
 
     def delete_unvouched(self, now: float) -> None:
-        """Deletes the addresses that nobody names any more."""
+        """Deletes the addresses that neither the server, the peer nor a recent ping names."""
         for candidate in self:
             if candidate.is_deletable(now):
                 del self._by_addr[candidate.addr]
 
     def forget_pings(self, now: float) -> None:
-        """Every address that has answered may be pinged at once."""
+        """Lets every address that has answered be pinged at once."""
         for candidate in self._by_addr.values():
             if candidate.has_answered(now):
                 candidate.pinged_at = None
 
     def forget_socket(self, socket: SocketId) -> None:
-        """One of our spare sockets is no more: the usual ones have to do."""
+        """Lets the main sockets reach what a closed spare socket reached."""
         for candidate in self._by_addr.values():
             if candidate.socket == socket:
                 candidate.socket = MAIN_SOCKET
                 candidate.latencies.clear()
 
     def forget_probes(self) -> None:
-        """What was measured is void; who named the addresses is not."""
+        """Forgets what was measured, not who named the addresses."""
         for candidate in self._by_addr.values():
             candidate.forget_probes()
 
     def keep_netmap_only(self) -> None:
-        """What the peer itself said and did is void."""
+        """Deletes all addresses but the server's, and forgets what the peer itself said and did."""
         self._by_addr = {addr: c for addr, c in self._by_addr.items() if c.in_netmap}
         for candidate in self._by_addr.values():
             candidate.call_me_maybe_at = candidate.ping_heard_at = None
         self.forget_probes()
 
     def status(self) -> tuple[CandidateStatus, ...]:
-        """A frozen picture."""
+        """Returns a frozen snapshot of every address."""
         return tuple(candidate.status() for candidate in self._by_addr.values())
 
 
 def valid_addresses(endpoints: Iterable[AddrPort]) -> list[AddrPort]:
-    """Those of somebody's list that may be a peer's, once each, no more than a fair number; the rest is not looked at."""
+    """Selects the addresses of a list that may be a peer's, once each, at most ``MOST_NAMED``; the rest is not examined."""
     fair = islice(endpoints, _MOST_LOOKED_AT)
     return list(dict.fromkeys(addr for addr in fair if may_be_candidate(addr)))[:MOST_NAMED]

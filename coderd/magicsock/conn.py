@@ -148,7 +148,7 @@ class Conn:
         self._drain_common(now)
 
     def introduce(self, peer: Peer, now: float) -> None:
-        """Takes a peer's own word, given inside the tunnel, on the disco key that it has since it restarted."""
+        """Takes the disco key that a restarted peer has announced inside the tunnel."""
         state = self._peers.get(peer.node_key)
         if state is None:
             return
@@ -172,15 +172,15 @@ class Conn:
         now: float,
         tunnels: Collection[str] = (),
     ) -> None:
-        """Bound ports (None: no socket of that family) and interface addresses, already filtered by the shell.
+        """Takes the bound ports (None: no socket of that family) and interface addresses, already filtered by the shell.
 
-        Those of tunnels come apart: they are never told to anybody, even where a STUN server sees one.
+        Addresses of ``tunnels`` are never published, even if a STUN server sees one.
         """
         self._local_network.set_local_endpoints(v4_port, v6_port, addresses, now, tunnels)
         self._drain_common(now)
 
     def handle_rebound(self, now: float) -> None:
-        """Sockets were opened again, or the network changed: trust nothing of before, ping and STUN anew."""
+        """Forgets what was measured, and pings and STUNs anew: sockets were opened again, or the network changed."""
         self._local_network.handle_rebound(now)
         self._punching.handle_rebound()
         self._budget.handle_rebound()
@@ -190,7 +190,7 @@ class Conn:
         self._drain_common(now)
 
     def set_can_tell(self, can_tell: bool) -> None:
-        """Whether the server is there to tell peers of a new home. Without it, a home that is alive is kept."""
+        """Sets whether the server can tell peers of a new home. While it cannot, a home that is alive is kept."""
         self._local_network.set_can_tell(can_tell)
 
     def check(self, now: float) -> None:
@@ -248,7 +248,7 @@ class Conn:
     def handle_udp(
         self, origin: AddrPort | UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """One UDP read: keeps STUN and disco, returns the rest and where it came from. Each segment is looked at.
+        """Takes one UDP read: keeps STUN and disco, returns the rest and where it came from. Each segment is examined.
 
         A bare address is the origin of what came to the usual sockets.
         """
@@ -265,14 +265,14 @@ class Conn:
         return source, rest
 
     def handle_sockets_opened(self, sockets: Iterable[SocketId], now: float) -> None:
-        """Sockets of a ``SocketsWanted`` are bound; those that could not be are left out."""
+        """Takes the sockets of a ``SocketsWanted`` that could be bound."""
         self._punching.handle_opened(sockets, now)
         self._drain_common(now)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """Packets of one sender from a region's relay: the same. A stranger's are dropped."""
+        """Takes packets of one sender from a region's relay: keeps disco, returns the rest. An unknown sender's are dropped."""
         source = DerpSource(region, sender)
         state = self._peers.get(sender)
         if state is None:
@@ -292,7 +292,7 @@ class Conn:
         return source, rest
 
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
-        """WireGuard vouches that ``n_bytes`` from a source are the peer's: counts them, learns where it is."""
+        """Counts ``n_bytes`` from a source, which WireGuard has authenticated as the peer's, and learns where it is."""
         state = self._peers.get(peer)
         if state is None:
             return
@@ -309,7 +309,7 @@ class Conn:
             self._drain_common(now)
 
     def handle_relay_connected(self, region: int, now: float) -> None:
-        """The link to a region's relay is up."""
+        """Notes that the link to a region's relay is up."""
         self._relays.handle_connected(region)
         self._local_network.handle_relay_connected(region)
         self._note_paths(now)
@@ -318,7 +318,7 @@ class Conn:
                 self._events.append(RelayFound(state.peer.node_key))
 
     def handle_relay_broken(self, region: int, now: float) -> None:
-        """The link to a region's relay is down: nobody is known to be there any more."""
+        """Notes that the link to a region's relay is down: no peer is known to be there any more."""
         self._relays.handle_broken(region)
         for state in self._peers.values():
             if state.endpoint.heard_region == region:
@@ -329,19 +329,19 @@ class Conn:
         self._note_paths(now)
 
     def handle_peer_gone(self, region: int, key: NodePublic, now: float) -> None:
-        """A relay says that a peer is not there."""
+        """Notes that a relay says that a peer is not there."""
         state = self._peers.get(key)
         if state is not None and state.endpoint.heard_region == region:
             state.endpoint.heard_region = 0
             self._note_path(state, now)
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
-        """The answer to an ``HttpsProbeWanted``; None where the relay could not be reached."""
+        """Takes the answer to an ``HttpsProbeWanted``, in seconds; None if the relay could not be reached."""
         self._local_network.handle_https_latency(region, seconds, now)
         self._drain_common(now)
 
     def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
-        """The kernel refused to send to an address, with this errno."""
+        """Notes that the kernel refused to send to an address, with this errno."""
         if error in _TRANSIENT:
             return
         self._local_network.handle_send_failed(addr, error, now)
@@ -352,7 +352,7 @@ class Conn:
         self._drain_common(now)
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due. What is due for very long was slept through, with the machine: that is a change of network."""
+        """Does what is due by ``now``. A deadline missed by ``SLEPT_AFTER`` means that the machine was suspended: a change of network."""
         deadline = self.poll_timeout()
         if deadline is not None and now - deadline.when > SLEPT_AFTER:
             self._events.append(Slept(now - deadline.when))
@@ -370,15 +370,15 @@ class Conn:
     # What to do next
 
     def poll_transmit(self) -> UdpTransmit | DerpTransmit | None:
-        """The next batch for a socket or a relay."""
+        """Returns the next batch for a socket or a relay, or None."""
         return self._outbound.poll_transmit()
 
     def poll_event(self) -> ConnEvent | None:
-        """What the daemon should know, or do."""
+        """Returns the next thing that the daemon should know or do, or None."""
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``, and why."""
+        """Returns when to call ``handle_timeout``, and why."""
         return earliest(
             self._local_network.poll_timeout(),
             self._punching.poll_timeout(),
@@ -389,12 +389,15 @@ class Conn:
     # Looking
 
     def path(self, peer: NodePublic) -> PathInfo:
-        """A peer's path now; kind ``none`` for an unknown peer."""
+        """Returns a peer's path now; kind ``none`` for an unknown peer."""
         state = self._peers.get(peer)
         return state.path() if state is not None else PathInfo(PathKind.NONE, None, None, self._now)
 
     def paths(self, now: float) -> Iterator[tuple[NodePublic, PathInfo, bool]]:
-        """Every peer's path, and whether somebody cares."""
+        """Yields ``(node_key, path, is_active)`` for each peer.
+
+        ``is_active``: data or a user's ping was sent to it within ``ACTIVE_TIMEOUT`` seconds.
+        """
         return ((key, state.path(), state.endpoint.is_active(now)) for key, state in self._peers.items())
 
     def has_mtu_black_hole(self, peer: NodePublic, now: float) -> bool:
@@ -403,11 +406,11 @@ class Conn:
         return state is not None and state.endpoint.has_mtu_black_hole(now)
 
     def port_order(self, now: float) -> PortOrder:
-        """How our NAT chooses ports, where it gives each flow one of its own and that mattered to somebody."""
+        """Returns how our NAT chooses ports; unknown unless it gives each flow one of its own and a peer needed to know."""
         return self._punching.sequence.order(now)
 
     def status(self, now: float) -> ConnStatus:
-        """Everything, frozen."""
+        """Returns a frozen snapshot of everything about paths."""
         return ConnStatus(
             self._local_network.home,
             self._local_network.endpoints,
@@ -438,13 +441,13 @@ class Conn:
         self._drain(state, now)
 
     def _is_used(self, peer: NodePublic, socket: SocketId, now: float) -> bool:
-        """Whether a peer's trusted path goes by a spare socket."""
+        """Returns whether a peer's trusted path goes by a spare socket."""
         return (state := self._peers.get(peer)) is not None and state.endpoint.uses(socket, now)
 
     # Receiving
 
     def _is_wireguard(self, datagram: Buffer, source: UdpSource, now: float) -> bool:
-        """Whether a datagram is for WireGuard; what is not is dealt with here."""
+        """Returns whether a datagram is for WireGuard; handles what is not."""
         kind = classify(datagram)
         if kind is Kind.DISCO:
             self._handle_disco(datagram, source, now)

@@ -18,7 +18,7 @@ class CandidateStatus:
     latency: float | None
     pinged_at: float | None
     origins: tuple[str, ...]
-    """Who named it: ``netmap``, ``call-me-maybe``, ``ping``."""
+    """Sources that named it: ``netmap``, ``call-me-maybe``, ``ping``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class ConnStatus:
-    """Everything about paths, at one instant."""
+    """Snapshot of everything about paths."""
 
     home_region: int
     endpoints: tuple[tuple[AddrPort, int], ...]
-    """Own endpoints with their type number, as told to peers."""
+    """Own endpoints with their type number, as published to peers."""
     report: Report | None
     connected_regions: tuple[int, ...]
     peers: tuple[EndpointStatus, ...]
@@ -48,21 +48,21 @@ class ConnStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointsChanged:
-    """Where this node may be reached has changed: tell the server. Types: 1 local, 2 STUN, 4 STUN + local port."""
+    """Change of the addresses at which this node may be reached, for the server. Types: 1 local, 2 STUN, 4 STUN + local port."""
 
     endpoints: tuple[tuple[AddrPort, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class HomeChanged:
-    """The relay at which this node listens has changed: connect there and tell the server."""
+    """Change of the relay at which this node listens: connect there and tell the server."""
 
     region: int
 
 
 @dataclass(frozen=True, slots=True)
 class PathChanged:
-    """Traffic to a peer takes another path from now on."""
+    """Change of the path that traffic to a peer takes."""
 
     peer: NodePublic
     path: PathInfo
@@ -70,7 +70,7 @@ class PathChanged:
 
 @dataclass(frozen=True, slots=True)
 class PingReply:
-    """A user's ping was answered. ``path`` is the path that the pong came by."""
+    """Answer to a user's ping. ``path`` is the path that the pong came by, ``latency`` the round trip in seconds."""
 
     token: int
     peer: NodePublic
@@ -80,35 +80,35 @@ class PingReply:
 
 @dataclass(frozen=True, slots=True)
 class HttpsProbeWanted:
-    """UDP is silent: measure this region's relay over HTTPS and give it to ``handle_https_latency``."""
+    """Wish to measure a region's relay over HTTPS, as UDP is silent, for ``handle_https_latency``."""
 
     region: int
 
 
 @dataclass(frozen=True, slots=True)
 class Slept:
-    """The machine was suspended for about so many seconds: streams of before may be dead."""
+    """End of a suspension of the machine of about so many seconds: older streams may be dead."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class SocketsWanted:
-    """Bind IPv4 sockets to any port, under these numbers, and say so by ``handle_sockets_opened``."""
+    """Wish to bind IPv4 sockets to any port, under these numbers; ``handle_sockets_opened`` follows."""
 
     sockets: tuple[SocketId, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SocketsUnwanted:
-    """Close these: no path uses them."""
+    """Wish to close spare sockets, which no path uses."""
 
     sockets: tuple[SocketId, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoUnreadable:
-    """Disco came from where a peer is, and no key that we know opens it: one of us has restarted. Anybody can forge it.
+    """Disco from where a peer is that no known key opens: one of both has restarted, or it is forged.
 
     Once a second at most for each peer.
     """
@@ -118,21 +118,21 @@ class DiscoUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class RelayFound:
-    """A peer can be reached by a relay from now on: our link to it is up, or the peer was heard there."""
+    """A relay that reaches a peer from now on: our link to it is up, or the peer was heard there."""
 
     peer: NodePublic
 
 
 @dataclass(frozen=True, slots=True)
 class PathLost:
-    """A direct path in use has died, and no relay is at hand: only a handshake can tell what became of the peer."""
+    """Loss of a direct path in use, while no relay reaches the peer: only a handshake can tell what became of it."""
 
     peer: NodePublic
 
 
 @dataclass(frozen=True, slots=True)
 class NetcheckDone:
-    """A look at the network has ended."""
+    """End of a netcheck, with its report."""
 
     report: Report
 

@@ -14,7 +14,7 @@ PATIENCE = 3.0
 FIRST_PATIENCE = 10.0
 """Seconds that a first link may take: what stands in between may have to be got round first."""
 DEAD_FOR = 60.0
-"""Seconds for which a dead relay is nobody's home, the first time."""
+"""Seconds for which a dead relay is not chosen as home, the first time; doubled each time."""
 DEAD_FOR_MOST = 3600.0
 
 
@@ -26,7 +26,7 @@ class Timer(IntEnum):
 
 
 class Home:
-    """One region, and those that are dead. Its owner is ``LocalNetwork``."""
+    """The home region, and the regions whose relays are dead."""
 
     def __init__(self) -> None:
         self.region = 0
@@ -37,7 +37,7 @@ class Home:
         self._dead_for: dict[int, float] = {}
 
     def move(self, region: int, now: float) -> bool:
-        """Lives in another region, 0 for none. Returns whether that is a change."""
+        """Moves home to a region, 0 for none. Returns whether that is a change."""
         if region == self.region:
             return False
         self.region = region
@@ -46,7 +46,7 @@ class Home:
         return True
 
     def handle_connected(self, region: int) -> None:
-        """The link to a region's relay is up: it is alive."""
+        """Notes that the link to a region's relay is up: it is alive."""
         self._dead_until.pop(region, None)
         self._dead_for.pop(region, None)
         if region == self.region:
@@ -54,13 +54,13 @@ class Home:
             self._timers.disarm(Timer.HOME_RELAY_AWAY)
 
     def handle_broken(self, region: int, now: float) -> None:
-        """The link to a region's relay is down."""
+        """Notes that the link to a region's relay is down."""
         if region == self.region and self._is_connected:
             self._is_connected = False
             self._timers.arm(Timer.HOME_RELAY_AWAY, now + PATIENCE)
 
     def handle_rebound(self, now: float) -> None:
-        """The network changed: nothing was a relay's fault."""
+        """Forgets which relays were dead: the network changed, and may have been the cause."""
         self._dead_until.clear()
         self._dead_for.clear()
         if self.region and not self._is_connected:
@@ -76,9 +76,9 @@ class Home:
         return True
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
+        """Returns when to call ``handle_timeout``."""
         return self._timers.poll_timeout()
 
     def dead(self, now: float) -> frozenset[int]:
-        """Regions that are nobody's home now."""
+        """Returns the regions that cannot be home now."""
         return frozenset(region for region, until in self._dead_until.items() if now < until)

@@ -39,7 +39,7 @@ class InterfaceAddress(NamedTuple):
 
 
 def choose_addresses(found: Iterable[InterfaceAddress], ignore: str) -> tuple[str, ...]:
-    """The addresses to tell, IPv4 first, sorted.
+    """Selects the addresses to publish, IPv4 first, sorted.
 
     Args:
         found: everything that the host has.
@@ -55,7 +55,7 @@ def choose_addresses(found: Iterable[InterfaceAddress], ignore: str) -> tuple[st
 
 
 def tunnel_addresses(found: Iterable[InterfaceAddress], ignore: str) -> tuple[str, ...]:
-    """The addresses of tunnels other than ours (``ignore``), in order of their text."""
+    """Selects the addresses of tunnels other than ours (``ignore``), in order of their text."""
     return tuple(sorted({str(a.address) for a in found if a.is_tunnel and a.interface != ignore}))
 
 
@@ -69,7 +69,7 @@ def _is_usable(found: InterfaceAddress, ignore: str) -> bool:
 
 
 def _rank(address: Address) -> int:
-    """0: tell it; 1: only for want of better; 2: only for want of anything."""
+    """Returns 0: publish it; 1: only for want of better; 2: only for want of anything."""
     scope = address_scope(str(address))
     return {AddressScope.LINK_LOCAL: 1, AddressScope.LOOPBACK: 2}.get(scope, 0)
 

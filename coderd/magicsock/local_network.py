@@ -24,11 +24,11 @@ from coderd.netcheck import HostAddresses, HttpsProbe, Netcheck, Report, StunPro
 from coderd.stun import parse_response
 
 FRESH = 27.0
-"""Seconds for which own endpoints are believed: NATs may forget a UDP mapping after 30."""
+"""Seconds for which own endpoints are believed: many NATs forget a UDP mapping after 30, though RFC 4787 REQ-5 asks for 120."""
 RECHECK_MIN, RECHECK_MAX = 20.0, 26.0
-"""Seconds between netchecks while the tunnel is in use, at random in between: it keeps the mappings alive."""
+"""Seconds between netchecks while the tunnel is in use, at random in between, which keeps mappings alive (Tailscale has the same)."""
 IN_USE = 45.0
-"""Seconds after the last send for which that goes on."""
+"""Seconds after the last send for which netchecks are repeated."""
 
 _NEVER = float("-inf")
 
@@ -74,7 +74,7 @@ class LocalNetwork:
     # Commands
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
-        """Takes a new map, a home out of it if there is no choice, and looks at the network. The same again is no news."""
+        """Takes a new map, a home from it if there is no choice, and starts a netcheck. An equal map changes nothing."""
         if (derp_map, dict(resolved)) == (self._derp_map, self._resolved):
             return
         self._derp_map, self._resolved = derp_map, dict(resolved)
@@ -92,7 +92,7 @@ class LocalNetwork:
         now: float,
         tunnels: Collection[str] = (),
     ) -> None:
-        """Bound ports and addresses of interfaces and of tunnels. A change of what is of use is told, and looked into."""
+        """Takes bound ports and addresses of interfaces and of tunnels. If what is usable changed, emits it and starts a netcheck."""
         self._here = HostAddresses(frozenset(addresses), frozenset(tunnels))
         self._netcheck.set_here(self._here)
         if not self._own.set_local(v4_port, v6_port, addresses):
@@ -104,18 +104,18 @@ class LocalNetwork:
         self.check(now)
 
     def handle_rebound(self, now: float) -> None:
-        """The network changed: mappings of before are void; look again at once, and at everything. Told when known."""
+        """Forgets all mappings and starts a full netcheck: the network changed. New endpoints are emitted when known."""
         self._own.forget_mappings()
         self._home.handle_rebound(now)
         self._netcheck.abort()
         self.check(now, full=True)
 
     def set_can_tell(self, can_tell: bool) -> None:
-        """Whether peers would learn of a new home. While they would not, one that is alive is not left for a nearer one."""
+        """Sets whether peers would learn of a new home. While not, one that is alive is not left for a nearer one."""
         self._can_tell = can_tell
 
     def check(self, now: float, *, full: bool = False) -> None:
-        """Looks at the network: now, or once more when the look under way is done."""
+        """Starts a netcheck now, or after the one under way."""
         if not self._derp_map.regions or not self._has_socket:
             return
         if not self._netcheck.start(now, full):
@@ -128,7 +128,7 @@ class LocalNetwork:
         self._settle(now)
 
     def note_use(self, now: float) -> None:
-        """Something is being sent to a peer: looks again where that had stopped for want of use."""
+        """Notes that something is sent to a peer: resumes netchecks that had stopped for want of use."""
         self._in_use_at = now
         if (
             not self._timers.is_armed(Timer.RECHECK)
@@ -140,7 +140,7 @@ class LocalNetwork:
     # What happened
 
     def handle_stun(self, datagram: Buffer, now: float) -> bool:
-        """A STUN message came. Returns whether it answered a probe of ours with an address that a node can have."""
+        """Takes a STUN message. Returns whether it answered a probe of ours with an address that a node can have."""
         try:
             tx, mapped = parse_response(datagram)
         except MalformedPacket:
@@ -156,29 +156,29 @@ class LocalNetwork:
         return True
 
     def _may_be_us(self, tx: bytes, mapped: AddrPort) -> bool:
-        """Whether what the server asked with ``tx`` saw is an address to publish, and not somebody before the server."""
+        """Returns whether the server asked with ``tx`` saw an address of ours, not that of something before the server."""
         server = self._probed.get(tx)
         return server is None or self._here.why_foreign(mapped[0], server[0]) is None
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
-        """The answer to an ``HttpsProbeWanted``."""
+        """Takes the answer to an ``HttpsProbeWanted``, in seconds; None for none."""
         self._netcheck.handle_https_latency(region, seconds, now)
         self._settle(now)
 
     def handle_relay_heard(self, region: int, now: float) -> None:
-        """A region's relay delivered something."""
+        """Notes that a region's relay delivered something."""
         self._netcheck.handle_relay_heard(region, now)
 
     def handle_relay_connected(self, region: int) -> None:
-        """The link to a region's relay is up."""
+        """Notes that the link to a region's relay is up."""
         self._home.handle_connected(region)
 
     def handle_relay_broken(self, region: int, now: float) -> None:
-        """The link to a region's relay is down."""
+        """Notes that the link to a region's relay is down."""
         self._home.handle_broken(region, now)
 
     def handle_send_failed(self, addr: AddrPort, error: int, now: float) -> None:
-        """The kernel refused to send there. A local firewall's refusal is a lost packet, not a missing family."""
+        """Notes that the kernel refused to send there. A local firewall's refusal is a lost packet, not a missing family."""
         if error == errno.EPERM:
             return
         for tx in [tx for tx, probed in self._probed.items() if probed == addr]:
@@ -187,7 +187,7 @@ class LocalNetwork:
         self._settle(now)
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due."""
+        """Does what is due by ``now``."""
         if self._home.handle_timeout(now):
             self._limit_home(now)
             self.check(now, full=True)
@@ -199,58 +199,58 @@ class LocalNetwork:
     # What to do next
 
     def poll_probe(self) -> StunProbe | None:
-        """The next STUN request to send."""
+        """Returns the next STUN request to send, or None."""
         return self._probes.popleft() if self._probes else None
 
     def poll_event(self) -> LocalNetworkEvent | None:
-        """What others should know."""
+        """Returns the next event, or None."""
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
+        """Returns when to call ``handle_timeout``."""
         return earliest(self._netcheck.poll_timeout(), self._timers.poll_timeout(), self._home.poll_timeout())
 
     # Looking
 
     @property
     def home(self) -> int:
-        """The home region; 0 while there is none."""
+        """Returns the home region; 0 while there is none."""
         return self._home.region
 
     @property
     def endpoints(self) -> tuple[OwnEndpoint, ...]:
-        """Own endpoints with their types, as last told."""
+        """Returns own endpoints with their types, as last emitted."""
         return self._told
 
     @property
     def report(self) -> Report | None:
-        """The last finished report."""
+        """Returns the last finished report; None before the first."""
         return self._netcheck.report()
 
     @property
     def has_hard_nat(self) -> bool:
-        """Whether the outer port depends on whom we send to."""
+        """Returns whether the outer port was seen to depend on the destination."""
         report = self.report
         return report is not None and report.mapping_varies_by_dest is True
 
     @property
     def has_easy_nat(self) -> bool:
-        """Whether it was seen not to."""
+        """Returns whether the outer port was seen not to depend on the destination."""
         report = self.report
         return report is not None and report.mapping_varies_by_dest is False
 
     @property
     def stun_servers(self) -> tuple[AddrPort, ...]:
-        """The IPv4 ones that answered last, the nearest first."""
+        """Returns the IPv4 STUN servers that answered last, the nearest first."""
         report = self.report
         return tuple(report.v4_mappings) if report is not None else ()
 
     def is_fresh(self, now: float) -> bool:
-        """Whether the mappings among own endpoints can be believed."""
+        """Returns whether the mappings among own endpoints were seen within ``FRESH``."""
         return now - self._fresh_at <= FRESH
 
     def can_send_to(self, addr: AddrPort) -> bool:
-        """Whether there is a socket of the address's family."""
+        """Returns whether there is a socket of the address's family."""
         return self._own.port_for(addr) is not None
 
     # Inside

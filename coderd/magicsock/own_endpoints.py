@@ -11,7 +11,7 @@ from coderd.model.addresses import AddrPort, is_ipv6
 from coderd.netcheck import Report
 
 MAPPING_LIFETIME = 310.0
-"""Seconds that a mapping is told on after it was last seen."""
+"""Seconds that a mapping is published after it was last seen."""
 _MOST_PER_IP = 6
 
 
@@ -30,7 +30,7 @@ OwnEndpoint: TypeAlias = tuple[AddrPort, int]
 
 
 class OwnEndpoints:
-    """The list, in the order in which it is told."""
+    """List of own endpoints, in the order in which it is published."""
 
     def __init__(self) -> None:
         self._v4_port: int | None = None
@@ -41,26 +41,26 @@ class OwnEndpoints:
         self._mapping_varies: bool | None = None
 
     def set_local(self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str]) -> bool:
-        """The bound ports, None for a family without a socket, and the interfaces' addresses. Returns whether they changed."""
+        """Takes the bound ports, None for a family without a socket, and the interfaces' addresses. Returns whether they changed."""
         was = (self._v4_port, self._v6_port, self._addresses)
         self._v4_port, self._v6_port, self._addresses = v4_port, v6_port, tuple(addresses)
         return was != (v4_port, v6_port, self._addresses)
 
     def port_for(self, addr: AddrPort) -> int | None:
-        """The local port of an address's family; None where that family has no socket."""
+        """Returns the local port of an address's family; None if that family has no socket."""
         return self._v6_port if is_ipv6(addr) else self._v4_port
 
     def has_family(self, *, ipv6: bool) -> bool:
-        """Whether there is a socket of a family and an address to use it with."""
+        """Returns whether there is a socket of a family and an address to use it with."""
         port = self._v6_port if ipv6 else self._v4_port
         return port is not None and any((":" in ip) == ipv6 for ip in self._addresses)
 
     def note_mapping(self, addr: AddrPort, now: float) -> None:
-        """A STUN server saw us there."""
+        """Notes an address at which a STUN server saw this node."""
         self._seen_at[addr] = now
 
     def note_report(self, report: Report, now: float) -> None:
-        """A look at the network has ended: mappings seen more than once count too."""
+        """Takes the mappings of a finished netcheck that were seen more than once."""
         self._mapping_varies = report.mapping_varies_by_dest
         for counters in (report.global_v4_counters, report.global_v6_counters):
             for addr, n_seen in counters.items():
@@ -68,12 +68,12 @@ class OwnEndpoints:
                     self._seen_at[addr] = now
 
     def forget_mappings(self) -> None:
-        """The network changed: no mapping of before is of use."""
+        """Forgets all mappings: the network changed."""
         self._seen_at.clear()
         self._mapping_varies = None
 
     def gather(self, now: float) -> tuple[OwnEndpoint, ...]:
-        """All of them, no address twice."""
+        """Returns all own endpoints, no address twice."""
         mapped = self._current_mappings(now)
         found: dict[AddrPort, int] = dict.fromkeys(mapped, int(EndpointType.STUN))
         if self._mapping_varies and self._v4_port is not None:
@@ -86,7 +86,7 @@ class OwnEndpoints:
         return tuple(found.items())
 
     def _current_mappings(self, now: float) -> list[AddrPort]:
-        """Those still told, the most recently seen of each address first; IPv4 before IPv6."""
+        """Yields the mappings still published, the most recently seen of each address first; IPv4 before IPv6."""
         live = {addr: at for addr, at in self._seen_at.items() if now - at <= MAPPING_LIFETIME}
         newest_first = sorted(live, key=lambda addr: (is_ipv6(addr), -live[addr]))
         kept: dict[str, list[AddrPort]] = {}

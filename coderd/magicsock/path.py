@@ -4,7 +4,6 @@ Pairwise rules with percentages can: public IPv4 at 54 ms beats private IPv4 at 
 public IPv4 at 54 ms. Here each path has one number of its own, its latency less a share for being nearer by nature.
 """
 
-from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,16 +20,9 @@ _SCOPE_BONUS = {
     AddressScope.PRIVATE: 20,
     AddressScope.PUBLIC: 0,
 }
-"""Percent of latency forgiven: a path that stays inside a site costs its owner less and breaks less."""
+"""Percent of latency forgiven by scope: a path that stays inside a site costs less and breaks less."""
 _IPV6_BONUS = 10
-"""The same for having no address translation on the way, as a rule."""
-
-
-class Tier(IntEnum):
-    """Kinds of path that no latency can make up for."""
-
-    DIRECT = 0
-    RELAYED = 1
+"""Percent of latency forgiven for IPv6: as a rule there is no address translation on the path."""
 
 
 class PathQuality(NamedTuple):
@@ -40,45 +32,40 @@ class PathQuality(NamedTuple):
         addr: where its datagrams are sent.
         latency: seconds there and back.
         udp_payload: bytes of UDP payload that it was seen to carry; 0 where nobody tried.
-        tier: straight, or through somebody.
         socket: the local socket that reaches it.
     """
 
     addr: AddrPort
     latency: float
     udp_payload: int = 0
-    tier: Tier = Tier.DIRECT
     socket: SocketId = MAIN_SOCKET
 
 
-def path_score(path: PathQuality) -> tuple[Tier, int]:
-    """Sort key of a peer's path, smaller is better: a total order.
+def path_score(path: PathQuality) -> int:
+    """Computes the sort key of a peer's path, smaller is better: a total order.
 
     Args:
         path: latency in seconds, address family and scope.
 
-    Returns: the tier, then latency less its bonus, in hundredths of nanoseconds. Stickiness is not in it: see
+    Returns: latency less its bonus, in hundredths of nanoseconds. Stickiness is not in it: see
         ``is_improvement``.
 
     Source: the aims of Tailscale's ``betterAddr``, whose points become a factor here.
     """
-    return path.tier, round(path.latency * _NS) * (_WHOLE - _bonus(path.addr[0]))
+    return round(path.latency * _NS) * (_WHOLE - _bonus(path.addr[0]))
 
 
 def is_improvement(challenger: PathQuality, current: PathQuality | None) -> bool:
-    """Whether to move from one path to another.
+    """Returns whether to move from one path to another.
 
     Over the same address only a greater size counts: its latency changes by itself. Otherwise the challenger's score has
     to be smaller by one percent, hence smaller: a chain of improvements never comes back to where it was.
     """
     if current is None:
         return True
-    if (challenger.tier, challenger.addr) == (current.tier, current.addr):
+    if challenger.addr == current.addr:
         return challenger.udp_payload > current.udp_payload
-    (tier, score), (current_tier, current_score) = path_score(challenger), path_score(current)
-    if tier != current_tier:
-        return tier < current_tier
-    return score * _WHOLE < current_score * (_WHOLE - _STICKINESS)
+    return path_score(challenger) * _WHOLE < path_score(current) * (_WHOLE - _STICKINESS)
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,7 @@ _MOST_ADDRESSES = 256
 
 
 class PeerMap:
-    """Lookups between a peer's three names. An address has one peer, the last that proved it; a peer has many."""
+    """Index between a peer's three names. An address has one peer, the last that proved it; a peer has many."""
 
     def __init__(self) -> None:
         self._disco_of: dict[NodePublic, DiscoPublic] = {}
@@ -31,7 +31,7 @@ class PeerMap:
             del self._node_at[addr]
 
     def learn_address(self, addr: AddrPort, node: NodePublic) -> None:
-        """The peer proved to be at an address."""
+        """Notes that a peer has proved to be at an address."""
         if self._node_at.get(addr) == node or node not in self._disco_of:
             return
         self._forget_address(addr)
@@ -42,15 +42,15 @@ class PeerMap:
             self._forget_address(next(iter(addrs)))
 
     def disco_of(self, node: NodePublic) -> DiscoPublic | None:
-        """A peer's disco key."""
+        """Returns a peer's disco key; None for an unknown peer."""
         return self._disco_of.get(node)
 
     def nodes_of(self, disco: DiscoPublic) -> tuple[NodePublic, ...]:
-        """Every peer that has this disco key: two may share a machine, hence one."""
+        """Returns every peer that has this disco key: two on one machine may share one."""
         return tuple(self._nodes_of.get(disco, ()))
 
     def node_at(self, addr: AddrPort) -> NodePublic | None:
-        """Who was last proved to be at an address."""
+        """Returns the peer that last proved to be at an address, or None."""
         return self._node_at.get(addr)
 
     def _forget_disco(self, node: NodePublic) -> None:

@@ -1,4 +1,4 @@
-"""How often addresses may be pinged at which nobody has answered: whoever names one must not make this node a weapon.
+"""How often addresses may be pinged that have not answered: a peer that names a third party's must not make this node a weapon.
 
 A peer's call-me-maybe, the server's NetMap and the source of a ping name addresses, and any of them may be a stranger's. So
 a ping to an address that has not answered is small, and counts here thrice:
@@ -32,32 +32,32 @@ from coderd.model.keys import NodePublic
 PINGS_PER_PEER = 16
 """Unanswered pings in any second to the addresses of one peer."""
 PINGS_PER_TARGET = 5
-"""Unanswered pings in any second to one IP (of IPv6: one /64), whichever peers named it."""
+"""Unanswered pings in any second to one IP (of IPv6: one /64), for all peers together."""
 PINGS_IN_ALL = 2048
 """Unanswered pings in any second to all addresses: 300 KB with headers, room for 300 peers of six addresses each."""
 KEPT_FOR_OTHERS = 2
-"""Of these, what an address does not get that was pinged within the second."""
+"""Pings of these that are kept for addresses not pinged within the second."""
 PONGS_PER_PEER = 32
 """Pongs in any second to sources of one peer that have not answered."""
 CALLS_PER_PEER = 16
-"""Call-me-maybes in any second that are heeded of one peer."""
+"""Call-me-maybes of one peer that are acted on in any second."""
 ANSWER_LIFETIME = 60.0
-"""Seconds for which an answer lifts the limits of where it came from."""
+"""Seconds for which an answer lifts the limits of the IP that it came from."""
 TURN_INTERVAL = 0.02
-"""Least seconds between two looks at who waits: a look costs as much as there are targets."""
+"""Least seconds between two looks at the waiting addresses: a look costs as much as there are targets."""
 
 _WINDOW = 1.0
 _MOST_ANSWERED = 4096
-"""Targets remembered as having answered; the one that did longest ago makes room."""
+"""Targets remembered as having answered; the oldest makes room."""
 
 Target: TypeAlias = str
 """An IPv4 address, or the first address of an IPv6 /64."""
 _Waiting: TypeAlias = dict[NodePublic, dict[AddrPort, bool]]
-"""Who waits for one target, the next in turn first; each with its addresses, and whether that is no repetition."""
+"""Peers that wait for one target, the next in turn first; each with its addresses, and whether that is no repetition."""
 
 
 class PingBudget:
-    """Who may ping what now, and who is next."""
+    """Limits on pings to unanswered addresses, and the queue of those that wait."""
 
     def __init__(self) -> None:
         self._all: deque[float] = deque(maxlen=PINGS_IN_ALL)
@@ -75,7 +75,7 @@ class PingBudget:
     # Commands
 
     def ask(self, peer: NodePublic, addr: AddrPort, now: float, *, is_new_flow: bool = False) -> bool:
-        """Whether a peer's address may be pinged now, which counts; else it waits for its turn.
+        """Returns whether a peer's address may be pinged now, and counts it; else it waits for its turn.
 
         Args:
             peer: whose address it is said to be.
@@ -103,15 +103,15 @@ class PingBudget:
         return True
 
     def take_pong(self, peer: NodePublic, now: float) -> bool:
-        """Whether a ping from a source that has not answered may be answered, which counts."""
+        """Returns whether a ping from a source that has not answered may be answered, and counts it."""
         return _take(self._pongs.setdefault(peer, deque(maxlen=PONGS_PER_PEER)), now)
 
     def take_call(self, peer: NodePublic, now: float) -> bool:
-        """Whether a peer's call-me-maybe is heeded, which counts."""
+        """Returns whether a peer's call-me-maybe is to be acted on, and counts it."""
         return _take(self._calls.setdefault(peer, deque(maxlen=CALLS_PER_PEER)), now)
 
     def handle_answer(self, addr: AddrPort, now: float) -> None:
-        """A ping was answered that had been sent to an address: its target's limit is lifted."""
+        """Lifts the limit of an address's target: a ping that was sent there was answered."""
         target = target_of(addr)
         self._answered.pop(target, None)
         self._answered[target] = now
@@ -121,11 +121,11 @@ class PingBudget:
             self._plan(now, now)
 
     def handle_rebound(self) -> None:
-        """The network changed: an address of before may be somebody else's."""
+        """Forgets all answers: the network changed, and an address may be a third party's now."""
         self._answered.clear()
 
     def forget_peer(self, peer: NodePublic) -> None:
-        """The peer is none any more."""
+        """Forgets a removed peer and its waiting addresses."""
         self._by_peer.pop(peer, None)
         self._pongs.pop(peer, None)
         self._calls.pop(peer, None)
@@ -137,7 +137,7 @@ class PingBudget:
     # What to do next
 
     def pop_turns(self, now: float) -> list[tuple[NodePublic, AddrPort]]:
-        """Whose turn it is. Each counts already."""
+        """Takes out and returns the peers and addresses whose turn it is; each is counted."""
         if self._next_at is None or now < self._next_at:
             return []
         self._looked_at, self._next_at = now, None
@@ -148,20 +148,20 @@ class PingBudget:
         return turns
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``pop_turns``."""
+        """Returns when to call ``pop_turns``; None if none waits."""
         return Deadline(self._next_at, "turn to ping") if self._next_at is not None else None
 
     # Looking
 
     def has_answered(self, target: Target, now: float) -> bool:
-        """Whether anybody at a target has answered of late."""
+        """Returns whether any address at a target has answered within ``ANSWER_LIFETIME``."""
         at = self._answered.get(target)
         return at is not None and now - at <= ANSWER_LIFETIME
 
     # Inside
 
     def _turns_at(self, target: Target, now: float) -> list[tuple[NodePublic, AddrPort]]:
-        """As many as there is room for: round the peers, each once, then from the first again."""
+        """Selects as many as there is room for: round the peers, each once, then from the first again."""
         peers = self._waiting[target]
         turns: list[tuple[NodePublic, AddrPort]] = []
         n_blocked = 0
@@ -185,7 +185,7 @@ class PingBudget:
         return turns
 
     def _due(self, target: Target, now: float) -> float:
-        """When the next turn at a target comes, at the earliest."""
+        """Returns when the next turn at a target comes, at the earliest."""
         return min(
             self._free_at(peer, target, addr, now, is_new_flow=is_new_flow)
             for peer, addrs in self._waiting[target].items()
@@ -195,7 +195,7 @@ class PingBudget:
     def _free_at(
         self, peer: NodePublic, target: Target, addr: AddrPort, now: float, *, is_new_flow: bool
     ) -> float:
-        """When all limits have room."""
+        """Returns when all limits have room."""
         in_all = self._all[0] + _WINDOW if len(self._all) == PINGS_IN_ALL else now
         of_peer = max(in_all, _room_at(self._by_peer.get(peer, ()), PINGS_PER_PEER, now))
         pings = self._by_target.get(target)
@@ -210,7 +210,7 @@ class PingBudget:
         self._next_at = when if self._next_at is None else min(self._next_at, when)
 
     def _note(self, target: Target, addr: AddrPort, now: float) -> None:
-        """A target is pinged. Those that were not for a second are forgotten."""
+        """Counts a ping to a target, and forgets targets that were not pinged for a second."""
         pings = self._by_target.pop(target, None) or deque(maxlen=PINGS_PER_TARGET)
         pings.append((now, addr))
         self._by_target[target] = pings
@@ -220,7 +220,7 @@ class PingBudget:
 
 @lru_cache(maxsize=4096)
 def target_of(addr: AddrPort) -> Target:
-    """What a stranger's network is made of: an IPv4 address, an IPv6 /64."""
+    """Returns the unit of limits that an address belongs to: an IPv4 address, or an IPv6 /64."""
     if not is_ipv6(addr):
         return addr[0]
     return str(IPv6Address(int(IPv6Address(addr[0])) >> 64 << 64))
@@ -234,6 +234,6 @@ def _take(window: deque[float], now: float) -> bool:
 
 
 def _room_at(instants: Iterable[float], most: int, now: float) -> float:
-    """When there is room for one more of at most so many in any second: now, or later."""
+    """Returns when there is room for one more of at most so many in any second: now, or later."""
     lately = [at for at in instants if now - at < _WINDOW]
     return now if len(lately) < most else lately[-most] + _WINDOW

@@ -29,13 +29,13 @@ class PortOrder(StrEnum):
     """How a NAT that gives each flow a port of its own chooses them."""
 
     UNKNOWN = "unknown"
-    """Nothing was tried: the NAT is none such, or no peer needed it."""
+    """Not tried: the NAT is no such one, or no peer needed it."""
     SEQUENTIAL = "sequential"
     RANDOM = "random"
 
 
 class PortSequence:
-    """The step, once known, and how often it was not to be seen. Its owner is ``Punching``."""
+    """Step from one new flow's port to the next one's, once known, and how often none was seen."""
 
     def __init__(self) -> None:
         self.step: int | None = None
@@ -44,7 +44,7 @@ class PortSequence:
         self._refuted_at = 0.0
 
     def foretell(self, first: int, last: int, n_between: int, now: float) -> tuple[int, ...]:
-        """The ports of the flows begun between two that were seen; empty where no sequence shows.
+        """Predicts the ports of the flows begun between two that were seen; empty if no sequence shows.
 
         Args:
             first: the port of the flow before them.
@@ -62,21 +62,21 @@ class PortSequence:
         return tuple(port for port in ports if port)
 
     def order(self, now: float) -> PortOrder:
-        """What is known."""
+        """Returns what is known of the order."""
         if self.is_random(now):
             return PortOrder.RANDOM
         return PortOrder.UNKNOWN if self.step is None else PortOrder.SEQUENTIAL
 
     def is_random(self, now: float) -> bool:
-        """Whether trying again is no use for the present."""
+        """Returns whether ports were seen to be random, so that trying again is useless for now."""
         return self._n_refuted >= TRIES and now - self._refuted_at < RANDOM_FOR
 
     def forget(self) -> None:
-        """The network changed: another NAT, another habit."""
+        """Forgets the sequence: the network changed, hence the NAT."""
         self.step, self._n_refuted = None, 0
 
     def _n_steps(self, gap: int, least: int) -> int | None:
-        """How many steps a gap is: as many as we made, else some more of a size that was seen before."""
+        """Returns how many steps a gap is: as many as we made, else some more of a size that was seen before."""
         if gap and gap % least == 0 and abs(gap // least) <= LARGEST_STEP:
             return least
         if self.step and gap % self.step == 0 and least < gap // self.step <= MOST_FORETOLD + 1:

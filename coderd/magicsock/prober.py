@@ -129,7 +129,7 @@ class Prober:
         return bool(silent)
 
     def ask_for_size(self, answer: Answer, now: float) -> bool:
-        """After a small pong to a discovery ping, asks at full size: does the path carry the tunnel? Returns whether it did."""
+        """Asks at full size whether the path carries the tunnel, if the pong was to a small discovery ping. Returns whether it did."""
         ping = answer.ping
         if ping.purpose is not Purpose.DISCOVERY or not ping.is_small:
             return False

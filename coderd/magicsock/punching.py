@@ -73,7 +73,7 @@ Wish: TypeAlias = OpenSockets | CloseSocket | SendFrom | ProbeFrom | Scatter | C
 
 
 class _Row:
-    """A spare socket's flows: server, peer's addresses, server; and what the servers said."""
+    """Flows of one spare socket: server, peer's addresses, server; and what the servers saw."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Punching:
             self._birthdays.begin_opening(peer, self._want(peer, N_SOCKETS, now), targets[0], now)
 
     def search(self, peer: NodePublic, named: Iterable[AddrPort], now: float) -> None:
-        """Considers the addresses that a peer names of itself, as our own mapping is endpoint-independent and it is not direct."""
+        """Examines the addresses that a peer names of itself, as our own mapping is endpoint-independent and it is not direct."""
         if (volley := self._birthdays.search(peer, named, now)) is not None:
             self._wishes.append(volley)
 

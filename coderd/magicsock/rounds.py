@@ -19,26 +19,26 @@ _NEVER = float("-inf")
 
 
 class Rounds:
-    """The schedule. Its owner is the peer's ``Endpoint``, which does what a round is."""
+    """Schedule of one peer's rounds; ``Endpoint`` does what a round is."""
 
     def __init__(self) -> None:
         self._burst: deque[float] = deque()
         self._at = _NEVER
 
     def begin_burst(self) -> None:
-        """There is news: the next rounds come quickly, until a path is found."""
+        """Lets the next rounds come quickly, until a path is found: there is news."""
         self._burst = deque(BURST)
 
     def note(self, now: float) -> None:
-        """A round happens."""
+        """Notes that a round takes place now."""
         self._at = now
 
     def may_hurry(self, now: float) -> bool:
-        """Whether a user's ping may start a round."""
+        """Returns whether a user's ping may start a round."""
         return now - self._at >= IMPATIENT_INTERVAL
 
     def next_delay(self, best: BestPath, now: float, *, is_active: bool) -> float | None:
-        """Seconds until the next round; None where nobody cares, or the path is good enough."""
+        """Returns the seconds until the next round; None if the peer is idle, or the path is good enough."""
         is_trusted = best.is_trusted(now)
         if is_trusted:
             self._burst.clear()

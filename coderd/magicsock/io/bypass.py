@@ -15,13 +15,13 @@ from typing import Any
 from pyroute2.netlink.exceptions import NetlinkError
 
 SOMEWHERE = {socket.AF_INET: "192.88.99.1", socket.AF_INET6: "2001:20::1"}
-"""Addresses to which nobody has a route but the default one."""
+"""Addresses to which a host has no route but the default one."""
 
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
 
 
 def find_mark(netlink: Any, family: int, tunnels: Collection[int]) -> int:
-    """The least mark by which a packet to anywhere passes by the tunnels; 0 where it does without, or where none helps.
+    """Finds the least mark by which a packet to anywhere passes by the tunnels; 0 if none is needed, or none helps.
 
     Args:
         netlink: pyroute2's, open.
@@ -36,7 +36,7 @@ def find_mark(netlink: Any, family: int, tunnels: Collection[int]) -> int:
 
 
 def _way_out(netlink: Any, family: int, mark: int) -> int | None:
-    """The interface that a packet with a mark leaves by; None where there is no way."""
+    """Returns the interface that a packet with a mark leaves by; None if there is no route."""
     try:
         found = netlink.route("get", family=family, dst=SOMEWHERE[socket.AddressFamily(family)], mark=mark)
     except NetlinkError as error:

@@ -19,9 +19,9 @@ from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses, tunn
 from coderd.magicsock.io.bypass import find_mark
 
 LOOK_INTERVAL = 1.0
-"""Least seconds between two looks where events go on and on."""
+"""Least seconds between two looks at the tables while events continue."""
 FIRST_INTERVAL = 0.1
-"""The same after a quiet time: what comes up does so in steps (an address, a route, a rule); doubled from look to look."""
+"""Least seconds between two looks after a quiet time, as what comes up does so in steps (address, route, rule); doubled each time."""
 
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
@@ -58,12 +58,12 @@ class NetworkView(NamedTuple):
     default_routes: tuple[tuple[int, str, int], ...]
     """Address family, gateway, interface index."""
     tunnels: tuple[str, ...] = ()
-    """Addresses of other tunnels than ours, never to be told."""
+    """Addresses of other tunnels than ours, never to be published."""
     marks: tuple[int, int] = (0, 0)
     """With which our IPv4 and IPv6 datagrams pass by others' tunnels; 0 where they do without."""
 
     def is_same_way_out(self, other: "NetworkView") -> bool:
-        """Whether nothing has changed that paths depend on: tunnels are no paths."""
+        """Returns whether nothing has changed that paths depend on: tunnels are no paths."""
         return self._replace(tunnels=()) == other._replace(tunnels=())
 
 

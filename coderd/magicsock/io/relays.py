@@ -158,7 +158,7 @@ class RelayLinks:
                     entry.stalled_until = trio.current_time() + STALLED_FOR
 
     def infos(self) -> tuple[RelayInfo, ...]:
-        """Every region in use, by number."""
+        """Returns every region in use, by number."""
         return tuple(self._regions[region_id].info() for region_id in sorted(self._regions))
 
     def break_all(self) -> None:

@@ -36,7 +36,7 @@ _IP_RECVTOS = 13
 _SO_RXQ_OVFL = 40
 _SO_MARK = 36
 _CE = 3
-"""Of the service byte: a router on the way was congested."""
+"""ECN bits of the service byte that say that a router on the path was congested (RFC 3168 §5)."""
 _IPPROTO_IP, _IPPROTO_IPV6, _SOL_SOCKET = 0, 41, 1
 _IP_TOS, _IPV6_TCLASS = 1, 67
 """Plain numbers all: an enum costs at every look."""
@@ -107,7 +107,6 @@ class UdpSockets:
         listen_port: int | None,
         counters: Counters | None = None,
         *,
-        gso: bool = True,
         gro: bool = True,
         df: bool = True,
         is_strict: bool = False,
@@ -117,7 +116,6 @@ class UdpSockets:
         Args:
             listen_port: the port to try first; 0 for any, None for 41641.
             counters: told what is sent and received.
-            gso: whether to hand whole batches to the kernel.
             gro: whether to take whole batches from it.
             df: whether datagrams are never fragmented on their way.
             is_strict: whether the wished port is the only one that will do.
@@ -126,10 +124,7 @@ class UdpSockets:
             OSError: neither family can be bound.
         """
         v4, v6 = _bind_pair(DEFAULT_PORT if listen_port is None else listen_port, is_strict=is_strict)
-        sockets = cls(v4, v6, counters if counters is not None else Counters(), gro=gro, df=df)
-        if not gso:
-            sockets._with_gso.clear()
-        return sockets
+        return cls(v4, v6, counters if counters is not None else Counters(), gro=gro, df=df)
 
     def mark(self, marks: tuple[int, int]) -> None:
         """Has all that is sent over IPv4 and over IPv6 bear these marks (0: none), for routing's rules to see."""
@@ -159,11 +154,11 @@ class UdpSockets:
         return sock
 
     def spare(self, number: SocketId) -> socket.socket | None:
-        """A spare socket, if there is one of that number."""
+        """Returns a spare socket by its number; None if there is none."""
         return self._spare.get(number)
 
     def close_spare(self, number: SocketId) -> None:
-        """Closes one; nobody may wait on it any more."""
+        """Closes a spare socket; no task may wait on it any more."""
         if (sock := self._spare.pop(number, None)) is None:
             return
         del self._number_of[sock]
@@ -178,12 +173,12 @@ class UdpSockets:
 
     @property
     def v4_port(self) -> int | None:
-        """The IPv4 socket's port."""
+        """Returns the IPv4 socket's port; None without one."""
         return _port(self._v4)
 
     @property
     def v6_port(self) -> int | None:
-        """The IPv6 socket's port."""
+        """Returns the IPv6 socket's port; None without one."""
         return _port(self._v6)
 
     def receive(
@@ -202,7 +197,7 @@ class UdpSockets:
         return source, message.datagrams, message.is_congested
 
     def receive_message(self, sock: socket.socket, buffer: bytearray | memoryview) -> Message | None:
-        """The same, with all that the kernel said of it."""
+        """Reads one batch into ``buffer``, with the sender and the ancillary data as the kernel gives them; None if there is none now."""
         try:
             n_bytes, ancillary, flags, sender = sock.recvmsg_into([buffer], _ANCILLARY_SIZE)
         except BlockingIOError:
@@ -254,7 +249,7 @@ class UdpSockets:
         return 0
 
     def close(self) -> None:
-        """Closes all."""
+        """Closes the main sockets and all spare ones."""
         for number in list(self._spare):
             self.close_spare(number)
         for sock in self.sockets:
@@ -301,7 +296,7 @@ class UdpSockets:
 
 
 def addr_port(sender: Any) -> AddrPort:
-    """A sender as the kernel names it: canonical text already, its scope, where it has one, as a number."""
+    """Converts a sender as the kernel names it: canonical text already, a scope, if any, as a number."""
     ip: str = sender[0]
     if ip.startswith(_MAPPED_PREFIX):
         return (canonical_ip(ip), sender[1])
@@ -311,7 +306,7 @@ def addr_port(sender: Any) -> AddrPort:
 
 
 def local_address(ancillary: list[tuple[int, int, bytes]]) -> LocalAddress | None:
-    """Which of our addresses a message was sent to, where the socket was told to ask (``ask_local_address``).
+    """Returns which of our addresses a message was sent to, if the socket was told to ask (``ask_local_address``).
 
     An interface is named only where the address says nothing without it: routing may choose another tomorrow.
     """

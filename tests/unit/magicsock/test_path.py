@@ -1,4 +1,4 @@
-"""The path order against the 36 cases of ``better``, and against its known circle."""
+"""The path order against the cases of ``better``, and against its known circle."""
 
 import json
 from itertools import permutations
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from coderd.magicsock.path import PathQuality, Tier, is_improvement, path_score
+from coderd.magicsock.path import PathQuality, is_improvement, path_score
 from coderd.model.addresses import parse_addr_port
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "magicsock.json").read_text())
-CASES = VECTORS["better_addr"]
+CASES = [case for case in VECTORS["better_addr"] if not (case["a"]["vni"] or case["b"]["vni"])]
+"""The rest are about relays over UDP, of which there are none here."""
 
 
 def quality(case: dict[str, object]) -> PathQuality | None:
     if not case["addr"]:
         return None
-    tier = Tier.RELAYED if case["vni"] else Tier.DIRECT
     latency = int(str(case["latency_ns"])) / 1e9
-    return PathQuality(parse_addr_port(str(case["addr"])), latency, int(str(case["wire_mtu"])), tier)
+    return PathQuality(parse_addr_port(str(case["addr"])), latency, int(str(case["wire_mtu"])))
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
@@ -41,10 +41,3 @@ def test_the_pairwise_rules_circle_is_none_here() -> None:
     for one, two, three in permutations((public, private, private_v6)):
         assert not (is_improvement(one, two) and is_improvement(two, three) and is_improvement(three, one))
     assert min((public, private, private_v6), key=path_score) == private_v6
-
-
-def test_a_direct_path_beats_any_relayed_one() -> None:
-    slow = PathQuality(("198.51.100.1", 1), 0.9)
-    relayed = PathQuality(("198.51.100.2", 1), 0.001, tier=Tier.RELAYED)
-    assert is_improvement(slow, relayed)
-    assert not is_improvement(relayed, slow)
