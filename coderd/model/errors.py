@@ -23,6 +23,11 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def sentence_of(message: str) -> str:
+    """Returns a message as a whole sentence: with a capital at its beginning and a full stop."""
+    return f"{message[:1].upper()}{message[1:]}."
+
+
 class UserError(Exception):
     """Something a person must know: what happened and why in one sentence, and what to do next.
 
@@ -41,3 +46,8 @@ class UserError(Exception):
         self.exit_code = exit_code
         self.hint = hint
         self.code = code
+
+    @property
+    def sentence(self) -> str:
+        """The message as a whole sentence, for where it does not follow the program's name."""
+        return sentence_of(self.message)

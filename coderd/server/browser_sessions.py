@@ -8,6 +8,7 @@ from coderd.browser.io.sign_in import NewSession
 from coderd.identity.io.sessions import Session
 from coderd.identity.people import Actor, NotFound, QuotaReached, User
 from coderd.model import limits
+from coderd.model.errors import sentence_of
 from coderd.model.roles import Role, Scope
 from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import actor_of
@@ -60,7 +61,7 @@ class BrowserSessions:
         try:
             caller = await self._directory.identify(token, source)
         except ApiError as error:
-            return f"{error.body.message[:1].upper()}{error.body.message[1:]}."
+            return sentence_of(error.body.message)
         if caller.role not in _PEOPLE or caller.user_id is None:
             return "This token is unknown, has been revoked, or is no person's."
         if caller.scope is not Scope.ALL:

@@ -253,10 +253,9 @@ class AppSite:
 
     async def _apologise(self, error: UserError, scope: Scope, receive: Receive, send: Send) -> None:
         log.info("app_unreachable", code=error.code)
-        sentence = error.message[:1].upper() + error.message[1:] + "."
         status = _UNREACHABLE.get(error.code, 504)
         await _respond(
-            page(message_page("No answer", sentence, error.hint), status=status), scope, receive, send
+            page(message_page("No answer", error.sentence, error.hint), status=status), scope, receive, send
         )
 
 

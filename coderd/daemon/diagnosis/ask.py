@@ -14,7 +14,7 @@ from coderd.daemon.status import via
 from coderd.engine.io.tunnel import Pong
 from coderd.http.dialer import proxy_for
 from coderd.model.addresses import PORT_NODE_API, AddrPort, format_addr_port
-from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.errors import Exit, MalformedPacket, UserError, sentence_of
 from coderd.model.netmap import NodeKind, Peer
 from coderd.model.paths import PathKind
 from coderd.netcheck import Facts, Report, mapping_of
@@ -133,7 +133,7 @@ def _warnings(
     if skew is not None and abs(skew) >= SKEW_WORTH_TELLING:
         yield f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's."
     if proxy_problem:
-        yield f"{proxy_problem[0].upper()}{proxy_problem[1:]}."
+        yield sentence_of(proxy_problem)
 
 
 def _server_warning(report: Report) -> str:
@@ -204,11 +204,7 @@ def _notes(session: Session) -> Iterator[str]:
             yield f'This machine reaches relay "{info.code}" by WebSocket, because {info.why_websocket}.'
     proxy, problem = proxy_to(session.identity.url)
     if proxy or problem:
-        yield (
-            f"{problem[0].upper()}{problem[1:]}."
-            if problem
-            else f"The server is reached through the proxy {proxy}."
-        )
+        yield (sentence_of(problem) if problem else f"The server is reached through the proxy {proxy}.")
 
 
 async def absent(session: Session, name: str) -> Why:

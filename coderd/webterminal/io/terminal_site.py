@@ -286,7 +286,7 @@ class _Visit:
 
 def problem_of(error: UserError) -> Problem:
     """Returns what a user reads when a workspace gives no terminal, and what they can do about it."""
-    sentence = f"{error.message[:1].upper()}{error.message[1:]}."
+    sentence = error.sentence
     hint = error.hint
     if error.code == "no_terminal":
         hint = "Whoever runs it may switch terminals on: terminal = true in its /etc/coderd/coderd.toml, then restart it."
