@@ -400,9 +400,9 @@ class Node:
         counts = {cause: self._counters[name] for cause, name in _HANDSHAKE_FAILURES.items()}
         return {cause: count for cause, count in counts.items() if count}
 
-    def is_relay_connected(self, now: float) -> bool:
+    def is_relay_connected(self) -> bool:
         """Returns whether the link to the home relay is up."""
-        return self.home_region in self._conn.status(now).connected_regions
+        return self._conn.is_relay_connected(self.home_region)
 
     def has_mtu_black_hole(self, peer: NodePublic, now: float) -> bool:
         """Returns whether a peer answers small datagrams directly, and none of the tunnel's size."""

@@ -25,18 +25,15 @@ local_network    this node's own place: netcheck, own endpoints, home relay
 own_endpoints    where this node may be reached, and which servers say so
 interfaces       which of a host's addresses are worth publishing
 home             the relay region at which this node listens, and when it is given up
-events           what Conn emits: events and status
+events           what Conn emits
 io/              UDP sockets, relay links, interface addresses
 """
 
 from coderd.magicsock.conn import Conn
 from coderd.magicsock.events import (
-    CandidateStatus,
     ConnEvent,
-    ConnStatus,
     DiscoUnreadable,
     EndpointsChanged,
-    EndpointStatus,
     HomeChanged,
     HttpsProbeWanted,
     NetcheckDone,
@@ -51,12 +48,9 @@ from coderd.magicsock.events import (
 from coderd.magicsock.port_sequence import PortOrder
 
 __all__ = [
-    "CandidateStatus",
     "Conn",
     "ConnEvent",
-    "ConnStatus",
     "DiscoUnreadable",
-    "EndpointStatus",
     "EndpointsChanged",
     "HomeChanged",
     "HttpsProbeWanted",

@@ -1,17 +1,14 @@
 """One address at which a peer may be: who named it, when it was tried, how it answered."""
 
-from collections import deque
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from coderd.magicsock.events import CandidateStatus
 from coderd.magicsock.ping_budget import ANSWER_LIFETIME
 from coderd.model.addresses import TAILNET_PREFIX, AddrPort
 from coderd.model.transport import MAIN_SOCKET
 
 LEARNED_LIFETIME = 45.0
 """Seconds that an address known only by its pings outlives the last of them."""
-_LATENCIES_KEPT = 64
 
 _NOWHERE = IPv4Network("0.0.0.0/8")
 """This network, whichever that is."""
@@ -40,7 +37,6 @@ class Candidate:
         "answered_at",
         "call_me_maybe_at",
         "in_netmap",
-        "latencies",
         "ping_heard_at",
         "pinged_at",
         "socket",
@@ -58,12 +54,6 @@ class Candidate:
         """When we last pinged it."""
         self.answered_at: float | None = None
         """When it last answered a ping; until then it gets few pings, and small ones."""
-        self.latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
-
-    @property
-    def latency(self) -> float | None:
-        """Returns the last round trip in seconds; None before the first."""
-        return self.latencies[-1] if self.latencies else None
 
     def has_answered(self, now: float) -> bool:
         """Returns whether the peer has answered from here within ``ANSWER_LIFETIME``."""
@@ -80,17 +70,16 @@ class Candidate:
         self.socket = MAIN_SOCKET
         self.pinged_at = None
         self.answered_at = None
-        self.latencies.clear()
 
-    def status(self) -> CandidateStatus:
-        """Returns a frozen snapshot of the address."""
-        origins = {
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Returns who named the address: ``netmap``, ``call-me-maybe``, ``ping``."""
+        named = {
             "netmap": self.in_netmap,
             "call-me-maybe": self.call_me_maybe_at is not None,
             "ping": self.ping_heard_at is not None,
         }
-        named = tuple(name for name, is_origin in origins.items() if is_origin)
-        return CandidateStatus(self.addr, self.latency, self.pinged_at, named)
+        return tuple(name for name, is_origin in named.items() if is_origin)
 
 
 @lru_cache(maxsize=4096)

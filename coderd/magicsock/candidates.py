@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from coderd.magicsock.candidate import Candidate, may_be_candidate
-from coderd.magicsock.events import CandidateStatus
 from coderd.model.addresses import AddrPort
 from coderd.model.transport import MAIN_SOCKET, SocketId
 
@@ -75,7 +74,6 @@ class Candidates:
         for candidate in self._by_addr.values():
             if candidate.socket == socket:
                 candidate.socket = MAIN_SOCKET
-                candidate.latencies.clear()
 
     def forget_probes(self) -> None:
         """Forgets what was measured, not who named the addresses."""
@@ -88,10 +86,6 @@ class Candidates:
         for candidate in self._by_addr.values():
             candidate.call_me_maybe_at = candidate.ping_heard_at = None
         self.forget_probes()
-
-    def status(self) -> tuple[CandidateStatus, ...]:
-        """Returns a frozen snapshot of every address."""
-        return tuple(candidate.status() for candidate in self._by_addr.values())
 
 
 def valid_addresses(endpoints: Iterable[AddrPort]) -> list[AddrPort]:

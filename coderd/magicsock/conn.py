@@ -21,7 +21,6 @@ from coderd.magicsock.disco_transport import DiscoTransport
 from coderd.magicsock.endpoint import Endpoint
 from coderd.magicsock.events import (
     ConnEvent,
-    ConnStatus,
     DiscoUnreadable,
     EndpointsChanged,
     PathChanged,
@@ -34,6 +33,7 @@ from coderd.magicsock.events import (
 )
 from coderd.magicsock.local_network import LocalNetwork
 from coderd.magicsock.outbound import Outbound
+from coderd.magicsock.own_endpoints import OwnEndpoint
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.peer_state import PeerState
 from coderd.magicsock.ping_budget import PingBudget
@@ -59,6 +59,7 @@ from coderd.model.transport import (
     UdpSource,
     UdpTransmit,
 )
+from coderd.netcheck import Report
 from coderd.wireguard.message import DATA_OVERHEAD
 
 SLEPT_AFTER = 30.0
@@ -409,14 +410,32 @@ class Conn:
         """Returns how our NAT chooses ports; unknown unless it gives each flow one of its own and a peer needed to know."""
         return self._punching.sequence.order(now)
 
-    def status(self, now: float) -> ConnStatus:
-        """Returns a frozen snapshot of everything about paths."""
-        return ConnStatus(
-            self._local_network.home,
-            self._local_network.endpoints,
-            self._local_network.report,
-            self._relays.regions,
-            tuple(state.status(now) for state in self._peers.values()),
+    def is_relay_connected(self, region: int) -> bool:
+        """Returns whether the link to a region's relay is up."""
+        return region in self._relays
+
+    @property
+    def home_region(self) -> int:
+        """Returns the region at whose relay this node listens; 0 for none."""
+        return self._local_network.home
+
+    @property
+    def endpoints(self) -> tuple[OwnEndpoint, ...]:
+        """Returns the addresses at which this node may be reached, with their types, as last emitted."""
+        return self._local_network.endpoints
+
+    @property
+    def report(self) -> Report | None:
+        """Returns the last finished netcheck's report; None before the first."""
+        return self._local_network.report
+
+    def candidates(self, peer: NodePublic) -> dict[AddrPort, tuple[str, ...]]:
+        """Returns the addresses at which a peer may be, and who named each: ``netmap``, ``call-me-maybe``, ``ping``."""
+        state = self._peers.get(peer)
+        return (
+            {each.addr: each.origins for each in state.endpoint.prober.candidates}
+            if state is not None
+            else {}
         )
 
     # Peers

@@ -245,7 +245,6 @@ class Endpoint:
         """Gives up a path to an address to which the kernel refuses to send: no ping need expire first."""
         candidate = self.prober.candidates.get(addr)
         if candidate is not None:
-            candidate.latencies.clear()
             candidate.socket = MAIN_SOCKET
         if addr == self._best.addr:
             was_trusted = self._best.is_trusted(now)

@@ -1,49 +1,13 @@
-"""What ``Conn`` tells about paths: events, and its status as frozen snapshots."""
+"""What ``Conn`` emits: changes of paths, answers, and wishes to its shell."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
-from coderd.model.paths import PathInfo, Pin
+from coderd.model.paths import PathInfo
 from coderd.model.transport import SocketId
 from coderd.netcheck.report import Report
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateStatus:
-    """One address at which a peer may be."""
-
-    addr: AddrPort
-    latency: float | None
-    pinged_at: float | None
-    origins: tuple[str, ...]
-    """Sources that named it: ``netmap``, ``call-me-maybe``, ``ping``."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """One peer: its path, where it may be, and when it was last spoken to."""
-
-    peer: NodePublic
-    path: PathInfo
-    pin: Pin
-    home_region: int
-    relay_latency: float | None
-    candidates: tuple[CandidateStatus, ...]
-    is_active: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ConnStatus:
-    """Snapshot of everything about paths."""
-
-    home_region: int
-    endpoints: tuple[tuple[AddrPort, int], ...]
-    """Own endpoints with their type number, as published to peers."""
-    report: Report | None
-    connected_regions: tuple[int, ...]
-    peers: tuple[EndpointStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)

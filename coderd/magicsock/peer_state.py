@@ -1,7 +1,6 @@
 """What belongs together for one peer: what the server says of it, its endpoint, and the log of its path."""
 
 from coderd.magicsock.endpoint import Endpoint
-from coderd.magicsock.events import EndpointStatus
 from coderd.model.addresses import AddrPort
 from coderd.model.netmap import Peer
 from coderd.model.paths import PathInfo, PathKind
@@ -114,16 +113,3 @@ class PeerState:
         if self.log.kind is PathKind.DIRECT:
             return self.log.info(self.endpoint.best.latency if self.endpoint.best is not None else None)
         return self.log.info(self.endpoint.relay_latency if self.log.kind is PathKind.RELAY else None)
-
-    def status(self, now: float) -> EndpointStatus:
-        """Returns a snapshot of everything known of the peer."""
-        endpoint = self.endpoint
-        return EndpointStatus(
-            endpoint.key,
-            self.path(),
-            endpoint.pin,
-            endpoint.home_region,
-            endpoint.relay_latency,
-            endpoint.prober.candidates.status(),
-            endpoint.is_active(now),
-        )

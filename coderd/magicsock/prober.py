@@ -191,7 +191,6 @@ class Prober:
         candidate = self.candidates.get(ping.to) if ping.to is not None else None
         is_first = candidate is not None and not candidate.has_answered(now)
         if candidate is not None:
-            candidate.latencies.append(latency)
             candidate.answered_at = now
             self._budget.handle_answer(candidate.addr, now)
         return Answer(ping, latency, candidate, is_first)

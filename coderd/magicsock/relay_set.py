@@ -12,11 +12,6 @@ class RelaySet:
     def __contains__(self, region: object) -> bool:
         return region in self._connected
 
-    @property
-    def regions(self) -> tuple[int, ...]:
-        """Returns the connected regions, sorted."""
-        return tuple(sorted(self._connected))
-
     def handle_connected(self, region: int) -> None:
         """Notes that the link to a region's relay is up."""
         self._connected.add(region)

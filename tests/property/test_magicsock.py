@@ -320,8 +320,7 @@ class OnePeer(RuleBasedStateMachine):
 
     @invariant()
     def candidates_are_bounded(self) -> None:
-        (peer,) = self.world.conn.status(self.now).peers
-        assert len(peer.candidates) <= 100
+        assert len(self.world.conn.candidates(self.world.key)) <= 100
 
 
 TestOnePeer = pytest.mark.slow(OnePeer.TestCase)

@@ -140,7 +140,7 @@ class Wanderer:
 
     @property
     def report_at(self) -> float | None:
-        report = self.conn.status(trio.current_time()).report
+        report = self.conn.report
         return report.taken_at if report is not None else None
 
     def drain(self) -> None:

@@ -302,7 +302,7 @@ class Tunnel:
     @property
     def is_relay_connected(self) -> bool:
         """Whether the link to the home relay is up."""
-        return self._node.is_relay_connected(trio.current_time())
+        return self._node.is_relay_connected()
 
     @property
     def relays(self) -> tuple[RelayInfo, ...]:

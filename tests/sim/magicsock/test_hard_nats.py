@@ -198,5 +198,5 @@ def test_a_failed_birthday_is_not_repeated_for_two_minutes() -> None:
 
 def test_the_foretold_ports_arrive_within_four_round_trips_of_the_report() -> None:
     net, a, b = two_nodes(a_nat(APDM, BY_PORT, 1), b_nat(EIM, BY_PORT))
-    net.run_until(lambda: a.conn.status(net.now).report is not None, 5)
+    net.run_until(lambda: a.conn.report is not None, 5)
     assert net.run_until(lambda: both_direct(a, b), 5) < 4 * 2 * HOP + 0.3
