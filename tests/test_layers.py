@@ -115,3 +115,26 @@ def test_pure_modules_import_nothing_impure(path: Path) -> None:
 @pytest.mark.parametrize("package", sorted(SHELL_PACKAGES))
 def test_a_shell_package_marks_what_is_pure_in_it(package: str) -> None:
     assert any(is_marked_pure(path) for path in modules() if package_of(path) == package)
+
+
+def _imported_modules(path: Path, modules: frozenset[str]) -> Iterator[str]:
+    """Yields the modules of ours that a file names in imports, those for typing too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "coderd":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in modules else node.module
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in ROOT.rglob("*.py")
+    }
+    modules = frozenset(files)
+    left = {name: set(_imported_modules(path, modules)) - {name} for name, path in files.items()}
+    while free := {name for name, imported in left.items() if not imported & left.keys()}:
+        left = {name: imported for name, imported in left.items() if name not in free}
+    assert left == {}, "what is left imports what is left, so that a circle is among them"

@@ -6,7 +6,7 @@ queue       packets waiting for one connection: runs, bounded, dropped at the he
 limit       a token bucket
 client      the client's end of a connection, pure
 connection  one client's connection as the relay sees it, pure
-server      the relay: who is connected, who gets what, who is told that a peer has gone; pure
+relay       the relay: who is connected, who gets what, who is told that a peer has gone; pure
 gate        how many strangers may begin at once, pure
 dial_plan   which addresses, names and certificate rules a region's node is dialled with, pure
 upgrade     the HTTP that turns a connection into DERP, or into a WebSocket that carries it; pure

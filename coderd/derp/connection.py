@@ -59,7 +59,6 @@ class Connection:
         self.heard: dict[NodePublic, None] = {}
         self.bytes_in = self.bytes_out = self.packets_in = self.packets_out = 0
         self.not_here = TokenBucket(NOT_HERE_RATE, NOT_HERE_BURST, now)
-        self.connected_at = now
         self._bucket = TokenBucket(rate.bytes_per_second, rate.burst, now) if rate is not None else None
         self._control: list[bytes] = []
         self._disco = PacketQueue(DISCO_QUEUE_PACKETS, DISCO_QUEUE_BYTES)

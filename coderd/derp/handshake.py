@@ -9,7 +9,6 @@ opens proves the sender's key. JSON is read as Go reads it: names match without 
 nulls are ignored, a value of another type than expected is an error.
 """
 
-import hmac
 import json
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -49,12 +48,6 @@ class ClientInfo:
     def __repr__(self) -> str:
         """All but the mesh key."""
         return f"ClientInfo(version={self.version}, app_name={self.app_name!r}, mesh={self.mesh_key is not None})"
-
-    def has_mesh_key(self, expected: bytes | None) -> bool:
-        """Whether the client showed the region's mesh key. A relay without one takes nobody for its mesh."""
-        if expected is None or self.mesh_key is None:
-            return False
-        return hmac.compare_digest(self.mesh_key, expected)
 
     def to_json(self) -> bytes:
         """Compact JSON, in the order and with the omissions that relays have always seen."""

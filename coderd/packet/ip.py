@@ -60,11 +60,6 @@ class IPv4Header(NamedTuple):
     source: bytes
     destination: bytes
 
-    @property
-    def is_fragment(self) -> bool:
-        """Whether more fragments follow or came before."""
-        return self.fragment & 0x3FFF != 0
-
 
 class IPv6Header(NamedTuple):
     """An IPv6 header, extension headers left in the packet.

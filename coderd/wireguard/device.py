@@ -38,7 +38,7 @@ from coderd.wireguard.message import (
     Response,
     parse_handshake,
 )
-from coderd.wireguard.noise import Identity, Refused, open_static
+from coderd.wireguard.noise import HandshakeRejected, Identity, open_static
 from coderd.wireguard.peer import Peer
 from coderd.wireguard.status import (
     DeviceSecrets,
@@ -316,11 +316,6 @@ class Device:
         """Who we are; None without a private key."""
         return self._local.identity.public if self._local.identity is not None else None
 
-    def peer_for(self, address: bytes) -> NodePublic | None:
-        """Whose a packed inner address (4 or 16 bytes) is."""
-        peer = self._allowed_ips.lookup(address)
-        return peer.key if peer is not None else None
-
     def allowed_ips(self, key: NodePublic) -> tuple[Network, ...] | None:
         """A peer's prefixes, in order of insertion; None where there is no such peer."""
         peer = self._peers.get(key)
@@ -386,7 +381,7 @@ class Device:
         if entry is None or entry.keypair is None:
             self._counters["wireguard.drop.unknown_index"] += len(datagrams)
             return
-        peer = entry.peer
+        peer = self._peers[entry.key]
         plaintexts = peer.handle_transport(entry.keypair, datagrams, source, now, unix_now)
         self._touch(peer)
         lookup = self._allowed_ips.lookup
@@ -463,7 +458,7 @@ class Device:
 
     def _handle_cookie_reply(self, reply: CookieReply, now: float) -> None:
         entry = self._local.indices.get(reply.receiver)
-        if entry is None or not entry.peer.handle_cookie_reply(reply, now):
+        if entry is None or not self._peers[entry.key].handle_cookie_reply(reply, now):
             self._counters["wireguard.drop.cookie_reply"] += 1
 
     def _handle_handshake(self, queued: Queued, now: float, unix_now: float) -> None:
@@ -475,7 +470,7 @@ class Device:
                 self._handle_initiation(queued.message, identity, queued.source, now)
             elif isinstance(queued.message, Response):
                 self._handle_response(queued.message, queued.source, now, unix_now)
-        except Refused:
+        except HandshakeRejected:
             self._counters["wireguard.drop.handshake_refused"] += 1
 
     def _handle_initiation(self, message: Initiation, identity: Identity, source: Source, now: float) -> None:
@@ -492,8 +487,9 @@ class Device:
         if entry is None or entry.keypair is not None:
             self._counters["wireguard.drop.unknown_index"] += 1
             return
-        entry.peer.handle_response(message, source, now, unix_now)
-        self._touch(entry.peer)
+        peer = self._peers[entry.key]
+        peer.handle_response(message, source, now, unix_now)
+        self._touch(peer)
 
 
 def _common_index(datagrams: Sequence[Buffer]) -> int | None:

@@ -14,9 +14,9 @@ from coderd.wireguard.local import IndexEntry, Local
 from coderd.wireguard.message import CookieReply, Response
 from coderd.wireguard.noise import (
     NO_PRESHARED_KEY,
+    HandshakeRejected,
     OpenedInitiation,
     Pending,
-    Refused,
     Remote,
     TransportKeys,
     create_initiation,
@@ -88,7 +88,7 @@ class Handshake:
         if self._local.identity is not None:
             try:
                 static_static = self._local.identity.exchange(self._key)
-            except Refused:
+            except HandshakeRejected:
                 return
             self._remote = Remote(self._key, static_static, self._preshared_key)
 
@@ -124,10 +124,10 @@ class Handshake:
         Returns: why it is dropped, None if it was accepted; only then is anything remembered.
 
         Raises:
-            Refused: it does not verify.
+            HandshakeRejected: it does not verify.
         """
         if self._remote is None:
-            raise Refused("this peer's key is of low order")
+            raise HandshakeRejected("this peer's key is of low order")
         timestamp = opened.open_timestamp(self._remote.static_static)
         if timestamp <= self._last_timestamp:
             return "old_timestamp"
@@ -138,24 +138,24 @@ class Handshake:
         return None
 
     def create_response(self, opened: OpenedInitiation, now: float) -> tuple[bytes, Keypair]:
-        """The stamped answer to an accepted initiation, and the session it makes; raises Refused."""
+        """The stamped answer to an accepted initiation, and the session it makes; raises HandshakeRejected."""
         if self._remote is None:
-            raise Refused("this peer's key is of low order")
+            raise HandshakeRejected("this peer's key is of low order")
         self._last_sent_at = now
         index = self._local.indices.insert(self._entry)
         try:
             message, keys = opened.create_response(self._remote, ephemeral=self._local.rng(32), sender=index)
-        except Refused:
+        except HandshakeRejected:
             self._local.indices.discard(index)
             raise
         keypair = self._derive(keys, index, message.receiver, is_initiator=False, now=now)
         return self._stamp.stamp(message.encode(), now), keypair
 
     def finish(self, response: Response, now: float) -> Keypair:
-        """The session that our pending initiation has led to; raises Refused and keeps waiting if it has not."""
+        """The session that our pending initiation has led to; raises HandshakeRejected and keeps waiting if it has not."""
         pending, identity = self._pending, self._local.identity
         if pending is None or pending.sender != response.receiver or identity is None:
-            raise Refused("no handshake waits for this response")
+            raise HandshakeRejected("no handshake waits for this response")
         keys = pending.finish(response, identity, self._preshared_key)
         self._pending = None
         return self._derive(keys, pending.sender, response.sender, is_initiator=True, now=now)

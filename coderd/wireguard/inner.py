@@ -25,7 +25,6 @@ class Verdict(NamedTuple):
 
     packets: list[Buffer]
     """Good ones, cut to their own length, in order."""
-    n_keepalives: int
     n_malformed: int
     n_foreign: int
     """Their source address is not the peer's."""
@@ -58,7 +57,7 @@ def admit(
             host may be a router.
     """
     packets: list[Buffer] = []
-    n_keepalives = n_malformed = n_foreign = n_misdirected = 0
+    n_malformed = n_foreign = n_misdirected = 0
     size, head, length, is_allowed, allowed = -1, b"", 0, False, b""
     is_ours = True
     fateful = _FATEFUL if own_address is None else _FATEFUL_WITH_DESTINATION
@@ -72,11 +71,10 @@ def admit(
         if is_allowed and is_ours:
             packets.append(packet if length == size else packet[:length])
         else:
-            n_keepalives += not size
             n_malformed += size > 0 and not length
             n_foreign += length > 0 and not is_allowed
             n_misdirected += is_allowed
-    return Verdict(packets, n_keepalives, n_malformed, n_foreign, n_misdirected)
+    return Verdict(packets, n_malformed, n_foreign, n_misdirected)
 
 
 def _outline(packet: bytes) -> tuple[int, bytes]:

@@ -1,24 +1,27 @@
 """What all peers of a device share."""
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from coderd.metrics import Counters
 from coderd.model import RandomBytes
+from coderd.model.keys import NodePublic
 from coderd.wireguard.index_table import IndexTable
 from coderd.wireguard.keypair import Keypair
 from coderd.wireguard.noise import Identity
 from coderd.wireguard.status import Event
 from coderd.wireguard.tai64n import TimestampClock
 
-if TYPE_CHECKING:
-    from coderd.wireguard.peer import Peer
-
 
 class IndexEntry(NamedTuple):
-    """What a session index of ours stands for: a pending handshake of a peer (no keypair), or one of its sessions."""
+    """What a session index of ours stands for.
 
-    peer: "Peer"
+    Attributes:
+        key: the peer's.
+        keypair: one of its sessions, or None for its pending handshake.
+    """
+
+    key: NodePublic
     keypair: Keypair | None
 
 

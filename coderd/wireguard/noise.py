@@ -7,7 +7,7 @@
  finish(pending, response) -> keys          <-------       create_response -> (message, keys)
 ```
 The responder learns the initiator's static key halfway, looks up who that is, and goes on with what it knows of that
-peer; nothing is committed before the last tag has verified. Every function that reads a message raises ``Refused``
+peer; nothing is committed before the last tag has verified. Every function that reads a message raises ``HandshakeRejected``
 alone. MACs belong to ``cookie``. Private values never show in a repr.
 """
 
@@ -30,7 +30,7 @@ _NONCE = bytes(12)
 """Every handshake key seals one message, under counter 0."""
 
 
-class Refused(MalformedPacket):
+class HandshakeRejected(MalformedPacket):
     """A handshake message that does not verify: a tag, or a point of low order."""
 
 
@@ -63,11 +63,11 @@ INITIAL_HASH = hash_of(INITIAL_CHAINING_KEY + IDENTIFIER)
 
 
 def diffie_hellman(private: X25519PrivateKey, public: bytes) -> bytes:
-    """X25519; raises Refused if the result is all zero, as from a point of low order."""
+    """X25519; raises HandshakeRejected if the result is all zero, as from a point of low order."""
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
-        raise Refused("a Diffie-Hellman result is all zero") from None
+        raise HandshakeRejected("a Diffie-Hellman result is all zero") from None
 
 
 class Identity:
@@ -81,7 +81,7 @@ class Identity:
         self._key = X25519PrivateKey.from_private_bytes(private.raw)
 
     def exchange(self, public: bytes) -> bytes:
-        """Diffie-Hellman of our static key; raises Refused if the result is all zero."""
+        """Diffie-Hellman of our static key; raises HandshakeRejected if the result is all zero."""
         return diffie_hellman(self._key, public)
 
 
@@ -151,11 +151,11 @@ class Transcript:
         return sealed
 
     def open(self, key: bytes, sealed: bytes) -> bytes:
-        """Undoes ``seal``; raises Refused if the tag does not verify."""
+        """Undoes ``seal``; raises HandshakeRejected if the tag does not verify."""
         try:
             plaintext = ChaCha20Poly1305(key).decrypt(_NONCE, sealed, self.hash)
         except InvalidTag:
-            raise Refused("a handshake tag does not verify") from None
+            raise HandshakeRejected("a handshake tag does not verify") from None
         self.mix_hash(sealed)
         return plaintext
 
@@ -171,7 +171,7 @@ class Pending:
         self._ephemeral = ephemeral
 
     def finish(self, response: Response, identity: Identity, preshared_key: bytes) -> TransportKeys:
-        """Derives the session. Raises Refused and stays as it was if the response is not the true one."""
+        """Derives the session. Raises HandshakeRejected and stays as it was if the response is not the true one."""
         transcript = self._transcript.copy()
         transcript.mix_ephemeral(response.ephemeral)
         transcript.mix_key(diffie_hellman(self._ephemeral, response.ephemeral))
@@ -217,14 +217,14 @@ class OpenedInitiation:
         self.claimed = claimed
 
     def open_timestamp(self, static_static: bytes) -> bytes:
-        """Proves the claim and returns the TAI64N timestamp; raises Refused. To be called once."""
+        """Proves the claim and returns the TAI64N timestamp; raises HandshakeRejected. To be called once."""
         key = self._transcript.mix_key_and_derive(static_static)
         return self._transcript.open(key, self._message.encrypted_timestamp)
 
     def create_response(
         self, remote: Remote, *, ephemeral: bytes, sender: int
     ) -> tuple[Response, TransportKeys]:
-        """Answers an initiation whose timestamp was opened; raises Refused on a point of low order.
+        """Answers an initiation whose timestamp was opened; raises HandshakeRejected on a point of low order.
 
         Args:
             remote: the peer who initiated.
@@ -243,7 +243,7 @@ class OpenedInitiation:
 
 
 def open_static(message: Initiation, identity: Identity) -> OpenedInitiation:
-    """Learns who claims to have sent an initiation; raises Refused if it is not for us."""
+    """Learns who claims to have sent an initiation; raises HandshakeRejected if it is not for us."""
     transcript = Transcript()
     transcript.mix_hash(identity.public)
     transcript.mix_ephemeral(message.ephemeral)

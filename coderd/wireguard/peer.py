@@ -1,6 +1,6 @@
 """One WireGuard peer: its handshake, its sessions, its timers, the packets that wait for a session.
 
-What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
+Sections (§) are those of J. Donenfeld, "WireGuard: Next Generation Kernel Network Tunnel". What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
 (what arrived, what was sent, what expired), after the protocol's own table. A peer queues datagrams in ``outbox`` and
 events in ``Local.events``; its device takes both away.
 """
@@ -65,13 +65,15 @@ class Peer:
         self.last_handshake_at: float | None = None
         self.persistent_keepalive = 0
         self._local = local
-        self._handshake = Handshake(key, local, IndexEntry(self, None), now)
+        self._handshake = Handshake(key, local, IndexEntry(key, None), now)
         self._slots = KeypairSlots()
         self._staged: deque[bytes] = deque()
         self._timers = TimerTable(Timer)
         self._attempts = 0
         self._needs_another_keepalive = False
+        """Data came in while ``Timer.KEEPALIVE`` was armed: the timer is armed again when it has fired. §6.5."""
         self._has_sent_last_minute = False
+        """The one initiation on receiving within ``LAST_MINUTE_REKEY`` of a session's end was sent. §6.2."""
         self._unanswered: bytes | None = None
         """Our last initiation or response, until it has led to a session."""
 
@@ -231,7 +233,7 @@ class Peer:
         return plaintexts
 
     def handle_initiation(self, opened: OpenedInitiation, source: Source, now: float) -> None:
-        """Answers an initiation that names this peer; raises Refused, nothing changed, if it does not verify."""
+        """Answers an initiation that names this peer; raises HandshakeRejected, nothing changed, if it does not verify."""
         reason = self._handshake.accept_initiation(opened, now)
         if reason is not None:
             self._local.counters[f"wireguard.drop.{reason}"] += 1
@@ -247,7 +249,7 @@ class Peer:
         self._emit_handshake(message)
 
     def handle_response(self, response: Response, source: Source, now: float, unix_now: float) -> None:
-        """Completes our pending handshake; raises Refused, nothing changed, if the response does not verify."""
+        """Completes our pending handshake; raises HandshakeRejected, nothing changed, if the response does not verify."""
         keypair = self._handshake.finish(response, now)
         self._authenticated(source, RESPONSE_SIZE)
         self._on_traversal(now)

@@ -37,7 +37,7 @@ InterfaceIndex: TypeAlias = Callable[[str], int | None]
 """The number of a network interface, from its name or that number in digits; None where there is no such interface."""
 
 
-class Refused(MalformedPacket):
+class ConfigurationError(MalformedPacket):
     """A request that cannot be granted; nothing has changed.
 
     Args:
@@ -193,9 +193,9 @@ class RequestReader:
 
 
 def parse_get(lines: Sequence[str]) -> None:
-    """A ``get`` has no lines; raises Refused if it does."""
+    """A ``get`` has no lines; raises ConfigurationError if it does."""
     if lines:
-        raise Refused(errno.EINVAL)
+        raise ConfigurationError(errno.EINVAL)
 
 
 def parse_set(lines: Sequence[str], interface_index: InterfaceIndex) -> Change:
@@ -205,17 +205,19 @@ def parse_set(lines: Sequence[str], interface_index: InterfaceIndex) -> Change:
         lines: without the operation and the empty line.
         interface_index: turns the zone of an IPv6 endpoint into a number, its one form from here on.
 
-    Raises: Refused; nothing else.
+    Raises: ConfigurationError; nothing else.
     """
     change = Change()
     for line in lines:
         key, equals, value = line.partition("=")
         if not equals:
-            raise Refused(errno.EPROTO)
+            raise ConfigurationError(errno.EPROTO)
         try:
             _take_line(change, key, value, interface_index)
         except ValueError as error:
-            raise error if isinstance(error, Refused) else Refused(errno.EINVAL) from None
+            raise (
+                error if isinstance(error, ConfigurationError) else ConfigurationError(errno.EINVAL)
+            ) from None
     return change
 
 
@@ -257,7 +259,7 @@ def _take_device_line(change: Change, key: str, value: str) -> None:
         case "replace_peers":
             change.replaces_peers = _parse_true(value)
         case _:
-            raise Refused(errno.EINVAL)
+            raise ConfigurationError(errno.EINVAL)
 
 
 def _take_peer_line(peer: PeerChange, key: str, value: str, interface_index: InterfaceIndex) -> None:
@@ -282,7 +284,7 @@ def _take_peer_line(peer: PeerChange, key: str, value: str, interface_index: Int
         case "protocol_version" if value == "1":
             pass
         case _:
-            raise Refused(errno.EINVAL)
+            raise ConfigurationError(errno.EINVAL)
 
 
 def _parse_key(text: str) -> bytes:

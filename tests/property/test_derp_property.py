@@ -28,7 +28,7 @@ from coderd.derp.handshake import (
     parse_server_info,
 )
 from coderd.derp.queue import PacketQueue
-from coderd.derp.server import Introduction, Relay
+from coderd.derp.relay import Introduction, Relay
 from coderd.http.head import parse_request_head, parse_response_head
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate

@@ -12,7 +12,7 @@ from coderd.model.errors import MalformedPacket
 from coderd.plain.configuration import apply, describe
 from coderd.plain.paths import PlainPaths
 from coderd.wireguard import Device
-from coderd.wireguard.uapi import Refused, RequestReader, encode_get, parse_set
+from coderd.wireguard.uapi import ConfigurationError, RequestReader, encode_get, parse_set
 
 KEYS = [bytes([i]).hex() * 32 for i in (0, 1, 2, 3)]
 
@@ -101,7 +101,7 @@ def test_any_lines_are_a_change_or_refused(text):
     numbers = set()
     try:
         parse_set(text, zone)
-    except Refused as refusal:
+    except ConfigurationError as refusal:
         numbers.add(refusal.number)
     assert numbers <= {errno.EINVAL, errno.EPROTO}
 
@@ -164,7 +164,7 @@ SETTABLE = frozenset(
 def _try(world, text):
     try:
         world.set(text)
-    except Refused:
+    except ConfigurationError:
         return False
     return True
 

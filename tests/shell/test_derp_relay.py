@@ -16,7 +16,7 @@ from coderd.derp.frame import FrameReader, FrameType, encode_recv_packets, encod
 from coderd.derp.handshake import ClientInfo, encode_client_info
 from coderd.derp.io.client import DerpLink
 from coderd.derp.limit import ClientRate
-from coderd.derp.server import MAX_CONNECTIONS
+from coderd.derp.relay import MAX_CONNECTIONS
 from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic

@@ -19,13 +19,13 @@ from wsproto.frame_protocol import FrameDecoder
 from wsproto.utilities import generate_accept_token
 
 import coderd.derp.client
-import coderd.derp.server
+import coderd.derp.relay
 from coderd.control.io.server import serve_control
 from coderd.control.protocol import LineSplitter
 from coderd.coordination.registry import Registry
 from coderd.derp.client import DerpClient
 from coderd.derp.frame import HEADER_SIZE, FrameType, encode_frame, encode_send_packets
-from coderd.derp.server import MAX_FRAMES, RUN, Relay
+from coderd.derp.relay import MAX_FRAMES, RUN, Relay
 from coderd.http.body import BodyTooLarge, read_body
 from coderd.http.relay_routes import refuse_derp
 from coderd.http.server import open_tcp_listeners, serve_http
@@ -316,8 +316,8 @@ async def test_tiny_frames_of_a_relay_client_take_turns(
     turns: Turns, monkeypatch: pytest.MonkeyPatch, frame: bytes, is_websocket: bool
 ) -> None:
     monkeypatch.setattr(Relay, "handle_data", turns.counting_bytes(Relay.handle_data, len(frame)))
-    monkeypatch.setattr(coderd.derp.server, "MAX_FRAMES", MAX_EVENTS)
-    monkeypatch.setattr(coderd.derp.server, "RUN", 1)
+    monkeypatch.setattr(coderd.derp.relay, "MAX_FRAMES", MAX_EVENTS)
+    monkeypatch.setattr(coderd.derp.relay, "RUN", 1)
     monkeypatch.setattr("coderd.derp.websocket.MAX_FRAMES", MAX_EVENTS // 2)
     async with derp_world.serving() as server:
         link = await derp_world.DerpLink.connect(

@@ -12,7 +12,7 @@ from coderd.derp.gate import Gate
 from coderd.derp.handshake import ClientInfo
 from coderd.derp.io.websocket import WebSocketStream
 from coderd.derp.limit import ClientRate
-from coderd.derp.server import ClientStats, Relay
+from coderd.derp.relay import ClientStats, Relay
 from coderd.derp.upgrade import (
     WEBSOCKET_VERSION,
     is_websocket_key,

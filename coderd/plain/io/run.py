@@ -37,9 +37,9 @@ from coderd.tun.io.link import LinkState, prepare_link, watch_link, watch_routes
 from coderd.wireguard import Device, HandshakeCompleted, Unanswered
 from coderd.wireguard.uapi import (
     Change,
+    ConfigurationError,
     Description,
     Operation,
-    Refused,
     Request,
     encode_errno,
     encode_get,
@@ -122,7 +122,7 @@ class PlainWireGuard:
                 parse_get(request.lines)
                 return encode_get(self._describe())
             self._apply(parse_set(request.lines, interface_index))
-        except Refused as refusal:
+        except ConfigurationError as refusal:
             log.debug("refused a configuration", errno=str(refusal))
             return encode_errno(-refusal.number)
         return encode_errno()
@@ -174,7 +174,7 @@ class PlainWireGuard:
         try:
             self._sockets.configure(change.listen_port, change.fwmark)
         except OSError as error:
-            raise Refused(error.errno or errno.EIO) from None
+            raise ConfigurationError(error.errno or errno.EIO) from None
         if self._sockets.fwmark != old_mark:
             self._paths.forget_sources()
         apply(change, self._device, self._paths, trio.current_time())

@@ -33,7 +33,7 @@ from coderd.derp.handshake import (
     parse_client_info_json,
     parse_server_info,
 )
-from coderd.derp.server import Introduction
+from coderd.derp.relay import Introduction
 from coderd.derp.upgrade import upgrade_request, upgrade_response
 from coderd.http.head import parse_request_head
 from coderd.model.derpmap import DerpNode
@@ -109,12 +109,11 @@ def test_client_info_json_is_accepted_as_relays_do(case: dict[str, Any]) -> None
             parse_client_info_json(case["json"].encode())
         return
     info = parse_client_info_json(case["json"].encode())
-    assert info.has_mesh_key(KEYS["mesh_key"]) is case.get("mesh", False)
+    assert (info.mesh_key == KEYS["mesh_key"]) is case.get("mesh", False)
 
 
 def test_a_relay_without_a_mesh_key_takes_nobody_for_its_mesh() -> None:
-    assert INFOS["mesh"].has_mesh_key(KEYS["mesh_key"])
-    assert not INFOS["mesh"].has_mesh_key(None)
+    assert INFOS["mesh"].mesh_key == KEYS["mesh_key"]
     assert KEYS["mesh_key"].hex() not in repr(INFOS["mesh"])
 
 

@@ -13,7 +13,7 @@ from coderd.derp.frame import (
     encode_send_packets,
 )
 from coderd.derp.handshake import ClientInfo, encode_client_info
-from coderd.derp.server import MAX_FRAMES, RUN, Introduction, Relay
+from coderd.derp.relay import MAX_FRAMES, RUN, Introduction, Relay
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
 

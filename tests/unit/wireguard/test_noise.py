@@ -7,9 +7,9 @@ from coderd.wireguard import noise
 from coderd.wireguard.cookie import MacStamp
 from coderd.wireguard.message import Initiation, Response, parse_handshake
 from coderd.wireguard.noise import (
+    HandshakeRejected,
     Identity,
     Pending,
-    Refused,
     Remote,
     Transcript,
     TransportKeys,
@@ -155,7 +155,7 @@ def test_a_forged_response_leaves_the_pending_handshake_whole(ends):
     initiation, pending = ends.initiate()
     response, _ = ends.respond(initiation)
     forged = response._replace(encrypted_nothing=bytes(16))
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRejected):
         pending.finish(forged, ends.initiator, ends.preshared_key)
     assert pending.finish(response, ends.initiator, ends.preshared_key)
 
@@ -163,25 +163,25 @@ def test_a_forged_response_leaves_the_pending_handshake_whole(ends):
 def test_only_the_initiator_notices_another_preshared_key(ends):
     initiation, pending = ends.initiate()
     response, _ = ends.respond(initiation)
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRejected):
         pending.finish(response, ends.initiator, bytes(31) + b"\x01")
 
 
 @pytest.mark.parametrize("point", VECTORS["low_order_points_must_be_rejected"])
 def test_a_point_of_low_order_is_refused_wherever_it_comes_from(ends, point):
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRejected):
         ends.initiator.exchange(unhex(point))
     initiation, pending = ends.initiate()
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRejected):
         open_static(initiation._replace(ephemeral=unhex(point)), ends.responder)
     response, _ = ends.respond(initiation)
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRejected):
         pending.finish(response._replace(ephemeral=unhex(point)), ends.initiator, ends.preshared_key)
 
 
 def test_an_initiation_for_somebody_else_does_not_open(ends):
     initiation, _ = ends.initiate()
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRejected):
         open_static(initiation, ends.initiator)
 
 

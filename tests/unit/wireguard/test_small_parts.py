@@ -195,5 +195,5 @@ class TestInner:
 
         verdict = admit([v4(20, 32), v4(33, 32), v4(19, 32), v4(32, 32), b""], lambda source: True)
         assert [len(packet) for packet in verdict.packets] == [20, 32]
-        assert (verdict.n_malformed, verdict.n_keepalives, verdict.n_foreign) == (2, 1, 0)
+        assert (verdict.n_malformed, verdict.n_foreign) == (2, 0)
         assert verdict.n_misdirected == 0
