@@ -54,7 +54,7 @@ def test_no_shell_no_code_from_outside_no_unchecked_certificate(path: Path) -> N
 
 
 STORE = sorted((ROOT / "coderd" / "identity" / "io").glob("*.py"))
-KEEPERS = {"Users", "Nodes", "Tokens", "Sessions", "Apps", "Expiry"}
+KEEPERS = {"Users", "Nodes", "Tokens", "Sessions", "Apps", "Shares", "Expiry"}
 """The store's parts that hold who may do what."""
 OTHERS_TOO = {"sessions"}
 """Names that other things have, too."""
@@ -93,10 +93,52 @@ def test_every_method_of_the_store_that_writes_returns_what_it_ends() -> None:
     writing = {
         (part, method.name)
         for part, method in store_methods()
-        if "self._database.write()" in ast.unparse(method)
+        if "self._database.write()" in ast.unparse(method) or "write_as(" in ast.unparse(method)
     }
     assert len(writing) > 10
     assert writing <= CHANGING, sorted(writing - CHANGING)
+
+
+NOT_ON_BEHALF = {
+    ("sessions", "open"): "the token that is shown is looked up in the transaction",
+    ("sessions", "sign_out"): "the session that is ended is looked up in the transaction",
+    ("sessions", "reset"): "a program beside the server, run by its operator",
+    ("tokens", "redeem"): "the join key that is shown is spent in the transaction",
+}
+"""Methods that take ``by`` and ask no role or token again, with the reason."""
+
+
+def test_every_change_on_somebodys_behalf_asks_token_and_role_again_in_its_transaction() -> None:
+    n_asking = 0
+    for part, method in store_methods():
+        takes_by = "by" in {argument.arg for argument in method.args.kwonlyargs}
+        text = ast.unparse(method)
+        if not takes_by or (part, method.name) in NOT_ON_BEHALF:
+            continue
+        n_asking += 1
+        assert "write_as(self._database, by, " in text, f"{part}.{method.name}"
+        assert "self._database.write()" not in text, f"{part}.{method.name}"
+    assert n_asking > 15
+
+
+def test_every_handler_says_on_whose_behalf_it_changes_the_store() -> None:
+    n_told = 0
+    for path in sorted((ROOT / "coderd" / "server" / "handlers").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)):
+            for call in ast.walk(function):
+                if applied_by(call) is None:
+                    continue
+                assert isinstance(call, ast.Call)
+                act = call.args[0]
+                assert isinstance(act, ast.Lambda)
+                assert isinstance(act.body, ast.Call)
+                by = {keyword.arg: ast.unparse(keyword.value) for keyword in act.body.keywords}.get("by")
+                said = f"{path.name}: {function.name}"
+                assert by in ("by", "actor_of(call.caller)"), said
+                assert "actor_of(call.caller)" in ast.unparse(function), said
+                n_told += 1
+    assert n_told > 10
 
 
 def test_the_store_is_changed_and_connections_are_ended_in_one_place_alone() -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from coderd.identity.apps import App, AppShare
 from coderd.identity.effects import NOTHING, Change, Effects
 from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import write_as
 from coderd.identity.io.rows import Parameters, Row, count_apps, get_node, insert_within, record
 from coderd.identity.people import SERVER, Actor, Node, NotFound, QuotaReached
 from coderd.identity.schema import apps
@@ -37,7 +38,7 @@ class Apps:
         """An app as it is from now on; shares may follow it. Raises NotFound where the workspace has been deleted meanwhile, or QuotaReached."""
         key = {"workspace_id": workspace.node_id, "name": app.name}
         values = {"port": app.port, "share": app.share.value}
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=workspace.owner.user_id) as connection:
             known = connection.execute(apps.update().filter_by(**key).values(values)).rowcount == 1
             if not known:
                 self._insert(connection, workspace, {**key, **values})
@@ -56,7 +57,7 @@ class Apps:
 
     def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> Change[None]:
         """Forgets an app: a slug then leads nowhere, a port is the owner's alone. Raises NotFound."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=workspace.owner.user_id) as connection:
             gone = connection.execute(apps.delete().filter_by(workspace_id=workspace.node_id, name=name))
             if gone.rowcount != 1:
                 raise NotFound(f"{workspace.full_name} has no app {name}")

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import NOTHING, Change, Effects, total
 from coderd.identity.io.database import Database
-from coderd.identity.io.lineage import expel
+from coderd.identity.io.lineage import end_alone, expel
 from coderd.identity.io.rows import load_nodes, record, select_nodes
 from coderd.identity.io.shares import end_shares, next_share_end
 from coderd.identity.people import SERVER
@@ -24,6 +24,9 @@ from coderd.model.keys import NodePublic
 
 TAKEN_AT_ONCE = 1000
 """Changes of other programs that are taken at once; the rest by the next sweep."""
+
+SESSIONS_AT_ONCE = 100
+"""Expired sessions and join keys that are deleted in one transaction, which others wait for; the rest by the next sweep."""
 
 Earliest: TypeAlias = Callable[[Connection, float], float | None]
 End: TypeAlias = Callable[[Connection, float], Effects]
@@ -67,7 +70,35 @@ def _end_devices(connection: Connection, now: float) -> Effects:
     return Effects(expired=gone.expelled, closed_keys=gone.closed_keys)
 
 
-ENDINGS: tuple[Ending, ...] = (Ending(_next_device, _end_devices), Ending(next_share_end, end_shares))
+# Sessions and join keys: nothing asks for them any more, and what they have made becomes their parent's
+
+_NODELESS = tokens.c.kind.in_((TokenKind.SESSION.name.lower(), TokenKind.JOIN.name.lower()))
+
+
+def _next_session(connection: Connection, now: float) -> float | None:
+    query = sa.select(sa.func.min(tokens.c.expires_at)).where(_NODELESS)
+    found: float | None = connection.execute(query).scalar_one()
+    return found
+
+
+def _end_sessions(connection: Connection, now: float) -> Effects:
+    due = (
+        sa.select(tokens.c.id)
+        .where(_NODELESS, tokens.c.expires_at <= now)
+        .order_by(tokens.c.expires_at)
+        .limit(SESSIONS_AT_ONCE)
+    )
+    for token_id in connection.execute(due).scalars().all():
+        # One after the other: the last one may have become the child of what was the parent of this one.
+        end_alone(connection, connection.execute(sa.select(tokens).where(tokens.c.id == token_id)).one())
+    return NOTHING
+
+
+ENDINGS: tuple[Ending, ...] = (
+    Ending(_next_device, _end_devices),
+    Ending(next_share_end, end_shares),
+    Ending(_next_session, _end_sessions),
+)
 
 
 class Expiry:

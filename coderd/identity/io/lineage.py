@@ -6,15 +6,17 @@ made, however deep. The tokens of nodes, and sign-ins that an admin has given to
 of that: a machine or a person does not end with the token of whoever let it in, unless that is asked for (``is_whole``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import NOTHING, Effects, expulsion, total
+from coderd.identity.io.database import Database
 from coderd.identity.io.rows import Row, get_user, key_of, load_node, select_nodes
-from coderd.identity.people import Actor, NotManaged, TokenGone, User
+from coderd.identity.people import Actor, NotManaged, TokenGone
 from coderd.identity.policy import may_give_role, may_manage
 from coderd.identity.schema import node_keys, nodes, tokens
 from coderd.identity.tokens import TokenKind
@@ -40,27 +42,47 @@ def maker_of(connection: Connection, by: Actor, now: float) -> "Row | None":
     return row
 
 
-def check_manages(
-    connection: Connection, by: Actor, person: User, now: float, role: UserRole | None = None
-) -> None:
-    """Asks again, in the transaction that acts on a person: roles may have changed, and tokens ended, since somebody was let in.
+@contextmanager
+def write_as(
+    database: Database,
+    by: Actor,
+    *,
+    on: UUID | None = None,
+    role: UserRole | None = None,
+    needs_manager: bool = False,
+) -> Iterator[Connection]:
+    """Begins a transaction that writes on behalf of somebody, and asks again in it whether they may.
+
+    Roles may have changed and tokens ended since a request was let in. Every method of the store that acts for somebody
+    writes by way of this one; a test reads it from the syntax trees.
 
     Args:
-        connection: a transaction.
-        by: who acts.
-        person: on whom, as they are now.
-        now: wall-clock seconds.
-        role: that the person is to get.
+        database: the store's.
+        by: who acts; the server itself may do anything.
+        on: the user who is acted on, or whose nodes, tokens or shares are.
+        role: that a user is to get.
+        needs_manager: whether only an admin or an owner may do it, also to what is their own.
 
     Raises:
-        TokenGone: the token that was shown is good no more.
+        TokenGone: the token that was shown is not valid any more.
         NotManaged: they may not do that now.
+        NotFound: one of the users has been deleted.
     """
-    maker_of(connection, by, now)
-    if by.user_id is None:
-        return
-    manager = get_user(connection, by.user_id)
-    if not may_manage(manager, person) or (role is not None and not may_give_role(manager, role)):
+    with database.write() as connection:
+        maker_of(connection, by, database.now())
+        if by.user_id is not None:
+            _check_manages(connection, by.user_id, on, role, needs_manager=needs_manager)
+        yield connection
+
+
+def _check_manages(
+    connection: Connection, by: UUID, on: UUID | None, role: UserRole | None, *, needs_manager: bool
+) -> None:
+    manager = get_user(connection, by)
+    if needs_manager and manager.role is UserRole.MEMBER:
+        raise NotManaged("only an admin or an owner may do that")
+    is_within = on is None or may_manage(manager, get_user(connection, on))
+    if not is_within or (role is not None and not may_give_role(manager, role)):
         raise NotManaged("only an owner may change an owner or an admin")
 
 

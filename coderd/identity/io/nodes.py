@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from coderd.identity.effects import Change, Effects, expulsion, removal
 from coderd.identity.io.database import Database
-from coderd.identity.io.lineage import maker_of
+from coderd.identity.io.lineage import maker_of, write_as
 from coderd.identity.io.rows import (
     ACCEPTED,
     get_node,
@@ -97,8 +97,10 @@ class Nodes:
     def create_workspace(self, owner: User, name: str, *, by: Actor = SERVER) -> Change[Issued]:
         """A new workspace and its token. Raises BadName, NameTaken or TokenGone."""
         check_label(name)
-        with self._database.write() as connection, unique(f"there is a workspace named {name} already"):
-            maker_of(connection, by, self._database.now())
+        with (
+            write_as(self._database, by, on=owner.user_id) as connection,
+            unique(f"there is a workspace named {name} already"),
+        ):
             issued = add_workspace(connection, self._database, owner, name, by)
         return Change(issued, Effects(introduced=(issued.node,)))
 
@@ -124,8 +126,7 @@ class Nodes:
         """
         token, now = make_token(TokenKind.DEVICE, self._database.rng), self._database.now()
         lifetime = self._database.terms.device_lifetime
-        with self._database.write() as connection:
-            get_user(connection, owner.user_id)
+        with write_as(self._database, by, on=owner.user_id) as connection:
             maker = maker_of(connection, by, now)
             node = _find_enrolled(connection, owner, node_key)
             if node is None:
@@ -156,7 +157,7 @@ class Nodes:
 
     def delete(self, owner: User, kind: NodeKind, key: UUID | str, *, by: Actor = SERVER) -> Change[Node]:
         """Deletes a node with its tokens and key; returns it as it was. Raises NotFound."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=owner.user_id) as connection:
             node = get_node(connection, owner, kind, key)
             node_key = key_of(connection, node.node_id)
             connection.execute(nodes.delete().where(nodes.c.id == node.node_id))
@@ -165,7 +166,7 @@ class Nodes:
 
     def approve(self, owner: User, key: UUID | str, *, by: Actor = SERVER) -> Change[Node]:
         """Lets a device in that waits for it; again is no change. Raises NotFound."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=owner.user_id, needs_manager=True) as connection:
             node = get_node(connection, owner, NodeKind.DEVICE, key)
             if node.is_waiting:
                 connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(is_waiting=False))
@@ -179,7 +180,10 @@ class Nodes:
     ) -> Change[Node]:
         """Gives a node another name. Raises BadName, NameTaken or NotFound."""
         check_label(name)
-        with self._database.write() as connection, unique(f"there is a {kind.value} named {name} already"):
+        with (
+            write_as(self._database, by, on=owner.user_id) as connection,
+            unique(f"there is a {kind.value} named {name} already"),
+        ):
             node = get_node(connection, owner, kind, key)
             connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(name=name))
             record(connection, self._database.now(), by, f"{kind.value}.rename", node.full_name, f"to {name}")
@@ -187,7 +191,7 @@ class Nodes:
 
     def set_path(self, owner: User, key: UUID | str, path: PathRule, *, by: Actor = SERVER) -> Change[Node]:
         """Says by which paths a workspace may be reached. Raises NotFound."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=owner.user_id) as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
             connection.execute(nodes.update().where(nodes.c.id == node.node_id).values(path=path.value))
             record(connection, self._database.now(), by, "workspace.path", node.full_name, path.value)

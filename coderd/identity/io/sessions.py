@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from coderd.identity.effects import Change
 from coderd.identity.io.database import Database
 from coderd.identity.io.expiry import leave_outside
-from coderd.identity.io.lineage import check_manages, end_all, end_alone
+from coderd.identity.io.lineage import end_all, end_alone, write_as
 from coderd.identity.io.rows import get_user, insert_token, is_good, record
 from coderd.identity.people import SERVER, Actor, NotFound, User
 from coderd.identity.schema import nodes, tokens
@@ -77,12 +77,11 @@ class Sessions:
     def issue(self, user: User, *, by: Actor = SERVER) -> Change[SignIn]:
         """A new sign-in for a user; one for oneself counts against one's quota.
 
-        Raises NotFound, QuotaReached, and what ``check_manages`` does.
+        Raises NotFound, QuotaReached, and what ``write_as`` does.
         """
         now = self._database.now()
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=user.user_id) as connection:
             user = get_user(connection, user.user_id)
-            check_manages(connection, by, user, now)
             quotas = self._database.quotas if by.user_id == user.user_id else None
             made, token_id = add_sign_in(connection, self._database, user, by, quotas)
             record(connection, now, by, "session.issue", user.name, str(token_id))

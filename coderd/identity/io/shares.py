@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import NOTHING, Change, Effects
 from coderd.identity.io.database import Database
+from coderd.identity.io.lineage import write_as
 from coderd.identity.io.rows import (
     ACCEPTED,
     Row,
@@ -92,7 +93,7 @@ class Shares:
         if check_user_name(guest) == owner.name:
             raise BadShare("the workspace is theirs already")
         now = self._database.now()
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=owner.user_id) as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
             connection.execute(shares.delete().where(shares.c.workspace_id == node.node_id, _is_over(now)))
             terms = _terms(wish, ports, now)
@@ -112,7 +113,7 @@ class Shares:
 
     def withdraw(self, owner: User, key: UUID | str, guest: str, *, by: Actor = SERVER) -> Change[Node]:
         """Takes a share or an offer back; gives the workspace as it then is. Raises NotFound, also where there is none."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=owner.user_id) as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
             gone = connection.execute(shares.delete().where(_between(node, guest)))
             if gone.rowcount == 0:
@@ -157,7 +158,7 @@ class Shares:
             workspace: its id, or its owner's name and its own.
             by: for the audit log.
         """
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=guest.user_id) as connection:
             row, now = self._find(connection, guest, workspace), self._database.now()
             if row.state != ShareState.ACCEPTED.value:
                 connection.execute(shares.update().where(shares.c.id == row.id).values(_accepted(now)))
@@ -169,7 +170,7 @@ class Shares:
         self, guest: User, workspace: UUID | tuple[str, str], *, by: Actor = SERVER
     ) -> Change[OfferedShare]:
         """Leaves a share, or declines an offer, of which the giver is not told. Raises NotFound. Arguments as ``accept``."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=guest.user_id) as connection:
             row, now = self._find(connection, guest, workspace), self._database.now()
             this, name = shares.c.id == row.id, f"{row.owner_name}/{row.workspace}"
             if row.state == ShareState.ACCEPTED.value:

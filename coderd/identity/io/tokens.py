@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import Change, Effects
 from coderd.identity.io.database import Database
-from coderd.identity.io.lineage import descent_of, end_descent, expel, maker_of, name_of
+from coderd.identity.io.lineage import descent_of, end_descent, expel, maker_of, name_of, write_as
 from coderd.identity.io.nodes import Issued, add_workspace, free_name, partners_of
 from coderd.identity.io.rows import (
     GOOD,
@@ -141,8 +141,7 @@ class Tokens:
             by: for the audit log.
         """
         token, now = make_token(kind, self._database.rng), self._database.now()
-        with self._database.write() as connection:
-            get_user(connection, user.user_id)
+        with write_as(self._database, by, on=user.user_id) as connection:
             maker, joins = maker_of(connection, by, now), None
             if maker is not None:
                 longest = self._database.terms.max_token_lifetime
@@ -204,7 +203,7 @@ class Tokens:
         self, user: User, token_id: UUID, *, is_whole: bool = False, by: Actor = SERVER
     ) -> Change[list[TokenRecord]]:
         """Ends one of them and what was made with it, as ``descent`` tells it; returns all of these. Raises NotFound."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=user.user_id) as connection:
             row = _own(connection, user, token_id)
             descent = descent_of(connection, row, is_whole=is_whole)
             ended = [record_of(each, name_of(connection, each)) for each in descent]

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from coderd.identity.effects import Change, Effects, removal, total
 from coderd.identity.io.database import Database
-from coderd.identity.io.lineage import check_manages, maker_of
+from coderd.identity.io.lineage import write_as
 from coderd.identity.io.rows import (
     ACCEPTED,
     count_apps,
@@ -59,8 +59,10 @@ class Users:
             TokenGone: the token that was shown is good no more.
         """
         user, now = User(uuid4(), check_user_name(name), role), self._database.now()
-        with self._database.write() as connection, unique(f"there is a user named {name} already"):
-            maker_of(connection, by, now)
+        with (
+            write_as(self._database, by, role=role) as connection,
+            unique(f"there is a user named {name} already"),
+        ):
             connection.execute(
                 users.insert().values(id=user.user_id, name=name, role=role.value, created_at=now)
             )
@@ -127,9 +129,11 @@ class Users:
             LastOwner, NotFound: the role cannot be given.
             TokenGone, NotManaged: whoever asks may do that no more.
         """
-        with self._database.write() as connection, unique(f"there is a user named {name} already"):
+        with (
+            write_as(self._database, by, on=user.user_id, role=role) as connection,
+            unique(f"there is a user named {name} already"),
+        ):
             old = get_user(connection, user.user_id)
-            check_manages(connection, by, old, self._database.now(), role)
             if role is not None:
                 self._set_role(connection, old, role, by)
             amended = [] if name is None else self._rename(connection, old, name, by)
@@ -150,9 +154,8 @@ class Users:
 
     def delete(self, user: User, *, by: Actor = SERVER) -> Change[User]:
         """Deletes a user with all that is theirs; returns them as they were. Raises LastOwner, NotFound, TokenGone or NotManaged."""
-        with self._database.write() as connection:
+        with write_as(self._database, by, on=user.user_id) as connection:
             user = get_user(connection, user.user_id)
-            check_manages(connection, by, user, self._database.now())
             theirs = load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
             gone = total(removal(node, key_of(connection, node.node_id)) for node in theirs)
             guest_of = sa.select(shares.c.workspace_id).where(shares.c.user_id == user.user_id, ACCEPTED)

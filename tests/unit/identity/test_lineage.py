@@ -1,13 +1,16 @@
 """What is given can be taken back: what ends with a token, what does not, and what ends by itself."""
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from coderd.identity.apps import App
 from coderd.identity.effects import Effects
+from coderd.identity.io.expiry import SESSIONS_AT_ONCE
 from coderd.identity.io.store import Store
 from coderd.identity.people import (
     Actor,
@@ -24,6 +27,7 @@ from coderd.identity.people import (
 from coderd.identity.policy import DAY, Terms, end_of_made
 from coderd.identity.tokens import TokenKind, TokenRecord, hash_token
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.paths import PathRule
 from coderd.model.roles import Scope, UserRole
 
 rng = random.Random(5).randbytes
@@ -291,7 +295,9 @@ def test_a_devices_time_ends_at_its_moment_and_it_comes_back_by_signing_in(
     with pytest.raises(TimeIsUp):
         store.tokens.find_node_record(device.token)
     change = store.expiry.sweep()
-    assert (change.result, change.effects) == (None, Effects(expired=(device.node,), closed_keys=(machine,)))
+    sign_in_ends = NOW + 30 * DAY
+    ended = Effects(expired=(device.node,), closed_keys=(machine,))
+    assert (change.result, change.effects) == (sign_in_ends, ended)
     assert store.nodes.admit(machine) is None
     assert store.expiry.sweep().effects == Effects()
     assert store.audit.page()[0].action == "device.expire"
@@ -336,3 +342,98 @@ def test_what_was_approved_is_one_machine_and_no_other_that_names_its_key(tmp_pa
     assert store.nodes.claim_key(again.node, approved).result is None
     assert store.nodes.enrol_device(ann, "tower", other, by=shown(store, token)).result.node.is_waiting
     store.close()
+
+
+def test_nothing_is_changed_with_a_token_that_has_been_revoked_or_by_who_manages_no_more(
+    store: Store,
+) -> None:
+    """What an admin does to a member's things: let in, and asked again in the transaction."""
+    admin, token = store.users.create("admin", role=UserRole.ADMIN).result
+    store.users.create("root", role=UserRole.OWNER)
+    ann = store.users.create("ann").result.user
+    bob = store.users.create("bob").result.user
+    dev = store.nodes.create_workspace(ann, "dev").result.node
+    laptop = store.nodes.enrol_device(ann, "laptop", key()).result.node
+    store.shares.offer(ann, "dev", "bob")
+    by = shown(store, token)
+    acts = (
+        lambda: store.shares.offer(ann, "dev", "bob", by=by),
+        lambda: store.shares.withdraw(ann, "dev", "bob", by=by),
+        lambda: store.shares.accept(bob, dev.node_id, by=by),
+        lambda: store.shares.leave(bob, dev.node_id, by=by),
+        lambda: store.nodes.rename(ann, dev.kind, "dev", "prod", by=by),
+        lambda: store.nodes.set_path(ann, "dev", PathRule.DENY, by=by),
+        lambda: store.nodes.approve(ann, "laptop", by=by),
+        lambda: store.nodes.delete(ann, laptop.kind, "laptop", by=by),
+        lambda: store.apps.set(dev, App("web", 80), by=by),
+        lambda: store.apps.delete(dev, "web", by=by),
+    )
+    store.users.change(admin, role=UserRole.MEMBER)
+    for act in acts:
+        with pytest.raises(NotManaged):
+            act()
+    store.users.change(admin, role=UserRole.ADMIN)
+    store.tokens.revoke(admin, by.token_id or UUID(int=0))
+    for act in acts:
+        with pytest.raises(TokenGone):
+            act()
+    assert [node.name for node in store.nodes.of(ann, dev.kind)] == ["dev"]
+
+
+def test_who_is_an_admin_no_more_approves_no_device_of_their_own(store: Store) -> None:
+    admin, token = store.users.create("admin", role=UserRole.ADMIN).result
+    store.nodes.enrol_device(admin, "laptop", key())
+    by = shown(store, token)
+    store.users.create("root", role=UserRole.OWNER)
+    store.users.change(admin, role=UserRole.MEMBER)
+    with pytest.raises(NotManaged):
+        store.nodes.approve(admin, "laptop", by=by)
+
+
+def test_expired_sessions_and_join_keys_are_deleted_in_turns_and_what_they_made_is_their_parents(
+    store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    ann, first = store.users.create("ann").result
+    lasting = make(store, ann, first, "lasting")
+    store.users.create("bob")
+    for _ in range(SESSIONS_AT_ONCE):
+        store.tokens.create(ann, TokenKind.JOIN, "", expires_at=NOW + 1)
+    short = store.tokens.create(
+        ann, TokenKind.SESSION, "short", expires_at=NOW + 5, by=shown(store, lasting)
+    ).result.token
+    child = store.tokens.create(ann, TokenKind.JOIN, "child", by=shown(store, short)).result.record
+    clock.now = NOW + 10
+    end = store.expiry.sweep().result
+    assert end is not None
+    assert end <= clock.now, "there is more to do: the sweep comes back"
+    end = store.expiry.sweep().result
+    assert end is not None
+    assert end > clock.now
+    with sqlite3.connect(tmp_path / "identity.db") as database:
+        left = {
+            name for (name,) in database.execute("SELECT name FROM tokens WHERE expires_at <= ?", [clock.now])
+        }
+    assert left == set()
+    assert child.expires_at == NOW + 5
+    assert sorted(each.name for each in store.tokens.of(ann)) == ["", "lasting"]
+
+
+def test_what_an_expired_session_had_made_is_revoked_with_that_ones_parent(
+    store: Store, clock: Clock
+) -> None:
+    ann, first = store.users.create("ann").result
+    parent = make(store, ann, first, "parent")
+    opened = store.sessions.open(parent, "browser", lifetime=5.0).result
+    session = store.sessions.find(opened.hash)
+    assert session is not None
+    by = Actor("ann", ann.user_id, "", session.token_id)
+    device = store.nodes.enrol_device(ann, "laptop", key(), by=by).result
+    clock.now = NOW + 10
+    store.expiry.sweep()
+    assert store.sessions.find(opened.hash) is None
+    (record,) = [each for each in store.tokens.of(ann) if each.node]
+    token_id = shown(store, parent).token_id
+    assert record.parent_id == token_id
+    assert token_id is not None
+    ended = store.tokens.revoke(ann, token_id, is_whole=True).result
+    assert device.node.full_name in {each.node for each in ended}

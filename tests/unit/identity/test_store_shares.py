@@ -225,7 +225,7 @@ def test_a_share_ends_at_its_time_for_whoever_asks(store: Store, ann: User, bob:
     with pytest.raises(NotFound):
         store.shares.accept(bob, DEV)
     assert store.expiry.sweep().effects == Effects(amended=(dev,))
-    assert store.expiry.sweep().result is None
+    assert store.expiry.sweep().result == 1000.0 + 30 * DAY, "when the sign-ins end"
     (noted,) = store.audit.page(limit=1)
     assert (noted.action, noted.target, noted.detail) == ("workspace.share-end", "ann/dev", "with bob")
 
