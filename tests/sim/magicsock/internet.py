@@ -5,16 +5,12 @@
                      +--- internet ---+
  node a ~~~ TLS ~~~~~ relay and STUN ~~~~~ TLS ~~~ node b       the relay is reached whatever UDP does
 ```
-NATs are named as in RFC 4787: how a mapping is chosen, and what may come in through it.
 """
 
 import errno
-import heapq
-import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
 from ipaddress import IPv6Address
 from random import Random
@@ -37,6 +33,7 @@ from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NodeKind, Peer
 from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 from coderd.stun import encode_response, parse_request
+from tests.sim.net import Clock, Nat
 
 HOP = 0.02
 """Seconds from one public place to another."""
@@ -45,82 +42,6 @@ RELAY_IP = "192.0.2.10"
 STUN_PORTS = (3478, 3479)
 COORDINATION_DELAY = 0.03
 """Seconds from one node's news to the other's NetMap."""
-
-
-class Mapping(Enum):
-    """What a NAT's choice of public port depends on."""
-
-    ENDPOINT_INDEPENDENT = "eim"
-    ADDRESS_DEPENDENT = "adm"
-    ADDRESS_AND_PORT_DEPENDENT = "apdm"
-
-
-class Filtering(Enum):
-    """Which senders a NAT lets in to a mapping."""
-
-    ENDPOINT_INDEPENDENT = "eif"
-    ADDRESS_DEPENDENT = "adf"
-    ADDRESS_AND_PORT_DEPENDENT = "apdf"
-
-
-class Nat:
-    """One public address, shared by what is behind it. Ports are random, or (``step``) in sequence."""
-
-    def __init__(self, ip: str, mapping: Mapping, filtering: Filtering, step: int | None = None) -> None:
-        self.ip = ip
-        self._mapping = mapping
-        self._filtering = filtering
-        self._port_of: dict[tuple[object, ...], int] = {}
-        self._flows: dict[tuple[AddrPort, AddrPort], int] = {}
-        """Public port by inner and outer end, whoever began: an answer leaves by the way on which its question came."""
-        self._inside: dict[int, AddrPort] = {}
-        self._contacted: dict[int, set[AddrPort]] = {}
-        self._step = step
-        self._rng = Random(ip)
-        self._port = 20000
-
-    def _next_port(self) -> int:
-        """Any that is free, or the next in order, whatever the step."""
-        if self._step is not None:
-            self._port = (self._port + self._step) % 65536
-            return self._port
-        return next(
-            port for port in iter(lambda: self._rng.randrange(1024, 65536), 0) if port not in self._inside
-        )
-
-    def outbound(self, inside: AddrPort, to: AddrPort) -> AddrPort:
-        """The public source of a datagram that leaves."""
-        port = self._flows.get((inside, to))
-        if port is None:
-            port = self._flows[inside, to] = self._map(inside, to)
-        self._contacted.setdefault(port, set()).add(to)
-        return (self.ip, port)
-
-    def _map(self, inside: AddrPort, to: AddrPort) -> int:
-        """The public port of a flow that an inner host begins."""
-        depends_on: tuple[object, ...] = {
-            Mapping.ENDPOINT_INDEPENDENT: (inside,),
-            Mapping.ADDRESS_DEPENDENT: (inside, to[0]),
-            Mapping.ADDRESS_AND_PORT_DEPENDENT: (inside, to),
-        }[self._mapping]
-        port = self._port_of.get(depends_on)
-        if port is None:
-            port = self._port_of[depends_on] = self._next_port()
-            self._inside[port] = inside
-        return port
-
-    def inbound(self, sender: AddrPort, port: int) -> AddrPort | None:
-        """Where a datagram that arrives goes; None: nowhere."""
-        contacted = self._contacted.get(port, set())
-        lets_in = {
-            Filtering.ENDPOINT_INDEPENDENT: True,
-            Filtering.ADDRESS_DEPENDENT: sender[0] in {ip for ip, _ in contacted},
-            Filtering.ADDRESS_AND_PORT_DEPENDENT: sender in contacted,
-        }[self._filtering]
-        inside = self._inside.get(port) if lets_in else None
-        if inside is not None:
-            self._flows.setdefault((inside, sender), port)
-        return inside
 
 
 @dataclass
@@ -154,11 +75,11 @@ class Node:
         return [(at, event) for at, event in self.events if isinstance(event, PingReply)]
 
 
-class Internet:
+class Internet(Clock):
     """The clock, the wires and what may happen to them."""
 
     def __init__(self, seed: int = 1) -> None:
-        self.now = 1000.0
+        super().__init__(now=1000.0)
         self.rng = Random(seed)
         self.loss = 0.0
         self.is_udp_blocked = False
@@ -171,8 +92,6 @@ class Internet:
         self.largest_payload = 65535
         """What the wires between nodes carry, bytes of UDP payload."""
         self.nodes: list[Node] = []
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
 
     # Building
 
@@ -221,23 +140,13 @@ class Internet:
         """Runs until a condition holds; returns the seconds that took, ``limit`` where it never did."""
         began, end = self.now, self.now + limit
         while not condition():
-            when = self._next_at()
-            if when is None or when > end:
+            when = self._next_event_at()
+            if when > end:
                 self.now = end
                 break
             self.now = max(self.now, when)
             self._step()
         return self.now - began
-
-    def at(self, when: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._queue, (when, next(self._order), action))
-
-    def every(self, interval: float, action: Callable[[], None]) -> None:
-        def again() -> None:
-            action()
-            self.at(self.now + interval, again)
-
-        self.at(self.now, again)
 
     def send(self, sender: Node, to: Node, data: bytes, n: int = 1) -> None:
         """WireGuard data, ``n`` datagrams in one batch."""
@@ -248,15 +157,12 @@ class Internet:
         sender.conn.ping(to.public, token, self.now)
         self.drain(sender)
 
-    def _next_at(self) -> float | None:
+    def _next_event_at(self) -> float:
         deadlines = [d.when for node in self.nodes if (d := node.conn.poll_timeout()) is not None]
-        if self._queue:
-            deadlines.append(self._queue[0][0])
-        return min(deadlines, default=None)
+        return min([self.next_at(), *deadlines])
 
     def _step(self) -> None:
-        while self._queue and self._queue[0][0] <= self.now:
-            heapq.heappop(self._queue)[2]()
+        self.run_due()
         for node in self.nodes:
             deadline = node.conn.poll_timeout()
             if deadline is not None and deadline.when <= self.now:

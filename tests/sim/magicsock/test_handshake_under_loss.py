@@ -1,7 +1,8 @@
 """Handshakes over a path that was just found, while UDP loses three datagrams of ten: no first handshake waits five seconds."""
 
 from coderd.model.paths import PathKind
-from tests.sim.magicsock.internet import HOP, Filtering, Internet, Mapping, Nat, Node
+from tests.sim.magicsock.internet import HOP, Internet, Node
+from tests.sim.net import Filtering, Mapping, Nat
 
 EASY = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
 INITIATION = b"\1\0\0\0" + bytes(144)

@@ -8,7 +8,8 @@ from lab.topology import NAT_KINDS
 from oracle import predict_nats
 
 from coderd.model.paths import PathKind
-from tests.sim.magicsock.internet import HOP, Filtering, Internet, Mapping, Nat, Node
+from tests.sim.magicsock.internet import HOP, Internet, Node
+from tests.sim.net import Filtering, Mapping, Nat
 
 EIM, APDM = Mapping.ENDPOINT_INDEPENDENT, Mapping.ADDRESS_AND_PORT_DEPENDENT
 SEQUENTIAL_PAIRS = [

@@ -10,16 +10,8 @@ from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathKind
 from coderd.model.transport import DerpTransmit, UdpTransmit
-from tests.sim.magicsock.internet import (
-    COORDINATION_DELAY,
-    HOP,
-    Filtering,
-    Internet,
-    Mapping,
-    Nat,
-    Node,
-    peer_of,
-)
+from tests.sim.magicsock.internet import COORDINATION_DELAY, HOP, Internet, Node, peer_of
+from tests.sim.net import Filtering, Mapping, Nat
 
 N_WORKSPACES = 300
 EASY = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)

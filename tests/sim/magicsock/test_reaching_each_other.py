@@ -3,7 +3,8 @@
 import pytest
 
 from coderd.model.paths import PathKind
-from tests.sim.magicsock.internet import HOP, REGION, Filtering, Internet, Mapping, Nat, Node
+from tests.sim.magicsock.internet import HOP, REGION, Internet, Node
+from tests.sim.net import Filtering, Mapping, Nat
 
 OPEN = None
 EASY_FULL = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ENDPOINT_INDEPENDENT)

@@ -9,7 +9,8 @@ from statistics import median
 from typing import NamedTuple
 
 from coderd.wireguard import HandshakeCompleted
-from tests.sim.wireguard.net import INITIATION, Net, Wire
+from tests.sim.net import Wire
+from tests.sim.wireguard.net import INITIATION, Net
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "wireguard-handshake.md"
 LOSSES = (0.0, 0.05, 0.2, 0.4)

@@ -8,29 +8,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush
 from ipaddress import ip_network
-from itertools import count
 from math import inf
 from typing import NamedTuple
 
 from coderd.model.keys import NodePrivate
 from coderd.wireguard import Authenticated, Device, Event
+from tests.sim.net import Clock, Wire
 from tests.unit.wireguard.support import Source, packet
 
 UNIX_START = 1_700_000_000.0
 INITIATION, RESPONSE, COOKIE_REPLY, TRANSPORT = 1, 2, 3, 4
-
-
-@dataclass
-class Wire:
-    """What happens to a datagram on its way."""
-
-    loss: float = 0.0
-    duplicate: float = 0.0
-    delay: float = 0.02
-    jitter: float = 0.0
-    is_cut: bool = False
 
 
 class Seen(NamedTuple):
@@ -64,16 +52,14 @@ class Node:
         return [at for at, event in self.events if isinstance(event, kind)]
 
 
-class Net:
+class Net(Clock):
     """Nodes ``a`` and ``b``, 10.77.0.1 and 10.77.0.2."""
 
     def __init__(self, *, seed: int = 1, wire: Wire | None = None) -> None:
-        self.now = 0.0
+        super().__init__(now=0.0)
         self.wire = wire or Wire()
         self.eve: list[Seen] = []
         self._random = random.Random(seed)
-        self._order = count()
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         keys = {name: NodePrivate.generate(self._random.randbytes) for name in "ab"}
         self.nodes = {name: self._node(name, keys) for name in "ab"}
         self.a, self.b = self.nodes["a"], self.nodes["b"]
@@ -84,10 +70,6 @@ class Net:
         return UNIX_START + self.now
 
     # Commands
-
-    def at(self, when: float, action: Callable[[], None]) -> None:
-        """Plans something."""
-        heappush(self._agenda, (when, next(self._order), action))
 
     def send(self, name: str, number: int = 0, size: int = 100) -> None:
         """A numbered packet from one node to the other."""
@@ -113,12 +95,12 @@ class Net:
         while True:
             wakes = [(self._wakes_at(node), node.name) for node in self.nodes.values()]
             wake, name = min(wakes)
-            planned = self._agenda[0][0] if self._agenda else inf
+            planned = self.next_at()
             if min(wake, planned) > when:
                 break
             self.now = max(self.now, min(wake, planned))
             if planned <= wake:
-                heappop(self._agenda)[2]()
+                self.run_next()
             else:
                 self.nodes[name].device.handle_timeout(self.now, self.unix)
                 self._drain(self.nodes[name])
@@ -164,10 +146,7 @@ class Net:
     def _carry(self, sender: Node, datagram: bytes) -> None:
         self.eve.append(Seen(self.now, sender.name, datagram))
         receiver = "b" if sender.name == "a" else "a"
-        for _ in range(2 if self._random.random() < self.wire.duplicate else 1):
-            if self.wire.is_cut or self._random.random() < self.wire.loss:
-                continue
-            delay = self.wire.delay + self._random.random() * self.wire.jitter
+        for delay in self.wire.delays(self._random):
             self.at(self.now + delay, partial(self._deliver, receiver, sender.source, datagram))
 
     def _deliver(self, name: str, source: Source, datagram: bytes) -> None:

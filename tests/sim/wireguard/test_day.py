@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 
 from coderd.wireguard import HandshakeCompleted
-from tests.sim.wireguard.net import Net, Wire
+from tests.sim.net import Wire
+from tests.sim.wireguard.net import Net
 from tests.unit.wireguard.support import Source
 
 HOUR = 3600

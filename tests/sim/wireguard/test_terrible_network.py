@@ -3,7 +3,8 @@
 import pytest
 
 from coderd.wireguard import HandshakeCompleted
-from tests.sim.wireguard.net import INITIATION, Net, Wire, sources_of
+from tests.sim.net import Wire
+from tests.sim.wireguard.net import INITIATION, Net, sources_of
 from tests.unit.wireguard.support import Source
 
 SEEDS = [2, 19, 34]

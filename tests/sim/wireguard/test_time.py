@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 
 from coderd.wireguard import HandshakeCompleted, SessionExpired
-from tests.sim.wireguard.net import INITIATION, RESPONSE, TRANSPORT, Net, Wire
+from tests.sim.net import Wire
+from tests.sim.wireguard.net import INITIATION, RESPONSE, TRANSPORT, Net
 from tests.unit.wireguard.support import take_datagrams
 
 
