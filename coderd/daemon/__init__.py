@@ -3,6 +3,7 @@
 config    what the command line and files said, frozen
 state     node.json: keys, credentials, the last NetMap; locked and written atomically
 session   one identity joined to its network: engine, relays, coordination, services
+opening   a session's real parts: tunnel, router, link to the server
 services  what a workspace serves to its users inside the tunnel
 node      which identity is at work, and its session
 status    a snapshot of all of it

@@ -10,7 +10,7 @@ from coderd.config.io.log import configure_logging
 from coderd.config.node import NodeConfig
 from coderd.control.io.server import serve_control
 from coderd.daemon.node import Node, first_user_error
-from coderd.daemon.session import Session
+from coderd.daemon.opening import open_session
 from coderd.daemon.state import StateStore
 from coderd.daemon.verbs import Verbs
 from coderd.engine.io.clock import BootClock, run_boot_timer
@@ -38,7 +38,7 @@ def run_node(config: NodeConfig) -> None:
 
 async def _main(config: NodeConfig) -> None:
     with StateStore(config.state_dir) as store, closing(TunDevice.open(config.interface)) as tun:
-        node = Node(config, store, tun.name, lambda identity: Session(identity, tun, config, store))
+        node = Node(config, store, tun.name, lambda identity: open_session(identity, tun, config, store))
         with TurnWatch(node.counters):
             async with only_users(tun.name, config.local_users):
                 await _serve(config, node, tun)

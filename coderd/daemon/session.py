@@ -5,9 +5,8 @@ it at once; what needs the kernel (address, routes) is done by ``_apply``, alway
 takes everything along that was its identity's: address, routes, services, and the work that others do with it.
 """
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
@@ -29,15 +28,13 @@ from coderd.daemon.services import Services
 from coderd.daemon.state import StateStore
 from coderd.engine.commands import NetMapChanged, OwnerCommand, Redial, SaveMark, TellServer
 from coderd.engine.io.tunnel import Tunnel
-from coderd.engine.node import CAPABILITIES
 from coderd.magicsock import PathChanged
 from coderd.model.derpmap import DerpMap
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
-from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
+from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import Pin
 from coderd.netcheck import Facts
-from coderd.tun.io.device import TunDevice
 from coderd.tun.io.router import Router
 
 LOST_PEER_TIMEOUT = 900.0
@@ -69,6 +66,29 @@ class Identity:
         return str(parse_server_url(self.url))
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one session works with, made by whoever opens it.
+
+    Attributes:
+        interface: the name of the TUN device.
+        router: sets the interface's addresses and routes.
+        tunnel: carries packets.
+        connect: makes the link to the server, from the last NetMap and the functions that take what comes by it.
+        serve: makes what a workspace serves at an address.
+        encode: writes a NetMap for the state file.
+    """
+
+    interface: str
+    router: Router
+    tunnel: Tunnel
+    connect: Callable[
+        [NetMap | None, Callable[[NetMap], None], Callable[[ServerState], None]], CoordinationClient
+    ]
+    serve: Callable[..., Services] = Services
+    encode: Callable[[NetMap], bytes] = encode_netmap
+
+
 class SessionOver(Exception):
     """What was being done with a session cannot go on: the session has ended."""
 
@@ -78,12 +98,12 @@ class Session:
 
     Args:
         identity: whom to be.
-        tun: the opened device.
         config: the node's options.
         store: remembers the NetMap and the resume token.
+        parts: what the session works with; see ``opening``.
     """
 
-    def __init__(self, identity: Identity, tun: TunDevice, config: NodeConfig, store: StateStore) -> None:
+    def __init__(self, identity: Identity, config: NodeConfig, store: StateStore, parts: Parts) -> None:
         self.identity = identity
         self.netmap: NetMap | None = None
         self.joined = trio.Event()
@@ -94,8 +114,8 @@ class Session:
         self.server_state_at = trio.current_time()
         self._config = config
         self._store = store
-        self._interface = tun.name
-        self._router = Router(tun.name)
+        self._parts = parts
+        self._router = parts.router
         self._changed = trio.Event()
         self._is_unsaved = trio.Event()
         self._reporter = PathReporter(trio.current_time())
@@ -105,14 +125,7 @@ class Session:
         self._scope = trio.CancelScope()
         self._lifetimes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery | None = None
-        self.tunnel = Tunnel(
-            identity.node_key,
-            tun,
-            mtu=config.mtu,
-            listen_port=config.listen_port,
-            tai64n_mark=store.current.timestamp_floor(),
-            plays_birthday=config.plays_birthday,
-        )
+        self.tunnel = parts.tunnel
         self._hosting = Hosting(self.facts, self.tunnel.proves, self._is_cut_off)
         self._surveyor = Surveyor(self.tunnel, identity.url, identity.token, config.mtu)
         self._authority = Authority(
@@ -124,20 +137,7 @@ class Session:
         last = self._saved_netmap()
         if last is not None and self._authority.has_expired(trio.current_time()):
             last = without_users(last)
-        self._client = CoordinationClient(
-            identity.url,
-            identity.token,
-            node_key=identity.node_key,
-            disco_key=self.tunnel.disco_key,
-            generation=self.tunnel.generation,
-            rng=os.urandom,
-            capabilities=(*CAPABILITIES, *((Capability.BIRTHDAY,) if config.plays_birthday else ())),
-            kind=identity.kind,
-            netmap=last,
-            resume_token=store.current.resume_token or None,
-            on_netmap=self._set_netmap,
-            on_state=self._set_server_state,
-        )
+        self._client = parts.connect(last, self._set_netmap, self._set_server_state)
         self._last_netmap = last
         self._unsaved_map: NetMap | None = None
         """A large map that is newer than the one in the state: encoded when that is written, however often it changes."""
@@ -248,7 +248,7 @@ class Session:
             self._services.review()
         if len(netmap.peers) + len(netmap.absent) <= SMALL_MAP:
             self._unsaved_map = None
-            self._note(netmap=msgspec.Raw(encode_netmap(netmap)))
+            self._note(netmap=msgspec.Raw(self._parts.encode(netmap)))
         else:
             self._unsaved_map = netmap
             self._is_unsaved.set()
@@ -305,7 +305,7 @@ class Session:
             self._is_unsaved = trio.Event()
             if (netmap := self._unsaved_map) is not None:
                 self._unsaved_map = None
-                data = await trio.to_thread.run_sync(encode_netmap, netmap)
+                data = await trio.to_thread.run_sync(self._parts.encode, netmap)
                 self._store.note(netmap=msgspec.Raw(data))
             try:
                 await trio.to_thread.run_sync(self._store.save_newest)
@@ -365,7 +365,9 @@ class Session:
                 await self._router.set_routes([])
                 await self._router.configure([], self._config.mtu)
             except (OSError, UserError) as error:
-                log.warning("the interface keeps its settings", interface=self._interface, error=str(error))
+                log.warning(
+                    "the interface keeps its settings", interface=self._parts.interface, error=str(error)
+                )
 
     async def _prune_lost_peers(self) -> None:
         while True:
@@ -403,9 +405,9 @@ class Session:
             self._services = None
         if self.identity.kind is NodeKind.WORKSPACE:
             assert self._nursery is not None
-            services = Services(
+            services = self._parts.serve(
                 address,
-                self._interface,
+                self._parts.interface,
                 self._hosting,
                 self._pin,
                 self._config.terminal,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import IPv6Interface, IPv6Network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -20,8 +20,7 @@ from coderd.config.node import NodeConfig
 from coderd.coordination.reporter import Reports
 from coderd.coordination.saved_netmap import encode_netmap
 from coderd.coordination.server_state import ServerState
-from coderd.daemon import session as session_module
-from coderd.daemon.session import Identity, Session, SessionOver
+from coderd.daemon.session import Identity, Parts, Session, SessionOver
 from coderd.daemon.state import StateStore
 from coderd.model.addresses import tailnet_address
 from coderd.model.keys import NodePrivate
@@ -37,7 +36,7 @@ DEV = make_peer("ann/dev", 1)
 class FakeTunnel:
     """Remembers what it was told."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self) -> None:
         self.counters: dict[str, int] = {}
         self.disco_key = self.generation = None
         self.n_resolved = 0
@@ -80,7 +79,7 @@ class FakeTunnel:
 class FakeRouter:
     """An interface's settings."""
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self) -> None:
         self.addresses: list[IPv6Interface] = []
         self.routes: list[IPv6Network] = []
         self.error: OSError | None = None
@@ -103,7 +102,7 @@ class FakeRouter:
 class FakeClient:
     """A server that says what the test says."""
 
-    def __init__(self, *args: object, on_netmap: Any, on_state: Any, **kwargs: object) -> None:
+    def __init__(self, last: NetMap | None, on_netmap: Any, on_state: Any) -> None:
         self.say_map: Callable[[NetMap], None] = on_netmap
         self.say_state: Callable[[ServerState], None] = on_state
         self.forgotten: set[UUID] = set()
@@ -146,14 +145,8 @@ class FakeServices:
 class World:
     """A session over fakes, and how many services listen where."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, fake in (
-            ("Tunnel", FakeTunnel),
-            ("Router", FakeRouter),
-            ("CoordinationClient", FakeClient),
-        ):
-            monkeypatch.setattr(session_module, name, fake)
-        monkeypatch.setattr(session_module, "Services", partial(FakeServices, self))
+    def __init__(self, directory: Path) -> None:
+        self.encode = encode_netmap
         self.listening: list[str] = []
         self.n_reviewed = 0
         self.store = StateStore(directory)
@@ -164,14 +157,21 @@ class World:
         )
 
     def open(self) -> Any:
-        tun = type("Tun", (), {"name": "coder0"})()
-        self.session = Session(replace(self._identity, kind=self.kind), tun, NodeConfig(), self.store)
+        parts: Any = Parts(
+            "coder0",
+            cast(Any, FakeRouter()),
+            cast(Any, FakeTunnel()),
+            cast(Any, FakeClient),
+            serve=cast(Any, partial(FakeServices, self)),
+            encode=lambda netmap: self.encode(netmap),
+        )
+        self.session = Session(replace(self._identity, kind=self.kind), NodeConfig(), self.store, parts)
         return self.session
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(tmp_path, monkeypatch)
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
 @asynccontextmanager
@@ -246,7 +246,7 @@ async def test_a_large_map_is_encoded_when_it_is_written_and_not_at_each_change(
 
     write = StateStore.save_newest
     monkeypatch.setattr(StateStore, "save_newest", save)
-    monkeypatch.setattr("coderd.daemon.session.encode_netmap", encode)
+    world.encode = encode
     crowd = [
         replace(DEV, node_id=UUID(int=number), address=tailnet_address(UUID(int=number)))
         for number in range(1000, 4000)
