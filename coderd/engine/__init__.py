@@ -1,6 +1,10 @@
-"""Where WireGuard and the paths meet, and the loop that moves bytes between TUN, sockets and relays.
+"""A node, pure, and the shell around it.
 
-dataplane   the pure meeting point: WireGuard above, paths below
-io/         tunnel: one node's sockets, relay links and TUN; relay_hosts: addresses of the relays' host names;
-            driver: reads, feeds, drains, re-arms; clock: suspend-aware time; proofs: secrets shown
+node         the whole of a node: device, paths, filter, peers and the NetMap in force, drained as one
+commands     what a node asks of the world
+dataplane    the way of a packet: WireGuard above, paths below
+roster       the peers, and which start of each is the present one; admission: what each may begin; pins
+introduction what daemons say to each other inside the tunnel; tunnel_secrets: secrets that they exchange so
+io/          tunnel: a node's sockets, relay links and TUN; driver: reads, feeds, drains, re-arms;
+             relay_hosts: addresses of the relays' names; clock: time that counts suspension; proofs: secrets shown
 """
