@@ -26,7 +26,6 @@ LEFT = {
     "daemon": 65,
     "dashboard": 17,
     "derp": 79,
-    "engine": 80,
     "http": 62,
     "identity": 109,
     "model": 45,

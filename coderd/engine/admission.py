@@ -9,7 +9,7 @@ from coderd.packetfilter import InboundPolicy, device_policy, workspace_policy
 def inbound_policies(
     netmap: NetMap, accepted: PortSet, *, is_workspace: bool
 ) -> dict[NodePublic, tuple[bytes, InboundPolicy]]:
-    """Each peer's packed address and policy, by its key.
+    """Returns each peer's packed address and inbound policy, by its key.
 
     A node is judged as a workspace where the person at the machine made it one *and* the server says so; in every other
     case it decides for itself, as a device does. So a server that takes a device for a workspace opens nothing there.

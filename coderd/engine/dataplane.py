@@ -38,7 +38,7 @@ INTRODUCTION_BURST: Final = limits.INTRODUCTION_BURST
 
 
 class Paths(Protocol):
-    """What the plane needs of the layer that knows paths: ``magicsock.Conn``, or one endpoint per peer."""
+    """Layer below the plane that knows where peers are: ``magicsock.Conn``, or one endpoint per peer."""
 
     def handle_udp(
         self, source: UdpSource, datagrams: Sequence[Buffer], now: float
@@ -48,10 +48,10 @@ class Paths(Protocol):
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """The same for packets that a relay delivered."""
+        """Takes what is its own from packets that a relay delivered; returns the rest and its source."""
 
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
-        """WireGuard vouches that ``n_bytes`` from ``source`` are the peer's."""
+        """Notes that WireGuard has authenticated ``n_bytes`` from ``source`` as the peer's."""
 
     def send(
         self,
@@ -72,17 +72,17 @@ class Paths(Protocol):
         """Notes that the kernel refused to send to an address, with this errno."""
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due."""
+        """Fires every timer that is due."""
 
     def poll_transmit(self) -> PathTransmit | None:
-        """The next thing to send."""
+        """Returns the next batch to send, or None."""
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
+        """Returns when to call ``handle_timeout``, or None."""
 
 
 class DataPlane:
-    """One WireGuard device over one set of paths.
+    """WireGuard device over a set of paths, with the packet filter between them and the TUN.
 
     Args:
         device: the WireGuard engine; configured by whoever owns the NetMap.
@@ -118,9 +118,9 @@ class DataPlane:
     # What happened
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
-        """One TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed.
+        """Takes one TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed.
 
-        What only daemons say to each other is nobody else's to send.
+        Packets that only daemons send to each other are dropped: a local user could forge them.
         """
         if self._takes_introductions and is_introduction(packet):
             self._counters["tun.drop.introduction"] += 1
@@ -145,14 +145,14 @@ class DataPlane:
         *,
         is_congested: bool = False,
     ) -> None:
-        """One UDP read: datagrams of one sender, and whether they met congestion. Buffers are borrowed."""
+        """Takes one UDP read: datagrams of one sender, and whether they met congestion. Buffers are borrowed."""
         answered, ours = self.paths.handle_udp(source, datagrams, now)
         self._open(answered, ours, now, unix_now, is_congested=is_congested)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
     ) -> None:
-        """A run of packets of one sender from a relay. Buffers are borrowed."""
+        """Takes a run of one sender's packets from a relay. Buffers are borrowed."""
         source, ours = self.paths.handle_relayed(region, sender, packets, now)
         self._open(source, ours, now, unix_now)
 
@@ -188,19 +188,19 @@ class DataPlane:
             self.paths.send(to, datagrams, segment_size, now, tos, is_handshake=is_handshake)
 
     def poll_transmit(self) -> PathTransmit | None:
-        """The next batch for a socket or a relay."""
+        """Returns the next batch for a socket or a relay."""
         return self.paths.poll_transmit()
 
     def poll_tun(self) -> list[Buffer] | None:
-        """The next TUN write: an iovec of virtio header, headers, payloads."""
+        """Returns the next TUN write: an iovec of virtio header, headers, payloads."""
         return self._to_tun.popleft() if self._to_tun else None
 
     def poll_event(self) -> PlaneEvent | None:
-        """What WireGuard has to say to whoever configures it."""
+        """Returns the next event of WireGuard or of a peer's daemon, but authentications, which the paths take."""
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline | None:
-        """The earliest deadline of both layers."""
+        """Returns the earliest deadline of both layers."""
         return earliest(self.device.poll_timeout(), self.paths.poll_timeout())
 
     def _without_introductions(self, peer: NodePublic, packets: list[Buffer], now: float) -> list[Buffer]:

@@ -44,7 +44,7 @@ SIZE = _HEADER.size + _INTRODUCTION_BODY.size
 
 
 class Introduced(NamedTuple):
-    """A peer said who it is this time."""
+    """Peer's own word on its present start: disco key and generation."""
 
     peer: NodePublic
     disco_key: DiscoPublic
@@ -53,7 +53,7 @@ class Introduced(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SecretTold:
-    """A peer said what those show who come from its daemon."""
+    """Peer's secret, which connections from its daemon show."""
 
     peer: NodePublic
     generation: int
@@ -61,14 +61,14 @@ class SecretTold:
 
 
 class SecretAcknowledged(NamedTuple):
-    """A peer has our secret, or one with the same hash."""
+    """Peer's acknowledgement of a secret, by part of its hash."""
 
     peer: NodePublic
     digest: bytes
 
 
 class SecretWanted(NamedTuple):
-    """A peer asks for our secret."""
+    """Peer's request for this node's secret."""
 
     peer: NodePublic
 
@@ -79,39 +79,39 @@ Said: TypeAlias = Introduced | SecretTold | SecretAcknowledged | SecretWanted
 def encode_introduction(
     source: IPv6Address, destination: IPv6Address, disco_key: DiscoPublic, generation: int
 ) -> bytes:
-    """The packet of an introduction, ready to be sealed."""
+    """Returns the inner packet of an introduction."""
     return encode_packet(
         source, destination, _INTRODUCTION_BODY.pack(_INTRODUCTION, bytes(disco_key), generation)
     )
 
 
 def encode_packet(source: IPv6Address, destination: IPv6Address, body: bytes) -> bytes:
-    """The packet with a body, ready to be sealed."""
+    """Returns the inner packet that carries a body between daemons."""
     return _HEADER.pack(_VERSION_6, len(body), NEXT_HEADER, 1, source.packed, destination.packed) + body
 
 
 def tell_secret(generation: int, secret: bytes) -> bytes:
-    """The body that tells a secret of 32 bytes."""
+    """Returns the body that sends a secret of 32 bytes."""
     return _SECRET_BODY.pack(_SECRET, generation, secret)
 
 
 def acknowledge_secret(digest: bytes) -> bytes:
-    """The body that says which secret has come, by 8 bytes of its hash."""
+    """Returns the body that acknowledges a secret by 8 bytes of its hash."""
     return _ACKNOWLEDGEMENT_BODY.pack(_ACKNOWLEDGEMENT, digest)
 
 
 def want_secret() -> bytes:
-    """The body that asks for the secret."""
+    """Returns the body that asks for the peer's secret."""
     return bytes([_QUESTION])
 
 
 def is_introduction(packet: Buffer) -> bool:
-    """Whether an inner packet is meant for the daemon, well made or not; quick, as every lone packet is asked."""
+    """Returns whether an inner packet is for the daemon, valid or not; quick, as it is called per lone packet."""
     return len(packet) > _HEADER.size and packet[6] == NEXT_HEADER and packet[0] >> 4 == 6
 
 
 def parse_introduction(peer: NodePublic, packet: Buffer) -> Said | None:
-    """Reads one whose source WireGuard has checked; None for anything that is not quite one."""
+    """Parses a packet between daemons whose source WireGuard has checked; returns None for an invalid one."""
     if not is_introduction(packet):
         return None
     kind = packet[_HEADER.size]

@@ -261,7 +261,7 @@ class Node:
         self._conn.pin_path(peer, self._pins.of(peer))
 
     def unpin(self, peer: NodePublic, path: Pin) -> None:
-        """Takes one ``pin`` back."""
+        """Removes one ``pin`` of a peer."""
         self._pins.remove(peer, path)
         self._conn.pin_path(peer, self._pins.of(peer))
 
@@ -304,7 +304,7 @@ class Node:
     # What happened: the rest
 
     def handle_network_changed(self, now: float) -> None:
-        """Voids what was measured: this host's addresses or default routes are others."""
+        """Forgets what was measured: this host's addresses or default routes are others."""
         self._conn.handle_rebound(now)
         self._commands.append(Redial())
 
@@ -333,7 +333,7 @@ class Node:
         self._conn.handle_send_error(addr, error, now)
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
-        """Fires what is due."""
+        """Fires every timer that is due."""
         self._plane.handle_timeout(now, unix_now)
         self._roster.handle_timeout(now, unix_now)
 

@@ -1,6 +1,6 @@
 """The peers of the NetMap, as WireGuard and the paths know them, and what becomes of those that restart. Pure.
 
-Who restarted has lost its sessions and has a new disco key. There are four ways to learn of it, the quickest wins:
+A peer that restarted has lost its sessions and has a new disco key. There are four ways to learn of it, the quickest wins:
 
     the server says so        a new generation: sessions are dropped, the user's side initiates at once
     disco that nobody opens   comes from where the peer is, by a key not known: the user's side initiates, sessions stay
@@ -102,11 +102,11 @@ class Roster:
         """Whether this end begins handshakes for news of a restart: the user's does, so that two never cross."""
 
     def get(self, key: NodePublic) -> Peer | None:
-        """A peer by its key."""
+        """Returns the peer with a node key, or None."""
         return self._peers.get(key)
 
     def keys(self) -> set[NodePublic]:
-        """Everybody's."""
+        """Returns the node keys of all peers."""
         return set(self._peers)
 
     def set_netmap(self, netmap: NetMap, now: float, unix_now: float) -> NetMap:
@@ -148,7 +148,7 @@ class Roster:
         return replace(netmap, peers=peers)
 
     def handle_event(self, event: PlaneEvent, now: float, unix_now: float) -> Peer | None:
-        """Something happened in the tunnel. Returns a peer that is not what the map says, as it is now."""
+        """Takes an event of the tunnel. Returns a peer that has introduced another start of itself, as it is now."""
         peer = self._peers.get(event.peer)
         match event:
             case Introduced():
@@ -181,7 +181,7 @@ class Roster:
                 self._say(peer, body, now, unix_now)
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
+        """Returns when to call ``handle_timeout``, or None."""
         return self.secrets.poll_timeout()
 
     def _tells_secret_to(self, peer: Peer | None) -> TypeGuard[Peer]:
@@ -194,7 +194,7 @@ class Roster:
             self._device.handle_packets([packet], now, unix_now)
 
     def handle_unreadable(self, key: NodePublic, now: float, unix_now: float) -> None:
-        """Disco came from where a peer is, and no key opens it: one of the two has restarted."""
+        """Notes that disco came from a peer's address and no key opens it: one of the two has restarted."""
         status = self._device.status(now).peer(key)
         if status is None:
             return
@@ -205,11 +205,11 @@ class Roster:
             self._call(key, now, unix_now)
 
     def handle_path_lost(self, key: NodePublic, now: float, unix_now: float) -> None:
-        """The direct path to a peer died and nothing relays: it may be there all the same, with no session of ours."""
+        """Notes that the direct path to a peer died and nothing relays: it may have restarted, and lost its session."""
         self._call(key, now, unix_now)
 
     def handle_path_found(self, key: NodePublic, now: float) -> None:
-        """There is a path, or a relay, that was not: a handshake message under way may have been lost before."""
+        """Notes a new path or relay to a peer: a handshake message sent before may be lost, and is sent again."""
         self._device.repeat_handshake(key, now)
 
     def _call(self, key: NodePublic, now: float, unix_now: float) -> None:

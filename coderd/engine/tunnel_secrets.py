@@ -45,7 +45,7 @@ class _Telling:
 
 
 class TunnelSecrets:
-    """Ours for each peer, and each peer's for us.
+    """Secrets by which peers recognise connections from each other's daemons: this node's, and the peers'.
 
     Args:
         rng: makes this start's.
@@ -60,20 +60,20 @@ class TunnelSecrets:
         self._asked_at: dict[NodePublic, float] = {}
 
     def ours(self, peer: NodePublic) -> bytes:
-        """What whoever comes from here shows to a peer."""
+        """Returns the secret of 32 bytes that connections from this node show to a peer."""
         return hmac.digest(self._master, bytes(peer), hashlib.sha256)
 
     def demands(self, peer: Peer) -> bool:
-        """Whether those who come from a peer must show its secret: it has told one, or it can."""
+        """Returns whether connections from a peer must show its secret: it has sent one, or is able to."""
         return peer.node_key in self._theirs or Capability.TUNNEL_SECRET in peer.capabilities
 
     def is_shown(self, peer: NodePublic, shown: bytes) -> bool:
-        """Whether this is what the peer's daemon has told."""
+        """Returns whether this is the secret that the peer's daemon has sent; compares in constant time."""
         told = self._theirs.get(peer)
         return told is not None and hmac.compare_digest(told.secret, shown)
 
     def set_peers(self, peers: Mapping[NodePublic, Peer], before: Mapping[NodePublic, Peer]) -> None:
-        """The newest map: who is gone is forgotten, who has restarted has another secret."""
+        """Takes the newest peers: forgets secrets of those that are gone, and of those that have restarted."""
         for key in before.keys() - peers.keys():
             self._theirs.pop(key, None)
             self._telling.pop(key, None)
@@ -85,33 +85,33 @@ class TunnelSecrets:
                 del self._theirs[key]
 
     def handle_session(self, peer: Peer, now: float) -> None:
-        """There is a new session with a peer that may have lost what it was told; one that cannot acknowledge is told once."""
+        """Begins to send the secret over a new session: until acknowledged, or once to a peer that cannot acknowledge."""
         can_acknowledge = Capability.TUNNEL_SECRET in peer.capabilities
         self._telling[peer.node_key] = _Telling(0 if can_acknowledge else len(REPEATS), now)
 
     def handle_wanted(self, peer: NodePublic, now: float) -> None:
-        """A peer asks for ours."""
+        """Begins to send the secret to a peer that asks for it."""
         self._telling[peer] = _Telling(0, now)
 
     def handle_acknowledged(self, event: SecretAcknowledged) -> None:
-        """A peer has ours, if that is what it says."""
+        """Stops sending the secret to a peer that acknowledges it, if the digest is right."""
         if hmac.compare_digest(event.digest, _digest(self.ours(event.peer))):
             self._telling.pop(event.peer, None)
 
     def handle_told(self, event: SecretTold) -> bytes:
-        """A peer tells its own. Returns the answer's body."""
+        """Keeps the secret that a peer sends. Returns the acknowledgement's body."""
         self._theirs[event.peer] = event
         return acknowledge_secret(_digest(event.secret))
 
     def ask(self, peer: NodePublic, now: float) -> bytes | None:
-        """The body of a question for a peer's; None where it was asked a moment ago."""
+        """Returns the body of a request for a peer's secret; None within ``ASK_INTERVAL`` of the last."""
         if now - self._asked_at.get(peer, float("-inf")) < ASK_INTERVAL:
             return None
         self._asked_at[peer] = now
         return want_secret()
 
     def poll(self, now: float) -> Iterator[tuple[NodePublic, bytes]]:
-        """Bodies that are due, and for whom."""
+        """Yields the peers to which the secret is due, each with the body to send."""
         for peer, telling in list(self._telling.items()):
             if telling.due_at > now:
                 continue
@@ -122,7 +122,7 @@ class TunnelSecrets:
             yield peer, tell_secret(self._generation, self.ours(peer))
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``poll``."""
+        """Returns when to call ``poll``, or None."""
         when = min((telling.due_at for telling in self._telling.values()), default=None)
         return Deadline(when, "secret") if when is not None else None
 

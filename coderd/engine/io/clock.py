@@ -38,14 +38,14 @@ class BootClock(trio.abc.Clock):
         self._armed_for = math.inf
 
     def start_clock(self) -> None:
-        """Nothing to set up: the epoch is the machine's start."""
+        """Sets nothing up: the clock's epoch is the machine's start."""
 
     def current_time(self) -> float:
-        """Seconds since the machine started, suspension included."""
+        """Returns seconds since the machine started, suspension included."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Seconds until a deadline; arms the timer, as trio is about to sleep that long."""
+        """Returns seconds until a deadline, and arms the timer, as trio is about to sleep that long."""
         now = self.current_time()
         if (
             self._timer is not None

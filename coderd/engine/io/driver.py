@@ -37,10 +37,10 @@ ROUNDS_PER_DRAIN = 8
 
 
 class Machine(Protocol):
-    """What decides everything: a ``Node``, or the ``DataPlane`` of a plain WireGuard."""
+    """Pure machine that a driver feeds: a ``Node``, or the ``DataPlane`` of a plain WireGuard."""
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
-        """Takes one TUN read."""
+        """Takes one TUN read, its buffers borrowed."""
 
     def handle_udp(
         self,
@@ -51,7 +51,7 @@ class Machine(Protocol):
         *,
         is_congested: bool = False,
     ) -> None:
-        """Takes one UDP read."""
+        """Takes one UDP read, its buffers borrowed."""
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
@@ -62,7 +62,7 @@ class Machine(Protocol):
         """Notes that the kernel refused to send to an address, with this errno."""
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
-        """Fires what is due."""
+        """Fires every timer that is due."""
 
     def drain(self, now: float, unix_now: float) -> None:
         """Makes what is ready pollable."""
@@ -78,33 +78,33 @@ class Machine(Protocol):
 
 
 class Links(Protocol):
-    """Where relayed batches go."""
+    """Relay links, as the driver sends through them."""
 
     def send_nowait(self, transmit: DerpTransmit) -> None:
         """Queues a batch to a region's relay, dialling it if need be."""
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than is queued now may soon be dropped."""
+        """Whether a link's queue is so full that it may soon drop."""
 
     async def wait_room(self) -> None:
-        """Waits until there is room again, or it is no use to wait longer."""
+        """Waits until the queues have room, a few milliseconds at most."""
 
 
 class Sockets(Protocol):
-    """Where datagrams come from and go to."""
+    """UDP sockets, as the driver reads them and sends by them."""
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """Those that are open, to wait on and read from."""
+        """The open sockets, to wait on and read from."""
 
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
     ) -> tuple[UdpSource, list[memoryview], bool] | None:
-        """Reads one batch, and whether it met congestion; None when there is nothing."""
+        """Reads one batch: its source, its datagrams, whether it met congestion; None when there is nothing."""
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
-        """Sends one batch; an errno, 0 when the kernel took it."""
+        """Sends one batch. Returns 0 when the kernel took it, else the errno."""
 
 
 class Driver:
@@ -155,12 +155,12 @@ class Driver:
             task_status.started()
 
     def handle_relayed(self, region: int, sender: NodePublic, packets: list[Buffer]) -> None:
-        """A relay delivered a run of packets of one sender."""
+        """Takes a run of one sender's packets from a relay, and drains."""
         self._machine.handle_relayed(region, sender, packets, trio.current_time(), time.time())
         self.drain()
 
     def handle_rebound(self) -> None:
-        """The sockets are others from now on. Call it before the old ones are closed."""
+        """Stops reading the present sockets, and reads those of ``sockets`` anew. Call it before the old ones are closed."""
         self._readers.cancel()
 
     def read_also(self, sock: socket.socket) -> None:
@@ -170,7 +170,7 @@ class Driver:
             self._nursery.start_soon(self._pump_spare, sock, self._spare[sock])
 
     def stop_reading(self, sock: socket.socket) -> None:
-        """Leaves such a socket alone. Call it before it is closed."""
+        """Stops reading a socket of ``read_also``. Call it before the socket is closed."""
         if (scope := self._spare.pop(sock, None)) is not None:
             scope.cancel()
 

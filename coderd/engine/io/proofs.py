@@ -14,7 +14,7 @@ TUNNEL_SECRET_TIMEOUT: Final = limits.TUNNEL_SECRET_TIMEOUT
 
 
 class Proofs:
-    """Answers whoever serves connections from peers.
+    """Checks that connections from peers come by way of their daemons, waiting for secrets under way.
 
     Args:
         secrets: what peers have told.
@@ -27,12 +27,12 @@ class Proofs:
         self._told = trio.Event()
 
     def handle_told(self) -> None:
-        """Some peer's daemon has told its secret."""
+        """Wakes ``proves``: a peer's daemon has sent its secret."""
         self._told.set()
         self._told = trio.Event()
 
     async def proves(self, peer: Peer, shown: str) -> bool:
-        """Whether who shows this comes by way of a peer's daemon, or the peer's daemon asks for no such thing.
+        """Returns whether a connection that shows this secret comes by way of a peer's daemon, or needs none.
 
         Takes up to ``TUNNEL_SECRET_TIMEOUT`` where something else is shown than was told: the daemon may have a new secret, and
         what told it may be lost.

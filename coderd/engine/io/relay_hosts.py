@@ -52,7 +52,7 @@ class RelayHosts:
         self._is_stale.set()
 
     async def run(self) -> None:
-        """Resolves until cancelled."""
+        """Resolves the map's names, again and again, until cancelled."""
         while True:
             self._is_stale = trio.Event()
             wait = RESOLVE_INTERVAL
@@ -74,7 +74,7 @@ class RelayHosts:
 
 
 async def resolve_hosts(derp_map: DerpMap, patience: float = PATIENCE[-1]) -> dict[str, tuple[str, ...]]:
-    """The addresses of every host of the map; one that does not resolve within ``patience`` seconds has none."""
+    """Resolves every host of a map; one that does not resolve within ``patience`` seconds has no address."""
     hosts = {node.host_name for region in derp_map.regions.values() for node in region.nodes}
     resolved: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(hosts), ())
     with trio.move_on_after(patience):
@@ -85,7 +85,7 @@ async def resolve_hosts(derp_map: DerpMap, patience: float = PATIENCE[-1]) -> di
 
 
 def is_complete(resolved: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether every host has an address."""
+    """Returns whether every host has an address."""
     return all(resolved.values())
 
 
