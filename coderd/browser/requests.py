@@ -1,9 +1,10 @@
 """What a request of a browser says, and for which of them its cookie counts. Pure."""
 
-import hashlib
 import hmac
 from collections.abc import Iterable
 from typing import Final, TypeAlias
+
+from coderd.model.sealed import Seal
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Names in lower case, in order, repeated ones too."""
@@ -13,6 +14,7 @@ SESSION_COOKIES: Final = ("coderd_session", "__Host-coderd_session")
 FORM_TOKEN: Final = "csrf"
 """The hidden field of every form that changes something."""
 
+_FORM: Final = b"coderd form"
 _OWN: Final = frozenset({"same-origin", "none"})
 
 
@@ -64,11 +66,11 @@ def comes_from(headers: Headers, method: str, own_origin: str) -> bool:
     )
 
 
-def form_token(key: bytes, session_hash: bytes) -> str:
-    """What proves that a form was made for this session: 64 hexadecimal digits."""
-    return hmac.digest(key, b"coderd form\0" + session_hash, hashlib.sha256).hex()
+def form_token(secret: bytes, session_hash: bytes) -> str:
+    """Returns what proves that a form was made for this session: 64 hexadecimal digits."""
+    return Seal(secret, _FORM).mac(session_hash).hex()
 
 
-def is_form_token(key: bytes, session_hash: bytes, text: str) -> bool:
-    """Whether a form bears its session's token; compared in constant time."""
-    return hmac.compare_digest(form_token(key, session_hash).encode(), text.encode("utf-8", "replace"))
+def is_form_token(secret: bytes, session_hash: bytes, text: str) -> bool:
+    """Returns whether a form bears its session's token; compared in constant time."""
+    return hmac.compare_digest(form_token(secret, session_hash).encode(), text.encode("utf-8", "replace"))

@@ -5,13 +5,13 @@
 Identity comes from the bearer token alone; a resume token only tells a returning machine from a second one.
 """
 
-import hashlib
 import hmac
 from typing import Final
 from uuid import UUID
 
 from coderd.model import limits
 from coderd.model.keys import NodePrivate, NodePublic
+from coderd.model.sealed import Seal
 
 LIFETIME: Final = limits.RESUME_LIFETIME
 
@@ -19,7 +19,7 @@ LIFETIME: Final = limits.RESUME_LIFETIME
 def make_resume_token(secret: NodePrivate, node_id: UUID, node_key: NodePublic, unix_now: float) -> str:
     """A token for this node and key, good for a day."""
     expiry = str(int(unix_now + LIFETIME))
-    return f"{expiry}.{_seal(secret, node_id, node_key, expiry)}"
+    return f"{expiry}.{_mac(secret, node_id, node_key, expiry)}"
 
 
 def is_resume_token(
@@ -29,10 +29,9 @@ def is_resume_token(
     expiry, _, seal = token.partition(".")
     if not (expiry.isascii() and expiry.isdigit() and len(expiry) < 16 and seal.isascii()):
         return False
-    expected = _seal(secret, node_id, node_key, expiry)
-    return hmac.compare_digest(seal, expected) and unix_now < int(expiry)
+    is_ours = hmac.compare_digest(seal, _mac(secret, node_id, node_key, expiry))
+    return is_ours and unix_now < int(expiry)
 
 
-def _seal(secret: NodePrivate, node_id: UUID, node_key: NodePublic, expiry: str) -> str:
-    key = hashlib.blake2b(secret.raw, person=b"coderd resume").digest()
-    return hmac.new(key, node_id.bytes + node_key + expiry.encode(), "sha256").hexdigest()
+def _mac(secret: NodePrivate, node_id: UUID, node_key: NodePublic, expiry: str) -> str:
+    return Seal(secret.raw, b"coderd resume").mac(node_id.bytes + node_key + expiry.encode()).hex()

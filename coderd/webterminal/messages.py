@@ -11,14 +11,13 @@ of a shell is its token in the workspace and a MAC over it, user and workspace: 
 who come by browser are one peer to the workspace.
 """
 
-import hashlib
-import hmac
 import struct
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.sealed import Seal
 from coderd.model.visible import visible
 from coderd.terminal import frames
 from coderd.terminal.frames import (
@@ -64,22 +63,22 @@ class Path(NamedTuple):
 FromBrowser: TypeAlias = Open | Input | Resize | Ping | Close | Seen
 
 
-class Seal:
+class ShellIds:
     """Makes ids of tokens and tokens of ids, for one user's shells in one workspace.
 
     Args:
-        key: the server's secret.
+        secret: the server's.
         user_id: whose shells.
         workspace_id: where.
     """
 
-    def __init__(self, key: bytes, user_id: UUID, workspace_id: UUID) -> None:
-        self._key = key
-        self._whose = b"coderd terminal\0" + user_id.bytes + workspace_id.bytes
+    def __init__(self, secret: bytes, user_id: UUID, workspace_id: UUID) -> None:
+        self._seal = Seal(secret, b"coderd terminal")
+        self._whose = user_id.bytes + workspace_id.bytes
 
     def make_id(self, token: bytes) -> bytes:
         """Returns a shell's id, made from its token in the workspace."""
-        return token + self._mac(token)
+        return token + self._seal.mac(self._whose + token)[:_MAC_SIZE]
 
     def read_id(self, shell_id: bytes) -> bytes:
         """Returns a shell's token, from its id.
@@ -87,15 +86,12 @@ class Seal:
         Raises MalformedPacket on an id that was not made for this user and workspace.
         """
         token, mac = shell_id[:TOKEN_SIZE], shell_id[TOKEN_SIZE:]
-        if not hmac.compare_digest(mac, self._mac(token)):
+        if len(mac) != _MAC_SIZE or not self._seal.is_mac(mac, self._whose + token):
             raise MalformedPacket("an id of no shell of this user's")
         return token
 
-    def _mac(self, token: bytes) -> bytes:
-        return hmac.digest(self._key, self._whose + token, hashlib.sha256)[:_MAC_SIZE]
 
-
-def parse_from_browser(message: bytes, seal: Seal) -> FromBrowser:
+def parse_from_browser(message: bytes, ids: ShellIds) -> FromBrowser:
     """Parses a browser's message. Raises only MalformedPacket."""
     if not 0 < len(message) <= MAX_MESSAGE:
         raise MalformedPacket(f"a message of {len(message)} bytes")
@@ -107,17 +103,17 @@ def parse_from_browser(message: bytes, seal: Seal) -> FromBrowser:
     if kind == _OPEN and len(body) > _OPEN_SIZE:
         if len(body) != _OPEN_SIZE + ID_SIZE:
             raise MalformedPacket("an id of a wrong length")
-        body = body[:_OPEN_SIZE] + seal.read_id(body[_OPEN_SIZE:])
+        body = body[:_OPEN_SIZE] + ids.read_id(body[_OPEN_SIZE:])
     return frames.parse_from_client(kind, body)
 
 
-def encode_for_browser(message: FromWorkspace | Path, seal: Seal) -> bytes:
+def encode_for_browser(message: FromWorkspace | Path, ids: ShellIds) -> bytes:
     """Returns a message for the browser as one WebSocket message."""
     match message:
         case Path(text):
             return bytes([_PATH]) + text.encode()[:MAX_BODY]
         case Opened(place, token):
-            return bytes([_OPENED]) + _PLACE.pack(place) + seal.make_id(token)
+            return bytes([_OPENED]) + _PLACE.pack(place) + ids.make_id(token)
         case Refused(code, text):
             message = Refused(visible(code, MAX_SENTENCE), visible(text, MAX_SENTENCE))
     frame = frames.encode(message)

@@ -20,8 +20,8 @@ from coderd.webterminal.messages import (
     WINDOW,
     FromBrowser,
     Path,
-    Seal,
     Seen,
+    ShellIds,
     encode_for_browser,
     parse_from_browser,
 )
@@ -53,7 +53,7 @@ class Bridge:
 
     Args:
         websocket: accepted, nothing said yet.
-        seal: of this user's shells in this workspace.
+        ids: of this user's shells in this workspace.
         may: why the person may not any more, None while they may.
         path: the way to the workspace, in words for people; empty while unknown.
         on_opened: called with the shell's token.
@@ -62,14 +62,14 @@ class Bridge:
     def __init__(
         self,
         websocket: WebSocket,
-        seal: Seal,
+        ids: ShellIds,
         *,
         may: Callable[[], Awaitable[Refused | None]],
         path: Callable[[], str],
         on_opened: Callable[[bytes], None],
     ) -> None:
         self._websocket = websocket
-        self._seal = seal
+        self._ids = ids
         self._may = may
         self._path = path
         self._on_opened = on_opened
@@ -109,7 +109,7 @@ class Bridge:
         with trio.fail_after(SEND_TIMEOUT):
             async with self._sending:
                 try:
-                    await self._websocket.send_bytes(encode_for_browser(message, self._seal))
+                    await self._websocket.send_bytes(encode_for_browser(message, self._ids))
                 except RuntimeError:  # it has been closed
                     raise WebSocketDisconnect(End.GONE.value) from None
 
@@ -190,4 +190,4 @@ class Bridge:
             raise WebSocketDisconnect(End.GONE.value) from None
         if event["type"] != "websocket.receive":
             raise WebSocketDisconnect(End.GONE.value)
-        return parse_from_browser(event.get("bytes") or b"", self._seal)
+        return parse_from_browser(event.get("bytes") or b"", self._ids)

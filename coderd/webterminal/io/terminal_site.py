@@ -30,7 +30,7 @@ from coderd.terminal import frames
 from coderd.terminal.frames import Close, Open, Refused, Size
 from coderd.webterminal.held_shells import Held, HeldShells
 from coderd.webterminal.io.bridge import Bridge, End
-from coderd.webterminal.messages import Seal
+from coderd.webterminal.messages import ShellIds
 from coderd.webterminal.page import NONCE_SIZE, Problem, make_nonce, policy, problem_page, terminal_page
 
 RECHECK_INTERVAL: Final = 1.0
@@ -174,7 +174,7 @@ class TerminalSite:
         visit = _Visit(self._held, viewer, workspace)
         bridge = Bridge(
             websocket,
-            Seal(self._key, viewer.user_id, workspace.node_id),
+            ShellIds(self._key, viewer.user_id, workspace.node_id),
             may=partial(self._refusal, websocket, workspace),
             path=partial(self._backend.describe_path, workspace),
             on_opened=visit.begin,

@@ -23,10 +23,17 @@ from coderd.terminal.frames import (
 )
 from coderd.terminal.sessions import DETACHED_LIFETIME
 from coderd.webterminal.held_shells import Held, HeldShells
-from coderd.webterminal.messages import MAX_MESSAGE, Path, Seal, Seen, encode_for_browser, parse_from_browser
+from coderd.webterminal.messages import (
+    MAX_MESSAGE,
+    Path,
+    Seen,
+    ShellIds,
+    encode_for_browser,
+    parse_from_browser,
+)
 
 ANN, BOB, DEV, OPS = (UUID(int=number) for number in (1, 2, 8, 9))
-SEAL = Seal(b"k" * 32, ANN, DEV)
+IDS = ShellIds(b"k" * 32, ANN, DEV)
 TOKEN = b"t" * 16
 OPENING = struct.pack(">QHH", 5, 24, 80)
 
@@ -35,7 +42,7 @@ OPENING = struct.pack(">QHH", 5, 24, 80)
     ("message", "meaning"),
     [
         (b"\x01" + OPENING, Open(5, Size(24, 80))),
-        (b"\x01" + OPENING + SEAL.make_id(TOKEN), Open(5, Size(24, 80), TOKEN)),
+        (b"\x01" + OPENING + IDS.make_id(TOKEN), Open(5, Size(24, 80), TOKEN)),
         (b"\x02ls\n", Input(b"ls\n")),
         (b"\x03" + struct.pack(">HH", 24, 80), Resize(Size(24, 80))),
         (b"\x0412345678", Ping(b"12345678")),
@@ -44,13 +51,13 @@ OPENING = struct.pack(">QHH", 5, 24, 80)
     ],
 )
 def test_what_a_browser_says(message: bytes, meaning: object) -> None:
-    assert parse_from_browser(message, SEAL) == meaning
+    assert parse_from_browser(message, IDS) == meaning
 
 
 @pytest.mark.parametrize(
     ("message", "encoded"),
     [
-        (Opened(5, TOKEN), b"\x81" + struct.pack(">Q", 5) + SEAL.make_id(TOKEN)),
+        (Opened(5, TOKEN), b"\x81" + struct.pack(">Q", 5) + IDS.make_id(TOKEN)),
         (Output(b"hi"), b"\x82hi"),
         (Exited(7), b"\x83\x07"),
         (Pong(b"12345678"), b"\x8412345678"),
@@ -59,22 +66,22 @@ def test_what_a_browser_says(message: bytes, meaning: object) -> None:
     ],
 )
 def test_what_a_browser_is_told(message: object, encoded: bytes) -> None:
-    assert encode_for_browser(message, SEAL) == encoded  # type: ignore[arg-type]
+    assert encode_for_browser(message, IDS) == encoded  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    "seal", [Seal(b"k" * 32, BOB, DEV), Seal(b"k" * 32, ANN, OPS), Seal(b"l" * 32, ANN, DEV)]
+    "ids", [ShellIds(b"k" * 32, BOB, DEV), ShellIds(b"k" * 32, ANN, OPS), ShellIds(b"l" * 32, ANN, DEV)]
 )
-def test_an_id_is_of_one_user_one_workspace_and_one_server(seal: Seal) -> None:
+def test_an_id_is_of_one_user_one_workspace_and_one_server(ids: ShellIds) -> None:
     with pytest.raises(MalformedPacket):
-        parse_from_browser(b"\x01" + OPENING + seal.make_id(TOKEN), SEAL)
+        parse_from_browser(b"\x01" + OPENING + ids.make_id(TOKEN), IDS)
 
 
 @pytest.mark.slow
 @given(st.binary(max_size=200) | st.binary(min_size=MAX_MESSAGE + 1, max_size=MAX_MESSAGE + 2))
 def test_any_bytes_of_a_browser_are_a_message_or_malformed(data: bytes) -> None:
     try:
-        parse_from_browser(data, SEAL)
+        parse_from_browser(data, IDS)
     except MalformedPacket:
         return
     assert 0 < len(data) <= MAX_MESSAGE
