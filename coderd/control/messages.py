@@ -231,7 +231,7 @@ class Netcheck(Message, frozen=True, kw_only=True):
     mapping: str = "unknown"
     """RFC 4787: ``endpoint-independent``, ``address-dependent``, ``address-and-port-dependent`` or ``unknown``."""
     filtering: str = "unknown"
-    """The same words. Without a second address of a STUN server only the strictest can be told."""
+    """As for ``mapping``. Without a second address of a STUN server only the strictest can be told."""
     filters_by_port: bool | None = None
     """Whether an answer from another port than was asked is kept out; null where no server could answer so."""
     hairpin: bool | None = msgspec.field(default=None, name="HairPinning")
@@ -444,7 +444,7 @@ class DebugResult(Message, frozen=True, kw_only=True):
 
 
 class Done(Message, frozen=True, kw_only=True):
-    """Nothing more to say."""
+    """The end of a request without more to say."""
 
 
 class Access(Enum):

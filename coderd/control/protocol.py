@@ -54,7 +54,10 @@ class LineSplitter:
         return iter(self)
 
     def next_line(self) -> bytes | None:
-        """The next whole line without its newline, None where there is none. Raises MalformedPacket for one over the limit."""
+        """Returns the next whole line without its newline, None where there is none.
+
+        Raises MalformedPacket for one over the limit.
+        """
         end = self._rest.find(b"\n", self._searched if self._at == 0 else self._at)
         size = (len(self._rest) if end < 0 else end) - self._at
         if size >= self._limit:
@@ -148,17 +151,17 @@ def _params(method: AnyMethod, head: _RequestLine) -> Message:
 
 
 def encode_request(request_id: int, method: Method[P, E, R], params: P) -> bytes:
-    """A request's line."""
+    """Encodes a request as one line."""
     return _line({"v": VERSION, "id": request_id, "method": method.name, "params": params})
 
 
 def encode_event(request_id: int, event: Message) -> Iterator[bytes]:
-    """An event's line, or its lines."""
+    """Encodes an event as its line, or its lines."""
     return _lines(request_id, "event", event)
 
 
 def encode_result(request_id: int, result: Message) -> Iterator[bytes]:
-    """A result's line, or its lines: the last of its request."""
+    """Encodes a result as its line, or its lines: the last of its request."""
     return _lines(request_id, "result", result)
 
 
@@ -175,7 +178,7 @@ def _lines(request_id: int, what: _Whole, message: Message) -> Iterator[bytes]:
 
 
 def encode_error(request_id: int | None, error: UserError) -> bytes:
-    """An error's line: the last of its request."""
+    """Encodes an error as its line: the last of its request."""
     body = _ErrorBody(error.code, int(error.exit_code), error.message, error.hint)
     return _line({"id": request_id, "error": body})
 
@@ -207,7 +210,7 @@ class AnswerReader(Generic[E, R]):
         self._n_letters = 0
 
     def read(self, line: Buffer) -> Event[E] | Result[R] | None:
-        """What a line says; None for a part of what others complete.
+        """Parses a line; returns None for a part that later lines complete.
 
         Raises:
             UserError: the daemon's own, with its code and exit code.
@@ -270,7 +273,7 @@ class Caller(NamedTuple):
 def is_allowed(
     access: Access, caller: Caller | None, *, operator_uid: int | None, group_gid: int | None
 ) -> bool:
-    """Whether a caller may use methods of this access. A caller whom the kernel does not name may do nothing.
+    """Returns whether a caller may use methods of this access; one that the kernel does not name may not.
 
     Args:
         access: what the method asks for.
@@ -287,7 +290,7 @@ def is_allowed(
 
 
 def refusal(method: AnyMethod) -> UserError:
-    """What a caller without the right reads, with the ways to get it."""
+    """Returns what a caller without the right reads, with the ways to get it."""
     hint = "Run it with sudo, or start the daemon with your user as its operator (--operator)."
     if method.access is Access.USE:
         hint = f'Run it with sudo, or join the group: sudo usermod -aG {GROUP} "$USER", then sign in again.'

@@ -57,7 +57,10 @@ def address_scope(ip: str) -> AddressScope:
 
 
 def is_this_machine(ip: str) -> bool:
-    """Whether an address leads to nobody but this machine: loopback, and the unspecified ones, which Linux takes for it."""
+    """Returns whether an address reaches this machine alone.
+
+    Loopback, and the unspecified ones, which Linux takes for it.
+    """
     address = ip_address(ip.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -65,17 +68,17 @@ def is_this_machine(ip: str) -> bool:
 
 
 def is_ipv6(addr: AddrPort) -> bool:
-    """Whether a pair's address is IPv6."""
+    """Returns whether a pair's address is IPv6."""
     return ":" in addr[0]
 
 
 def tailnet_address(node_id: UUID) -> IPv6Address:
-    """The one tailnet address of a node: the /48 prefix over the first 6 bytes of its id."""
+    """Returns the one tailnet address of a node: the /48 prefix over the first 6 bytes of its id."""
     return IPv6Address(TAILNET_PREFIX.network_address.packed[:6] + node_id.bytes[6:])
 
 
 def format_addr_port(addr: AddrPort) -> str:
-    """``192.0.2.1:41641`` or ``[2001:db8::1]:41641``."""
+    """Formats a pair as ``192.0.2.1:41641`` or ``[2001:db8::1]:41641``."""
     return f"[{addr[0]}]:{addr[1]}" if is_ipv6(addr) else f"{addr[0]}:{addr[1]}"
 
 
@@ -92,7 +95,10 @@ def parse_addr_port(text: str) -> AddrPort:
 
 
 def canonical_ip(ip: str) -> str:
-    """An address in canonical text, with an IPv4-mapped one turned into IPv4. Raises ValueError if it is none."""
+    """Returns an address in canonical text, with an IPv4-mapped one turned into IPv4.
+
+    Raises ValueError if it is invalid.
+    """
     address = ip_address(ip)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(mapped or address)
@@ -100,7 +106,7 @@ def canonical_ip(ip: str) -> str:
 
 @lru_cache(maxsize=1024)
 def encode_addr_port(addr: AddrPort) -> bytes:
-    """The 18-byte wire form of disco: 16-byte address (IPv4 mapped), port, big-endian.
+    """Returns the 18-byte wire form of disco: 16-byte address (IPv4 mapped), port, big-endian.
 
     Remembered for a while: parsing costs as much as a handshake's MACs, and a flood asks for one address again and again.
     """

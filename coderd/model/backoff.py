@@ -34,7 +34,10 @@ class Backoff:
         self.attempts = 0
 
     def next_delay(self) -> float:
-        """Seconds to wait now: uniform between half the ceiling and the ceiling, which then doubles."""
+        """Returns the seconds to wait before the next attempt.
+
+        They are uniform between half the ceiling and the ceiling, which then doubles.
+        """
         fraction = int.from_bytes(self._rng(4), "big") / 2**32
         delay = self._ceiling * (0.5 + 0.5 * fraction)
         self._waited += delay
@@ -44,12 +47,12 @@ class Backoff:
         return delay
 
     def handle_connection_ended(self, lasted: float) -> None:
-        """A connection was up for ``lasted`` seconds."""
+        """Notes that a connection was up for ``lasted`` seconds."""
         self.attempts = 0
         if lasted >= STEADY:
             self.reset()
 
     def reset(self) -> None:
-        """There is reason to believe that the next attempt will do better."""
+        """Starts anew, as there is reason to believe that the next attempt will do better."""
         self._ceiling = FIRST
         self._waited = 0.0

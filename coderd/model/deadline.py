@@ -16,5 +16,5 @@ class Deadline(NamedTuple):
 
 
 def earliest(*deadlines: Deadline | None) -> Deadline | None:
-    """The first of several deadlines, None where none of them is set."""
+    """Returns the first of several deadlines, None where none of them is set."""
     return min((deadline for deadline in deadlines if deadline is not None), default=None)

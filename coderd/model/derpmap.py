@@ -63,6 +63,6 @@ class DerpMap:
     """Ours: reach every relay by WebSocket, without trying the upgrade to DERP first."""
 
     def code(self, region_id: int) -> str:
-        """A region's short code for people, its number where the map does not know it."""
+        """Returns a region's short code for people, its number where the map does not know it."""
         region = self.regions.get(region_id)
         return region.code if region is not None else str(region_id)

@@ -40,7 +40,7 @@ def parse_derp_map(value: object) -> DerpMap:
 
 
 def derp_map_to_json(derp_map: DerpMap) -> Json:
-    """The value to encode: fields in upstream's order, regions by number."""
+    """Returns the value to encode: fields in upstream's order, regions by number."""
     scores = {str(region_id): score for region_id, score in sorted(derp_map.region_score.items())}
     value: Json = {"HomeParams": {"RegionScore": scores}} if scores else {}
     value["Regions"] = {
@@ -55,7 +55,7 @@ def derp_map_to_json(derp_map: DerpMap) -> Json:
 
 
 def node_to_json(node: DerpNode) -> Json:
-    """One node's object."""
+    """Returns one node's object, ready to be encoded."""
     required: Json = {"Name": node.name, "RegionID": node.region_id, "HostName": node.host_name}
     return required | _kept(
         {

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def fair_excess(counts: Mapping[K, int], room: int) -> dict[K, int]:
-    """How many each must give up so that all together are no more than ``room``; those who need not are left out.
+    """Returns how many each must give up so that all together fit in ``room``, without those who give none.
 
     Whoever has no more than the room divided by everybody gives up nothing, whatever the others do.
     """
@@ -55,7 +55,7 @@ class FairQueue(Generic[K, T]):
         return not is_full
 
     def take_all(self) -> list[T]:
-        """Everything that waits, in the order in which it came."""
+        """Returns everything that waits, in the order in which it came."""
         found = sorted((entry for owned in self._waiting.values() for entry in owned), key=lambda one: one[0])
         self._waiting.clear()
         self._n_waiting = 0

@@ -87,7 +87,7 @@ class PrivateKey:
 
     @classmethod
     def generate(cls, rng: RandomBytes) -> Self:
-        """A new key out of 32 random bytes."""
+        """Returns a new key out of 32 random bytes."""
         return cls(rng(KEY_SIZE))
 
     @classmethod
@@ -101,7 +101,7 @@ class PrivateKey:
         return self._raw
 
     def secret_text(self) -> str:
-        """The key as ``privkey:<64 hex>``, for a 0600 file."""
+        """Returns the key as ``privkey:<64 hex>``, for a 0600 file."""
         return f"{self.prefix}:{self._raw.hex()}"
 
     def __eq__(self, other: object) -> bool:
@@ -123,7 +123,7 @@ class NodePrivate(PrivateKey):
     __slots__ = ()
 
     def public(self) -> NodePublic:
-        """The matching public key."""
+        """Returns the matching public key (X25519, RFC 7748)."""
         return NodePublic(crypto_scalarmult_base(self._raw))
 
 
@@ -133,7 +133,7 @@ class DiscoPrivate(PrivateKey):
     __slots__ = ()
 
     def public(self) -> DiscoPublic:
-        """The matching public key."""
+        """Returns the matching public key (X25519, RFC 7748)."""
         return DiscoPublic(crypto_scalarmult_base(self._raw))
 
 
@@ -143,7 +143,7 @@ class ServerPrivate(PrivateKey):
     __slots__ = ()
 
     def public(self) -> ServerPublic:
-        """The matching public key."""
+        """Returns the matching public key (X25519, RFC 7748)."""
         return ServerPublic(crypto_scalarmult_base(self._raw))
 
 

@@ -48,15 +48,15 @@ MAX_TOKEN: Final = 128
 ATTEMPTS_BURST: Final = 20.0
 """Unknown tokens that one address, of IPv6 a /64, may try at once."""
 ATTEMPTS_RATE: Final = 0.2
-"""The same per second in the long run."""
+"""Unknown tokens per second of one origin, in the long run."""
 SITE_ATTEMPTS_BURST: Final = 100.0
 """Unknown tokens that an IPv6 /48 may try at once, whichever of its networks they come from."""
 SITE_ATTEMPTS_RATE: Final = 1.0
-"""The same per second in the long run."""
+"""Unknown tokens per second of one IPv6 /48, in the long run."""
 ALL_ATTEMPTS_BURST: Final = 400.0
 """Unknown tokens that everybody together may try at once."""
 ALL_ATTEMPTS_RATE: Final = 20.0
-"""The same per second in the long run."""
+"""Unknown tokens per second of all together, in the long run."""
 MAX_ATTEMPT_ADDRESSES: Final = 4096
 """Addresses whose failures are remembered, and as many sites."""
 MAX_OPENINGS: Final = 100_000
@@ -118,7 +118,7 @@ VERIFY_SOURCE_RATE: Final = 100.0
 VERIFY_SOURCE_BURST: Final = 1000.0
 """And at once."""
 VERIFY_SITE_RATE: Final = 200.0
-"""The same per second from one IPv6 /48."""
+"""Such questions per second from one IPv6 /48."""
 VERIFY_SITE_BURST: Final = 2000.0
 """And at once."""
 MAX_VERIFY_SOURCES: Final = 4096
@@ -159,7 +159,7 @@ MAX_PATH_REPORTS: Final = 1024
 PATH_COUNT_BURST: Final = 256.0
 """Changes of paths of one connection that are counted at once."""
 PATH_COUNT_RATE: Final = 4.0
-"""The same per second in the long run."""
+"""Counts per second of one connection, in the long run."""
 RESUME_LIFETIME: Final = 24 * 3600.0
 """Seconds that a resume token counts."""
 
@@ -222,7 +222,7 @@ DERP_SOURCE_HANDSHAKE_RATE: Final = 10.0
 DERP_SOURCE_HANDSHAKE_BURST: Final = 256.0
 """And at once."""
 DERP_SITE_HANDSHAKE_RATE: Final = 40.0
-"""The same per second from one IPv6 /48, whichever of its networks they come from."""
+"""Such handshakes per second from one IPv6 /48, whichever of its networks they come from."""
 DERP_SITE_HANDSHAKE_BURST: Final = 1024.0
 """And at once."""
 DERP_HANDSHAKES_PER_SOURCE: Final = 256

@@ -26,11 +26,14 @@ class Capability(StrEnum):
     """What a node's program can do that earlier releases could not. A node says it in its hello; the server tells its peers."""
 
     PACKET_FILTER = "packet-filter"
-    """It admits inbound packets by ``PeerAccess`` alone: ports and terminals that a share does not name are closed."""
+    """Admits inbound packets by ``PeerAccess`` alone.
+
+    Ports and terminals that a share does not name are closed.
+    """
     BIRTHDAY = "birthday"
     """Its user lets it search for random ports (``--birthday``), with peers whose users do too."""
     TUNNEL_SECRET = "tunnel-secret"
-    """It announces a secret in its introduction, which whoever opens the peer's port 4 through the tunnel must show."""
+    """Announces a secret in its introduction, to be shown by connections to the peer's port 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class NetMap:
         return owner if slash else ""
 
     def find(self, name: str) -> list[Peer]:
-        """Peers that a person means by ``name``: a full name, or the bare name of one that has this node's own owner.
+        """Returns the peers called ``name``: a full name, or the bare name of a peer with this node's owner.
 
         A bare name is one's own or nobody's, also while one's own is not there: others can name what they share as they like.
         """
@@ -127,12 +130,12 @@ class NetMap:
         return [peer for peer in self.peers.values() if peer.name in meant]
 
     def is_absent(self, name: str) -> bool:
-        """Whether ``name`` means, as for ``find``, somebody whom this node may meet, but who is not connected."""
+        """Returns whether ``name``, as for ``find``, is a node that may be met and is not connected."""
         meant = self._full_names(name)
         return any(node.name in meant for node in self.absent.values())
 
     def of_others(self, name: str) -> list[str]:
-        """Full names of others' nodes that bear this bare name, sorted: what a person may have meant by it."""
+        """Returns full names of others' nodes that bear this bare name, sorted, as suggestions."""
         known = {peer.name for peer in self.peers.values()} | {node.name for node in self.absent.values()}
         return sorted(full for full in known if name and full.partition("/")[2] == name)
 

@@ -72,7 +72,7 @@ class OriginBuckets:
             buckets.use(place).drain(1, now)
 
     def give(self, origin: Origin, now: float) -> None:
-        """Uncounts the last one from an origin."""
+        """Takes back the last one from an origin."""
         for place, buckets in zip(origin.places, self._buckets, strict=False):
             buckets.give(place, now)
 

@@ -47,7 +47,7 @@ class Schedule(Generic[T]):
             self._plan(machine, when)
 
     def discard(self, machine: T) -> None:
-        """Forgets a machine."""
+        """Forgets a machine and its deadline."""
         self._planned.pop(machine, None)
         self._tidy()
 

@@ -49,7 +49,7 @@ class TimerTable(Generic[TimerName]):
         return self._at[timer] != inf
 
     def clear(self) -> None:
-        """Disarms all timers."""
+        """Disarms all timers of the table."""
         for timer in self._timers:
             self.disarm(timer)
 

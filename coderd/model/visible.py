@@ -24,12 +24,12 @@ _FORMLESS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def is_hidden(letter: str) -> bool:
-    """Whether a letter is no letter to the eye: a control, a format, or drawn as nothing."""
+    """Returns whether a letter is invisible: a control, a format character, or drawn as nothing."""
     return category(letter) in _HIDDEN or letter in _FORMLESS
 
 
 def visible(text: str, limit: int = MAX_TEXT) -> str:
-    """A text as one line for people: nothing in it is a command, hides or reorders what stands around it.
+    """Returns a text as one line without terminal commands, hidden letters or changes of direction.
 
     Args:
         text: from anywhere.
@@ -43,7 +43,7 @@ def visible(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def json_visible(text: str) -> str:
-    """JSON, of the same value, in which no letter is hidden but what is whitespace between its tokens: as escapes (RFC 8259, 7)."""
+    """Returns JSON of equal value, hidden letters within its strings escaped (RFC 8259, section 7)."""
     if text.isascii() and "\x7f" not in text:
         return text  # controls below space are escaped in any JSON
     return "".join(_escaped(letter) if letter > "~" and is_hidden(letter) else letter for letter in text)

@@ -142,7 +142,7 @@ class PacketFilter:
     # Packets
 
     def admit(self, key: NodePublic, packets: list[Buffer], now: float) -> list[Buffer]:
-        """What of a peer's packets may enter the TUN, in order. The rest is counted.
+        """Returns those of a peer's packets that may enter the TUN, in order; counts the rest.
 
         Args:
             key: whose they are.
@@ -192,17 +192,17 @@ class PacketFilter:
         return reason is ADMITTED
 
     def poll_answer(self) -> bytes | None:
-        """The next packet that tells a peer of a refusal, or of a connection's end."""
+        """Returns the next packet that tells a peer of a refusal, or of a connection's end."""
         return self._answers.popleft() if self._answers else None
 
     def poll_for_host(self) -> bytes | None:
-        """The next packet that tells this host of a connection's end."""
+        """Returns the next packet that tells this host of a connection's end."""
         return self._for_host.popleft() if self._for_host else None
 
     # Looking
 
     def n_flows(self, key: NodePublic) -> int:
-        """How many flows of a peer are remembered."""
+        """Returns the number of a peer's flows in the table."""
         peer = self._peers.get(key)
         return len(peer.flows) if peer is not None else 0
 

@@ -66,7 +66,7 @@ class Flow:
         self.expires_at = 0.0
 
     def touch(self, now: float) -> None:
-        """A packet of it passed."""
+        """Notes that a packet of the flow passed."""
         self.expires_at = now + self.lifetime
 
 
@@ -96,7 +96,7 @@ class FlowTable:
         return iter(self._flows.items())
 
     def find(self, key: bytes, now: float) -> Flow | None:
-        """The flow of a key, if it lives."""
+        """Returns the flow of a key, if it lives."""
         flow = self._flows.get(key)
         if flow is not None and flow.expires_at <= now:
             self.remove(key)
@@ -116,12 +116,12 @@ class FlowTable:
         return True
 
     def establish(self, key: bytes, flow: Flow) -> None:
-        """A TCP connection stands: from here on it makes room for nobody."""
+        """Notes that a TCP connection stands: from here on it is not evicted."""
         flow.is_established, flow.lifetime = True, ESTABLISHED_LIFETIME
         self._share_of(flow).fleeting.pop(key, None)
 
     def close(self, key: bytes, flow: Flow) -> None:
-        """A TCP connection has ended; stragglers still pass."""
+        """Notes that a TCP connection has ended; stragglers still pass."""
         flow.is_closing, flow.is_established, flow.lifetime = True, False, CLOSING_LIFETIME
         self._share_of(flow).fleeting[key] = flow
 

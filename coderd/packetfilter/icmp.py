@@ -28,12 +28,12 @@ _VERSION_6 = 6 << 28
 
 
 def echo_key(packet: Buffer, at: int) -> bytes:
-    """The key of the flow of an echo request or reply whose ICMPv6 header begins at ``at``."""
+    """Returns the key of the flow of an echo request or reply whose ICMPv6 header begins at ``at``."""
     return bytes((PROTOCOL_ICMPV6,)) + bytes(packet[at + 4 : at + 6])
 
 
 def quoted_key(packet: Buffer, at: int) -> bytes | None:
-    """The key of the flow to which the packet belongs that an error quotes; None where it can be none of this node's.
+    """Returns the flow key of the packet that an ICMPv6 error quotes; None if it cannot be this node's.
 
     Args:
         packet: the error, from its IPv6 header on.

@@ -9,7 +9,7 @@ _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def ephemeral_ports() -> tuple[int, int]:
-    """First and last of the ports that the kernel gives to sockets that connect; Linux's defaults where it does not say."""
+    """Returns the kernel's ephemeral port range, both ends included; Linux's default if it is unreadable."""
     try:
         first, last = map(int, _RANGE.read_text(encoding="ascii").split())
     except (OSError, ValueError):

@@ -28,7 +28,7 @@ class Bucket:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more is within the rate."""
+        """Takes a token and returns whether there was one."""
         self._tokens = min(self._rate, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
         if self._tokens < 1:
@@ -60,7 +60,7 @@ class FormerPolicies:
         self._of: dict[bytes, tuple[InboundPolicy, ...]] = {}
 
     def note(self, address: bytes, policy: InboundPolicy) -> None:
-        """A policy is not in force any more."""
+        """Notes that a policy is not in force any more."""
         former = self._of.get(address, ())
         if policy in former or policy == InboundPolicy():
             return
@@ -69,7 +69,7 @@ class FormerPolicies:
             del self._of[next(iter(self._of))]
 
     def accepted(self, address: bytes, protocol: int, port: int) -> bool:
-        """Whether who has the address could once begin a flow to a port."""
+        """Returns whether a former policy let this address begin a flow to a port."""
         return any(policy.accepts(protocol, port) for policy in self._of.get(address, ()))
 
 
@@ -80,7 +80,7 @@ class ServedPorts:
         self._of: dict[bytes, set[int]] = {}
 
     def note(self, address: bytes, port: int) -> None:
-        """A peer begins a flow."""
+        """Notes that a peer begins a flow to a port."""
         ports = self._of.setdefault(address, set())
         if len(ports) < MOST_SERVED:
             ports.add(port)
@@ -88,6 +88,6 @@ class ServedPorts:
             del self._of[next(iter(self._of))]
 
     def has(self, address: bytes, port: int) -> bool:
-        """Whether who has the address has begun a flow to a port."""
+        """Returns whether this address has begun a flow to a port."""
         ports = self._of.get(address, ())
         return port in ports or len(ports) >= MOST_SERVED

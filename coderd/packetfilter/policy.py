@@ -28,18 +28,24 @@ class InboundPolicy:
         return self.ports == ALL_PORTS
 
     def accepts(self, protocol: int, port: int) -> bool:
-        """Whether the peer may begin a flow of TCP or UDP to a port."""
+        """Returns whether the peer may begin a flow of TCP or UDP to a port."""
         return port in self.ports or (protocol == PROTOCOL_TCP and port in self.services)
 
 
 def device_policy(accepted: PortSet) -> InboundPolicy:
-    """A user's device decides for itself, alike for all peers: ``accepted``, which is nothing unless its user said so."""
+    """Returns a user's device's policy.
+
+    It decides for itself, alike for all peers: ``accepted``, which is nothing unless its user said so.
+    """
     return InboundPolicy(accepted)
 
 
 @lru_cache(maxsize=256)
 def workspace_policy(access: PeerAccess) -> InboundPolicy:
-    """A workspace accepts what the server says of each peer, and calls to its own services."""
+    """Returns a workspace's policy.
+
+    It accepts what the server says of each peer, and calls to its own services.
+    """
     if access.is_server:
         return InboundPolicy(services=NODE_API)
     return InboundPolicy(access.ports, SERVICES)

@@ -15,21 +15,27 @@ _FAR = 1 << 30
 
 
 def encode_reset_onward(segment: Buffer) -> bytes:
-    """For whom a segment was meant: the sequence number is the segment's, which is what its receiver waits for."""
+    """Encodes a TCP reset for a segment's receiver.
+
+    The sequence number is the segment's, which is what its receiver waits for.
+    """
     source, destination = bytes(segment[8:24]), bytes(segment[24:40])
     numbers = bytes(segment[_SEQUENCE]) + bytes(segment[_ACKNOWLEDGEMENT])
     return _encode(source, destination, bytes(segment[_PORTS]), numbers, TCP_RST | TCP_ACK)
 
 
 def encode_reset_back(segment: Buffer) -> bytes:
-    """For whom a segment is from, which acknowledges something: the sequence number is the one that it expects next."""
+    """Encodes a TCP reset for the sender of a segment with an acknowledgement.
+
+    The sequence number is the one that it expects next.
+    """
     source, destination = bytes(segment[24:40]), bytes(segment[8:24])
     ports = bytes(segment[42:44]) + bytes(segment[40:42])
     return _encode(source, destination, ports, bytes(segment[_ACKNOWLEDGEMENT]) + _NONE, TCP_RST)
 
 
 def encode_question(segment: Buffer) -> bytes:
-    """For whom a segment was meant: asks whether it is of a connection, as a keepalive does.
+    """Encodes a probe, as TCP keepalive sends, that asks a segment's receiver whether it has the connection.
 
     The sequence number is far behind what any receiver waits for: a connection answers with an acknowledgement and takes
     nothing from it. Where there is none the answer is a RST that the sender believes.

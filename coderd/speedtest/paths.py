@@ -41,7 +41,7 @@ class PathLog:
         self._samples.append(PathBytes(direct, relay))
 
     def between(self, start: float, end: float) -> PathBytes:
-        """What each path carried between two instants; between samples the bytes are taken to flow evenly."""
+        """Returns the bytes that each path carried between two instants, interpolated between samples."""
         before, after = self._at(start), self._at(end)
         return PathBytes(after.direct - before.direct, after.relay - before.relay)
 

@@ -63,12 +63,12 @@ class StartReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def start_request(duration: float, direction: Direction, path: Pin, secret: str = "") -> StartRequest:
-    """The request for a test of ``duration`` seconds."""
+    """Returns the request for a test of ``duration`` seconds."""
     return StartRequest(PROTOCOL_VERSION, round(duration * 1e9), direction, path, secret)
 
 
 def encode(message: StartRequest | StartReply) -> bytes:
-    """Either line, newline included."""
+    """Encodes a request or a reply as one line, newline included."""
     return msgspec.json.encode(message) + b"\n"
 
 
@@ -89,7 +89,7 @@ def parse_start_reply(line: Buffer) -> StartReply:
 
 
 def objection(request: StartRequest) -> str:
-    """Why a serving node does not run this test, in one sentence; empty where it does."""
+    """Returns why a serving node does not run this test, in one sentence; empty where it does."""
     if request.version != PROTOCOL_VERSION:
         return f"this node speaks version {PROTOCOL_VERSION} of the speed test, not {request.version}"
     if not MIN_DURATION <= request.duration <= MAX_DURATION:

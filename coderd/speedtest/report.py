@@ -26,22 +26,25 @@ GAP = "  "
 
 
 def latency_text(latency_ms: float) -> str:
-    """``29ms``, or ``<1ms`` below one."""
+    """Formats a latency as ``29ms``, or ``<1ms`` below one."""
     return f"{int(latency_ms)}ms" if latency_ms >= 1 else "<1ms"
 
 
 def latency_line(kind: str, via: str, latency_ms: float) -> str:
-    """The first line: ``29ms via coder`` by relay, ``9ms via direct (203.0.113.7:41641)`` directly."""
+    """Returns the first line.
+
+    ``29ms via coder`` by relay, ``9ms via direct (203.0.113.7:41641)`` directly.
+    """
     return f"{latency_text(latency_ms)} via {f'direct ({via})' if kind == 'direct' else via}"
 
 
 def start_line(duration: float, direction: Direction) -> str:
-    """The second line."""
+    """Returns the output's second line: duration and direction."""
     return f"Starting a {duration:g}s {direction.word} test..."
 
 
 def cells(row: Interval) -> tuple[str, str, str]:
-    """A row's three cells."""
+    """Returns a row's three cells: interval, transfer, bandwidth."""
     return (
         f"{row.start:.2f}-{row.end:.2f} sec",
         f"{row.megabits:.4f} MBits",
@@ -50,7 +53,7 @@ def cells(row: Interval) -> tuple[str, str, str]:
 
 
 def table(rows: tuple[Interval, ...]) -> list[str]:
-    """Header, rows, rule and total: a line each."""
+    """Returns header, rows, rule and total: a line each."""
     lines = [HEADER, *(cells(row) for row in rows), cells(overall(rows))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     texts = [

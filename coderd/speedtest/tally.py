@@ -74,5 +74,5 @@ class Tally:
 
 
 def overall(rows: tuple[Interval, ...]) -> Interval:
-    """The total of a test's rows: from its start to the end of the last."""
+    """Returns the total of a test's rows: from its start to the end of the last."""
     return Interval(0.0, rows[-1].end if rows else 0.0, sum(row.n_bytes for row in rows))

@@ -19,7 +19,7 @@ MAX_PATH = 107
 
 
 def group_id(name: str) -> int | None:
-    """A group's number, None where the machine has no such group."""
+    """Returns a group's number, None where the machine has no such group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
@@ -28,7 +28,7 @@ def group_id(name: str) -> int | None:
 
 @contextmanager
 def bound_socket(path: Path) -> Iterator[socket.socket]:
-    """A listening UNIX socket at ``path``, whose file is taken away at the end unless another has replaced it.
+    """Binds a listening UNIX socket at ``path``; removes its file at the end, unless it was replaced.
 
     Raises:
         UserError: the path is too long, cannot be written, or belongs to something that lives.

@@ -116,7 +116,7 @@ async def serve_control(
 
 
 def peer_caller(sock: socket.socket) -> Caller | None:
-    """Who connected, as the kernel noted it then; None where it does not say."""
+    """Returns the peer's user and groups at its connect (SO_PEERCRED); None if the kernel does not say."""
     try:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _, uid, gid = _UCRED.unpack(credentials)

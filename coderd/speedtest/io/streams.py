@@ -153,7 +153,7 @@ class _Sender:
 
 
 def acked_bytes(sock: socket.socket) -> int:
-    """Bytes of this connection that the peer's kernel has acknowledged."""
+    """Returns the bytes of this connection that the peer's kernel has acknowledged."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_OFFSET + _U64.size)
     n_acked: int = _U64.unpack_from(info, _BYTES_ACKED_OFFSET)[0]
     return n_acked

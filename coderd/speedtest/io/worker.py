@@ -18,7 +18,7 @@ LIMIT_FACTOR = 4
 
 
 def limit(duration: float) -> float:
-    """Seconds that a receiver reads at most."""
+    """Returns the most seconds that a receiver reads."""
     return LIMIT_FACTOR * duration + 10.0
 
 
