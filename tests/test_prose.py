@@ -24,7 +24,7 @@ LEFT = {
     "coordination": 41,
     "daemon": 44,
     "dashboard": 17,
-    "derp": 79,
+    "derp": 77,
     "http": 62,
     "identity": 109,
     "packet": 9,
