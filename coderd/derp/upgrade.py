@@ -5,18 +5,12 @@ passes no upgrade that it does not know, so the second is a *WebSocket* with the
 the relay's key beforehand may add a *fast start* to the first: it then sends on at once and gets no HTTP answer at all.
 """
 
-import base64
-import binascii
-import hashlib
 from typing import Final
 
 from coderd.derp.dial_plan import DialPlan
-from coderd.model import RandomBytes
+from coderd.http import ws_handshake
 
 SUBPROTOCOL: Final = "derp"
-WEBSOCKET_VERSION: Final = "13"
-WEBSOCKET_KEY_SIZE: Final = 16
-_ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 WHY_FORCED: Final = "the relay map asks for it"
 WHY_SILENT: Final = "the upgrade to DERP was not answered"
@@ -53,49 +47,16 @@ def upgrade_response(server_key: bytes) -> bytes:
     )
 
 
-def websocket_key(rng: RandomBytes) -> str:
-    """A fresh value for Sec-WebSocket-Key."""
-    return base64.b64encode(rng(WEBSOCKET_KEY_SIZE)).decode()
-
-
-def is_websocket_key(key: str) -> bool:
-    """Whether a client's Sec-WebSocket-Key is one."""
-    try:
-        return len(base64.b64decode(key, validate=True)) == WEBSOCKET_KEY_SIZE
-    except (binascii.Error, ValueError):
-        return False
-
-
-def websocket_accept(key: str) -> str:
-    """The proof that whoever answers has read this key and speaks WebSocket."""
-    return base64.b64encode(hashlib.sha1(key.encode() + _ACCEPT_GUID).digest()).decode()
-
-
 def websocket_request(plan: DialPlan, key: str) -> bytes:
-    """The request for a WebSocket."""
-    fields = [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        f"Sec-WebSocket-Version: {WEBSOCKET_VERSION}",
-        f"Sec-WebSocket-Key: {key}",
-        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
-    ]
-    return _request(plan, fields)
-
-
-def websocket_response(key: str) -> bytes:
-    """The relay's answer to it; no extension is ever accepted."""
-    return (
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {websocket_accept(key)}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
-    ).encode()
+    """Returns the request for a WebSocket that carries DERP."""
+    return _request(plan, [*ws_handshake.request_fields(key), f"Sec-WebSocket-Protocol: {SUBPROTOCOL}"])
 
 
 def websocket_refusal() -> bytes:
     """The answer to a WebSocket of another version, or without a key."""
     return (
         b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n"
-        b"Sec-WebSocket-Version: " + WEBSOCKET_VERSION.encode() + b"\r\n\r\n"
+        b"Sec-WebSocket-Version: " + ws_handshake.VERSION.encode() + b"\r\n\r\n"
     )
 
 

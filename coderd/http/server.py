@@ -16,13 +16,14 @@ import structlog
 import trio
 from starlette.types import ASGIApp
 
+from coderd.http import ws_handshake
 from coderd.http.drain import Drain
 from coderd.http.forwarded import NO_PROXIES, TrustedProxies
 from coderd.http.head import MAX_FIELDS, MAX_HEAD_SIZE, RequestHead, find_head_end, parse_request_head
 from coderd.http.streams import AcceptedStream, ServerStream
 from coderd.http.tls_stream import TlsStream
 from coderd.http.web import serve_web
-from coderd.http.websocket import StreamSocket, TextRoute, is_websocket_request
+from coderd.http.websocket import StreamSocket, TextRoute
 from coderd.metrics import Counters
 from coderd.model import limits
 from coderd.model.errors import MalformedPacket
@@ -219,7 +220,7 @@ class _Server:
                 stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
                 await self._derp(stream, request, leftover)
                 return
-            if (route := self._websockets.get(request.path)) is not None and is_websocket_request(request):
+            if (route := self._websockets.get(request.path)) is not None and ws_handshake.is_request(request):
                 stream.remote = (self._proxies.client_of(stream.remote[0], request.fields), stream.remote[1])
                 await route.serve(StreamSocket(stream, request, leftover, max_message=route.max_message))
                 return

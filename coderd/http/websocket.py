@@ -5,8 +5,6 @@ third of the memory and time of the way through Hypercorn and Starlette, and the
 one on a connection that was used before; that comes through the app as any request does, and does not know the difference.
 """
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
@@ -17,8 +15,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
-from wsproto.utilities import LocalProtocolError, generate_accept_token
+from wsproto.utilities import LocalProtocolError
 
+from coderd.http import ws_handshake
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream
 from coderd.http.turns import Turn
@@ -32,7 +31,6 @@ CLOSE_TIMEOUT: Final = limits.WEBSOCKET_CLOSE_TIMEOUT
 _READ_SIZE: Final = 4096
 _SHORT: Final = 4096
 """Bytes of a frame that may be sent without waiting."""
-_KEY_SIZE: Final = 16
 
 
 class WebSocketClosed(Exception):
@@ -89,27 +87,12 @@ class TextRoute:
     max_message: int
 
 
-def is_websocket_request(head: RequestHead) -> bool:
-    """Whether a request can be answered by a WebSocket."""
-    try:
-        key = base64.b64decode(head.field("sec-websocket-key"), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return (
-        head.method == "GET"
-        and head.has_token("upgrade", "websocket")
-        and head.has_token("connection", "upgrade")
-        and head.field("sec-websocket-version") == "13"
-        and len(key) == _KEY_SIZE
-    )
-
-
 class StreamSocket:
     """A WebSocket on a connection of its own.
 
     Args:
         stream: the connection.
-        head: its first request, one that ``is_websocket_request`` approved of.
+        head: its first request, one that ``ws_handshake.is_request`` approved of.
         leftover: what was read past the head.
         max_message: characters of the longest text that is taken.
     """
@@ -148,13 +131,9 @@ class StreamSocket:
 
     async def accept(self, greeting: str | None = None) -> None:
         """Opens it; a first text leaves together with the answer to the request."""
-        token = generate_accept_token(self._head.field("sec-websocket-key").encode())
         first = b"" if greeting is None else _text_frame(greeting)
         self._is_accepted = True
-        await self._stream.send_all(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + token + b"\r\n\r\n" + first
-        )
+        await self._stream.send_all(ws_handshake.response(self._head.field("sec-websocket-key")) + first)
 
     async def receive_text(self) -> str:
         """The next text. Raises WebSocketClosed, and MalformedPacket on bytes or on a text that is too long, its frames counted."""

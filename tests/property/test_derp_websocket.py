@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
-from coderd.derp.upgrade import is_websocket_key, websocket_accept
 from coderd.derp.websocket import MAX_FRAMES, MAX_MESSAGE, WebSocket
+from coderd.http.ws_handshake import accept_proof, is_key
 
 cuts = st.lists(st.integers(0, 100_000), max_size=8)
 
@@ -95,9 +95,9 @@ def test_tiny_frames_are_worked_off_in_bounded_portions() -> None:
 
 @given(st.text(max_size=40))
 def test_a_key_is_one_or_not(key: str) -> None:
-    assert is_websocket_key(key) in (True, False)
+    assert is_key(key) in (True, False)
 
 
 def test_the_accept_of_the_rfcs_example() -> None:
-    assert is_websocket_key("dGhlIHNhbXBsZSBub25jZQ==")
-    assert websocket_accept("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert is_key("dGhlIHNhbXBsZSBub25jZQ==")
+    assert accept_proof("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

@@ -17,9 +17,9 @@ from coderd.cli.coderctl import build_app
 from coderd.cli.shell import run_app
 from coderd.config.url import parse_server_url
 from coderd.derp.io.websocket import WebSocketStream
-from coderd.derp.upgrade import websocket_key
 from coderd.http.dialer import read_response_head
 from coderd.http.head import find_head_end
+from coderd.http.ws_handshake import make_key
 from coderd.model.errors import Exit
 from coderd.model.keys import NodePrivate
 from coderd.server.health import checks
@@ -179,7 +179,7 @@ async def echo_of(world: World) -> AsyncIterator[WebSocketStream]:
     """A WebSocket that nobody had to be known for."""
     request = (
         f"GET /healthz/ws HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {websocket_key(bytes)}\r\n\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {make_key(bytes)}\r\n\r\n"
     )
     async with await trio.open_tcp_stream("127.0.0.1", world.started.http_address[1]) as stream:
         await stream.send_all(request.encode())

@@ -20,11 +20,10 @@ from coderd.derp.upgrade import (
     WHY_GARBLED,
     WHY_SILENT,
     upgrade_request,
-    websocket_accept,
-    websocket_key,
     websocket_request,
     why_status,
 )
+from coderd.http import ws_handshake
 from coderd.http.dialer import read_response_head
 from coderd.http.head import ResponseHead
 from coderd.http.tls_stream import TlsStream
@@ -170,7 +169,7 @@ async def _by_websocket(plan: DialPlan, make_client: MakeClient, why: str, rng: 
     stream = await dial_node(plan)
     _tune(stream)
     try:
-        key = websocket_key(rng)
+        key = ws_handshake.make_key(rng)
         client = make_client(None)
         with trio.fail_after(ANSWER_TIMEOUT):
             await stream.send_all(websocket_request(plan, key))
@@ -195,7 +194,7 @@ def _check_websocket(plan: DialPlan, answer: ResponseHead, key: str) -> None:
     """Raises OSError where the answer opens no WebSocket."""
     if answer.status != SWITCHING_PROTOCOLS:
         raise _no_relay(plan, answer.status)
-    if answer.field("sec-websocket-accept") != websocket_accept(key):
+    if answer.field("sec-websocket-accept") != ws_handshake.accept_proof(key):
         raise ConnectionRefusedError(f"{plan.host_header} is no relay: it does not speak WebSocket")
 
 

@@ -14,12 +14,11 @@ from coderd.derp.io.websocket import WebSocketStream
 from coderd.derp.limit import ClientRate
 from coderd.derp.relay import ClientStats, Relay
 from coderd.derp.upgrade import (
-    WEBSOCKET_VERSION,
-    is_websocket_key,
+    SUBPROTOCOL,
     upgrade_response,
     websocket_refusal,
-    websocket_response,
 )
+from coderd.http import ws_handshake
 from coderd.http.head import RequestHead
 from coderd.http.streams import ServerStream, WriteTimeout
 from coderd.metrics import Counters
@@ -131,11 +130,11 @@ class RelayServer:
             return
         self.counters["derp.accept.websocket"] += 1
         key = head.field("sec-websocket-key")
-        if head.field("sec-websocket-version") != WEBSOCKET_VERSION or not is_websocket_key(key):
+        if head.field("sec-websocket-version") != ws_handshake.VERSION or not ws_handshake.is_key(key):
             await self._refuse(stream, websocket_refusal(), CloseReason.MALFORMED)
             return
         carrier = WebSocketStream(stream, is_client=False, leftover=leftover)
-        await self._serve(stream, carrier, websocket_response(key))
+        await self._serve(stream, carrier, ws_handshake.response(key, SUBPROTOCOL))
 
     async def serve(self, stream: ServerStream, *, fast_start: bool, leftover: bytes = b"") -> None:
         """Serves one client until its connection ends, and leaves the stream closed.

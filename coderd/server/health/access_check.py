@@ -21,7 +21,7 @@ import trio
 
 from coderd.config.url import ServerUrl
 from coderd.derp.io.websocket import WebSocketStream
-from coderd.derp.upgrade import WEBSOCKET_VERSION, websocket_accept, websocket_key
+from coderd.http import ws_handshake
 from coderd.http.dialer import dial, read_response_head
 from coderd.http.head import ResponseHead
 from coderd.http.pinned import server_context, why_untrusted
@@ -108,11 +108,11 @@ class AccessCheck:
             return Trial(_words(error))
 
     async def _echo(self) -> Trial:
-        key = websocket_key(os.urandom)
-        async with self._ask(ECHO, _websocket_fields(key)) as answered:
+        key = ws_handshake.make_key(os.urandom)
+        async with self._ask(ECHO, ws_handshake.request_fields(key)) as answered:
             if (refused := _refusal(answered.head, "websocket")) is not None:
                 return refused
-            if answered.head.field("sec-websocket-accept") != websocket_accept(key):
+            if answered.head.field("sec-websocket-accept") != ws_handshake.accept_proof(key):
                 return Trial("the answer to the upgrade is not that of a WebSocket", middlebox(answered.head))
             stream = WebSocketStream(answered.stream, is_client=True, leftover=answered.leftover)
             message = os.urandom(16)
@@ -125,7 +125,10 @@ class AccessCheck:
         return await self._upgrade(["Connection: Upgrade", "Upgrade: DERP"], "derp")
 
     async def _derp_in_websocket(self) -> Trial:
-        fields = [*_websocket_fields(websocket_key(os.urandom)), "Sec-WebSocket-Protocol: derp"]
+        fields = [
+            *ws_handshake.request_fields(ws_handshake.make_key(os.urandom)),
+            "Sec-WebSocket-Protocol: derp",
+        ]
         return await self._upgrade(fields, "websocket")
 
     async def _upgrade(self, fields: list[str], protocol: str) -> Trial:
@@ -157,15 +160,6 @@ def middlebox(head: ResponseHead) -> str:
     names = [head.field("server"), *(f"via {via}" for via in [head.field("via")] if via)]
     text = " ".join(name for name in names if name)
     return "".join(character for character in text if character.isprintable())[:_MAX_NAME]
-
-
-def _websocket_fields(key: str) -> list[str]:
-    return [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        f"Sec-WebSocket-Version: {WEBSOCKET_VERSION}",
-        f"Sec-WebSocket-Key: {key}",
-    ]
 
 
 def _refusal(head: ResponseHead, protocol: str) -> Trial | None:
