@@ -22,5 +22,6 @@ nodes_by_user  which nodes a change may concern
 paths          what nodes have reported of their paths
 farewell       when each node shall come back to a server that ends
 
-io             coordination_client (dials and redials), coordination_server (the WebSocket endpoint), keepalive: shells
+io             coordination_client (dials and redials), coordination_server (the WebSocket endpoint),
+keepalive: shells
 """

@@ -7,7 +7,9 @@ from coderd.model.derpmap import EMBEDDED_REGION, DerpMap, DerpNode, DerpRegion
 
 
 def map_as_dialled(derp_map: DerpMap, url: ServerUrl, region_id: int = EMBEDDED_REGION) -> DerpMap:
-    """A server's map as a node takes it: the server's own region where the node knows it, no other on the node itself.
+    """Returns a server's map as a node dials it.
+
+    The server's own region is where the node knows it, and no other region is on the node itself.
 
     Only a server that the person named on this machine itself may name relays there.
     """
@@ -23,9 +25,10 @@ def _elsewhere(region: DerpRegion) -> DerpRegion:
 
 
 def rewrite_embedded_region(derp_map: DerpMap, url: ServerUrl, region_id: int = EMBEDDED_REGION) -> DerpMap:
-    """The map with the server's own region at the host, port and scheme by which this node knows the server.
+    """Returns the map with the server's own region where this node knows the server: host, port and scheme.
 
-    A node may reach its server by an internal name that the access URL does not tell; it then relays by it, too.
+    A node may reach its server by an internal name that the access URL does not tell; it then relays by it,
+    too.
     """
     region = derp_map.regions.get(region_id)
     if region is None:

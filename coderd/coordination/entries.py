@@ -13,12 +13,12 @@ from coderd.model.reachability import NodeUpdate
 
 
 def parse_absence(entry: Absence) -> AbsentNode:
-    """Reads the name of somebody who is not there. Raises ValueError on an unknown kind."""
+    """Parses the entry of a node that is not connected. Raises ValueError on an unknown kind."""
     return AbsentNode(entry.id, NodeKind(entry.kind), entry.name, tailnet_address(entry.id))
 
 
 def parse_peer(entry: PeerEntry) -> Peer:
-    """Reads one entry. Raises ValueError on a bad key or address, or an address that its id does not derive."""
+    """Parses a peer's entry. Raises ValueError on a bad key, or an address that its id does not derive."""
     address = IPv6Address(entry.address)
     if address != tailnet_address(entry.id):
         raise ValueError(f"{entry.address} is not the address of node {entry.id}")
@@ -39,7 +39,7 @@ def parse_peer(entry: PeerEntry) -> Peer:
 
 
 def parse_self(entry: SelfEntry) -> SelfNode:
-    """Reads this node's own entry. Raises ValueError as ``parse_peer`` does."""
+    """Parses this node's own entry. Raises ValueError on an address that its id does not derive."""
     address = IPv6Address(entry.address)
     if address != tailnet_address(entry.id):
         raise ValueError(f"{entry.address} is not the address of node {entry.id}")
@@ -47,7 +47,10 @@ def parse_self(entry: SelfEntry) -> SelfNode:
 
 
 def update_message(update: NodeUpdate, generation: int, reports: Reports = NOTHING_NEW) -> Update:
-    """The message that says a ``NodeUpdate``, with reports of paths; endpoints beyond the limit are left out."""
+    """Returns the message for a ``NodeUpdate``, with reports of paths.
+
+    Endpoints beyond ``MAX_ENDPOINTS`` are left out.
+    """
     endpoints = [Endpoint(format_addr_port(addr), kind) for addr, kind in update.endpoints[:MAX_ENDPOINTS]]
     return Update(
         update.home_region,

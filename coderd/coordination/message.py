@@ -7,12 +7,13 @@
      |  update{home_region, endpoints} ->    |   from now on its peers see it, and it them
      |  <- peers{upsert, remove, absent, full} |   256 entries each, 512 KiB; `more` announces a continuation
      |  ready{ids} ->                        |   these peers may now initiate a handshake
-     |  update{.., path_reports} ->           |   by which paths it reaches peers; shown and counted, told to nobody
+     |  update{.., path_reports} ->           |   its paths to peers: shown, counted, not passed on
      |  alive{} <->                          |   each way every few seconds: silence means death
      |  goodbye{} ->                         |   peers remove the node at once
 
-Each text is an object whose ``type`` is the message's name. Unknown fields are ignored, so that either end may be
-newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with the new one.
+Each text is an object whose ``type`` is the message's name. Unknown fields are ignored, so that either end
+may be newer; an unknown type is malformed, and ``version`` changes only when an old end could not live with
+the new one.
 """
 
 from enum import StrEnum
@@ -34,7 +35,8 @@ MAX_NODE_MESSAGE: Final = limits.MAX_NODE_MESSAGE
 MAX_SERVER_MESSAGE = 1024 * 1024
 """Bytes of a text from the server."""
 MAX_PARCEL = 512 * 1024
-"""Bytes of the entries of one ``peers``: however many peers there are and whatever is told of each, a node can read it."""
+"""Bytes of the entries of one ``peers``: however many peers there are and whatever is told of each, a node
+can read it."""
 MAX_ENTRIES: Final = limits.MAX_ENTRIES
 MAX_ENDPOINTS: Final = limits.MAX_ENDPOINTS
 MAX_READY: Final = limits.MAX_READY
@@ -66,7 +68,7 @@ class Message(msgspec.Struct, frozen=True, tag_field="type"):
 
 
 class Alive(Message, frozen=True, tag="alive"):
-    """Nothing new; I am here."""
+    """Sign of life of either end, sent when there is nothing else to say."""
 
 
 # From the node.
@@ -117,7 +119,10 @@ class PathReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Update(Message, frozen=True, tag="update"):
-    """The node's whole reachability; each one replaces the last, its reports aside, which add to earlier ones."""
+    """The node's whole reachability.
+
+    Each one replaces the last, its reports aside, which add to earlier ones.
+    """
 
     home_region: RegionId
     endpoints: Annotated[list[Endpoint], msgspec.Meta(max_length=MAX_ENDPOINTS)] = []
@@ -177,11 +182,15 @@ class Welcome(Message, frozen=True, tag="welcome"):
     server_key: KeyText = ""
     """The embedded relay's key, ``derpkey:<hex>``; empty where the server has no relay."""
     embedded_region: RegionId = EMBEDDED_REGION
-    """The map's region that is the server itself, which a node dials by the URL that it knows; 0 = none is."""
+    """The map's region that is the server itself, which a node dials by the URL that it knows; 0 = none
+    is."""
 
 
 class PeerEntry(msgspec.Struct, frozen=True):
-    """One peer. The server derives ``name`` and ``address`` from its identity; keys and endpoints are the peer's own."""
+    """One peer. The server derives ``name`` and ``address`` from its identity.
+
+    Keys and endpoints are the peer's own.
+    """
 
     id: UUID
     kind: NameText
@@ -206,14 +215,14 @@ class PeerEntry(msgspec.Struct, frozen=True):
 
 
 class RemovalReason(StrEnum):
-    """Why a peer is gone. A node removes a peer at once for any reason but ``LOST``, also for one that it does not know."""
+    """Why a peer is gone. A node removes it at once for any reason but ``LOST``, also an unknown one."""
 
     LOST = "lost"
-    """Its connection broke: its tunnel may live on, so the peer is kept, marked offline."""
+    """Its connection broke: the tunnel may live on, so the peer is kept, marked offline."""
     DISCONNECTED = "disconnected"
-    """It left on purpose: its tunnel ends, its name stays known."""
+    """Left on purpose: the tunnel ends, the name stays known."""
     DENIED = "denied"
-    """The receiver may not meet it any more, or it was deleted."""
+    """Not allowed to meet the receiver any more, or deleted."""
 
 
 class Removal(msgspec.Struct, frozen=True):
@@ -223,13 +232,18 @@ class Removal(msgspec.Struct, frozen=True):
     reason: NameText
     """A ``RemovalReason``, or a word of a newer release."""
     ports: PortsText | None = None
-    """Of a peer that may come back: what it may reach of the receiver, as in ``PeerEntry``; absent: as before."""
+    """Of a peer that may come back: what it may reach of the receiver, as in ``PeerEntry``; absent: as
+    before."""
     terminal: bool = True
-    """Of a peer that may come back, where ``ports`` are given: whether it may open a shell at the receiver."""
+    """Of a peer that may come back, where ``ports`` are given: whether it may open a shell at the
+    receiver."""
 
 
 class Absence(msgspec.Struct, frozen=True):
-    """Somebody whom the receiver may meet and who is not connected; a peer that it knows as lost stays a peer."""
+    """A node that the receiver may meet and that is not connected.
+
+    A peer that it knows as lost stays a peer.
+    """
 
     id: UUID
     kind: NameText
@@ -291,12 +305,15 @@ def encoded_size(entry: PeerEntry | Removal | Absence) -> int:
 
 
 def parse_node_message(text: str | bytes) -> NodeMessage:
-    """Reads what a node said. Raises MalformedPacket on anything else, or longer than ``MAX_NODE_MESSAGE``."""
+    """Parses a node's message. Raises MalformedPacket if it is none, or longer than ``MAX_NODE_MESSAGE``."""
     return _parse(_node_decoder, text, MAX_NODE_MESSAGE)
 
 
 def parse_server_message(text: str | bytes) -> ServerMessage:
-    """Reads what the server said. Raises MalformedPacket on anything else, or longer than ``MAX_SERVER_MESSAGE``."""
+    """Parses a server's message.
+
+    Raises MalformedPacket if it is none, or longer than ``MAX_SERVER_MESSAGE``.
+    """
     return _parse(_server_decoder, text, MAX_SERVER_MESSAGE)
 
 

@@ -1,7 +1,7 @@
 """The node's side, pure: what the server says becomes a NetMap; what a node keeps of it in its state file.
 
-A NetMap outlives its connection: losing the server changes nothing in it, and a peer that the server has *lost* stays,
-marked offline, since its tunnel may well be alive. Only the server's word removes a peer.
+A NetMap outlives its connection: losing the server changes nothing in it, and a peer that the server has
+*lost* stays, marked offline, since its tunnel may well be alive. Only the server's word removes a peer.
 """
 
 from collections.abc import Set
@@ -47,7 +47,10 @@ class NetMapClient:
         return self._netmap
 
     def handle_message(self, message: ServerMessage) -> NetMap | None:
-        """Takes one message; returns the new NetMap if it changed. Raises MalformedPacket on a lying message."""
+        """Takes one message; returns the new NetMap if it changed.
+
+        Raises MalformedPacket on a lying message.
+        """
         before = self._netmap
         try:
             if isinstance(message, Welcome):
@@ -61,7 +64,10 @@ class NetMapClient:
         return self._netmap if self._netmap != before else None
 
     def forget(self, node_ids: Set[UUID]) -> NetMap | None:
-        """Drops peers that the server lost and whose tunnels have died since; returns the new NetMap if it changed."""
+        """Drops peers that the server lost and whose tunnels have died since.
+
+        Returns the new NetMap if it changed.
+        """
         if self._netmap is None or not node_ids & self._netmap.peers.keys():
             return None
         dead = Peers(remove=[Removal(node_id, RemovalReason.DISCONNECTED) for node_id in node_ids])
@@ -69,7 +75,7 @@ class NetMapClient:
         return self._netmap
 
     def handle_disconnected(self) -> None:
-        """The connection is gone: what was half said is forgotten, the NetMap stays."""
+        """Drops a full list that was not complete when the connection ended; the NetMap stays."""
         self._full = None
 
     def _handle_welcome(self, message: Welcome) -> None:
@@ -133,7 +139,10 @@ def _with_changes(netmap: NetMap, message: Peers, known: NetMap) -> NetMap:
 
 
 def _access_of(removal: Removal, before: PeerAccess) -> PeerAccess:
-    """What somebody who is away may reach here, of what was said before where nothing is said now. Raises ValueError."""
+    """What somebody who is away may reach here, of what was said before where nothing is said now.
+
+    Raises ValueError.
+    """
     if removal.ports is None:
         return before
     return replace(before, ports=parse_ports(removal.ports), terminal=removal.terminal)

@@ -1,8 +1,9 @@
-"""Who is worth asking about: nodes by the users who have to do with them. Pure.
+"""Index of nodes by user, so that a change examines only the nodes that it may concern. Pure.
 
-A tunnel joins a user's device with a workspace that is theirs or shared with them, so two nodes that may meet have a user in
-common, and are not of one kind. To look only there makes a change cost what its circle has, not what the server has: a workspace
-that is shared with somebody who may use thousands is near that one's devices, and not near the thousands.
+A tunnel joins a user's device with a workspace that is theirs or shared with them, so two nodes that may meet
+have a user in common, and are not of one kind. To look only there makes a change cost what its circle has,
+not what the server has: a workspace that is shared with somebody who may use thousands is near that one's
+devices, and not near the thousands.
 """
 
 from collections.abc import Iterator
@@ -15,14 +16,14 @@ _KINDS = tuple(NodeKind)
 
 
 class NodesByUser:
-    """Nodes by user: of a device its owner, of a workspace also everybody with whom it is shared."""
+    """Index of nodes by user: of a device its owner, of a workspace also each user with whom it is shared."""
 
     def __init__(self) -> None:
         self._nodes: dict[UUID, Node] = {}
         self._by_user: dict[tuple[UUID, NodeKind], dict[UUID, None]] = {}
 
     def place(self, node: Node) -> None:
-        """A node as it now is, instead of what was known of it."""
+        """Puts a node where it belongs now, instead of where it was."""
         known = self._nodes.get(node.node_id)
         if known == node:
             return
@@ -33,7 +34,7 @@ class NodesByUser:
             self._by_user.setdefault((user_id, node.kind), {})[node.node_id] = None
 
     def remove(self, node_id: UUID) -> None:
-        """A node that is no more; harmless if it is not known."""
+        """Removes a node that was deleted; harmless if it is not known."""
         known = self._nodes.pop(node_id, None)
         if known is None:
             return
@@ -44,7 +45,7 @@ class NodesByUser:
                 self._by_user.pop((user_id, known.kind), None)
 
     def around(self, node: Node) -> dict[UUID, None]:
-        """Ids of all nodes of other kinds that have a user in common with this one, as it is given and as it was placed."""
+        """Returns the ids of nodes of other kinds that share a user with this one, as given or as placed."""
         near: dict[UUID, None] = {}
         for one in (self._nodes.get(node.node_id, node), node):
             for user_id in _users(one):

@@ -14,7 +14,10 @@ from coderd.coordination.message import (
 
 
 class Parcel:
-    """One ``peers`` as it is filled: no list of it above ``MAX_ENTRIES``, all of it below ``MAX_PARCEL`` bytes."""
+    """One ``peers`` as it is filled.
+
+    No list of it above ``MAX_ENTRIES``, all of it below ``MAX_PARCEL`` bytes.
+    """
 
     def __init__(self) -> None:
         self._upsert: list[PeerEntry] = []
@@ -26,7 +29,9 @@ class Parcel:
         return bool(self._upsert or self._remove or self._absent)
 
     def add(self, *entries: PeerEntry | Removal | Absence) -> bool:
-        """Takes entries that belong together; False where there is no room for all of them: then it has taken none.
+        """Takes entries that belong together.
+
+        False where there is no room for all of them: then it has taken none.
 
         An empty parcel takes anything.
         """

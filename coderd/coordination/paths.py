@@ -1,9 +1,11 @@
-"""What nodes report of their paths, as the server keeps it: for people and counters, and nothing is decided by it.
+"""What nodes report of their paths, as the server keeps it.
 
-A report says what its node likes. So it is kept only of peers that the node may meet, per connection and gone with it;
-and what it adds to counters is bounded per connection (``COUNT_BURST`` at once, ``COUNT_RATE`` a second), counts only ever
-grow within a connection, and causes are ours: a hostile node can be wrong about itself, and can neither grow the memory nor
-flood the figures.
+For people and counters, and nothing is decided by it.
+
+A report says what its node likes. So it is kept only of peers that the node may meet, per connection and gone
+with it; and what it adds to counters is bounded per connection (``COUNT_BURST`` at once, ``COUNT_RATE`` a
+second), counts only ever grow within a connection, and causes are ours: a hostile node can be wrong about
+itself, and can neither grow the memory nor flood the figures.
 """
 
 from collections import Counter
@@ -57,7 +59,7 @@ class Histogram:
         """The sum of all values."""
 
     def observe(self, value: float) -> None:
-        """One more."""
+        """Counts one more value in its bucket."""
         bucket = next((i for i, bound in enumerate(self.bounds) if value <= bound), len(self.bounds))
         self.counts[bucket] += 1
         self.total += value
@@ -118,16 +120,19 @@ class ConnectionPaths:
                 tally.failures[cause] += n_new
 
     def items(self, now: float) -> Iterator[tuple[UUID, PathKind, int, float | None, float]]:
-        """Peer, path, region, round trip and age of each."""
+        """Yields peer, path, region, round trip in seconds and age in seconds of each report."""
         for peer, kept in self._kept.items():
             yield peer, kept.path, kept.region, kept.rtt, max(now - kept.since_at, 0.0)
 
     def kinds(self) -> Iterator[tuple[UUID, PathKind]]:
-        """Peer and kind of path of each."""
+        """Yields peer and kind of path of each report."""
         return ((peer, kept.path) for peer, kept in self._kept.items())
 
     def tunnel(self, peer: UUID, now: float) -> tuple[PathKind, float] | None:
-        """By which kind of path a peer is reached, and for how many seconds by any; None where it is not in use."""
+        """Returns by which kind of path a peer is reached, and for how many seconds by any.
+
+        Returns None where it is not in use.
+        """
         kept, since_at = self._kept.get(peer), self._in_use.get(peer)
         if kept is None or since_at is None:
             return None

@@ -1,14 +1,14 @@
 r"""The proof that a node holds the private half of the node key that it claims.
 
-The server sends its public coordination key and a fresh nonce; the node answers with a NaCl box, from its node key to
-the server's key, over
+The server sends its public coordination key and a fresh nonce; the node answers with a NaCl box, from its
+node key to the server's key, over
 
     0    len  context   b"coderd coordination proof v1\0"
     len  32   nonce     the challenge's
     +32  32   token     SHA-256 of the bearer token of this very connection
 
-preceded by the box's own 24-byte nonce. The token binds the proof to the identity that presents it: a hostile server
-that passes another server's challenge on to us gets a proof that is worth nothing without our token.
+preceded by the box's own 24-byte nonce. The token binds the proof to the identity that presents it: a hostile
+server that passes another server's challenge on to us gets a proof that is worth nothing without our token.
 """
 
 import hashlib
@@ -33,7 +33,10 @@ _CONTEXT = b"coderd coordination proof v1\0"
 def make_proof(
     node_key: NodePrivate, server_key: NodePublic, nonce: bytes, token: str, rng: RandomBytes
 ) -> str:
-    """The answer to a challenge, in base64. Raises ValueError if the server's key is no usable point."""
+    """Returns the answer to a challenge, in base64.
+
+    Raises ValueError if the server's key is no usable point.
+    """
     try:
         box = Box(NaclPrivate(node_key.raw), NaclPublic(bytes(server_key)))
     except CryptoError:
@@ -45,7 +48,7 @@ def make_proof(
 def is_proof(
     proof: str, node_key: NodePublic, server_key: NodePrivate, nonce: bytes, token_hash: bytes
 ) -> bool:
-    """Whether ``proof`` could only have been made with the private half of ``node_key``, for this nonce and token."""
+    """Returns whether ``proof`` was made with the private half of ``node_key``, for this nonce and token."""
     try:
         sealed = a2b_base64(proof, strict_mode=True)
         claim = Box(_private(server_key.raw), NaclPublic(bytes(node_key))).decrypt(sealed)

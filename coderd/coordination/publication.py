@@ -16,9 +16,10 @@ BURST: Final = limits.PUBLICATION_BURST
 class Publication:
     """One node's entry, as others are shown it, and the newer one that waits for its turn.
 
-    Each change wakes every partner of the node, so what a node may cause is limited here, by the node and over all of its
-    connections: ``BURST`` changes at once, then one every ``INTERVAL`` seconds. The last state is always shown in the end.
-    The count is the generic cell rate algorithm (ITU-T I.371): one instant instead of a level and the time of its filling.
+    Each change wakes every partner of the node, so what a node may cause is limited here, by the node and
+    over all of its connections: ``BURST`` changes at once, then one every ``INTERVAL`` seconds. The last
+    state is always shown in the end. The count is the generic cell rate algorithm (ITU-T I.371): one instant
+    instead of a level and the time of its filling.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,10 @@ class Publication:
         """When the next change would be shown if changes had come at the long-run rate."""
 
     def offer(self, entry: PeerEntry, now: float) -> bool:
-        """Takes the node's newest state; returns whether it is shown now, else ``release`` shows it at ``deadline``."""
+        """Takes the node's newest state.
+
+        Returns whether it is shown now, else ``release`` shows it at ``deadline``.
+        """
         self._next = None if entry == self.entry else entry
         return self.release(now)
 

@@ -1,9 +1,9 @@
 """Who is connected to the server, and who may see whom. Pure.
 
-A command changes a presence, or what policy knows of a node, and owes a look at it to every viewer that it may concern:
-``NodesByUser`` names the few. What a peer looks like is decided here from its identity; of what a node says of itself,
-only its proven key, its disco key, its generation, its capabilities and where it can be reached are passed on. What each
-connection was told and is owed is its ``Viewer``'s.
+A command changes a presence, or what policy knows of a node, and owes a look at it to every viewer that it
+may concern: ``NodesByUser`` names the few. What a peer looks like is decided here from its identity; of what
+a node says of itself, only its proven key, its disco key, its generation, its capabilities and where it can
+be reached are passed on. What each connection was told and is owed is its ``Viewer``'s.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -63,9 +63,11 @@ class Registry:
         self.tally = PathTally()
         """What nodes have reported of their paths, counted."""
         self.on_tunnel: Callable[[Node, Node, str], None] = lambda _device, _workspace, _path: None
-        """Called when a device first reports a path to a workspace on a connection: the two, and the kind of path."""
+        """Called when a device first reports a path to a workspace on a connection: the two, and the kind
+        of path."""
         self.n_changes = 0
-        """How often an identity has changed: what was read of the store before is valid while this is the same."""
+        """How often an identity has changed: what was read of the store before is valid while this is the
+        same."""
         self._blocks_direct = blocks_direct
         self._presences: dict[UUID, _Presence] = {}
         self._nodes_by_user = NodesByUser()
@@ -88,9 +90,10 @@ class Registry:
         Args:
             node: the identity.
             facts: what its hello proved and said.
-            partners: every node that it may meet, connected or not: those absent count as lost, not as removed, and
-                a device is told their names.
-            resumed: the hello showed a resume token, so an older connection is a stale one of the same machine.
+            partners: every node that it may meet, connected or not: those absent count as lost, not as
+                removed, and a device is told their names.
+            resumed: the hello showed a resume token, so an older connection is a stale one of the same
+                machine.
             wake: called, at any time, when ``poll`` may have something new.
         """
         viewer = Viewer(node, facts, partners, wake)
@@ -138,7 +141,10 @@ class Registry:
                 self.on_tunnel(viewer.node, peer.node, report.path)
 
     def ready(self, viewer: Viewer, ids: Iterable[UUID]) -> None:
-        """Takes that a node's tunnel knows these peers, as they were last sent to it, and wakes those that wait for it."""
+        """Takes that a node's tunnel knows these peers, as they were last sent to it.
+
+        Wakes the peers that wait for it.
+        """
         for node_id in viewer.confirm(ids):
             if (other := self.connection_of(node_id)) is not None:
                 other.wake()
@@ -148,13 +154,19 @@ class Registry:
         self._leave(viewer, RemovalReason.DISCONNECTED)
 
     def lost(self, viewer: Viewer) -> None:
-        """Marks a node lost whose connection broke: peers keep it while their tunnels live. Harmless after ``goodbye``."""
+        """Marks a node lost whose connection broke: peers keep it while their tunnels live.
+
+        Harmless after ``goodbye``.
+        """
         self._leave(viewer, RemovalReason.LOST)
 
     # Commands of the identities: what a change of them means for who is connected
 
     def note_rekeyed(self) -> None:
-        """Counts a node's new key as a change: what was read before of a node that joins now is not valid any more."""
+        """Counts a node's new key as a change.
+
+        What was read before of a node that joins now is not valid any more.
+        """
         self.n_changes += 1
 
     def introduce(self, node: Node) -> None:
@@ -167,7 +179,7 @@ class Registry:
         self._mark(node)
 
     def forget(self, node: Node) -> None:
-        """Ends a deleted identity's connection and removes it from all peers, also those that knew it before this start."""
+        """Ends a deleted identity's connection and removes it from all peers."""
         self.n_changes += 1
         presence = self._presences.pop(node.node_id, None)
         if presence is not None and presence.viewer is not None:
@@ -180,7 +192,10 @@ class Registry:
         self._met.discard(node.node_id)
 
     def expel(self, node: Node, why: Refusal = DELETED) -> None:
-        """Ends the connection of a node that may not be here any more, though it exists, and removes it from its peers."""
+        """Ends the connection of a node that may not be here any more, though it exists.
+
+        Its peers remove it at once.
+        """
         self.n_changes += 1
         presence = self._presences.get(node.node_id)
         if presence is None:
@@ -191,7 +206,10 @@ class Registry:
         self._mark(node)
 
     def amend(self, node: Node) -> None:
-        """Takes a node's new name, owner's name, sharing or path rule, and owes it to all whom it concerned or concerns."""
+        """Takes a node's new name, owner's name, sharing or path rule.
+
+        All nodes that it concerned before, or concerns now, are owed a look at it.
+        """
         self.n_changes += 1
         presence = self._presences.get(node.node_id)
         own = presence.viewer if presence is not None else None
@@ -219,13 +237,19 @@ class Registry:
             self._mark_meeting(workspace)
 
     def part(self, workspace: Node) -> None:
-        """Ends the meeting of the server's own node with a workspace: each is removed from the other's peers."""
+        """Ends the meeting of the server's own node with a workspace.
+
+        Each is removed from the other's peers.
+        """
         if workspace.node_id in self._met:
             self._met.remove(workspace.node_id)
             self._mark_meeting(workspace)
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
-        """Takes a new relay map in JSON: a node that joins gets it with the welcome, all connected ones are owed it."""
+        """Takes a new relay map in JSON.
+
+        A node that joins gets it with the welcome, all connected ones are owed it.
+        """
         if derp_map == self.derp_map:
             return
         self.derp_map = derp_map
@@ -233,7 +257,10 @@ class Registry:
             viewer.owe_derp_map()
 
     def close(self, farewells: Iterator[Reconnect]) -> None:
-        """Ends every connection with a farewell of its own, without counting any node as lost: the server goes."""
+        """Ends every connection with a farewell of its own, without counting any node as lost.
+
+        Called when the server ends.
+        """
         for viewer in self.connections():
             viewer.close(next(farewells))
         self._presences.clear()
@@ -248,7 +275,10 @@ class Registry:
         return viewer.take(self, now)
 
     def poll_timeout(self, viewer: Viewer) -> Deadline | None:
-        """Returns when ``poll`` may have something although nothing happens. Call it after ``poll`` has returned None."""
+        """Returns when ``poll`` may have something although nothing happens.
+
+        Call it after ``poll`` has returned None.
+        """
         presence = self._presences.get(viewer.node.node_id)
         is_own = presence is not None and presence.viewer is viewer
         return earliest(
@@ -276,7 +306,7 @@ class Registry:
         return sum(viewer.node.kind is not NodeKind.SERVER for viewer in self.connections())
 
     def reaches(self, now: float) -> Iterator[Reach]:
-        """Yields which peers all connected nodes reach and how, as they report of peers that they were told of."""
+        """Yields which peers all connected nodes reach and how, as they report."""
         for viewer in self.connections():
             yield from self.reaches_of(viewer, now)
 
@@ -287,7 +317,9 @@ class Registry:
                 yield Reach(viewer.node, presence.node, path, region, rtt, since)
 
     def tunnels(self, workspace: Node, now: float) -> Iterator[tuple[Node, PathKind, float]]:
-        """Yields the devices that have a tunnel to a workspace: the node, the kind of path, and its age in seconds.
+        """Yields the devices that have a tunnel to a workspace.
+
+        Each comes with the kind of path and its age in seconds.
 
         The workspace's report counts, and where it has none, the device's.
         """
@@ -310,7 +342,10 @@ class Registry:
         return [presence.node.node_id for presence in self._near(node)]
 
     def view(self, viewer: Node, node_id: UUID) -> View:
-        """Returns a peer as policy lets a viewer see it now: its entry, why it is gone, or why it is not shown."""
+        """Returns a peer as policy lets a viewer see it now.
+
+        That is its entry, why it is gone, or why it is not shown.
+        """
         presence = self._presences.get(node_id)
         if presence is None:
             return Unseen.NEVER
@@ -361,7 +396,7 @@ class Registry:
                 presence.viewer.owe(node.node_id)
 
     def _mark_meeting(self, workspace: Node) -> None:
-        """Owes the server's node and a workspace a look at each other, also where they must not meet any more."""
+        """Owes the server's node and a workspace a look at each other, also where they must not meet now."""
         for server_id in self._servers():
             for viewer_id, node_id in ((server_id, workspace.node_id), (workspace.node_id, server_id)):
                 if (viewer := self.connection_of(viewer_id)) is not None:
@@ -380,7 +415,10 @@ class Registry:
                 one.owe(other.node_id)
 
     def _reconsider_absent(self, workspace: Viewer) -> None:
-        """Owes a workspace a look at partners that are away, too: a tunnel or a shell of theirs may live on."""
+        """Owes a workspace a look at partners that are away, too.
+
+        A tunnel or a shell of such a partner may live on.
+        """
         for partner in workspace.partners:
             if self.connection_of(partner.node_id) is None:
                 workspace.set_partner(partner, is_allowed=self._may_meet(workspace.node, partner))
@@ -400,7 +438,7 @@ class Registry:
         return [node_id for node_id, known in self._presences.items() if known.node.kind is NodeKind.SERVER]
 
     def _may_meet(self, one: Node, other: Node) -> bool:
-        """Whether policy lets two nodes meet, and, if one is the server's own, whether the server wants to."""
+        """Whether policy, and the server where its own node is one of them, lets two nodes meet."""
         if NodeKind.SERVER in (one.kind, other.kind) and not self._met & {one.node_id, other.node_id}:
             return False
         return may_tunnel(one, other)

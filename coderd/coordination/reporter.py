@@ -1,9 +1,11 @@
-"""What a node tells its server of its paths, and when. Pure: its owner wakes it, looks at the paths, and sends.
+"""What a node tells its server of its paths, and when.
 
-A change is told after ``SETTLE`` seconds, in which a relayed path mostly becomes direct, and never within ``INTERVAL`` of
-the last report; a round trip that has changed is told after ``REFRESH`` seconds at the earliest. Peers that nobody talks to
-are told once as ``none``, so an idle node says nothing. A new connection is told everything again, and counts go on from
-what the last one has heard.
+Pure: its owner wakes it, looks at the paths, and sends.
+
+A change is told after ``SETTLE`` seconds, in which a relayed path mostly becomes direct, and never within
+``INTERVAL`` of the last report; a round trip that has changed is told after ``REFRESH`` seconds at the
+earliest. Peers that nobody talks to are told once as ``none``, so an idle node says nothing. A new connection
+is told everything again, and counts go on from what the last one has heard.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +20,8 @@ from coderd.model.reachability import PeerPath
 SETTLE: Final = 1.0
 INTERVAL: Final = 5.0
 LOOK: Final = 15.0
-"""Seconds between two looks at the paths when no change is announced: a path that falls idle announces none."""
+"""Seconds between two looks at the paths when no change is announced: a path that falls idle announces
+none."""
 REFRESH: Final = 60.0
 MAX_AT_ONCE: Final = 128
 """Reports in one update, which has to stay below 64 KiB."""
@@ -39,7 +42,7 @@ class Reports(NamedTuple):
         return bool(self.paths or self.failures)
 
     def then(self, later: "Reports") -> "Reports":
-        """Both in one, where the first has not left yet; of a peer the later counts."""
+        """Joins reports that have not left yet with later ones; of each peer the later one counts."""
         by_peer = {report.peer: report for report in (*self.paths, *later.paths)}
         return Reports(tuple(by_peer.values())[-MAX_ENTRIES:], {**self.failures, **later.failures})
 
@@ -62,7 +65,10 @@ class _Told:
 
 
 class PathReporter:
-    """Remembers what was told. Ask ``poll`` at ``due_at``, and call ``handle_change`` when a path has changed."""
+    """What the server was told of each path.
+
+    Ask ``poll`` at ``due_at``; tell it of changes by ``handle_change``.
+    """
 
     def __init__(self, now: float) -> None:
         self.due_at = now + LOOK
@@ -73,11 +79,11 @@ class PathReporter:
         self._failures_base: dict[str, int] = {}
 
     def handle_change(self, now: float) -> None:
-        """Some path is another."""
+        """Notes that a path has changed: it is reported after ``SETTLE`` seconds."""
         self._wake(now + SETTLE)
 
     def handle_joined(self, now: float) -> None:
-        """A new connection, that knows nothing of us."""
+        """Marks all reports as owed to a new connection, which knows none of the earlier ones."""
         for told in self._told.values():
             told.base = told.n_changes
             told.is_owed = told.kind is not PathKind.NONE
@@ -85,11 +91,11 @@ class PathReporter:
         self._wake(now + SETTLE)
 
     def postpone(self, now: float) -> None:
-        """Nobody is there to be told: ``handle_joined`` will say when."""
+        """Waits ``LOOK`` seconds more while no server is connected: ``handle_joined`` sets the next time."""
         self.due_at = now + LOOK
 
     def poll(self, paths: Iterable[PeerPath], failures: Mapping[str, int], now: float) -> Reports:
-        """What the server is owed now; ``failures`` are counts since the start, by cause."""
+        """Returns what the server is owed now; ``failures`` are counts since the start, by cause."""
         if now < self._sent_at + INTERVAL:
             self.due_at = self._sent_at + INTERVAL
             return NOTHING_NEW

@@ -1,4 +1,4 @@
-"""Resume tokens: how a machine that connects again shows that it is the one whose old connection may still linger.
+"""Resume tokens: how a machine that connects again is told from a second machine of the same identity.
 
     <expiry, decimal seconds>.<hex HMAC-SHA256 over node id, node key and expiry>
 
@@ -17,7 +17,7 @@ LIFETIME: Final = limits.RESUME_LIFETIME
 
 
 def make_resume_token(secret: NodePrivate, node_id: UUID, node_key: NodePublic, unix_now: float) -> str:
-    """A token for this node and key, good for a day."""
+    """Makes a token for this node and key, valid for a day."""
     expiry = str(int(unix_now + LIFETIME))
     return f"{expiry}.{_mac(secret, node_id, node_key, expiry)}"
 
@@ -25,7 +25,7 @@ def make_resume_token(secret: NodePrivate, node_id: UUID, node_key: NodePublic, 
 def is_resume_token(
     token: str, secret: NodePrivate, node_id: UUID, node_key: NodePublic, unix_now: float
 ) -> bool:
-    """Whether ``make_resume_token`` made this token for this node and key within the last day."""
+    """Returns whether ``make_resume_token`` made this token for this node and key within the last day."""
     expiry, _, seal = token.partition(".")
     if not (expiry.isascii() and expiry.isdigit() and len(expiry) < 16 and seal.isascii()):
         return False

@@ -35,10 +35,10 @@ class SavedNetMap(msgspec.Struct, frozen=True):
 
 
 def encode_netmap(netmap: NetMap) -> bytes:
-    """A NetMap as JSON; it holds no secret.
+    """Encodes a NetMap as JSON; it holds no secret.
 
-    Of one that is longer than ``MAX_SAVED`` bytes, names of absent nodes and then peers are left out, those offline first: what is
-    saved spares a start the wait for the server, which names everybody.
+    Of one that is longer than ``MAX_SAVED`` bytes, names of absent nodes and then peers are left out, those
+    offline first: what is saved spares a start the wait for the server, which names everybody.
     """
     node = netmap.self_node
     peers = sorted(map(_save_peer, netmap.peers.values()), key=lambda peer: not peer.online)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 WRONG_KIND = "wrong_kind"
-"""Error code where a server or a command would make this machine another kind of node than it was joined as."""
+"""Error code where a server or a command would make this machine another kind of node than it was joined
+as."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What others are shown of a node: built from its identity, its proven key and its update, and narrowed for one viewer."""
+"""What others are shown of a node: built from its identity and its update, narrowed for one viewer."""
 
 from msgspec.structs import replace
 
@@ -13,7 +13,7 @@ _EVERYTHING = PeerAccess()
 
 
 def refuse_claim(node: Node, allowed_ips: list[str] | None) -> Refusal | None:
-    """Returns the refusal of a node that claims any address but the one that its id derives, None for a valid claim."""
+    """Returns the refusal of a node that claims any address but its own, None for a valid claim."""
     own = str(node.address)
     if allowed_ips is None or all(claim in (own, f"{own}/128") for claim in allowed_ips):
         return None
@@ -21,12 +21,18 @@ def refuse_claim(node: Node, allowed_ips: list[str] | None) -> Refusal | None:
 
 
 def shown_kind(node: Node) -> str:
-    """Returns the kind that others are told. The server is shown as a device: older nodes know no third kind."""
+    """Returns the kind that others are told.
+
+    The server is shown as a device: older nodes know no third kind.
+    """
     return NodeKind.DEVICE.value if node.kind is NodeKind.SERVER else node.kind.value
 
 
 def make_entry(node: Node, facts: NodeFacts, update: Update) -> PeerEntry:
-    """Returns a node's entry as a peer without limits is shown it. Raises ValueError on an invalid endpoint."""
+    """Returns a node's entry as a peer without limits is shown it.
+
+    Raises ValueError on an invalid endpoint.
+    """
     addrs = (parse_addr_port(endpoint.addr) for endpoint in update.endpoints)
     return PeerEntry(
         id=node.node_id,

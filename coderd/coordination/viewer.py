@@ -1,11 +1,15 @@
-"""One node's connection, as the server serves it: what the node was told of its peers, is owed, and what is held back.
+"""One node's connection, as the server serves it.
 
-Nothing is queued. A viewer remembers what was sent of each peer and which peers have changed since; ``take`` turns that
-into the next message. A slow node therefore costs a set of ids however much happens meanwhile, and always learns the newest
-state. The relay map is owed in the same way: a mark, and the newest map when it is taken.
+What the node was told of its peers, is owed, and what is held back.
 
-A device is shown a workspace only once the workspace has confirmed the device (``ready``), or after ``HOLD`` seconds:
-devices initiate, and a handshake that comes too early gets no answer and is repeated only after five seconds.
+Nothing is queued. A viewer remembers what was sent of each peer and which peers have changed since; ``take``
+turns that into the next message. A slow node therefore costs a set of ids however much happens meanwhile, and
+always learns the newest state. The relay map is owed in the same way: a mark, and the newest map when it is
+taken.
+
+A device is shown a workspace only once the workspace has confirmed the device (``ready``), or after ``HOLD``
+seconds: devices initiate, and a handshake that comes too early gets no answer and is repeated only after five
+seconds.
 """
 
 import math
@@ -121,17 +125,17 @@ class Viewer:
         self._wake()
 
     def owe(self, node_id: UUID) -> None:
-        """Owes the node a look at one peer."""
+        """Marks a peer that the node has to be told of anew."""
         self._changed[node_id] = None
         self._wake()
 
     def owe_everything(self) -> None:
-        """Owes the node the full list of its peers, since it has said where it can be reached."""
+        """Marks the full list as owed, since the node has said where it can be reached."""
         self.has_said_where = self._is_full_owed = True
         self._wake()
 
     def owe_derp_map(self) -> None:
-        """Owes the node the newest relay map."""
+        """Marks the newest relay map as owed."""
         self._is_map_owed = True
         self._wake()
 
@@ -154,7 +158,10 @@ class Viewer:
         return known
 
     def note_used(self, node_id: UUID) -> bool:
-        """Notes that the node reports a path to a peer; returns whether it is the first of a peer that it was told of."""
+        """Notes that the node reports a path to a peer.
+
+        Returns whether it is the first of a peer that it was told of.
+        """
         if node_id in self._used or node_id not in self._sent:
             return False
         self._used.add(node_id)
@@ -186,7 +193,7 @@ class Viewer:
         return node_id in self._sent
 
     def is_ready_for(self, device: "Viewer") -> bool:
-        """Returns whether this workspace has confirmed a device with the key and generation that it has now."""
+        """Returns whether this workspace has confirmed a device with its present key and generation."""
         known = self._ready.get(device.node.node_id)
         return known is not None and (known.generation, known.node_key) == (
             device.facts.generation,
@@ -215,9 +222,12 @@ class Viewer:
         return self._full.pop(0) if self._full else self._delta(outlook, now)
 
     def poll_timeout(self, outlook: Outlook) -> Deadline | None:
-        """Returns when ``take`` may have something although nothing happens. Call it after ``take`` has returned None.
+        """Returns when ``take`` may have something although nothing happens.
 
-        A full list waits for the last hold to end, but for ``HOLD`` seconds at most; a change waits for its own hold.
+        Call it after ``take`` has returned None.
+
+        A full list waits for the last hold to end, but for ``HOLD`` seconds at most; a change waits for its
+        own hold.
         """
         if self._is_full_owed:
             held = self._held_until.items()
@@ -289,7 +299,7 @@ class Viewer:
         return [*self._absence(node_id)]
 
     def _removal(self, node_id: UUID, reason: RemovalReason) -> Removal:
-        """Says that a peer is away; to a workspace with what it may reach, since its tunnel or shell may live on."""
+        """A removal; to a workspace with what the peer may reach, since its tunnel or shell may live on."""
         partner = self._partners.get(node_id)
         if reason is RemovalReason.DENIED or partner is None or self.node.kind is not NodeKind.WORKSPACE:
             return Removal(node_id, reason)
@@ -324,7 +334,10 @@ class Viewer:
 
 
 def _full_messages(upsert: list[PeerEntry], remove: list[Removal], absent: list[Absence]) -> list[Peers]:
-    """A full list in messages that a node can read; there is always one, if only to say that there are no peers."""
+    """A full list in messages that a node can read.
+
+    There is always one, if only to say that there are no peers.
+    """
     parcels = [Parcel()]
     for entry in chain.from_iterable(zip_longest(upsert, remove, absent)):
         if entry is not None and not parcels[-1].add(entry):

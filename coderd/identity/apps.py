@@ -1,20 +1,20 @@
-"""Web apps as their workspace's owner has set them: a name, a port, and whom it is for. Pure."""
+"""Web apps as their workspace's owner has set them: a name, a port, and who may open it. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class AppShare(Enum):
-    """Whom an app is for, beside the workspace's owner."""
+    """Who may open an app, beside the workspace's owner."""
 
     OWNER = "owner"
-    """Nobody else."""
+    """The workspace's owner alone."""
     SHARED = "shared"
-    """Those with whom the workspace is shared."""
+    """Users with whom the workspace is shared."""
     AUTHENTICATED = "authenticated"
-    """Everybody who is signed in to this server."""
+    """Every user who is signed in to this server."""
     PUBLIC = "public"
-    """Everybody who can reach the server."""
+    """Everyone who can reach the server."""
 
 
 @dataclass(frozen=True, slots=True)

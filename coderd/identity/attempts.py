@@ -1,11 +1,11 @@
 """How many unknown tokens may be tried: per address, and by everybody together. Pure; ``now`` is passed in.
 
-Guessing 256 bits is hopeless; the limits keep those who try from costing a look into the store each, and show in the log.
-Only failures count. An address that has used up its own is refused; when everybody's are used up, those who had no part in
-it are still let in.
+Guessing 256 bits is hopeless; the limits keep those who try from costing a look into the store each, and show
+in the log. Only failures count. An address that has used up its own is refused; when everybody's are used up,
+those who had no part in it are still let in.
 
-How addresses are counted is told in ``model.origins``. Where a neighbour in a /48 guesses, those are shut out while it lasts whose
-token has not been seen since the server started.
+How addresses are counted is told in ``model.origins``. Where a neighbour in a /48 guesses, those are shut out
+while it lasts whose token has not been seen since the server started.
 """
 
 from typing import Final
@@ -28,20 +28,20 @@ MAX_ADDRESSES: Final = limits.MAX_ATTEMPT_ADDRESSES
 
 
 class Attempts:
-    """The failures of late."""
+    """Failed attempts to use a token, counted by address, by site and in all."""
 
     def __init__(self) -> None:
         self._everybody = Rate(GLOBAL_BURST, GLOBAL_RATE).full_bucket()
         self._origins = OriginBuckets(Rate(BURST, RATE), Rate(SITE_BURST, SITE_RATE), MAX_ADDRESSES)
 
     def allows(self, origin: Origin, now: float) -> bool:
-        """Whether another token from there is worth a look."""
+        """Returns whether another token from this origin may be looked up."""
         if self._everybody.level(now) < 1 and not self._origins.is_untouched(origin, now):
             return False
         return self._origins.allows(origin, now)
 
     def fail(self, origin: Origin, now: float) -> bool:
-        """A token from there was unknown; whether that was the last one allowed for now."""
+        """Counts an unknown token; returns whether it was the last one allowed from this origin for now."""
         self._everybody.drain(1, now)
         self._origins.take(origin, now)
         return not self._origins.allows(origin, now)

@@ -1,7 +1,10 @@
-"""What a change of identities ends or begins for those who are connected: said by the store, applied in one place. Pure.
+"""What a change of identities ends or begins for those who are connected.
 
-Every method of the store that changes who may be here, and whom they may meet, returns a ``Change``. ``server/effects.py``
-applies its effects to the registry and the relay; a handler has no other way to a changing method, and a test holds it to that.
+Said by the store, applied in one place. Pure.
+
+Every method of the store that changes who may be here, and whom they may meet, returns a ``Change``.
+``server/effects.py`` applies its effects to the registry and the relay; a handler has no other way to a
+changing method, and a test holds it to that.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,17 +45,20 @@ NOTHING = Effects()
 
 
 def total(effects: Iterable[Effects]) -> Effects:
-    """All of several changes, in their order."""
+    """Joins the effects of several changes, in their order."""
     return sum(effects, NOTHING)
 
 
 def expulsion(node: Node, node_key: NodePublic | None) -> Effects:
-    """A node may be here no more until it comes with another token; ``node_key`` is the one that it had proven."""
+    """Returns the effects on a node that may not be here until it comes with another token.
+
+    ``node_key`` is its proven key.
+    """
     return Effects(expelled=(node,), closed_keys=_keys(node_key))
 
 
 def removal(node: Node, node_key: NodePublic | None) -> Effects:
-    """A node has been deleted; ``node_key`` is the one that it had proven."""
+    """Returns the effects on a node that was deleted; ``node_key`` is its proven key."""
     return Effects(removed=(node,), closed_keys=_keys(node_key))
 
 

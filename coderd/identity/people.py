@@ -45,7 +45,8 @@ class Share:
 
     user: User
     ports: PortSet
-    """What the guest may reach of it, by tunnel and by browser; of one that follows the apps, what these name now."""
+    """What the guest may reach of it, by tunnel and by browser; of one that follows the apps, what these
+    name now."""
     terminal: bool
     """Whether the guest may open a shell."""
     expires_at: float | None = None
@@ -87,7 +88,7 @@ class Node:
 
 
 class IdentityError(Exception):
-    """A wish that the store refuses. ``code`` is for machines, the message and ``hint`` for people."""
+    """A request that the store refuses. ``code`` is for machines, message and ``hint`` for people."""
 
     code = "refused"
     hint = ""
@@ -128,14 +129,14 @@ class BadShare(IdentityError):
 
 
 class TooManyShares(IdentityError):
-    """Somebody has given and offered as many shares as one may."""
+    """A user has given and offered as many shares as one may."""
 
     code = "too_many_shares"
     hint = "Take one back first. An offer that nobody accepts lapses after 14 days."
 
 
 class QuotaReached(IdentityError):
-    """Somebody has as many things of a kind as one may: see ``model.quotas``.
+    """A user has as many things of a kind as one may: see ``model.quotas``.
 
     Args:
         who: the user's name.
@@ -146,18 +147,21 @@ class QuotaReached(IdentityError):
     def __init__(self, who: str, what: str, most: int) -> None:
         super().__init__(f"{who} has {most} {what}, which is the most")
         self.code = f"too_many_{what}"
-        self.hint = f"Delete some first; coderctl users show says how many there are. The operator's option: --max-{what}."
+        self.hint = (
+            "Delete some first; coderctl users show says how many there are. "
+            f"The operator's option: --max-{what}."
+        )
 
 
 class TooManyAttempts(IdentityError):
-    """Too many unknown tokens came from there: see ``attempts``."""
+    """Too many unknown tokens came from one address: see ``attempts``."""
 
     code = "too_many_attempts"
     hint = "Wait a minute, and check the token."
 
 
 class TokenGone(IdentityError):
-    """The token that was shown is good no more."""
+    """The token that was shown is not valid any more."""
 
     code = "unauthorized"
     hint = "Sign in with a valid session token."
@@ -171,13 +175,13 @@ class TooWide(IdentityError):
 
 
 class NotManaged(IdentityError):
-    """Somebody who may be managed by whoever asks no more, or not by what was asked for."""
+    """The caller may not manage that user any more, or not in that way."""
 
     code = "forbidden"
 
 
 class Enrolled(IdentityError):
-    """A device that is there already, and a token that is good for new ones alone."""
+    """A device that is enrolled already, shown a token that enrols new devices alone."""
 
     code = "already_enrolled"
     hint = "Sign in on this machine with a session token of scope all, or delete the old device first."
@@ -198,32 +202,35 @@ class TimeIsUp(IdentityError):
 
 
 class NotFound(IdentityError):
-    """No such thing, or not yours: the difference is nobody's business."""
+    """No such thing, or not the caller's: which of the two is not told."""
 
     code = "not_found"
 
 
 def check_label(name: str) -> str:
-    """The name itself, if it is a DNS label. Raises BadName."""
+    """Returns the name itself, if it is a DNS label. Raises BadName."""
     if _LABEL.fullmatch(name) is None:
         raise BadName("a name must be a DNS label")
     return name
 
 
 def check_user_name(name: str) -> str:
-    """The name itself, if a user may bear it: in paths ``me`` is whoever asks. Raises BadName."""
+    """Returns the name itself, if a user may bear it: in paths ``me`` is the caller. Raises BadName."""
     if name == "me":
         raise BadName("nobody can be called me")
     return check_label(name)
 
 
 def device_label(host_name: str) -> str:
-    """A DNS label made of what a machine calls itself: its first label, cleaned; ``device`` if nothing is left."""
+    """Makes a DNS label of a machine's host name: its first label, cleaned; ``device`` if nothing is left."""
     cleaned = re.sub(r"[^a-z0-9-]+", "-", host_name.partition(".")[0].lower())[:63].strip("-")
     return cleaned or "device"
 
 
 def numbered_label(label: str, number: int) -> str:
-    """The n-th label of the same stem: ``laptop``, ``laptop-2``, ``laptop-3``, never longer than 63."""
+    """Returns the n-th label of one stem.
+
+    ``laptop``, ``laptop-2``, ``laptop-3``, at most 63 characters long.
+    """
     suffix = f"-{number}" if number > 1 else ""
     return label[: 63 - len(suffix)].rstrip("-") + suffix

@@ -1,13 +1,14 @@
 """Who may meet whom, who may manage what, and what a token may make: the one place that answers it.
 
-A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have it shared,
-and the workspace must not be denied to everybody; a share opens the ports that it names, and a terminal if it says so. No role
-opens a tunnel: an admin manages, and meets nobody by that.
-The server itself may meet any workspace, and does when somebody who may use it comes by browser: see ``apps``.
+A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have
+it shared, and the workspace must not be denied to everybody; a share opens the ports that it names, and a
+terminal if it says so. No role opens a tunnel: an admin manages, and meets nobody by that. The server itself
+may meet any workspace, and does when somebody who may use it comes by browser: see ``apps``.
 
-A *sign-in* is a session that stands for a person having been let in: the first token of a user, one that an admin, or the server's
-own machine, has given them since, or a browser's session that was opened with one of these. There are no passwords, so nothing else
-is. Any other token was made with a token, and may do no more than that one, nor for longer (``end_of_made``).
+A *sign-in* is a session that stands for a person having been let in: the first token of a user, one that an
+admin, or the server's own machine, has given them since, or a browser's session that was opened with one of
+these. There are no passwords, so nothing else is. Any other token was made with a token, and may do no more
+than that one, nor for longer (``end_of_made``).
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Terms:
 
 
 def may_tunnel(one: Node, other: Node) -> bool:
-    """Whether the server opens a tunnel between two nodes; the order does not matter."""
+    """Returns whether the server opens a tunnel between two nodes; the order does not matter."""
     if one.kind is other.kind or one.is_waiting or other.is_waiting:
         return False
     guest, workspace = (other, one) if one.kind is NodeKind.WORKSPACE else (one, other)
@@ -51,15 +52,17 @@ def may_tunnel(one: Node, other: Node) -> bool:
 
 
 def may_use(user_id: UUID, workspace: Node) -> bool:
-    """Whether a workspace is this user's, or shared with them."""
+    """Returns whether a workspace is this user's, or shared with them."""
     return access_of(user_id, workspace) is not None
 
 
 def access_of(user_id: UUID, workspace: Node) -> PeerAccess | None:
-    """What of a workspace a user may reach: its owner everything, a guest what the share names, others nothing (None).
+    """Returns what of a workspace a user may reach.
 
-    The one place that decides it: the NetMap tells it to the workspace, whose packet filter and node API enforce it, and the
-    server asks it for what goes through itself, apps and terminals by browser.
+    The owner reaches everything, a guest what the share names, others nothing (None).
+
+    The one place that decides it: the NetMap tells it to the workspace, whose packet filter and node API
+    enforce it, and the server asks it for what goes through itself, apps and terminals by browser.
     """
     if workspace.owner.user_id == user_id:
         return PeerAccess()
@@ -70,7 +73,7 @@ def access_of(user_id: UUID, workspace: Node) -> PeerAccess | None:
 
 
 def access_for(viewer: Node, peer: Node) -> PeerAccess:
-    """What a node is told that a peer may reach of it, as far as the two may meet at all."""
+    """Returns what a node is told that a peer may reach of it, as far as the two may meet at all."""
     if peer.kind is NodeKind.SERVER:
         return PeerAccess(is_server=True)
     if viewer.kind is not NodeKind.WORKSPACE:
@@ -79,12 +82,15 @@ def access_for(viewer: Node, peer: Node) -> PeerAccess:
 
 
 def is_relayed_only(one: Node, other: Node) -> bool:
-    """Whether two nodes that may meet must do so by relay."""
+    """Returns whether two nodes that may meet must do so by relay."""
     return PathRule.RELAY_ONLY in (one.path, other.path)
 
 
 def may_manage(manager: User, person: User) -> bool:
-    """Whether one user may act on another, and on what is theirs: owners on all, admins on members, anybody on themselves."""
+    """Returns whether one user may act on another, and on what is theirs.
+
+    Owners on all, admins on members, any user on themselves.
+    """
     return (
         manager.user_id == person.user_id
         or manager.role is UserRole.OWNER
@@ -93,14 +99,14 @@ def may_manage(manager: User, person: User) -> bool:
 
 
 def may_give_role(manager: User, role: UserRole) -> bool:
-    """Whether one user may make somebody this: owners anything, admins members."""
+    """Returns whether one user may give another this role: owners any role, admins that of a member."""
     return manager.role is UserRole.OWNER or (manager.role is UserRole.ADMIN and role is UserRole.MEMBER)
 
 
 def end_of_made(
     maker: TokenRecord, scope: Scope, wanted: float | None, now: float, max_lifetime: float
 ) -> float:
-    """When a token ends that is made with another: the rule for every token that is made with one.
+    """Returns when a token expires that is made with another: the rule for every token that is made with one.
 
     Args:
         maker: the token that is shown.

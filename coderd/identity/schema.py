@@ -1,4 +1,6 @@
-"""The tables, in words that SQLite and PostgreSQL share. ``io/migrations`` creates them; a test holds both together.
+"""The tables, in words that SQLite and PostgreSQL share.
+
+``io/migrations`` creates them; a test holds both together.
 
     users <- nodes <- node_keys
       ^  ^     ^  ^
@@ -62,7 +64,8 @@ nodes = Table(
     UniqueConstraint("owner_id", "kind", "name"),
     UniqueConstraint("owner_id", "enrol_key"),
 )
-"""``enrol_key``: the node key named, without proof, when a device enrolled; finds the same device again. ``is_waiting``: for an admin's approval."""
+"""``enrol_key``: the node key named, without proof, when a device enrolled; finds the same device again.
+``is_waiting``: for an admin's approval."""
 
 node_keys = Table(
     "node_keys",
@@ -71,7 +74,8 @@ node_keys = Table(
     Column("node_id", Uuid, ForeignKey("nodes.id", ondelete="CASCADE"), nullable=False, unique=True),
     Column("claimed_at", Float, nullable=False),
 )
-"""Proven node keys: one key never belongs to two nodes, one node never has two keys. The relay admits these."""
+"""Proven node keys: one key never belongs to two nodes, one node never has two keys. The relay admits
+these."""
 
 shares = Table(
     "shares",
@@ -95,9 +99,10 @@ shares = Table(
 )
 """Workspaces that are shared with a user, or offered.
 
-``state``: offered, declined (which its giver is not told) or accepted. ``offered_to``: the name as the giver wrote it, null once
-accepted; ``user_id`` is null where nobody bears it. ``ports``: ``all``, ``none``, a list, or ``apps`` for those of the apps that are
-not the owner's alone. ``lapses_at`` ends an offer, ``expires_at`` the share itself.
+``state``: offered, declined (which its giver is not told) or accepted. ``offered_to``: the name as the giver
+wrote it, null once accepted; ``user_id`` is null where nobody bears it. ``ports``: ``all``, ``none``, a list,
+or ``apps`` for those of the apps that are not the owner's alone. ``lapses_at`` ends an offer, ``expires_at``
+the share itself.
 """
 
 tokens = Table(
@@ -121,10 +126,12 @@ tokens = Table(
     Index(None, "node_id"),
     Index(None, "parent_id"),
 )
-"""Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a join key's.
+"""Hashes of bearer tokens. ``id`` is the token's name in public; ``uses_left`` and ``workspace_id`` are a
+join key's.
 
-``parent_id`` is the id of the token that this one was made with. It refers to nothing, as a session may be signed out and leave
-what it made: its children then get its own parent (``io/tokens.py``), so that no chain is ever cut in the middle.
+``parent_id`` is the id of the token that this one was made with. It refers to nothing, as a session may be
+signed out and leave what it made: its children then get its own parent (``io/tokens.py``), so that no chain
+is ever cut in the middle.
 """
 
 apps = Table(
@@ -135,7 +142,8 @@ apps = Table(
     Column("port", Integer, nullable=False),
     Column("share", String(16), nullable=False),
 )
-"""Web apps that have a slug, or that others than the workspace's owner may open; any other port is the owner's app, too."""
+"""Web apps that have a slug, or that others than the workspace's owner may open; any other port is the
+owner's app, too."""
 
 audit = Table(
     "audit",
@@ -176,4 +184,5 @@ outside_changes = Table(
     Column("node_key", LargeBinary(32), nullable=True),
     sqlite_autoincrement=True,
 )
-"""Nodes, and proven keys, whose right another program has ended: a running server takes these rows, and ends the connections."""
+"""Nodes, and proven keys, whose right another program has ended: a running server takes these rows, and
+ends the connections."""

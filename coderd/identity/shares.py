@@ -1,11 +1,13 @@
-"""Shares as their giver and their guest see them: an offer first, with terms, and in force once it is accepted. Pure.
+"""Shares as their giver and their guest see them.
+
+An offer first, with terms, and in force once it is accepted. Pure.
 
     share ──> offered ──accept──> accepted ──leave, withdraw, expiry──> gone
-                 │ └──decline──> declined, which its giver sees as offered until it lapses, or withdraws it
+                 │ └──decline──> declined, shown to its giver as offered until it lapses
                  └──14 days, withdraw──> gone
 
-Nobody learns by an offer whether there is a user of that name: one to a name that nobody bears is kept, shown, counted and lapses
-like any other, and so is one that was declined or whose user has been deleted.
+Nobody learns by an offer whether there is a user of that name: one to a name that nobody bears is kept,
+shown, counted and lapses like any other, and so is one that was declined or whose user has been deleted.
 """
 
 from collections.abc import Iterable
@@ -19,7 +21,8 @@ from coderd.model.ports import ALL_PORTS, MAX_RANGES, NO_PORTS, PortSet, parse_p
 
 OFFER_LIFETIME: Final = limits.OFFER_LIFETIME
 APP_PORTS: Final = "apps"
-"""Instead of a list of ports: whatever ports the workspace's apps name for others than its owner, as they change."""
+"""Instead of a list of ports: whatever ports the workspace's apps name for others than its owner, as they
+change."""
 
 
 class ShareState(Enum):
@@ -86,7 +89,7 @@ class OfferedShare:
 
 
 def check_ports(text: str) -> str:
-    """A share's ports in canonical text. Raises BadPorts."""
+    """Returns a share's ports in canonical text. Raises BadPorts."""
     if text.strip() == APP_PORTS:
         return APP_PORTS
     try:
@@ -96,11 +99,12 @@ def check_ports(text: str) -> str:
 
 
 def open_ports(text: str, apps: Iterable[int]) -> PortSet:
-    """The ports that a share opens.
+    """Returns the ports that a share opens.
 
     Args:
         text: what ``check_ports`` returned.
-        apps: ports of the workspace's apps that are for others than its owner. Of very many, the lowest count.
+        apps: ports of the workspace's apps that are for others than its owner. Of very many, the lowest
+            count.
     """
     if text == "all":
         return ALL_PORTS

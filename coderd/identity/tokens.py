@@ -1,7 +1,7 @@
 """Bearer tokens: a prefix that tells the kind, and 256 random bits.
 
-Only the SHA-256 of a token is ever stored. With that much entropy a slow password hash would add nothing but load, and
-looking a hash up in an index tells its timing nothing about the token.
+Only the SHA-256 of a token is ever stored. With that much entropy a slow password hash would add nothing but
+load, and looking a hash up in an index tells its timing nothing about the token.
 """
 
 import hashlib
@@ -64,17 +64,17 @@ class Bearer:
 
 
 def make_token(kind: TokenKind, rng: RandomBytes) -> str:
-    """A new token: show it once, store its hash."""
+    """Makes a new token: show it once, store its hash."""
     return kind.value + urlsafe_b64encode(rng(TOKEN_BYTES)).decode().rstrip("=")
 
 
 def hash_token(token: str) -> bytes:
-    """The 32 bytes that stand for a token in the store."""
+    """Returns the SHA-256 of a token, which stands for it in the store."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def token_kind(token: str) -> TokenKind | None:
-    """The kind that a token claims by its prefix, None for what cannot be a token."""
+    """Returns the kind that a token claims by its prefix, None for what cannot be a token."""
     if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
         return None
     return next((kind for kind in TokenKind if token.startswith(kind.value)), None)

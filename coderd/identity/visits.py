@@ -1,4 +1,7 @@
-"""Who has something of a workspace open by browser, through this server: web apps and terminals. Pure but for the clock given."""
+"""Who has something of a workspace open by browser, through this server: web apps and terminals.
+
+Pure but for the clock given.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +37,7 @@ class Visits:
 
     @contextmanager
     def during(self, user: User | None, workspace: Node, app: str = "") -> Iterator[None]:
-        """While somebody has an app, or else a terminal, open."""
+        """Counts a visit while a user has an app, or else a terminal, open."""
         visit = Visit(user, workspace.node_id, app, self._clock())
         self._open.setdefault(workspace.node_id, {})[visit] = None
         try:

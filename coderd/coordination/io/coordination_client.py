@@ -1,7 +1,7 @@
 """The node's end of the WebSocket: dials, redials for ever, and hands over what it learns.
 
-The tunnel never waits for any of this: a server that is down, slow or gone costs news, not connectivity. Only the
-server's considered word (a refused token, another machine in our place) ends ``run``.
+The tunnel never waits for any of this: a server that is down, slow or gone costs news, not connectivity. Only
+the server's considered word (a refused token, another machine in our place) ends ``run``.
 """
 
 import ssl
@@ -112,7 +112,8 @@ class CoordinationClient:
         disco_key: this start's public disco key.
         generation: random per process start, below 2**64.
         rng: randomness for nonces and jitter.
-        kind: what this machine is by its person's doing; the server's welcome must say the same. None: whatever it says.
+        kind: what this machine is by its person's doing; the server's welcome must say the same. None:
+            whatever it says.
         capabilities: what this program can do that earlier releases could not; peers are told.
         resume_token: of an earlier connection, from the state file.
         netmap: the last NetMap, from the state file.
@@ -174,14 +175,17 @@ class CoordinationClient:
         return self._core.netmap
 
     def update(self, update: NodeUpdate) -> None:
-        """Tells the server where this node is reachable; the latest state wins and is said again after a reconnect."""
+        """Tells the server where this node is reachable.
+
+        The latest state wins and is said again after a reconnect.
+        """
         if update != self._update:
             self._update = update
             self._is_update_owed = True
             self._wake.set()
 
     def report(self, reports: Reports) -> None:
-        """Tells the server, on this connection and no later one, by which paths this node reaches its peers."""
+        """Tells the server, on this connection alone, by which paths this node reaches its peers."""
         if self._welcomed_at is not None:
             self._reports = self._reports.then(reports)
             self._is_update_owed = True
@@ -198,7 +202,10 @@ class CoordinationClient:
         self._connection.cancel()
 
     async def goodbye(self) -> None:
-        """Leaves on purpose, so that peers drop this node at once; ``run`` then returns. Takes at most a second."""
+        """Leaves on purpose, so that peers drop this node at once; ``run`` then returns.
+
+        Takes at most a second.
+        """
         self._is_leaving = True
         self._wake.set()
         with trio.move_on_after(GOODBYE_TIMEOUT):
@@ -210,8 +217,8 @@ class CoordinationClient:
         """Keeps the link up until ``goodbye``.
 
         Raises:
-            UserError: with Exit.REFUSED, if the server refuses the token, the key or the version, another machine has
-                taken this node's place, or the server takes this one for another kind of node.
+            UserError: with Exit.REFUSED, if the server refuses the token, the key or the version, another
+                machine has taken this node's place, or the server takes this one for another kind of node.
         """
         if not (self._token.isascii() and self._token.isprintable()) or " " in self._token:
             raise _refusal("the token contains characters that no token has")
@@ -404,7 +411,10 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _judge(rejected: ConnectionRejected) -> Exception:
-    """What a server means that does not open the link: a last word, a wait, or just a failure. The words are ours."""
+    """What a server means that does not open the link: a last word, a wait, or just a failure.
+
+    The sentences are ours, not the server's.
+    """
     code = _code_of(rejected)
     if rejected.status_code == 401:
         return _refusal(_EXPIRED if code == "expired" else "the server does not know this token", code)

@@ -47,7 +47,8 @@ from coderd.model.token_bucket import TokenBucket
 
 HELLO_TIMEOUT: Final = limits.HELLO_TIMEOUT
 WRITE_TIMEOUT: Final = limits.COORDINATION_WRITE_TIMEOUT
-"""Seconds that one message may take to leave: a slower node is dropped, and learns all anew when it returns."""
+"""Seconds that one message may take to leave: a slower node is dropped, and learns all anew when it
+returns."""
 CLOSE_TIMEOUT: Final = limits.COORDINATION_CLOSE_TIMEOUT
 
 MESSAGE_RATE: Final = limits.NODE_MESSAGE_RATE
@@ -85,13 +86,17 @@ class Directory(Protocol):
     """What coordination asks of the identities. Its answers may take a thread."""
 
     async def find_node_record(self, token: str, source: str = "") -> NodeRecord | None:
-        """Whose node token this is. Raises IdentityError for an address that has tried too many unknown ones."""
+        """Returns the record of the node with this token, None for an unknown token.
+
+        Raises IdentityError for an address that has tried too many unknown ones, and for a device that may
+        not join now.
+        """
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
         """Makes a proven key the node's own. Raises IdentityError if it is somebody else's."""
 
     async def partners(self, node: Node) -> list[Node]:
-        """Everybody whom this node may meet."""
+        """Returns every node that this one may meet."""
 
 
 class _Refused(Exception):
@@ -144,15 +149,18 @@ class CoordinationServer:
         await self._keepalive.run()
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
-        """The relay map, in JSON, for everybody: those who are connected learn of a change at once."""
+        """Takes the relay map in JSON.
+
+        Connected nodes learn of a change at once, others with their welcome.
+        """
         self.registry.set_derp_map(derp_map)
 
     async def endpoint(self, websocket: WebSocket) -> None:
-        """The app's way here: a WebSocket on a connection that was used before."""
+        """Serves a WebSocket that the web framework has accepted, on a connection that was used before."""
         await self.serve(AppSocket(websocket))
 
     async def serve(self, websocket: TextSocket) -> None:
-        """One connection, from the bearer token to its end."""
+        """Serves one connection, from the bearer token to its end."""
         token, n_changes = _bearer(websocket), self.registry.n_changes
         try:
             record = await self._directory.find_node_record(token, websocket.source)
@@ -356,8 +364,8 @@ class _Link:
         self.scope = trio.CancelScope()
         self.heard_at = self.said_at = trio.current_time()
         self.allowance = TokenBucket(MESSAGE_RATE, MESSAGE_BURST)
-        """Messages that the node may still send. One that asks for a confirmation gives one token back: a device that may
-        meet thousands of workspaces hears of each of them when they all come back."""
+        """Messages that the node may still send. One that asks for a confirmation gives one token back: a
+        device that may meet thousands of workspaces hears of each of them when they all come back."""
         self.is_alive_owed = False
         self.is_silent = False
 

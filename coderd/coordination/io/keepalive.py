@@ -1,7 +1,7 @@
-"""One clock for all links: who has said nothing for too long is given up, and who was told nothing is told that we are alive.
+"""One timer for all links: sends ``alive`` on idle ones and closes silent ones.
 
-A deadline of each link's own would be set anew with each message and end in a task woken to say the same thing as ever: with
-thousands of links, that alone keeps a core busy.
+A deadline of each link's own would be set anew with each message and end in a task woken to say the same
+thing as ever: with thousands of links, that alone keeps a core busy.
 """
 
 from collections.abc import Iterator
@@ -23,14 +23,19 @@ class Link(Protocol):
     said_at: float
 
     def say_alive(self, now: float) -> None:
-        """Nothing was said for ``ALIVE_INTERVAL``. Must not block or raise."""
+        """Sends ``alive``, since nothing was sent for ``ALIVE_INTERVAL`` seconds. Must not block or raise."""
 
     def give_up(self) -> None:
-        """Nothing was heard for ``SILENCE_TIMEOUT``. Called once; must not block or raise."""
+        """Closes the link, since nothing was received for ``SILENCE_TIMEOUT`` seconds.
+
+        Called once; must not block or raise.
+        """
 
 
 class KeepaliveMonitor:
-    """Watches links.
+    """Sends ``alive`` on links idle for ``ALIVE_INTERVAL``, closes links silent for ``SILENCE_TIMEOUT``.
+
+    One timer for all links.
 
     Args:
         now: seconds of trio's clock.
@@ -41,7 +46,7 @@ class KeepaliveMonitor:
         self._due = now + BEAT
 
     async def run(self) -> None:
-        """Beats for ever."""
+        """Looks at all links every ``BEAT`` seconds, until cancelled."""
         while True:
             await trio.sleep_until(self._due)
             self.beat(trio.current_time())
@@ -56,7 +61,10 @@ class KeepaliveMonitor:
             self._links.pop(link, None)
 
     def beat(self, now: float) -> None:
-        """One look at all links. While this process itself was held up it heard nobody: that time is no silence."""
+        """Looks at all links once.
+
+        Time in which this process itself was held up does not count as silence.
+        """
         held_up, self._due = now - self._due, now + BEAT
         for link in list(self._links):
             if held_up > BEAT:

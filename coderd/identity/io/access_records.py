@@ -1,8 +1,8 @@
 """What was opened: who used which tunnel, and since when. Blocks: call it in a thread.
 
-Beside the audit log, not in it: that is only appended to, and grows with what people change; this grows with what machines
-do, so the oldest records go, and nobody can fill the disk by coming and going. Nor can anybody push out what others did: whoever has
-most records loses their oldest first.
+Beside the audit log, not in it: that is only appended to, and grows with what people change; this grows with
+what machines do, so the oldest records go, and nobody can fill the disk by coming and going. Nor can anybody
+push out what others did: whoever has most records loses their oldest first.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class AccessRecords:
             connection.execute(openings.delete().where(openings.c.id.in_(oldest)))
 
     def page(self, *, before: int | None = None, limit: int = 100) -> list[AuditRecord]:
-        """The newest records, newest first; those before a number, where one is given."""
+        """Returns the newest records, newest first; those before a number, where one is given."""
         query = sa.select(openings).order_by(openings.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(openings.c.id < before)

@@ -22,20 +22,24 @@ class Apps:
         self._database = database
 
     def find(self, workspace_id: UUID, name: str) -> App | None:
-        """One app, None for a name that nobody has set."""
+        """Returns one app, None for a name that is not set."""
         query = sa.select(apps).where(apps.c.workspace_id == workspace_id, apps.c.name == name)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return _app(row) if row is not None else None
 
     def of(self, workspace_id: UUID) -> list[App]:
-        """All of a workspace, by name."""
+        """Lists all apps of a workspace, by name."""
         query = sa.select(apps).where(apps.c.workspace_id == workspace_id).order_by(apps.c.name)
         with self._database.read() as connection:
             return [_app(row) for row in connection.execute(query)]
 
     def set(self, workspace: Node, app: App, *, by: Actor = SERVER) -> Change[App]:
-        """An app as it is from now on; shares may follow it. Raises NotFound where the workspace has been deleted meanwhile, or QuotaReached."""
+        """Creates or changes an app; shares that follow the apps change with it.
+
+        Raises NotFound where the workspace has been deleted meanwhile, QuotaReached, or what ``write_as``
+        does.
+        """
         key = {"workspace_id": workspace.node_id, "name": app.name}
         values = {"port": app.port, "share": app.share.value}
         with write_as(self._database, by, on=workspace.owner.user_id) as connection:
@@ -56,7 +60,10 @@ class Apps:
             raise QuotaReached(owner.name, "apps", most)
 
     def delete(self, workspace: Node, name: str, *, by: Actor = SERVER) -> Change[None]:
-        """Forgets an app: a slug then leads nowhere, a port is the owner's alone. Raises NotFound."""
+        """Forgets an app: a slug then leads nowhere, a port is the owner's alone.
+
+        Raises NotFound, or what ``write_as`` does.
+        """
         with write_as(self._database, by, on=workspace.owner.user_id) as connection:
             gone = connection.execute(apps.delete().filter_by(workspace_id=workspace.node_id, name=name))
             if gone.rowcount != 1:

@@ -1,4 +1,7 @@
-"""The audit log: read here, written by ``rows.record`` in the transaction of each change. Blocks: call it in a thread."""
+"""The audit log: read here, written by ``rows.record`` in the transaction of each change.
+
+Blocks: call it in a thread.
+"""
 
 from typing import NamedTuple
 from uuid import UUID
@@ -31,7 +34,7 @@ class AuditLog:
         self._database = database
 
     def page(self, *, before: int | None = None, limit: int = 100) -> list[AuditRecord]:
-        """The newest records, newest first; those before a number, where one is given."""
+        """Returns the newest records, newest first; those before a number, where one is given."""
         query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(audit.c.id < before)

@@ -1,4 +1,7 @@
-"""One server's database: a connection pool, transactions, and the schema brought up to date. Every call blocks."""
+"""One server's database: a connection pool, transactions, and the schema brought up to date.
+
+Every call blocks.
+"""
 
 import os
 import sqlite3
@@ -64,25 +67,31 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection to the database."""
         self._watcher.close()
         self._engine.dispose()
 
     def data_version(self) -> int:
-        """Returns a number that differs after every commit, by this or another program. Call it from one thread at a time; takes microseconds."""
+        """Returns a number that differs after every commit, by this or another program.
+
+        Call it from one thread at a time; takes microseconds.
+        """
         (found,) = self._watcher.execute("PRAGMA data_version").fetchone()
         return int(found)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only looks."""
+        """Begins a transaction that only reads."""
         reader = self._engine.connect().execution_options(unix_now=self.now())
         with reader as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that takes the write lock at its beginning; committed when the block ends without an error."""
+        """Begins a transaction that takes the write lock at once.
+
+        It is committed when the block ends without an error.
+        """
         writer = self._engine.connect().execution_options(takes_write_lock=True, unix_now=self.now())
         try:
             with writer as connection, connection.begin():
@@ -101,13 +110,16 @@ class Database:
 
 
 def unix_now(connection: Connection) -> float:
-    """The moment, in wall-clock seconds, as of which a transaction reads what ends by itself."""
+    """Returns the moment, in wall-clock seconds, as of which a transaction reads what expires."""
     moment: float = connection.get_execution_options()["unix_now"]
     return moment
 
 
 def known_revisions() -> set[str]:
-    """The schemas that this program can bring up to date, by the files' names; the greatest is its own."""
+    """Returns the schemas that this program can bring up to date, by the files' names.
+
+    The greatest is its own.
+    """
     return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py")}
 
 
@@ -119,7 +131,10 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
-    """Brings the schema up to date. Alembic is imported for it alone: a start that has nothing to migrate is quicker."""
+    """Brings the schema up to date.
+
+    Alembic is imported for it alone: a start that has nothing to migrate is quicker.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError

@@ -1,9 +1,12 @@
-"""What ends by itself, at the moment at which it does, and what another program has ended meanwhile. Blocks: call it in a thread.
+"""What ends by itself, at the moment at which it does, and what another program has ended meanwhile.
 
-One task of the server (``server/sweep.py``) calls ``sweep`` when something is due or the database has changed, and learns when to come
-back. To add a kind of thing that ends: write its ``Ending`` and put it into ``ENDINGS``. ``earliest`` is asked often and must be one
-look into an index; it tells also what is due and has not been ended, so that nothing is missed while the server is down. ``end``
-ends whatever is due, notes it in the audit log, and returns what that means for who is connected.
+Blocks: call it in a thread.
+
+One task of the server (``server/sweep.py``) calls ``sweep`` when something is due or the database has
+changed, and learns when to come back. To add a kind of thing that ends: write its ``Ending`` and put it into
+``ENDINGS``. ``earliest`` is asked often and must be one look into an index; it tells also what is due and has
+not been ended, so that nothing is missed while the server is down. ``end`` ends whatever is due, notes it in
+the audit log, and returns what that means for who is connected.
 """
 
 from collections.abc import Callable
@@ -26,17 +29,22 @@ TAKEN_AT_ONCE = 1000
 """Changes of other programs that are taken at once; the rest by the next sweep."""
 
 SESSIONS_AT_ONCE = 100
-"""Expired sessions and join keys that are deleted in one transaction, which others wait for; the rest by the next sweep."""
+"""Expired sessions and join keys that are deleted in one transaction, which others wait for; the rest by
+the next sweep."""
 
 Earliest: TypeAlias = Callable[[Connection, float], float | None]
 End: TypeAlias = Callable[[Connection, float], Effects]
 
 
 class Ending(NamedTuple):
-    """One kind of thing that ends by itself. Both are called inside a transaction, with the time in wall-clock seconds."""
+    """One kind of thing that ends by itself.
+
+    Both are called inside a transaction, with the time in wall-clock seconds.
+    """
 
     earliest: Earliest
-    """When the next of them ends, None where none will; in the past for what is due and has not been ended."""
+    """When the next of them ends, None where none will; in the past for what is due and has not been
+    ended."""
     end: End
     """Ends all that are due."""
 
@@ -112,7 +120,7 @@ class Expiry:
         return self._database.data_version()
 
     def sweep(self) -> Change[float | None]:
-        """Ends what is due; returns when the next thing will be, in wall-clock seconds, None where nothing will."""
+        """Ends what is due; returns when the next thing expires, in wall-clock seconds, None for never."""
         now = self._database.now()
         with self._database.read() as connection:
             earliest = _earliest(connection, now)
@@ -125,7 +133,7 @@ class Expiry:
 
 
 def leave_outside(connection: Connection, effects: Effects) -> None:
-    """Leaves what another program has ended to the server that runs beside it, in the transaction that ends it."""
+    """Leaves what another program has ended to the server beside it, in the transaction that ends it."""
     for node in effects.expelled:
         connection.execute(outside_changes.insert().values(node_id=node.node_id))
     for node_key in effects.closed_keys:

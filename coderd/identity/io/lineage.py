@@ -1,9 +1,10 @@
 """With what a token was made, in SQL, and what ends with it. For use inside a transaction.
 
-A token's ``parent_id`` is the id of the token that was shown when it was made. A session that is signed out, or whose time is up, goes
-alone: what it had made becomes its parent's, so that revoking that still reaches it. A token that is revoked takes along what it has
-made, however deep. The tokens of nodes, and sign-ins that an admin has given to others, are children too, but no part
-of that: a machine or a person does not end with the token of whoever let it in, unless that is asked for (``is_whole``).
+A token's ``parent_id`` is the id of the token that was shown when it was made. A session that is signed out,
+or whose time is up, goes alone: what it had made becomes its parent's, so that revoking that still reaches
+it. A token that is revoked takes along what it has made, however deep. The tokens of nodes, and sign-ins that
+an admin has given to others, are children too, but no part of that: a machine or a person does not end with
+the token of whoever let it in, unless that is asked for (``is_whole``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,9 +27,10 @@ _OWN_KINDS = (TokenKind.SESSION.name.lower(), TokenKind.JOIN.name.lower())
 
 
 def maker_of(connection: Connection, by: Actor, now: float) -> "Row | None":
-    """The token that somebody has shown, None for the server itself.
+    """Returns the token that was shown, None for the server itself.
 
-    Asked in the transaction that makes something with it, so that nothing is made with a token that is being revoked.
+    Asked in the transaction that makes something with it, so that nothing is made with a token that is being
+    revoked.
 
     Raises:
         TokenGone: it has been revoked, or has expired, since it was shown.
@@ -53,8 +55,8 @@ def write_as(
 ) -> Iterator[Connection]:
     """Begins a transaction that writes on behalf of somebody, and asks again in it whether they may.
 
-    Roles may have changed and tokens ended since a request was let in. Every method of the store that acts for somebody
-    writes by way of this one; a test reads it from the syntax trees.
+    Roles may have changed and tokens ended since a request was let in. Every method of the store that acts
+    for somebody writes by way of this one; a test reads it from the syntax trees.
 
     Args:
         database: the store's.
@@ -94,12 +96,13 @@ def end_alone(connection: Connection, row: Row) -> None:
 
 
 def descent_of(connection: Connection, row: Row, *, is_whole: bool) -> list[Row]:
-    """A token and what ends with it, the oldest first.
+    """Returns a token and what ends with it, the oldest first.
 
     Args:
         connection: a transaction.
         row: the token.
-        is_whole: with the tokens of nodes, and with sign-ins given to others, as far as its user may manage those now.
+        is_whole: with the tokens of nodes, and with sign-ins given to others, as far as its user may manage
+            those now.
     """
     tree = sa.select(tokens.c.id, tokens.c.user_id).where(tokens.c.id == row.id).cte(recursive=True)
     child = tokens.alias()
@@ -150,7 +153,10 @@ def _manageable(connection: Connection, row: Row, found: Sequence[Row]) -> list[
 
 
 def name_of(connection: Connection, row: Row) -> str:
-    """``owner/name`` of the node that a token speaks for, or that a join key joins; empty where there is none."""
+    """Returns ``owner/name`` of the node that a token speaks for, or that a join key joins.
+
+    Empty where there is none.
+    """
     node_id = row.node_id or row.workspace_id
     node = load_node(connection, select_nodes().where(nodes.c.id == node_id)) if node_id else None
     return "" if node is None else node.full_name

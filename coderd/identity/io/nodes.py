@@ -1,4 +1,7 @@
-"""Nodes in SQL: workspaces, devices, their sharing and their keys. Every method blocks: call it in a thread."""
+"""Nodes in SQL: workspaces, devices, their sharing and their keys.
+
+Every method blocks: call it in a thread.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -95,7 +98,7 @@ class Nodes:
     # Coming and going
 
     def create_workspace(self, owner: User, name: str, *, by: Actor = SERVER) -> Change[Issued]:
-        """A new workspace and its token. Raises BadName, NameTaken or TokenGone."""
+        """Creates a workspace and its token. Raises BadName, NameTaken, or what ``write_as`` does."""
         check_label(name)
         with (
             write_as(self._database, by, on=owner.user_id) as connection,
@@ -107,15 +110,17 @@ class Nodes:
     def enrol_device(
         self, owner: User, host_name: str, node_key: NodePublic, *, own_token: str = "", by: Actor = SERVER
     ) -> Change[Issued]:
-        """The device of this user with this node key, new or the same as before, and a new token instead of any old.
+        """Enrols a device of this user by its node key, new or known, with a new token instead of any old.
 
-        The key is not proven here, so it admits to nothing until ``claim_key``. With an old token ends its connection.
+        The key is not proven here, so it admits to nothing until ``claim_key``. With an old token ends its
+        connection.
 
         Args:
             owner: whose it is.
             host_name: what the machine calls itself.
             node_key: public, so to name it is no proof of being the machine.
-            own_token: the device's token of before, which is: a token that only enrols needs it for a device that is there.
+            own_token: the device's token of before, which is: a token that only enrols needs it for a device
+                that is there.
             by: for the audit log.
 
         Raises:
@@ -200,49 +205,52 @@ class Nodes:
     # Looking
 
     def of(self, owner: User, kind: NodeKind) -> list[Node]:
-        """All of a user's nodes of one kind, by name."""
+        """Lists a user's nodes of one kind, by name."""
         mine = nodes.c.owner_id == owner.user_id
         return self._list(mine, nodes.c.kind == kind.value)
 
     def every(self, kind: NodeKind) -> list[Node]:
-        """Everybody's."""
+        """Lists all users' nodes of one kind, by name."""
         return self._list(nodes.c.kind == kind.value)
 
     def shared_with(self, guest: User) -> list[Node]:
-        """Workspaces of others that are shared with a user."""
+        """Lists the workspaces of others that are shared with a user."""
         shared = sa.select(shares.c.workspace_id).where(shares.c.user_id == guest.user_id, ACCEPTED)
         return [node for node in self._list(nodes.c.id.in_(shared)) if may_use(guest.user_id, node)]
 
     def get(self, owner: User, kind: NodeKind, key: UUID | str) -> Node:
-        """One of a user's nodes, by id or name. Raises NotFound, also for somebody else's."""
+        """Returns one of a user's nodes, by id or name. Raises NotFound, also for another user's."""
         with self._database.read() as connection:
             return get_node(connection, owner, kind, key)
 
     def find(self, kind: NodeKind, node_id: UUID) -> Node | None:
-        """Anybody's node, by its id."""
+        """Returns any user's node, by its id."""
         with self._database.read() as connection:
             return load_node(
                 connection, select_nodes().where(nodes.c.id == node_id, nodes.c.kind == kind.value)
             )
 
     def find_named(self, kind: NodeKind, owner: str, name: str) -> Node | None:
-        """Anybody's node, by both its names."""
+        """Returns any user's node, by its owner's name and its own."""
         query = select_nodes().where(users.c.name == owner, nodes.c.kind == kind.value, nodes.c.name == name)
         with self._database.read() as connection:
             return load_node(connection, query)
 
     def partners(self, node: Node) -> list[Node]:
-        """Every node that policy lets this one meet, connected or not."""
+        """Returns every node that policy lets this one meet, connected or not."""
         with self._database.read() as connection:
             return partners_of(connection, node)
 
     # Node keys
 
     def claim_key(self, node: Node, node_key: NodePublic) -> Change[NodePublic | None]:
-        """Records a proven key as the node's own; returns the key that it replaces, None if there was none or the same.
+        """Records a proven key as the node's own.
+
+        Returns the key that it replaces, None if there was none or the same.
 
         Raises:
-            KeyTaken: the key is another node's; or, where devices wait for approval, not the one that this device had then.
+            KeyTaken: the key is another node's; or, where devices wait for approval, not the one that this
+                device had then.
             NotFound: the node has been deleted meanwhile.
         """
         change = self.claim_keys([(node, node_key)])
@@ -254,7 +262,7 @@ class Nodes:
     def claim_keys(
         self, claims: Sequence[tuple[Node, NodePublic]]
     ) -> Change[list[NodePublic | IdentityError | None]]:
-        """The same for several, which wait for the disk once; what ``claim_key`` raises is among the answers."""
+        """Records several proven keys in one transaction; what ``claim_key`` raises is among the answers."""
         with self._database.read() as connection:  # a node that comes back writes nothing
             if all(key_of(connection, node.node_id) == node_key for node, node_key in claims):
                 return Change([None for _ in claims])
@@ -272,7 +280,7 @@ class Nodes:
         )
 
     def admit(self, node_key: NodePublic) -> Node | None:
-        """Whose proven node key this is; None means that the relay must not serve it."""
+        """Returns the node with this proven key; None means that the relay must not serve it."""
         query = select_nodes().join(node_keys, node_keys.c.node_id == nodes.c.id)
         with self._database.read() as connection:
             return load_node(connection, query.where(node_keys.c.node_key == bytes(node_key)))
@@ -288,7 +296,7 @@ def _amended(node: Node) -> Change[Node]:
 
 
 def partners_of(connection: Connection, node: Node) -> list[Node]:
-    """Every node that policy lets this one meet, inside a transaction."""
+    """Returns every node that policy lets this one meet, inside a transaction."""
     owner = node.owner.user_id
     if node.kind is NodeKind.DEVICE:
         found = load_nodes(connection, _WORKSPACES_OF, {"user_id": owner})
@@ -303,7 +311,8 @@ def _claim_key(
 ) -> NodePublic | IdentityError | None:
     """One claim inside a transaction: what it replaces, or its refusal, which leaves the others as they are.
 
-    A device is ``is_held`` to the key that it enrolled with: an admin has approved that machine, and not whatever comes with a token of it.
+    A device is ``is_held`` to the key that it enrolled with: an admin has approved that machine, and not
+    whatever comes with a token of it.
     """
     if connection.execute(_IS_THERE, {"node_id": node.node_id}).first() is None:
         return NotFound("this node has been deleted")
@@ -326,7 +335,7 @@ def _claim_key(
 
 
 def add_workspace(connection: Connection, database: Database, owner: User, name: str, by: Actor) -> Issued:
-    """A new workspace, inside a transaction; a broken constraint is an IntegrityError. Raises NotFound."""
+    """Creates a workspace inside a transaction; a broken constraint is an IntegrityError. Raises NotFound."""
     owner = get_user(connection, owner.user_id)
     node = Node(uuid4(), NodeKind.WORKSPACE, name, owner, database.now())
     token = make_token(TokenKind.WORKSPACE, database.rng)
@@ -344,7 +353,10 @@ def add_workspace(connection: Connection, database: Database, owner: User, name:
 
 
 def free_name(connection: Connection, owner: User, kind: NodeKind, label: str) -> str:
-    """The first of ``label``, ``label-2``... that the owner has not given to a node of this kind. Raises NameTaken."""
+    """Returns the first of ``label``, ``label-2``...
+
+    that the owner has not given to a node of this kind. Raises NameTaken.
+    """
     query = sa.select(nodes.c.name).where(nodes.c.owner_id == owner.user_id, nodes.c.kind == kind.value)
     taken = set(connection.execute(query).scalars())
     for number in range(1, MAX_SAME_NAME + 1):
@@ -360,7 +372,10 @@ def _is_own(connection: Connection, node: Node, token: str) -> bool:
 
 
 def _find_enrolled(connection: Connection, owner: User, node_key: NodePublic) -> Node | None:
-    """The owner's device that proved this key, or else enrolled with it. Raises KeyTaken if it is another node's."""
+    """The owner's device that proved this key, or else enrolled with it.
+
+    Raises KeyTaken if it is another node's.
+    """
     proven = select_nodes().join(node_keys, node_keys.c.node_id == nodes.c.id)
     node = load_node(connection, proven.where(node_keys.c.node_key == bytes(node_key)))
     if node is not None and (node.owner.user_id, node.kind) != (owner.user_id, NodeKind.DEVICE):

@@ -33,7 +33,7 @@ MAX_LISTED = 500
 
 @contextmanager
 def unique(refusal: str) -> Iterator[None]:
-    """A broken constraint means that a name is taken."""
+    """Turns a broken constraint into NameTaken."""
     try:
         yield
     except IntegrityError:
@@ -44,12 +44,12 @@ def unique(refusal: str) -> Iterator[None]:
 
 
 def user_of(row: Row) -> User:
-    """A row of ``users``."""
+    """Makes a user of a row of ``users``."""
     return User(row.id, row.name, UserRole(row.role))
 
 
 def get_user(connection: Connection, key: UUID | str) -> User:
-    """By id or name. Raises NotFound."""
+    """Returns a user by id or name. Raises NotFound."""
     column = users.c.id if isinstance(key, UUID) else users.c.name
     row = connection.execute(sa.select(users).where(column == key)).one_or_none()
     if row is None:
@@ -61,7 +61,7 @@ def get_user(connection: Connection, key: UUID | str) -> User:
 
 
 def select_nodes() -> NodeQuery:
-    """Nodes with their owners, for ``load_nodes``."""
+    """Selects nodes with their owners, for ``load_nodes``."""
     return sa.select(
         nodes.c.id,
         nodes.c.kind,
@@ -87,7 +87,7 @@ _GUESTS_OF = _GUESTS.where(shares.c.workspace_id.in_(sa.bindparam("ids", expandi
 
 
 def load_nodes(connection: Connection, query: NodeQuery, parameters: Parameters | None = None) -> list[Node]:
-    """The nodes that a query on ``select_nodes`` finds, with those whom they are shared with.
+    """Loads the nodes that a query on ``select_nodes`` finds, with the users whom they are shared with.
 
     Args:
         connection: a transaction.
@@ -118,7 +118,7 @@ _APP_PORTS_OF = sa.select(apps.c.workspace_id, apps.c.port).where(
 
 
 def load_app_ports(connection: Connection, workspaces: list[UUID]) -> dict[UUID, list[int]]:
-    """The ports of each workspace's apps that are for others than its owner."""
+    """Loads the ports of each workspace's apps that are for others than its owner."""
     ports: dict[UUID, list[int]] = defaultdict(list)
     for start in range(0, len(workspaces), MAX_LISTED):
         for row in connection.execute(_APP_PORTS_OF, {"ids": workspaces[start : start + MAX_LISTED]}):
@@ -127,13 +127,13 @@ def load_app_ports(connection: Connection, workspaces: list[UUID]) -> dict[UUID,
 
 
 def load_node(connection: Connection, query: NodeQuery, parameters: Parameters | None = None) -> Node | None:
-    """The one node that a query finds."""
+    """Loads the one node that a query finds, None if it finds none."""
     found = load_nodes(connection, query, parameters)
     return found[0] if found else None
 
 
 def get_node(connection: Connection, owner: User, kind: NodeKind, key: UUID | str) -> Node:
-    """One of a user's nodes, by id or name. Raises NotFound."""
+    """Returns one of a user's nodes, by id or name. Raises NotFound."""
     column = nodes.c.id if isinstance(key, UUID) else nodes.c.name
     query = select_nodes().where(nodes.c.owner_id == owner.user_id, nodes.c.kind == kind.value, column == key)
     node = load_node(connection, query)
@@ -149,14 +149,17 @@ def insert_within(
     n_there: "sa.Select[int]",
     most: int,
 ) -> bool:
-    """Inserts a row where a count is below what one may have; whether it was. One statement, so that racers cannot exceed it."""
+    """Inserts a row where a count is below what one may have; whether it was.
+
+    One statement, so that racers cannot exceed it.
+    """
     columns = [sa.literal(value, table.c[name].type).label(name) for name, value in values.items()]
     row = sa.select(*columns).where(n_there.scalar_subquery() < most)
     return connection.execute(table.insert().from_select(list(values), row)).rowcount == 1
 
 
 def count_nodes(owner_id: UUID, kind: NodeKind) -> "sa.Select[int]":
-    """How many nodes of a kind a user has."""
+    """Counts a user's nodes of one kind."""
     return (
         sa.select(sa.func.count())
         .select_from(nodes)
@@ -165,13 +168,13 @@ def count_nodes(owner_id: UUID, kind: NodeKind) -> "sa.Select[int]":
 
 
 def count_tokens(user_id: UUID, now: float) -> "sa.Select[int]":
-    """How many sessions and join keys a user has that have not expired."""
+    """Counts a user's sessions and join keys that have not expired."""
     in_force = sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now)
     return sa.select(sa.func.count()).select_from(tokens).where(tokens.c.user_id == user_id, in_force)
 
 
 def count_apps(owner_id: UUID) -> "sa.Select[int]":
-    """How many web apps of a user's workspaces were set."""
+    """Counts the web apps that are set on a user's workspaces."""
     theirs = sa.select(nodes.c.id).where(nodes.c.owner_id == owner_id)
     return sa.select(sa.func.count()).select_from(apps).where(apps.c.workspace_id.in_(theirs))
 
@@ -179,7 +182,7 @@ def count_apps(owner_id: UUID) -> "sa.Select[int]":
 def insert_node(
     connection: Connection, node: Node, quotas: Quotas, enrol_key: NodePublic | None = None
 ) -> None:
-    """A new node; a broken constraint is an IntegrityError. Raises QuotaReached."""
+    """Inserts a node; a broken constraint is an IntegrityError. Raises QuotaReached."""
     what = "devices" if node.kind is NodeKind.DEVICE else "workspaces"
     most = quotas.devices if node.kind is NodeKind.DEVICE else quotas.workspaces
     values = {
@@ -199,7 +202,7 @@ _KEY_OF = sa.select(node_keys.c.node_key).where(node_keys.c.node_id == sa.bindpa
 
 
 def key_of(connection: Connection, node_id: UUID) -> NodePublic | None:
-    """A node's proven key."""
+    """Returns a node's proven key, None if it has none."""
     raw = connection.execute(_KEY_OF, {"node_id": node_id}).scalar_one_or_none()
     return None if raw is None else NodePublic(raw)
 
@@ -263,7 +266,7 @@ def insert_token(
 
 
 def good(token: str, kind: TokenKind, unix_now: float) -> Parameters:
-    """The values of ``GOOD``."""
+    """Returns the values for the parameters of ``GOOD``."""
     return {"token_hash": hash_token(token), "token_kind": kind.name.lower(), "unix_now": unix_now}
 
 
@@ -276,12 +279,12 @@ def _good(token_hash: object, kind: object, unix_now: object) -> tuple[sa.Column
 
 
 def is_good(token: str, kind: TokenKind, now: float) -> tuple[sa.ColumnElement[bool], ...]:
-    """The conditions on ``tokens`` under which this token is known, of this kind and not expired."""
+    """Returns the conditions on ``tokens`` under which this token is known, of this kind and not expired."""
     return _good(*good(token, kind, now).values())
 
 
 GOOD = _good(sa.bindparam("token_hash"), sa.bindparam("token_kind"), sa.bindparam("unix_now"))
-"""The same for a statement that is made once; ``good`` has the values."""
+"""Conditions of ``is_good`` for a statement that is made once; ``good`` has their values."""
 
 
 # The audit log

@@ -1,4 +1,7 @@
-"""Sessions in SQL: sign-ins as they are given out, browsers' sessions, and signing out. Every method blocks: call it in a thread."""
+"""Sessions in SQL: sign-ins as they are given out, browsers' sessions, and signing out.
+
+Every method blocks: call it in a thread.
+"""
 
 from typing import NamedTuple
 from uuid import UUID
@@ -61,7 +64,10 @@ class Sessions:
         self._database = database
 
     def find(self, token_hash: bytes) -> Session | None:
-        """The session, good for anything, whose token has this hash: for what stands for a session without being one."""
+        """Returns the session of scope ``all`` with this token hash, None if there is none.
+
+        Serves what stands for a session without being its token.
+        """
         query = sa.select(tokens).where(
             tokens.c.hash == token_hash,
             tokens.c.kind == _KIND.name.lower(),
@@ -75,7 +81,7 @@ class Sessions:
             return Session(get_user(connection, row.user_id), row.expires_at, row.id, row.is_sign_in)
 
     def issue(self, user: User, *, by: Actor = SERVER) -> Change[SignIn]:
-        """A new sign-in for a user; one for oneself counts against one's quota.
+        """Creates a sign-in for a user; one for oneself counts against one's quota.
 
         Raises NotFound, QuotaReached, and what ``write_as`` does.
         """
@@ -88,7 +94,9 @@ class Sessions:
         return Change(made)
 
     def reset(self, name: str, *, with_nodes: bool = False, by: Actor) -> Change[Reset]:
-        """A new sign-in for a user, whose sessions and join keys all end; for a program beside the server that runs.
+        """Creates a sign-in for a user and ends all their sessions and join keys.
+
+        Meant for a program beside the server that runs.
 
         What it ends is left to that server, in the same transaction. Raises NotFound.
 
@@ -112,7 +120,7 @@ class Sessions:
         return Change(Reset(made.token, len(ended)), effects)
 
     def open(self, token: str, name: str, *, lifetime: float, by: Actor = SERVER) -> Change[OpenedSession]:
-        """A browser's session for whoever shows a session token: a sign-in if that is one, and revoked with it.
+        """Opens a browser's session with a session token: a sign-in if that is one, and revoked with it.
 
         Raises NotFound where the token is not good any more, QuotaReached where its user has too many.
 
@@ -146,7 +154,9 @@ class Sessions:
         return Change(OpenedSession(hash_token(session), expires_at - now))
 
     def sign_out(self, token_hash: bytes, *, by: Actor = SERVER) -> Change[bool]:
-        """Ends the session whose token has this hash, and nothing that was made with it; whether it was there.
+        """Ends the session whose token has this hash, and nothing that was made with it.
+
+        Returns whether the session was there.
 
         Of any number of racers one is told True.
         """
@@ -166,7 +176,10 @@ class Sessions:
 def add_sign_in(
     connection: Connection, database: Database, user: User, by: Actor, quotas: Quotas | None = None
 ) -> tuple[SignIn, UUID]:
-    """A sign-in for a user, inside a transaction, with the id by which it is listed. With ``quotas`` raises QuotaReached."""
+    """Creates a sign-in inside a transaction; returns it with the id by which it is listed.
+
+    With ``quotas`` raises QuotaReached.
+    """
     token, now = make_token(_KIND, database.rng), database.now()
     expires_at = now + database.terms.session_lifetime
     token_id = insert_token(

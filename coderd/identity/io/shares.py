@@ -1,6 +1,7 @@
 """Shares in SQL: offered, accepted, ended. Every method blocks: call it in a thread.
 
-What has ended by the clock is gone for whoever reads, whether or not the sweep (``expiry``) has been here yet.
+What has ended by the clock is gone for whoever reads, whether or not the sweep (``expiry``) has been here
+yet.
 """
 
 from typing import Final
@@ -73,7 +74,9 @@ class Shares:
         max_given: int = MAX_GIVEN,
         by: Actor = SERVER,
     ) -> Change[Node]:
-        """Offers a workspace to a user, or changes the terms of what is offered or shared already; gives it as it then is.
+        """Offers a workspace to a user, or changes the terms of what is offered or shared already.
+
+        Gives it as it then is.
 
         Nothing in what it does or returns tells whether there is such a user, unless ``accepts``.
 
@@ -112,7 +115,10 @@ class Shares:
             return _changed(node, get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
 
     def withdraw(self, owner: User, key: UUID | str, guest: str, *, by: Actor = SERVER) -> Change[Node]:
-        """Takes a share or an offer back; gives the workspace as it then is. Raises NotFound, also where there is none."""
+        """Withdraws a share or an offer; returns the workspace as it then is.
+
+        Raises NotFound, also where there is none, or what ``write_as`` does.
+        """
         with write_as(self._database, by, on=owner.user_id) as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
             gone = connection.execute(shares.delete().where(_between(node, guest)))
@@ -123,7 +129,7 @@ class Shares:
             return _changed(node, get_node(connection, owner, NodeKind.WORKSPACE, node.node_id))
 
     def given(self, workspaces: list[UUID]) -> dict[UUID, list[GivenShare]]:
-        """All shares and offers of these workspaces, by the guest's name."""
+        """Lists all shares and offers of these workspaces, by the guest's name."""
         found: dict[UUID, list[GivenShare]] = {node_id: [] for node_id in workspaces}
         guest = sa.func.coalesce(shares.c.offered_to, _GUEST).label("guest")
         query = sa.select(shares, guest).where(~_is_over(self._database.now())).order_by(guest)
@@ -169,7 +175,10 @@ class Shares:
     def leave(
         self, guest: User, workspace: UUID | tuple[str, str], *, by: Actor = SERVER
     ) -> Change[OfferedShare]:
-        """Leaves a share, or declines an offer, of which the giver is not told. Raises NotFound. Arguments as ``accept``."""
+        """Leaves a share, or declines an offer, of which the giver is not told.
+
+        Raises NotFound. Arguments as ``accept``.
+        """
         with write_as(self._database, by, on=guest.user_id) as connection:
             row, now = self._find(connection, guest, workspace), self._database.now()
             this, name = shares.c.id == row.id, f"{row.owner_name}/{row.workspace}"
@@ -192,7 +201,10 @@ class Shares:
         max_given: int,
         now: float,
     ) -> None:
-        """One statement, the same for every name: whose it is, and whether it is one too many, is decided inside."""
+        """One statement, the same for every name.
+
+        Whose it is, and whether it is one too many, is decided inside.
+        """
         theirs = shares.alias()
         met = sa.exists().where(theirs.c.workspace_id == node.node_id, theirs.c.user_id == users.c.id)
         user_id = sa.select(users.c.id).where(users.c.name == guest, ~met).scalar_subquery()
@@ -242,7 +254,7 @@ class Shares:
 
 
 def count_shares(giver_id: UUID, now: float) -> "sa.Select[int]":
-    """How many shares and offers of a user's workspaces are in force."""
+    """Counts the shares and offers of a user's workspaces that are in force."""
     theirs = shares.alias()
     of_giver = sa.select(nodes.c.id).where(nodes.c.owner_id == giver_id)
     count = sa.select(sa.func.count()).select_from(theirs)
@@ -250,7 +262,7 @@ def count_shares(giver_id: UUID, now: float) -> "sa.Select[int]":
 
 
 def next_share_end(connection: Connection, now: float) -> float | None:
-    """When the next share expires or offer lapses, in wall-clock seconds: see ``expiry``."""
+    """Returns when the next share expires or offer lapses, in wall-clock seconds: see ``expiry``."""
     ends = [
         connection.execute(sa.select(sa.func.min(column))).scalar_one()
         for column in (shares.c.expires_at, shares.c.lapses_at)

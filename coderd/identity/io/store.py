@@ -1,7 +1,10 @@
-"""The store: users, nodes, tokens and the audit log of one server, in SQL. Every method blocks: call it in a thread.
+"""The store: users, nodes, tokens and the audit log of one server, in SQL.
 
-Each change is one transaction that takes the write lock at its beginning, and what must happen once is decided by a
-constraint or a row count inside it, never by looking first. The audit record of a change is part of its transaction.
+Every method blocks: call it in a thread.
+
+Each change is one transaction that takes the write lock at its beginning, and what must happen once is
+decided by a constraint or a row count inside it, never by looking first. The audit record of a change is part
+of its transaction.
 """
 
 import os
@@ -57,9 +60,9 @@ class Store:
 
     @property
     def n_changes(self) -> int:
-        """Another number after everything that was changed by way of this object."""
+        """A number that differs after every change by way of this object."""
         return self._database.n_changes
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection to the database."""
         self._database.close()

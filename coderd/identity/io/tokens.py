@@ -69,7 +69,7 @@ class Tokens:
     # Whose is it?
 
     def find(self, token: str) -> Bearer | None:
-        """Whom a token speaks for, None for any other text, and for a join key that is used up."""
+        """Returns who a token speaks for, None for any other text, and for a join key that is used up."""
         kind = token_kind(token)
         if kind is None:
             return None
@@ -80,17 +80,17 @@ class Tokens:
             return _bearer(connection, row)
 
     def find_user(self, token: str) -> User | None:
-        """Whose session token this is."""
+        """Returns the user of a session token, None for any other text."""
         bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
         return bearer.user if bearer is not None else None
 
     def find_node(self, token: str) -> Node | None:
-        """Whose node token this is."""
+        """Returns the node of a device's or workspace's token, None for any other text."""
         bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None
         return bearer.node if bearer is not None else None
 
     def find_node_record(self, token: str) -> NodeRecord | None:
-        """Whose node token this is, and whatever else it takes to let that node in.
+        """Returns the node of a token and all else that it takes to let it in, None for any other text.
 
         Raises:
             TimeIsUp: a device that must sign in again.
@@ -124,7 +124,7 @@ class Tokens:
         workspace: str | None = None,
         by: Actor = SERVER,
     ) -> Change[NewToken]:
-        """A session token or a join key, within what ``policy`` lets the token make that was shown (``by``).
+        """Creates a session token or a join key, within what the token that was shown may make.
 
         Raises:
             NotFound: the user, or the workspace to join, is not there.
@@ -170,7 +170,7 @@ class Tokens:
         return Change(NewToken(made, token))
 
     def of(self, user: User) -> list[TokenRecord]:
-        """A user's tokens and those of their nodes, in the order in which they were made; none that has expired."""
+        """Lists a user's tokens and those of their nodes, oldest first, without expired ones."""
         speaks_for = sa.func.coalesce(tokens.c.node_id, tokens.c.workspace_id)
         query = (
             sa.select(tokens, nodes.c.name.label("node_name"))
@@ -185,7 +185,7 @@ class Tokens:
             return [record_of(row, _full_name(user, row.node_name)) for row in connection.execute(query)]
 
     def ends_of(self, node_ids: Sequence[UUID]) -> dict[UUID, float]:
-        """When the tokens of these nodes end, in wall-clock seconds, of those that end at all."""
+        """Returns when the tokens of these nodes expire, in wall-clock seconds, of those that expire."""
         is_one = (tokens.c.node_id.in_(node_ids),) if len(node_ids) <= MAX_LISTED else ()
         query = sa.select(tokens.c.node_id, tokens.c.expires_at).where(
             tokens.c.node_id.is_not(None), tokens.c.expires_at.is_not(None), *is_one
@@ -194,7 +194,10 @@ class Tokens:
             return {row.node_id: row.expires_at for row in connection.execute(query)}
 
     def descent(self, user: User, token_id: UUID, *, is_whole: bool = False) -> list[TokenRecord]:
-        """One of them and what ends with it if it is revoked, as ``lineage`` says. Raises NotFound."""
+        """Lists one of a user's tokens and what ends with it if it is revoked, as ``lineage`` says.
+
+        Raises NotFound.
+        """
         with self._database.read() as connection:
             descent = descent_of(connection, _own(connection, user, token_id), is_whole=is_whole)
             return [record_of(each, name_of(connection, each)) for each in descent]
@@ -202,7 +205,10 @@ class Tokens:
     def revoke(
         self, user: User, token_id: UUID, *, is_whole: bool = False, by: Actor = SERVER
     ) -> Change[list[TokenRecord]]:
-        """Ends one of them and what was made with it, as ``descent`` tells it; returns all of these. Raises NotFound."""
+        """Ends one of them and what was made with it, as ``descent`` tells it; returns all of these.
+
+        Raises NotFound.
+        """
         with write_as(self._database, by, on=user.user_id) as connection:
             row = _own(connection, user, token_id)
             descent = descent_of(connection, row, is_whole=is_whole)
@@ -253,7 +259,10 @@ class Tokens:
             return self._renew(connection, node, row.id, now)
 
     def _renew(self, connection: Connection, node: Node, join_id: UUID, now: float) -> Change[Issued]:
-        """A workspace's new token instead of any old; the machine that had that is served no more, nor is its key."""
+        """A workspace's new token instead of any old.
+
+        The machine that had the old token is not served any more, nor is its key.
+        """
         token = make_token(TokenKind.WORKSPACE, self._database.rng)
         connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))
         insert_token(connection, token, TokenKind.WORKSPACE, now=now, node_id=node.node_id, parent_id=join_id)
@@ -280,7 +289,7 @@ def _bearer(connection: Connection, row: Row) -> Bearer:
 
 
 def record_of(row: Row, node: str) -> TokenRecord:
-    """A row of ``tokens``, and the name of the node that it is about."""
+    """Makes a token's record of a row of ``tokens`` and the name of the node that it is about."""
     return TokenRecord(
         row.id,
         TokenKind[row.kind.upper()],

@@ -52,7 +52,7 @@ class Users:
         role: UserRole = UserRole.MEMBER,
         by: Actor = SERVER,
     ) -> Change[NewUser]:
-        """A new user with a sign-in: both or neither.
+        """Creates a user with a sign-in: both or neither.
 
         Raises:
             BadName, NameTaken: the name cannot be had.
@@ -71,11 +71,12 @@ class Users:
         return Change(NewUser(user, made.token))
 
     def create_first_owner(self, name: str, deliver: Callable[[str], None]) -> Change[bool]:
-        """The first user, if there is no user at all; whether it was. Of any number of racers one is told True.
+        """Creates the first user, an owner, if there is no user at all; returns whether it did.
 
         Args:
             name: the user's name.
-            deliver: given the session token before anything is committed, so that no crash leaves an owner without it.
+            deliver: given the session token before anything is committed, so that no crash leaves an owner
+                without it.
         """
         user, now = User(uuid4(), name, UserRole.OWNER), self._database.now()
         role = user.role.value
@@ -92,17 +93,17 @@ class Users:
         return Change(True)
 
     def everybody(self) -> list[User]:
-        """Everybody, by name."""
+        """Lists all users, by their name."""
         with self._database.read() as connection:
             return [user_of(row) for row in connection.execute(sa.select(users).order_by(users.c.name))]
 
     def get(self, key: UUID | str) -> User:
-        """By id or name. Raises NotFound."""
+        """Returns a user by id or name. Raises NotFound."""
         with self._database.read() as connection:
             return get_user(connection, key)
 
     def usage(self, user: User) -> Usage:
-        """How much of what is limited a user has."""
+        """Counts what a user has of all that is limited."""
         now, owner_id = self._database.now(), user.user_id
         counts = {
             "workspaces": count_nodes(owner_id, NodeKind.WORKSPACE),
@@ -122,7 +123,9 @@ class Users:
     def change(
         self, user: User, *, name: str | None = None, role: UserRole | None = None, by: Actor = SERVER
     ) -> Change[User]:
-        """Gives a user another name, another role, or both: all of it or nothing; returns the user as they then are.
+        """Gives a user another name, another role, or both: all of it or nothing.
+
+        Returns the user as they then are.
 
         Raises:
             BadName, NameTaken: the name cannot be had.
@@ -153,7 +156,10 @@ class Users:
         return load_nodes(connection, select_nodes().where(nodes.c.owner_id == old.user_id))
 
     def delete(self, user: User, *, by: Actor = SERVER) -> Change[User]:
-        """Deletes a user with all that is theirs; returns them as they were. Raises LastOwner, NotFound, TokenGone or NotManaged."""
+        """Deletes a user with all that is theirs; returns them as they were.
+
+        Raises LastOwner, NotFound, TokenGone or NotManaged.
+        """
         with write_as(self._database, by, on=user.user_id) as connection:
             user = get_user(connection, user.user_id)
             theirs = load_nodes(connection, select_nodes().where(nodes.c.owner_id == user.user_id))
@@ -172,7 +178,10 @@ class Users:
 
 
 def _check_owner_left(connection: Connection) -> None:
-    """Inside the transaction that holds the write lock, so that two owners cannot demote each other at once."""
+    """Raises LastOwner if no owner is left.
+
+    Holds the write lock, so that two owners cannot demote each other.
+    """
     owners = sa.select(users.c.id).where(users.c.role == UserRole.OWNER.value).limit(1)
     if connection.execute(owners).first() is None:
         raise LastOwner("the last owner can be neither removed nor demoted")

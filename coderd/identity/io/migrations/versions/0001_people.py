@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Creates all tables."""
+    """Creates the tables of the first release."""
     op.create_table(
         "users",
         sa.Column("id", sa.Uuid, nullable=False),
@@ -60,6 +60,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops all tables."""
+    """Drops the tables of the first release."""
     for table in ("tokens", "node_keys", "nodes", "users"):
         op.drop_table(table)

@@ -1,6 +1,7 @@
 """Roles instead of administrators, shares, path rules, tokens with names, scopes and uses, and the audit log.
 
-``users`` and ``nodes`` are altered in place: to make either anew would, with foreign keys in force, delete what refers to it.
+``users`` and ``nodes`` are altered in place: to make either anew would, with foreign keys in force, delete
+what refers to it.
 """
 
 from uuid import uuid4
@@ -19,7 +20,7 @@ CREATE TRIGGER audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 
 
 
 def upgrade() -> None:
-    """Whoever was an administrator becomes an owner: nobody loses a right."""
+    """Makes every administrator an owner, so that no right is lost."""
     op.add_column("users", sa.Column("role", sa.String(16), nullable=False, server_default="member"))
     op.execute("UPDATE users SET role = 'owner' WHERE is_admin")
     op.drop_column("users", "is_admin")
@@ -104,5 +105,5 @@ def _create_audit() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: roles and shares would be lost."""
+    """Refuses to go back: roles and shares would be lost."""
     raise NotImplementedError("restore a backup instead")

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Creates the table."""
+    """Creates the table of web apps."""
     op.create_table(
         "apps",
         sa.Column("workspace_id", sa.Uuid, nullable=False),
@@ -25,5 +25,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops the table."""
+    """Drops the table of web apps."""
     op.drop_table("apps")

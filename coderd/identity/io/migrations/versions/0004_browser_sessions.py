@@ -1,4 +1,7 @@
-"""Which token opened a browser's session. Those that are open must sign in again: nobody knows what opened them."""
+"""Which token opened a browser's session.
+
+Those that are open must sign in again: nobody knows what opened them.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Creates the table."""
+    """Creates the table of browser sessions."""
     op.create_table(
         "browser_sessions",
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
@@ -27,5 +30,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops the table."""
+    """Drops the table of browser sessions."""
     op.drop_table("browser_sessions")

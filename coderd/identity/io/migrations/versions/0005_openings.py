@@ -1,4 +1,7 @@
-"""What was opened: tunnels, by whom and to where. Apart from the audit log, because the oldest of these go."""
+"""What was opened: tunnels, by whom and to where.
+
+Apart from the audit log, because the oldest of these go.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Creates the table."""
+    """Creates the table of access records."""
     op.create_table(
         "openings",
         sa.Column("id", sa.Integer, autoincrement=True, nullable=False),
@@ -26,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops the table."""
+    """Drops the table of access records."""
     op.drop_table("openings")

@@ -1,6 +1,7 @@
 """A share is an offer until its guest accepts it, names ports, may carry a terminal, and may end.
 
-Shares that are there were agreed on under the old terms, which they keep: accepted, all ports, with the terminal.
+Shares that are there were agreed on under the old terms, which they keep: accepted, all ports, with the
+terminal.
 """
 
 from uuid import uuid4
@@ -54,5 +55,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: offers and their terms would be lost."""
+    """Refuses to go back: offers and their terms would be lost."""
     raise NotImplementedError("restore a backup instead")

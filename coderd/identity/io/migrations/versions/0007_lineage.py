@@ -1,7 +1,10 @@
-"""With what a token was made, and whether it is a sign-in; devices that wait for approval; whose openings are; work left by others.
+"""With what a token was made, and whether it is a sign-in; devices that wait for approval.
 
-Tokens that are there keep their life. A session that is good for anything and that no record calls made by another token is a
-sign-in. Browsers' sessions get the token that opened them for a parent, in place of a table of their own.
+Whose openings are; work left by others.
+
+Tokens that are there keep their life. A session that is good for anything and that no record calls made by
+another token is a sign-in. Browsers' sessions get the token that opened them for a parent, in place of a
+table of their own.
 """
 
 import sqlalchemy as sa
@@ -54,5 +57,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: a revocation would no longer reach what it must end."""
+    """Refuses to go back: a revocation would no longer reach what it must end."""
     raise NotImplementedError("restore a backup instead")
