@@ -7,7 +7,8 @@ offset size
 38     24   nonce, random per packet
 62     16   tag, then the encrypted payload
 ```
-The outer header names no receiver and no version, and nothing here detects a replay: pings and pongs carry ids.
+The outer header names no receiver and no version, and nothing here detects a replay: pings and pongs carry
+ids.
 """
 
 from collections import OrderedDict
@@ -35,12 +36,17 @@ _CACHE_SIZE = 1024
 
 
 def looks_like_disco(datagram: Buffer) -> bool:
-    """Returns whether a datagram is disco's. Such a one is never given to WireGuard, even if it does not open."""
+    """Returns whether a datagram is disco's.
+
+    Such a one is never given to WireGuard, even if it does not open.
+    """
     return len(datagram) >= _RECOGNISED_SIZE and datagram[:6] == MAGIC
 
 
 def sender_of(packet: Buffer) -> DiscoPublic:
-    """Returns the disco key that a packet claims to be from. Look it up before opening: an unknown one is not worth an X25519.
+    """Returns the disco key that a packet claims to be from.
+
+    Look it up before opening: an unknown one is not worth an X25519.
 
     Raises:
         MalformedPacket: not a disco packet.
@@ -70,7 +76,10 @@ class DiscoBox:
         return self._public
 
     def seal(self, message: Message, to: DiscoPublic, nonce: bytes) -> bytes:
-        """Seals a message into a whole packet for one peer. ``nonce``: 24 random bytes, new for each packet."""
+        """Seals a message into a whole packet for one peer.
+
+        ``nonce``: 24 random bytes, new for each packet.
+        """
         sealed = crypto_box_afternm(encode_message(message), nonce, self._shared_key(to))
         return MAGIC + self._public + nonce + sealed
 
@@ -78,7 +87,8 @@ class DiscoBox:
         """Opens a packet. That it opens proves the sender's disco key, and no more.
 
         Raises:
-            MalformedPacket: not disco, not for this key (frequent and harmless after a restart), or not readable.
+            MalformedPacket: not disco, not for this key (frequent and harmless after a restart), or not
+                readable.
         """
         sender = sender_of(packet)
         data = bytes(packet)
@@ -101,7 +111,10 @@ class DiscoBox:
         return key
 
     def _agree(self, peer: DiscoPublic) -> bytes:
-        """X25519 and HSalsa20. A peer key of small order agrees with everyone, so it gets a key that nobody else has."""
+        """X25519 and HSalsa20.
+
+        A peer key of small order agrees with everyone, so it gets a key that nobody else has.
+        """
         try:
             return crypto_box_beforenm(peer, self._private.raw)
         except CryptoError:

@@ -23,7 +23,10 @@ from coderd.model.keys import KEY_SIZE, NodePublic
 TX_SIZE = 12
 ENDPOINT_SIZE = 18
 MOST_ENDPOINTS = 128
-"""Endpoints that are read of one call-me-maybe: a relayed packet has room for thousands, and no node has so many."""
+"""Endpoints that are read of one call-me-maybe.
+
+A relayed packet has room for thousands, and no node has so many.
+"""
 
 _VERSION = 0
 _PING = 0x01
@@ -38,7 +41,8 @@ class Ping(NamedTuple):
 
     Attributes:
         tx_id: 12 random bytes that name this ping.
-        node_key: the sender's; a hint, to be checked against what is known. None is read back as a key of zeros once
+        node_key: the sender's; a hint, to be checked against what is known. None is read back as a key of
+            zeros once
             the padding reaches 32 bytes.
         padding: zero bytes behind the rest.
     """
@@ -56,7 +60,10 @@ class Pong(NamedTuple):
 
 
 class CallMeMaybe(NamedTuple):
-    """By relay: here are all my endpoints, and I have just pinged all of yours, so ping me. Empty withdraws them."""
+    """By relay: here are all my endpoints, and I have just pinged all of yours, so ping me.
+
+    Empty withdraws them.
+    """
 
     endpoints: tuple[AddrPort, ...]
 

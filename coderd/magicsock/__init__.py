@@ -1,4 +1,6 @@
-"""Paths to peers: candidates, pings, the relay first and a direct path when one is proven. Wire-compatible with Tailscale's.
+"""Paths to peers: candidates, pings, the relay first and a direct path when one is proven.
+
+Wire-compatible with Tailscale's.
 
 conn             the whole: demultiplexing, sending by the best path, user pings
 peer_state       one peer as conn keeps it: what the server says, its endpoint, the log of its path

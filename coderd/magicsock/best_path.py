@@ -1,9 +1,10 @@
 """The direct path in use to one peer, how long it may be trusted alone, and when to doubt it.
 
-A pong makes the path exclusive for 6.5 s. While data flows, silence from the peer raises doubt after 0.3 s, and hearing it
-from elsewhere while the path is silent does so at once: the path is pinged again and again. Not answered within a
-tenth of a second it is suspect: the relay carries everything too, and any other path that answers is taken. Not answered
-in two seconds it is lost. Only a pong ends doubt: data coming in says nothing about data going out.
+A pong makes the path exclusive for 6.5 s. While data flows, silence from the peer raises doubt after 0.3 s,
+and hearing it from elsewhere while the path is silent does so at once: the path is pinged again and again.
+Not answered within a tenth of a second it is suspect: the relay carries everything too, and any other path
+that answers is taken. Not answered in two seconds it is lost. Only a pong ends doubt: data coming in says
+nothing about data going out.
 
 The states and all ways between them are ``path_state.TRANSITIONS``.
 """
@@ -13,9 +14,14 @@ from coderd.magicsock.path_state import TRANSITIONS, TRUSTED, PathEvent, PathSta
 from coderd.model.addresses import AddrPort
 
 ACTIVE_TIMEOUT = 45.0
-"""Seconds after the last send for which a path is kept alive and looked for (Tailscale's ``sessionActiveTimeout``)."""
+"""Seconds after the last send for which a path is kept alive and looked for (Tailscale's
+``sessionActiveTimeout``).
+"""
 TRUST = 6.5
-"""Seconds that a pong makes the best path exclusive for: two heartbeats may be lost (Tailscale's ``trustUDPAddrDuration``)."""
+"""Seconds that a pong makes the best path exclusive for.
+
+Two heartbeats may be lost (Tailscale's ``trustUDPAddrDuration``).
+"""
 DOUBT_AFTER = 0.3
 """Seconds of silence, while sending, that raise doubt."""
 DOUBT_INTERVAL = 0.15
@@ -103,9 +109,12 @@ class BestPath:
             self._state = TRANSITIONS[PathState.IDLE][PathEvent.WANTED]
 
     def handle_pong(self, path: PathQuality, now: float) -> None:
-        """Notes that a ping of ``path`` was answered: it may become the best, and if it is, it is trusted anew.
+        """Notes that a ping of ``path`` was answered.
 
-        Once trust has ended, or the path is suspect, any answer wins, whatever its latency: better ones follow.
+        It may become the best, and if it is, it is trusted anew.
+
+        Once trust has ended, or the path is suspect, any answer wins, whatever its latency: better ones
+        follow.
         """
         state = self.state(now)
         if state not in (PathState.DIRECT, PathState.DOUBT) or is_improvement(path, self.quality):
@@ -122,12 +131,18 @@ class BestPath:
             self._heard_at = now
 
     def doubt_if_silent(self, now: float) -> bool:
-        """Begins doubt if, as something is being sent, the path has been silent for too long. Returns whether it did."""
+        """Begins doubt if, as something is being sent, the path has been silent for too long.
+
+        Returns whether it did.
+        """
         is_silent = now - self._heard_at > DOUBT_AFTER
         return is_silent and self._begin_doubt(PathEvent.SILENT, now)
 
     def doubt_if_deserted(self, now: float) -> bool:
-        """Begins doubt if the peer, just heard from elsewhere, has left the path, which is silent. Returns whether it did."""
+        """Begins doubt if the peer, just heard from elsewhere, has left the path, which is silent.
+
+        Returns whether it did.
+        """
         is_silent = self.quality is not None and now - self._heard_at > _patience(self.quality)
         return is_silent and self._begin_doubt(PathEvent.DESERTED, now)
 

@@ -1,14 +1,17 @@
-"""The birthday: a random port on one side, found by many tries on both. Off unless both ends were told to play.
+"""The birthday: a random port on one side, found by many tries on both.
 
-The side whose NAT maps at random opens 256 sockets towards the other's address: 256 ports of its NAT let the other in.
-The side whose port is known then sends up to 1,024 pings to random ports of that NAT. It meets one of the 256 among 64,512
-with a probability of 98 %: 1 - (1 - 256/64512)^1024. What arrives is an ordinary ping to an ordinary socket.
+Off unless both ends were told to play.
 
-Both users have asked for it, as the NetMap says of the peer; no message does: the NATs' behavior says who has which part.
-A node whose NAT maps at random names one outer address with several ports in its call-me-maybe, which only the holder of its
-disco key can have sealed. The searcher waits for two seconds of such calls, while easier ways are tried and the other side
-opens its sockets. Where both name several ports, neither plays. An address is searched once in two minutes, whoever names it:
-it may be a third party's.
+The side whose NAT maps at random opens 256 sockets towards the other's address: 256 ports of its NAT let the
+other in. The side whose port is known then sends up to 1,024 pings to random ports of that NAT. It meets one
+of the 256 among 64,512 with a probability of 98 %: 1 - (1 - 256/64512)^1024. What arrives is an ordinary ping
+to an ordinary socket.
+
+Both users have asked for it, as the NetMap says of the peer; no message does: the NATs' behavior says who has
+which part. A node whose NAT maps at random names one outer address with several ports in its call-me-maybe,
+which only the holder of its disco key can have sealed. The searcher waits for two seconds of such calls,
+while easier ways are tried and the other side opens its sockets. Where both name several ports, neither
+plays. An address is searched once in two minutes, whoever names it: it may be a third party's.
 
 Source: Tailscale, "How NAT traversal works", on the birthday paradox.
 """
@@ -39,7 +42,10 @@ _PORTS = 65536
 
 
 class Scatter(NamedTuple):
-    """Wish to send one small ping to many addresses, or by many sockets. What comes back is a ping of the peer's."""
+    """Wish to send one small ping to many addresses, or by many sockets.
+
+    What comes back is a ping of the peer's.
+    """
 
     peer: NodePublic
     ways: tuple[tuple[SocketId, AddrPort], ...]
@@ -56,7 +62,9 @@ class _Search:
 
 
 class Birthdays:
-    """Peers that play, sockets being opened for them, and the searches under way. The sockets are ``Punching``'s.
+    """Peers that play, sockets being opened for them, and the searches under way.
+
+    The sockets are ``Punching``'s.
 
     Args:
         is_enabled: whether this node's user allows it.
@@ -80,7 +88,10 @@ class Birthdays:
     # The side of many sockets
 
     def should_open(self, peer: NodePublic, targets: Sequence[AddrPort], now: float) -> bool:
-        """Returns whether to open ``N_SOCKETS`` towards the first of a peer's addresses: its ports are known, ours random."""
+        """Returns whether to open ``N_SOCKETS`` towards the first of a peer's addresses.
+
+        They are opened if the peer's ports are known and ours are random.
+        """
         return self._is_enabled and _is_easy(targets) and self._may_play(peer, targets[0][0], now)
 
     def begin_opening(self, peer: NodePublic, sockets: Iterable[SocketId], to: AddrPort, now: float) -> None:
@@ -89,13 +100,19 @@ class Birthdays:
         self._opening |= dict.fromkeys(sockets, to)
 
     def pop_opening(self, socket: SocketId) -> AddrPort | None:
-        """Takes out a socket that was opened or closed. Returns the address that it is for, None if it is for no birthday."""
+        """Takes out a socket that was opened or closed.
+
+        Returns the address that it is for, None if it is for no birthday.
+        """
         return self._opening.pop(socket, None)
 
     # The side of many pings
 
     def search(self, peer: NodePublic, named: Iterable[AddrPort], now: float) -> Scatter | None:
-        """Examines the addresses that a peer, not direct, names of itself. Returns the first pings of a search, or None."""
+        """Examines the addresses that a peer, not direct, names of itself.
+
+        Returns the first pings of a search, or None.
+        """
         hard = [ip for ip, ports in public_ports(named).items() if len(ports) > 1]
         if not self._is_enabled or not hard:
             self._hard_since.pop(peer, None)
@@ -174,6 +191,9 @@ def random_ports(n: int, rng: RandomBytes) -> list[int]:
 
 
 def _is_easy(targets: Sequence[AddrPort]) -> bool:
-    """Returns whether a peer names each of its outer addresses with one port: its mapping is endpoint-independent."""
+    """Returns whether a peer names each of its outer addresses with one port.
+
+    Its mapping is endpoint-independent.
+    """
     ports = public_ports(targets)
     return bool(ports) and all(len(each) == 1 for each in ports.values())

@@ -26,7 +26,10 @@ _HIDES_IPV4 = tuple(
         ),
     )
 )
-"""IPv6 that ends at the IPv4 address inside it: compatible, mapped, translated (RFC 2765, 6052, 8215), Teredo, 6to4."""
+"""IPv6 that ends at the IPv4 address inside it.
+
+Compatible, mapped, translated (RFC 2765, 6052, 8215), Teredo, 6to4.
+"""
 
 
 class Candidate:
@@ -86,8 +89,9 @@ class Candidate:
 def may_be_node(addr: AddrPort) -> bool:
     """Returns whether an address can be a node's at all, this machine's own among them.
 
-    Not: port 0, multicast, broadcast, the unspecified address, IPv6 link-local (it means nothing without an interface),
-    whatever names an interface, and the tailnet's own addresses, since a tunnel must not run through itself.
+    Not: port 0, multicast, broadcast, the unspecified address, IPv6 link-local (it means nothing without an
+    interface), whatever names an interface, and the tailnet's own addresses, since a tunnel must not run
+    through itself.
     """
     ip, port = addr
     if "%" in ip:
@@ -107,8 +111,9 @@ def may_be_node(addr: AddrPort) -> bool:
 def may_be_candidate(addr: AddrPort) -> bool:
     """Returns whether an address that a peer or the server named may be pinged as the peer's.
 
-    Refused, of those that can be a node's: this machine's loopback, what is reserved, and IPv6 that hides an IPv4 address. The
-    broadcast addresses of this machine's networks are left to the kernel, which knows them and refuses.
+    Refused, of those that can be a node's: this machine's loopback, what is reserved, and IPv6 that hides an
+    IPv4 address. The broadcast addresses of this machine's networks are left to the kernel, which knows them
+    and refuses.
     """
     if not may_be_node(addr):
         return False

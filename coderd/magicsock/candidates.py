@@ -32,7 +32,10 @@ class Candidates:
         return self._by_addr.get(addr)
 
     def add(self, addr: AddrPort) -> Candidate:
-        """Returns the entry of an address, adding it if there is none. In a full table the oldest that the server did not name makes room."""
+        """Returns the entry of an address, adding it if there is none.
+
+        In a full table the oldest that the server did not name makes room.
+        """
         if (candidate := self._by_addr.get(addr)) is None:
             if len(self._by_addr) >= MOST_CANDIDATES:
                 learned = (c.addr for c in self._by_addr.values() if not c.in_netmap)
@@ -89,6 +92,9 @@ class Candidates:
 
 
 def valid_addresses(endpoints: Iterable[AddrPort]) -> list[AddrPort]:
-    """Selects the addresses of a list that may be a peer's, once each, at most ``MOST_NAMED``; the rest is not examined."""
+    """Selects the addresses of a list that may be a peer's, once each, at most ``MOST_NAMED``.
+
+    The rest is not examined.
+    """
     fair = islice(endpoints, _MOST_LOOKED_AT)
     return list(dict.fromkeys(addr for addr in fair if may_be_candidate(addr)))[:MOST_NAMED]

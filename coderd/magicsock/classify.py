@@ -1,4 +1,6 @@
-"""Tells STUN, disco and WireGuard apart on the UDP sockets that they share. The second byte of a datagram decides.
+"""Tells STUN, disco and WireGuard apart on the UDP sockets that they share.
+
+The second byte of a datagram decides.
 
 ```
 STUN       >= 20 bytes, top two bits of byte 0 clear, byte 1 = 01 (Binding), bytes 4..7 = 21 12 a4 42 (RFC 8489 §5)

@@ -1,12 +1,14 @@
-"""The whole of path choice: one socket's datagrams told apart, batches sent by each peer's best path, disco spoken.
+"""The whole of path choice.
+
+One socket's datagrams told apart, batches sent by each peer's best path, disco spoken.
 
 ```
  WireGuard batches  --send-->  Outbound, by Endpoint.route  -->  UdpTransmit | DerpTransmit
  handle_udp | handle_relayed  -->  STUN: LocalNetwork   disco: Endpoint   the rest: back to the caller, with its source
 ```
-Peers are named by node key. ``Conn`` owns one ``Endpoint`` per peer and every other part of the package, drains them after
-everything that happens, and turns their wishes into packets. It never raises on bytes from outside: what is invalid is
-dropped and counted under ``magicsock.drop.*``.
+Peers are named by node key. ``Conn`` owns one ``Endpoint`` per peer and every other part of the package,
+drains them after everything that happens, and turns their wishes into packets. It never raises on bytes from
+outside: what is invalid is dropped and counted under ``magicsock.drop.*``.
 """
 
 import errno
@@ -63,7 +65,10 @@ from coderd.netcheck import Report
 from coderd.wireguard.message import DATA_OVERHEAD
 
 SLEPT_AFTER = 30.0
-"""Seconds by which only a suspended machine misses a deadline. Many NATs forget UDP mappings sooner than RFC 4787 REQ-5 asks."""
+"""Seconds by which only a suspended machine misses a deadline.
+
+Many NATs forget UDP mappings sooner than RFC 4787 REQ-5 asks.
+"""
 
 _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 """Send errors that say nothing about the path."""
@@ -72,8 +77,8 @@ _TRANSIENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 class Conn:
     """All peers' paths. Pure: sockets, relays and clocks belong to the caller.
 
-    Commands and ``handle_*`` may be called in any order; afterwards take ``poll_transmit`` and ``poll_event`` until None,
-    then ``poll_timeout``.
+    Commands and ``handle_*`` may be called in any order; afterwards take ``poll_transmit`` and ``poll_event``
+    until None, then ``poll_timeout``.
 
     Args:
         node_key: this node's public key.
@@ -173,7 +178,9 @@ class Conn:
         now: float,
         tunnels: Collection[str] = (),
     ) -> None:
-        """Takes the bound ports (None: no socket of that family) and interface addresses, already filtered by the shell.
+        """Takes the bound ports (None.
+
+        No socket of that family) and interface addresses, already filtered by the shell.
 
         Addresses of ``tunnels`` are never published, even if a STUN server sees one.
         """
@@ -181,7 +188,10 @@ class Conn:
         self._drain_common(now)
 
     def handle_rebound(self, now: float) -> None:
-        """Forgets what was measured, and pings and STUNs anew: sockets were opened again, or the network changed."""
+        """Forgets what was measured, and pings and STUNs anew.
+
+        Sockets were opened again, or the network changed.
+        """
         self._local_network.handle_rebound(now)
         self._punching.handle_rebound()
         self._budget.handle_rebound()
@@ -191,7 +201,10 @@ class Conn:
         self._drain_common(now)
 
     def set_can_tell(self, can_tell: bool) -> None:
-        """Sets whether the server can tell peers of a new home. While it cannot, a home that is alive is kept."""
+        """Sets whether the server can tell peers of a new home.
+
+        While it cannot, a home that is alive is kept.
+        """
         self._local_network.set_can_tell(can_tell)
 
     def check(self, now: float) -> None:
@@ -200,7 +213,10 @@ class Conn:
         self._drain_common(now)
 
     def pin_path(self, peer: NodePublic, path: Pin) -> None:
-        """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped. Unknown peers are ignored."""
+        """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped.
+
+        Unknown peers are ignored.
+        """
         if (state := self._peers.get(peer)) is not None:
             state.endpoint.pin = path
             self._note_path(state, self._now)
@@ -208,8 +224,8 @@ class Conn:
     def ping(self, peer: NodePublic, token: int, now: float) -> None:
         """Pings a peer by the path that its traffic takes now; an answer is a ``PingReply`` with this token.
 
-        No answer within five seconds is none at all: the caller keeps the time. While relayed, this also looks for a
-        direct path, at most twice a second.
+        No answer within five seconds is none at all: the caller keeps the time. While relayed, this also
+        looks for a direct path, at most twice a second.
         """
         if (state := self._peers.get(peer)) is not None:
             self._local_network.note_use(now)
@@ -229,7 +245,8 @@ class Conn:
     ) -> None:
         """Queues one WireGuard batch to a peer by its best path, or back to a source that it answers.
 
-        A batch of handshake messages to a peer may leave by several paths, since losing one costs five seconds.
+        A batch of handshake messages to a peer may leave by several paths, since losing one costs five
+        seconds.
         """
         if not isinstance(to, NodePublic):
             self._outbound.answer_batch(to, datagrams, segment_size, tos)
@@ -249,7 +266,9 @@ class Conn:
     def handle_udp(
         self, origin: AddrPort | UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """Takes one UDP read: keeps STUN and disco, returns the rest and where it came from. Each segment is examined.
+        """Takes one UDP read: keeps STUN and disco, returns the rest and where it came from.
+
+        Each segment is examined.
 
         A bare address is the origin of what came to the usual sockets.
         """
@@ -273,7 +292,10 @@ class Conn:
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """Takes packets of one sender from a region's relay: keeps disco, returns the rest. An unknown sender's are dropped."""
+        """Takes packets of one sender from a region's relay: keeps disco, returns the rest.
+
+        An unknown sender's are dropped.
+        """
         source = DerpSource(region, sender)
         state = self._peers.get(sender)
         if state is None:
@@ -353,7 +375,10 @@ class Conn:
         self._drain_common(now)
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due by ``now``. A deadline missed by ``SLEPT_AFTER`` means that the machine was suspended: a change of network."""
+        """Does what is due by ``now``.
+
+        A deadline missed by ``SLEPT_AFTER`` means that the machine was suspended: a change of network.
+        """
         deadline = self.poll_timeout()
         if deadline is not None and now - deadline.when > SLEPT_AFTER:
             self._events.append(Slept(now - deadline.when))
@@ -407,7 +432,10 @@ class Conn:
         return state is not None and state.endpoint.has_mtu_black_hole(now)
 
     def port_order(self, now: float) -> PortOrder:
-        """Returns how our NAT chooses ports; unknown unless it gives each flow one of its own and a peer needed to know."""
+        """Returns how our NAT chooses ports.
+
+        Unknown unless it gives each flow one of its own and a peer needed to know.
+        """
         return self._punching.sequence.order(now)
 
     def is_relay_connected(self, region: int) -> bool:
@@ -430,7 +458,10 @@ class Conn:
         return self._local_network.report
 
     def candidates(self, peer: NodePublic) -> dict[AddrPort, tuple[str, ...]]:
-        """Returns the addresses at which a peer may be, and who named each: ``netmap``, ``call-me-maybe``, ``ping``."""
+        """Returns the addresses at which a peer may be, and who named each.
+
+        ``netmap``, ``call-me-maybe``, ``ping``.
+        """
         state = self._peers.get(peer)
         return (
             {each.addr: each.origins for each in state.endpoint.prober.candidates}
@@ -548,7 +579,10 @@ class Conn:
                 self._call(self._peers[peer])
 
     def _drain_local_network(self, now: float) -> None:
-        """Takes events and STUN probes. New own endpoints go to every peer that is in use and not direct yet."""
+        """Takes events and STUN probes.
+
+        New own endpoints go to every peer that is in use and not direct yet.
+        """
         is_news = False
         while (event := self._local_network.poll_event()) is not None:
             is_news |= isinstance(event, EndpointsChanged)

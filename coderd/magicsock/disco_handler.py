@@ -1,4 +1,7 @@
-"""What becomes of disco packets that arrive: pings answered, pongs and call-me-maybes given to the endpoints."""
+"""What becomes of disco packets that arrive.
+
+Pings answered, pongs and call-me-maybes given to the endpoints.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +25,10 @@ UNREADABLE_INTERVAL = 1.0
 _UNREADABLE_GAP = 0.05
 """Least seconds between two searches of all peers for the sender of unreadable disco."""
 _PONG_SIZE = 110
-"""Bytes of a pong: overhead 78, message 32. A smaller ping gets none; a smaller unreadable packet was no ping or pong."""
+"""Bytes of a pong: overhead 78, message 32.
+
+A smaller ping gets none; a smaller unreadable packet was no ping or pong.
+"""
 
 
 class Heard(NamedTuple):
@@ -137,7 +143,10 @@ class DiscoHandler:
         self._drop("pong")
 
     def _handle_call_me_maybe(self, endpoints: Sequence[AddrPort], key: NodePublic, now: float) -> None:
-        """The peer wants a direct path: if our own mapping may have moved meanwhile, looks, so that the peer learns it."""
+        """The peer wants a direct path.
+
+        If our own mapping may have moved meanwhile, looks, so that the peer learns it.
+        """
         endpoint = self._peers[key].endpoint
         if not endpoint.handle_call_me_maybe(endpoints, now):
             self._drop("call_me_maybe")

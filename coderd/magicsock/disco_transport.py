@@ -1,7 +1,7 @@
 """Disco packets sealed and sent, opened and attributed to nodes.
 
-A packet under an unknown key is refused unopened. An opened one proves who holds the disco key, not when it was sent: pings
-carry transaction ids for that.
+A packet under an unknown key is refused unopened. An opened one proves who holds the disco key, not when it
+was sent: pings carry transaction ids for that.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,10 @@ from coderd.model.transport import DerpSource, SocketId, Source, UdpSource
 WRONG_SENDER = "disco_wrong_sender"
 """Drop reason: a relay delivered one peer's disco as another's."""
 DERP_MAGIC_IP = "127.3.3.40"
-"""Stands for a relay where only an ip:port fits; the port is the region (Tailscale's ``tailcfg.DerpMagicIP``)."""
+"""Stands for a relay where only an ip:port fits.
+
+The port is the region (Tailscale's ``tailcfg.DerpMagicIP``).
+"""
 
 
 class Opened(NamedTuple):
@@ -72,7 +75,10 @@ class DiscoTransport:
             state.endpoint.forget_ping(ping.tx_id)
 
     def scatter(self, peer: NodePublic, ways: Iterable[tuple[SocketId, AddrPort]]) -> None:
-        """Queues one small ping many times over, by socket and address. Its answer is the peer's own ping, not a pong."""
+        """Queues one small ping many times over, by socket and address.
+
+        Its answer is the peer's own ping, not a pong.
+        """
         packet = self._seal(Ping(self._rng(TX_SIZE), self._node_key, 0), peer)
         for socket, to in ways:
             self._outbound.send_udp(to, packet, socket)
@@ -91,7 +97,10 @@ class DiscoTransport:
             self._outbound.answer(source, self._seal(Pong(tx_id, (DERP_MAGIC_IP, source.region)), to))
 
     def open(self, packet: Buffer, source: Source) -> Opened | str:
-        """Opens a packet, or returns the reason to drop it. What a relay says of the sender has to fit the seal."""
+        """Opens a packet, or returns the reason to drop it.
+
+        What a relay says of the sender has to fit the seal.
+        """
         try:
             nodes = self._peer_map.nodes_of(sender_of(packet))
             if not nodes:

@@ -1,12 +1,13 @@
 """One peer: where it may be, which path is the best, when to look for a better one.
 
-The relay carries traffic from the first moment. Meanwhile rounds of discovery ping every address at which the peer may be,
-and ask it by relay to do the same (call-me-maybe), so that both firewalls open. The first pong at the tunnel's full size makes
-its address the best path, trusted for a while; from then on traffic goes directly, heartbeats renew trust, and when they fail
-the relay takes over while rounds go on. ``path_state`` has the states of all this.
+The relay carries traffic from the first moment. Meanwhile rounds of discovery ping every address at which the
+peer may be, and ask it by relay to do the same (call-me-maybe), so that both firewalls open. The first pong
+at the tunnel's full size makes its address the best path, trusted for a while; from then on traffic goes
+directly, heartbeats renew trust, and when they fail the relay takes over while rounds go on. ``path_state``
+has the states of all this.
 
-Rounds come in a burst after news (a new address, a lost path), then every five seconds while the peer is active: data flows,
-or a user waits for a ping. A firewall may open at any time.
+Rounds come in a burst after news (a new address, a lost path), then every five seconds while the peer is
+active: data flows, or a user waits for a ping. A firewall may open at any time.
 
 An endpoint never seals a packet: what is to be sent comes out of ``poll_wish``.
 """
@@ -32,7 +33,10 @@ from coderd.model.transport import MAIN_SOCKET, SocketId
 HEARTBEAT_INTERVAL = 3.0
 """Seconds between pings of the best path while the peer is active (Tailscale's ``heartbeatInterval``)."""
 FEW_DATAGRAMS = 4
-"""A batch no longer than this also goes over a best path that is no longer trusted; more is the relay's alone."""
+"""A batch no longer than this also goes over a best path that is no longer trusted.
+
+More is the relay's alone.
+"""
 
 _OPEN_RETRY = 0.1
 """Seconds for an address that the peer has pinged from to answer before it is asked once more."""
@@ -143,7 +147,10 @@ class Endpoint:
         return Route(addr if n_datagrams <= FEW_DATAGRAMS else None, True, socket)
 
     def ping(self, token: int, now: float) -> None:
-        """Sends a user's ping by the path that traffic takes; by every promising one while that is unclear."""
+        """Sends a user's ping by the path that traffic takes.
+
+        While that is unclear, every promising path is pinged.
+        """
         self._best.note_wanted(now)
         if not self._timers.is_armed(Timer.HEARTBEAT):
             self._wake(now)
@@ -187,7 +194,10 @@ class Endpoint:
     # What happened
 
     def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: SocketId = MAIN_SOCKET) -> bool:
-        """Takes a ping of the peer's from an address to a local socket. Returns whether it deserves a pong."""
+        """Takes a ping of the peer's from an address to a local socket.
+
+        Returns whether it deserves a pong.
+        """
         trusted = self._best.addr if self._best.is_trusted(now) else None
         if not self._allows_direct or not self.prober.handle_ping(addr, tx_id, socket, now, trusted=trusted):
             return False
@@ -199,7 +209,10 @@ class Endpoint:
         return True
 
     def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> bool:
-        """Takes a pong from an address, or through a region's relay. Returns whether it answered a ping sent that way."""
+        """Takes a pong from an address, or through a region's relay.
+
+        Returns whether it answered a ping sent that way.
+        """
         answer = self.prober.handle_pong(tx_id, source, now)
         if answer is None:
             return False
@@ -215,7 +228,10 @@ class Endpoint:
         return True
 
     def handle_call_me_maybe(self, endpoints: Iterable[AddrPort], now: float) -> bool:
-        """Takes where the peer says it is, and pings it everywhere: it has just pinged us. Returns whether that was due."""
+        """Takes where the peer says it is, and pings it everywhere: it has just pinged us.
+
+        Returns whether that was due.
+        """
         if not self._allows_direct or not self._budget.take_call(self.key, now):
             return False
         self.prober.candidates.name_in_call(endpoints, now)
@@ -237,7 +253,10 @@ class Endpoint:
             self._rearm()
 
     def handle_heard_elsewhere(self, now: float) -> None:
-        """Notes authenticated data that did not come by the best path. If that is trusted but silent, starts doubt."""
+        """Notes authenticated data that did not come by the best path.
+
+        If that is trusted but silent, starts doubt.
+        """
         if self._best.doubt_if_deserted(now):
             self._doubt(now)
 
@@ -254,7 +273,10 @@ class Endpoint:
                 self.discover(now)
 
     def handle_rebound(self, now: float) -> None:
-        """Forgets all that was measured, as the network changed under this node. Looks again if the peer is active."""
+        """Forgets all that was measured, as the network changed under this node.
+
+        Looks again if the peer is active.
+        """
         self.prober.handle_rebound()
         self.relay_latency = None
         self._withdraw(now)
@@ -448,7 +470,10 @@ class Endpoint:
         self._rearm()
 
     def _ask_for_size(self, answer: Answer, now: float) -> None:
-        """Finds out whether the path carries the tunnel. A first answer is news, so that one lost ping costs little."""
+        """Finds out whether the path carries the tunnel.
+
+        A first answer is news, so that one lost ping costs little.
+        """
         if answer.ping.to == self._best.addr or not self.prober.ask_for_size(answer, now):
             return
         if answer.is_first and not self._best.is_trusted(now):
@@ -456,7 +481,10 @@ class Endpoint:
             self._schedule_round(now)
 
     def _offer(self, ping: SentPing, latency: float, now: float) -> None:
-        """Offers a pong over UDP to the best path: a small one renews that path only, since it proves nothing about size."""
+        """Offers a pong over UDP to the best path.
+
+        A small one renews that path only, since it proves nothing about size.
+        """
         assert ping.to is not None
         if not self.prober.proves_size(ping) and ping.to != self._best.addr:
             return

@@ -12,7 +12,10 @@ from coderd.netcheck.report import Report
 
 @dataclass(frozen=True, slots=True)
 class EndpointsChanged:
-    """Change of the addresses at which this node may be reached, for the server. Types: 1 local, 2 STUN, 4 STUN + local port."""
+    """Change of the addresses at which this node may be reached, for the server.
+
+    Types: 1 local, 2 STUN, 4 STUN + local port.
+    """
 
     endpoints: tuple[tuple[AddrPort, int], ...]
 
@@ -34,7 +37,10 @@ class PathChanged:
 
 @dataclass(frozen=True, slots=True)
 class PingReply:
-    """Answer to a user's ping. ``path`` is the path that the pong came by, ``latency`` the round trip in seconds."""
+    """Answer to a user's ping.
+
+    ``path`` is the path that the pong came by, ``latency`` the round trip in seconds.
+    """
 
     token: int
     peer: NodePublic
@@ -89,7 +95,10 @@ class RelayFound:
 
 @dataclass(frozen=True, slots=True)
 class PathLost:
-    """Loss of a direct path in use, while no relay reaches the peer: only a handshake can tell what became of it."""
+    """Loss of a direct path in use, while no relay reaches the peer.
+
+    Only a handshake can tell what became of it.
+    """
 
     peer: NodePublic
 

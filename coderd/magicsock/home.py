@@ -1,7 +1,8 @@
 """The relay region that this node calls home, and when its relay is given up.
 
-Netcheck proposes, by latency; but STUN may answer where the relay does not. So a home whose relay stays away for three seconds
-(ten, where it was never reached) is dead for a while, twice as long each time, and another that answers takes its place.
+Netcheck proposes, by latency; but STUN may answer where the relay does not. So a home whose relay stays away
+for three seconds (ten, where it was never reached) is dead for a while, twice as long each time, and another
+that answers takes its place.
 """
 
 from enum import IntEnum
@@ -22,7 +23,9 @@ class Timer(IntEnum):
     """What a home waits for."""
 
     HOME_RELAY_AWAY = 0
-    """``PATIENCE`` after the link to its relay broke, ``FIRST_PATIENCE`` after it was chosen, unless the link is up by then."""
+    """``PATIENCE`` after the link to its relay broke, ``FIRST_PATIENCE`` after it was chosen, unless the link
+    is up by then.
+    """
 
 
 class Home:

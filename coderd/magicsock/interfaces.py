@@ -1,8 +1,8 @@
 """Which of a host's addresses are worth telling to peers. Pure: the list comes from the shell.
 
-Left out: interfaces that are down; tunnels, our own and others' (a tunnel must not run through a tunnel); the tailnet's
-addresses; IPv6 link-local, which means nothing elsewhere; IPv6 addresses that are not usable yet, or whose use is coming to
-its end. IPv4 link-local and loopback serve only where there is nothing else.
+Left out: interfaces that are down; tunnels, our own and others' (a tunnel must not run through a tunnel); the
+tailnet's addresses; IPv6 link-local, which means nothing elsewhere; IPv6 addresses that are not usable yet,
+or whose use is coming to its end. IPv4 link-local and loopback serve only where there is nothing else.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """This node's own place in the network: repeated netchecks, own endpoints, and the relay it calls home.
 
-An endpoint is told as soon as the first STUN server has answered, not when the whole report is done: peers may begin to
-ping it a round trip after the start. A home is there at once where the map offers only one.
+An endpoint is told as soon as the first STUN server has answered, not when the whole report is done: peers
+may begin to ping it a round trip after the start. A home is there at once where the map offers only one.
 """
 
 import errno
@@ -24,9 +24,14 @@ from coderd.netcheck import HostAddresses, HttpsProbe, Netcheck, Report, StunPro
 from coderd.stun import parse_response
 
 FRESH = 27.0
-"""Seconds for which own endpoints are believed: many NATs forget a UDP mapping after 30, though RFC 4787 REQ-5 asks for 120."""
+"""Seconds for which own endpoints are believed.
+
+Many NATs forget a UDP mapping after 30, though RFC 4787 REQ-5 asks for 120.
+"""
 RECHECK_MIN, RECHECK_MAX = 20.0, 26.0
-"""Seconds between netchecks while the tunnel is in use, at random in between, which keeps mappings alive (Tailscale has the same)."""
+"""Seconds between netchecks while the tunnel is in use, at random in between, which keeps mappings alive
+(Tailscale has the same).
+"""
 IN_USE = 45.0
 """Seconds after the last send for which netchecks are repeated."""
 
@@ -74,7 +79,10 @@ class LocalNetwork:
     # Commands
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
-        """Takes a new map, a home from it if there is no choice, and starts a netcheck. An equal map changes nothing."""
+        """Takes a new map, a home from it if there is no choice, and starts a netcheck.
+
+        An equal map changes nothing.
+        """
         if (derp_map, dict(resolved)) == (self._derp_map, self._resolved):
             return
         self._derp_map, self._resolved = derp_map, dict(resolved)
@@ -92,7 +100,10 @@ class LocalNetwork:
         now: float,
         tunnels: Collection[str] = (),
     ) -> None:
-        """Takes bound ports and addresses of interfaces and of tunnels. If what is usable changed, emits it and starts a netcheck."""
+        """Takes bound ports and addresses of interfaces and of tunnels.
+
+        If what is usable changed, emits it and starts a netcheck.
+        """
         self._here = HostAddresses(frozenset(addresses), frozenset(tunnels))
         self._netcheck.set_here(self._here)
         if not self._own.set_local(v4_port, v6_port, addresses):
@@ -104,14 +115,20 @@ class LocalNetwork:
         self.check(now)
 
     def handle_rebound(self, now: float) -> None:
-        """Forgets all mappings and starts a full netcheck: the network changed. New endpoints are emitted when known."""
+        """Forgets all mappings and starts a full netcheck: the network changed.
+
+        New endpoints are emitted when known.
+        """
         self._own.forget_mappings()
         self._home.handle_rebound(now)
         self._netcheck.abort()
         self.check(now, full=True)
 
     def set_can_tell(self, can_tell: bool) -> None:
-        """Sets whether peers would learn of a new home. While not, one that is alive is not left for a nearer one."""
+        """Sets whether peers would learn of a new home.
+
+        While not, one that is alive is not left for a nearer one.
+        """
         self._can_tell = can_tell
 
     def check(self, now: float, *, full: bool = False) -> None:
@@ -140,7 +157,10 @@ class LocalNetwork:
     # What happened
 
     def handle_stun(self, datagram: Buffer, now: float) -> bool:
-        """Takes a STUN message. Returns whether it answered a probe of ours with an address that a node can have."""
+        """Takes a STUN message.
+
+        Returns whether it answered a probe of ours with an address that a node can have.
+        """
         try:
             tx, mapped = parse_response(datagram)
         except MalformedPacket:
@@ -178,7 +198,10 @@ class LocalNetwork:
         self._home.handle_broken(region, now)
 
     def handle_send_failed(self, addr: AddrPort, error: int, now: float) -> None:
-        """Notes that the kernel refused to send there. A local firewall's refusal is a lost packet, not a missing family."""
+        """Notes that the kernel refused to send there.
+
+        A local firewall's refusal is a lost packet, not a missing family.
+        """
         if error == errno.EPERM:
             return
         for tx in [tx for tx, probed in self._probed.items() if probed == addr]:
@@ -302,7 +325,10 @@ class LocalNetwork:
         return [region.region_id for region in self._derp_map.regions.values() if _may_be_home(region)]
 
     def _interim_home(self, eligible: Sequence[int]) -> int:
-        """Where to live until the new map is measured: the only region, or the nearest by the last report; 0 = unknown."""
+        """Where to live until the new map is measured.
+
+        The only region, or the nearest by the last report; 0 = unknown.
+        """
         if len(eligible) == 1:
             return eligible[0]
         known = self.report.region_latency if self.report is not None else {}

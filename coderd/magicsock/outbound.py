@@ -118,11 +118,14 @@ class Outbound:
         *,
         is_handshake: bool,
     ) -> None:
-        """Sends a few datagrams where no path is proven: to where WireGuard heard the peer; handshakes to any candidate.
+        """Sends a few datagrams where no path is proven.
 
-        A handshake so succeeds although the server is gone and disco keys are not what it said. Where a relay reaches the
-        peer, handshakes still go both ways, as a peer that has just restarted may not be at its relay yet. None of these
-        addresses is proven to be the peer's: handshakes count as pings do, and data is limited to thrice what came.
+        They go to where WireGuard heard the peer; handshakes go to any candidate.
+
+        A handshake so succeeds although the server is gone and disco keys are not what it said. Where a relay
+        reaches the peer, handshakes still go both ways, as a peer that has just restarted may not be at its
+        relay yet. None of these addresses is proven to be the peer's: handshakes count as pings do, and data
+        is limited to thrice what came.
         """
         endpoint = state.endpoint
         if not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
@@ -147,7 +150,8 @@ class Outbound:
 def _with_relay(route: Route, state: PeerState, now: float) -> Route:
     """Adds the relay to a handshake's route over a path so new that its loss is unknown.
 
-    A lost handshake costs five seconds; the second copy is dropped as a replay before it counts towards a flood.
+    A lost handshake costs five seconds; the second copy is dropped as a replay before it counts towards a
+    flood.
     """
     may_be_relayed = state.endpoint.has_relay and state.endpoint.pin is Pin.ANY
     return route._replace(

@@ -1,6 +1,7 @@
 """Where this node may be reached: what STUN servers saw, then its own interface addresses.
 
-A mapping that is seen no more is still told for a while: one silent STUN server must not close a path that works.
+A mapping that is seen no more is still told for a while: one silent STUN server must not close a path that
+works.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,10 @@ class OwnEndpoints:
         self._mapping_varies: bool | None = None
 
     def set_local(self, v4_port: int | None, v6_port: int | None, addresses: Sequence[str]) -> bool:
-        """Takes the bound ports, None for a family without a socket, and the interfaces' addresses. Returns whether they changed."""
+        """Takes the bound ports, None for a family without a socket, and the interfaces' addresses.
+
+        Returns whether they changed.
+        """
         was = (self._v4_port, self._v6_port, self._addresses)
         self._v4_port, self._v6_port, self._addresses = v4_port, v6_port, tuple(addresses)
         return was != (v4_port, v6_port, self._addresses)

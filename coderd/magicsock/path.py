@@ -1,7 +1,8 @@
 """How good a path is: a sort key, so that choosing never runs in a circle.
 
-Pairwise rules with percentages can: public IPv4 at 54 ms beats private IPv4 at 68 ms beats private IPv6 at 76 ms beats
-public IPv4 at 54 ms. Here each path has one number of its own, its latency less a share for being nearer by nature.
+Pairwise rules with percentages can: public IPv4 at 54 ms beats private IPv4 at 68 ms beats private IPv6 at 76
+ms beats public IPv4 at 54 ms. Here each path has one number of its own, its latency less a share for being
+nearer by nature.
 """
 
 from functools import lru_cache
@@ -58,8 +59,9 @@ def path_score(path: PathQuality) -> int:
 def is_improvement(challenger: PathQuality, current: PathQuality | None) -> bool:
     """Returns whether to move from one path to another.
 
-    Over the same address only a greater size counts: its latency changes by itself. Otherwise the challenger's score has
-    to be smaller by one percent, hence smaller: a chain of improvements never comes back to where it was.
+    Over the same address only a greater size counts: its latency changes by itself. Otherwise the
+    challenger's score has to be smaller by one percent, hence smaller: a chain of improvements never comes
+    back to where it was.
     """
     if current is None:
         return True

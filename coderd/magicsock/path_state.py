@@ -1,7 +1,8 @@
 """The states of one peer's path, and every way from one to another: the table that ``BestPath`` goes by.
 
-ARCHITECTURE's picture of it is drawn from ``TRANSITIONS`` by ``tests/unit/magicsock/path_picture.py``, and a test holds them
-together. What is not in the table cannot happen: looking it up raises KeyError, which is a bug of ours.
+ARCHITECTURE's picture of it is drawn from ``TRANSITIONS`` by ``tests/unit/magicsock/path_picture.py``, and a
+test holds them together. What is not in the table cannot happen: looking it up raises KeyError, which is a
+bug of ours.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from typing import Final
 class PathState(Enum):
     """What is known of the direct path to one peer, and what is done about it. The values say so to people.
 
-    The relay, if any, carries what no direct path does. Pins and the server's policy restrict what is used, not what is known.
+    The relay, if any, carries what no direct path does. Pins and the server's policy restrict what is used,
+    not what is known.
     """
 
     IDLE = "no direct path, and none is looked for"
@@ -68,4 +70,7 @@ TRANSITIONS: Final[Mapping[PathState, Mapping[PathEvent, PathState]]] = {
 """The next state, by state and event."""
 
 TRUSTED: Final = (PathState.DIRECT, PathState.DOUBT, PathState.SUSPECT)
-"""States in which traffic goes by the direct path. A tuple: it finds a member by identity, a set by an enum's slow hash."""
+"""States in which traffic goes by the direct path.
+
+A tuple: it finds a member by identity, a set by an enum's slow hash.
+"""

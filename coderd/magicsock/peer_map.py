@@ -8,7 +8,10 @@ _MOST_ADDRESSES = 256
 
 
 class PeerMap:
-    """Index between a peer's three names. An address has one peer, the last that proved it; a peer has many."""
+    """Index between a peer's three names.
+
+    An address has one peer, the last that proved it; a peer has many.
+    """
 
     def __init__(self) -> None:
         self._disco_of: dict[NodePublic, DiscoPublic] = {}

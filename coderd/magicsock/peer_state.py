@@ -6,7 +6,8 @@ from coderd.model.netmap import Peer
 from coderd.model.paths import PathInfo, PathKind
 
 HEARD_FACTOR = 3
-"""Bytes that an address where WireGuard heard a peer, but which answered no ping, may be sent per byte that came.
+"""Bytes that an address where WireGuard heard a peer, but which answered no ping, may be sent per byte that
+came.
 
 QUIC has the same limit against amplification (RFC 9000 §8.1).
 """

@@ -1,20 +1,23 @@
-"""How often addresses may be pinged that have not answered: a peer that names a third party's must not make this node a weapon.
+"""How often addresses may be pinged that have not answered.
 
-A peer's call-me-maybe, the server's NetMap and the source of a ping name addresses, and any of them may be a stranger's. So
-a ping to an address that has not answered is small, and counts here thrice:
+A peer that names a third party's must not make this node a weapon.
+
+A peer's call-me-maybe, the server's NetMap and the source of a ping name addresses, and any of them may be a
+stranger's. So a ping to an address that has not answered is small, and counts here thrice:
 
 ```
 per peer            16 in any second, to all the addresses that are said to be its
 per target          5 in any second, all peers and ports together, until one at that IP (IPv6: its /64) has answered
 in all              2,048 in any second: whoever makes up thousands of peers aims at a whole network
 ```
-An address that was pinged within the second leaves two of the five to others, unless a ping has just come from there: then
-both firewalls are open. What has no room waits for its turn. A target's turns go round the peers that wait for it, so that
-neither a peer that names many ports, nor a dead one behind the same NAT, has a second turn before the others have had one.
-The first answer from a target lifts its limit, and all that wait for it go at once, within their peers'.
+An address that was pinged within the second leaves two of the five to others, unless a ping has just come
+from there: then both firewalls are open. What has no room waits for its turn. A target's turns go round the
+peers that wait for it, so that neither a peer that names many ports, nor a dead one behind the same NAT, has
+a second turn before the others have had one. The first answer from a target lifts its limit, and all that
+wait for it go at once, within their peers'.
 
-The answers themselves are limited too: 32 pongs in any second to sources of one peer that have not answered. And a peer is
-called upon 16 times in any second, since each call costs a look at all of its addresses.
+The answers themselves are limited too: 32 pongs in any second to sources of one peer that have not answered.
+And a peer is called upon 16 times in any second, since each call costs a look at all of its addresses.
 
 Pure. Its owner is ``Conn``; an ``Endpoint`` asks it, and is called when a turn has come.
 """
@@ -34,7 +37,9 @@ PINGS_PER_PEER = 16
 PINGS_PER_TARGET = 5
 """Unanswered pings in any second to one IP (of IPv6: one /64), for all peers together."""
 PINGS_IN_ALL = 2048
-"""Unanswered pings in any second to all addresses: 300 KB with headers, room for 300 peers of six addresses each."""
+"""Unanswered pings in any second to all addresses: 300 KB with headers, room for 300 peers of six addresses
+each.
+"""
 KEPT_FOR_OTHERS = 2
 """Pings of these that are kept for addresses not pinged within the second."""
 PONGS_PER_PEER = 32
@@ -53,7 +58,10 @@ _MOST_ANSWERED = 4096
 Target: TypeAlias = str
 """An IPv4 address, or the first address of an IPv6 /64."""
 _Waiting: TypeAlias = dict[NodePublic, dict[AddrPort, bool]]
-"""Peers that wait for one target, the next in turn first; each with its addresses, and whether that is no repetition."""
+"""Peers that wait for one target, the next in turn first.
+
+Each with its addresses, and whether that is no repetition.
+"""
 
 
 class PingBudget:
@@ -81,7 +89,8 @@ class PingBudget:
             peer: whose address it is said to be.
             addr: which has not answered.
             now: the instant.
-            is_new_flow: a ping has just come from there, or another of our sockets is to be tried: this is no repetition.
+            is_new_flow: a ping has just come from there, or another of our sockets is to be tried: this is no
+                repetition.
         """
         target = target_of(addr)
         if target not in self._waiting and self.take(peer, addr, now, is_new_flow=is_new_flow):

@@ -30,7 +30,10 @@ class Purpose(Enum):
     """Why a ping was sent."""
 
     DISCOVERY = "discovery"
-    """Finds out whether the peer is at an address: small; then whether the path carries the tunnel: at full size."""
+    """Finds out whether the peer is at an address.
+
+    Small; then whether the path carries the tunnel: at full size.
+    """
     HEARTBEAT = "heartbeat"
     """Keeps the best path's trust, checks it in doubt, or measures it for a user: small."""
     EVIDENCE = "evidence"
@@ -57,7 +60,10 @@ Wish: TypeAlias = SendPing | SendCallMeMaybe
 
 
 class PingAnswered(NamedTuple):
-    """Answer to a user's ping: from the address ``by``, or through the relay of the region ``by``, after ``latency`` s."""
+    """Answer to a user's ping.
+
+    From the address ``by``, or through the relay of the region ``by``, after ``latency`` s.
+    """
 
     token: int
     by: AddrPort | int
@@ -153,8 +159,9 @@ class Pings:
 class HeardPings:
     """Transaction ids of one peer's last pings, so that a copy gets no pong, wherever it comes from.
 
-    A disco packet says who sealed it, not when, nor where it was sent from: anybody on its way can send it again with any
-    source address. Disco keys live as long as a process, so copies of an earlier one's pings cannot be opened.
+    A disco packet says who sealed it, not when, nor where it was sent from: anybody on its way can send it
+    again with any source address. Disco keys live as long as a process, so copies of an earlier one's pings
+    cannot be opened.
     """
 
     def __init__(self) -> None:
@@ -178,10 +185,13 @@ class HeardPings:
 
 
 class PathMtuBlackHole:
-    """Evidence that the paths to one peer carry small datagrams and silently lose full ones (RFC 2923 §2.1). For people.
+    """Evidence that the paths to one peer carry small datagrams and silently lose full ones (RFC 2923 §2.1).
 
-    No path is chosen by small pings. But a link whose MTU is too small, and which sends no ICMP, looks like a firewall:
-    nothing comes back. So where full pings have timed out a few small ones follow, and their pongs tell the two apart.
+    For people.
+
+    No path is chosen by small pings. But a link whose MTU is too small, and which sends no ICMP, looks like a
+    firewall: nothing comes back. So where full pings have timed out a few small ones follow, and their pongs
+    tell the two apart.
     """
 
     def __init__(self) -> None:

@@ -1,14 +1,14 @@
 """Whether this node's NAT hands out its ports in sequence, by what flows that are new to it showed.
 
-A NAT whose mapping depends on the destination gives every new flow a port of its own. Many simply count. So a spare
-socket begins flows in a row, all at once, the peer's addresses between two STUN servers:
+A NAT whose mapping depends on the destination gives every new flow a port of its own. Many simply count. So a
+spare socket begins flows in a row, all at once, the peer's addresses between two STUN servers:
 
 ```
 server one    peer's address 1    ...    peer's address n    server two
     p              p + s          ...        p + n s         p + (n + 1) s
 ```
-The servers say the first port and the last; those between follow. Nothing is guessed ahead of time, so it does not matter
-how long ago the NAT was last asked, nor what else passes it, unless that falls into the row.
+The servers say the first port and the last; those between follow. Nothing is guessed ahead of time, so it
+does not matter how long ago the NAT was last asked, nor what else passes it, unless that falls into the row.
 """
 
 from enum import StrEnum
@@ -16,7 +16,10 @@ from enum import StrEnum
 MOST_FORETOLD = 8
 """Ports offered to a peer: a row that is longer, because others fell into it, is no use."""
 LARGEST_STEP = 512
-"""Steps are 1 or 2, or 256 where the NAT counts in the other byte order. A random pair of ports rarely passes for that."""
+"""Steps are 1 or 2, or 256 where the NAT counts in the other byte order.
+
+A random pair of ports rarely passes for that.
+"""
 TRIES = 3
 """Rows that show no sequence, one after the other, that make it random."""
 RANDOM_FOR = 60.0
@@ -76,7 +79,10 @@ class PortSequence:
         self.step, self._n_refuted = None, 0
 
     def _n_steps(self, gap: int, least: int) -> int | None:
-        """Returns how many steps a gap is: as many as we made, else some more of a size that was seen before."""
+        """Returns how many steps a gap is.
+
+        As many as we made, else some more of a size that was seen before.
+        """
         if gap and gap % least == 0 and abs(gap // least) <= LARGEST_STEP:
             return least
         if self.step and gap % self.step == 0 and least < gap // self.step <= MOST_FORETOLD + 1:

@@ -1,7 +1,8 @@
 """One peer's addresses, and the pings to them: who is pinged now, how large, and what an answer shows.
 
-An address may be a third party's until it has answered; so the first ping there is small, and leaves when ``PingBudget`` has
-room for it. What has answered is pinged padded to the tunnel's full size: only such a pong can choose a path.
+An address may be a third party's until it has answered; so the first ping there is small, and leaves when
+``PingBudget`` has room for it. What has answered is pinged padded to the tunnel's full size: only such a pong
+can choose a path.
 """
 
 from collections import deque
@@ -82,7 +83,10 @@ class Prober:
         *,
         is_new_flow: bool = False,
     ) -> None:
-        """Pings now where the peer has answered, and by relay (None); anywhere else when the budget has room."""
+        """Pings now where the peer has answered, and by relay (None).
+
+        Anywhere else when the budget has room.
+        """
         if (
             to is None
             or self.has_answered(to, now)
@@ -98,7 +102,10 @@ class Prober:
         token: int | None = None,
         socket: SocketId | None = None,
     ) -> None:
-        """Pings at once: at full size if the answer may choose a path and the peer has answered before; else small."""
+        """Pings at once: at full size if the answer may choose a path and the peer has answered before.
+
+        Else small.
+        """
         is_full = (
             to is not None and purpose in (Purpose.DISCOVERY, Purpose.USER) and self.has_answered(to, now)
         )
@@ -111,7 +118,10 @@ class Prober:
         self._wishes.append(SendPing(tx_id, to, size - PING_SIZE, socket or MAIN_SOCKET))
 
     def ping_all(self, now: float) -> None:
-        """Pings every candidate that was not pinged just now; first those that the peer has just pinged from."""
+        """Pings every candidate that was not pinged just now.
+
+        First those that the peer has just pinged from.
+        """
         for candidate in sorted(self.candidates, key=lambda candidate: not _is_open(candidate, now)):
             is_open = _is_open(candidate, now)
             if _is_older(candidate.pinged_at, _OPEN_GAP if is_open else _PING_GAP, now):
@@ -129,7 +139,10 @@ class Prober:
         return bool(silent)
 
     def ask_for_size(self, answer: Answer, now: float) -> bool:
-        """Asks at full size whether the path carries the tunnel, if the pong was to a small discovery ping. Returns whether it did."""
+        """Asks at full size whether the path carries the tunnel, if the pong was to a small discovery ping.
+
+        Returns whether it did.
+        """
         ping = answer.ping
         if ping.purpose is not Purpose.DISCOVERY or not ping.is_small:
             return False
@@ -149,7 +162,9 @@ class Prober:
     def handle_ping(
         self, addr: AddrPort, tx_id: bytes, socket: SocketId, now: float, *, trusted: AddrPort | None
     ) -> bool:
-        """Takes a ping of the peer's, and pings back where that may find a path. Returns whether it deserves a pong.
+        """Takes a ping of the peer's, and pings back where that may find a path.
+
+        Returns whether it deserves a pong.
 
         The socket that it came to is the one that reaches the address, unless another does already.
 
@@ -178,7 +193,10 @@ class Prober:
         return True
 
     def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> Answer | None:
-        """Takes a pong that came from an address, or through a region's relay. Returns None if it answers no such ping."""
+        """Takes a pong that came from an address, or through a region's relay.
+
+        Returns None if it answers no such ping.
+        """
         ping = self._pings.get(tx_id)
         if ping is None or (ping.to is None) != isinstance(source, int):
             return None
@@ -223,7 +241,10 @@ class Prober:
         self._pings.forget_socket(socket)
 
     def forget_unnamed(self) -> None:
-        """Drops everything but the addresses that the server names: the peer restarted, or may not be reached directly."""
+        """Drops everything but the addresses that the server names.
+
+        The peer restarted, or may not be reached directly.
+        """
         self._pings.clear()
         self.candidates.keep_netmap_only()
 
@@ -268,14 +289,20 @@ class Prober:
         return [candidate.addr for candidate in self.candidates]
 
     def targets(self) -> list[AddrPort]:
-        """Returns the IPv4 addresses that the server or the peer names, in their order: public ones, or all if none is."""
+        """Returns the IPv4 addresses that the server or the peer names, in their order.
+
+        Public ones, or all if none is.
+        """
         named = (c for c in self.candidates if c.in_netmap or c.call_me_maybe_at is not None)
         v4 = [c.addr for c in named if not is_ipv6(c.addr)]
         return [addr for addr in v4 if address_scope(addr[0]) is AddressScope.PUBLIC] or v4
 
 
 def _is_open(candidate: Candidate, now: float) -> bool:
-    """Returns whether the peer has just pinged from there: its firewall has let it out, and ours has let it in."""
+    """Returns whether the peer has just pinged from there.
+
+    Its firewall has let it out, and ours has let it in.
+    """
     return not _is_older(candidate.ping_heard_at, _OPEN_FOR, now)
 
 

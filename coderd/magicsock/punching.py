@@ -1,8 +1,10 @@
-"""Ways through a hard NAT: spare sockets, whose ports are predicted or come in numbers, and the search for a peer's.
+"""Ways through a hard NAT.
 
-Owns the numbers of spare sockets; the sockets themselves are the shell's. ``Conn`` asks it at each round of a peer that is
-not direct; ``poll_wish`` says what to open, send and close. A socket is closed ten seconds after it was asked for, unless a
-path has come to use it, and is looked at again every ten seconds then.
+Spare sockets, whose ports are predicted or come in numbers, and the search for a peer's.
+
+Owns the numbers of spare sockets; the sockets themselves are the shell's. ``Conn`` asks it at each round of a
+peer that is not direct; ``poll_wish`` says what to open, send and close. A socket is closed ten seconds after
+it was asked for, unless a path has come to use it, and is looked at again every ten seconds then.
 """
 
 from collections import deque
@@ -185,8 +187,8 @@ class Punching:
     def handle_stun(self, datagram: Buffer, socket: SocketId, now: float) -> bool:
         """Takes a STUN message that came to a spare socket. Returns whether it was awaited.
 
-        Once both servers have answered and their answers predict nothing, the socket is closed, unless the peer's path has
-        come to go by it.
+        Once both servers have answered and their answers predict nothing, the socket is closed, unless the
+        peer's path has come to go by it.
         """
         row = self._rows.get(self._peer_of[socket]) if socket in self._peer_of else None
         try:
@@ -230,7 +232,10 @@ class Punching:
     # Looking
 
     def is_open(self, socket: SocketId) -> bool:
-        """Returns whether a spare socket is still wanted: what comes to another was read before it was closed."""
+        """Returns whether a spare socket is still wanted.
+
+        What comes to another was read before it was closed.
+        """
         return socket in self._peer_of
 
     def predicted(self, peer: NodePublic) -> tuple[AddrPort, ...]:

@@ -9,15 +9,20 @@ from coderd.model.addresses import AddrPort, encode_addr_port
 from coderd.model.keys import NodePublic
 
 SocketId = NewType("SocketId", int)
-"""Number of a local UDP socket: ``MAIN_SOCKET``, or that of a spare one, which hard NATs call for. Never used twice."""
+"""Number of a local UDP socket: ``MAIN_SOCKET``, or that of a spare one, which hard NATs call for.
+
+Never used twice.
+"""
 
 MAIN_SOCKET: Final = SocketId(0)
 """The pair (IPv4 and IPv6 on one port) that carries everything unless a batch says otherwise."""
 
 
 BUFFER_SIZE: Final = 65536
-"""Bytes of a buffer for one read: a TUN's super-packet and a ``UDP_GRO`` batch are at most 65,535 bytes (the length
-fields of IP and UDP); a shorter buffer would lose the rest."""
+"""Bytes of a buffer for one read.
+
+A TUN's super-packet and a ``UDP_GRO`` batch are at most 65,535 bytes (the length fields of IP and UDP); a
+shorter buffer would lose the rest."""
 
 
 class UdpSource(NamedTuple):
@@ -52,7 +57,10 @@ Source: TypeAlias = UdpSource | DerpSource
 
 
 class LocalAddress(NamedTuple):
-    """Address of this host to send from: packed (4 or 16 bytes), and an interface's index, or 0 where none is needed."""
+    """Address of this host to send from.
+
+    It is packed (4 or 16 bytes), with an interface's index, or 0 where none is needed.
+    """
 
     ip: bytes
     interface: int = 0

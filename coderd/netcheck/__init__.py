@@ -1,18 +1,20 @@
-"""Netcheck: how far the relays are, what the NATs on the way do, and which relay to call home. Pure but for ``io``.
+"""Netcheck: how far the relays are, what the NATs on the way do, and which relay to call home.
 
-netcheck   one report after another, their history: what a parent holds
-run        one report's probes and replies
-plan       which probes a run sends, and when
-target     a relay node's STUN address
-findings   what a run has learned so far
-report     the result, frozen
-nat        what a report says of the NAT, in the words of RFC 4787
-nat_behavior         NAT behavior discovery (RFC 5780): questions to a STUN server, and what their answers mean
+Pure but for ``io``.
+
+netcheck             one report after another, their history: what a parent holds
+run                  one report's probes and replies
+plan                 which probes a run sends, and when
+target               a relay node's STUN address
+findings             what a run has learned so far
+report               the result, frozen
+nat                  what a report says of the NAT, in the words of RFC 4787
+nat_behavior         NAT behavior discovery (RFC 5780): questions to a STUN server, and their answers' meaning
 server_reachability  what stands before the server
 mapped_address       whether what a STUN server saw may be this node
-facts      what one end of a tunnel tells the other of its network
-home       the choice of the home region
-io         latency by HTTPS or HTTP, where UDP is silent
+facts                what one end of a tunnel tells the other of its network
+home                 the choice of the home region
+io                   latency by HTTPS or HTTP, where UDP is silent
 """
 
 from coderd.netcheck.facts import Facts

@@ -1,4 +1,7 @@
-"""What one end of a tunnel tells the other of its own network: enough to say why no direct path opens, and no more. Pure."""
+"""What one end of a tunnel tells the other of its own network.
+
+Enough to say why no direct path opens, and no more. Pure.
+"""
 
 from typing import Annotated
 
@@ -24,11 +27,17 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     mapping: Word = "unknown"
     """How the mapping depends on the destination, in the words of RFC 4787 §4.1."""
     filtering: Word = "unknown"
-    """Whose datagrams the NAT lets in, in the words of RFC 4787 §5; fully known only from a STUN server with two addresses."""
+    """Whose datagrams the NAT lets in, in the words of RFC 4787 §5.
+
+    Fully known only from a STUN server with two addresses.
+    """
     varies: bool | None = None
     """Whether the mapping depends on the destination, on which part of it ever: a hard NAT."""
     ports: Word = "unknown"
-    """How such a NAT chooses ports: ``sequential``, which can be predicted, ``random``, or ``unknown`` while it did not matter."""
+    """How such a NAT chooses ports.
+
+    It is ``sequential``, which can be predicted, ``random``, or ``unknown`` while it did not matter.
+    """
     endpoints: Small = 0
     """How many addresses it offers to be reached at directly."""
     home: Word = ""

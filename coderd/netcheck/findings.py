@@ -49,7 +49,10 @@ class Findings:
         self.region_latency[region] = min(seconds, self.region_latency.get(region, seconds))
 
     def note_stun(self, region: int, target: AddrPort, mapped: AddrPort, latency: float) -> None:
-        """Notes that a reply to a probe of ``target`` showed ``mapped``, whose family is what worked. A foreign one is no mapping."""
+        """Notes that a reply to a probe of ``target`` showed ``mapped``, whose family is what worked.
+
+        A foreign one is no mapping.
+        """
         self.note_latency(region, latency)
         by_family = self.v6_latency if is_ipv6(mapped) else self.v4_latency
         by_family[region] = min(latency, by_family.get(region, latency))
@@ -62,7 +65,10 @@ class Findings:
             self._note_v4_mapping(target, mapped)
 
     def _note_v4_mapping(self, target: AddrPort, mapped: AddrPort) -> None:
-        """Two mappings differ: it varies. Equal ones mean that it does not, if two destinations showed them."""
+        """Two mappings differ: it varies.
+
+        Equal ones mean that it does not, if two destinations showed them.
+        """
         self._v4_counters[mapped] += 1
         self._v4_mappings[target] = mapped
         if self._first_v4 is None:

@@ -1,6 +1,7 @@
 """Choosing the home region: the nearest over five minutes, and no move without a good reason.
 
-Latencies are compared as whole nanoseconds, as upstream compares them, so that both clients of one map agree on a tie.
+Latencies are compared as whole nanoseconds, as upstream compares them, so that both clients of one map agree
+on a tie.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,9 +13,14 @@ from coderd.netcheck.report import Report
 HISTORY = 305.0
 """Seconds that a report counts for: the full-report interval and a little."""
 HEARD_RECENTLY = 8.0
-"""Seconds for which a frame shows that a home is alive, whatever STUN says (Tailscale netcheck's ``PreferredDERPFrameTime``)."""
+"""Seconds for which a frame shows that a home is alive, whatever STUN says (Tailscale netcheck's
+``PreferredDERPFrameTime``).
+"""
 HEARD_AT_ALL = 120.0
-"""Seconds for which a frame shows that a home is alive while nothing can be measured: longer than a relay's keep-alive interval."""
+"""Seconds for which a frame shows that a home is alive while nothing can be measured.
+
+Longer than a relay's keep-alive interval.
+"""
 _WORTH_MOVING_NS = 10_000_000
 _NS = 1_000_000_000
 
@@ -61,7 +67,10 @@ def choose_home(report: Report, history: Iterable[Report], question: HomeQuestio
 
 
 def _is_worth_moving(old: int, new: int) -> bool:
-    """At least 10 ms nearer, and at most two thirds as far. A home heard but not measured (0) is never left."""
+    """At least 10 ms nearer, and at most two thirds as far.
+
+    A home heard but not measured (0) is never left.
+    """
     return old - new >= _WORTH_MOVING_NS and new <= old // 3 * 2
 
 

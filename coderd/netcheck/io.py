@@ -1,4 +1,7 @@
-"""Latency where UDP is silent: one small request to a region's relay, over TLS, or plainly where the map says so."""
+"""Latency where UDP is silent.
+
+One small request to a region's relay, over TLS, or plainly where the map says so.
+"""
 
 import structlog
 import trio

@@ -1,8 +1,8 @@
 """The mapped-address check: whether the address that a STUN server saw may be this node's. Pure.
 
-A router or load balancer before a server that hides its senders is what the server sees in place of the node. To publish that
-address would send peers astray. It shows by what no NAT on the node's own side does: the server's own address, or a private
-one though the server has a public one.
+A router or load balancer before a server that hides its senders is what the server sees in place of the node.
+To publish that address would send peers astray. It shows by what no NAT on the node's own side does: the
+server's own address, or a private one though the server has a public one.
 """
 
 from enum import Enum
@@ -57,6 +57,9 @@ NO_ADDRESSES = HostAddresses()
 
 
 def is_public(ip: str) -> bool:
-    """Returns whether an address is reachable from the internet. Raises ValueError if the text is no address."""
+    """Returns whether an address is reachable from the internet.
+
+    Raises ValueError if the text is no address.
+    """
     address = ip_address(ip)
     return address_scope(ip) is AddressScope.PUBLIC and not (address.version == 4 and address in _SHARED)

@@ -1,7 +1,8 @@
 """What a report says of the NAT on the way, in the words of RFC 4787. Pure.
 
-Two ports of one address tell whether a mapping depends on the port, two addresses whether it depends on the address. Who
-is let in through a mapping (filtering) shows only to somebody who was never sent to, which no STUN server of ours is.
+Two ports of one address tell whether a mapping depends on the port, two addresses whether it depends on the
+address. Who is let in through a mapping (filtering) shows only to somebody who was never sent to, which no
+STUN server of ours is.
 """
 
 from collections.abc import Collection

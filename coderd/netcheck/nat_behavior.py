@@ -1,9 +1,11 @@
-"""NAT behavior discovery (RFC 5780): what a NAT does that plain STUN cannot tell, and what a path carries. Pure.
+"""NAT behavior discovery (RFC 5780): what a NAT does that plain STUN cannot tell, and what a path carries.
 
-A socket that has sent to one address and port of a server asks to be answered from another of its ports, and of its
-addresses (CHANGE-REQUEST, §4.4): who is let in is the NAT's filtering. Another socket sends to where the first one was seen:
-if that arrives, the NAT supports hairpinning (§4.5). And a request as large as the tunnel's own datagrams, answered by a
-response as large (PADDING, §7.6), shows that such come through.
+Pure.
+
+A socket that has sent to one address and port of a server asks to be answered from another of its ports, and
+of its addresses (CHANGE-REQUEST, §4.4): who is let in is the NAT's filtering. Another socket sends to where
+the first one was seen: if that arrives, the NAT supports hairpinning (§4.5). And a request as large as the
+tunnel's own datagrams, answered by a response as large (PADDING, §7.6), shows that such come through.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ class NatBehavior:
     filters_by_port: bool | None = None
     """Known from two ports of one server, where the filtering itself takes a second address."""
     hairpin: bool | None = None
-    """Whether the NAT returns what is sent to its own outer address (RFC 4787 §6); None also if there is no NAT."""
+    """Whether the NAT returns what is sent to its own outer address (RFC 4787 §6); None also if there is no
+    NAT.
+    """
     carries_full: bool | None = None
     """Whether datagrams of the tunnel's full size come through to the server and back."""
 

@@ -1,7 +1,8 @@
 """One report after another: runs, their history, and the home region that follows from them.
 
-A parent resolves the relays' names, sends what ``poll_probe`` gives from the socket that carries WireGuard, hands back
-what comes, and calls ``handle_timeout`` at ``poll_timeout``. A run takes at most five seconds; two never overlap.
+A parent resolves the relays' names, sends what ``poll_probe`` gives from the socket that carries WireGuard,
+hands back what comes, and calls ``handle_timeout`` at ``poll_timeout``. A run takes at most five seconds; two
+never overlap.
 """
 
 from collections import deque
@@ -46,7 +47,10 @@ class Netcheck:
     # Commands
 
     def set_derp_map(self, derp_map: DerpMap, resolved: Resolved) -> None:
-        """Takes a new map and its host names' addresses. A run on the old one is dropped; the next is full."""
+        """Takes a new map and its host names' addresses.
+
+        A run on the old one is dropped; the next is full.
+        """
         self._derp_map = derp_map
         self._resolved = resolved
         self.abort()
@@ -62,7 +66,10 @@ class Netcheck:
         self._here = here
 
     def set_home_limits(self, *, forced: int, dead: frozenset[int]) -> None:
-        """Sets the home to have while it is alive (0: none), and regions whose relays are dead, regardless of latency."""
+        """Sets the home to have while it is alive (0.
+
+        None), and regions whose relays are dead, regardless of latency.
+        """
         self._forced_home, self._dead_relays = forced, dead
 
     def start(self, now: float, full: bool = False) -> bool:
@@ -111,7 +118,10 @@ class Netcheck:
         return was_awaited
 
     def handle_send_failed(self, tx: bytes, now: float) -> None:
-        """Notes that a probe found no route out of this host. A local firewall's refusal (EPERM) is a lost packet instead."""
+        """Notes that a probe found no route out of this host.
+
+        A local firewall's refusal (EPERM) is a lost packet instead.
+        """
         if self._run is not None:
             self._run.handle_send_failed(tx, now)
             self._settle()
@@ -123,7 +133,10 @@ class Netcheck:
             self._settle()
 
     def handle_relay_heard(self, region: int, now: float) -> None:
-        """Notes that a region's relay sent a frame: it is alive, whatever STUN says. Once in some seconds is enough."""
+        """Notes that a region's relay sent a frame: it is alive, whatever STUN says.
+
+        Once in some seconds is enough.
+        """
         self._heard_at[region] = now
 
     def handle_timeout(self, now: float) -> None:

@@ -92,7 +92,10 @@ def _full_probes(region: DerpRegion, family: Family, families: Collection[Family
 def _incremental_families(
     families: Collection[Family], last: Report, position: int, is_home: bool
 ) -> list[Family]:
-    """Both families for home and the two nearest; further out they take turns, or IPv6 rests if it never worked."""
+    """Both families for home and the two nearest.
+
+    Further out they take turns, or IPv6 rests if it never worked.
+    """
     usable = [family for family in Family if family in families]
     if is_home or position < NEAR_TRIES:
         return usable

@@ -22,7 +22,8 @@ class Report:
     ipv6_can_send: bool = False
     """A probe of that family could be sent, whatever became of it."""
     mapping_varies_by_dest: bool | None = None
-    """Whether IPv4 mappings differ by destination address or port; None while only one destination answered."""
+    """Whether IPv4 mappings differ by destination address or port; None while only one destination answered.
+    """
     preferred_derp: int = 0
     """The home region to have now; 0 where nothing could be measured."""
     region_latency: Mapping[int, float] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """One run: probes go out, replies come in, and after at most five seconds there is a report.
 
-A probe set is one region over one family. Its probes start at their delays, each with a transaction id of its own. A set
-ends with its first reply, save that an IPv4 set with a second destination goes on until two destinations have shown
-whether the mapping varies. A run ends when all sets have, or enough regions are known, or time is up; where UDP stays
-silent, or speaks for no region that one could call home, it asks for HTTPS latencies as well.
+A probe set is one region over one family. Its probes start at their delays, each with a transaction id of its
+own. A set ends with its first reply, save that an IPv4 set with a second destination goes on until two
+destinations have shown whether the mapping varies. A run ends when all sets have, or enough regions are
+known, or time is up; where UDP stays silent, or speaks for no region that one could call home, it asks for
+HTTPS latencies as well.
 """
 
 from collections import deque
@@ -94,7 +95,8 @@ class Run:
         rng: for transaction ids.
         now: the run starts here.
         here: this host's addresses.
-        homes: regions of which one has to answer, by HTTPS if STUN passes by all of them; empty: any answer will do.
+        homes: regions of which one has to answer, by HTTPS if STUN passes by all of them; empty: any answer
+            will do.
     """
 
     def __init__(

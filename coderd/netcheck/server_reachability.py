@@ -1,8 +1,9 @@
 """What stands before the server, from what it says of our requests and from what its STUN sees. Pure.
 
-The server ought to have the address at which it is reached. Where a router forwards to it, all is well as long as datagrams
-are forwarded too, and show who sent them. A router that hides who sends, or a load balancer that knows of TCP alone, takes
-from every node what it needs for direct paths, and no firewall at the nodes' side explains it.
+The server ought to have the address at which it is reached. Where a router forwards to it, all is well as
+long as datagrams are forwarded too, and show who sent them. A router that hides who sends, or a load balancer
+that knows of TCP alone, takes from every node what it needs for direct paths, and no firewall at the nodes'
+side explains it.
 """
 
 from collections.abc import Collection

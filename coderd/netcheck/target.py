@@ -34,7 +34,10 @@ def stun_target(node: DerpNode, family: Family, resolved: Resolved) -> AddrPort 
 
 
 def family_field(node: DerpNode, family: Family) -> str:
-    """Returns what the map says of a node's address of a family: empty, a literal, or something that means *none*."""
+    """Returns what the map says of a node's address of a family.
+
+    Empty, a literal, or something that means *none*.
+    """
     return node.ipv4 if family is Family.V4 else node.ipv6
 
 

@@ -4,8 +4,9 @@ message    the codec, both ends
 allowance  how many answers leave that are larger than their requests
 io         the responder that the server runs
 
-Requests leave from the socket that carries WireGuard and disco: the mapping of any other socket is of no use. Questions about
-a NAT's behaviour (RFC 5780, as far as one server can answer them) leave from sockets of their own: netcheck's examination.
+Requests leave from the socket that carries WireGuard and disco: the mapping of any other socket is of no use.
+Questions about a NAT's behaviour (RFC 5780, as far as one server can answer them) leave from sockets of their
+own: netcheck's NAT behavior discovery.
 """
 
 from coderd.stun.message import (

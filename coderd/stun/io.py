@@ -1,10 +1,11 @@
 """The STUN responder: a few UDP sockets, read in batches, each valid Binding request answered at once.
 
-A reply leaves from the very address that the request came to (PKTINFO goes in and out again): on a host with several
-addresses the kernel's own choice of source would be dropped by the NAT that the client wants to learn about.
+A reply leaves from the very address that the request came to (PKTINFO goes in and out again): on a host with
+several addresses the kernel's own choice of source would be dropped by the NAT that the client wants to learn
+about.
 
-Whoever asks for it is answered from another of the sockets: from another port, or where they are bound to addresses of
-their own, from another address. What no socket can do is not answered at all.
+Whoever asks for it is answered from another of the sockets: from another port, or where they are bound to
+addresses of their own, from another address. What no socket can do is not answered at all.
 """
 
 import errno
@@ -138,7 +139,10 @@ def _answer(
 def _sender(
     question: Question, sock: socket.socket, sockets: Sequence[socket.socket]
 ) -> socket.socket | None:
-    """The socket that answers a question which may want another than the one that it came to; None: there is none such."""
+    """Returns the socket that answers a question, which may want another than the one that it came to.
+
+    None: there is no such socket.
+    """
     if not question.is_extended:
         return sock
     wanted = (question.change_ip, question.change_port)
@@ -146,7 +150,10 @@ def _sender(
 
 
 def _other(here: AddrPort, sock: socket.socket, sockets: Sequence[socket.socket]) -> AddrPort | None:
-    """The other address and port that questions can be answered from: another address, if any socket has one."""
+    """The other address and port that questions can be answered from.
+
+    Another address, if any socket has one.
+    """
     others = {_difference(sock, other): _name_of(other) for other in sockets}
     if (elsewhere := others.get((True, True))) is not None:
         return elsewhere

@@ -9,8 +9,9 @@ offset size
 20     ...  attributes: type (2) | length (2) | value | zeros up to a multiple of 4; all big-endian
 ```
 
-A question is a request with the attributes of RFC 5780, by which a NAT's behaviour and a path's size are found out:
-CHANGE-REQUEST wants the answer from another port or address of the server, PADDING an answer as large as the request.
+A question is a request with the attributes of RFC 5780, by which a NAT's behaviour and a path's size are
+found out: CHANGE-REQUEST wants the answer from another port or address of the server, PADDING an answer as
+large as the request.
 """
 
 import struct
@@ -57,7 +58,10 @@ _FLAGS = struct.Struct(">I")
 _CHANGE_IP, _CHANGE_PORT = 0x4, 0x2
 
 _SOFTWARE_ATTRIBUTE = _ATTRIBUTE.pack(_SOFTWARE, 8) + b"tailnode"
-"""Upstream's servers answer only clients that name this software; a fast-path server reads it at this fixed offset."""
+"""Upstream's servers answer only clients that name this software.
+
+A fast-path server reads it at this fixed offset.
+"""
 _FINGERPRINT_SIZE = _ATTRIBUTE.size + _CRC.size
 
 
@@ -137,8 +141,8 @@ def _padding(n_bytes: int) -> bytes:
 def parse_request(datagram: Buffer) -> bytes:
     """Reads any valid Binding request, from whatever software.
 
-    A fingerprint is optional, but must be right if present. A question beyond the plain one is refused: a plain answer
-    would tell its sender something untrue.
+    A fingerprint is optional, but must be right if present. A question beyond the plain one is refused: a
+    plain answer would tell its sender something untrue.
 
     Returns: the transaction id.
 

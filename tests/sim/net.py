@@ -1,6 +1,7 @@
 """What every simulation's network is made of: one clock with its agenda, wires, and NATs in RFC 4787's words.
 
-Nothing here waits: who runs a clock jumps from one event to the next, so that a virtual day takes as long as its events do.
+Nothing here waits: who runs a clock jumps from one event to the next, so that a virtual day takes as long as
+its events do.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,10 @@ from coderd.model.addresses import AddrPort
 
 
 class Clock:
-    """Virtual time, and what is planned in it. What is due together happens in the order in which it was planned."""
+    """Virtual time, and what is planned in it.
+
+    What is due together happens in the order in which it was planned.
+    """
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -99,7 +103,10 @@ class Nat:
         self._filtering = filtering
         self._port_of: dict[tuple[object, ...], int] = {}
         self._flows: dict[tuple[AddrPort, AddrPort], int] = {}
-        """Public port by inner and outer end, whoever began: an answer leaves by the way on which its question came."""
+        """Public port by inner and outer end, whoever began.
+
+        An answer leaves by the way on which its question came.
+        """
         self._inside: dict[int, AddrPort] = {}
         self._contacted: dict[int, set[AddrPort]] = {}
         self._step = step

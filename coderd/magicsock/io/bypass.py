@@ -1,10 +1,13 @@
-"""Past another tunnel's default route: the mark with which packets take the way that the tunnel's own packets take.
+"""Ways past another tunnel's default route.
 
-A full tunnel (wg-quick with AllowedIPs = 0.0.0.0/0, Tailscale with an exit node) keeps its own packets out of itself by a
-mark: rules send what bears it by the main table, and all the rest into the tunnel. Our datagrams are a tunnel's too. Without
-that mark they would travel inside the other one, with its MTU, its detour and its NAT; and where the other one's peer is
-reached through us, each would carry the other round and round. So they bear it, where there is one. So do connections to server and relays (``http/dialer.py``), unless they lead nowhere so:
-a company's server may be reached through its tunnel alone.
+These are found by the mark with which packets take the way that the tunnel's own packets take.
+
+A full tunnel (wg-quick with AllowedIPs = 0.0.0.0/0, Tailscale with an exit node) keeps its own packets out of
+itself by a mark: rules send what bears it by the main table, and all the rest into the tunnel. Our datagrams
+are a tunnel's too. Without that mark they would travel inside the other one, with its MTU, its detour and its NAT;
+and where the other one's peer is reached through us, each would carry the other round and round. So they bear
+it, where there is one. So do connections to server and relays (``http/dialer.py``), unless they lead nowhere
+so: a company's server may be reached through its tunnel alone.
 """
 
 import errno

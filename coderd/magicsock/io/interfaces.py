@@ -1,7 +1,8 @@
 """The host's addresses, and word of their changes, from rtnetlink.
 
-A change is not an event but a difference: events only say when to look, and our own interface, other tunnels and refreshed
-lifetimes make no difference. Looking is pyroute2's work, in a thread, since it runs an event loop of its own.
+A change is not an event but a difference: events only say when to look, and our own interface, other tunnels
+and refreshed lifetimes make no difference. Looking is pyroute2's work, in a thread, since it runs an event
+loop of its own.
 """
 
 import errno
@@ -21,7 +22,9 @@ from coderd.magicsock.io.bypass import find_mark
 LOOK_INTERVAL = 1.0
 """Least seconds between two looks at the tables while events continue."""
 FIRST_INTERVAL = 0.1
-"""Least seconds between two looks after a quiet time, as what comes up does so in steps (address, route, rule); doubled each time."""
+"""Least seconds between two looks after a quiet time, as what comes up does so in steps (address, route,
+rule); doubled each time.
+"""
 
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
@@ -52,7 +55,10 @@ _LOOKS = 10
 
 
 class NetworkView(NamedTuple):
-    """What a change is a difference of: the addresses worth telling, the ways out of the host, and others' tunnels."""
+    """What a change is a difference of.
+
+    These are the addresses worth publishing, the ways out of the host, and others' tunnels.
+    """
 
     addresses: tuple[str, ...]
     default_routes: tuple[tuple[int, str, int], ...]
@@ -98,7 +104,10 @@ async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
 
 
 def _discard(events: socket.socket) -> None:
-    """Takes what there is: its content does not matter. ENOBUFS says that there was more, which matters as little."""
+    """Takes what there is: its content does not matter.
+
+    ENOBUFS says that there was more, which matters as little.
+    """
     for _ in range(_MOST_EVENTS):
         try:
             events.recv(_EVENT_SIZE)
@@ -145,7 +154,10 @@ def _is_tunnel(link: Any) -> bool:
 
 
 def _found(message: Any, links: dict[int, Any], tunnels: set[int]) -> InterfaceAddress:
-    """An address as pyroute2 tells it. On a point-to-point link IFA_ADDRESS is the other end's; IFA_LOCAL is ours."""
+    """An address as pyroute2 tells it.
+
+    On a point-to-point link IFA_ADDRESS is the other end's; IFA_LOCAL is ours.
+    """
     index = message["index"]
     link = links.get(index)
     flags = message.get_attr("IFA_FLAGS") or message["flags"]

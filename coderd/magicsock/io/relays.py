@@ -1,8 +1,8 @@
 """Links to the relays: the home one for ever, others while they are used.
 
-Sending never waits. What is sent while a link is being dialled waits in a bounded queue whose oldest packets go first; a
-link that breaks takes what it had queued with it, as a network would. Each region has one task, which dials, runs and
-dials again; stopping it is cancelling its scope.
+Sending never waits. What is sent while a link is being dialled waits in a bounded queue whose oldest packets
+go first; a link that breaks takes what it had queued with it, as a network would. Each region has one task,
+which dials, runs and dials again; stopping it is cancelling its scope.
 """
 
 from collections import deque
@@ -29,7 +29,9 @@ LONGEST_WAIT = 5.0
 """Seconds between two attempts at one relay, at most."""
 PATIENCE = 0.02
 STALLED_FOR = 1.0
-"""Seconds that a link with a filling queue is waited for, and for which it is not waited for once that was in vain."""
+"""Seconds that a link with a filling queue is waited for, and for which it is not waited for once that was in
+vain.
+"""
 QUEUE_SIZE = 256
 """Packets that wait for a link being dialled."""
 
@@ -127,7 +129,10 @@ class RelayLinks:
         self._ensure_home()
 
     def send_nowait(self, transmit: DerpTransmit) -> None:
-        """Sends a batch through a region's relay, dialling it first if need be. What cannot be sent is counted."""
+        """Sends a batch through a region's relay, dialling it first if need be.
+
+        What cannot be sent is counted.
+        """
         entry = self._ensure(transmit.region)
         if entry is None:
             self._counters["relays.drop.unknown_region"] += len(transmit.datagrams)
@@ -144,10 +149,12 @@ class RelayLinks:
         return any(entry.is_crowded for entry in self._regions.values())
 
     async def wait_room(self) -> None:
-        """Waits for links whose queues are filling: whoever feeds them does better to pause than to have packets dropped.
+        """Waits for links whose queues are filling.
 
-        All peers share what is fed, so a link gets PATIENCE. One that makes no room in that time is slower than what is sent
-        to it: it is not waited for again before STALLED_FOR, and its queue drops.
+        Whoever feeds them does better to pause than to have packets dropped.
+
+        All peers share what is fed, so a link gets PATIENCE. One that makes no room in that time is slower
+        than what is sent to it: it is not waited for again before STALLED_FOR, and its queue drops.
         """
         for entry in list(self._regions.values()):
             if entry.is_crowded and entry.link is not None:

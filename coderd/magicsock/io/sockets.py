@@ -1,10 +1,12 @@
-"""The UDP sockets, one per address family on the same port: batches out by UDP_SEGMENT, batches in by UDP_GRO.
+"""The UDP sockets, one per address family on the same port.
 
-Beside them there may be spare ones, for IPv4 alone, on any port: a NAT that gives each flow a port of its own may open by one
-of them. They go by numbers, and what comes to them is told with theirs.
+Batches out by UDP_SEGMENT, batches in by UDP_GRO.
 
-All carry WireGuard, disco and STUN, are never connected (a connected socket would report ICMP errors of one peer as its
-own), stay bound to the wildcard whatever happens to interfaces, and never wait.
+Beside them there may be spare ones, for IPv4 alone, on any port: a NAT that gives each flow a port of its own
+may open by one of them. They go by numbers, and what comes to them is told with theirs.
+
+All carry WireGuard, disco and STUN, are never connected (a connected socket would report ICMP errors of one
+peer as its own), stay bound to the wildcard whatever happens to interfaces, and never wait.
 """
 
 import errno
@@ -49,7 +51,10 @@ _IN_PKTINFO = struct.Struct("=i4s4s")
 _IN6_PKTINFO = struct.Struct("=16sI")
 _ANCILLARY_SIZE = 3 * socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_IN6_PKTINFO.size)
 _LOST = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-"""What recvmsg flags when data or the segment size did not fit; a plain number, as an ``enum.Flag`` costs microseconds."""
+"""What recvmsg flags when data or the segment size did not fit.
+
+A plain number, as an ``enum.Flag`` costs microseconds.
+"""
 _PORT_RETRIES = 100
 _MAPPED_PREFIX = "::ffff:"
 
@@ -127,7 +132,10 @@ class UdpSockets:
         return cls(v4, v6, counters if counters is not None else Counters(), gro=gro, df=df)
 
     def mark(self, marks: tuple[int, int]) -> None:
-        """Has all that is sent over IPv4 and over IPv6 bear these marks (0: none), for routing's rules to see."""
+        """Has all that is sent over IPv4 and over IPv6 bear these marks, for routing's rules to see.
+
+        0 is no mark.
+        """
         self._marks = marks
         for sock in (*self.sockets, *self._spare.values()):
             self._apply_mark(sock)
@@ -184,11 +192,13 @@ class UdpSockets:
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
     ) -> tuple[UdpSource, list[memoryview], bool] | None:
-        """Reads one batch into ``buffer`` (64 KiB): its sender, its datagrams as slices of the buffer, and its fate.
+        """Reads one batch into ``buffer`` (64 KiB).
 
-        Returns: None when there is nothing to read now. The slices are good until the buffer's next use. Last comes
-            whether the network marked the batch as having met congestion. The sender at a spare socket comes with
-            that one's number.
+        It is given as its sender, its datagrams as slices of the buffer, and its fate.
+
+        Returns: None when there is nothing to read now. The slices are good until the buffer's next use.
+            Last comes whether the network marked the batch as having met congestion. The sender at a spare
+            socket comes with that one's number.
         """
         message = self.receive_message(sock, buffer)
         if message is None:
@@ -220,9 +230,9 @@ class UdpSockets:
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch by one ``sendmsg`` where the kernel can segment.
 
-        Returns: 0 when the kernel took it, else the errno that says why not: EAGAIN for a full buffer, EAFNOSUPPORT
-            for a family without a socket, EBADF for a spare one that is closed. What was not taken is the caller's to
-            count as dropped.
+        Returns: 0 when the kernel took it, else the errno that says why not: EAGAIN for a full buffer,
+            EAFNOSUPPORT for a family without a socket, EBADF for a spare one that is closed. What was not
+            taken is the caller's to count as dropped.
         """
         if transmit.socket:
             sock = self._spare.get(transmit.socket)
@@ -263,7 +273,10 @@ class UdpSockets:
             self._counters["udp.drop.kernel"] += n_new
 
     def _recover(self, sock: socket.socket, transmit: UdpTransmit, error: int) -> int:
-        """Nothing of a refused batch was sent. No segmentation there: never ask again. Too long: maybe only in one."""
+        """Nothing of a refused batch was sent. No segmentation there: never ask again.
+
+        Too long: maybe only in one.
+        """
         if error == errno.EINVAL and transmit.local is not None:
             return error  # more likely an address that is no longer ours
         if error in _GSO_REFUSED:
@@ -406,7 +419,9 @@ def _knows_gso(sock: socket.socket) -> bool:
 
 
 def _describe(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> tuple[int | None, bool, int]:
-    """What the kernel says of a batch: its datagrams' size, whether it met congestion, how many the buffer had no room for.
+    """What the kernel says of a batch.
+
+    Its datagrams' size, whether it met congestion, how many the buffer had no room for.
 
     Without its word on the size there is one datagram; None is for a word that is wrong.
     """
