@@ -27,9 +27,9 @@ from coderd.control.messages import (
 from coderd.model.errors import Exit, UserError
 from coderd.model.paths import PathKind, Pin
 from coderd.speedtest.io.client import SpeedtestRun, run_test
-from coderd.speedtest.paths import PathLabel, PathLog, label
+from coderd.speedtest.paths import PathLabel, PathSamples, label
 from coderd.speedtest.plan import MAX_DURATION, MIN_DURATION, Direction
-from coderd.speedtest.report import PathReport, cells, latency_line, report, start_line, table
+from coderd.speedtest.report import CarryingPath, cells, latency_line, report, start_line, table
 from coderd.speedtest.tally import Interval, overall
 
 PATIENCE = 45.0
@@ -120,7 +120,7 @@ class _Samples:
     """The daemon's counters per path, read by a thread beside the test."""
 
     def __init__(self, call: "Call[SpeedtestEvent, Done]", direction: Direction) -> None:
-        self.log = PathLog()
+        self.log = PathSamples()
         self._call = call
         self._direction = direction
         self._came = threading.Condition()
@@ -197,13 +197,15 @@ def _live_rows() -> Iterator[Callable[[Interval], None]]:
         wipe_notes(n_shown)
 
 
-def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: Path, as_json: bool) -> int:
+def _report(
+    plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathSamples, socket: Path, as_json: bool
+) -> int:
     promised = PathLabel.DIRECT if ready.path is PathKind.DIRECT else PathLabel.RELAY
     labels = [_label(run, row, log, promised) for row in run.rows]
     kind = _label(run, overall(run.rows), log, promised)
     via = ready.via if kind == promised else _current_via(socket, ready)
     if as_json:
-        path = PathReport(kind=kind, via=via, latency_ms=ready.latency_ms)
+        path = CarryingPath(kind=kind, via=via, latency_ms=ready.latency_ms)
         told = report(plan.workspace, plan.direction, path, run.rows, labels)
         say_json(told)
     else:
@@ -219,7 +221,7 @@ def _report(plan: _Plan, ready: Ready, run: SpeedtestRun, log: PathLog, socket: 
     return Exit.DONE
 
 
-def _label(run: SpeedtestRun, row: Interval, log: PathLog, otherwise: PathLabel) -> PathLabel:
+def _label(run: SpeedtestRun, row: Interval, log: PathSamples, otherwise: PathLabel) -> PathLabel:
     return label(log.between(run.started_at + row.start, run.started_at + row.end), otherwise)
 
 

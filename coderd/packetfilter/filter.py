@@ -62,7 +62,7 @@ from coderd.packetfilter.icmp import (
     encode_refusal,
     quoted_key,
 )
-from coderd.packetfilter.peer import FormerPolicies, PeerState, ServedPorts
+from coderd.packetfilter.peer import FormerPolicies, PeerFlows, ServedPorts
 from coderd.packetfilter.policy import InboundPolicy
 from coderd.packetfilter.reset import encode_question, encode_reset_back, encode_reset_onward
 
@@ -99,9 +99,9 @@ class PacketFilter:
         self._counters = counters
         self._ephemeral = ephemeral
         self._own_address = b""
-        self._peers: dict[NodePublic, PeerState] = {}
+        self._peers: dict[NodePublic, PeerFlows] = {}
         self._formerly, self._served = FormerPolicies(), ServedPorts()
-        self._by_address: dict[bytes, PeerState] = {}
+        self._by_address: dict[bytes, PeerFlows] = {}
         self._answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._for_host: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._last_head: bytes | None = None
@@ -131,7 +131,7 @@ class PacketFilter:
         for key, (address, policy) in peers.items():
             peer = before.get(key)
             if peer is None or peer.address != address:
-                peer = PeerState(address, policy)
+                peer = PeerFlows(address, policy)
             elif peer.policy != policy:
                 peer.policy = policy
                 peer.flows.hold_to(policy.accepts, now)
@@ -208,7 +208,7 @@ class PacketFilter:
 
     # Inbound
 
-    def _judge(self, peer: PeerState, packet: Buffer, now: float) -> str:
+    def _judge(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
         """Why a packet is refused; ``ADMITTED``: it is not."""
         peer.steady = None
         if len(packet) < _HEAD or packet[0] >> 4 != 6:
@@ -226,7 +226,7 @@ class PacketFilter:
             return self._judge_fragment(peer, packet, now)
         return "protocol"
 
-    def _judge_tcp(self, peer: PeerState, packet: Buffer, now: float) -> str:
+    def _judge_tcp(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
         if len(packet) < _TCP_END:
             return "malformed"
         flags = packet[_TCP_FLAGS]
@@ -259,7 +259,7 @@ class PacketFilter:
         flow.touch(now)
         return ADMITTED
 
-    def _judge_syn(self, peer: PeerState, packet: Buffer, key: bytes, flow: Flow | None, now: float) -> str:
+    def _judge_syn(self, peer: PeerFlows, packet: Buffer, key: bytes, flow: Flow | None, now: float) -> str:
         """A beginning: asked of the policy, even where the ports are a flow's that this node began."""
         if not peer.policy.accepts(PROTOCOL_TCP, int.from_bytes(key[1:3])):
             return self._refuse(peer, packet, now)
@@ -268,7 +268,7 @@ class PacketFilter:
             return ADMITTED  # a repetition, or a matter for the kernel
         return self._open(peer, key, Flow(is_theirs=True, lifetime=OPENING_LIFETIME), now)
 
-    def _judge_udp(self, peer: PeerState, packet: Buffer, at: int, now: float) -> str:
+    def _judge_udp(self, peer: PeerFlows, packet: Buffer, at: int, now: float) -> str:
         if len(packet) < at + 8:
             return "malformed"
         key = _UDP_BYTE + bytes(packet[at + 2 : at + 4]) + bytes(packet[at : at + 2])
@@ -284,7 +284,7 @@ class PacketFilter:
         peer.steady = flow
         return ADMITTED
 
-    def _judge_icmp(self, peer: PeerState, packet: Buffer, at: int, now: float) -> str:
+    def _judge_icmp(self, peer: PeerFlows, packet: Buffer, at: int, now: float) -> str:
         if len(packet) < at + 8:
             return "malformed"
         kind = packet[at]
@@ -298,7 +298,7 @@ class PacketFilter:
         flow = peer.flows.find(key, now) if key is not None else None
         return ADMITTED if flow is not None and not flow.is_ended else "icmp_error"
 
-    def _judge_fragment(self, peer: PeerState, packet: Buffer, now: float) -> str:
+    def _judge_fragment(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
         """The first fragment decides, for UDP and ICMPv6; what follows it passes for as long as it could be reassembled."""
         if len(packet) < _BEHIND_FRAGMENT + 8:
             return "fragment"
@@ -314,18 +314,18 @@ class PacketFilter:
             return self._open(peer, key, Flow(is_theirs=True, lifetime=FRAGMENT_LIFETIME), now)
         return reason
 
-    def _open(self, peer: PeerState, key: bytes, flow: Flow, now: float) -> str:
+    def _open(self, peer: PeerFlows, key: bytes, flow: Flow, now: float) -> str:
         is_followed = peer.flows.open(key, flow, now)
         return ADMITTED if is_followed or peer.policy.is_open else "table_full"
 
-    def _refuse(self, peer: PeerState, packet: Buffer, now: float) -> str:
+    def _refuse(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
         if peer.refusals.take(now):
             self._answers.append(encode_refusal(packet))
             self._counters["packetfilter.refusals"] += 1
         return "not_accepted"
 
     def _reset(
-        self, peer: PeerState, segment: Buffer, now: float, *, onward: deque[bytes], back: deque[bytes]
+        self, peer: PeerFlows, segment: Buffer, now: float, *, onward: deque[bytes], back: deque[bytes]
     ) -> None:
         """Has both kernels drop a connection that is not allowed any more: what runs on it ends, and nobody waits."""
         flags = segment[_TCP_FLAGS]
@@ -334,7 +334,7 @@ class PacketFilter:
             back.append(encode_reset_back(segment))
             self._counters["packetfilter.resets"] += 1
 
-    def _ask_host(self, peer: PeerState, segment: Buffer, key: bytes, now: float) -> None:
+    def _ask_host(self, peer: PeerFlows, segment: Buffer, key: bytes, now: float) -> None:
         """Whether this host has a connection that was there before the table: its acknowledgement will be picked up."""
         is_of_connection = segment[_TCP_FLAGS] & (TCP_ACK | TCP_SYN | TCP_RST) == TCP_ACK
         port = int.from_bytes(key[1:3])
@@ -342,14 +342,14 @@ class PacketFilter:
             self._for_host.append(encode_question(segment))
             self._counters["packetfilter.questions"] += 1
 
-    def _is_clients(self, peer: PeerState, port: int) -> bool:
+    def _is_clients(self, peer: PeerFlows, port: int) -> bool:
         """Whether a port is of those that connect, and was none on which the peer could begin."""
         is_ephemeral = self._ephemeral[0] <= port <= self._ephemeral[1]
         return is_ephemeral and not self._formerly.accepted(peer.address, PROTOCOL_TCP, port)
 
     # Outbound
 
-    def _follow(self, peer: PeerState, head: bytes, packet: Buffer, now: float) -> str:
+    def _follow(self, peer: PeerFlows, head: bytes, packet: Buffer, now: float) -> str:
         """Notes what this host sends to a peer, in the table. ``head``: the packet from its next header on."""
         protocol, at = head[0], IPV6_HEADER_SIZE
         if protocol == PROTOCOL_TCP:
@@ -369,7 +369,7 @@ class PacketFilter:
             peer.flows.open(echo_key(packet, at), Flow(is_theirs=False, lifetime=ECHO_LIFETIME), now)
         return ADMITTED
 
-    def _follow_tcp(self, peer: PeerState, head: bytes, flags: int, now: float) -> str:
+    def _follow_tcp(self, peer: PeerFlows, head: bytes, flags: int, now: float) -> str:
         key = head[:1] + head[34:38]
         flow = peer.flows.find(key, now)
         if flags & (TCP_SYN | TCP_ACK) == TCP_SYN:
@@ -394,7 +394,7 @@ class PacketFilter:
         self._last_head, self._last_flow = head, flow
         return ADMITTED
 
-    def _pick_up(self, peer: PeerState, key: bytes, flags: int, now: float) -> str:
+    def _pick_up(self, peer: PeerFlows, key: bytes, flags: int, now: float) -> str:
         """A connection of before this table; see the module's text."""
         if flags & TCP_RST:
             return ADMITTED
@@ -411,7 +411,7 @@ class PacketFilter:
             flow.touch(now)
         return ADMITTED
 
-    def _follow_udp(self, peer: PeerState, head: bytes, key: bytes, now: float) -> str:
+    def _follow_udp(self, peer: PeerFlows, head: bytes, key: bytes, now: float) -> str:
         flow = peer.flows.find(key, now)
         if flow is None:
             port = int.from_bytes(key[1:3])
@@ -429,7 +429,7 @@ class PacketFilter:
 
     # TCP
 
-    def _note_fin(self, peer: PeerState, key: bytes, flow: Flow, end: int) -> None:
+    def _note_fin(self, peer: PeerFlows, key: bytes, flow: Flow, end: int) -> None:
         """When both ends have sent a FIN the connection is over; half-closed it may go on for long."""
         flow.fins |= end
         if flow.fins == OURS | THEIRS:

@@ -37,7 +37,7 @@ class Bucket:
         return True
 
 
-class PeerState:
+class PeerFlows:
     """One peer: what it may, its flows, its limits."""
 
     __slots__ = ("address", "echoes", "flows", "head", "policy", "questions", "refusals", "steady")

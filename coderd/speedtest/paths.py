@@ -23,7 +23,7 @@ class PathBytes(NamedTuple):
     relay: float
 
 
-class PathLog:
+class PathSamples:
     """Samples of ever-growing counters, and what lies between two instants."""
 
     def __init__(self) -> None:

@@ -63,7 +63,7 @@ def table(rows: tuple[Interval, ...]) -> list[str]:
     return texts
 
 
-class PathReport(msgspec.Struct, frozen=True, kw_only=True):
+class CarryingPath(msgspec.Struct, frozen=True, kw_only=True):
     """Which path carried the test."""
 
     kind: PathLabel
@@ -86,7 +86,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     workspace: str
     direction: Literal["down", "up"]
-    path: PathReport
+    path: CarryingPath
     intervals: tuple[IntervalReport, ...]
     overall: IntervalReport
 
@@ -94,7 +94,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def report(
     workspace: str,
     direction: Direction,
-    path: PathReport,
+    path: CarryingPath,
     rows: tuple[Interval, ...],
     labels: Sequence[PathLabel],
 ) -> Report:

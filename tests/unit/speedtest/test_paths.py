@@ -1,10 +1,10 @@
 import pytest
 
-from coderd.speedtest.paths import PathBytes, PathLabel, PathLog, label
+from coderd.speedtest.paths import PathBytes, PathLabel, PathSamples, label
 
 
-def log(*samples: tuple[float, int, int]) -> PathLog:
-    made = PathLog()
+def log(*samples: tuple[float, int, int]) -> PathSamples:
+    made = PathSamples()
     for sample in samples:
         made.add(*sample)
     return made

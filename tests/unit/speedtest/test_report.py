@@ -2,7 +2,7 @@ import msgspec
 
 from coderd.speedtest.paths import PathLabel
 from coderd.speedtest.plan import Direction
-from coderd.speedtest.report import PathReport, latency_line, report, start_line, table
+from coderd.speedtest.report import CarryingPath, latency_line, report, start_line, table
 from coderd.speedtest.tally import Interval, overall
 
 BLOCK = 32_000
@@ -63,7 +63,7 @@ def test_the_second_line_names_length_and_direction() -> None:
 
 def test_the_json_carries_the_path_of_each_interval() -> None:
     rows = (Interval(0.0, 1.0, 125_000), Interval(1.0, 2.0, 250_000))
-    path = PathReport(kind="mixed", via="coder", latency_ms=29.0)
+    path = CarryingPath(kind="mixed", via="coder", latency_ms=29.0)
     told = msgspec.json.decode(
         msgspec.json.encode(report("dev", Direction.DOWN, path, rows, [PathLabel.RELAY, PathLabel.DIRECT]))
     )
