@@ -51,6 +51,7 @@ from coderd.engine.commands import (
 )
 from coderd.engine.dataplane import DataPlane, PathTransmit, PlaneEvent
 from coderd.engine.introduction import SecretTold
+from coderd.engine.own_reach import OwnReach
 from coderd.engine.pins import Pins
 from coderd.engine.roster import Roster
 from coderd.magicsock import (
@@ -79,7 +80,7 @@ from coderd.model.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap
 from coderd.model.paths import PathInfo, PathKind, Pin
 from coderd.model.ports import NO_PORTS, PortSet
-from coderd.model.reachability import NodeUpdate, PeerPath
+from coderd.model.reachability import PeerPath
 from coderd.model.transport import SocketId, UdpSource
 from coderd.netcheck import Report
 from coderd.packetfilter import PacketFilter
@@ -121,8 +122,6 @@ class Node:
         disco_key: this start's.
         generation: this start's random number, by which peers tell it from the last.
         netmap: the NetMap in force; None before the first.
-        home_region: the relay region at which this node listens; 0 while unknown.
-        report: what the last finished netcheck found.
         secrets: what peers' daemons have sent, for whoever serves connections from peers.
     """
 
@@ -143,8 +142,7 @@ class Node:
         self.disco_key: DiscoPublic = disco_key.public()
         self.generation = int.from_bytes(rng(8))
         self.netmap: NetMap | None = None
-        self.home_region = 0
-        self.report: Report | None = None
+        self._reach = OwnReach()
         self._counters = counters
         self._device = Device(rng=rng, now=now, mtu=mtu, counters=counters, tai64n_floor=tai64n_mark)
         self._device.set_private_key(key, now)
@@ -179,8 +177,6 @@ class Node:
         self._commands: deque[Command] = deque()
         self._derp_map = DerpMap()
         self._wanted_map: DerpMap | None = None
-        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
-        self._latencies: dict[int, float] = {}
         self._mark = tai64n_mark
         self._last_stamp = tai64n_mark
         self._last_token = 0
@@ -413,9 +409,19 @@ class Node:
         return self._conn.port_order(now)
 
     @property
+    def home_region(self) -> int:
+        """The relay region at which this node listens; 0 while unknown."""
+        return self._reach.home_region
+
+    @property
+    def report(self) -> Report | None:
+        """What the last finished netcheck found."""
+        return self._reach.report
+
+    @property
     def endpoints(self) -> tuple[AddrPort, ...]:
         """Where this node may be reached directly."""
-        return tuple(addr for addr, _ in self._endpoints)
+        return self._reach.endpoints
 
     @property
     def tai64n_mark(self) -> bytes | None:
@@ -460,17 +466,12 @@ class Node:
                 self._probe_https(event.region, now)
 
     def _note_reachability(self, event: EndpointsChanged | HomeChanged | NetcheckDone) -> None:
-        match event:
-            case EndpointsChanged():
-                self._endpoints = event.endpoints
-            case HomeChanged():
-                self.home_region = event.region
-                self._commands.append(ListenAt(event.region))
-            case NetcheckDone():
-                self.report = event.report
-                self._latencies = dict(event.report.region_latency)
-                self._commands.append(event)
-        self._commands.append(TellServer(NodeUpdate(self.home_region, self._endpoints, self._latencies)))
+        update = self._reach.handle(event)
+        if isinstance(event, HomeChanged):
+            self._commands.append(ListenAt(event.region))
+        elif isinstance(event, NetcheckDone):
+            self._commands.append(event)
+        self._commands.append(TellServer(update))
 
     def _probe_https(self, region_id: int, now: float) -> None:
         if (region := self._derp_map.regions.get(region_id)) is not None:

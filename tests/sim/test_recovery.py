@@ -210,3 +210,25 @@ def test_the_secret_of_a_start_is_there_with_its_first_packets(who: str, has_ser
     world.run_for(3)
     assert world.gap(restarted_at) <= 1.5
     assert knows_who_comes(world)
+
+
+def test_a_peers_own_word_is_saved_and_outlives_the_restart_of_who_heard_it() -> None:
+    """No server says it: the map in force follows the introduction, and the next life begins with it."""
+    world = World(user=OPEN, dev=OPEN)
+    world.join()
+    world.stream()
+    world.run_for(5)
+    world.stop_server()
+    world.dev.kill()
+    world.dev.start()
+
+    def is_known() -> bool:
+        netmap = world.user.running.core.netmap
+        assert netmap is not None
+        return netmap.peers[world.dev.identity.node_id].generation == world.dev.running.core.generation
+
+    world.run_until(is_known, 20)
+    assert is_known()
+    world.user.kill()
+    world.user.start()
+    assert is_known()
