@@ -13,7 +13,7 @@ does not matter how long ago the NAT was last asked, nor what else passes it, un
 
 from enum import StrEnum
 
-MOST_FORETOLD = 8
+MOST_PREDICTED = 8
 """Ports offered to a peer: a row that is longer, because others fell into it, is no use."""
 LARGEST_STEP = 512
 """Steps are 1 or 2, or 256 where the NAT counts in the other byte order.
@@ -46,7 +46,7 @@ class PortSequence:
         self._n_refuted = 0
         self._refuted_at = 0.0
 
-    def foretell(self, first: int, last: int, n_between: int, now: float) -> tuple[int, ...]:
+    def predict(self, first: int, last: int, n_between: int, now: float) -> tuple[int, ...]:
         """Predicts the ports of the flows begun between two that were seen; empty if no sequence shows.
 
         Args:
@@ -85,7 +85,7 @@ class PortSequence:
         """
         if gap and gap % least == 0 and abs(gap // least) <= LARGEST_STEP:
             return least
-        if self.step and gap % self.step == 0 and least < gap // self.step <= MOST_FORETOLD + 1:
+        if self.step and gap % self.step == 0 and least < gap // self.step <= MOST_PREDICTED + 1:
             return gap // self.step
         return None
 

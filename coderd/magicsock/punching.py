@@ -274,9 +274,7 @@ class Punching:
     def _read(self, row: _Row, now: float) -> None:
         """Both servers have answered: names the ports between, or gives the socket up where no path goes by it."""
         first, last = (row.seen[tx] for tx in row.tx)
-        ports = (
-            self.sequence.foretell(first[1], last[1], len(row.targets), now) if first[0] == last[0] else ()
-        )
+        ports = self.sequence.predict(first[1], last[1], len(row.targets), now) if first[0] == last[0] else ()
         if not ports:
             if not self._is_used(row.peer, row.socket, now):
                 self._close(row.socket)

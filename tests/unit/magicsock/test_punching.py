@@ -87,7 +87,7 @@ def answer(punching: Punching, question: SendFrom, port: int, now: float = T) ->
 
 def make_random(punching: Punching, now: float = T) -> None:
     for _ in range(3):
-        punching.sequence.foretell(1000, 40000, 1, now)
+        punching.sequence.predict(1000, 40000, 1, now)
 
 
 def test_a_row_asks_a_server_pings_the_peer_and_asks_the_other(punching: Punching) -> None:
