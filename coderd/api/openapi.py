@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from coderd.api.messages import PREFIX, ApiMessage, ErrorBody
-from coderd.api.rules import RULES, Reach, Rule
+from coderd.api.rules import RULES, ResourceScope, Rule
 from coderd.model.roles import Role
 
 Json: TypeAlias = dict[str, object]
@@ -80,7 +80,7 @@ def _operation(rule: Rule) -> Json:
 
 def _who(rule: Rule) -> str:
     who = ", ".join(sorted(rule.roles))
-    about = f" It may name: {rule.reach.value}." if rule.reach is not Reach.NOTHING else ""
+    about = f" It may name: {rule.reach.value}." if rule.reach is not ResourceScope.NOTHING else ""
     sign_in = " Takes a sign-in." if rule.needs_sign_in else ""
     return f"For: {who}.{about}{sign_in}"
 

@@ -53,8 +53,8 @@ from coderd.api.messages import (
 from coderd.model.roles import Role, Scope
 
 
-class Reach(Enum):
-    """Whose things a path may name."""
+class ResourceScope(Enum):
+    """Which resources the key in a route's path may refer to, relative to the caller."""
 
     NOTHING = "names nothing"
     OWN = "the caller's own"
@@ -82,7 +82,7 @@ class Rule(NamedTuple):
     """None: any JSON object."""
     request: type[ApiMessage] | None = None
     query: type[ApiMessage] | None = None
-    reach: Reach = Reach.NOTHING
+    reach: ResourceScope = ResourceScope.NOTHING
     status: int = 200
     is_body_optional: bool = False
     """Whether a request without a body is one with nothing set."""
@@ -101,7 +101,12 @@ class Rule(NamedTuple):
 _CREATED = 201
 _ANY_SCOPE = frozenset(Scope)
 _ENROL = frozenset({Scope.ENROL})
-_SEEN, _MANAGED, _OWN, _OFFERED = Reach.SEEN, Reach.MANAGED, Reach.OWN, Reach.OFFERED
+_SEEN, _MANAGED, _OWN, _OFFERED = (
+    ResourceScope.SEEN,
+    ResourceScope.MANAGED,
+    ResourceScope.OWN,
+    ResourceScope.OFFERED,
+)
 
 _USERS, _USER = "/users", "/users/{key}"
 _WORKSPACES, _WORKSPACE, _SHARE = "/workspaces", "/workspaces/{key}", "/workspaces/{key}/shares/{user}"

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from coderd.api.io.client import ApiClient, enrol_device
 from coderd.api.messages import PREFIX
-from coderd.api.rules import RULES, Reach
+from coderd.api.rules import RULES, ResourceScope
 from coderd.config.lifetimes import LifetimeOptions
 from coderd.coordination.io.coordination_client import APPROVAL_INTERVAL, AWAITS_APPROVAL
 from coderd.model.errors import UserError
@@ -455,7 +455,11 @@ async def test_a_bad_name_is_refused_everywhere_and_nothing_changes(tmp_path: Pa
 # Reach, generated from the table
 
 
-REACHED = {Reach.SEEN: {"guest", "admin", "owner"}, Reach.MANAGED: {"admin", "owner"}, Reach.OWN: set()}
+REACHED = {
+    ResourceScope.SEEN: {"guest", "admin", "owner"},
+    ResourceScope.MANAGED: {"admin", "owner"},
+    ResourceScope.OWN: set(),
+}
 """Who besides its owner may name a workspace of ann's that is shared with guest."""
 
 

@@ -5,7 +5,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from coderd.api.io.routes import ApiError, Call, Caller
-from coderd.api.rules import Reach
+from coderd.api.rules import ResourceScope
 from coderd.identity.io.store import Store
 from coderd.identity.people import Actor, Node, NotFound, User
 from coderd.identity.policy import may_manage, may_use
@@ -48,7 +48,7 @@ def reach_user(store: Store, call: Call) -> User:
     is_self = found is not None and found.user_id == caller.user_id
     if found is None or not (is_self or caller.role is not UserRole.MEMBER):
         not_found(f"there is no user {text}")
-    if call.rule.reach is Reach.MANAGED and not may_manage(caller, found):
+    if call.rule.reach is ResourceScope.MANAGED and not may_manage(caller, found):
         forbidden("only an owner may change an owner or an admin")
     return found
 
@@ -89,11 +89,11 @@ def _of_others(store: Store, caller: User, kind: NodeKind, text: str) -> str:
     return f"Name another's with its owner: {' or '.join(names[:5])}." if names else ""
 
 
-def _is_within(reach: Reach, caller: User, node: Node) -> bool:
-    if reach is Reach.OWN:
+def _is_within(reach: ResourceScope, caller: User, node: Node) -> bool:
+    if reach is ResourceScope.OWN:
         return node.owner.user_id == caller.user_id
     if may_manage(caller, node.owner):
         return True
-    if reach is Reach.SEEN:
+    if reach is ResourceScope.SEEN:
         return caller.role is not UserRole.MEMBER or may_use(caller.user_id, node)
     return False

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from coderd.api.io.routes import Call, api_routes
 from coderd.api.messages import PREFIX, ApiMessage, Nothing
 from coderd.api.openapi import build_openapi
-from coderd.api.rules import RULES, Reach, Rule
+from coderd.api.rules import RULES, ResourceScope, Rule
 from coderd.model.roles import Role, Scope
 
 
@@ -57,7 +57,7 @@ def test_the_document_says_whose_token_is_needed() -> None:
 def test_every_rule_is_whole(rule: Rule) -> None:
     assert rule.roles
     assert rule.summary
-    assert (rule.reach is Reach.NOTHING) == (re.search(r"\{(key|id)\}", rule.path) is None)
+    assert (rule.reach is ResourceScope.NOTHING) == (re.search(r"\{(key|id)\}", rule.path) is None)
     assert (rule.request is not None) == (rule.method in ("POST", "PATCH") or rule.is_body_optional)
 
 
