@@ -6,9 +6,9 @@ from typing import Final
 
 from coderd.config.kinds import SWITCH
 from coderd.config.sources import Kind, Setting, Sources, Value, bad_value
+from coderd.model.dns_label import LABEL
 
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_SUFFIX: Final = re.compile(rf"(?:-{_LABEL}|\.{_LABEL})(?:\.{_LABEL})+", re.ASCII)
+_SUFFIX: Final = re.compile(rf"(?:-{LABEL}|\.{LABEL})(?:\.{LABEL})+", re.ASCII)
 
 
 def wildcard_suffix(text: str) -> str:

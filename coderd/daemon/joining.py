@@ -10,12 +10,12 @@ import trio
 from coderd.api.io.client import join_workspace
 from coderd.daemon.kind import check_token
 from coderd.daemon.state import NodeState, StateStore
+from coderd.identity.tokens import TokenKind
 from coderd.model.backoff import Backoff
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind
 
-JOIN_KEY = "cdrj_"
-"""How join keys begin."""
+JOIN_KEY = TokenKind.JOIN.value
 LONGEST_WAIT = 10.0
 
 log = structlog.get_logger()

@@ -22,7 +22,7 @@ from coderd.daemon.session import Identity, Session
 from coderd.daemon.state import NodeState, StateStore
 from coderd.engine.io.tunnel import INTERFACE_GONE
 from coderd.metrics import Counters
-from coderd.model.errors import UserError
+from coderd.model.errors import UserError, first_user_error
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import NodeKind
 from coderd.model.ports import PortSet
@@ -193,15 +193,6 @@ class Node:
             raise error
         self.error = error
         self.store.update(is_up=False)
-
-
-def first_user_error(group: BaseExceptionGroup[UserError]) -> UserError:
-    """The first error of a group that a person should read."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error
 
 
 def new_node_key() -> str:

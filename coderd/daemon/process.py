@@ -9,12 +9,12 @@ import trio
 from coderd.config.io.log import configure_logging
 from coderd.config.node import NodeConfig
 from coderd.control.io.server import serve_control
-from coderd.daemon.node import Node, first_user_error
+from coderd.daemon.node import Node
 from coderd.daemon.opening import open_session
 from coderd.daemon.state import StateStore
 from coderd.daemon.verbs import Verbs
 from coderd.engine.io.clock import BootClock, run_boot_timer
-from coderd.model.errors import UserError
+from coderd.model.errors import UserError, first_user_error
 from coderd.process.ending import ending_signals
 from coderd.process.supervisor import supervised
 from coderd.process.turns import TurnWatch

@@ -19,6 +19,7 @@ from nacl.exceptions import CryptoError
 from coderd.derp.frame import PROTOCOL_VERSION, FrameType, encode_frame
 from coderd.model import RandomBytes, limits
 from coderd.model.errors import MalformedPacket
+from coderd.model.go_json import Fields
 from coderd.model.keys import (
     KEY_SIZE,
     NodePrivate,
@@ -106,31 +107,31 @@ def parse_server_info(payload: bytes, private: NodePrivate, server: ServerPublic
     """What the relay says, proved to be from that relay. Raises MalformedPacket."""
     if len(payload) > MAX_SERVER_INFO_SIZE:
         raise MalformedPacket(f"ServerInfo of {len(payload)} bytes")
-    fields = _load(_open(payload, private, server))
+    fields = _load(_open(payload, private, server), "ServerInfo")
     return ServerInfo(
-        _integer(fields, "version"),
-        _integer(fields, "tokenbucketbytespersecond"),
-        _integer(fields, "tokenbucketbytesburst"),
+        fields.integer("version"),
+        fields.integer("TokenBucketBytesPerSecond"),
+        fields.integer("TokenBucketBytesBurst"),
     )
 
 
 def parse_client_info_json(text: bytes) -> ClientInfo:
     """Reads ClientInfo's JSON. Raises MalformedPacket."""
-    fields = _load(text)
+    fields = _load(text, "ClientInfo")
     return ClientInfo(
-        version=_integer(fields, "version"),
-        can_ack_pings=_truth(fields, "canackpings"),
-        is_prober=_truth(fields, "isprober"),
-        app_name=_text(fields, "appname"),
+        version=fields.integer("version"),
+        can_ack_pings=fields.flag("CanAckPings"),
+        is_prober=fields.flag("IsProber"),
+        app_name=fields.text("AppName"),
         mesh_key=_mesh_key(fields),
     )
 
 
-def _mesh_key(fields: dict[str, object]) -> bytes | None:
+def _mesh_key(fields: Fields) -> bytes | None:
     """Exactly 64 hex digits where the name occurs at all; all zeros is no key."""
-    if "meshkey" not in fields:
+    if "MeshKey" not in fields:
         return None
-    value = fields["meshkey"]
+    value = fields.get("MeshKey")
     if not isinstance(value, str) or len(value) != 2 * KEY_SIZE:
         raise MalformedPacket("the mesh key is not 64 hex digits")
     try:
@@ -161,38 +162,13 @@ def _dump(fields: dict[str, object]) -> bytes:
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _load(text: bytes) -> dict[str, object]:
+def _load(text: bytes, path: str) -> Fields:
     try:
         value = json.loads(text.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise MalformedPacket("a box without JSON in it") from None
-    if not isinstance(value, dict):
-        raise MalformedPacket("a box without a JSON object in it")
-    return {str(name).lower(): item for name, item in value.items()}
+    return Fields(value, path)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-def _integer(fields: dict[str, object], name: str) -> int:
-    value = fields.get(name)
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
-        raise MalformedPacket(f"{name} is not an integer")
-    return value
-
-
-def _truth(fields: dict[str, object], name: str) -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise MalformedPacket(f"{name} is neither true nor false")
-    return bool(value)
-
-
-def _text(fields: dict[str, object], name: str) -> str:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise MalformedPacket(f"{name} is not text")
-    return value or ""

@@ -6,12 +6,11 @@ from ipaddress import IPv6Address
 from uuid import UUID
 
 from coderd.model.addresses import tailnet_address
+from coderd.model.dns_label import is_label
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
 from coderd.model.ports import PortSet
 from coderd.model.roles import UserRole
-
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +208,7 @@ class NotFound(IdentityError):
 
 def check_label(name: str) -> str:
     """Returns the name itself, if it is a DNS label. Raises BadName."""
-    if _LABEL.fullmatch(name) is None:
+    if not is_label(name):
         raise BadName("a name must be a DNS label")
     return name
 

@@ -4,11 +4,11 @@ Two names are ours: ``ForceHTTP`` on a node and ``ForceWebSockets`` on the map. 
 false, where upstream does.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
+from coderd.model.go_json import Fields, number
 
 Json: TypeAlias = dict[str, object]
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ def parse_derp_map(value: object) -> DerpMap:
             raise ValueError(f"DERPMap.Regions[{key}].RegionID: is {region.region_id}")
     return DerpMap(
         regions=regions,
-        region_score=_keyed(home_params, "RegionScore", _number),
+        region_score=_keyed(home_params, "RegionScore", number),
         omit_default_regions=fields.flag("omitDefaultRegions"),
         force_websockets=fields.flag("ForceWebSockets"),
     )
@@ -150,58 +150,14 @@ def _region_key(key: object, path: str) -> int:
     return int(str(key))
 
 
-def _number(value: object, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
-        raise ValueError(f"{path}: expected a number")
-    return float(value)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-class _Fields:
-    """An object's fields by name in any case, each read with the type that it must have."""
-
-    def __init__(self, value: object, path: str) -> None:
-        if not isinstance(value, dict):
-            raise ValueError(f"{path}: expected an object")
-        self.path = path
-        self._by_name = {str(name).lower(): item for name, item in value.items()}
-
-    def get(self, name: str) -> object:
-        return self._by_name.get(name.lower())
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if value is not None and not isinstance(value, str):
-            raise ValueError(f"{self.path}.{name}: expected a string")
-        return value or ""
-
-    def flag(self, name: str) -> bool:
-        value = self.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise ValueError(f"{self.path}.{name}: expected true or false")
-        return value or False
-
-    def integer(self, name: str) -> int:
-        value = self.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{self.path}.{name}: expected a whole number")
-        return value or 0
+class _Fields(Fields):
+    """A map's, region's or node's fields."""
 
     def port(self, name: str) -> int:
         port = self.integer(name)
         if not 0 <= port <= _MAX_PORT:
             raise ValueError(f"{self.path}.{name}: expected a port from 0 to {_MAX_PORT}")
         return port
-
-    def number(self, name: str) -> float:
-        value = self.get(name)
-        return 0.0 if value is None else _number(value, f"{self.path}.{name}")
 
     def region_id(self) -> int:
         region_id = self.integer("RegionID")

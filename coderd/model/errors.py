@@ -51,3 +51,12 @@ class UserError(Exception):
     def sentence(self) -> str:
         """The message as a whole sentence, for where it does not follow the program's name."""
         return sentence_of(self.message)
+
+
+def first_user_error(group: BaseExceptionGroup[UserError]) -> UserError:
+    """Returns the first error of a group, however deep: what a nursery's tasks raised, for a person to read."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

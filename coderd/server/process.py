@@ -17,7 +17,7 @@ from coderd.config.io.log import configure_logging
 from coderd.config.relay import RelayConfig
 from coderd.config.server import ServerConfig
 from coderd.config.url import PIN_PREFIX
-from coderd.model.errors import UserError
+from coderd.model.errors import UserError, first_user_error
 from coderd.process.ending import ending_signals
 from coderd.process.supervisor import supervised
 from coderd.server.relay.run import RelayStarted, run_relay
@@ -65,7 +65,7 @@ def _run(service: Service[S], announce: Callable[[S], None]) -> None:
     try:
         trio.run(_serve, service, announce)
     except* UserError as group:
-        error = _first(group)
+        error = first_user_error(group)
     if error is not None:
         raise error
 
@@ -135,8 +135,3 @@ def _announce_relay(started: RelayStarted) -> None:
     print("This relay as a region of a DERP map:\n")
     print(json.dumps(started.region, indent=2))
     sys.stdout.flush()
-
-
-def _first(group: BaseExceptionGroup[UserError]) -> UserError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -5,7 +5,6 @@ and refreshed lifetimes make no difference. Looking is pyroute2's work, in a thr
 loop of its own.
 """
 
-import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
 from coderd.magicsock.interfaces import InterfaceAddress, choose_addresses, tunnel_addresses
 from coderd.magicsock.io.bypass import find_mark
+from coderd.tun.io.link import discard_events
 
 LOOK_INTERVAL = 1.0
 """Least seconds between two looks at the tables while events continue."""
@@ -49,8 +49,6 @@ _TUNNEL_KINDS = frozenset(
 _IFA_F_DADFAILED, _IFA_F_DEPRECATED, _IFA_F_TENTATIVE = 0x08, 0x20, 0x40
 _UNUSABLE = _IFA_F_DADFAILED | _IFA_F_DEPRECATED | _IFA_F_TENTATIVE
 _TABLE_MAIN = 254
-_EVENT_SIZE = 65536
-_MOST_EVENTS = 256
 _LOOKS = 10
 
 
@@ -94,28 +92,13 @@ async def watch_interfaces(*, ignore: str) -> AsyncIterator[NetworkView]:
             if patience.cancelled_caught:
                 interval = FIRST_INTERVAL
                 await trio.lowlevel.wait_readable(events)
-            _discard(events)
+            discard_events(events)
             view = await trio.to_thread.run_sync(_look, ignore)
             if view != seen:
                 seen = view
                 yield view
             await trio.sleep(min(interval, LOOK_INTERVAL))
             interval = min(2 * interval, LOOK_INTERVAL)
-
-
-def _discard(events: socket.socket) -> None:
-    """Takes what there is: its content does not matter.
-
-    ENOBUFS says that there was more, which matters as little.
-    """
-    for _ in range(_MOST_EVENTS):
-        try:
-            events.recv(_EVENT_SIZE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
 
 
 def _look(ignore: str) -> NetworkView:

@@ -24,7 +24,7 @@ from coderd.engine.node import CAPABILITIES
 from coderd.identity.people import Node, User
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.backoff import Backoff
-from coderd.model.errors import MalformedPacket, UserError
+from coderd.model.errors import MalformedPacket, UserError, first_user_error
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import PathInfo, PathKind
@@ -114,7 +114,7 @@ class ServerNode:
             try:
                 await self._live()
             except* UserError as group:
-                self._note_problem(_first(group))
+                self._note_problem(first_user_error(group))
             self._note_started()
             backoff.handle_connection_ended(trio.current_time() - begun_at)
             await trio.sleep(backoff.next_delay())
@@ -332,11 +332,3 @@ def _cut(met: _Met) -> None:
     for stream in met.streams:
         stream.socket.close()
     met.streams.clear()
-
-
-def _first(group: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error

@@ -64,7 +64,7 @@ async def watch_link(tun: TunDevice) -> AsyncIterator[LinkState]:
                 yield state
             with trio.move_on_after(ELSEWHERE_INTERVAL if is_elsewhere else float("inf")):
                 await trio.lowlevel.wait_readable(events)
-            _discard(events)
+            discard_events(events)
 
 
 async def watch_routes() -> AsyncIterator[None]:
@@ -73,7 +73,7 @@ async def watch_routes() -> AsyncIterator[None]:
     with events:
         while True:
             await trio.lowlevel.wait_readable(events)
-            _discard(events)
+            discard_events(events)
             yield
 
 
@@ -110,8 +110,11 @@ def _subscribe(groups: int) -> socket.socket:
     return events
 
 
-def _discard(events: socket.socket) -> None:
-    """Takes what there is. ENOBUFS says that there was more, which matters as little."""
+def discard_events(events: socket.socket) -> None:
+    """Reads the netlink events that wait, whose content does not matter: that there were any is the news.
+
+    ENOBUFS says that the kernel has dropped some, which matters as little. Raises OSError.
+    """
     for _ in range(_MOST_EVENTS):
         try:
             events.recv(_EVENT_SIZE)
