@@ -169,11 +169,6 @@ class CoordinationClient:
         """The latest resume token, for the state file; empty before the first welcome."""
         return self._resume_token
 
-    @property
-    def netmap(self) -> NetMap | None:
-        """The NetMap as it stands."""
-        return self._core.netmap
-
     def update(self, update: NodeUpdate) -> None:
         """Tells the server where this node is reachable.
 

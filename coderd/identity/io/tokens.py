@@ -84,11 +84,6 @@ class Tokens:
         bearer = self.find(token) if token_kind(token) is TokenKind.SESSION else None
         return bearer.user if bearer is not None else None
 
-    def find_node(self, token: str) -> Node | None:
-        """Returns the node of a device's or workspace's token, None for any other text."""
-        bearer = self.find(token) if token_kind(token) in _NODE_KINDS else None
-        return bearer.node if bearer is not None else None
-
     def find_node_record(self, token: str) -> NodeRecord | None:
         """Returns the node of a token and all else that it takes to let it in, None for any other text.
 

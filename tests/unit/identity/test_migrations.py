@@ -13,11 +13,18 @@ from alembic.script import ScriptDirectory
 
 from coderd.identity.io.database import MIGRATIONS, NewerSchema, known_revisions
 from coderd.identity.io.store import Store
+from coderd.identity.people import Node
 from coderd.identity.schema import metadata
 from coderd.identity.tokens import TokenKind, hash_token
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
 from coderd.model.roles import Scope, UserRole
+
+
+def node_of(store: Store, token: str) -> Node | None:
+    bearer = store.tokens.find(token)
+    return bearer.node if bearer is not None else None
+
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 MADE_AT = 1_790_000_000.0
@@ -47,7 +54,7 @@ def test_a_database_of_0001_opens_with_everything_in_it(old: tuple[Path, list[st
     assert roles == {"admin": UserRole.OWNER, "ann": UserRole.MEMBER, "bob": UserRole.MEMBER}
     users = [store.tokens.find_user(token) for token in (admin, ann, bob)]
     assert [user.name for user in users if user is not None] == ["admin", "ann", "bob"]
-    workspace, device = store.tokens.find_node(dev), store.tokens.find_node(laptop)
+    workspace, device = node_of(store, dev), node_of(store, laptop)
     assert workspace is not None
     assert device is not None
     assert (workspace.full_name, workspace.path, workspace.shared_with) == ("ann/dev", PathRule.DIRECT, ())
@@ -80,7 +87,7 @@ def test_a_database_of_0004_opens_with_everything_in_it(tmp_path: Path) -> None:
     store = Store(path, clock=lambda: MADE_AT + 60)
     users = [store.tokens.find_user(token) for token in (admin, ann, bob)]
     assert [user.name for user in users if user is not None] == ["admin", "ann", "bob"]
-    workspace, device = store.tokens.find_node(dev), store.tokens.find_node(laptop)
+    workspace, device = node_of(store, dev), node_of(store, laptop)
     assert workspace is not None
     assert device is not None
     assert (workspace.path, [guest.name for guest in workspace.shared_with]) == (PathRule.RELAY_ONLY, ["bob"])
@@ -105,7 +112,7 @@ def test_shares_of_a_database_of_0005_keep_their_terms(tmp_path: Path) -> None:
     store = Store(path, clock=lambda: MADE_AT + 60)
     assert store.tokens.find_user(ann) is not None
     assert store.tokens.find_user(bob) is not None
-    workspace, device = store.tokens.find_node(dev), store.tokens.find_node(laptop)
+    workspace, device = node_of(store, dev), node_of(store, laptop)
     assert workspace is not None
     assert device is not None
     assert [guest.name for guest in workspace.shared_with] == ["bob"]
