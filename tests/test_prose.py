@@ -16,19 +16,14 @@ import pytest
 ROOT = Path(__file__).parents[1] / "coderd"
 
 LEFT = {
-    "api": 53,
-    "apps": 45,
-    "browser": 33,
     "cli": 56,
     "config": 7,
     "daemon": 44,
-    "dashboard": 17,
     "derp": 77,
     "http": 62,
     "packet": 9,
     "process": 17,
     "server": 115,
-    "terminal": 18,
     "tun": 13,
     "wireguard": 78,
 }

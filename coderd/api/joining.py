@@ -6,7 +6,7 @@ from coderd.config.url import PIN_PREFIX, ServerUrl
 
 
 def join_line(url: ServerUrl, token: str) -> str:
-    """For a workspace's machine: the token goes through stdin, so that it is in no process's arguments.
+    """Returns the command for a workspace's machine; the token goes through stdin.
 
     A server's answer is pasted into a shell with it: whatever is said to be a token is one word there.
     """
@@ -15,12 +15,12 @@ def join_line(url: ServerUrl, token: str) -> str:
 
 
 def sign_in_line(url: ServerUrl) -> str:
-    """For a person's own machine, which asks for the token."""
+    """Returns the command for a user's own machine, which asks for the token."""
     return " ".join(["sudo coderctl up", str(url), *trust_flags(url)])
 
 
 def trust_flags(url: ServerUrl) -> list[str]:
-    """What whoever joins this server has to be told besides its URL, for a shell."""
+    """Returns the options by which a command trusts this server; empty if none are needed."""
     if url.pin:
         return ["--pin", PIN_PREFIX + url.pin]
     if url.ca_file:

@@ -549,7 +549,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_message(message: ApiMessage) -> bytes:
-    """The JSON of any message."""
+    """Encodes any message as JSON."""
     return _encoder.encode(message)
 
 

@@ -28,7 +28,7 @@ _REFUSALS = {
 
 
 def build_openapi(version: str) -> Json:
-    """The document, ready to be encoded as JSON."""
+    """Builds the OpenAPI document, ready to be encoded as JSON."""
     types = {kind for rule in RULES for kind in (rule.request, rule.answer) if kind is not None} | {ErrorBody}
     ordered = sorted(types, key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(ordered, ref_template=_REF + "{name}")

@@ -17,7 +17,7 @@ M = TypeVar("M", bound=ApiMessage)
 def page_of(
     things: Sequence[T], key: Callable[[T], str], query: PageQuery
 ) -> tuple[list[T], list[str], bool]:
-    """The things of the page that is asked for, with their keys, and whether more come behind it.
+    """Returns the items of the page that is asked for, each with its key.
 
     Args:
         things: all.
@@ -34,7 +34,7 @@ def page_of(
 def fit(
     shown: Sequence[M], keys: Sequence[str], query: PageQuery, *, has_more: bool
 ) -> tuple[list[M], str | None]:
-    """As many of a page as may be sent at once, and what to ask for after them; None where nothing is left.
+    """Returns as many items of a page as may be sent at once, and the cursor of the next page.
 
     Whoever asks without a limit knows no pages, and is sent all.
     """

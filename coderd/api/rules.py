@@ -58,9 +58,9 @@ class ResourceScope(Enum):
 
     NOTHING = "names nothing"
     OWN = "the caller's own"
-    MANAGED = "the caller's own; for admins also members', for owners everybody's"
+    MANAGED = "the caller's own; for admins also members', for owners everyone's"
     OFFERED = "what is offered to the caller or shared with them"
-    SEEN = "the caller's own and what is shared with them; for admins and owners everybody's"
+    SEEN = "the caller's own and what is shared with them; for admins and owners everyone's"
 
 
 ANYBODY = frozenset(Role)
@@ -92,7 +92,7 @@ class Rule(NamedTuple):
     """Whether a token that was made with another one is not enough."""
 
     def allows(self, role: Role, scope: Scope) -> bool:
-        """Whether a caller of this role, with a token of this scope, may call it."""
+        """Returns whether a caller of this role, with a token of this scope, may use the route."""
         if role not in self.roles:
             return False
         return scope in {Scope.ALL, *self.other_scopes} or (scope is Scope.READ and self.method == "GET")
@@ -119,48 +119,48 @@ RULES: tuple[Rule, ...] = (
     Rule("healthz", "GET", "/healthz", ANYBODY, "Whether the server is up", Health),
     Rule("openapi", "GET", "/openapi.json", ANYBODY, "This API, as OpenAPI 3.1", None),
 
-    Rule("me", "GET", "/users/me", SESSION, "Whose token this is", UserInfo, other_scopes=_ENROL),
+    Rule("me", "GET", "/users/me", SESSION, "The user whose token was used", UserInfo, other_scopes=_ENROL),
     Rule("end_session", "DELETE", "/sessions/me", SESSION, "Revokes the token used", Nothing, other_scopes=_ANY_SCOPE),
     Rule("list_users", "GET", _USERS, MANAGERS, "All users", UserList, query=PageQuery),
-    Rule("create_user", "POST", _USERS, MANAGERS, "A new user, with a session token that is shown this once; of another role than member: owners only", UserCreated, CreateUser, status=_CREATED, needs_sign_in=True),
-    Rule("get_user", "GET", _USER, SESSION, "A user: oneself, or for admins and owners anybody", UserInfo, reach=_SEEN),
-    Rule("change_user", "PATCH", _USER, MANAGERS, "Another name or role", UserInfo, ChangeUser, reach=_MANAGED, needs_sign_in=True),
+    Rule("create_user", "POST", _USERS, MANAGERS, "Creates a user, with a session token that is shown this once; only owners may give another role than member", UserCreated, CreateUser, status=_CREATED, needs_sign_in=True),
+    Rule("get_user", "GET", _USER, SESSION, "A user: oneself, or for admins and owners any user", UserInfo, reach=_SEEN),
+    Rule("change_user", "PATCH", _USER, MANAGERS, "Changes a user's name or role", UserInfo, ChangeUser, reach=_MANAGED, needs_sign_in=True),
     Rule("delete_user", "DELETE", _USER, MANAGERS, "Deletes a user with all that is theirs", Nothing, reach=_MANAGED),
     Rule("list_user_tokens", "GET", "/users/{key}/tokens", SESSION, "A user's sessions and join keys, and the tokens of their nodes", TokenList, reach=_MANAGED),
-    Rule("user_token_descent", "GET", "/users/{key}/tokens/{id}/made", SESSION, "One of them, and what ends with it", TokenList, query=RevokeQuery, reach=_MANAGED),
-    Rule("revoke_user_token", "DELETE", "/users/{key}/tokens/{id}", SESSION, "Revokes one of them and what was made with it; answers with all that ended", TokenList, query=RevokeQuery, reach=_MANAGED),
-    Rule("give_sign_in", "POST", "/users/{key}/sign-ins", SESSION, "A new sign-in for a user, shown this once", SignInGiven, GiveSignIn, reach=_MANAGED, status=_CREATED, needs_sign_in=True),
+    Rule("user_token_descent", "GET", "/users/{key}/tokens/{id}/made", SESSION, "A token of a user, and what is revoked with it", TokenList, query=RevokeQuery, reach=_MANAGED),
+    Rule("revoke_user_token", "DELETE", "/users/{key}/tokens/{id}", SESSION, "Revokes a user's token and what was made with it; answers with all that was revoked", TokenList, query=RevokeQuery, reach=_MANAGED),
+    Rule("give_sign_in", "POST", "/users/{key}/sign-ins", SESSION, "Creates a new sign-in for a user, shown this once", SignInGiven, GiveSignIn, reach=_MANAGED, status=_CREATED, needs_sign_in=True),
 
-    Rule("list_workspaces", "GET", _WORKSPACES, SESSION, "The caller's workspaces and those shared with them; all: everybody's, for admins and owners", WorkspaceList, query=ListQuery),
-    Rule("create_workspace", "POST", _WORKSPACES, SESSION, "A new workspace of the caller's, with a token that is shown this once", WorkspaceCreated, CreateWorkspace, status=_CREATED),
+    Rule("list_workspaces", "GET", _WORKSPACES, SESSION, "The caller's workspaces and those shared with them; all: everyone's, for admins and owners", WorkspaceList, query=ListQuery),
+    Rule("create_workspace", "POST", _WORKSPACES, SESSION, "Creates a workspace of the caller's, with a token that is shown this once", WorkspaceCreated, CreateWorkspace, status=_CREATED),
     Rule("get_workspace", "GET", _WORKSPACE, SESSION, "A workspace", WorkspaceInfo, reach=_SEEN),
-    Rule("change_workspace", "PATCH", _WORKSPACE, SESSION, "Another name or path rule", WorkspaceInfo, ChangeWorkspace, reach=_MANAGED),
+    Rule("change_workspace", "PATCH", _WORKSPACE, SESSION, "Changes a workspace's name or path rule", WorkspaceInfo, ChangeWorkspace, reach=_MANAGED),
     Rule("delete_workspace", "DELETE", _WORKSPACE, SESSION, "Deletes a workspace and ends its connections", Nothing, reach=_MANAGED),
     Rule("share_workspace", "PUT", _SHARE, SESSION, "Offers a workspace to another user, or changes the terms; the answer is the same whether there is such a user or not", WorkspaceInfo, OfferShare, reach=_OWN, is_body_optional=True),
-    Rule("unshare_workspace", "DELETE", _SHARE, SESSION, "Takes a share or an offer back, and ends at once all that the guest has open", WorkspaceInfo, reach=_OWN),
+    Rule("unshare_workspace", "DELETE", _SHARE, SESSION, "Stops sharing a workspace with a user, or withdraws the offer, and ends at once all that the user has open", WorkspaceInfo, reach=_OWN),
     Rule("list_connections", "GET", _CONNECTIONS, SESSION, "Who is connected to a workspace, how and since when", ConnectionList, reach=_OWN),
     Rule("list_shares", "GET", "/shares", SESSION, "What is shared with the caller, and what is offered", OfferList),
     Rule("accept_share", "PUT", _OFFER, SESSION, "Accepts an offer: from now on the workspace and the caller's devices know each other", OfferInfo, reach=_OFFERED),
-    Rule("leave_share", "DELETE", _OFFER, SESSION, "Leaves a share, at once, or declines an offer, of which its giver is not told", Nothing, reach=_OFFERED),
+    Rule("leave_share", "DELETE", _OFFER, SESSION, "Leaves a share, at once, or declines an offer; its owner is not notified", Nothing, reach=_OFFERED),
     Rule("list_apps", "GET", _APPS, SESSION, "The web apps that were set of a workspace", AppList, reach=_OWN),
     Rule("set_app", "POST", _APPS, SESSION, "Names a port of a workspace, and says who may open it by browser", AppInfo, SetApp, reach=_OWN),
-    Rule("delete_app", "DELETE", _APP, SESSION, "Forgets a web app: its port is the owner's alone", Nothing, reach=_OWN),
+    Rule("delete_app", "DELETE", _APP, SESSION, "Deletes a web app's settings: afterwards only the owner may open its port", Nothing, reach=_OWN),
     Rule("join", "POST", "/join", frozenset({Role.JOIN}), "Exchanges a join key for a workspace's token, which is shown this once", WorkspaceCreated, JoinWorkspace, status=_CREATED),
 
-    Rule("list_devices", "GET", _DEVICES, SESSION, "The caller's devices; all: everybody's, for admins and owners", DeviceList, query=ListQuery),
-    Rule("enrol_device", "POST", _DEVICES, SESSION, "A machine becomes the caller's device; its token is shown this once", DeviceEnrolled, EnrolDevice, status=_CREATED, other_scopes=_ENROL),
+    Rule("list_devices", "GET", _DEVICES, SESSION, "The caller's devices; all: everyone's, for admins and owners", DeviceList, query=ListQuery),
+    Rule("enrol_device", "POST", _DEVICES, SESSION, "Enrols a machine as the caller's device; its token is shown this once", DeviceEnrolled, EnrolDevice, status=_CREATED, other_scopes=_ENROL),
     Rule("get_device", "GET", _DEVICE, SESSION, "A device", DeviceInfo, reach=_SEEN),
-    Rule("change_device", "PATCH", _DEVICE, SESSION, "Another name", DeviceInfo, ChangeDevice, reach=_MANAGED),
-    Rule("approve_device", "PUT", "/devices/{key}/approval", MANAGERS, "Lets a device in that waits for it", DeviceInfo, reach=_MANAGED),
+    Rule("change_device", "PATCH", _DEVICE, SESSION, "Changes a device's name", DeviceInfo, ChangeDevice, reach=_MANAGED),
+    Rule("approve_device", "PUT", "/devices/{key}/approval", MANAGERS, "Approves a device that waits for approval", DeviceInfo, reach=_MANAGED),
     Rule("delete_device", "DELETE", _DEVICE, SESSION | {Role.DEVICE}, "Deletes a device and ends its connections; a device may delete itself", Nothing, reach=_MANAGED),
 
     Rule("list_tokens", "GET", "/tokens", SESSION, "The caller's tokens and those of their nodes, never in clear", TokenList, query=PageQuery),
-    Rule("create_token", "POST", "/tokens", SESSION, "A session token or a join key, shown this once; it lives no longer than the token used, or than the server allows where that is a sign-in", TokenCreated, CreateToken, status=_CREATED),
-    Rule("token_descent", "GET", "/tokens/{id}/made", SESSION, "A token, and what ends with it", TokenList, query=RevokeQuery, reach=_OWN),
-    Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token and what was made with it, a node's ends its connections; answers with all that ended", TokenList, query=RevokeQuery, reach=_OWN),
+    Rule("create_token", "POST", "/tokens", SESSION, "Creates a session token or a join key, shown this once; it expires no later than the token used, or than the server allows where that is a sign-in", TokenCreated, CreateToken, status=_CREATED),
+    Rule("token_descent", "GET", "/tokens/{id}/made", SESSION, "A token, and what is revoked with it", TokenList, query=RevokeQuery, reach=_OWN),
+    Rule("revoke_token", "DELETE", "/tokens/{id}", SESSION, "Revokes a token and what was made with it; revoking a node's ends its connections; answers with all that was revoked", TokenList, query=RevokeQuery, reach=_OWN),
 
-    Rule("list_paths", "GET", "/paths", SESSION, "By which path the caller's nodes reach their peers, as they report; all: everybody's, for admins and owners", PathList, query=ListQuery),
-    Rule("list_relays", "GET", "/relays", SESSION, "The regions of the relay map, and how the caller's nodes see them; all: everybody's, for admins and owners", RelayList, query=ListQuery),
+    Rule("list_paths", "GET", "/paths", SESSION, "By which path the caller's nodes reach their peers, as they report; all: everyone's, for admins and owners", PathList, query=ListQuery),
+    Rule("list_relays", "GET", "/relays", SESSION, "The regions of the relay map, and how the caller's nodes see them; all: everyone's, for admins and owners", RelayList, query=ListQuery),
     Rule("health", "GET", "/health", MANAGERS, "What is wrong with the server, and what to do about it", HealthReport),
     Rule("audit", "GET", "/audit", MANAGERS, "Who changed what, newest first", AuditPage, query=AuditQuery),
     Rule("openings", "GET", "/openings", MANAGERS, "Who used which tunnels, web apps and terminals, newest first", AuditPage, query=AuditQuery),
@@ -168,4 +168,4 @@ RULES: tuple[Rule, ...] = (
     Rule("counters", "GET", "/debug/counters", MANAGERS, "What the server has moved and refused", ServerCounters),
 )
 # fmt: on
-"""A path's ``{key}`` is an id, a name, or ``owner~name`` where it is somebody else's."""
+"""A path's ``{key}`` is an id, a name, or ``owner~name`` if another user owns it."""

@@ -19,7 +19,7 @@ class Verdict(Enum):
 
 
 def judge(app: App, workspace: Node | None, viewer: User | None) -> Verdict:
-    """Whether somebody may open an app.
+    """Decides whether a user may open an app.
 
     Args:
         app: the app, and whom it is for.

@@ -44,20 +44,20 @@ class AppAddress:
 
 
 def is_app_name(name: str) -> bool:
-    """Whether an app may be called so: a port, or a slug that is a DNS label with a letter in it and no ``--``."""
+    """Returns whether text is a valid app name: a port, or a slug."""
     if name.isdigit():
         return port_of(name) is not None
     return _APP.fullmatch(name) is not None and SEPARATOR not in name
 
 
 def port_of(name: str) -> int | None:
-    """The port that a name is, None for a slug and for what no port can be."""
+    """Returns the port that a name is, or None if it is a slug or invalid."""
     is_port = name.isascii() and name.isdigit() and name[0] != "0" and len(name) <= 5 and int(name) <= 65535
     return int(name) if is_port else None
 
 
 def parse_path(path: str) -> tuple[AppAddress, str] | None:
-    """The app that a request's path, as sent, leads to, and the rest of it: empty, or beginning with a slash."""
+    """Parses a request's path, as sent, into the app and the path inside it."""
     match = _PATH.fullmatch(path)
     if match is None or not is_app_name(match[3]):
         return None
@@ -77,7 +77,7 @@ class Wildcard:
         return cls(wildcard_suffix(text))
 
     def host_of(self, address: AppAddress) -> str | None:
-        """An app's host; None where it can have none."""
+        """Returns an app's host, or None if its name is too long for one."""
         label = address.label
         if label is None or (
             self.suffix[0] == "-" and len(label + self.suffix.partition(".")[0]) > MAX_LABEL
@@ -86,11 +86,11 @@ class Wildcard:
         return label + self.suffix
 
     def covers(self, host: str) -> bool:
-        """Whether a Host header names a host of this kind, be there such an app or not."""
+        """Returns whether a Host header names a host under this wildcard."""
         return _bare(host).endswith(self.suffix)
 
     def parse_host(self, host: str) -> AppAddress | None:
-        """The app that a Host header names."""
+        """Returns the app that a Host header names."""
         bare = _bare(host)
         parts = bare.removesuffix(self.suffix).split(SEPARATOR)
         if not bare.endswith(self.suffix) or len(parts) != 3:

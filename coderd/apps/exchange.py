@@ -111,15 +111,15 @@ class Exchange:
     # Toward the app
 
     def begin(self) -> bytes:
-        """The request's head. It counts as sent from the start: what an app says before it has read that is its answer, too."""
+        """Returns the request's head in bytes. From here on it counts as sent."""
         return self._head
 
     def send_body(self, data: bytes) -> bytes:
-        """Some of its body; nothing where the app does not want it any more. Raises BadRequest past the length it was given."""
+        """Returns bytes of the request's body; none if the app does not want it any more."""
         return self._send(h11.Data(data=data)) if self._http.our_state is h11.SEND_BODY else b""
 
     def end_request(self) -> bytes:
-        """The body's end. Raises BadRequest short of the length it was given."""
+        """Returns the bytes that end the body. Raises BadRequest if it is shorter than announced."""
         return self._send(h11.EndOfMessage()) if self._http.our_state is h11.SEND_BODY else b""
 
     def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bytes:
@@ -136,7 +136,7 @@ class Exchange:
         self._http.receive_data(data)
 
     def poll(self) -> Answered:
-        """What comes next of the answer. Raises BadAnswer."""
+        """Returns the next event of the answer. Raises BadAnswer."""
         event = self._next_event()
         match event:
             case h11.InformationalResponse():

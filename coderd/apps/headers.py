@@ -100,13 +100,13 @@ class Hop:
 
 
 def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The token of ours that a request carries, empty where it carries none: an app may have bearer tokens, too."""
+    """Returns the token of ours that a request carries; empty if there is none."""
     value = header(headers, b"authorization")
     return value.partition(" ")[2].strip() if _is_our_token(value.encode("latin-1")) else ""
 
 
 def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request brings anything behind its head."""
+    """Returns whether a request has a body."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0"))
         for name, value in headers
@@ -114,7 +114,7 @@ def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def request_headers(headers: Headers, hop: Hop) -> Headers:
-    """What an app is told of a request, framing left out but for the length of its body."""
+    """Returns the headers of a browser's request that an app gets, framing left out."""
     kept = [(name, value) for name, value in _end_to_end(headers) if not _is_edges_own(name, value)]
     passed: Headers = []
     for name, value in kept:
@@ -133,7 +133,7 @@ def request_headers(headers: Headers, hop: Hop) -> Headers:
 
 
 def answer_headers(headers: Headers, hop: Hop) -> Headers:
-    """What a browser is told of an app's answer, framing left out but for its length."""
+    """Returns the headers of an app's answer that a browser gets, framing left out."""
     passed: Headers = []
     for name, value in _end_to_end(headers):
         if name in (b"alt-svc", b"date", b"set-cookie2") or (hop.prefix and name in _NOT_ON_A_SHARED_HOST):

@@ -57,17 +57,17 @@ class IdlePool(Generic[T]):
         return []
 
     def take(self, route: Route) -> T | None:
-        """The connection of a route that was used last: the likeliest to live."""
+        """Takes the connection of a route that was used last, as it is the likeliest to be open still."""
         mine = self._by_route.get(route)
         return self._remove(mine[-1]) if mine else None
 
     def expire(self, now: float) -> list[T]:
-        """What has been idle for too long; it is to be closed."""
+        """Removes and returns the connections that were idle for too long, to be closed."""
         old = [one for one, (_, since) in self._by_age.items() if now - since >= IDLE_TIMEOUT]
         return [self._remove(one) for one in old]
 
     def clear(self) -> list[T]:
-        """All there is; it is to be closed."""
+        """Removes and returns all connections, to be closed."""
         return [self._remove(one) for one in list(self._by_age)]
 
     def _remove(self, connection: T) -> T:

@@ -12,7 +12,7 @@ _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
 def opening_headers(passed: Headers, nonce: bytes, subprotocols: list[str]) -> Headers:
-    """The request's headers.
+    """Returns the headers of a request that opens a WebSocket (RFC 6455 §4.1).
 
     Args:
         passed: what the app is told of the browser's request.
@@ -32,7 +32,10 @@ def opening_headers(passed: Headers, nonce: bytes, subprotocols: list[str]) -> H
 
 
 def read_acceptance(answer: Switched, nonce: bytes, subprotocols: list[str]) -> str | None:
-    """The subprotocol that the app chose, None for none. Raises BadAnswer where it has not agreed to what was asked."""
+    """Returns the subprotocol that the app chose, or None.
+
+    Raises BadAnswer if it did not accept the request.
+    """
     upgrades = [token.strip().lower() for token in header(answer.headers, b"connection").split(",")]
     if header(answer.headers, b"upgrade").lower() != "websocket" or "upgrade" not in upgrades:
         raise BadAnswer("the app switched to another protocol")

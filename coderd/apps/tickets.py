@@ -24,14 +24,14 @@ class Ticket:
 
 
 class Tickets:
-    """Those that have been given out and not yet redeemed."""
+    """Tickets that were issued and not yet redeemed."""
 
     def __init__(self, rng: RandomBytes) -> None:
         self._rng = rng
         self._open: dict[bytes, Ticket] = {}
 
     def issue(self, host: str, session_hash: bytes, target: str, now: float) -> str:
-        """A new ticket for one host."""
+        """Returns a new ticket for one host."""
         text = self._rng(32).hex()
         self._open[_key(text)] = Ticket(host, session_hash, target, now + LIFETIME)
         if len(self._open) > MAX_TICKETS:
@@ -39,7 +39,7 @@ class Tickets:
         return text
 
     def redeem(self, text: str, host: str, now: float) -> Ticket | None:
-        """What a ticket was good for; it is so no more. None for any other text, another host, and too late."""
+        """Redeems a ticket, which works once; returns None if it is invalid or expired."""
         ticket = self._open.pop(_key(text), None)
         return ticket if ticket is not None and ticket.host == host and now < ticket.expires_at else None
 

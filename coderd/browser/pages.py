@@ -18,17 +18,17 @@ STYLE: Final = (
 
 
 def shown(text: str) -> str:
-    """Text in HTML, whoever has written it: no markup, and nothing that hides or turns around what stands beside it."""
+    """Returns text escaped for HTML, with control characters made visible."""
     return escape(visible(text))
 
 
 def content_hash(text: str) -> str:
-    """How a Content-Security-Policy names a style or script in the page itself."""
+    """Returns the hash by which a Content-Security-Policy names an inline style or script."""
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def policy(*, form_action: str = "'none'", script: str = "") -> str:
-    """The Content-Security-Policy of such a page; ``script``: the only one that it runs."""
+    """Returns the Content-Security-Policy of a plain page."""
     script_source = f"; script-src {content_hash(script)}" if script else ""
     return (
         f"default-src 'none'; style-src {content_hash(STYLE)}{script_source}; form-action {form_action};"
@@ -37,7 +37,7 @@ def policy(*, form_action: str = "'none'", script: str = "") -> str:
 
 
 def message_page(title: str, sentence: str, hint: str = "", *, link: str = "") -> str:
-    """A heading, a sentence and what to do next."""
+    """Returns a page with a heading, a sentence and what to do next."""
     below = f"<p>{shown(hint)}</p>" if hint else ""
     below += f'<p><a href="{escape(link)}">{escape(link)}</a></p>' if link else ""
     return document(title, f"<h1>{shown(title)}</h1><p>{shown(sentence)}</p>{below}")
@@ -58,7 +58,7 @@ def sign_in_page(target: str, error: str = "") -> str:
 
 
 def document(title: str, body: str) -> str:
-    """A whole document around what has been escaped already."""
+    """Returns a whole document around content that is escaped already."""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

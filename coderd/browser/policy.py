@@ -11,7 +11,7 @@ NO_FRAMES: Final = "frame-ancestors 'none'; base-uri 'none'"
 
 
 def exact(url: ServerUrl, *paths: str) -> str:
-    """The sources that name these paths of a server's and no other, for a Content-Security-Policy.
+    """Returns the policy's sources for exactly these paths of a server.
 
     A path must not end in a slash, which would stand for all below it. A host that is a bare IPv6 address cannot be named in a
     policy (CSP 3, 6.7.2.6), so that there it is ``'self'``.

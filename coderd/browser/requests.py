@@ -19,7 +19,7 @@ _OWN: Final = frozenset({"same-origin", "none"})
 
 
 def cookie(headers: Headers, name: str) -> str:
-    """The first cookie of a name, empty where there is none."""
+    """Returns the first cookie of a name; empty if there is none."""
     wanted = name.encode()
     for field, value in headers:
         for pair in value.split(b";") if field == b"cookie" else ():
@@ -30,12 +30,12 @@ def cookie(headers: Headers, name: str) -> str:
 
 
 def header(headers: Headers, name: bytes) -> str:
-    """The first value of a header, empty where it is absent."""
+    """Returns the first value of a header; empty if it is absent."""
     return next((value.decode("latin-1") for field, value in headers if field == name), "")
 
 
 def is_own_request(method: str, origin: str, fetch_site: str, fetch_mode: str, own_origin: str) -> bool:
-    """Whether a cookie counts for a request: one of the site's own pages made it, or a person went there.
+    """Returns whether a cookie counts for a request: the server's own page made it.
 
     Other apps live on the same site, so that SameSite keeps none of their requests away: a page of one must not read from,
     post to or open a WebSocket with another in the name of whoever looks at it.
@@ -55,7 +55,7 @@ def is_own_request(method: str, origin: str, fetch_site: str, fetch_mode: str, o
 
 
 def comes_from(headers: Headers, method: str, own_origin: str) -> bool:
-    """The same, asked of a request's headers."""
+    """Returns whether a request's headers say that a page of this origin made it."""
     fields = [(name, value) for name, value in headers]
     return is_own_request(
         method,
@@ -67,10 +67,10 @@ def comes_from(headers: Headers, method: str, own_origin: str) -> bool:
 
 
 def form_token(secret: bytes, session_hash: bytes) -> str:
-    """Returns what proves that a form was made for this session: 64 hexadecimal digits."""
+    """Returns the token that proves that a form was made for this session."""
     return Seal(secret, _FORM).mac(session_hash).hex()
 
 
 def is_form_token(secret: bytes, session_hash: bytes, text: str) -> bool:
-    """Returns whether a form bears its session's token; compared in constant time."""
+    """Returns whether a form bears its session's token, compared in constant time."""
     return hmac.compare_digest(form_token(secret, session_hash).encode(), text.encode("utf-8", "replace"))

@@ -10,6 +10,7 @@ state changes, the session that the new state calls for begins. Changes take tur
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Unpack
 
 import structlog
 import trio
@@ -19,7 +20,7 @@ from coderd.coordination.server_state import WRONG_KIND
 from coderd.daemon.joining import exchange, is_join_key, workspace_token
 from coderd.daemon.kind import check_token
 from coderd.daemon.session import Identity, Session
-from coderd.daemon.state import NodeState, StateStore
+from coderd.daemon.state import NodeState, StateChanges, StateStore
 from coderd.engine.io.tunnel import INTERFACE_GONE
 from coderd.metrics import Counters
 from coderd.model.errors import UserError, first_user_error
@@ -100,7 +101,7 @@ class Node:
         if url is not None and key is not None and is_join_key(key) and self.identity() is None:
             await exchange(url, key, self.store)
 
-    async def change(self, **changes: object) -> Session | None:
+    async def change(self, **changes: Unpack[StateChanges]) -> Session | None:
         """Ends the session, changes fields of the state, begins the session that the state now calls for.
 
         Raises UserError where no session can be opened.

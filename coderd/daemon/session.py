@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from typing import Unpack
 
 import msgspec
 import structlog
@@ -25,7 +26,7 @@ from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
 from coderd.daemon.diagnosis.survey import FACTS_TIMEOUT, MAX_AGE, Survey, Surveyor, own_facts
 from coderd.daemon.hosting import Hosting
 from coderd.daemon.services import Services
-from coderd.daemon.state import StateStore
+from coderd.daemon.state import StateChanges, StateStore
 from coderd.engine.commands import NetMapChanged, OwnerCommand, Redial, SaveMark, TellServer
 from coderd.engine.io.tunnel import Tunnel
 from coderd.magicsock import PathChanged
@@ -294,7 +295,7 @@ class Session:
         if abs(unix_now - self._store.current.authorised_at) >= SAVE_INTERVAL:
             self._note(authorised_at=self._authority.heard_at(now, unix_now))
 
-    def _note(self, **changes: object) -> None:
+    def _note(self, **changes: Unpack[StateChanges]) -> None:
         if self._store.note(**changes):
             self._is_unsaved.set()
 

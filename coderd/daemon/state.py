@@ -9,7 +9,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import msgspec
 
@@ -76,6 +76,23 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"<NodeState url={self.url!r} device={self.device_id!r} secrets redacted>"
 
 
+class StateChanges(TypedDict, total=False):
+    """Fields of ``NodeState`` that are to change."""
+
+    url: str
+    device_id: str
+    device_token: str
+    is_up: bool
+    accept_inbound: str
+    workspace_token: str
+    kind: str
+    joined_with: str
+    authorised_at: float
+    resume_token: str
+    tai64n_mark: str
+    netmap: msgspec.Raw
+
+
 class StateStore:
     """The only reader and writer of a state directory, for as long as it is open.
 
@@ -100,12 +117,12 @@ class StateStore:
         self.current = state
         self.save_newest()
 
-    def update(self, **changes: object) -> None:
+    def update(self, **changes: Unpack[StateChanges]) -> None:
         """Saves the current state with some fields changed, if that changes anything."""
         self.note(**changes)
         self.save_newest()
 
-    def note(self, **changes: object) -> bool:
+    def note(self, **changes: Unpack[StateChanges]) -> bool:
         """Changes fields in memory only, until the next save; returns whether there is now anything to save."""
         state: NodeState = msgspec.structs.replace(self.current, **changes)
         if state != self.current:

@@ -37,6 +37,7 @@ from coderd.daemon.diagnosis.relay_check import derp_map
 from coderd.daemon.kind import check_token
 from coderd.daemon.node import Node
 from coderd.daemon.session import Session, SessionOver
+from coderd.daemon.state import StateChanges
 from coderd.daemon.status import node_status
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
@@ -126,9 +127,9 @@ class Verbs:
             accepted = str(
                 ports if ports is not None else NO_PORTS
             )  # said of another identity, it is worth nothing
-            session = await node.change(
-                is_up=True, accept_inbound=accepted, **await self._enrol(params, emit)
-            )
+            changes = await self._enrol(params, emit)
+            changes["is_up"], changes["accept_inbound"] = True, accepted
+            session = await node.change(**changes)
         elif not node.store.current.device_token:
             raise UserError(
                 "this machine is not signed in",
@@ -143,7 +144,7 @@ class Verbs:
         await emit(Progress(text="Joining"))
         return await self._wait_joined(session)
 
-    async def _enrol(self, params: UpParams, emit: Emit) -> dict[str, object]:
+    async def _enrol(self, params: UpParams, emit: Emit) -> StateChanges:
         """What the state is to say of the new device; nothing of another identity's stays in it."""
         if not params.token or params.url is None:
             raise UserError("a token is needed to sign in", exit_code=Exit.REFUSED, code="no_token")

@@ -16,7 +16,7 @@ class Excerpt(NamedTuple):
 
 
 def excerpt(things: Iterable[Any], wanted: str, *fields: str) -> Excerpt:
-    """The first of those whose fields, joined by slashes, contain a text, in any case.
+    """Returns the first items whose fields, joined by slashes, contain a text.
 
     Args:
         things: a list of the API's.

@@ -62,7 +62,7 @@ class PathsView:
 
 
 def view_paths(reaches: Sequence[ReachInfo]) -> PathsView:
-    """The page's content."""
+    """Returns the reported paths as the page shows them."""
     counts = Counter(_kind(reach) for reach in reaches)
     summary = tuple((kind, counts[kind]) for kind in ("direct", "relay", "idle") if counts[kind])
     if len({name for reach in reaches for name in (reach.node, reach.peer)}) <= MAX_MATRIX:
@@ -108,14 +108,14 @@ def _is_workspaces(reach: ReachInfo) -> bool:
 
 
 def rtt_text(seconds: float | None) -> str:
-    """``12 ms``, or nothing where it was not measured."""
+    """Formats a round trip as ``12 ms``; empty if it was not measured."""
     if seconds is None:
         return ""
     return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "<1 ms"
 
 
 def age_text(seconds: float) -> str:
-    """``12 s``, ``3 min``, ``2 h``, ``5 d``."""
+    """Formats an age as ``12 s``, ``3 min``, ``2 h`` or ``5 d``."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"

@@ -111,7 +111,7 @@ FromWorkspace: TypeAlias = Opened | Output | Exited | Pong | Refused
 
 
 def encode(message: FromClient | FromWorkspace) -> bytes:
-    """A message as a frame; Input and Output of at most ``MAX_BODY`` bytes."""
+    """Encodes a message as a frame. Input and Output carry at most ``MAX_BODY`` bytes."""
     match message:
         case Open(seen, size, token):
             return _frame(0x01, _OPEN.pack(seen, *size) + token)
@@ -154,7 +154,7 @@ class FrameSplitter:
         return iter(self)
 
     def next_frame(self) -> tuple[int, bytes] | None:
-        """Kind and body of the next whole frame, None where there is none. Raises MalformedPacket where it is too long."""
+        """Returns kind and body of the next whole frame, or None."""
         if len(self._data) - self._at < HEADER.size:
             return None
         kind, length = HEADER.unpack_from(self._data, self._at)

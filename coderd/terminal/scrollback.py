@@ -25,10 +25,10 @@ class Scrollback:
             del self._kept[:excess]
 
     def clamp(self, place: int) -> int:
-        """The nearest place that can be read from."""
+        """Returns the nearest place that can be read from."""
         return min(max(place, self.start), self.end)
 
     def read(self, place: int, n: int) -> bytes:
-        """At most ``n`` bytes from a place on, which is one that ``clamp`` leaves as it is."""
+        """Returns at most ``n`` bytes from a place on, which must be one that can be read from."""
         offset = place - self.start
         return bytes(self._kept[offset : offset + n])

@@ -114,34 +114,37 @@ class Sessions:
         )
 
     def find(self, owner: str, token: bytes) -> Session:
-        """The owner's session with this token. Raises UserError where there is none, be it another's or ended."""
+        """Returns the owner's session with this token. Raises UserError if there is none."""
         for session in self._sessions:
             if hmac.compare_digest(session.token, token) and session.owner == owner:
                 return session
         raise UserError("that terminal has ended", code="no_session")
 
     def attach(self, session: Session) -> int:
-        """Somebody is attached, in the place of whoever was. Returns the number to detach with."""
+        """Attaches a client in the place of the one before. Returns the number by which it is detached."""
         session.n_attached += 1
         session.detached_at = None
         return session.n_attached
 
     def detach(self, session: Session, number: int, now: float) -> None:
-        """Whoever has this number is gone. Nothing changes where somebody newer is attached."""
+        """Detaches the client with this number, unless another one has taken its place."""
         if number == session.n_attached:
             session.detached_at = now
 
     def close(self, session: Session) -> None:
-        """The shell has ended."""
+        """Removes a session whose shell has ended."""
         if session in self._sessions:
             self._sessions.remove(session)
 
     def expired(self, now: float) -> list[Session]:
-        """Those that nobody has come back for in time; they stay in the table until closed."""
+        """Returns the sessions to which no client came back in time.
+
+        They stay in the table until they are closed.
+        """
         return [session for session in self._sessions if self._ends_at(session) <= now]
 
     def forsaken(self, may_come: Callable[[str], bool], now: float) -> list[Session]:
-        """Those whose owner may not come any more, be somebody attached or not, and whose grace is over."""
+        """Returns the sessions whose owner is not allowed any more, attached or not."""
         for session in self._sessions:
             if may_come(session.owner):
                 session.forsaken_at = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coderd.daemon.state import NodeState, StateStore
+from coderd.daemon.state import NodeState, StateChanges, StateStore
 from coderd.model.errors import UserError
 from coderd.wireguard.tai64n import encode_tai64n
 
@@ -186,3 +186,7 @@ def test_a_file_that_somebody_has_opened_before_never_holds_the_key(tmp_path: Pa
         for file in held:
             with file:
                 assert file.read() == ""
+
+
+def test_every_field_but_the_key_may_be_changed() -> None:
+    assert StateChanges.__annotations__.keys() == {*NodeState.__struct_fields__} - {"node_key"}

@@ -452,7 +452,7 @@ async def test_a_bad_name_is_refused_everywhere_and_nothing_changes(tmp_path: Pa
         assert await in_thread(world.admin.audit) == before
 
 
-# Reach, generated from the table
+# ResourceScope, generated from the table
 
 
 REACHED = {

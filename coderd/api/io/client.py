@@ -101,29 +101,29 @@ class ApiClient:
         self._tls = tls
 
     def health(self) -> Health:
-        """Whether the server is up."""
+        """Returns whether the server is up."""
         return self._ask(Health, "GET", "/healthz")
 
     def me(self) -> UserInfo:
-        """Whose token this is."""
+        """Returns the user and the token in use."""
         return self._ask(UserInfo, "GET", "/users/me")
 
     # Users: for admins and owners
 
     def list_users(self) -> list[UserInfo]:
-        """Everybody, by name."""
+        """Returns all users, sorted by name."""
         return [user for page in self._pages(UserList, "/users") for user in page.users]
 
     def create_user(self, name: str, role: UserRole = UserRole.MEMBER) -> UserCreated:
-        """A new user; the session token is shown this once."""
+        """Creates a user; the session token is shown this once."""
         return self._ask(UserCreated, "POST", "/users", CreateUser(name=name, role=role))
 
     def get_user(self, key: str) -> UserInfo:
-        """One user, by name or id; oneself without any special right."""
+        """Returns a user by name or id; the caller if none is given."""
         return self._ask(UserInfo, "GET", f"/users/{_quoted(key)}")
 
     def change_user(self, key: str, *, name: str | None = None, role: UserRole | None = None) -> UserInfo:
-        """Another name or role."""
+        """Changes a user's name or role."""
         return self._ask(UserInfo, "PATCH", f"/users/{_quoted(key)}", ChangeUser(name=name, role=role))
 
     def delete_user(self, key: str) -> None:
@@ -137,22 +137,22 @@ class ApiClient:
     # Workspaces, by id, name or owner/name
 
     def list_workspaces(self, *, everybodys: bool = False) -> list[WorkspaceInfo]:
-        """The caller's workspaces and those shared with them, or everybody's; by name."""
+        """Returns the caller's workspaces and those shared with the caller."""
         pages = self._pages(WorkspaceList, _listing("/workspaces", everybodys))
         return [workspace for page in pages for workspace in page.workspaces]
 
     def create_workspace(self, name: str) -> WorkspaceCreated:
-        """A new workspace; its token is shown this once."""
+        """Creates a workspace; its token is shown this once."""
         return self._ask(WorkspaceCreated, "POST", "/workspaces", CreateWorkspace(name=name))
 
     def get_workspace(self, key: str) -> WorkspaceInfo:
-        """One workspace, by name or id. UserError with Exit.NO_SUCH_WORKSPACE if there is none."""
+        """Returns a workspace, by name or id. Raises UserError."""
         return self._ask(WorkspaceInfo, "GET", f"/workspaces/{_quoted(key)}")
 
     def change_workspace(
         self, key: str, *, name: str | None = None, path: PathRule | None = None
     ) -> WorkspaceInfo:
-        """Another name or path rule."""
+        """Changes a workspace's name or path rule."""
         wish = ChangeWorkspace(name=name, path=path)
         return self._ask(WorkspaceInfo, "PATCH", f"/workspaces/{_quoted(key)}", wish)
 
@@ -171,7 +171,7 @@ class ApiClient:
         return self._ask(WorkspaceInfo, "PUT", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}", wish)
 
     def list_connections(self, key: str) -> list[ConnectionInfo]:
-        """Who is connected to a workspace, how and since when."""
+        """Returns who is connected to a workspace, and how."""
         return self._ask(ConnectionList, "GET", f"/workspaces/{_quoted(key)}/connections").connections
 
     # Shares by others, by id of the workspace or owner/name
@@ -181,7 +181,7 @@ class ApiClient:
         return self._ask(OfferList, "GET", "/shares").offers
 
     def accept_share(self, key: str) -> OfferInfo:
-        """Accepts an offer."""
+        """Accepts the offer of a workspace."""
         return self._ask(OfferInfo, "PUT", f"/shares/{_quoted(key)}")
 
     def leave_share(self, key: str) -> None:
@@ -193,7 +193,7 @@ class ApiClient:
         return self._ask(WorkspaceInfo, "DELETE", f"/workspaces/{_quoted(key)}/shares/{_quoted(user)}")
 
     def list_apps(self, key: str) -> list[AppInfo]:
-        """The web apps that were set of a workspace, by name."""
+        """Returns the web apps that were set of a workspace."""
         return self._ask(AppList, "GET", f"/workspaces/{_quoted(key)}/apps").apps
 
     def set_app(self, key: str, name: str, share: ShareText, port: int | None = None) -> AppInfo:
@@ -202,11 +202,11 @@ class ApiClient:
         return self._ask(AppInfo, "POST", f"/workspaces/{_quoted(key)}/apps", wish)
 
     def delete_app(self, key: str, name: str) -> None:
-        """Forgets a web app."""
+        """Deletes a web app's settings."""
         self._ask(Nothing, "DELETE", f"/workspaces/{_quoted(key)}/apps/{_quoted(name)}")
 
     def delete_workspace(self, key: str) -> None:
-        """Deletes a workspace."""
+        """Deletes a workspace, by name or id."""
         self._ask(Nothing, "DELETE", f"/workspaces/{_quoted(key)}")
 
     def join(self, name: str) -> WorkspaceCreated:
@@ -216,16 +216,16 @@ class ApiClient:
     # Devices, by id, name or owner/name
 
     def list_devices(self, *, everybodys: bool = False) -> list[DeviceInfo]:
-        """The caller's devices, or everybody's; by name."""
+        """Returns the caller's devices, or everyone's."""
         pages = self._pages(DeviceList, _listing("/devices", everybodys))
         return [device for page in pages for device in page.devices]
 
     def get_device(self, key: str) -> DeviceInfo:
-        """One device."""
+        """Returns a device by its id."""
         return self._ask(DeviceInfo, "GET", f"/devices/{_quoted(key)}")
 
     def rename_device(self, key: str, name: str) -> DeviceInfo:
-        """Another name."""
+        """Changes the name of a device."""
         return self._ask(DeviceInfo, "PATCH", f"/devices/{_quoted(key)}", ChangeDevice(name=name))
 
     def enrol_device(self, name: str, node_key: NodePublic, own_token: str = "") -> DeviceEnrolled:
@@ -238,13 +238,13 @@ class ApiClient:
         return self._ask(DeviceInfo, "PUT", f"/devices/{_quoted(key)}/approval")
 
     def delete_device(self, key: str) -> None:
-        """Deletes a device."""
+        """Deletes a device, by its id."""
         self._ask(Nothing, "DELETE", f"/devices/{_quoted(key)}")
 
     # Tokens, by id
 
     def list_tokens(self) -> list[TokenInfo]:
-        """The caller's tokens and those of their nodes, never in clear."""
+        """Returns the caller's tokens and those of the caller's nodes."""
         return [token for page in self._pages(TokenList, "/tokens") for token in page.tokens]
 
     def create_token(
@@ -257,7 +257,7 @@ class ApiClient:
         reusable: bool = False,
         workspace: str | None = None,
     ) -> TokenCreated:
-        """A session token or a join key, shown this once; ``lifetime`` in seconds."""
+        """Creates a session token or a join key, shown this once."""
         wish = CreateToken(
             kind=kind, name=name, scope=scope, lifetime=lifetime, reusable=reusable, workspace=workspace
         )
@@ -266,7 +266,7 @@ class ApiClient:
     def token_descent(
         self, token_id: str, *, user: str | None = None, nodes: bool = False
     ) -> list[TokenInfo]:
-        """A token of the caller's, or of a user's, and what ends with it."""
+        """Returns a token and the tokens that were made with it."""
         return self._ask(TokenList, "GET", _token_path(token_id, user, "/made", nodes)).tokens
 
     def revoke_token(self, token_id: str, *, user: str | None = None, nodes: bool = False) -> list[TokenInfo]:
@@ -274,38 +274,38 @@ class ApiClient:
         return self._ask(TokenList, "DELETE", _token_path(token_id, user, "", nodes)).tokens
 
     def list_user_tokens(self, user: str) -> list[TokenInfo]:
-        """A user's tokens and those of their nodes."""
+        """Returns a user's tokens and those of the user's nodes."""
         return self._ask(TokenList, "GET", f"/users/{_quoted(user)}/tokens").tokens
 
     def give_sign_in(self, user: str) -> SignInGiven:
-        """A new sign-in for a user, shown this once."""
+        """Creates a new sign-in for a user, shown this once."""
         return self._ask(SignInGiven, "POST", f"/users/{_quoted(user)}/sign-ins", GiveSignIn())
 
     # Looking
 
     def health_report(self) -> HealthReport:
-        """What is wrong with the server; admins and owners only. The first after its start may take a while."""
+        """Returns what is wrong with the server; admins only."""
         return self._ask(HealthReport, "GET", "/health")
 
     def audit(self, *, before: int | None = None, limit: int = 100, opened: bool = False) -> AuditPage:
-        """Who changed what, or which tunnels were used, newest first; admins and owners only."""
+        """Returns a page of the audit log or of the access log."""
         older = f"&before={before}" if before is not None else ""
         return self._ask(AuditPage, "GET", f"/{'openings' if opened else 'audit'}?limit={limit}{older}")
 
     def list_paths(self, *, everybodys: bool = False) -> list[ReachInfo]:
-        """By which path the caller's nodes, or everybody's, reach their peers."""
+        """Returns the paths that the caller's nodes, or everyone's, report."""
         return self._ask(PathList, "GET", _listing("/paths", everybodys)).paths
 
     def list_relays(self, *, everybodys: bool = False) -> list[RelayRegionInfo]:
-        """The regions of the relay map, as the caller's nodes, or everybody's, see them."""
+        """Returns the regions of the relay map, as the caller may see them."""
         return self._ask(RelayList, "GET", _listing("/relays", everybodys)).regions
 
     def reflection(self) -> Reflection:
-        """How this request reached the server."""
+        """Returns how this request reached the server."""
         return self._ask(Reflection, "GET", "/reflection")
 
     def counters(self) -> ServerCounters:
-        """What the server has moved and refused; admins only."""
+        """Returns what the server has moved and refused; admins only."""
         return self._ask(ServerCounters, "GET", "/debug/counters")
 
     def _pages(self, kind: type[L], path: str) -> Iterator[L]:
@@ -371,7 +371,7 @@ async def remove_device(
 
 
 async def ask_reflection(url: str, token: str, *, tls: ssl.SSLContext | None = None) -> Reflection:
-    """How the server sees a request of this machine. Raises UserError as ``enrol_device``."""
+    """Asks the server how it sees a request of this machine."""
     return await _in_thread(ApiClient(url, token, tls=tls).reflection)
 
 

@@ -85,12 +85,12 @@ class Call(NamedTuple):
     """The server's own address that it came to."""
 
     def body(self, kind: type[M]) -> M:
-        """The body, which the rule says to be of this type."""
+        """Returns the request's body, which the rule says is of this type."""
         assert isinstance(self.message, kind)
         return self.message
 
     def asked(self, kind: type[M]) -> M:
-        """The query, which the rule says to be of this type."""
+        """Returns the request's query, which the rule says is of this type."""
         assert isinstance(self.query, kind)
         return self.query
 
@@ -104,7 +104,7 @@ _BROKEN = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def api_routes(identify: Identify, handlers: Mapping[str, Handler]) -> list[BaseRoute]:
-    """The table as Starlette's routes: one per path, which knows its methods.
+    """Returns the table as Starlette's routes, one for each path.
 
     Args:
         identify: finds the caller.
@@ -122,7 +122,7 @@ def api_routes(identify: Identify, handlers: Mapping[str, Handler]) -> list[Base
 
 
 def error_handlers() -> dict[int | type[Exception], ExceptionHandler]:
-    """For the application: also what no route answers, or a defect, is refused in JSON."""
+    """Returns the application's handlers of errors, also of what no route answers."""
     return {HTTPException: _refuse_http, Exception: _refuse_http}
 
 
@@ -192,12 +192,12 @@ def authorise(caller: Caller, rule: Rule) -> None:
 
 
 def source_of(request: Request) -> str:
-    """The address that a request comes from."""
+    """Returns the address that a request comes from."""
     return request.client.host if request.client is not None else ""
 
 
 def bearer_of(request: Request) -> str:
-    """The bearer token; empty where there is none."""
+    """Returns the bearer token; empty if there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

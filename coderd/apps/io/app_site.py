@@ -22,7 +22,7 @@ from coderd.apps.address import AppAddress, Wildcard, parse_path
 from coderd.apps.exchange import BadAnswer, BadRequest
 from coderd.apps.headers import Hop, bearer
 from coderd.apps.io.connections import Connections
-from coderd.apps.io.gate import Answer, Backend, Gate, Revoked, TooManyOpen, Wish, unix_now
+from coderd.apps.io.gate import AccessRequest, Answer, Backend, Gate, Revoked, TooManyOpen, unix_now
 from coderd.apps.io.hand_over import HAND_OVER, HandOver, app_cookie, target_of
 from coderd.apps.io.websocket import WebSocketRelaying
 from coderd.browser.io.sign_in import SignIn, page
@@ -124,7 +124,7 @@ class AppSite:
         session = self._session(scope, self._hand_over.origin_of(host), host)
         where = self._hand_over.hand_over_url(host, target_of(scope).decode("latin-1"))
         hop = Hop(_client(scope), self._url.scheme)
-        await self._serve(Wish(address, session), where, target_of(scope), hop, scope, receive, send)
+        await self._serve(AccessRequest(address, session), where, target_of(scope), hop, scope, receive, send)
 
     async def _serve_path(
         self, address: AppAddress, rest: str, scope: Scope, receive: Receive, send: Send
@@ -135,7 +135,7 @@ class AppSite:
             await RedirectResponse(where, 307)(scope, receive, send)
             return
         session = self._session(scope, self._sign_in.origin, "")
-        wish = Wish(address, session, is_owners_only=self._trusts_path_apps)
+        wish = AccessRequest(address, session, is_owners_only=self._trusts_path_apps)
         hop = Hop(_client(scope), self._url.scheme, address.prefix, not self._trusts_path_apps)
         target = rest.encode("latin-1") + (b"?" + query if query else b"")
         where = self._sign_in.login_url(target_of(scope).decode("latin-1"))
@@ -157,7 +157,7 @@ class AppSite:
 
     async def _serve(
         self,
-        wish: Wish,
+        wish: AccessRequest,
         sign_in_url: str,
         target: bytes,
         hop: Hop,
@@ -195,7 +195,14 @@ class AppSite:
                 await self._refuse(Verdict.NOT_FOUND, "", scope, receive, send)
 
     async def _relay(
-        self, wish: Wish, answer: Answer, target: bytes, hop: Hop, scope: Scope, receive: Receive, send: Send
+        self,
+        wish: AccessRequest,
+        answer: Answer,
+        target: bytes,
+        hop: Hop,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         assert answer.workspace is not None
         assert answer.app is not None

@@ -80,12 +80,12 @@ class Connections:
             self._close(self._idle.clear())
 
     async def dial(self, workspace: Node, port: int) -> Connection:
-        """A new one, to be closed with ``close``. Raises UserError."""
+        """Opens a connection, to be ended with ``close``."""
         self._counters["apps.dialled"] += 1
         return Connection(workspace, await self._dialler.dial(workspace, port))
 
     def close(self, connection: Connection) -> None:
-        """Ends one."""
+        """Closes a connection and gives its place up."""
         self._dialler.release(connection.workspace, connection.stream)
 
     async def relay(
@@ -99,7 +99,7 @@ class Connections:
         receive: Receive,
         send: Send,
     ) -> None:
-        """One request to an app, and its answer back.
+        """Sends one request to an app and its answer back.
 
         Raises:
             UserError: there is no way to the app.

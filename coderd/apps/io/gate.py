@@ -40,43 +40,43 @@ class Backend(Protocol):
 
     @property
     def n_changes(self) -> int:
-        """Another number after any change of what is asked here."""
+        """A number that differs after any change of what this backend answers."""
 
     async def find_session(self, session_hash: bytes) -> User | None:
-        """Whose session has this hash."""
+        """Returns the session with this hash and its user, or None."""
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
-        """A workspace by its names."""
+        """Returns a workspace by owner and name, or None."""
 
     async def find_app(self, workspace_id: UUID, name: str) -> App | None:
-        """An app that has been set."""
+        """Returns an app that was set, or None."""
 
     async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
         """Connects to a service on a workspace's loopback. Raises UserError."""
 
     def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
-        """Somebody uses an app: for the record, without waiting."""
+        """Notes in the access log, without waiting, that a user opened an app."""
 
     def visiting(self, viewer: User | None, workspace: Node, app: App) -> AbstractContextManager[None]:
-        """While somebody has an app open: for whoever asks who is there."""
+        """Keeps a user's use of an app listed among the workspace's connections."""
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
         """Closes a connection that ``dial`` gave."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Somebody wants an app."""
+class AccessRequest:
+    """Request of a browser for an app, with the session that it is made by."""
 
     address: AppAddress
     session_hash: bytes | None
-    """None where nobody is signed in."""
+    """None for an unauthenticated browser."""
     is_owners_only: bool = False
-    """Whether nobody but the workspace's owner may come this way, whatever the app's setting."""
+    """Whether only the workspace's owner is admitted this way, whatever the app's setting."""
 
 
 class Answer(NamedTuple):
-    """What became of a wish; workspace and app are there if it was granted, and who is signed in, if anybody is."""
+    """What became of a request; workspace and app are there if it was granted, and who is signed in, if anybody is."""
 
     verdict: Verdict
     workspace: Node | None = None
@@ -101,49 +101,49 @@ class TooManyOpen(Exception):
 
 
 class Gate:
-    """Judges wishes, and ends what was opened by those that would not be granted any more."""
+    """Judges requests, and ends what was opened by those that would not be granted any more."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._open: defaultdict[Wish, set[trio.CancelScope]] = defaultdict(set)
+        self._open: defaultdict[AccessRequest, set[trio.CancelScope]] = defaultdict(set)
         self._n_open: Counter[str] = Counter()
         """Of each person who is signed in, whatever their sessions."""
         self._seats: dict[UUID, Seats[trio.CancelScope]] = {}
         """Of each workspace, those who have something open there."""
         self._displaced: set[trio.CancelScope] = set()
-        self._granted: dict[Wish, _Grant] = {}
+        self._granted: dict[AccessRequest, _Grant] = {}
 
-    async def judge(self, wish: Wish) -> Answer:
-        """Whether a wish is granted now."""
-        known = self._granted.get(wish)
+    async def judge(self, request: AccessRequest) -> Answer:
+        """Decides whether an access request is granted now."""
+        known = self._granted.get(request)
         if (
             known is not None
             and known.n_changes == self._backend.n_changes
             and trio.current_time() - known.at < RECHECK_INTERVAL
         ):
             return known.answer
-        return await self._ask(wish)
+        return await self._ask(request)
 
     @contextmanager
-    def opened(self, wish: Wish, answer: Answer) -> Iterator[None]:
-        """While something is open that a wish has opened.
+    def opened(self, request: AccessRequest, answer: Answer) -> Iterator[None]:
+        """Holds a grant while something is open by it, and ends both when the right ends.
 
         Raises:
             TooManyOpen: at once, where too much is; or later, where others need the place who have less open.
-            Revoked: when the wish would not be granted any more.
+            Revoked: when the request would not be granted any more.
         """
         assert answer.workspace is not None
         person = _STRANGERS if answer.viewer is None else str(answer.viewer.user_id)
         scope = trio.CancelScope()
         try:
             with scope, self._seated(scope, person, answer.workspace.node_id):
-                self._open[wish].add(scope)
+                self._open[request].add(scope)
                 try:
                     yield
                 finally:
-                    self._open[wish].remove(scope)
-                    if not self._open[wish]:
-                        del self._open[wish]
+                    self._open[request].remove(scope)
+                    if not self._open[request]:
+                        del self._open[request]
             if scope.cancelled_caught:
                 raise TooManyOpen if scope in self._displaced else Revoked
         finally:
@@ -177,7 +177,7 @@ class Gate:
                 del self._seats[workspace]
 
     def visiting(self, answer: Answer) -> AbstractContextManager[None]:
-        """While something is open by an answer that granted it: for whoever asks who is there."""
+        """Keeps an open app listed among the workspace's connections."""
         assert answer.workspace is not None and answer.app is not None  # noqa: PT018, one condition: it was granted
         return self._backend.visiting(answer.viewer, answer.workspace, answer.app)
 
@@ -185,34 +185,36 @@ class Gate:
         """Judges all that is open again and again, until cancelled."""
         while True:
             await trio.sleep(RECHECK_INTERVAL)
-            wishes = iter(list(self._open))
+            requests = iter(list(self._open))
             async with trio.open_nursery() as nursery:
                 for _ in range(RECHECKS_AT_ONCE):
-                    nursery.start_soon(self._recheck, wishes)
+                    nursery.start_soon(self._recheck, requests)
 
-    async def _recheck(self, wishes: Iterator[Wish]) -> None:
+    async def _recheck(self, requests: Iterator[AccessRequest]) -> None:
         """Judges one after the other what is left, and ends what is not granted any more."""
-        for wish in wishes:
-            answer = await self._ask(wish)
+        for request in requests:
+            answer = await self._ask(request)
             if answer.verdict is not Verdict.OPEN:
-                for scope in self._open.get(wish, ()):
+                for scope in self._open.get(request, ()):
                     scope.cancel()
 
-    async def _ask(self, wish: Wish) -> Answer:
+    async def _ask(self, request: AccessRequest) -> Answer:
         """The same, of the store; a grant is remembered."""
         n_changes, now = self._backend.n_changes, trio.current_time()
-        answer = await self._look(wish)
-        self._granted.pop(wish, None)
+        answer = await self._look(request)
+        self._granted.pop(request, None)
         if answer.verdict is Verdict.OPEN:
-            self._granted[wish] = _Grant(answer, n_changes, now)
+            self._granted[request] = _Grant(answer, n_changes, now)
             if len(self._granted) > MAX_REMEMBERED:
                 del self._granted[next(iter(self._granted))]
         return answer
 
-    async def _look(self, wish: Wish) -> Answer:
-        address = wish.address
+    async def _look(self, request: AccessRequest) -> Answer:
+        address = request.address
         viewer = (
-            await self._backend.find_session(wish.session_hash) if wish.session_hash is not None else None
+            await self._backend.find_session(request.session_hash)
+            if request.session_hash is not None
+            else None
         )
         workspace = await self._backend.find_workspace(address.owner, address.workspace)
         app = await self._find_app(workspace, address.app)
@@ -220,7 +222,7 @@ class Gate:
             return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
         verdict = judge(app, workspace, viewer)
         is_owner = workspace is not None and viewer is not None and workspace.owner.user_id == viewer.user_id
-        if wish.is_owners_only and verdict is Verdict.OPEN and not is_owner:
+        if request.is_owners_only and verdict is Verdict.OPEN and not is_owner:
             return Answer(Verdict.SIGN_IN if viewer is None else Verdict.NOT_FOUND)
         return Answer(verdict, workspace, app, viewer)
 
@@ -234,5 +236,5 @@ class Gate:
 
 
 def unix_now() -> float:
-    """Wall-clock seconds."""
+    """Returns the time in wall-clock seconds."""
     return time.time()

@@ -20,7 +20,7 @@ from starlette.types import Scope
 from coderd.apps.access import Verdict
 from coderd.apps.address import Wildcard
 from coderd.apps.headers import APP_COOKIES
-from coderd.apps.io.gate import Gate, Wish, unix_now
+from coderd.apps.io.gate import AccessRequest, Gate, unix_now
 from coderd.apps.pages import SUBMIT, hand_over_page
 from coderd.apps.tickets import Tickets
 from coderd.browser.io.sign_in import SignIn, local, not_accepted, page, read_form, set_cookie
@@ -64,11 +64,11 @@ class HandOver:
         self._tickets = Tickets(rng)
 
     def origin_of(self, host: str) -> str:
-        """An app host's: by the same scheme and port as the server's."""
+        """Returns an app host's origin, with the access URL's scheme and port."""
         return str(ServerUrl(self._url.scheme, host, self._url.port))
 
     def hand_over_url(self, host: str, target: str) -> str:
-        """Where somebody signs in who wants something of an app's host."""
+        """Returns the access URL's page that signs a user in to an app's host."""
         return f"{self._sign_in.origin}{SIGN_IN}?to={quote(self.origin_of(host) + target, safe='')}"
 
     async def answer(self, request: Request) -> Response | None:
@@ -83,7 +83,7 @@ class HandOver:
         if address is None or host is None or f"{wanted.scheme}://{wanted.netloc}" != self.origin_of(host):
             return page(message_page("Not found", "There is no such app."), status=404)
         session = self._sign_in.session_of(request)
-        verdict = (await self._gate.judge(Wish(address, session))).verdict
+        verdict = (await self._gate.judge(AccessRequest(address, session))).verdict
         if session is None or verdict is Verdict.SIGN_IN:
             here = f"{request.url.path}?{request.url.query}"
             return RedirectResponse(self._sign_in.login_url(here), 303, {"cache-control": "no-store"})
@@ -96,7 +96,7 @@ class HandOver:
         return page(hand_over_page(where, ticket), form_action=where, script=SUBMIT, refers=True)
 
     async def redeem(self, request: Request, host: str) -> Response:
-        """On an app's host: exchanges a ticket for a pass of this host."""
+        """Exchanges a ticket for a cookie, on an app's host."""
         form = await read_form(request) if request.method == "POST" else None
         if form is None or request.headers.get("origin") != self._sign_in.origin:
             return not_accepted()
@@ -110,12 +110,12 @@ class HandOver:
 
 
 def app_cookie(url: ServerUrl) -> str:
-    """The name of an app host's cookie of ours."""
+    """Returns the name of our cookie on an app's host."""
     return APP_COOKIES[url.is_tls]
 
 
 def target_of(scope: Scope) -> bytes:
-    """Path and query as they were sent."""
+    """Returns path and query as they were sent."""
     query: bytes = scope["query_string"]
     path: bytes = scope["raw_path"]
     return path + (b"?" + query if query else b"")

@@ -49,7 +49,7 @@ class Relaying:
         return self._is_sent and self._exchange.is_over
 
     async def run(self, stream: trio.abc.Stream, receive: Receive, send: Send) -> None:
-        """To the end of the answer, or until the browser leaves; an answer that breaks off is not ended.
+        """Relays to the end of the answer, or until the browser is gone.
 
         Args:
             stream: to the app, between two requests.
@@ -133,7 +133,7 @@ class Relaying:
 
 
 async def next_step(exchange: Exchange, stream: trio.abc.Stream, turn: Turn) -> Answered:
-    """What an app says next; where that is not whole yet, reads on. Raises BadAnswer, and what the stream raises."""
+    """Returns the next event of an app's answer, reading more bytes while it is incomplete."""
     await turn.count()
     step = exchange.poll()
     if step is Step.NEED_DATA:

@@ -53,7 +53,7 @@ class WebSocketRelaying:
         self._turn = Turn()
 
     async def run(self, stream: trio.abc.Stream, receive: Receive, send: Send) -> None:
-        """Until either end closes, or breaks.
+        """Relays messages until either end closes, or breaks.
 
         Args:
             stream: to the app, nothing said yet.

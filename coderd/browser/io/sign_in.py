@@ -51,13 +51,16 @@ class Sessions(Protocol):
     """What is asked of the server."""
 
     async def sign_in(self, token: str, source: str) -> NewSession | str:
-        """A browser's own session for a session token, or a sentence on why there is none."""
+        """Exchanges a session token for a session of the browser's own.
+
+        Returns None if the token is invalid.
+        """
 
     async def sign_out(self, session_hash: bytes, source: str) -> None:
-        """Revokes a browser's session."""
+        """Revokes a browser's session in the store."""
 
     def unix_now(self) -> float:
-        """Wall-clock seconds."""
+        """Returns the time in wall-clock seconds."""
 
 
 class SignIn:
@@ -85,42 +88,42 @@ class SignIn:
         return self._url
 
     def is_own_host(self, connection: HTTPConnection) -> bool:
-        """Whether somebody asked for the access URL's host, and not for another name of this machine."""
+        """Returns whether the request is for the access URL's host."""
         return connection.headers.get("host", "").lower() == self._url.authority
 
     def is_own(self, connection: HTTPConnection) -> bool:
-        """Whether the cookie counts: one of the server's own pages asks, or a person goes there."""
+        """Returns whether the cookie counts: the request was made by one of the server's own pages."""
         method = connection.scope.get("method", "CONNECT")
         return comes_from(connection.headers.raw, method, self.origin)
 
     def session_of(self, connection: HTTPConnection) -> bytes | None:
-        """The hash of the session that a request's cookie stands for; whether that session still is, the store says."""
+        """Returns the hash of the session that a request's cookie names, or None."""
         text = cookie(connection.headers.raw, SESSION_COOKIES[self._url.is_tls])
         known = read_pass(self._key, _SERVER, text, self._sessions.unix_now())
         return known.session_hash if known is not None else None
 
     def form_token(self, session_hash: bytes) -> str:
-        """For the hidden field ``csrf`` of this session's forms."""
+        """Returns the hidden field ``csrf`` of this session's forms."""
         return form_token(self._key, session_hash)
 
     async def read_form(self, request: Request, session_hash: bytes) -> dict[str, str] | None:
-        """A form's fields, if a page of this very session has sent it; None for anything else."""
+        """Returns a form's fields if a page of this session sent it, else None."""
         form = await read_form(request)
         if form is None or not self.is_own(request):
             return None
         return form if is_form_token(self._key, session_hash, form.pop(FORM_TOKEN, "")) else None
 
     def login_url(self, target: str) -> str:
-        """Where somebody signs in who wants a path of the server's."""
+        """Returns the sign-in page's URL, which leads back to a path afterwards."""
         return f"{LOGIN}?next={quote(target, safe='')}"
 
     def wrong_host(self) -> Response:
-        """What is said under another name."""
+        """Returns the page for a request to another host name."""
         text = message_page("Another name", "This server is reached at:", link=self.origin)
         return page(text, status=421)
 
     def before(self, rest: ASGIApp) -> ASGIApp:
-        """The pages of signing in, then ``rest``."""
+        """Returns an application that serves the sign-in pages, and ``rest`` for all other paths."""
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             answer = await self.answer(Request(scope, receive)) if scope["type"] == "http" else None
@@ -129,7 +132,7 @@ class SignIn:
         return serve
 
     async def answer(self, request: Request) -> Response | None:
-        """What is said at the paths of signing in; None for any other."""
+        """Answers a request to one of the sign-in paths; returns None at any other path."""
         path = request.url.path
         if path not in (LOGIN, LOGOUT):
             return None
@@ -179,7 +182,7 @@ def _source(request: Request) -> str:
 
 
 def not_accepted() -> Response:
-    """What is said to a form that no page of ours has sent."""
+    """Returns the answer to a form that no page of this server made."""
     hint = "Go back, load the page again and try once more."
     return page(
         message_page("Not accepted", "This form did not come from the server's page.", hint), status=403
@@ -187,7 +190,7 @@ def not_accepted() -> Response:
 
 
 def set_cookie(response: Response, url: ServerUrl, name: str, text: str, lifetime: float) -> None:
-    """A cookie that no script sees and no other site's form sends; an empty text with no lifetime deletes it."""
+    """Sets a cookie that no script can read and no other site can send."""
     response.set_cookie(
         name, text, max_age=int(lifetime), path="/", secure=url.is_tls, httponly=True, samesite="lax"
     )
@@ -196,7 +199,7 @@ def set_cookie(response: Response, url: ServerUrl, name: str, text: str, lifetim
 def page(
     html: str, *, status: int = 200, form_action: str = "'none'", script: str = "", refers: bool = False
 ) -> HTMLResponse:
-    """A page with no power but what it needs. ``refers``: a form of it must say where it comes from."""
+    """Returns a page that may load only what it needs."""
     headers = {
         "content-security-policy": policy(form_action=form_action, script=script),
         "cache-control": "no-store",
@@ -207,13 +210,13 @@ def page(
 
 
 def local(target: str) -> str:
-    """A path of this host, for whatever else was asked for: the way on never leads elsewhere."""
+    """Returns the path if it is one of this host, else ``/``."""
     is_path = target.startswith("/") and target[1:2] not in ("/", "\\") and target.isprintable()
     return target if is_path and "\\" not in target else "/"
 
 
 async def read_form(request: Request) -> dict[str, str] | None:
-    """A small form's fields; None for anything else."""
+    """Parses a small form's fields; returns None for anything else."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "application/x-www-form-urlencoded":
         return None

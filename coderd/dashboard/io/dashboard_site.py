@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 def policy(url: ServerUrl, live: str = "") -> str:
-    """The Content-Security-Policy of a page; ``live``: the path that its script asks anew, if any."""
+    """Returns the Content-Security-Policy of a page."""
     asked = exact(url, live) if live else "'none'"
     return (
         f"default-src 'none'; style-src {exact(url, '/static/dashboard.css')}; script-src {exact(url, '/static/live.js')};"
@@ -54,7 +54,7 @@ class Callers(Protocol):
     """What is asked about sessions."""
 
     async def find_caller(self, session_hash: bytes, source: str) -> Caller | None:
-        """Whom the API takes the bearer of a session for; None where it has ended."""
+        """Returns the caller whom the API takes the bearer of a session for, or None."""
 
 
 class DashboardSite:
@@ -144,11 +144,11 @@ class DashboardSite:
         }
 
     def join_line(self, token: str) -> str:
-        """What joins a workspace's machine."""
+        """Returns the command that joins a workspace's machine."""
         return join_line(self._url, token)
 
     def render(self, template: str, context: dict[str, Any]) -> str:
-        """A template's HTML."""
+        """Renders a template to HTML text."""
         text: str = self._templates.get_template(template).render(context)
         return text
 

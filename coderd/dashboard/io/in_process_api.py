@@ -1,4 +1,4 @@
-"""The API's answers for somebody who is signed in by browser: the same rules, the same handlers, no HTTP in between."""
+"""The API for a caller who is signed in by browser: its rules and handlers, called without HTTP."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from coderd.model.errors import MalformedPacket
 
 
 class InProcessApi:
-    """What one caller may ask.
+    """The API as one caller may use it.
 
     Args:
         handlers: the API's, by operation.
@@ -23,24 +23,24 @@ class InProcessApi:
         self.caller = caller
 
     def may(self, operation: str) -> bool:
-        """Whether the caller may have an operation at all."""
+        """Returns whether the caller may use an operation at all."""
         rule = RULE_OF[operation]
         is_enough = self.caller.is_sign_in or not rule.needs_sign_in
         return is_enough and rule.allows(self.caller.role, self.caller.scope)
 
     def may_see(self, page: Page) -> bool:
-        """Whether a page asks nothing that the caller may not have."""
+        """Returns whether the caller may use every operation that a page needs."""
         return all(self.may(ask.operation) for ask in page.asks)
 
     async def ask(self, ask: Ask, query: Mapping[str, str]) -> ApiMessage:
-        """The answer to a page's question. Raises ApiError."""
+        """Calls the operation that a page shows. Raises ApiError."""
         rule = RULE_OF[ask.operation]
         values = {name: query[name] for name in ask.parameters if query.get(name)}
         keys = {name: query.get(name, "") for name in ask.keys}
         return await self._call(rule, keys, None, None if rule.query is None else _read(rule.query, values))
 
     async def act(self, action: Action, form: Mapping[str, str]) -> ApiMessage:
-        """Does what a form asks for. Raises ApiError."""
+        """Carries out the operation of a form. Raises ApiError."""
         rule = RULE_OF[action.operation]
         keys = {name: form.get(name, "") for name in action.keys}
         values = {name: form[name].strip() for name in action.fields if form.get(name, "").strip()}

@@ -12,7 +12,7 @@ from coderd.model.visible import visible
 
 
 def make_environment() -> Environment:
-    """The templates of this package."""
+    """Returns the environment of this package's templates."""
     environment = Environment(
         loader=PackageLoader("coderd.dashboard"),
         autoescape=True,
@@ -30,7 +30,7 @@ def make_environment() -> Environment:
 
 
 def when(seconds: float | None) -> Markup:
-    """A moment, in wall-clock seconds: readable as it is, and by a script made local."""
+    """Formats wall-clock seconds as a moment that is readable as it is."""
     if seconds is None:
         return Markup("never")
     moment = datetime.fromtimestamp(seconds, UTC)
@@ -40,7 +40,7 @@ def when(seconds: float | None) -> Markup:
 
 
 def byte_size(number: float) -> str:
-    """A size for people: 1.5 MB."""
+    """Formats a size for people: 1.5 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"

@@ -33,7 +33,7 @@ class StaticFiles:
                 self._files[entry.name] = _File(content, kind, etag)
 
     def answer(self, request: Request) -> Response | None:
-        """A file, or 304 where the browser has it; None for any other path."""
+        """Serves a file, or 304 if the browser has it already."""
         path = request.url.path
         if not path.startswith(PREFIX) or request.method not in ("GET", "HEAD"):
             return None

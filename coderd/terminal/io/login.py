@@ -52,7 +52,7 @@ def become(name: str, uid: int, gid: int) -> None:
 
 
 def restore_signals() -> None:
-    """No signal is ignored, whatever this interpreter and whoever started the daemon ignore.
+    """Restores the default handling of all signals, whatever this interpreter ignores.
 
     So a program whose reader has left ends quietly, and Ctrl-C interrupts.
     """
@@ -62,7 +62,7 @@ def restore_signals() -> None:
 
 
 def can_return() -> bool:
-    """Whether root's ids can still be had."""
+    """Returns whether root's ids can still be had."""
     try:
         os.setresuid(-1, 0, -1)
     except PermissionError:
@@ -71,7 +71,7 @@ def can_return() -> bool:
 
 
 def environment(name: str, home: str, shell: str) -> dict[str, str]:
-    """What a login on a console gives."""
+    """Returns the environment that a login on a console gives."""
     own = {
         "HOME": home,
         "USER": name,

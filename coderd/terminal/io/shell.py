@@ -21,7 +21,7 @@ class ShellProcess(Protocol):
     """The process of a shell; see ``starting``."""
 
     async def wait(self) -> int:
-        """Its exit code, or 128 + n where signal n ended it, when it has ended."""
+        """Waits for the process; returns its exit code, or 128 + n if signal n ended it."""
 
     async def end(self) -> None:
         """Hangs up, and kills what does not listen. Returns when it has ended."""
@@ -64,7 +64,7 @@ class Shell:
                 await self._process.end()
 
     async def write(self, data: bytes) -> None:
-        """Types. What nobody reads any more is lost."""
+        """Writes input to the shell. Input that the shell does not read any more is lost."""
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from coderd.apps.access import Verdict
 from coderd.apps.address import AppAddress
-from coderd.apps.io.gate import RECHECK_INTERVAL, RECHECKS_AT_ONCE, Answer, Gate, Revoked, Wish
+from coderd.apps.io.gate import RECHECK_INTERVAL, RECHECKS_AT_ONCE, AccessRequest, Answer, Gate, Revoked
 from coderd.identity.apps import App
 from coderd.identity.people import Node, User
 from coderd.model.netmap import NodeKind
@@ -58,7 +58,7 @@ async def test_many_open_wishes_are_judged_again_side_by_side(autojump_clock: Mo
     gate, all_ended = Gate(backend), trio.Event()
 
     async def hold(number: int) -> None:
-        wish = Wish(AppAddress("ann", "dev", str(8000 + number)), bytes([number]))
+        wish = AccessRequest(AppAddress("ann", "dev", str(8000 + number)), bytes([number]))
         try:
             with gate.opened(wish, Answer(Verdict.OPEN, DEV, App(str(8000 + number), 8000 + number), ANN)):
                 await trio.sleep_forever()
