@@ -9,6 +9,7 @@ pinned     a client held to that one, by its SHA-256
 tls_stream    TLS over a stream, for bulk
 streams    the streams of a server: replayed heads, write timeouts, aborting
 web        Hypercorn's HTTP/1.1 and WebSocket server over one such stream
+ws_handshake   how a WebSocket is opened: the key, the proof, the fields around them; pure
 relay_routes   what the app answers for a relay's HTTP surface
 dialer     the other end: TCP, an HTTP CONNECT proxy where the environment names one, TLS
 """

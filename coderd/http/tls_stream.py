@@ -1,7 +1,9 @@
 """TLS over a stream, for bulk: as many records as there are go through one call, one write and one wake-up.
 
-A record carries at most 16 KiB; a stream that waits for each by itself pays for the event loop dozens of times where it could
-pay once. So a read takes all records that have arrived, and a write encrypts all of its data before any of it leaves.
+A record carries at most 16 KiB (RFC 8446, section 5.1); a stream that waits for each by itself pays for the event loop
+at each of them. A read takes all records that have arrived, and a write encrypts all of its data before any of it leaves.
+Measured against ``trio.SSLStream`` it takes 1.4 to 1.6 times less processor time per byte (docs/benchmarks.md), and
+``send_nowait`` writes without waiting, which that one cannot.
 
 The connection may be cut without TLS's own goodbye, as HTTP has always allowed; what is said over it tells its ends itself.
 """
@@ -18,7 +20,7 @@ from coderd.model import Buffer
 READ_SIZE: Final = 256 * 1024
 """Bytes taken from the transport at once."""
 RECORD_SIZE: Final = 16 * 1024
-"""What one record carries at most (RFC 8446 §5.1)."""
+"""Bytes that one record carries at most. RFC 8446, section 5.1."""
 
 
 class TlsStream(trio.abc.Stream):

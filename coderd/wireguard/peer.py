@@ -1,7 +1,8 @@
 """One WireGuard peer: its handshake, its sessions, its timers, the packets that wait for a session.
 
-Sections (§) are those of J. Donenfeld, "WireGuard: Next Generation Kernel Network Tunnel". What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
-(what arrived, what was sent, what expired), after the protocol's own table. A peer queues datagrams in ``outbox`` and
+What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
+(what arrived, what was sent, what expired), after the protocol's own table: §6 of J. Donenfeld, "WireGuard: Next
+Generation Kernel Network Tunnel", which the sections (§) below are of. A peer queues datagrams in ``outbox`` and
 events in ``Local.events``; its device takes both away.
 """
 
@@ -95,11 +96,11 @@ class Peer:
         return len(self._staged)
 
     def has_session(self, now: float) -> bool:
-        """Whether a packet could be sealed now."""
+        """Returns whether a packet could be sealed now."""
         return self._slots.current is not None and self._slots.current.can_send(1, now)
 
     def next_at(self) -> float:
-        """When ``handle_timeout`` is due; infinity for never."""
+        """Returns when ``handle_timeout`` is due; infinity for never."""
         return self._timers.next_at()
 
     def poll_timeout(self) -> Deadline | None:
@@ -109,7 +110,7 @@ class Peer:
     # Commands
 
     def set_preshared_key(self, key: bytes) -> None:
-        """Takes effect with the next handshake; sessions stay."""
+        """Sets the preshared key of the next handshakes; sessions stay. §5.2."""
         self._handshake.set_preshared_key(key)
 
     def set_persistent_keepalive(self, interval: int, now: float) -> None:
@@ -123,14 +124,14 @@ class Peer:
             self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now + interval if was else now)
 
     def handle_identity(self, now: float) -> None:
-        """Our own key has changed: no handshake of the old one may finish, no session of it may send."""
+        """Takes note that our own key has changed: no handshake of the old one may finish, no session of it may send."""
         self._handshake.handle_identity(now)
         self._slots.retire_from_sending()
         if self._local.is_up and self.persistent_keepalive:
             self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now)
 
     def start(self, now: float) -> None:
-        """The device is up."""
+        """Takes note that the device is up."""
         self._attempts = 0
         self._needs_another_keepalive = self._has_sent_last_minute = False
         self._handshake.restart(now)
@@ -260,7 +261,7 @@ class Peer:
         self._keepalive(now, unix_now)
 
     def handle_cookie_reply(self, reply: CookieReply, now: float) -> bool:
-        """Keeps a cookie for the next attempt; False if it does not answer our last message."""
+        """Keeps a cookie for the next attempt. Returns False if it does not answer our last message. §5.4.7."""
         return self._handshake.handle_cookie_reply(reply, now)
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
