@@ -90,5 +90,5 @@ async def test_the_commands_leave_the_token_in_a_file_and_show_it_to_no_pipe(
         out, err = capsys.readouterr()
         assert first not in out + err
         assert token not in out + err
-        assert "Ended 1 tokens of root" in err
+        assert "Revoked 1 tokens of root" in err
         assert (await in_thread(ApiClient(world.url, token).me)).name == "root"
