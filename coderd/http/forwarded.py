@@ -70,7 +70,7 @@ class TrustedProxies:
 
 
 NO_PROXIES: Final = TrustedProxies()
-"""Nobody's word counts."""
+"""Trusts no proxy."""
 
 
 def _address(hop: str) -> str | None:

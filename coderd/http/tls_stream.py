@@ -88,7 +88,7 @@ class TlsStream(trio.abc.Stream):
         await self.send_with(self.transport_stream.send_all, data)
 
     async def send_with(self, send: Callable[[bytes], Awaitable[None]], data: Buffer) -> None:
-        """The same for somebody who has a way of his own to write to the transport. Raises trio.BrokenResourceError."""
+        """Sends all data, its records written to the transport by ``send``. Raises trio.BrokenResourceError."""
         async with self._leaving:
             self._encrypt(data)
             await send(self._outgoing.read())

@@ -21,7 +21,7 @@ class Turn:
         self._left = MAX_EVENTS
 
     async def count(self, n_events: int = 1) -> None:
-        """So many events have been, or are about to be, worked off: after ``MAX_EVENTS`` the others run first."""
+        """Counts events that were, or are about to be, handled; lets other tasks run after ``MAX_EVENTS``."""
         self._left -= n_events
         if self._left <= 0:
             self._left = MAX_EVENTS

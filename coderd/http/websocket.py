@@ -48,7 +48,7 @@ class TextSocket(Protocol):
         """A field of the request, empty where it is absent."""
 
     def note_known(self) -> None:
-        """Whoever is at the other end has said who it is: see ``ServerStream.note_known``."""
+        """Takes note that the client is authenticated: see ``ServerStream.note_known``."""
 
     async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
         """Answers the request with something else, in JSON."""
@@ -119,7 +119,7 @@ class StreamSocket:
         return self._head.field(name)
 
     def note_known(self) -> None:
-        """Whoever is at the other end has said who it is."""
+        """Takes note that the client is authenticated."""
         self._stream.note_known()
 
     async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:
@@ -262,7 +262,7 @@ class AppSocket:
         return self._websocket.headers.get(name, "")
 
     def note_known(self) -> None:
-        """Whoever is at the other end has said who it is."""
+        """Takes note that the client is authenticated."""
         note_known(self._websocket.scope)
 
     async def refuse(self, status: int, body: bytes, fields: Mapping[str, str]) -> None:

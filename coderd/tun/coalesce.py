@@ -315,7 +315,7 @@ def _is_fragment(family: _Family, behind: bytes) -> bool:
 
 
 def _with_wrong_checksum(packets: Sequence[Buffer], runs: list[_Run]) -> set[int]:
-    """Those members of runs whose IPv4 header checksum or transport checksum (0, "none", included) is not right."""
+    """Returns the members of runs whose IPv4 header checksum or transport checksum (0, "none", included) is not right."""
     return {
         index
         for family in (_IPV4, _IPV6)

@@ -69,7 +69,7 @@ def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], 
 def _open_singly(
     cipher: Cipher, counters: Sequence[int], datagrams: Sequence[Buffer]
 ) -> tuple[list[int], list[bytes]]:
-    """Those of a batch that authenticate, where not all do."""
+    """Opens a batch of which some do not authenticate, one by one; leaves those out."""
     authentic: list[int] = []
     plaintexts: list[bytes] = []
     for counter, datagram in zip(counters, datagrams, strict=True):

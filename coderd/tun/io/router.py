@@ -197,7 +197,7 @@ _ADDR_GEN_MODE = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}
 
 @contextmanager
 def _gone_already() -> Iterator[None]:
-    """Somebody else may take away what we are about to, between our looking and our asking."""
+    """Ignores that another process removed what we are about to remove, between our look and our request."""
     try:
         yield
     except NetlinkError as error:
