@@ -66,7 +66,7 @@ def _upgrade_required(request: Request) -> Response:
 
 
 async def _refuse_websocket(websocket: WebSocket) -> None:
-    """Answers a relay's WebSocket that a proxy has sent over a connection that was used for something else before."""
+    """Refuses a relay's WebSocket that a proxy has sent over a connection that was used for something else before."""
     await websocket.send_denial_response(PlainTextResponse(_COME_BACK, 426, headers=_NEW_CONNECTION))
 
 

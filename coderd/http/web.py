@@ -230,7 +230,7 @@ async def _refuse(scope: Scope, send: Send, status: int, headers: list[tuple[byt
 
 
 class _ClientGone(ConnectionResetError):
-    """Takes note that the connection is closed: there is no client left to send to."""
+    """Does nothing: the connection is closed, so that there is no client left to send to."""
 
 
 class _Answer:
