@@ -230,7 +230,7 @@ async def _refuse(scope: Scope, send: Send, status: int, headers: list[tuple[byt
 
 
 class _ClientGone(ConnectionResetError):
-    """Does nothing: the connection is closed, so that there is no client left to send to."""
+    """The client has closed its connection before it was answered."""
 
 
 class _Answer:
