@@ -169,9 +169,9 @@ MAX_NODE_API_CONNECTIONS: Final = 384
 """Connections that the node API serves: ports, terminals and questions; a newcomer takes the newest place of whoever has most."""
 MAX_NODE_API_CONNECTIONS_PER_PERSON: Final = 192
 """Of them, of one person's machines together; the server's node counts as a person."""
-MAX_NODE_API_STRANGERS: Final = 64
+MAX_NODE_API_STRANGERS: Final = 128
 """Connections to the node API that have not said what they want."""
-MAX_NODE_API_STRANGERS_PER_PERSON: Final = 16
+MAX_NODE_API_STRANGERS_PER_PERSON: Final = 64
 """Of them, from one person's machines; one more, and the oldest of them is given up."""
 NODE_API_REQUEST_TIMEOUT: Final = 10.0
 """Seconds for a peer to say what it wants of the node API."""

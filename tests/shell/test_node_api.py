@@ -363,6 +363,16 @@ async def test_a_guest_with_all_the_dials_that_there_are_keeps_nobody_out() -> N
             assert await stream.receive_some(100) == b"hello"
 
 
+async def test_connections_that_are_opened_at_once_are_all_served() -> None:
+    """A browser and a port-forward open dozens within one round trip, and each says what it wants a round trip later."""
+    async with hold_open() as port, workspace() as dev, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(await dev.come()) for _ in range(48)]
+        for stream in streams:
+            await stream.send_all(encode(DialRequest(port=port)))
+        for stream in streams:
+            assert await stream.receive_some(100) == b'{"ok":true}\n'
+
+
 async def test_connections_that_say_nothing_keep_nobody_out_and_the_oldest_goes() -> None:
     async with hold_open() as port, workspace() as dev, AsyncExitStack() as stack:
         dev.set_guest(guest("all"))
