@@ -33,11 +33,11 @@ ln -sf /opt/coderd/.venv/bin/coderd /opt/coderd/.venv/bin/coderctl /usr/local/bi
 install -m 644 systemd/coderd-server.service /etc/systemd/system/
 systemctl daemon-reload
 systemctl start coderd-server
-export CODERD_URL=http://127.0.0.1:3000
+export SERVER_URL=http://127.0.0.1:3000
 install -m 600 /var/lib/coderd-server/admin-token token
 """
 WITH_TOKEN = """
-coderctl workspaces create dev --url $CODERD_URL --token-file token --json | sed -n 's/.*"token": *"\\([^"]*\\)".*/\\1/p' > /etc/coderd/token
+coderctl workspaces create dev --url $SERVER_URL --token-file token --json | sed -n 's/.*"token": *"\\([^"]*\\)".*/\\1/p' > /etc/coderd/token
 chmod 600 /etc/coderd/token
 """
 SERVER = 'access_url = "http://127.0.0.1:3000"\n'
@@ -145,7 +145,7 @@ systemd-run --quiet --unit=site python3 -m http.server --bind 127.0.0.1 --direct
 """
         + numbered(lines)
         + """
-app() { curl --fail --silent --header "Authorization: Bearer $(cat token)" $CODERD_URL/@admin/dev/apps/8000/; }
+app() { curl --fail --silent --header "Authorization: Bearer $(cat token)" $SERVER_URL/@admin/dev/apps/8000/; }
 until_true 'app'
 systemctl kill --signal=KILL coderd
 until_true '! systemctl is-active --quiet coderd'
@@ -167,7 +167,7 @@ def test_a_device_that_was_given_to_a_group_is_left_as_it_is_and_the_server_says
     tmp_path: Path,
 ) -> None:
     given = "chgrp nogroup /dev/net/tun\n"
-    ask = "coderctl health --url $CODERD_URL --token-file token\nstat --format=%a /dev/net/tun\n"
+    ask = "coderctl health --url $SERVER_URL --token-file token\nstat --format=%a /dev/net/tun\n"
     done = run_booted(
         tmp_path, START + given + WITH_SERVER + ask, {"/etc/coderd/server.toml": SERVER}, timeout=MOST
     )

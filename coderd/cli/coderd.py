@@ -9,7 +9,7 @@ from coderd.cli.derp import derp
 from coderd.cli.server import server_app
 from coderd.cli.settings import Flags, takes
 from coderd.cli.shell import run
-from coderd.cli.typer_app import add, new_app
+from coderd.cli.typer_app import add, add_completion, program
 from coderd.cli.wireguard import wireguard
 from coderd.config.node import DEFAULT_FILE, NODE_SETTINGS, TOKEN_ENVIRONMENT
 from coderd.model.errors import Exit
@@ -49,11 +49,12 @@ def run_node(flags: Flags, config: Path | None) -> int:
 
 def build_app() -> typer.Typer:
     """Returns ``coderd`` with all its commands."""
-    app = new_app(HELP)
+    app = program(HELP)
     app.add_typer(server_app(), name="server", short_help="Coordination, relay, STUN and API.")
     add(app, "run", run_node, "This machine's node: a user's or a workspace's.")
     add(app, "derp", derp, "A relay alone, for another region.")
     add(app, "wireguard", wireguard, "A plain WireGuard, for wg and wg-quick.")
+    add_completion(app)
     return app
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from coderd.config.environment import URL as URL_ENVIRONMENT
 from coderd.config.node import CA_FILE, DEFAULT_SOCKET, INSECURE, PIN
 from coderd.config.node import SOCKET as SOCKET_SETTING
 
@@ -27,8 +28,6 @@ Json: TypeAlias = Annotated[
 Workspace: TypeAlias = Annotated[
     str, typer.Argument(metavar="WORKSPACE", help="A peer: dev is your own, ann/dev is ann's.")
 ]
-
-URL_ENVIRONMENT = "CODER_URL"
 
 Url: TypeAlias = Annotated[
     str | None,

@@ -4,25 +4,30 @@ import io
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 import typer
 
 from coderd.cli.say import note
+from coderd.config.environment import DEBUG, unknown_names
+from coderd.config.node import TOKEN_ENVIRONMENT
 from coderd.model.errors import Exit, UserError
 
 OLDEST_KERNEL = (5, 10)
-DEBUG_ENVIRONMENT = "CODERD_DEBUG"
-"""Set, an unexpected error shows its traceback too: for those who mend coderd itself."""
+COMPLETE = "__complete"
+"""The hidden command that completion scripts call; it prints nothing but words."""
 
 _ClickUsageError, _ClickException = typer.BadParameter.__mro__[1:3]
-"""typer's parser of the command line brings its own exceptions, under a name that depends on typer's version."""
+"""The exceptions of typer's own parser, whose module depends on typer's version."""
 
 
 def run(app: typer.Typer, program: str) -> NoReturn:
     """Runs ``app`` on the process's arguments and ends the process."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of another character set shows a question mark
+    if sys.argv[1:2] != [COMPLETE]:
+        warn_of_unknown_names(program, os.environ)
     code = run_app(app, program, sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -31,8 +36,15 @@ def run(app: typer.Typer, program: str) -> NoReturn:
     sys.exit(code)
 
 
+def warn_of_unknown_names(program: str, environment: Mapping[str, str]) -> None:
+    """Warns on stderr of variables that look like ours and are not, once: not again in a process begun anew."""
+    if f"{TOKEN_ENVIRONMENT}_MEMFD" not in environment:
+        for unknown in unknown_names(environment):
+            note(f"{program}: {unknown.sentence}")
+
+
 def run_app(app: typer.Typer, program: str, arguments: list[str]) -> int:
-    """Runs ``app``; returns the exit code after having said on stderr what went wrong, if anything did."""
+    """Runs ``app`` and returns the exit code; an error is explained on stderr."""
     try:
         check_platform()
         result = typer.main.get_command(app).main(arguments, prog_name=program, standalone_mode=False)
@@ -57,13 +69,13 @@ def _explain(program: str, error: BaseException) -> int:
         return Exit.INTERRUPTED
     if isinstance(known, _ClickException):
         return _show_usage(program, known)
-    if os.environ.get(DEBUG_ENVIRONMENT):
+    if os.environ.get(DEBUG):
         sys.excepthook(type(error), error, error.__traceback__)
     show_error(
         program,
         UserError(
-            f"something went wrong that should not: {type(known).__name__}: {known}",
-            hint=f"This is a defect. Set {DEBUG_ENVIRONMENT}=1 to see where it is.",
+            f"an unexpected error occurred: {type(known).__name__}: {known}",
+            hint=f"This is a defect. Set {DEBUG}=1 to see where it is.",
         ),
     )
     return Exit.FAILED
@@ -89,14 +101,14 @@ def _show_usage(program: str, error: BaseException) -> int:
 
 
 def show_error(program: str, error: UserError) -> None:
-    """``program: message`` and, indented below it, what to do next; on stderr."""
+    """Prints ``program: message`` and, indented below it, the hint, on stderr."""
     note(f"{program}: {error.message}")
     if error.hint:
         note(f"  {error.hint}")
 
 
 def check_platform() -> None:
-    """Raises UserError anywhere but on Linux 5.10 or newer."""
+    """Raises UserError unless this is Linux 5.10 or newer."""
     system, release = platform.system(), platform.release()
     if system == "Linux" and kernel_version(release) >= OLDEST_KERNEL:
         return
@@ -109,11 +121,11 @@ def check_platform() -> None:
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's release; (0, 0) where there are none."""
+    """Returns the first two numbers of a kernel's release; (0, 0) without any."""
     parts = [part for part in release.replace("-", ".").split(".")[:2] if part.isdigit()]
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 else (0, 0)
 
 
 def _silence_stdout() -> None:
-    """Whoever read our output has gone: what is still buffered must not complain at exit."""
+    """Sends what is still buffered to /dev/null: stdout's reader has gone, and Python's exit must not complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

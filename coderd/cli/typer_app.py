@@ -1,4 +1,4 @@
-"""How both commands make their typer apps: plain help out of docstrings, nothing installed, nothing pretty."""
+"""How both programs make their typer apps: plain help out of docstrings, and the options every program has."""
 
 import inspect
 from collections.abc import Callable
@@ -6,12 +6,15 @@ from collections.abc import Callable
 import typer
 from typer.core import TyperCommand
 
+from coderd.cli.completion import complete, completion
+from coderd.cli.version import only_version
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 """How every command's help is asked for, and how many columns of a wide terminal it takes."""
 
 
 def new_app(text: str) -> typer.Typer:
-    """An app, or a group of one."""
+    """Returns an app, or a group of commands in one, with this help."""
     return typer.Typer(
         help=help_text(text),
         add_completion=False,
@@ -29,13 +32,28 @@ def add(
     short: str,
     *,
     cls: type[TyperCommand] | None = None,
+    hidden: bool = False,
 ) -> None:
     """Adds a command: its docstring is its help, ``short`` its line in the list of commands, ``cls`` its parser."""
-    app.command(name, cls=cls, help=help_text(command.__doc__ or ""), short_help=short)(command)
+    text = help_text(command.__doc__ or "")
+    app.command(name, cls=cls, help=text, short_help=short, hidden=hidden)(command)
+
+
+def program(text: str) -> typer.Typer:
+    """Returns the app of a whole program, with ``--version`` and shell completion; its commands are still to be added."""
+    app = new_app(text)
+    app.callback()(only_version)
+    return app
+
+
+def add_completion(app: typer.Typer) -> None:
+    """Adds ``completion`` and its hidden helper, last of the program's commands."""
+    add(app, "completion", completion, "Print the completion script of a shell.")
+    add(app, "__complete", complete, "", hidden=True)
 
 
 def help_text(docstring: str) -> str:
-    """A docstring for typer: paragraphs that hold indented lines stay as they are, quotes of code go."""
+    """Returns a docstring as typer's help: paragraphs with indented lines stay as they are, quotes of code go."""
     paragraphs = inspect.cleandoc(docstring).replace("``", "").split("\n\n")
     return "\n\n".join(
         f"\b\n{part}" if "\n " in part or part.startswith(" ") else part for part in paragraphs

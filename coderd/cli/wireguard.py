@@ -1,21 +1,14 @@
-"""``coderd wireguard``, and the same as one word, ``coderd-wireguard``, which is all that wg-quick has room for."""
+"""``coderd wireguard``, also as the program ``coderd-wireguard``: wg-quick takes a program's name, no arguments."""
 
 import os
 from typing import Annotated
 
 import typer
 
-import coderd
-from coderd.cli.say import say
 from coderd.cli.shell import run
 from coderd.cli.typer_app import help_text, new_app
+from coderd.cli.version import Version
 from coderd.model.errors import Exit
-
-
-def _show_version(is_asked_for: bool) -> None:
-    if is_asked_for:
-        say(f"coderd {coderd.__version__}")
-        raise typer.Exit
 
 
 def wireguard(
@@ -23,17 +16,15 @@ def wireguard(
     foreground: Annotated[
         bool,
         typer.Option(
-            "-f", "--foreground", help="Stay in the foreground. Environment: WG_PROCESS_FOREGROUND=1."
+            "-f", "--foreground", help="Stay in the foreground.  [env var: WG_PROCESS_FOREGROUND=1]"
         ),
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Say which and end.")
-    ] = False,
+    version: Version = False,
 ) -> int:
     """Run a plain userspace WireGuard, for wg and wg-quick: a drop-in for wireguard-go.
 
-    Makes the interface, returns once wg can configure it, and goes on in the background until the interface is deleted, its
-    socket in /var/run/wireguard is removed, or SIGTERM comes. LOG_LEVEL=debug or error keeps its log on stderr.
+    Makes the interface and returns once wg can configure it. It continues in the background until the interface is deleted,
+    its socket in /var/run/wireguard is removed, or it gets SIGTERM. LOG_LEVEL=debug or error keeps its log on stderr.
 
     Examples:
       sudo coderd wireguard wg0 && sudo wg setconf wg0 wg0.conf
@@ -49,11 +40,16 @@ def wireguard(
     return Exit.DONE
 
 
-def main() -> None:
-    """The entry point ``coderd-wireguard``."""
+def build_app() -> typer.Typer:
+    """Returns ``coderd-wireguard``, a program of one command."""
     app = new_app(wireguard.__doc__ or "")
     app.command(help=help_text(wireguard.__doc__ or ""))(wireguard)
-    run(app, "coderd-wireguard")
+    return app
+
+
+def main() -> None:
+    """Runs ``coderd-wireguard`` on the process's arguments and ends the process."""
+    run(build_app(), "coderd-wireguard")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from typing import Any, TextIO
 
 import structlog
 
+from coderd.config.environment import DEBUG
 from coderd.model.visible import visible
 
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Sends log lines to stderr: key=value, coloured on a terminal; from debug on where ``CODERD_DEBUG`` is set."""
-    if os.environ.get("CODERD_DEBUG"):
+    if os.environ.get(DEBUG):
         level = logging.DEBUG
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
