@@ -115,7 +115,7 @@ def test_a_direct_path_needs_no_reason() -> None:
             TOPOLOGIES["server-masked"],
             "server-behind-nat",
             "network",
-            "The server is behind a NAT that hides who sends",
+            "The server is behind a NAT that hides its clients' addresses",
             id="server-masked",
         ),
         pytest.param(

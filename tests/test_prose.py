@@ -16,8 +16,6 @@ import pytest
 ROOT = Path(__file__).parents[1] / "coderd"
 
 LEFT = {
-    "cli": 56,
-    "config": 7,
     "daemon": 44,
     "derp": 77,
     "http": 62,

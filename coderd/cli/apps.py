@@ -1,4 +1,4 @@
-"""``coderctl apps``: who may open which port of a workspace by browser."""
+"""``coderctl apps``: the users who may open a port of a workspace by browser."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ def list_apps(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """List the apps that were set of a workspace. Any other port is an app, too, for you alone.
+    """List a workspace's apps. Any other port is an app as well, for its owner only.
 
     Examples:
       coderctl apps list dev
@@ -35,7 +35,7 @@ def list_apps(
         print_json(found)
         return Exit.DONE
     rows = [(app.name, str(app.port), app.share, _where(app, origin)) for app in found]
-    print_rows(rows, "None was set: every port is yours alone.")
+    print_rows(rows, "No apps are set: every port is for the owner only.")
     return Exit.DONE
 
 
@@ -44,17 +44,20 @@ def set_app(
     app: App,
     share: Annotated[
         str,
-        typer.Option("--share", help="For whom: owner, shared (as the workspace), authenticated or public."),
+        typer.Option(
+            "--share", metavar="WHOM", help="For owner, shared (as the workspace), authenticated or public."
+        ),
     ] = "owner",
     port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="The port that a name is for.")
+        int | None,
+        typer.Option("--port", metavar="PORT", min=1, max=65535, help="The port that a name is for."),
     ] = None,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Say who may open a port of a workspace by browser, and print where it is.
+    """Set who may open a port of a workspace by browser, and print its URL.
 
     Examples:
       coderctl apps set dev 8080 --share shared
@@ -78,19 +81,19 @@ def delete(
     token_file: TokenFile = None,
     insecure: Insecure = False,
 ) -> int:
-    """Forget an app: a name leads nowhere any more, a port is yours alone.
+    """Delete an app: its name stops working, and its port is for the owner only.
 
     Examples:
       coderctl apps delete dev docs
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    confirm(f"Forget the app {app} of {workspace}?", yes)
+    confirm(f"Delete the app {app} of {workspace}?", yes)
     client.delete_app(workspace, app)
     return Exit.DONE
 
 
 def _where(app: AppInfo, origin: str) -> str:
-    """Its host where it has one, else its path at the server."""
+    """Returns an app's URL: its own host where it has one, else a path at the server."""
     server = parse_server_url(origin)
     if not app.host:
         return f"{server}{app.path}"

@@ -1,4 +1,4 @@
-"""What the commands that ask the server have in common: tables, JSON, times, and a question before something is gone."""
+"""What the commands that ask the server share: tables, JSON, times, and the question before a deletion."""
 
 import sys
 import time
@@ -12,17 +12,17 @@ from coderd.cli.status_text import aligned
 from coderd.cli.values import ago_text
 from coderd.model.errors import Exit, UserError
 
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-All: TypeAlias = Annotated[bool, typer.Option("--all", help="Everybody's; for admins and owners.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+All: TypeAlias = Annotated[bool, typer.Option("--all", help="Those of all users; for admins and owners.")]
 
 
 def print_json(value: object) -> None:
-    """The result for programs."""
+    """Prints the result for programs as JSON."""
     say_json(value)
 
 
 def print_rows(rows: Sequence[Sequence[str]], empty: str) -> None:
-    """The result for people: aligned rows; or, where there are none, a word beside the result."""
+    """Prints aligned rows on stdout; without any, prints ``empty`` on stderr."""
     for line in aligned([tuple(row) for row in rows]):
         say(line)
     if not rows:
@@ -30,30 +30,33 @@ def print_rows(rows: Sequence[Sequence[str]], empty: str) -> None:
 
 
 def print_facts(facts: dict[str, str]) -> None:
-    """One thing's properties, a line each; those without a value are left out."""
+    """Prints the properties of one thing, a line each, without those that are empty."""
     print_rows([(f"{name}:", value) for name, value in facts.items() if value], "")
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks at a terminal. Raises UserError where the answer is no, or where nobody can be asked."""
+    """Asks for confirmation at a terminal. Raises UserError if the answer is no, or if stdin is not a terminal."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise UserError(
-            "nobody is there to confirm it", exit_code=Exit.USAGE, hint="Add --yes.", code="unconfirmed"
+            "this needs confirmation, and stdin is not a terminal",
+            exit_code=Exit.USAGE,
+            hint="Add --yes.",
+            code="unconfirmed",
         )
     note(f"{question} [y/N] ")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UserError("left as it is", code="unconfirmed")
+        raise UserError("cancelled: nothing was changed", code="unconfirmed")
 
 
 def since_text(at: float) -> str:
-    """How long ago something was, given its wall-clock time."""
+    """Returns how long ago a wall-clock time was, in words."""
     return ago_text(max(0.0, time.time() - at))
 
 
 def until_text(at: float | None) -> str:
-    """When something ends, given its wall-clock time."""
+    """Returns a wall-clock time in UTC; ``never`` for None."""
     if at is None:
         return "never"
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))

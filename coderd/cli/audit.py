@@ -1,4 +1,4 @@
-"""``coderctl audit``: who changed what."""
+"""``coderctl audit``: the log of changes and of access."""
 
 from typing import Annotated
 
@@ -12,12 +12,15 @@ from coderd.model.errors import Exit
 
 
 def audit(
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=500, help="Entries.")] = 50,
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", metavar="NUMBER", min=1, max=500, help="The most entries to show.")
+    ] = 50,
     before: Annotated[
-        int | None, typer.Option("--before", min=1, help="Only entries with smaller numbers.")
+        int | None,
+        typer.Option("--before", metavar="NUMBER", min=1, help="Only entries with smaller numbers."),
     ] = None,
     used: Annotated[
-        bool, typer.Option("--used", help="Who used which tunnels, web apps and terminals, instead.")
+        bool, typer.Option("--used", help="Show the use of tunnels, web apps and terminals instead.")
     ] = False,
     url: Url = None,
     token_file: TokenFile = None,
@@ -50,5 +53,5 @@ def audit(
     ]
     print_rows(rows, "Nothing has been used." if used else "Nothing has been changed.")
     if page.next is not None:
-        note(f"Older ones: coderctl audit {'--used ' if used else ''}--before {page.next}")
+        note(f"Older entries: coderctl audit {'--used ' if used else ''}--before {page.next}")
     return Exit.DONE

@@ -1,4 +1,4 @@
-"""``coderctl workspaces connections`` and ``cut``: who is at a workspace, and how to be rid of them."""
+"""``coderctl workspaces connections`` and ``cut``: the users connected to a workspace, and how to disconnect one."""
 
 from typing import Annotated
 
@@ -10,9 +10,9 @@ from coderd.cli.options import Insecure, Json, TokenFile, Url
 from coderd.cli.say import note
 from coderd.model.errors import Exit, UserError
 
-Workspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="A workspace of yours.")]
+Workspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="One of your workspaces.")]
 Whom = Annotated[
-    str, typer.Argument(metavar="USER[/DEVICE]", help="Whom to cut off, as connections lists them.")
+    str, typer.Argument(metavar="USER[/DEVICE]", help="The user to disconnect, as connections lists them.")
 ]
 
 
@@ -23,9 +23,9 @@ def connections(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Show who is connected to a workspace of yours, how, and since when.
+    """Show who is connected to one of your workspaces, how, and since when.
 
-    Tunnels are listed as their ends report them, within seconds; apps and terminals by browser go through the server.
+    Tunnels are listed as their ends report them, within seconds. Web apps and terminals by browser go through the server.
 
     Examples:
       coderctl workspaces connections dev
@@ -40,7 +40,7 @@ def connections(
         who = f"{each.user}/{each.device}" if each.device else each.user or "(not signed in)"
         how = f"app {each.what}" if each.kind == "app" else each.kind
         rows.append((who, f"{how}, {each.path}" if each.path else how, f"since {since_text(each.since)}"))
-    print_rows(rows, "Nobody is connected.")
+    print_rows(rows, "No users are connected.")
     return Exit.DONE
 
 
@@ -51,11 +51,11 @@ def cut(
     token_file: TokenFile = None,
     insecure: Insecure = False,
 ) -> int:
-    """Cut a guest off from a workspace of yours: all that they have open there ends now.
+    """Stop sharing one of your workspaces with a user, and close all that they have open there.
 
-    This takes the share back, which is a person's and not a device's: they come back only when you share anew and they accept.
-    A device of your own always reaches your workspaces: delete it instead, with coderctl devices delete.
-    An app that is for everybody signed in, or public, needs no share: change it with coderctl apps set.
+    This revokes the share, which is for the user, not for one device: they can connect again only after you share it again
+    and they accept. Your own devices always reach your workspaces: to stop one, use coderctl devices delete. A web app that
+    is authenticated or public needs no share: change it with coderctl apps set.
 
     Examples:
       coderctl workspaces cut dev bob
@@ -67,11 +67,11 @@ def cut(
         raise UserError(
             f"{whom} is the workspace's owner, whose devices always reach it",
             exit_code=Exit.USAGE,
-            hint=f"End a device with: coderctl devices delete {device or 'DEVICE'}",
+            hint=f"Delete a device with: coderctl devices delete {device or 'DEVICE'}",
             code="own_device",
         )
     workspace = client.unshare_workspace(name, user)
     note(
-        f"{user} is cut off from {workspace.owner}/{workspace.name}, with every device: the share is taken back."
+        f"{user} is disconnected from {workspace.owner}/{workspace.name}, with every device: the share is revoked."
     )
     return Exit.DONE

@@ -1,4 +1,4 @@
-"""``coderctl debug``: faults on purpose, and the server's counters. For tests and for those who look for a defect."""
+"""``coderctl debug``: faults on purpose, and the server's counters; for tests and for finding defects."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from coderd.model.errors import Exit
 
 
 def rebind(socket: Socket = SOCKET) -> int:
-    """Forget all trust in paths, as if the machine had changed its network.
+    """Reset the trust in every path, as if the machine had changed its network.
 
     Examples:
       sudo coderctl debug rebind
@@ -22,7 +22,7 @@ def rebind(socket: Socket = SOCKET) -> int:
 
 
 def netcheck(socket: Socket = SOCKET) -> int:
-    """Measure the network anew, now.
+    """Measure the network again, now.
 
     Examples:
       sudo coderctl debug netcheck
@@ -57,7 +57,7 @@ def _do(action: DebugAction, socket: Socket) -> int:
 def counters(
     url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
 ) -> int:
-    """Show what the server has moved and refused since it started. For administrators.
+    """Show what the server has transferred and rejected since it started. For admins and owners.
 
     Examples:
       coderctl debug counters --json
@@ -73,7 +73,7 @@ def counters(
 
 
 def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """The leaves of nested objects and lists, each with its dotted name."""
+    """Yields the leaves of nested objects and lists, each with its dotted name."""
     if isinstance(value, dict):
         inner = [(str(key), each) for key, each in value.items()]
     elif isinstance(value, list):

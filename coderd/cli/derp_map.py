@@ -1,4 +1,4 @@
-"""``coderctl derp-map``: the relays that this machine knows, and whether they do what the map says."""
+"""``coderctl derp-map``: the relays that this machine knows, and whether they work as the map says."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from coderd.model.derpmap_json import derp_map_to_json, parse_derp_map
 from coderd.model.errors import Exit
 
 PATIENCE = 30.0
-"""Seconds that the daemon gets; it takes at most twenty and a little."""
+"""Seconds to wait for the daemon, whose checks take about twenty at most."""
 
 
 def derp_map(
@@ -29,12 +29,12 @@ def derp_map(
         bool, typer.Option("--check", help="Probe every relay: STUN, TLS, HTTP and DERP.")
     ] = False,
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Look at a file in place of the map in use.")
+        Path | None, typer.Option(metavar="FILE", help="Read a file instead of the map in use.")
     ] = None,
     socket: Socket = SOCKET,
     json: Json = False,
 ) -> int:
-    """Show the relays that the server told this machine of.
+    """Show the relays that the server has given this machine.
 
     Examples:
       coderctl derp-map
@@ -42,8 +42,8 @@ def derp_map(
       coderctl derp-map --file derpmap.json --check
       coderctl derp-map --json | jq .map
 
-    With --file it needs no daemon, and is how a map is tried before the server gets it. With --check it ends with 0
-    where every relay does what the map says, else with 1.
+    With --file it needs no daemon: try a map this way before the server uses it. With --check it exits with 0 if every
+    relay works as the map says, else with 1.
     """
     found = _read(file, check) if file is not None else _ask(socket, check)
     if json:
@@ -79,7 +79,7 @@ def _read(path: Path, check: bool) -> DerpMapInfo:
 
 
 def derp_map_text(found: DerpMapInfo) -> Shown:
-    """What a person reads; ends with a newline."""
+    """Returns a map, or the checks of its relays, as lines for people."""
     regions = parse_derp_map(found.map).regions
     nodes = [(regions[region_id], node) for region_id in sorted(regions) for node in regions[region_id].nodes]
     if found.checks is None:
@@ -122,7 +122,7 @@ def _notes(region: DerpRegion, node: DerpNode, found: DerpMapInfo) -> Iterator[s
     if node.insecure_for_tests:
         yield "any certificate"
     if region.avoid or region.no_measure_no_home:
-        yield "nobody's home"
+        yield "never a home"
 
 
 def _check_row(check: RelayCheck, codes: dict[int, str]) -> list[str]:
@@ -138,7 +138,7 @@ def _remarks(checks: Sequence[RelayCheck], codes: dict[int, str]) -> Iterator[st
         if check.why_websocket:
             yield f"  {here} is reached by WebSocket: {check.why_websocket}"
     n_failed = sum(bool(check.problems) for check in checks)
-    yield f"{len(checks) - n_failed} of {len(checks)} nodes do what the map says"
+    yield f"{len(checks) - n_failed} of {len(checks)} nodes work as the map says"
 
 
 def _time(milliseconds: float | None) -> str:

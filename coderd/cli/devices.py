@@ -1,4 +1,4 @@
-"""``coderctl devices``: the machines of users."""
+"""``coderctl devices``: the enrolled machines of users."""
 
 import time
 from typing import Annotated
@@ -13,7 +13,7 @@ from coderd.cli.say import say
 from coderd.model.errors import Exit
 
 Name = Annotated[
-    str, typer.Argument(metavar="DEVICE", help="A device's name, with its owner's where it is not yours.")
+    str, typer.Argument(metavar="DEVICE", help="A device: laptop is your own, ann/laptop is ann's.")
 ]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
 
@@ -60,7 +60,7 @@ def rename(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Give a device another name.
+    """Rename a device.
 
     Examples:
       coderctl devices rename laptop tower
@@ -72,7 +72,7 @@ def rename(
 def approve(
     name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
 ) -> int:
-    """Let a device in that waits for an admin's approval: it joins within seconds.
+    """Let a device join that waits for an admin's approval. It joins within seconds.
 
     Examples:
       coderctl devices approve ann/laptop
@@ -84,7 +84,7 @@ def approve(
 def delete(
     name: Name, yes: Yes = False, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False
 ) -> int:
-    """Delete a device: its tunnels end at once, and the machine has to sign in again.
+    """Delete a device: its tunnels close at once, and the machine must sign in again.
 
     Examples:
       coderctl devices delete laptop
@@ -107,7 +107,7 @@ def _show(device: DeviceInfo, json: bool) -> int:
             "address": device.address,
             "state": _presence(device),
             "enrolled": since_text(device.created_at),
-            "signs in again": until_text(device.expires_at) if device.expires_at is not None else "",
+            "expires": until_text(device.expires_at) if device.expires_at is not None else "",
         }
     )
     return Exit.DONE

@@ -27,13 +27,15 @@ def port_forward(
     workspace: Workspace,
     forwards: Annotated[
         list[str],
-        typer.Argument(metavar="[IP:]LOCAL[:REMOTE]...", help="What to listen at, and the port there."),
+        typer.Argument(
+            metavar="[IP:]LOCAL[:REMOTE]...", help="Where to listen, and the port in the workspace."
+        ),
     ],
     socket: Socket = SOCKET,
 ) -> int:
     """Listen on this machine and forward each TCP connection to a port of a workspace.
 
-    It also reaches services that listen on the workspace's loopback only. Without an address it listens on this machine's
+    It also reaches services that listen only on the workspace's loopback. Without an address it listens on this machine's
     loopback.
 
     Examples:
@@ -51,7 +53,7 @@ def port_forward(
 
 
 def _target(control: Path, params: DialParams) -> DialTarget:
-    """Where to dial, and the secret of the moment: a daemon that restarts has another."""
+    """Returns where to dial, and the daemon's current secret: after a restart it is another."""
     with ControlClient(control) as client:
         return client.call(PORT_FORWARD, params)
 
@@ -72,7 +74,7 @@ async def _run(forwarders: "list[_Forwarder]") -> None:
 
 
 async def _listen(forward: Forward) -> "list[trio.SocketListener]":
-    """Listens at the first address or fails, and at the others if that can be."""
+    """Listens on the first address or raises UserError, and on the others where that works."""
     import trio
 
     listeners: list[trio.SocketListener] = []
@@ -82,7 +84,7 @@ async def _listen(forward: Forward) -> "list[trio.SocketListener]":
         except OSError as error:
             if not listeners:
                 raise UserError(
-                    f"{forward.listens_at} cannot be listened at: {_reason(error)}",
+                    f"cannot listen on {forward.listens_at}: {_reason(error)}",
                     hint="Choose another local port, as in 8081:80.",
                     code="cannot_listen",
                 ) from None
@@ -125,7 +127,7 @@ class _Forwarder:
                     await splice(local, peer)
 
     async def _open(self) -> "tuple[trio.SocketStream, bytes]":
-        """Dials, and once more with the daemon's new secret where it has restarted meanwhile."""
+        """Dials; if the daemon has restarted meanwhile, dials once more with its new secret."""
         import trio
 
         try:
@@ -155,5 +157,5 @@ class _Forwarder:
         try:
             parse_dial_reply(line)
         except MalformedPacket:
-            raise unreachable(self._target.name, ConnectionError("its answer cannot be read")) from None
+            raise unreachable(self._target.name, ConnectionError("its answer is invalid")) from None
         return peer, rest

@@ -1,4 +1,4 @@
-"""``coderctl health``: what the server finds wrong with itself, and what to do about it."""
+"""``coderctl health``: the problems that the server has found with itself, and their fixes."""
 
 from coderd.api.health import HealthReport
 from coderd.cli.login import open_api
@@ -9,13 +9,13 @@ from coderd.model.errors import Exit
 
 
 def health(url: Url = None, token_file: TokenFile = None, json: Json = False) -> int:
-    """Show what is wrong with the server, and what to do; admins and owners only.
+    """Show problems with the server and how to fix them. For admins and owners.
 
     Examples:
       coderctl health
       coderctl health --json | jq .findings
 
-    Ends with 0 where there is no error; warnings do not count. docs/server.md lists the codes.
+    Exits with 0 if there is no error; warnings do not count. docs/server.md lists the codes.
     """
     client, _ = open_api(url, token_file)
     report = client.health_report()
@@ -27,10 +27,10 @@ def health(url: Url = None, token_file: TokenFile = None, json: Json = False) ->
 
 
 def health_text(report: HealthReport) -> Shown:
-    """What a person reads; ends with a newline."""
+    """Returns a health report as lines for people."""
     lines = [f"{report.access_url}  coderd {report.version}  {report.severity}"]
     if not report.checked_at:
-        lines.append("The access URL is still being gone through.")
+        lines.append("The access URL is still being checked.")
     for finding in report.findings:
         lines += ["", f"{finding.severity}  {finding.code}  {finding.message}", f"  {finding.fix}"]
     return lines_text(lines)

@@ -22,22 +22,22 @@ from coderd.control.messages import (
 from coderd.model.errors import Exit
 
 PATIENCE = 60.0
-"""Seconds between two words of a daemon that joins."""
+"""Seconds to wait for the daemon's next progress message while it joins."""
 
 
 def up(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="The server. Without it: join again as before.")
+        str | None, typer.Argument(metavar="URL", help="The server. Without it: join again as before.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="This device's name; by default the host's.")
+        str | None, typer.Option("--name", metavar="NAME", help="This device's name.  [default: the host's]")
     ] = None,
     accept_inbound: Annotated[
         str | None,
         typer.Option(
             "--accept-inbound",
             metavar="PORTS",
-            help="Ports of this machine that its peers may connect to: all, none, or 22,8000-8999. None at first; kept until said anew.",
+            help="Ports of this machine that its peers may connect to: all, none, or 22,8000-8999. Kept until it is given again.  [default at first: none]",
         ),
     ] = None,
     token_file: TokenFile = None,
@@ -48,8 +48,8 @@ def up(
 ) -> int:
     """Sign in, enrol this machine as your device and join the network.
 
-    The token is read from --token-file, a pipe or a prompt. The daemon exchanges it for a token of its own; yours is kept in
-    ~/.config/coderd/session.json for the commands that ask the server, and with it why the server is trusted.
+    The token is read from --token-file, a pipe or a prompt. The daemon exchanges it for a token of its own. Yours is saved in
+    ~/.config/coderd/session.json for the commands that ask the server, with the server's URL and what it is trusted by.
 
     Examples:
       sudo coderctl up https://coder.example.com --token-file token.txt
@@ -86,7 +86,7 @@ def _welcome(result: UpResult) -> None:
 
 
 def down(socket: Socket = SOCKET) -> int:
-    """Leave the network, and keep this machine enrolled: ``coderctl up`` joins again.
+    """Leave the network but keep this machine enrolled: ``coderctl up`` joins again.
 
     Examples:
       sudo coderctl down

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A server and this user's token for it. The token goes to this URL's origin only."""
+    """A server and this user's token for it, which is sent to this URL's origin only."""
 
     url: str
-    """With what it is trusted by: a pin, say."""
+    """The server, with what it is trusted by: a pin, say."""
     token: str
 
     def __repr__(self) -> str:
@@ -29,7 +29,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def session_path() -> Path:
-    """``$XDG_CONFIG_HOME/coderd/session.json``, under ~/.config by default; under sudo, of whoever called sudo."""
+    """Returns ``$XDG_CONFIG_HOME/coderd/session.json``, by default under ~/.config; under sudo, the calling user's."""
     person = _behind_sudo()
     if person is not None:
         return Path(person.pw_dir) / ".config" / "coderd" / "session.json"
@@ -38,7 +38,7 @@ def session_path() -> Path:
 
 
 def load_session() -> Session | None:
-    """The saved session; None where there is none, or none that can be read."""
+    """Returns the saved login; None if there is none, or if it cannot be read."""
     path = session_path()
     try:
         with _as_owner():
@@ -48,7 +48,7 @@ def load_session() -> Session | None:
 
 
 def save_session(session: Session) -> None:
-    """Writes the session atomically, mode 0600. Raises UserError where it cannot."""
+    """Saves a login atomically, mode 0600. Raises UserError if the file cannot be written."""
     path = session_path()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -60,18 +60,18 @@ def save_session(session: Session) -> None:
                 file.write(msgspec.json.encode(session))
             fresh.replace(path)
     except OSError as error:
-        raise UserError(f"the session cannot be saved in {path}: {error.strerror}") from None
+        raise UserError(f"the login cannot be saved in {path}: {error.strerror}") from None
 
 
 def forget_session() -> None:
-    """Removes the saved session, if there is one."""
+    """Removes the saved login, if there is one."""
     path = session_path()
     with _as_owner():
         path.unlink(missing_ok=True)
 
 
 def _behind_sudo() -> pwd.struct_passwd | None:
-    """The person who called ``sudo coderctl``: the session is theirs, so that ``coderctl`` without sudo finds it."""
+    """Returns the user who called ``sudo coderctl``: the login is theirs, so that ``coderctl`` without sudo finds it."""
     uid = os.environ.get("SUDO_UID", "")
     if os.geteuid() != 0 or not uid.isascii() or not uid.isdigit() or int(uid) == 0:
         return None
@@ -83,7 +83,7 @@ def _behind_sudo() -> pwd.struct_passwd | None:
 
 @contextmanager
 def _as_owner() -> Iterator[None]:
-    """Touches a person's files with that person's rights: root must not follow the links that they may have laid."""
+    """Runs its block with the rights of the user behind sudo, so that root follows no symbolic link of theirs."""
     person = _behind_sudo()
     if person is None:
         yield
@@ -101,10 +101,10 @@ def _as_owner() -> Iterator[None]:
 
 
 def find_session(url: str | None, token_file: str | None, *, insecure: bool = False) -> Session:
-    """The server and token to use: what was given goes before what is saved.
+    """Returns the server and token to use: what was given goes before what is saved.
 
     Raises:
-        UserError: no server is known, or no token for it, or the token could be read on its way.
+        UserError: no server is known, or no token for it, or the token would travel unencrypted.
     """
     saved = load_session()
     if url is None and saved is None:
@@ -118,9 +118,10 @@ def find_session(url: str | None, token_file: str | None, *, insecure: bool = Fa
 
 
 def session_at(url: ServerUrl, token_file: str | None) -> Session:
-    """This very server, trusted as it was when signing in unless something else is given, and the token for it.
+    """Returns this server, trusted as at sign-in unless the URL says otherwise, and the token for it.
 
-    Raises UserError, before a token is asked for that could be read on its way.
+    Raises:
+        UserError: there is no token, or it would travel unencrypted; then it is not even asked for.
     """
     saved = saved_for(url)
     server = parse_server_url(saved.url) if saved is not None and not url.trust else url
@@ -131,7 +132,7 @@ def session_at(url: ServerUrl, token_file: str | None) -> Session:
 
 
 def open_api(url: str | None, token_file: str | None, *, insecure: bool = False) -> "tuple[ApiClient, str]":
-    """A client of the server to use, and that server's URL, with its trust. Raises UserError."""
+    """Returns a client of the server to use, and the server's URL with its trust. Raises UserError."""
     from coderd.api.io.client import ApiClient  # late: HTTP costs what status should not pay
 
     session = find_session(url, token_file, insecure=insecure)
@@ -139,7 +140,7 @@ def open_api(url: str | None, token_file: str | None, *, insecure: bool = False)
 
 
 def saved_for(url: ServerUrl) -> Session | None:
-    """The saved session where it is one with this very origin: a token goes to no other."""
+    """Returns the saved login if it is for this origin, else None: a token goes to no other origin."""
     saved = load_session()
     if saved is None or str(parse_server_url(saved.url)) != str(url):
         return None

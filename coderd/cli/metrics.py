@@ -1,4 +1,4 @@
-"""``coderctl metrics``: the status as Prometheus reads it, on stdout or in a file for a node exporter."""
+"""``coderctl metrics``: the status in Prometheus's text format, on stdout or in a file for a node exporter."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def metrics(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="PATH", help="Write there, at once or not at all, instead of to stdout."
+            "--output", metavar="PATH", help="Replace this file, atomically, instead of writing to stdout."
         ),
     ] = None,
 ) -> int:
@@ -43,7 +43,7 @@ def metrics(
 
 
 def metrics_text(now: Status) -> bytes:
-    """The exposition of one status."""
+    """Returns one status in Prometheus's text format."""
     from prometheus_client import CollectorRegistry, generate_latest  # late: what status should not pay for
 
     class Collector:
@@ -59,7 +59,7 @@ def _families(now: Status) -> "Iterator[Metric]":
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     events = CounterMetricFamily(
-        "coderd_events", "What the daemon moved and what it dropped, by reason.", labels=["event"]
+        "coderd_events", "What the daemon transferred and what it dropped, by reason.", labels=["event"]
     )
     for name, count in now.counters.items():
         events.add_metric([visible(name)], count)
@@ -75,7 +75,7 @@ def _families(now: Status) -> "Iterator[Metric]":
         labels=["peer", "direction", "path"],
     )
     online = GaugeMetricFamily(
-        "coderd_peer_online", "Whether the server has the peer connected.", labels=["peer"]
+        "coderd_peer_online", "Whether the peer is connected to the server.", labels=["peer"]
     )
     path = GaugeMetricFamily("coderd_peer_path", "1 for the kind of path in use.", labels=["peer", "kind"])
     latency = GaugeMetricFamily(
@@ -95,7 +95,7 @@ def _families(now: Status) -> "Iterator[Metric]":
 
 
 def _write(path: Path, text: bytes) -> None:
-    """Replaces the file in one step: a scrape never sees half of it."""
+    """Replaces the file atomically: a scrape never reads half of it."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_bytes(text)

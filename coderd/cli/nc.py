@@ -17,10 +17,12 @@ STDIN, STDOUT = 0, 1
 
 def nc(
     workspace: Workspace,
-    port: Annotated[int, typer.Argument(min=1, max=65535, help="TCP port in the workspace.")],
+    port: Annotated[
+        int, typer.Argument(metavar="PORT", min=1, max=65535, help="A TCP port of the workspace.")
+    ],
     socket: Socket = SOCKET,
 ) -> int:
-    """Connect stdin and stdout to a TCP port of a workspace, also one that listens on its loopback only.
+    """Connect stdin and stdout to a TCP port of a workspace, also to one that listens only on its loopback.
 
     Examples:
       coderctl nc dev 8080
@@ -32,7 +34,7 @@ def nc(
 
 
 def _pump_in(stream: socket.socket) -> None:
-    """Stdin to the service; its end is passed on, and the answer still awaited."""
+    """Copies stdin to the service, and its end: the service may still answer."""
     try:
         while chunk := os.read(STDIN, CHUNK):
             stream.sendall(chunk)
@@ -42,7 +44,7 @@ def _pump_in(stream: socket.socket) -> None:
 
 
 def _pump_out(stream: socket.socket, workspace: str) -> int:
-    """The service to stdout, until it ends."""
+    """Copies the service to stdout until it ends."""
     while True:
         try:
             chunk = stream.recv(CHUNK)

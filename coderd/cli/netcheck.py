@@ -12,17 +12,17 @@ from coderd.control.messages import NETCHECK, Netcheck, NetcheckParams
 from coderd.model.errors import Exit
 
 PATIENCE = 20.0
-"""Seconds that the daemon gets: a measurement that is under way ends first."""
+"""Seconds to wait for the daemon, which finishes a measurement under way first."""
 
 
 def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
-    """Measure the network now: UDP, NAT, MTU, clock, what stands before the server, and how far each relay is.
+    """Measure the network now: UDP, NAT, MTU, clock, what is in front of the server, and the latency of each relay.
 
     Examples:
       coderctl netcheck
       coderctl netcheck --json | jq .RegionLatency
 
-    Ends with 0 where a relay answers, else with 11.
+    Exits with 0 if a relay answers, else with 11.
     """
     with ControlClient(socket) as client:
         found = client.call(NETCHECK, NetcheckParams(), patience=PATIENCE)
@@ -35,7 +35,7 @@ def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
 
 
 def netcheck_text(found: Netcheck) -> Shown:
-    """What a person reads; ends with a newline."""
+    """Returns a measurement as lines for people."""
     rows = [
         ["UDP", "works" if found.udp else "does not get through"],
         ["IPv4", _family(found.ipv4, found.global_v4, found.ipv4_can_send)],
@@ -55,46 +55,46 @@ def netcheck_text(found: Netcheck) -> Shown:
 
 
 SERVER = {
-    "open": "at the address that it is reached at",
-    "forwarded": "behind something that lets its clients through as they are",
-    "masked": "behind a NAT that hides who sends",
-    "closed": "behind something that lets no UDP through",
+    "open": "directly reachable at its address",
+    "forwarded": "behind a forwarder that keeps its clients' addresses",
+    "masked": "behind a NAT that hides its clients' addresses",
+    "closed": "behind a firewall or proxy that passes no UDP",
     "unknown": "unknown",
 }
-"""What stands before the server, in plain words."""
+"""What is in front of the server, in plain words."""
 
 
 def filtering_text(filtering: str, by_port: bool | None) -> str:
-    """Who is let in: the known, or as much as two ports of one server tell."""
+    """Returns the NAT's filtering (RFC 4787 §5), or as much of it as two ports of one server show."""
     return "not by port; by address is unknown" if filtering == "unknown" and by_port is False else filtering
 
 
 def mtu_text(mtu: int | None, needed: int | None, carries_full: bool | None) -> str:
-    """What this host knows of the way out, and what was seen to come through."""
+    """Returns the MTU that this host knows, and whether datagrams of the needed size arrive."""
     known = f"{mtu}" if mtu is not None else "unknown"
     if needed is None or carries_full is None:
         return known
-    return f"{known}; {needed} bytes {'come through' if carries_full else 'vanish on the way'}"
+    return f"{known}; {needed} bytes {'arrive' if carries_full else 'are lost'}"
 
 
 def nat_text(nat: bool | None, mapping: str, varies: bool | None) -> str:
-    """What stands between this machine and the internet, and how it maps, in plain words."""
+    """Returns the kind of NAT in front of this machine, and its mapping (RFC 4787 §4.1), in plain words."""
     if nat is None:
         return "unknown"
     if not nat:
-        return "none: the address is seen as it is"
+        return "none: the server sees this machine's own address"
     kind = f" ({mapping} mapping)" if mapping != "unknown" else ""
     if varies:
         return f"hard: another port for each destination{kind}"
     if varies is None:
-        return "some: only one STUN server answered, so its kind is unknown"
-    return f"easy: one port for all destinations{kind}" if kind else "one port for all that was asked"
+        return "of unknown kind: only one STUN server answered"
+    return f"easy: one port for all destinations{kind}" if kind else "one port for all destinations asked"
 
 
 def clock_text(skew: float | None) -> str:
-    """How far this machine's clock is from the server's."""
+    """Returns how far this machine's clock is from the server's, in words."""
     if skew is None:
-        return "unknown: the server does not say the time"
+        return "unknown: the server does not send its time"
     if abs(skew) < 2:
         return "agrees with the server's"
     return f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
@@ -102,7 +102,7 @@ def clock_text(skew: float | None) -> str:
 
 def _family(works: bool, seen: str, can_send: bool) -> str:
     if works:
-        return f"yes, seen as {seen}" if seen else "yes, but this machine is not what the server sees"
+        return f"yes, seen as {seen}" if seen else "yes, but the server sees another machine"
     return "no answer" if can_send else "no"
 
 

@@ -1,4 +1,4 @@
-"""``coderctl paths``: who reaches whom, and how."""
+"""``coderctl paths``: the paths between nodes, as they report them."""
 
 from coderd.api.messages import ReachInfo
 from coderd.cli.asking import All, print_json, print_rows
@@ -17,7 +17,7 @@ def paths(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Show by which path your machines reach their peers, how fast, and since when, as they tell the server.
+    """Show by which path your machines reach their peers, how fast, and since when, as they report it to the server.
 
     Examples:
       coderctl paths
@@ -30,7 +30,7 @@ def paths(
         print_json(found)
         return Exit.DONE
     rows = [_row(each) for each in found]
-    print_rows([_HEAD, *rows] if rows else [], "No machine of yours reports a path: none is connected.")
+    print_rows([_HEAD, *rows] if rows else [], "None of your machines reports a path: none is connected.")
     return Exit.DONE
 
 

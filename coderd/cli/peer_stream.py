@@ -1,4 +1,4 @@
-"""A TCP stream to a service of a peer, through the peer's node API. Blocking."""
+"""A blocking TCP stream to a service of a peer, through the peer's node API."""
 
 import socket
 import time
@@ -15,12 +15,12 @@ TIMEOUT = 15.0
 
 
 def open_peer_stream(control: Path, peer: str, port: int) -> socket.socket:
-    """Connects to ``port`` of a peer, also where its service listens on the peer's loopback only. Raises UserError."""
+    """Connects to a port of a peer, also to one that listens only on the peer's loopback. Raises UserError."""
     return _open(control, peer, port, lambda secret: DialRequest(port=port, secret=secret))
 
 
 def open_terminal_stream(control: Path, peer: str) -> socket.socket:
-    """Connects to a peer's terminals; frames follow. Raises UserError."""
+    """Connects to a peer's terminal service, which speaks ``terminal.frames``. Raises UserError."""
     return _open(control, peer, PORT_NODE_API, lambda secret: TerminalRequest(secret=secret))
 
 
@@ -44,7 +44,7 @@ def _dial(target: DialTarget) -> socket.socket:
 
 
 def _ask(sock: socket.socket, target: DialTarget, request: Request) -> None:
-    """Asks for a port or a terminal, reading not a byte beyond the reply: what follows belongs to the caller."""
+    """Asks for a port or a terminal, and reads no byte beyond the reply: what follows belongs to the caller."""
     deadline = time.monotonic() + TIMEOUT
     line = b""
     try:
@@ -59,12 +59,12 @@ def _ask(sock: socket.socket, target: DialTarget, request: Request) -> None:
     except OSError as error:
         raise unreachable(target.name, error) from None
     except MalformedPacket:
-        raise unreachable(target.name, ConnectionError("its answer cannot be read")) from None
+        raise unreachable(target.name, ConnectionError("its answer is invalid")) from None
     sock.settimeout(None)
 
 
 def unreachable(name: str, error: OSError) -> UserError:
-    """What a caller reads when a peer's node API does not answer."""
+    """Returns the error for a peer whose node API does not answer, or not validly."""
     if isinstance(error, TimeoutError):
         return UserError(
             f"{name} did not answer in time",

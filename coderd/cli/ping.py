@@ -12,28 +12,34 @@ from coderd.control.messages import PING, PingParams, PingResult, Pong
 from coderd.model.errors import Exit, UserError
 
 MARGIN = 10.0
-"""Seconds that the daemon gets beyond a ping's own timeout."""
+"""Seconds to wait for the daemon beyond a ping's own timeout."""
 
 
 def ping(
     workspace: Workspace,
-    count: Annotated[int, typer.Option("-c", "--count", min=0, help="How many pings; 0 = until ^C.")] = 10,
+    count: Annotated[
+        int, typer.Option("-c", "--count", metavar="NUMBER", min=0, help="How many pings; 0: until ^C.")
+    ] = 10,
     until_direct: Annotated[
-        bool, typer.Option("--until-direct", help="Stop at the first direct pong; 10 or 11 without one.")
+        bool, typer.Option("--until-direct", help="Stop at the first direct pong.")
     ] = False,
-    interval: Annotated[str, typer.Option("-i", "--interval", help="Time between pings.")] = "1s",
-    timeout: Annotated[str, typer.Option("-t", "--timeout", help="Time that each ping waits.")] = "5s",
+    interval: Annotated[
+        str, typer.Option("-i", "--interval", metavar="DURATION", help="Time between pings.")
+    ] = "1s",
+    timeout: Annotated[
+        str, typer.Option("-t", "--timeout", metavar="DURATION", help="How long to wait for each pong.")
+    ] = "5s",
     socket: Socket = SOCKET,
     json: Json = False,
 ) -> int:
-    """Ping a workspace on whatever path is best at that moment, and show which one that was, and when it became direct.
+    """Ping a workspace on the best path of the moment, and show which path that was and when it became direct.
 
     Examples:
       coderctl ping dev
       coderctl ping dev -c 30 --until-direct
 
-    Ends with 0 if any pong came, by whatever path, else with 6. With --until-direct: 0 directly,
-    10 only by relay, 11 not at all.
+    Exits with 0 if any pong came, by any path, else with 6. With --until-direct: 0 if one came directly, 10 if only by
+    relay, 11 if none came.
     """
     params = PingParams(
         peer=workspace,
@@ -52,7 +58,7 @@ def ping(
 
 
 def verdict(result: PingResult, params: PingParams) -> int:
-    """The exit code of a ping that ended."""
+    """Returns the exit code of a ping that ended; notes on stderr what was missing."""
     if result.direct or (result.received and not params.until_direct):
         return Exit.DONE
     if result.received:
@@ -63,7 +69,7 @@ def verdict(result: PingResult, params: PingParams) -> int:
 
 
 def pong_lines(pong: Pong, params: PingParams) -> list[str]:
-    """One line for one ping, and one for its news that the path is direct now."""
+    """Returns a line for one ping, and a second one if the path has just become direct."""
     if pong.timeout or pong.latency_ms is None:
         return [f"no pong from {params.peer} within {params.timeout_s:g}s"]
     via = pong.via if pong.path == "direct" else f'relay "{pong.via}"'

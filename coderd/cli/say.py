@@ -1,4 +1,4 @@
-"""All that commands print: every line goes through ``visible`` here, whoever has written what is in it.
+"""All that commands print: every line goes through ``visible`` here, as parts of it may come from other machines.
 
 Nothing else in this package writes to stdout or stderr, but bytes of a workspace's own services (``nc``, ``terminal``);
 ``tests/unit/cli/test_say.py`` reads that from the syntax trees.
@@ -13,22 +13,22 @@ from coderd.model.visible import json_visible, visible
 
 
 def say(*lines: str) -> None:
-    """A result for people, on stdout."""
+    """Prints lines of a result for people on stdout."""
     say_text(lines_text(lines))
 
 
 def say_text(text: Shown) -> None:
-    """A result for people that has been put together, on stdout."""
+    """Prints a result for people that ``lines_text`` has made on stdout."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def say_json(value: object, *, is_line: bool = False) -> None:
-    """The result for programs, on stdout: the very value, whatever a terminal would do with its letters.
+    """Prints the result for programs on stdout: JSON of the value as it is, control characters escaped.
 
     Args:
         value: anything that is JSON.
-        is_line: on one line, where there are more of them to come.
+        is_line: on one line, for a stream of values.
     """
     data = msgspec.json.encode(value)
     text = (data if is_line else msgspec.json.format(data, indent=2)).decode()
@@ -38,12 +38,12 @@ def say_json(value: object, *, is_line: bool = False) -> None:
 
 
 def note(text: str, end: str = "\n") -> None:
-    """Something for a person, beside the result: on stderr."""
+    """Prints something for a person, beside the result, on stderr."""
     sys.stderr.write(visible(text) + end)
     sys.stderr.flush()
 
 
 def wipe_notes(count: int) -> None:
-    """Takes the last lines that ``note`` wrote off the terminal."""
+    """Removes the last ``count`` lines that ``note`` wrote from the terminal."""
     sys.stderr.write(f"\x1b[{count}F\x1b[J")
     sys.stderr.flush()

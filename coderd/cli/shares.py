@@ -1,4 +1,4 @@
-"""``coderctl share`` and ``coderctl shares``: what is given to others, and what others give."""
+"""``coderctl share`` and ``coderctl shares``: sharing workspaces with others, and what others share."""
 
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from coderd.cli.say import note, say
 from coderd.cli.values import parse_duration
 from coderd.model.errors import Exit
 
-Workspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="A workspace of yours.")]
+Workspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="One of your workspaces.")]
 Offered = Annotated[
-    str, typer.Argument(metavar="OWNER/WORKSPACE", help="A workspace of somebody else, as in ann/dev.")
+    str, typer.Argument(metavar="OWNER/WORKSPACE", help="Another user's workspace, as in ann/dev.")
 ]
 User = Annotated[str, typer.Argument(metavar="USER", help="Another user's name.")]
 With = Annotated[str, typer.Option("--with", metavar="USER", help="Another user's name.")]
@@ -22,20 +22,19 @@ Ports = Annotated[
     str | None,
     typer.Option(
         metavar="PORTS",
-        help="What they may reach: ports and ranges with commas, all, none, or apps, which follows the apps that are not"
-        " yours alone.  [default of a new share: apps]",
+        help="The ports that they may reach: ports and ranges with commas, all, none, or apps: those of your web apps"
+        " that are not for the owner only.  [default of a new share: apps]",
     ),
 ]
 Terminal = Annotated[
     bool | None,
-    typer.Option(
-        "--terminal/--no-terminal", help="Whether they may open a shell.  [default of a new share: no]"
-    ),
+    typer.Option("--terminal/--no-terminal", help="Let them open a shell.  [default of a new share: no]"),
 ]
 Expires = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="When it ends, from now: 7d, 12h; or never.  [default of a new share: never]"
+        metavar="DURATION",
+        help="When it expires, from now: 7d, 12h; or never.  [default of a new share: never]",
     ),
 ]
 
@@ -51,10 +50,10 @@ def share(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Offer a workspace of yours to another user, or change what they may reach.
+    """Offer one of your workspaces to another user, or change what they may reach.
 
-    Nothing is shared before they accept it, with coderctl shares accept. An offer lapses after 14 days. Whether there is a user
-    of that name is not said. What is not given stays as it is; all but the workspace's own terms takes effect at once.
+    Nothing is shared before they accept it, with coderctl shares accept. An offer expires after 14 days. The answer does not
+    show whether a user of that name exists. Options that are not given stay as they are. Changes take effect at once.
 
     Examples:
       coderctl share dev --with bob
@@ -75,7 +74,7 @@ def share_positional(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Offer a workspace of yours to another user, as coderctl share WORKSPACE --with USER does.
+    """Offer one of your workspaces to another user, as coderctl share WORKSPACE --with USER does.
 
     Examples:
       coderctl workspaces share dev bob --ports 22
@@ -99,9 +98,9 @@ def list_shares(
     rows = [
         (f"{each.owner}/{each.workspace}", each.state, terms_text(each), end_text(each)) for each in found
     ]
-    print_rows(rows, "Nothing is shared with you, and nothing is offered.")
+    print_rows(rows, "No workspaces are shared with you or offered to you.")
     if any(each.state == "offered" for each in found):
-        note("Take an offer with: coderctl shares accept OWNER/WORKSPACE")
+        note("Accept an offer with: coderctl shares accept OWNER/WORKSPACE")
     return Exit.DONE
 
 
@@ -112,7 +111,7 @@ def accept(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Accept an offer: from then on the workspace is told of your devices, with their addresses, and they of it.
+    """Accept an offer. From then on the workspace and your devices know each other's addresses.
 
     Examples:
       coderctl shares accept ann/dev
@@ -127,7 +126,7 @@ def accept(
 
 
 def decline(name: Offered, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False) -> int:
-    """Decline an offer. Who made it is not told, and sees it as not answered until it lapses.
+    """Decline an offer. Its owner is not notified, and sees it as unanswered until it expires.
 
     Examples:
       coderctl shares decline ann/dev
@@ -138,7 +137,7 @@ def decline(name: Offered, url: Url = None, token_file: TokenFile = None, insecu
 
 
 def leave(name: Offered, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False) -> int:
-    """Leave a workspace that is shared with you: it forgets your devices at once.
+    """Leave a workspace that is shared with you: your devices can no longer reach it, at once.
 
     Examples:
       coderctl shares leave ann/dev
@@ -149,7 +148,7 @@ def leave(name: Offered, url: Url = None, token_file: TokenFile = None, insecure
 
 
 def terms_text(share: ShareInfo | OfferInfo) -> str:
-    """What a share lets its guest reach: ``ports 22,80, no terminal``."""
+    """Returns what a share lets its user reach: ``ports 22,80, no terminal``."""
     if share.ports == "all" and share.terminal:
         return "all ports and terminal"
     ports = {"all": "all ports", "none": "no ports"}.get(share.open_ports, f"ports {share.open_ports}")
@@ -159,14 +158,14 @@ def terms_text(share: ShareInfo | OfferInfo) -> str:
 
 
 def end_text(share: ShareInfo | OfferInfo) -> str:
-    """When an offer lapses or a share ends; empty where it does not."""
+    """Returns when an offer or a share expires; empty where it does not."""
     if share.lapses_at is not None:
-        return f"lapses {until_text(share.lapses_at)}"
+        return f"offer expires {until_text(share.lapses_at)}"
     return f"until {until_text(share.expires_at)}" if share.expires_at is not None else ""
 
 
 def share_facts(workspace: WorkspaceInfo) -> dict[str, str]:
-    """With whom a workspace is shared, and on which terms, a line each."""
+    """Returns the users whom a workspace is shared with or offered to, and what each may reach."""
     facts = {}
     for each in workspace.shares:
         state = "shared with" if each.state == "accepted" else "offered to"
@@ -176,19 +175,19 @@ def share_facts(workspace: WorkspaceInfo) -> dict[str, str]:
 
 
 def warn(workspace: WorkspaceInfo, user: str | None = None) -> None:
-    """Says beside the result which guests reach more than people may think."""
+    """Warns on stderr of users who reach more of a workspace than its owner may expect."""
     here = [each for each in workspace.shares if user is None or each.user == user]
     for each in here:
         if each.ports == "all" and each.terminal:
             note(
-                f"{each.user} has all ports and the terminal, as every share did before 0.2: narrow it with"
+                f"{each.user} has all ports and the terminal, as every share had before 0.2: restrict it with"
                 f" coderctl share {workspace.name} --with {each.user} --ports apps --no-terminal"
             )
     narrowed = [each for each in here if each.ports != "all" or not each.terminal]
     if narrowed and workspace.enforces is False:
         note(
-            f"Warning: {workspace.owner}/{workspace.name} runs a coderd that does not know of ports and terminals of shares:"
-            " its guests reach everything there until it is upgraded."
+            f"Warning: {workspace.owner}/{workspace.name} runs a coderd that does not enforce ports and terminals of shares:"
+            " users with a share reach everything there until it is upgraded."
         )
 
 

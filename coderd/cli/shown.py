@@ -10,5 +10,5 @@ Shown = NewType("Shown", str)
 
 
 def lines_text(lines: Iterable[str]) -> Shown:
-    """Lines under each other, a newline behind each. A newline in one is no end of it."""
+    """Returns lines that a terminal may have, a newline behind each; control characters in a line are made visible."""
     return Shown("".join(f"{visible(line)}\n" for line in lines))

@@ -1,4 +1,4 @@
-"""``coderctl speedtest``: the daemon holds the path, this process moves the bytes, the daemon's counters name the path."""
+"""``coderctl speedtest``: the daemon pins the path, this process transfers the bytes, the daemon's counters name the path."""
 
 import sys
 import threading
@@ -33,33 +33,35 @@ from coderd.speedtest.report import CarryingPath, cells, latency_line, report, s
 from coderd.speedtest.tally import Interval, overall
 
 PATIENCE = 45.0
-"""Seconds to wait for the daemon's next word: more than it waits for a direct path."""
+"""Seconds to wait for the daemon's next message: more than it waits for a direct path."""
 SAMPLE_TIMEOUT = 1.5
-"""Seconds to wait for a sample of the counters, of which the daemon sends several a second."""
+"""Seconds to wait for a sample of the counters; the daemon sends several per second."""
 
 
 def speedtest(
     workspace: Workspace,
-    time: Annotated[str, typer.Option("-t", "--time", help="How long the test lasts.")] = "5s",
+    time: Annotated[
+        str, typer.Option("-t", "--time", metavar="DURATION", help="How long the test lasts.")
+    ] = "5s",
     direction: Annotated[
         str,
         typer.Option("--direction", metavar="down|up", help="down: the workspace sends; up: it receives."),
     ] = "down",
     direct: Annotated[
-        bool, typer.Option("-d", "--direct", help="Wait for a direct path, and fail rather than use a relay.")
+        bool, typer.Option("-d", "--direct", help="Wait for a direct path, and fail if there is none.")
     ] = False,
-    relay: Annotated[bool, typer.Option("--relay", help="Keep to the relay.")] = False,
+    relay: Annotated[bool, typer.Option("--relay", help="Use the relay only.")] = False,
     socket: Socket = SOCKET,
     json: Json = False,
 ) -> int:
-    """Measure the TCP throughput between this machine and a workspace, and say which path carried it.
+    """Measure the TCP throughput between this machine and a workspace, and show which path carried it.
 
     Examples:
       coderctl speedtest dev
       coderctl speedtest dev -t 10s --direction up --direct
       coderctl speedtest dev --json | jq .overall.throughput_mbits
 
-    Ends with 10 where --direct is given and only a relayed path works, with 11 where none does.
+    Exits with 10 if --direct is given and only a relayed path works, with 11 if none does.
     """
     plan = _Plan(workspace, _duration(time), _direction(direction), _wish(direct, relay))
     with ControlClient(socket) as client:
@@ -126,7 +128,7 @@ class _Samples:
         self._came = threading.Condition()
 
     def read(self) -> None:
-        """Reads until the connection ends."""
+        """Reads samples until the connection ends."""
         try:
             for event in self._call:
                 if isinstance(event, PathBytes):
@@ -145,7 +147,7 @@ class _Samples:
             self._came.notify_all()
 
     def wait_beyond(self, when: float) -> None:
-        """Waits, not for long, for a sample taken after an instant."""
+        """Waits at most ``SAMPLE_TIMEOUT`` seconds for a sample taken after an instant."""
         with self._came:
             self._came.wait_for(lambda: (self.log.last_at or 0.0) >= when, timeout=SAMPLE_TIMEOUT)
 
@@ -154,7 +156,7 @@ class _Samples:
 def _sampling(
     client: ControlClient, call: "Call[SpeedtestEvent, Done]", direction: Direction
 ) -> Iterator[_Samples]:
-    """Samples from before the test to its end."""
+    """Takes samples from before the block to its end."""
     samples = _Samples(call, direction)
     thread = threading.Thread(target=samples.read, daemon=True)
     thread.start()
@@ -181,7 +183,7 @@ def _run(plan: _Plan, ready: Ready) -> SpeedtestRun:
 
 @contextmanager
 def _live_rows() -> Iterator[Callable[[Interval], None]]:
-    """Rows as they come, on a terminal's stderr only; wiped away when the table follows on the same terminal."""
+    """Shows rows as they come, only where stderr is a terminal; removes them when the table follows on the same one."""
     if not sys.stderr.isatty():
         yield lambda row: None
         return
@@ -211,7 +213,7 @@ def _report(
     else:
         say(*table(run.rows))
     if kind != promised:
-        note(f"The path changed: the test began by {promised} and its data went by {kind} (now {via}).")
+        note(f"The path changed: the test began by {promised}, and its data went by {kind} (now {via}).")
     if plan.path is Pin.DIRECT and kind is not PathLabel.DIRECT:
         raise UserError(
             "the direct path was lost during the test, and the relay took over",
@@ -226,7 +228,7 @@ def _label(run: SpeedtestRun, row: Interval, log: PathSamples, otherwise: PathLa
 
 
 def _current_via(socket: Path, ready: Ready) -> str:
-    """Where the path goes now that it is another than at the start."""
+    """Returns the current path's address or relay, after it has changed during the test."""
     try:
         peers = ask_status(socket).peers
     except UserError:

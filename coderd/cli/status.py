@@ -20,7 +20,7 @@ WATCH_INTERVAL = 1.0
 def status(
     socket: Socket = SOCKET,
     json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it live until ^C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat it every second until ^C.")] = False,
 ) -> int:
     """Show this machine, its server and relay, and every peer with its path.
 
@@ -29,7 +29,7 @@ def status(
       coderctl status --watch
       coderctl status --json | jq '.peers[] | {name, path}'
 
-    Ends with 0 where the daemon has joined or is joining, 1 where this machine is signed out or down.
+    Exits with 0 if the daemon has joined or is joining, with 1 if this machine is signed out or down.
     """
     if watch:
         _watch(socket, json)
@@ -42,13 +42,13 @@ def status(
 
 
 def ask_status(socket: Path) -> Status:
-    """The daemon's status. Raises UserError."""
+    """Returns the daemon's status. Raises UserError if it cannot be asked."""
     with ControlClient(socket) as client:
         return client.call(STATUS, StatusParams())
 
 
 def _watch(socket: Path, as_json: bool) -> None:
-    """Shows the status over and over; ^C ends it."""
+    """Shows the status every ``WATCH_INTERVAL`` seconds until ^C."""
     if as_json or not sys.stdout.isatty():
         while True:
             now = ask_status(socket)

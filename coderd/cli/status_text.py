@@ -28,7 +28,7 @@ NOT_JOINED = {
 
 
 def status_text(status: Status) -> Shown:
-    """The whole status; ends with a newline."""
+    """Returns the whole status as lines for people."""
     if status.state in NOT_JOINED:
         return lines_text([NOT_JOINED[status.state], *_health(status.health)])
     rows = [_self_row(status)] if status.self_node is not None else []
@@ -39,7 +39,7 @@ def status_text(status: Status) -> Shown:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their columns under each other, two spaces apart; no space at a line's end."""
+    """Returns rows with aligned columns, two spaces apart; no space at a line's end."""
     shown = [_cells(row) for row in rows]
     widths = [
         max(len(row[column]) for row in shown if column < len(row))
@@ -52,7 +52,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cells(row: Sequence[str]) -> list[str]:
-    """A row's cells, visible; one that is over-long must not push the others of its table out of sight."""
+    """Returns a row's cells, made visible and cut at ``MAX_CELL``, except the last, so that the table stays readable."""
     return [visible(cell, MAX_CELL) for cell in row[:-1]] + [visible(cell) for cell in row[-1:]]
 
 
@@ -73,13 +73,13 @@ def _peer_row(peer: PeerStatus) -> list[str]:
 
 
 def peer_state(peer: PeerStatus) -> str:
-    """``direct ip:port, 12ms``, ``relay "coder", 31ms``, ``idle`` or ``offline``."""
+    """Returns ``direct ip:port, 12ms``, ``relay "coder", 31ms``, ``idle`` or ``offline``."""
     has_session = peer.last_handshake_s is not None and peer.last_handshake_s < SESSION_LIFE
     if not has_session:
         return "idle" if peer.online else "offline"
     name = {"direct": f"direct {peer.path.via}", "relay": f'relay "{peer.path.via}"', "none": "no path"}
     latency = f", {latency_text(peer.path.latency_ms)}" if peer.path.latency_ms is not None else ""
-    return name[peer.path.kind] + latency + ("" if peer.online else "; the server has lost it")
+    return name[peer.path.kind] + latency + ("" if peer.online else "; the server has lost contact with it")
 
 
 def _server_line(status: Status) -> str:
@@ -90,7 +90,7 @@ def _server_line(status: Status) -> str:
 
 
 def _inbound_line(status: Status) -> list[str]:
-    """What peers may connect to, where this machine decides it."""
+    """Returns a line on what peers may connect to, where this machine decides it."""
     ports = status.self_node.accept_inbound if status.self_node is not None else None
     match ports:
         case None:
@@ -107,9 +107,9 @@ def _is_detour(relay: RelayLink) -> bool:
 
 
 def _detour_line(relay: RelayLink) -> str:
-    """A relay that is reached another way than it should be, or not at all."""
+    """Returns a line on a relay that is reached by WebSocket, or not at all."""
     if relay.error:
-        return f'relay "{relay.code}": not reached: {relay.error}'
+        return f'relay "{relay.code}": cannot be reached: {relay.error}'
     return f'relay "{relay.code}": WebSocket, because {relay.why}'
 
 

@@ -1,4 +1,4 @@
-"""``coderctl terminal``: a shell in a workspace on this terminal. Where the path breaks it comes back to the same shell."""
+"""``coderctl terminal``: a shell in a workspace on this terminal. If the path breaks, it resumes the same shell."""
 
 import os
 import select
@@ -48,9 +48,9 @@ RESUME_TIMEOUT = 600.0
 RETRY_INTERVAL = 1.0
 STDIN, STDOUT = 0, 1
 RAW_END = "\r\n"
-"""A newline on a terminal that does not make one of it."""
+"""A newline on a terminal in raw mode."""
 END_OF_FILE = b"\x04"
-"""What a shell takes for the end, where stdin is no terminal and has ended."""
+"""Sent to the shell when stdin has ended and is not a terminal."""
 LEAVE = b"~."
 DETACH = b"~d"
 ERASE = b"\x7f"
@@ -59,14 +59,15 @@ ERASE = b"\x7f"
 def terminal(
     workspace: Workspace,
     resume: Annotated[
-        str, typer.Option("--resume", metavar="ID", help="Come back to a shell that goes on; not a new one.")
+        str,
+        typer.Option("--resume", metavar="ID", help="Resume a shell that still runs, instead of a new one."),
     ] = "",
     socket: Socket = SOCKET,
 ) -> int:
-    """Open a shell in a workspace that offers terminals; Enter ~ . ends it where it hangs, Enter ~ d leaves it running.
+    """Open a shell in a workspace that offers terminals. Enter ~ . closes it if it hangs, Enter ~ d leaves it running.
 
-    Ends with the shell's exit code. Where the path breaks, the shell goes on, and so does this command once there is a path.
-    A shell that was left running, by Enter ~ d or since the path did not come back, waits an hour for --resume.
+    Exits with the shell's exit code. If the path breaks, the shell goes on running, and this command resumes it once there is
+    a path. A shell that was left running, by Enter ~ d or because the path did not come back, waits an hour for --resume.
 
     Examples:
       coderctl terminal dev
@@ -80,7 +81,7 @@ def terminal(
 
 
 class _Client:
-    """A terminal's other end. Owns the token and the place up to which output has come."""
+    """The client of one shell. Owns its token and the position up to which output has arrived."""
 
     def __init__(self, control: Path, workspace: str, token: bytes) -> None:
         self._control = control
@@ -90,11 +91,11 @@ class _Client:
         self._seen = 0
         self._has_input = True
         self._typed = b"\n"
-        """The last bytes that were typed, as far as they may begin ``LEAVE`` after a newline."""
+        """The last bytes typed, as far as they may begin ``LEAVE`` or ``DETACH`` after a newline."""
         self._heard_at = self._pinged_at = 0.0
 
     def connect(self) -> sockets.socket:
-        """A stream on which the shell is opened, or opened again. Raises UserError."""
+        """Connects, and opens the shell or resumes it; returns the stream. Raises UserError."""
         stream = open_terminal_stream(self._control, self._workspace)
         stream.settimeout(SILENCE_TIMEOUT)
         self._heard_at = self._pinged_at = time.monotonic()
@@ -102,7 +103,7 @@ class _Client:
         return stream
 
     def run(self, stream: sockets.socket, resizes: sockets.socket) -> int:
-        """Talks until the shell ends. Raises UserError where it cannot be come back to."""
+        """Runs until the shell ends, and returns its exit code. Raises UserError if it cannot be resumed."""
         while True:
             with stream:
                 code = self._talk(stream, resizes)
@@ -111,7 +112,7 @@ class _Client:
             if self._is_detached:
                 self._say_how_to_resume()
                 return 0
-            note(f"coderctl: the connection to {self._workspace} broke; coming back to it", RAW_END)
+            note(f"coderctl: the connection to {self._workspace} broke; reconnecting", RAW_END)
             stream = self._reconnect()
 
     def _reconnect(self) -> sockets.socket:
@@ -131,10 +132,10 @@ class _Client:
         if self._token:
             command = f"coderctl terminal {self._workspace} --resume {self._token.hex()}"
             note("", RAW_END)
-            note(f"coderctl: the shell goes on for an hour; come back to it by: {command}", RAW_END)
+            note(f"coderctl: the shell goes on for an hour; resume it with: {command}", RAW_END)
 
     def _wants_to_leave(self, timeout: float) -> bool:
-        """Waits, looking for ^C meanwhile, which nobody else could take."""
+        """Waits, reading stdin for ^C meanwhile: in raw mode the terminal sends no signal."""
         if not self._has_input or not sys.stdin.isatty():
             time.sleep(timeout)
             return False
@@ -142,7 +143,7 @@ class _Client:
         return bool(ready) and b"\x03" in os.read(STDIN, MAX_BODY)
 
     def _talk(self, stream: sockets.socket, resizes: sockets.socket) -> int | None:
-        """The shell's exit code; None where the stream broke."""
+        """Returns the shell's exit code; None if the stream broke or the shell was detached."""
         splitter = FrameSplitter()
         try:
             while time.monotonic() - self._heard_at < SILENCE_TIMEOUT:
@@ -163,7 +164,7 @@ class _Client:
         except OSError:
             return None
         except MalformedPacket as error:
-            raise UserError(f"{self._workspace} sent what is no terminal: {error}") from None
+            raise UserError(f"{self._workspace} sent an invalid terminal message: {error}") from None
         return None
 
     def _typing(self) -> FromClient:
@@ -212,7 +213,7 @@ def _token(resume: str) -> bytes:
         token = b"?"
     if len(token) not in (0, TOKEN_SIZE):
         raise UserError(
-            f"{resume!r} is no shell's id",
+            f"{resume!r} is not a shell's id",
             exit_code=Exit.USAGE,
             hint="It is 32 hexadecimal digits.",
             code="bad_id",
@@ -240,7 +241,7 @@ def _screen() -> Size:
 
 @contextmanager
 def _raw() -> Iterator[None]:
-    """Keys go to the shell as they are, ^C too; stdin that is no terminal needs nothing."""
+    """Sets the terminal to raw mode for the block, so that every key goes to the shell, ^C too."""
     if not sys.stdin.isatty():
         yield
         return
@@ -254,7 +255,7 @@ def _raw() -> Iterator[None]:
 
 @contextmanager
 def _resizes() -> Iterator[sockets.socket]:
-    """Readable after each change of the screen's size."""
+    """Yields a socket that becomes readable after each change of the screen's size."""
     ours, woken = sockets.socketpair()
     with ours, woken:
         woken.setblocking(False)

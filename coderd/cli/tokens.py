@@ -22,39 +22,53 @@ if TYPE_CHECKING:
 WithNodes: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--with-nodes", help="Also the devices and workspaces that it let in, and others' sign-ins."
+        "--with-nodes",
+        help="Also revoke the tokens of devices and workspaces that it enrolled, and others' sign-ins.",
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="To know it again: a DNS label.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name to recognise it by: a DNS label.")]
 
 
 def create(
     name: Name,
-    join: Annotated[bool, typer.Option("--join", help="A join key, for a workspace's machine.")] = False,
+    join: Annotated[
+        bool, typer.Option("--join", help="Create a join key, for a workspace's machine.")
+    ] = False,
     reusable: Annotated[
-        bool, typer.Option("--reusable", help="A join key for any number of machines.")
+        bool, typer.Option("--reusable", help="Let the join key join any number of machines.")
     ] = False,
     workspace: Annotated[
         str | None,
         typer.Option(
-            "--workspace", metavar="WORKSPACE", help="What a join key joins; else a new one each time."
+            "--workspace",
+            metavar="WORKSPACE",
+            help="The workspace that a join key joins.  [default: a new one each time]",
         ),
     ] = None,
     scope: Annotated[
-        str, typer.Option("--scope", help="Of a session: all, read (changes nothing) or enrol (devices).")
+        str,
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="What a session may do: all, read (change nothing) or enrol (devices).",
+        ),
     ] = "all",
     expires: Annotated[
         str | None,
-        typer.Option("--expires", metavar="DURATION", help="As in 30m or 24h; by default as yours does."),
+        typer.Option(
+            "--expires",
+            metavar="DURATION",
+            help="When it expires, from now: 30m, 24h.  [default: as your own token does]",
+        ),
     ] = None,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Create a token, and print it: it is shown this once.
+    """Create a token and print it. It is shown only once.
 
-    Without --join it is a session of yours. With it, a join key: the machine that shows it becomes a workspace of yours.
+    Without --join it is a session of yours. With --join it is a join key: the machine that uses it becomes your workspace.
 
     Examples:
       coderctl tokens create ci --scope read --expires 24h
@@ -62,7 +76,7 @@ def create(
     """
     if not join and (reusable or workspace is not None):
         raise UserError(
-            "only a join key is reusable, or for a workspace", exit_code=Exit.USAGE, hint="Add --join."
+            "only a join key can be reusable or for one workspace", exit_code=Exit.USAGE, hint="Add --join."
         )
     lifetime = None if expires is None else parse_duration(expires)
     client, origin = open_api(url, token_file, insecure=insecure)
@@ -77,7 +91,7 @@ def create(
     if json:
         print_json(made)
         return Exit.DONE
-    note(f"Created {name}; it expires: {until_text(made.info.expires_at)}. It is shown only now:")
+    note(f"Created {name}; it expires: {until_text(made.info.expires_at)}. It is shown only once:")
     say(join_line(parse_server_url(origin), made.token) if join else made.token)
     return Exit.DONE
 
@@ -85,7 +99,7 @@ def create(
 def list_tokens(
     url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
 ) -> int:
-    """List your tokens, and those of your workspaces and devices; never the tokens themselves.
+    """List your tokens and those of your workspaces and devices, without their secrets.
 
     Examples:
       coderctl tokens list
@@ -100,7 +114,7 @@ def list_tokens(
 
 
 def token_rows(found: Sequence[TokenInfo]) -> list[tuple[str, ...]]:
-    """Tokens, a row each: what is revoked with which is told by the id that a token was made with."""
+    """Returns a row for each token, with the id of the token it was created with, which revokes it as well."""
     return [
         (
             str(each.id),
@@ -108,7 +122,7 @@ def token_rows(found: Sequence[TokenInfo]) -> list[tuple[str, ...]]:
             each.name or each.node or "-",
             each.scope if each.uses_left is None else f"{each.uses_left} left",
             until_text(each.expires_at),
-            f"made with {each.made_with}" if each.made_with is not None else "",
+            f"created with {each.made_with}" if each.made_with is not None else "",
         )
         for each in found
     ]
@@ -117,7 +131,7 @@ def token_rows(found: Sequence[TokenInfo]) -> list[tuple[str, ...]]:
 def revoke_one(
     client: "ApiClient", token_id: str, *, user: str | None, nodes: bool, yes: bool, json: bool
 ) -> int:
-    """Tells what ends with a token, asks, and ends it."""
+    """Lists the tokens that are revoked with a token, asks for confirmation, and revokes them."""
     if not yes:
         ends = client.token_descent(token_id, user=user, nodes=nodes)
         for line in aligned(token_rows(ends)):
@@ -133,7 +147,9 @@ def revoke_one(
 
 
 def revoke(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="As coderctl tokens list shows it.")],
+    token_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The token's id, as coderctl tokens list shows it.")
+    ],
     with_nodes: WithNodes = False,
     yes: Yes = False,
     url: Url = None,
@@ -141,10 +157,10 @@ def revoke(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Revoke a token, and the sessions and join keys that were made with it: all of them are listed first.
+    """Revoke a token, and the sessions and join keys created with it. All of them are listed first.
 
-    A workspace's or device's token ends its tunnels at once. Machines that a session or join key let in stay, unless
-    --with-nodes ends their tokens too, and the sign-ins that it gave to others.
+    Revoking a workspace's or device's token closes its tunnels at once. Machines that a session or join key enrolled stay,
+    unless --with-nodes revokes their tokens, too, and the sign-ins that it gave to others.
 
     Examples:
       coderctl tokens revoke 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11

@@ -1,4 +1,4 @@
-"""``coderctl users``: who may sign in, and as what."""
+"""``coderctl users``: the users of the server, their roles and their sessions."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from coderd.model.errors import Exit
 
 Name = Annotated[str, typer.Argument(metavar="USER", help="A user's name or id.")]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
-Role = Annotated[str, typer.Option("--role", help="owner, admin or member.")]
+Role = Annotated[str, typer.Option("--role", metavar="ROLE", help="owner, admin or member.")]
 
 
 def create(
@@ -26,7 +26,7 @@ def create(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Create a user, and print their session token: it is shown this once.
+    """Create a user and print their token to sign in with. It is shown only once.
 
     Examples:
       coderctl users create ann
@@ -37,7 +37,7 @@ def create(
     if json:
         print_json(made)
         return Exit.DONE
-    note(f"Created {made.name}. This is the token to sign in with, shown only now:")
+    note(f"Created {made.name}. This is the token to sign in with, shown only once:")
     say(made.token)
     return Exit.DONE
 
@@ -61,14 +61,14 @@ def list_users(
 
 def show(
     name: Annotated[
-        str | None, typer.Argument(metavar="[USER]", help="A user's name or id.  [default: yourself]")
+        str | None, typer.Argument(metavar="USER", help="A user's name or id.  [default: yourself]")
     ] = None,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Show a user: yourself, or for admins and owners anybody; with how much they have and may have.
+    """Show a user, with how much they have and may have: yourself, or any user for admins and owners.
 
     Examples:
       coderctl users show
@@ -86,7 +86,7 @@ def rename(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Give a user another name; their workspaces and devices bear it at once.
+    """Rename a user. Their workspaces and devices have the new name at once.
 
     Examples:
       coderctl users rename ann anna
@@ -103,7 +103,7 @@ def set_role(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Make a user an owner, an admin or a member. Admins manage members and what is theirs; owners everybody.
+    """Make a user an owner, an admin or a member. Admins manage members and what they own; owners manage everyone.
 
     Examples:
       coderctl users set-role ann admin
@@ -131,7 +131,9 @@ def sessions(
 
 def revoke_session(
     name: Name,
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="As coderctl users sessions shows it.")],
+    token_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The session's id, as coderctl users sessions shows it.")
+    ],
     with_nodes: WithNodes = False,
     yes: Yes = False,
     url: Url = None,
@@ -139,7 +141,7 @@ def revoke_session(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Revoke a session, or any other token, of a user, and what was made with it: all of it is listed first.
+    """Revoke a session or another token of a user, and those created with it. All of them are listed first.
 
     Examples:
       coderctl users revoke-session ann 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11
@@ -151,7 +153,7 @@ def revoke_session(
 def sign_in(
     name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
 ) -> int:
-    """Give a user a new token to sign in with, and print it: it is shown this once. What they have goes on.
+    """Create a new token for a user to sign in with, and print it. It is shown only once. Their other tokens stay.
 
     Examples:
       coderctl users sign-in ann
@@ -162,7 +164,7 @@ def sign_in(
         print_json(given)
         return Exit.DONE
     note(
-        f"{given.name} can sign in with this token until {until_text(given.expires_at)}. It is shown only now:"
+        f"{given.name} can sign in with this token until {until_text(given.expires_at)}. It is shown only once:"
     )
     say(given.token)
     return Exit.DONE

@@ -1,4 +1,4 @@
-"""Text of the command line to values, and values to text for people. Pure."""
+"""Parsers of the command line's texts, and texts of values for people. Pure."""
 
 import re
 from ipaddress import ip_address
@@ -27,16 +27,16 @@ def parse_duration(text: str) -> float:
 
 
 class Forward(NamedTuple):
-    """A local listener and the workspace's port behind it."""
+    """A local listener and the workspace's port that it forwards to."""
 
     hosts: tuple[str, ...]
-    """Where to listen; the first one has to work."""
+    """Addresses to listen on; the first one has to work."""
     local: int
     remote: int
 
     @property
     def listens_at(self) -> str:
-        """``127.0.0.1:8080`` or ``[::1]:8080``."""
+        """Returns ``127.0.0.1:8080`` or ``[::1]:8080``."""
         host = self.hosts[0]
         return f"[{host}]:{self.local}" if ":" in host else f"{host}:{self.local}"
 
@@ -45,10 +45,10 @@ LOOPBACKS = ("127.0.0.1", "::1")
 
 
 def parse_forward(text: str) -> Forward:
-    """Reads ``[ip:]LOCAL[:REMOTE]``. Raises UserError on anything else."""
+    """Parses ``[ip:]LOCAL[:REMOTE]``. Raises UserError on anything else."""
     match = _FORWARD.fullmatch(text)
     if match is None:
-        raise _bad_forward(text, "it does not read [IP:]LOCAL[:REMOTE]")
+        raise _bad_forward(text, "it is not of the form [IP:]LOCAL[:REMOTE]")
     local = int(match["local"])
     remote = int(match["remote"] or local)
     if not (1 <= local <= 65535 and 1 <= remote <= 65535):
@@ -58,14 +58,14 @@ def parse_forward(text: str) -> Forward:
     try:
         return Forward((str(ip_address(match["ip"].strip("[]"))),), local, remote)
     except ValueError:
-        raise _bad_forward(text, f"{match['ip']} is no address") from None
+        raise _bad_forward(text, f"{match['ip']} is not an address") from None
 
 
 def parse_forwards(texts: list[str]) -> list[Forward]:
-    """Reads all forwards of a command. Raises UserError where there are none, or two listen at one place."""
+    """Parses all forwards of a command. Raises UserError if there are none, or if two listen on one address."""
     if not texts:
         raise UserError(
-            "no port is given to forward",
+            "no port to forward is given",
             exit_code=Exit.USAGE,
             hint="Name one, as in: coderctl port-forward dev 8080",
         )
@@ -86,22 +86,22 @@ def _bad_forward(text: str, why: str) -> UserError:
 
 
 def parse_role(text: str) -> UserRole:
-    """A user's role. Raises UserError on anything else."""
+    """Parses a user's role. Raises UserError on anything else."""
     return _one_of(text, tuple(UserRole), "role")
 
 
 def parse_scope(text: str) -> Scope:
-    """A session token's scope. Raises UserError on anything else."""
+    """Parses a session token's scope. Raises UserError on anything else."""
     return _one_of(text, tuple(Scope), "scope")
 
 
 def parse_path(text: str) -> PathRule:
-    """A workspace's path rule. Raises UserError on anything else."""
+    """Parses a workspace's path rule. Raises UserError on anything else."""
     return _one_of(text, tuple(PathRule), "path rule")
 
 
 def parse_share(text: str) -> ShareText:
-    """Whom a web app is for. Raises UserError on anything else."""
+    """Parses the audience of a web app. Raises UserError on anything else."""
     return _one_of(text, get_args(ShareText), "share")
 
 
@@ -109,11 +109,13 @@ def _one_of(text: str, words: tuple[W, ...], what: str) -> W:
     for word in words:
         if text == word:
             return word
-    raise UserError(f"{text!r} is no {what}", exit_code=Exit.USAGE, hint=f"It is one of: {', '.join(words)}.")
+    raise UserError(
+        f"{text!r} is not a {what}", exit_code=Exit.USAGE, hint=f"It is one of: {', '.join(words)}."
+    )
 
 
 def size_text(n_bytes: int) -> str:
-    """``308 B``, ``1.2 MiB``."""
+    """Returns a number of bytes as in ``308 B`` or ``1.2 MiB``."""
     if n_bytes < 1024:
         return f"{n_bytes} B"
     amount = float(n_bytes)
@@ -125,7 +127,7 @@ def size_text(n_bytes: int) -> str:
 
 
 def ago_text(seconds: float) -> str:
-    """``just now``, ``12s ago``, ``3m ago``, ``2h ago``, ``5d ago``."""
+    """Returns seconds as in ``just now``, ``12s ago``, ``3m ago``, ``2h ago`` or ``5d ago``."""
     if seconds < 1:
         return "just now"
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -135,5 +137,5 @@ def ago_text(seconds: float) -> str:
 
 
 def latency_text(latency_ms: float) -> str:
-    """``12ms``, or ``<1ms`` below one."""
+    """Returns milliseconds as in ``12ms``, or ``<1ms`` below one."""
     return f"{latency_ms:.0f}ms" if latency_ms >= 1 else "<1ms"

@@ -15,18 +15,18 @@ from coderd.model.paths import PathKind
 from coderd.netcheck.facts import Facts
 
 PATIENCE = 20.0
-"""Seconds that the daemon gets; it takes at most eight."""
+"""Seconds to wait for the daemon, which takes eight at most."""
 
 
 def why(workspace: Workspace, socket: Socket = SOCKET, json: Json = False) -> int:
-    """Say how a workspace is reached and, where not directly, why: the deciding cause first, with its cure.
+    """Explain how a workspace is reached and, if not directly, why: the deciding cause first, with its fix.
 
     Examples:
       coderctl why dev
       coderctl why dev --json | jq '.causes[0].cause'
 
-    Both ends measure their network, so it takes a few seconds. Ends with 0 where the path is direct,
-    10 where it is relayed, 11 where there is none.
+    Both ends measure their network, which takes a few seconds. Exits with 0 if the path is direct, 10 if it is relayed, 11 if
+    there is none.
     """
     with ControlClient(socket) as client:
         found = client.call(WHY, WhyParams(peer=workspace), patience=PATIENCE)
@@ -40,7 +40,7 @@ def why(workspace: Workspace, socket: Socket = SOCKET, json: Json = False) -> in
 
 
 def why_text(found: Why) -> Shown:
-    """What a person reads; ends with a newline."""
+    """Returns the explanation as lines for people."""
     rows = [["", "this machine", found.name], *_rows(found.this, found.peer)]
     if found.peer is None:
         rows = [row[:2] for row in rows]
@@ -59,14 +59,14 @@ def _verdict(found: Why) -> str:
         case PathKind.RELAY:
             return f'{found.name} is reached only by relay "{found.path.via}"{latency}.'
         case PathKind.NONE:
-            return f"{found.name} is not reached."
+            return f"{found.name} cannot be reached."
 
 
 def _causes(found: Why) -> Iterator[str]:
     for number, cause in enumerate(found.causes):
         yield ""
         yield ("Also: " if number else "Because: ") + cause.sentence
-        yield f"  Cure: {cause.fix}"
+        yield f"  Fix: {cause.fix}"
 
 
 def _rows(this: Facts, peer: Facts | None) -> list[list[str]]:
@@ -88,6 +88,6 @@ def _relay(facts: Facts) -> str:
 
 
 def _udp(facts: Facts) -> str:
-    """Silence says nothing where no datagram can reach the server."""
+    """Returns whether UDP works; unknown where the server itself can get no datagram."""
     udp = None if facts.server == "closed" else facts.udp
     return {True: "works", False: "blocked", None: "unknown"}[udp]

@@ -1,4 +1,4 @@
-"""``coderctl workspaces show``, ``rename``, ``unshare`` and ``set``: one workspace, and who may meet it how."""
+"""``coderctl workspaces show``, ``rename``, ``unshare`` and ``set``: one workspace, and who may reach it how."""
 
 from typing import Annotated
 
@@ -14,9 +14,7 @@ from coderd.model.errors import Exit
 
 Name = Annotated[
     str,
-    typer.Argument(
-        metavar="WORKSPACE", help="A workspace's name, with its owner's where it is not yours: ann/dev."
-    ),
+    typer.Argument(metavar="WORKSPACE", help="A workspace: dev is your own, ann/dev is ann's."),
 ]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: letters, digits, hyphens.")]
 User = Annotated[str, typer.Argument(metavar="USER", help="Another user's name.")]
@@ -42,7 +40,7 @@ def rename(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Give a workspace another name.
+    """Rename a workspace.
 
     Examples:
       coderctl workspaces rename dev lab
@@ -59,7 +57,7 @@ def unshare(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Take a share or an offer back: what they have open there ends at once.
+    """Stop sharing a workspace with a user and close their tunnels to it, or withdraw an offer.
 
     Examples:
       coderctl workspaces unshare dev bob
@@ -71,14 +69,17 @@ def unshare(
 def set_policy(
     name: Name,
     path: Annotated[
-        str, typer.Option("--path", help="direct (any path), relay-only, or deny (nobody meets it).")
+        str,
+        typer.Option(
+            "--path", metavar="PATH", help="direct (any path), relay-only, or deny (no peer reaches it)."
+        ),
     ],
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Say by which paths a workspace may be reached. What the whole deployment forbids stays forbidden.
+    """Set by which paths a workspace may be reached. What the server forbids for all workspaces stays forbidden.
 
     Examples:
       coderctl workspaces set dev --path relay-only

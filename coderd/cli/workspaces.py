@@ -1,4 +1,4 @@
-"""``coderctl workspaces``: what the server keeps, asked of the server itself."""
+"""``coderctl workspaces``: creates, lists and deletes workspaces at the server."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ def create(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Create a workspace, and print the one line that joins its machine. Its token is shown this once.
+    """Create a workspace and print the command that joins its machine. Its token is shown only once.
 
     Examples:
       coderctl workspaces create dev
@@ -34,7 +34,7 @@ def create(
         print_json(made)
         return Exit.DONE
     note(
-        f"Created {made.owner}/{made.name}, {made.address}. This joins its machine; the token is shown only now:"
+        f"Created {made.owner}/{made.name}, {made.address}. This command joins its machine; the token is shown only once:"
     )
     say(join_line(parse_server_url(origin), made.token))
     return Exit.DONE
@@ -47,7 +47,7 @@ def list_workspaces(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """List your workspaces, and those that are shared with you.
+    """List your workspaces and those shared with you.
 
     Examples:
       coderctl workspaces list
@@ -65,7 +65,7 @@ def list_workspaces(
 def delete(
     name: Name, yes: Yes = False, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False
 ) -> int:
-    """Delete a workspace: its tunnels end at once, and its machine is refused from then on.
+    """Delete a workspace: its tunnels close at once, and its machine is rejected from then on.
 
     Examples:
       coderctl workspaces delete dev

@@ -1,10 +1,14 @@
 """Text from flags, the environment and files -> frozen values.
 
-sources    one setting out of flag > environment > file
-url        the server's URL: an origin, and why it is trusted
-http_url   any other page's URL
-server     ``ServerConfig``: everything that ``coderd server`` was told, with tls, derp and apps for parts of it
-relay      ``RelayConfig``: the same for ``coderd derp``
-derp_map   an operator's relay map: read and refused by name
-io         the file, and where log lines go: shell
+sources      a ``Setting``, one line of a command's table; its value out of flag > environment > file
+kinds        what a setting's text means: numbers, ports, durations, paths, addresses
+node         the table of ``coderd run`` and ``NodeConfig``
+server       the table of ``coderd server`` and ``ServerConfig``, put together from tls, proxies, derp, apps, sharing,
+             quotas and lifetimes
+relay        the table of ``coderd derp`` and ``RelayConfig``
+environment  the other variables, and names that are probably mistakes
+url          the server's URL: an origin, and what it is trusted by
+http_url     any other page's URL
+derp_map     an operator's relay map: parsed strictly, each fault named
+io           the file, the token, users, and where log lines go: shell
 """

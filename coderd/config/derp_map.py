@@ -1,6 +1,6 @@
-"""A DERP map as an operator writes it: Tailscale's JSON, read strictly, refused by name where nodes could not use it.
+"""A DERP map as an operator writes it: Tailscale's JSON, parsed strictly; each fault is named.
 
-A node takes what it can of a map and lives with the rest; whoever writes one wants to know before all nodes have it.
+A node uses what it can of a map and ignores the rest. An operator wants to know of faults before any node has the map.
 """
 
 import json
@@ -12,17 +12,17 @@ from coderd.model.derpmap_json import parse_derp_map
 from coderd.model.errors import Exit, UserError
 
 MAX_MAP_SIZE = 256 * 1024
-"""Bytes of a map's text: it has to fit into a message to every node, beside much else."""
+"""Bytes of a map's text: it must fit into one message to every node, beside other fields."""
 MAX_REGIONS = 256
 MAX_NODES = 32
-"""In one region."""
+"""Most nodes in one region."""
 MAX_TEXT = 255
 PIN_PREFIX = "sha256-raw:"
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 def read_derp_map(text: str | bytes, origin: str) -> DerpMap:
-    """Reads a map and holds it to every rule.
+    """Parses a map and checks it against every rule.
 
     Args:
         text: the JSON.
@@ -49,7 +49,7 @@ def read_derp_map(text: str | bytes, origin: str) -> DerpMap:
 
 
 def derp_map_faults(derp_map: DerpMap) -> Iterator[str]:
-    """What is wrong with a map, one clause each; nothing where it is sound."""
+    """Yields the faults of a map, one clause each."""
     if not derp_map.regions:
         yield "it has no regions"
     if len(derp_map.regions) > MAX_REGIONS:
@@ -65,12 +65,12 @@ def derp_map_faults(derp_map: DerpMap) -> Iterator[str]:
 
 
 def describe_region(region: DerpRegion) -> str:
-    """A region in an error: its number and, where it has one, its code."""
+    """Returns a region's name for an error: its number and, if it has one, its code."""
     return f"region {region.region_id}" + (f" ({region.code})" if region.code else "")
 
 
 def is_host_name(text: str) -> bool:
-    """Whether a resolver may be asked for this name, or it is an IP literal, without brackets."""
+    """Tells whether a text is a name that a resolver may be asked for, or an IP literal without brackets."""
     try:
         ip_address(text)
     except ValueError:
@@ -81,12 +81,12 @@ def is_host_name(text: str) -> bool:
 
 
 def is_plain_text(text: str) -> bool:
-    """Whether a text may be shown on anybody's terminal."""
+    """Tells whether a text is printable and at most ``MAX_TEXT`` characters long."""
     return len(text) <= MAX_TEXT and text.isprintable()
 
 
 def bad_map(origin: str, why: str) -> UserError:
-    """The error for a map that cannot be used."""
+    """Returns the error for an invalid map."""
     return UserError(
         f"the DERP map {origin} cannot be used: {why}",
         exit_code=Exit.USAGE,
@@ -136,7 +136,7 @@ def _is_certificate_name(text: str) -> bool:
 
 
 class _TwiceNamed(ValueError):
-    """An object with a name that occurs twice: JSON allows it, and one of the two would be lost."""
+    """An object with a duplicate name: JSON allows it (RFC 8259 §4), and one of the two would be lost."""
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -149,7 +149,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _place(error: ValueError | RecursionError) -> str:
-    """Where the text stops being JSON."""
+    """Returns where the text stops being JSON, and why."""
     if isinstance(error, json.JSONDecodeError):
         return f"line {error.lineno}, column {error.colno}: {error.msg}"
     return (

@@ -1,4 +1,4 @@
-"""A setting that names a page of somebody else's: any URL of http or https, path and all."""
+"""A setting that names a page of another server: any http or https URL, with its path."""
 
 from urllib.parse import urlsplit
 
@@ -9,11 +9,11 @@ _SCHEMES = ("http", "https")
 
 
 def http_url(value: Value, hint: str) -> str:
-    """The URL itself. Raises UserError: never with a password that it may contain.
+    """Returns the URL. Raises UserError if it is invalid, without a password that it may contain.
 
     Args:
         value: the setting's.
-        hint: what to give instead.
+        hint: what to give instead of an invalid URL.
     """
     try:
         parts = urlsplit(value.text)
@@ -24,5 +24,5 @@ def http_url(value: Value, hint: str) -> str:
     if has_secret:
         raise bad_value(Value("…", value.origin), "it must not carry a user name or password")
     if not is_usable:
-        raise bad_value(value, "it is no http or https URL", hint)
+        raise bad_value(value, "it is not an http or https URL", hint)
     return value.text

@@ -1,12 +1,11 @@
-"""The server's URL: what a node or a person types, reduced to an origin, and why that origin is trusted.
+"""The server's URL, reduced to an origin, and what that origin is trusted by.
 
-Whoever is given a server's URL is given the trust in it, too: it travels behind the origin, through files, sockets and
-arguments alike.
+The trust travels with the URL, behind the origin, in files, sockets and arguments alike.
 
-``https://coder.example.com``                     the system's authorities vouch for it
+``https://coder.example.com``                     a certificate that the system's authorities signed
 ``https://192.0.2.10:3000#sha256:<64 hex>``       the one certificate with this SHA-256, the *pin*
-``https://192.0.2.10:3000#ca:/etc/coderd/ca.pem`` the authorities in this file, and no others
-``http://192.0.2.10:3000#insecure``               somebody said that tokens may travel there for everybody to read
+``https://192.0.2.10:3000#ca:/etc/coderd/ca.pem`` only the authorities in this file
+``http://192.0.2.10:3000#insecure``               unencrypted, which a user has accepted for tokens
 """
 
 import re
@@ -32,26 +31,26 @@ class ServerUrl:
     host: str
     port: int
     pin: str = ""
-    """The SHA-256 of the server's certificate, in hexadecimal; empty where authorities vouch for it."""
+    """The SHA-256 of the server's certificate, in hexadecimal; empty where authorities are trusted."""
     ca_file: str = ""
-    """An absolute path: PEM certificates of the only authorities whose word counts; empty for the system's."""
+    """An absolute path: PEM certificates of the only trusted authorities; empty for the system's."""
     is_insecure: bool = False
     """Whether tokens may go there unencrypted."""
 
     @property
     def is_tls(self) -> bool:
-        """Whether the connection is encrypted by TLS."""
+        """Tells whether the connection is encrypted by TLS."""
         return self.scheme == "https"
 
     @property
     def authority(self) -> str:
-        """``host`` or ``host:port``, as in a Host header: the scheme's own port is left out."""
+        """Returns ``host`` or ``host:port``, as in a Host header: the scheme's default port is left out."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def trust(self) -> str:
-        """What stands behind the ``#``; empty where nothing has to."""
+        """Returns the fragment that says what the origin is trusted by; empty for the default."""
         if self.pin:
             return PIN_PREFIX + self.pin
         if self.ca_file:
@@ -60,17 +59,17 @@ class ServerUrl:
 
     @property
     def text(self) -> str:
-        """The whole of it, trust included, as it is stored and handed on."""
+        """Returns the URL with its trust, as it is stored and passed on."""
         return f"{self}#{self.trust}" if self.trust else str(self)
 
     @property
     def may_carry_tokens(self) -> bool:
-        """Whether nobody on the way reads along: TLS, or a way that leaves no machine; or whether that was accepted."""
+        """Tells whether tokens may be sent: by TLS, within this machine, or where plain HTTP was accepted."""
         return self.is_tls or self.is_insecure or self.is_this_machine
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether the server runs on the very machine that the URL is for, as in tests."""
+        """Tells whether the host is a loopback address or name, as in tests."""
         return _is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -80,7 +79,7 @@ class ServerUrl:
 def trusted_url(
     text: str, *, pin: str | None = None, ca_file: str | None = None, insecure: bool = False
 ) -> ServerUrl:
-    """Reads a server's URL and the trust that was given beside it, if any: it replaces the URL's own. Raises UserError."""
+    """Parses a server's URL; trust that is given beside it replaces the URL's own. Raises UserError."""
     url = parse_server_url(text)
     if pin is not None and ca_file is not None:
         raise _no_trust(
@@ -94,10 +93,10 @@ def trusted_url(
 
 
 def check_secrecy(url: ServerUrl) -> None:
-    """Raises UserError where a token that goes to this server could be read on its way."""
+    """Raises UserError if a token sent to this server could be read on the network path."""
     if not url.may_carry_tokens:
         raise UserError(
-            f"{url} is not encrypted: everybody on the way could read the token",
+            f"{url} is not encrypted: anybody on the network path could read the token",
             exit_code=Exit.REFUSED,
             hint="Nothing was sent. Give the server's https URL, with the --pin that it prints; or accept it by --insecure.",
             code="not_encrypted",
@@ -105,30 +104,30 @@ def check_secrecy(url: ServerUrl) -> None:
 
 
 def parse_server_url(text: str) -> ServerUrl:
-    """Reads a server's URL, with or without trust. Raises UserError with what is wrong: never with a password in it."""
+    """Parses a server's URL, with or without trust. Raises UserError with the reason, without a password in it."""
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise _refusal("it cannot be read") from None
+        raise _refusal("it is not a URL") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise _refusal("it must start with http:// or https://")
     if parts.username is not None or parts.password is not None:
         raise _refusal("it must not carry a user name or password")
     if not host or any(character.isspace() or character in "<>\"'\\" for character in host):
-        raise _refusal("it names no host")
+        raise _refusal("it has no host")
     if not _can_be_looked_up(host):
-        raise _refusal("its host is no name that can be looked up")
+        raise _refusal("its host is not a valid name")
     if parts.path not in ("", "/") or parts.query:
         raise _refusal("it must end after the host and port")
     if port == 0:
-        raise _refusal("its port must lie between 1 and 65535")
+        raise _refusal("its port must be between 1 and 65535")
     url = ServerUrl(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
     return with_trust(url, parts.fragment)
 
 
 def with_trust(url: ServerUrl, text: str) -> ServerUrl:
-    """The URL with what may stand behind its ``#``. Raises UserError."""
+    """Returns the URL with the trust that a fragment says. Raises UserError if it is invalid."""
     if not text:
         return url
     if text == INSECURE:
@@ -139,31 +138,32 @@ def with_trust(url: ServerUrl, text: str) -> ServerUrl:
 
 
 def _with_ca_file(url: ServerUrl, path: str) -> ServerUrl:
-    """Only a path that means the same to a command, its daemon and the next start of either."""
+    """Returns the URL with a file of authorities; its path must be absolute, as command and daemon differ in directory."""
     if not path.startswith("/") or "\0" in path:
         raise _no_trust(
-            "the file of authorities has no absolute path", "Give it as in --ca-file /etc/coderd/ca.pem."
+            "the path of the file of authorities is not absolute",
+            "Give it as in --ca-file /etc/coderd/ca.pem.",
         )
     if not url.is_tls:
         raise _no_trust(
-            f"{url} shows no certificate that an authority could vouch for", "Give the server's https URL."
+            f"{url} is plain HTTP and has no certificate to verify", "Give the server's https URL."
         )
     return replace(url, pin="", ca_file=path)
 
 
 def _with_pin(url: ServerUrl, text: str) -> ServerUrl:
-    """Digits may be grouped by colons and of any case, as openssl prints them."""
+    """Returns the URL with a pin; its digits may be grouped by colons and of any case, as openssl prints them."""
     digits = text.strip().lower().removeprefix(PIN_PREFIX).replace(":", "")
     if not _PIN.fullmatch(digits):
         raise UserError(
-            "the pin cannot be used: it is no SHA-256 of a certificate",
+            "the pin is invalid: it is not the SHA-256 of a certificate",
             exit_code=Exit.USAGE,
             hint=f"Give it as the server prints it: {PIN_PREFIX} and 64 hexadecimal digits.",
             code="bad_pin",
         )
     if not url.is_tls:
         raise UserError(
-            f"{url} shows no certificate that could be pinned",
+            f"{url} is plain HTTP and has no certificate to pin",
             exit_code=Exit.USAGE,
             hint="Give the server's https URL.",
             code="bad_pin",
@@ -176,7 +176,7 @@ def _no_trust(why: str, hint: str) -> UserError:
 
 
 def _is_loopback(host: str) -> bool:
-    """Names under localhost never leave the machine (RFC 6761), nor do its loopback addresses."""
+    """Tells whether a host is a loopback address or a name under localhost (RFC 6761 §6.3)."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -184,7 +184,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _can_be_looked_up(host: str) -> bool:
-    """Whether every label has 1 to 63 octets, as the resolver will demand."""
+    """Tells whether every label has 1 to 63 octets (RFC 1035 §2.3.4)."""
     try:
         host.encode("idna")
     except UnicodeError:

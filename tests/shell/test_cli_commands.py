@@ -679,7 +679,7 @@ def test_a_local_port_that_is_taken_is_one_sentence(monkeypatch: pytest.MonkeyPa
         with spawn("port-forward", "dev", f"{where}:{port}") as process:
             _, err = process.communicate(timeout=20)
     assert process.returncode == Exit.FAILED
-    assert err.startswith(f"coderctl: {where} cannot be listened at: ".encode())
+    assert err.startswith(f"coderctl: cannot listen on {where}: ".encode())
     assert b"Traceback" not in err
 
 

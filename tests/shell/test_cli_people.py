@@ -217,6 +217,6 @@ async def test_an_admin_ends_sessions_and_lets_somebody_in_anew(
         assert made["info"]["made_with"] == join["info"]["made_with"] == mine["id"]  # type: ignore[index, call-overload]
         code, err = owner.fail("tokens", "revoke", mine["id"], "--with-nodes")
         assert code == Exit.USAGE
-        assert err.count("made with") == 3
+        assert err.count("created with") == 3
 
     await tell(tmp_path, capsys, story)

@@ -96,7 +96,7 @@ def test_after_the_path_broke_the_output_goes_on_where_it_was(
     with workspace(tmp_path) as handler:
         code, out, err = run(monkeypatch, handler, script)
     assert code == 4
-    assert b"the connection to dev broke; coming back to it" in err
+    assert b"the connection to dev broke; reconnecting" in err
     assert (out.count(CUT + b"\r\n"), out.count(b"after\r\n")) == (1, 1)
 
 
@@ -145,7 +145,7 @@ def test_an_id_that_is_none_is_refused_before_anything_is_opened() -> None:
     with spawn("terminal", "dev", "--resume", "xyz", stdin=subprocess.PIPE) as process:
         _, err = process.communicate(b"", timeout=20)
     assert process.returncode == 2
-    assert b"is no shell's id" in err
+    assert b"is not a shell's id" in err
 
 
 def test_a_workspace_that_offers_no_terminal_is_one_sentence(

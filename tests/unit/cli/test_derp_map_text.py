@@ -24,7 +24,7 @@ INFO = DerpMapInfo(map=derp_map_to_json(DerpMap({999: OWN, 1: FAR})), home=999, 
 def test_the_map_is_a_table_of_nodes() -> None:
     assert derp_map_text(INFO) == (
         "REGION  CODE   NODE      HOST             PORT  STUN\n"
-        "1       far    1a        far.example.com  443   -     nobody's home\n"
+        "1       far    1a        far.example.com  443   -     never a home\n"
         "999     coder  999b      10.0.0.1         3000  3478  home, the server, plain HTTP\n"
         "999     coder  999stun1  10.0.0.1         -     3479  home, the server, STUN only\n"
     )
@@ -43,7 +43,7 @@ def test_what_was_probed_is_a_table_too_and_problems_follow_it() -> None:
         "",
         "! 1a of far: TCP: Connection refused",
         "  999b of coder is reached by WebSocket: the upgrade was answered 403",
-        "1 of 2 nodes do what the map says",
+        "1 of 2 nodes work as the map says",
     ]
     assert "by WebSocket" in text.splitlines()[2]
 

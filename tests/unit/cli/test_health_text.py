@@ -26,4 +26,4 @@ def test_a_finding_has_its_code_and_its_fix() -> None:
 
 
 def test_a_report_from_before_the_first_way_through_the_access_url_says_so() -> None:
-    assert "still being gone through" in health_text(report(checked_at=0.0))
+    assert "still being checked" in health_text(report(checked_at=0.0))

@@ -56,13 +56,13 @@ def test_an_end_is_said_with_the_terms() -> None:
 @pytest.mark.parametrize(
     ("given", "enforces", "said"),
     [
-        (share("22"), False, ["does not know of ports and terminals of shares"]),
+        (share("22"), False, ["does not enforce ports and terminals of shares"]),
         (share("22"), True, []),
         (share("22"), None, []),
         (
             share("all", terminal=True),
             False,
-            ["as every share did before 0.2: narrow it with coderctl share dev"],
+            ["as every share had before 0.2: restrict it with coderctl share dev"],
         ),
     ],
 )

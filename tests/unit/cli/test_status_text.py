@@ -40,7 +40,10 @@ def test_without_a_session_a_peer_is_idle_or_offline_whatever_path_there_was() -
 
 
 def test_a_tunnel_that_outlives_the_server_s_knowledge_is_shown_as_it_is() -> None:
-    assert peer_state(peer(DIRECT, online=False)) == "direct 203.0.113.7:41641, 12ms; the server has lost it"
+    assert (
+        peer_state(peer(DIRECT, online=False))
+        == "direct 203.0.113.7:41641, 12ms; the server has lost contact with it"
+    )
 
 
 def test_a_relay_on_a_detour_is_shown_with_its_reason_and_one_that_is_not_goes_without_saying() -> None:
@@ -62,7 +65,7 @@ def test_a_relay_on_a_detour_is_shown_with_its_reason_and_one_that_is_not_goes_w
     )
     assert status_text(status).splitlines()[1:] == [
         'relay "fra": WebSocket, because the proxy answered 426 to the upgrade',
-        'relay "syd": not reached: Connection refused',
+        'relay "syd": cannot be reached: Connection refused',
     ]
 
 
