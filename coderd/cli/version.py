@@ -51,12 +51,12 @@ def version(url: Url = None, socket: Socket = SOCKET, json: Json = False) -> int
 
 
 def is_older(one: str, other: str) -> bool:
-    """Tells whether a version comes before another, by its numbers alone."""
+    """Tells whether a version comes before another, by its first three numbers alone."""
     return _numbers(one) < _numbers(other)
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", text, re.ASCII)]
+    return [int(part) for part in re.findall(r"\d{1,9}", text, re.ASCII)[:3]]
 
 
 def _advice(name: str, found: str) -> str:
