@@ -75,6 +75,8 @@ def hostile(kind: Any) -> Any:
             return {HOSTILE: hostile(value)}
         case inspect.UnionType(types=types):
             return hostile(next(each for each in types if not isinstance(each, inspect.NoneType)))
+        case inspect.EnumType(cls=cls):
+            return next(iter(cls)).value
         case inspect.AnyType():
             return HOSTILE
         case other:
