@@ -34,8 +34,11 @@ def _group(item: pytest.Item) -> str:
     """Returns what a test runs on one worker together with.
 
     Tests that share a fixture of their module (a laboratory, say) share one worker, or it would be built twice; a slow
-    test is a group by itself, so that the load spreads; quick tests go by file, which costs few messages.
+    test is a group by itself, so that the load spreads; quick tests go by file, which costs few messages. Hosts that
+    systemd has booted meet in the cgroup of this run, where each finds the other's units: one after another.
     """
+    if item.get_closest_marker("booted") is not None:
+        return "booted"
     shared = _shared_fixtures(item)
     if shared:
         return "::".join([_file(item), *shared])

@@ -13,7 +13,7 @@ import pytest
 import trustme
 from lab.booted import Outcome, run_booted
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.booted, pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[1]
 UNITS = sorted((ROOT / "systemd").glob("*[!@].service"))

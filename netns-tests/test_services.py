@@ -223,7 +223,7 @@ def test_a_local_port_that_is_taken_gives_a_sentence(world: World) -> None:
     with world.forwarded(f"8009:{DIGEST}"):
         second = world.lab.user.host.run(["coderctl", "port-forward", "dev", f"8009:{ECHO}"], check=False)
     assert second.returncode == 1
-    assert "cannot be listened at" in second.stderr
+    assert "cannot listen on" in second.stderr
     assert "Traceback" not in second.stderr
 
 

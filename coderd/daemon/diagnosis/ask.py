@@ -139,7 +139,7 @@ def _warnings(
 def _server_warning(report: Report) -> str:
     if report.foreign_mappings:
         seen = next(iter(report.foreign_mappings.values()))
-        return f"The server is behind a NAT that hides who sends: its STUN saw this machine as {seen[0]}. {SERVER_FIX}"
+        return f"The server is behind a NAT that hides its clients' addresses: its STUN saw this machine as {seen[0]}. {SERVER_FIX}"
     return f"The server is behind a NAT or load balancer that lets no UDP through to it. {SERVER_FIX}"
 
 

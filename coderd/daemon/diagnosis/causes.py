@@ -103,7 +103,7 @@ def _server_behind_nat(this: Facts, peer: Facts | None) -> Iterator[Cause]:
     standings = {this.server, peer.server if peer is not None else "unknown"}
     if "masked" in standings:
         sentence = (
-            "The server is behind a NAT that hides who sends: its STUN sees that NAT in place of its clients, "
+            "The server is behind a NAT that hides its clients' addresses: its STUN sees the NAT's in their place, "
             "so no side can learn its public address from it."
         )
     elif "closed" in standings:
