@@ -147,7 +147,7 @@ systemd-run --quiet --unit=site python3 -m http.server --bind 127.0.0.1 --direct
         + """
 app() { curl --fail --silent --header "Authorization: Bearer $(cat token)" $SERVER_URL/@admin/dev/apps/8000/; }
 until_true 'app'
-systemctl kill --signal=KILL coderd
+systemctl kill --signal=KILL --kill-whom=main coderd
 until_true '! systemctl is-active --quiet coderd'
 until_true 'systemctl is-active --quiet coderd'
 until_true 'app'
