@@ -1,6 +1,9 @@
-"""What every long-running process of ours needs, whichever it is: node, server, relay, plain WireGuard.
+"""What every long-running process needs: node, server, relay and plain WireGuard.
 
-ending      SIGTERM and SIGINT, and the process's end though its loop takes no note of them
-turns       how long the loop stands still
-supervisor  systemd: ready, alive, stopping
+ending             SIGTERM and SIGINT, and a bound on the process's life after them
+handed_on          takes a secret out of the environment
+private_directory  a state directory: locked, private, its files replaced as a whole
+stalls             number and length of the event loop's stalls; pure
+supervisor         notifies systemd: ready, alive, stopping
+turns              measures how long the event loop stands still
 """

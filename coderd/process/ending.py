@@ -1,12 +1,14 @@
-"""The end of a process on SIGTERM or SIGINT: asked for in the loop, and certain after ``END_LIMIT`` whatever the loop does.
+"""Ends a process on SIGTERM or SIGINT within ``END_LIMIT`` seconds, even where its event loop hangs.
 
-The signal's handler, which needs no loop, starts a timer of faulthandler's: a C thread that waits, writes where every Python
-thread is to stderr (files, lines and functions, no values), and ends the process with status 1. It outlives the loop, so it
-covers what comes after as well: threads that do not return, destructors, whatever runs at the interpreter's exit.
+The handler of the first signal starts faulthandler's timer: a C thread that waits, writes each Python
+thread's traceback to stderr (files, lines and functions, no values) and ends the process with status 1. The
+timer outlives the loop, and therefore also bounds threads that do not return, destructors and the
+interpreter's exit handlers.
 
-Python runs handlers between two bytecodes of the main thread. So a Python loop without end is covered, and a system call that
-blocks, as the signal interrupts it, and ``re``, which looks for signals. Not covered is a C function that neither returns nor
-looks: there only SIGKILL helps, which systemd sends when ``TimeoutStopSec=`` or the watchdog's patience is over.
+CPython runs signal handlers in the main thread, between two bytecodes. The bound therefore covers an endless
+loop in Python, a blocking system call, which the signal interrupts, and ``re``, which checks for signals. A C
+function that neither returns nor checks for signals is not covered: there systemd kills the process after
+``TimeoutStopSec=``, or when the watchdog's time is over.
 """
 
 import faulthandler
@@ -21,16 +23,22 @@ from typing import Any, Final, TextIO
 import trio
 
 END_LIMIT = 9.0
-"""Seconds from the first signal to the end. A server that ends cleanly needs six (its requests have five), and systemd kills after ten."""
+"""Seconds from the first signal to the process's end at the latest.
+
+A server's clean end needs six, five of them for open requests; systemd kills after ten (``TimeoutStopSec=``).
+"""
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
 def ending_signals(*others: signal.Signals) -> Iterator[AsyncIterator[int]]:
-    """Within, SIGTERM, SIGINT and others come out of the iterator; and the first of the two bounds the process's life.
+    """Yields an iterator of SIGTERM, SIGINT and ``others``; one of the first two bounds the process's life.
+
+    Enables faulthandler, if it is not, so that the SIGABRT of systemd's watchdog leaves tracebacks in the
+    log.
 
     Args:
-        others: more signals to receive; these bound nothing.
+        others: more signals to receive; these start no timer.
     """
     if not faulthandler.is_enabled():
         faulthandler.enable(_stderr())  # systemd's watchdog sends SIGABRT: then the log shows where it was
@@ -42,13 +50,13 @@ def ending_signals(*others: signal.Signals) -> Iterator[AsyncIterator[int]]:
 
 
 class _Bound:
-    """Starts the timer once: whoever repeats the signal gains no time for the process."""
+    """Starter of the end timer, at the first signal only: another one does not extend the process's life."""
 
     def __init__(self) -> None:
         self._is_set = False
 
     def before(self, handler: Any) -> Callable[[int, FrameType | None], None]:
-        """A handler that starts the timer, then does what the given one does."""
+        """Returns a signal handler that starts the timer if it is not running, then calls ``handler``."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             if not self._is_set:
@@ -60,7 +68,7 @@ class _Bound:
 
 
 def _stderr() -> TextIO:
-    """A file with a descriptor, which faulthandler wants: stderr, or nowhere."""
+    """Returns stderr, or a file on /dev/null where stderr has no descriptor, which faulthandler needs."""
     try:
         sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):

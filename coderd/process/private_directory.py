@@ -1,7 +1,8 @@
-"""A state directory: mode 0700, locked by one process, every file 0600 and replaced as a whole, whatever the umask.
+"""State directory of mode 0700, locked by one process; each file has mode 0600 and is replaced as a whole.
 
-What others could have put there is not believed: a directory that others may write to is refused, and so is one on whose way
-others may rename, and a file that is somebody else's.
+Modes do not depend on the umask. What other users may have put there is refused: another user's directory,
+one that group or others may write to, one below a directory in which others may rename entries
+(world-writable without the sticky bit), and another user's file.
 """
 
 import fcntl
@@ -14,18 +15,24 @@ from typing import Self
 from coderd.model.errors import UserError
 
 LOCK_FILE = "lock"
+"""Name of the file in a state directory that its process locks (flock(2))."""
 MAX_FILE_SIZE = 64 * 1024
+"""Bytes that ``PrivateDirectory.read`` returns at most where no other limit is given."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class PrivateDirectory:
-    """The only user of a state directory, for as long as it is open. Raises UserError if it cannot be used.
+    """State directory held under an exclusive lock for as long as it is open.
 
     Args:
-        directory: made if it is missing.
-        may_be_anothers: root puts something into the directory of a server that runs as somebody else.
-        user: what uses it, for sentences.
-        hint: what else to do where another of these uses it.
+        directory: created if it is missing.
+        may_be_anothers: whether the directory and its files may belong to another user: root writes to the
+            directory of a server that runs as another user.
+        user: the program that uses the directory, for error messages.
+        hint: what else to change where another process holds the lock, for error messages.
+
+    Raises:
+        UserError: the directory cannot be created, is refused, or is locked by another process.
     """
 
     def __init__(
@@ -41,19 +48,28 @@ class PrivateDirectory:
         self._lock = _Opening(directory, may_be_anothers, user, hint).lock()
 
     def path(self, name: str) -> Path:
-        """Where a file of this name is, or would be."""
+        """Returns the path of a file in the directory, whether the file exists or not."""
         return self._directory / name
 
     def read(self, name: str, limit: int = MAX_FILE_SIZE) -> bytes:
-        """A regular file's content, of up to ``limit`` bytes. Raises FileNotFoundError, or UserError for anything else."""
+        """Returns a regular file's content, cut off at ``limit`` bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            UserError: the file is not regular, belongs to another user, or cannot be read.
+        """
         return _read(self.path(name), limit, self._may_be_anothers)
 
     def write(self, name: str, data: bytes) -> None:
-        """Replaces a file atomically and durably. Raises UserError."""
+        """Replaces a file atomically and durably (fsync(2)), with mode 0600.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         write_private(self.path(name), data)
 
     def close(self) -> None:
-        """Gives the directory up."""
+        """Closes the lock file's descriptor, which releases the lock."""
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -64,7 +80,7 @@ class PrivateDirectory:
 
 
 class _Opening:
-    """The checks before a directory is used. Every method raises UserError."""
+    """Creation, checks and locking of a state directory."""
 
     def __init__(self, directory: Path, may_be_anothers: bool, user: str, hint: str) -> None:
         self._directory = directory
@@ -73,14 +89,18 @@ class _Opening:
         self._hint = hint
 
     def lock(self) -> int:
-        """Makes the directory if need be, closes it to others, and takes the descriptor of its lock."""
+        """Creates the directory if it is missing, sets its mode to 0700 and returns its lock's descriptor.
+
+        Raises:
+            UserError: the directory cannot be used, is refused, or is locked by another process.
+        """
         try:
             _make(self._directory)
             self._check()
             self._directory.chmod(0o700)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             lock = os.open(self._directory / LOCK_FILE, flags, 0o600)
-            with suppress(PermissionError):  # somebody else's, which lets nobody read anything
+            with suppress(PermissionError):  # another user's lock file, which holds no data
                 os.fchmod(lock, 0o600)
         except OSError as error:
             raise self._unusable(
@@ -99,7 +119,14 @@ class _Opening:
         return lock
 
     def _check(self) -> None:
-        """Refuses a directory that is not ours alone: what is in it may be others', and /tmp, say, we must not close to them."""
+        """Checks that no other user owns the directory, can write to it or can put another one in its place.
+
+        The content of such a directory may be forged, and setting its mode to 0700 would close /tmp, for
+        example, to others.
+
+        Raises:
+            UserError: another user does or can.
+        """
         status = self._directory.stat()
         hint = f"Name a directory of the {self._user}'s own with --state-dir."
         if status.st_uid != os.geteuid() and not self._may_be_anothers:
@@ -116,7 +143,7 @@ class _Opening:
 
 
 def _make(directory: Path) -> None:
-    """Makes a directory, and those on the way to it, which others may only look into; with these modes whatever the umask."""
+    """Creates a directory with mode 0700 and its missing parents with mode 0755, whatever the umask."""
     if directory.is_dir():
         return
     if not directory.parent.is_dir():
@@ -128,7 +155,12 @@ def _make(directory: Path) -> None:
 
 
 def _read(path: Path, limit: int, may_be_anothers: bool) -> bytes:
-    """A regular file's content. Raises FileNotFoundError, or UserError for anything else."""
+    """Returns a regular file's content, cut off at ``limit`` bytes; does not follow a symbolic link.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file is not regular, belongs to another user, or cannot be read.
+    """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
@@ -148,7 +180,11 @@ def _read(path: Path, limit: int, may_be_anothers: bool) -> bytes:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replaces a file atomically and durably, mode 0600. Raises UserError."""
+    """Replaces a file atomically and durably (fsync(2)), with mode 0600.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
         _replace(path, data)
     except OSError as error:
@@ -160,6 +196,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    """Writes and syncs a temporary file, renames it to ``path``, and syncs the directory."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -1,4 +1,4 @@
-"""systemd, where it is who started us: told when we serve, that the loop turns, and that we are about to end (sd_notify(3))."""
+"""Notifies systemd that the process is ready, alive or stopping (sd_notify(3))."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -9,36 +9,36 @@ import sdnotify
 import trio
 
 _BEATS: Final = 2
-"""Signs of life in the time that ``WatchdogSec=`` allows for one (sd_watchdog_enabled(3) recommends two)."""
+"""Notifications per ``WATCHDOG_USEC``, of which one suffices; sd_watchdog_enabled(3) recommends two."""
 
 
 class Supervisor:
-    """Who watches this process, if anybody does."""
+    """Connection to the service manager at ``NOTIFY_SOCKET``; without one, notifications are dropped."""
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
 
     def close(self) -> None:
-        """Says nothing any more."""
+        """Closes the notification socket, if there is one."""
         if self._notifier.socket is not None:
             self._notifier.socket.close()
 
     def ready(self) -> None:
-        """Everything that was asked for is served from now on."""
+        """Notifies that the process serves all that it was started for (``READY=1``)."""
         self._notifier.notify("READY=1")
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Notifies that the process has begun to stop (``STOPPING=1``)."""
         self._notifier.notify("STOPPING=1")
 
     async def beat(self, patience: float) -> None:
-        """Says for ever that the loop turns.
+        """Notifies that the loop turns (``WATCHDOG=1``), twice per ``patience``, until cancelled.
 
-        A task like any other: while the loop stands still nothing is said, and systemd ends the process (SIGABRT) and starts
-        it again.
+        Runs as a task of the loop that is watched: while the loop stands still no notification is sent, and
+        systemd ends the process (SIGABRT) and restarts it as the unit's ``Restart=`` says.
 
         Args:
-            patience: seconds within which a sign of life is due.
+            patience: seconds within which systemd expects a notification.
         """
         while True:
             self._notifier.notify("WATCHDOG=1")
@@ -47,7 +47,7 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervised() -> AsyncIterator[Supervisor]:
-    """Within, whoever started us with a watchdog hears that the loop turns."""
+    """Yields a supervisor, and meanwhile notifies systemd's watchdog where the environment asks for it."""
     patience = watchdog_patience(os.environ)
     with closing(Supervisor()) as supervisor:
         async with trio.open_nursery() as nursery:
@@ -58,7 +58,11 @@ async def supervised() -> AsyncIterator[Supervisor]:
 
 
 def watchdog_patience(environment: Mapping[str, str]) -> float | None:
-    """Seconds within which a sign of life is due; None: nobody waits for one, or for one of another process."""
+    """Returns the seconds within which systemd expects a ``WATCHDOG=1``, or None where it expects none.
+
+    None is expected where ``WATCHDOG_USEC`` is missing, 0 or not a number, or ``WATCHDOG_PID`` is another
+    process's (sd_watchdog_enabled(3)).
+    """
     microseconds = environment.get("WATCHDOG_USEC", "")
     pid = environment.get("WATCHDOG_PID", str(os.getpid()))
     if not (microseconds.isascii() and microseconds.isdigit()) or pid != str(os.getpid()):

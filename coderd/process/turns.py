@@ -1,10 +1,12 @@
-"""How long the loop stands still, seen from the loop itself.
+"""Measures the turns of the event loop, and counts those that stall it.
 
-One turn of trio's loop runs every task that can go on, each to its next checkpoint; whoever else waits, for a socket or a
-deadline, waits for the whole turn. So a turn's length is by how much everything else is late. It is measured where the loop
-comes back from the kernel and where it goes there again: exact, without a timer, and without waking an idle process.
+One turn of trio's loop runs every ready task to its next checkpoint; every other task, waiting for a socket
+or a deadline, waits until the turn ends. A turn's length is therefore the delay of everything else. It is
+measured from the loop's return from its wait in the kernel to the next wait: exactly, without a timer, and
+without waking an idle process.
 
-The clock is CLOCK_MONOTONIC: a machine that was suspended has not stood still. One that had no CPU time for us has.
+The clock is CLOCK_MONOTONIC, which stands while the machine is suspended. Time in which the process is ready
+but has no CPU counts.
 """
 
 import time
@@ -19,21 +21,23 @@ from coderd.metrics import Counters
 from coderd.process.stalls import STALLED_MS, STALLS, Stalls
 
 STALL: Final = 0.25
-"""Seconds of one turn from which on it is a stall: somebody may have noticed."""
+"""Seconds from which on a turn counts as a stall, long enough for a person to notice."""
 WINDOW: Final = 600.0
-"""Seconds for which stalls are remembered one by one."""
+"""Seconds for which single stalls are remembered."""
 _REMEMBERED: Final = 64
+"""Number of single stalls that are remembered; older ones are dropped."""
 _QUIET: Final = 10.0
-"""Seconds between two lines in the log."""
+"""Least seconds between two lines about stalls in the log."""
 
 log = structlog.get_logger(__name__)
 
 
 class TurnWatch(trio.abc.Instrument):
-    """While entered, counts the stalls of the loop that runs, and says so in the log.
+    """Instrument of the running trio loop that counts and logs stalls while entered.
 
     Args:
-        counters: ``loop.stalls`` and ``loop.stalled_ms``, their milliseconds together.
+        counters: receives ``loop.stalls``, the number of stalls, and ``loop.stalled_ms``, their milliseconds
+            together.
         clock: seconds on a clock that stands while the machine is suspended.
     """
 
@@ -55,22 +59,23 @@ class TurnWatch(trio.abc.Instrument):
         trio.lowlevel.remove_instrument(self)
 
     def after_io_wait(self, timeout: float) -> None:
-        """A turn begins."""
+        """Notes when a turn begins: the loop's wait in the kernel is over."""
         self._begun = self._clock()
 
     def before_io_wait(self, timeout: float) -> None:
-        """It has ended."""
+        """Measures the turn that ends, and counts it as a stall from ``STALL`` seconds on."""
         now = self._clock()
         if now - self._begun >= STALL:
             self._note(now, now - self._begun)
 
     def recent(self) -> Stalls:
-        """The stalls of the last ten minutes."""
+        """Returns the number and the greatest length of the last ten minutes' stalls."""
         oldest = self._clock() - WINDOW
         lengths = [seconds for at, seconds in self._recent if at >= oldest]
         return Stalls(len(lengths), max(lengths, default=0.0))
 
     def _note(self, now: float, seconds: float) -> None:
+        """Counts and remembers a stall; logs it if none was logged in the last ``_QUIET`` seconds."""
         self._counters[STALLS] += 1
         self._counters[STALLED_MS] += round(seconds * 1000)
         self._recent.append((now, seconds))
