@@ -1,4 +1,4 @@
-"""Whom a workspace serves inside the tunnel, and what they are told, by the newest map. Pure."""
+"""Peers that a workspace serves inside the tunnel, and what they may do, by the newest NetMap. Pure."""
 
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
@@ -9,15 +9,16 @@ from coderd.netcheck import Facts
 
 
 class Hosting:
-    """The newest map, as the services of a workspace ask it.
+    """View of the newest NetMap for a workspace's services.
 
     Args:
-        facts: this node's network as far as it matters to a peer.
-        proves: whether who shows a secret comes by way of a peer's daemon.
-        is_cut_off: whether the server has been silent for so long that its word on users is good no more.
+        facts: measures this node's network as far as it matters to a peer.
+        proves: returns whether a secret shows that a connection comes by way of a peer's daemon.
+        is_cut_off: returns whether the server has been silent for so long that its authorisations have
+            expired.
 
     Attributes:
-        netmap: the newest map; set by whoever hears the server.
+        netmap: the newest NetMap, set by the session; None before the first.
     """
 
     def __init__(
@@ -33,15 +34,22 @@ class Hosting:
 
     @property
     def name(self) -> str:
-        """The workspace's full name."""
+        """Full name of the workspace; empty before the first NetMap."""
         return self.netmap.self_node.name if self.netmap is not None else ""
 
     def is_owned_by(self, peer: Peer) -> bool:
-        """Whether the workspace and this device have one owner; the server's node, which speaks for many, has not."""
+        """Returns whether a peer belongs to the workspace's owner.
+
+        False for the server's node, which acts for many users.
+        """
         return not peer.access.is_server and peer.person == self.name.partition("/")[0]
 
     def peer_at(self, ip: str) -> Peer | None:
-        """The user's device with a tailnet address, or the server's node; WireGuard has already proved the address."""
+        """Returns the device, a user's or the server's node, with a tailnet address; None if no peer has it.
+
+        The address authenticates the peer: WireGuard takes packets from it by that peer's key only (cryptokey
+        routing, WireGuard paper §2). A zone (``%eth0``) is ignored.
+        """
         if self.netmap is None:
             return None
         address = ip_address(ip.partition("%")[0])
@@ -55,13 +63,16 @@ class Hosting:
         )
 
     def standing(self, node_id: UUID) -> Peer | AbsentNode | None:
-        """Somebody as the server has them, be they connected or not; None where they may come no more."""
+        """Returns a node of the NetMap, connected (Peer) or not (AbsentNode), or None if unauthorised.
+
+        No node is authorised before the first NetMap, or once the server's authorisations have expired.
+        """
         if self.netmap is None or self._is_cut_off():
             return None
         return self.netmap.peers.get(node_id) or self.netmap.absent.get(node_id)
 
     def may_have_terminal(self, node_id: UUID) -> bool:
-        """Whether shells that somebody has opened may go on."""
+        """Returns whether the shells that a node has opened may go on, be the node connected or not."""
         match self.standing(node_id):
             case Peer(access=access):
                 return access.terminal or access.is_server
@@ -70,9 +81,9 @@ class Hosting:
         return False
 
     async def proves(self, peer: Peer, shown: str) -> bool:
-        """Whether who shows a secret comes by way of a peer's daemon."""
+        """Returns whether a connection that shows this secret comes by way of a peer's daemon."""
         return await self._proves(peer, shown)
 
     async def facts(self, peer: Peer) -> Facts:
-        """What a peer that asks is told of this node's network."""
+        """Returns this node's network, as far as it matters to a peer that asks."""
         return await self._facts(peer)

@@ -1,4 +1,4 @@
-"""A machine that was given a join key: exchanges it once for a workspace's token, which it keeps."""
+"""Exchanges a join key once for a workspace's token, and keeps the token in the state."""
 
 import hashlib
 import os
@@ -16,23 +16,27 @@ from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind
 
 JOIN_KEY = TokenKind.JOIN.value
+"""Prefix of join keys."""
 LONGEST_WAIT = 10.0
+"""Seconds between two attempts to exchange a join key, at most."""
 
 log = structlog.get_logger()
 
 
 def is_join_key(token: str | None) -> bool:
-    """Whether a token is to be exchanged first."""
+    """Returns whether a token is a join key, which is exchanged for a workspace's token before use."""
     return token is not None and token.startswith(JOIN_KEY)
 
 
 def workspace_token(state: NodeState, key: str) -> str | None:
-    """The token that this very key was exchanged for, None if it was not yet."""
+    """Returns the saved token if it was exchanged for this join key, else None."""
     return state.workspace_token if state.workspace_token and state.joined_with == _mark(key) else None
 
 
 async def exchange(url: str, key: str, store: StateStore) -> None:
-    """Gets and keeps a workspace's token, trying for ever while the server cannot be reached.
+    """Exchanges a join key for a workspace's token and saves the token, retrying until the server answers.
+
+    Retries while the server cannot be reached, or answers that there were too many attempts.
 
     Raises:
         UserError: the server refuses the key, or gives another kind of token for it.
@@ -53,5 +57,5 @@ async def exchange(url: str, key: str, store: StateStore) -> None:
 
 
 def _mark(key: str) -> str:
-    """What tells one key from another without being one."""
+    """Returns the SHA-256 of a join key in hex, which identifies the key without revealing it."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""Whether this machine is a device (after ``coderctl up``) or a workspace (``coderd run``). Pure.
+"""Decides whether this machine is a device (``coderctl up``) or a workspace (``coderd run``). Pure.
 
-The server is never asked. A device serves nobody, and what would make it a workspace (a token, a welcome, a saved map) is
-refused: else whoever has the server would have the device's loopback.
+The command decides, not the server. A device serves no peers, and refuses what would make it a workspace (a
+token, a welcome, a saved map): otherwise a malicious server could reach the services on the device's
+loopback.
 """
 
 from coderd.coordination.server_state import WRONG_KIND
@@ -17,12 +18,16 @@ _KINDS = {
 
 
 def kind_of(token: str) -> NodeKind | None:
-    """What a token makes of a machine, by its prefix; None for a token that is none of a node."""
+    """Returns the kind of node that a token's prefix stands for; None for a token of no node."""
     return next((kind for prefix, kind in _KINDS.items() if token.startswith(prefix.value)), None)
 
 
 def check_token(token: str, kind: NodeKind) -> None:
-    """Raises UserError where a token is one of another kind of node than this machine is."""
+    """Checks that a token is not of another kind of node than this machine; one of no node passes.
+
+    Raises:
+        UserError: the token is of another kind.
+    """
     if (other := kind_of(token)) is None or other is kind:
         return
     if kind is NodeKind.WORKSPACE:

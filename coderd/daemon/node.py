@@ -1,10 +1,11 @@
-"""One node: which identity is at work, and the session that it runs.
+"""Node of one machine: decides which identity is active, and runs its session.
 
-A workspace brings its identity along (``access_url`` and ``token``) and ends when the server refuses it; a user's machine
-gets one by ``coderctl up`` and goes back to waiting when it is refused, saying why in ``coderctl status``.
+A workspace's identity comes from the command line (``access_url`` and ``token``), and the process ends when
+the server refuses it. A device's identity comes from ``coderctl up``; when the server refuses it, the node
+waits for the next ``up``, and ``coderctl status`` shows the reason.
 
-A change of identity (``up``, ``down``, ``logout``) is one step that nothing cuts in half: the session ends wholly, the
-state changes, the session that the new state calls for begins. Changes take turns.
+A change of identity (``up``, ``down``, ``logout``) is not cancelled halfway: the session ends completely, the
+state changes, and the session of the new state begins. Changes run one after another.
 """
 
 import os
@@ -32,13 +33,13 @@ log = structlog.get_logger()
 
 
 class Node:
-    """Which identity is at work, if any. Owns the session; the control socket's verbs ask it for changes.
+    """Owner of the session, which it ends and replaces when the control socket changes the identity.
 
     Args:
         config: the node's options.
-        store: what is remembered.
-        interface: the device's name.
-        open_session: makes the session of an identity, for ``run`` to run.
+        store: the state that outlives the process.
+        interface: the name of the TUN device.
+        open_session: makes an identity's session, which ``run`` then runs.
     """
 
     def __init__(
@@ -53,20 +54,24 @@ class Node:
         self.interface = interface
         self.session: Session | None = None
         self.error: UserError | None = None
-        """Why the last session ended, until the next one begins."""
+        """Error that ended the last session or kept it from opening; None once the next one opens."""
         self.counters = Counters()
-        """What outlives a session: the control socket's refusals."""
+        """Counters that outlive a session: of the control socket, and of the event loop's stalls."""
         self._open_session = open_session
         self._begun = trio.Event()
         self._turn = trio.Lock()
 
     @property
     def is_unattended(self) -> bool:
-        """Whether the identity came with the command line, so that ``up`` and ``logout`` do not apply."""
+        """Whether the command line gave the token, so that ``up``, ``down`` and ``logout`` are refused."""
         return self.config.token is not None
 
     def identity(self) -> Identity | None:
-        """Whom to be now: the command line's identity, else the enrolled one unless it is down."""
+        """Returns the identity to use now, or None.
+
+        The command line's comes first, then the enrolled one unless it is down. A join key that has not been
+        exchanged yet gives None.
+        """
         state = self.store.current
         if self.config.token is not None and self.config.access_url is not None:
             token: str | None = self.config.token
@@ -79,7 +84,12 @@ class Node:
         return None
 
     async def run(self) -> None:
-        """Runs sessions for ever. Raises UserError when an unattended identity is refused, or the interface is deleted."""
+        """Runs one session after another until cancelled; exchanges a join key first.
+
+        Raises:
+            UserError: a token is of the wrong kind of node, the server refuses an unattended identity, or the
+                interface is deleted.
+        """
         try:
             await self._exchange_join_key()
             if self.session is None:
@@ -94,7 +104,11 @@ class Node:
                 self.session.close()
 
     async def _exchange_join_key(self) -> None:
-        """Makes of a join key, if one was given and this has not been done, a workspace's token."""
+        """Exchanges the command line's join key, unless it has none or the exchange was made before.
+
+        Raises:
+            UserError: the command line's token is a device's, or the server refuses the key.
+        """
         url, key = self.config.access_url, self.config.token
         if key is not None:
             check_token(key, NodeKind.WORKSPACE)
@@ -102,39 +116,51 @@ class Node:
             await exchange(url, key, self.store)
 
     async def change(self, **changes: Unpack[StateChanges]) -> Session | None:
-        """Ends the session, changes fields of the state, begins the session that the state now calls for.
+        """Ends the session, changes fields of the state, and begins the session that the new state calls for.
 
-        Raises UserError where no session can be opened.
+        Returns:
+            The new session, or None where the new state calls for none.
+
+        Raises:
+            UserError: the state cannot be saved, or the session cannot be opened.
         """
         return await self._between_sessions(partial(self.store.update, **changes))
 
     def accept_inbound(self, ports: PortSet) -> None:
-        """From now on peers may connect to these ports of this device; connections that they may not have any more end."""
+        """Saves which ports of this device peers may connect to, and applies them to the session.
+
+        Connections that the new ports do not allow end.
+        """
         self.store.update(accept_inbound=str(ports))
         if self.session is not None:
             self.session.accept_inbound()
 
     async def forget(self) -> NodeState:
-        """Ends the session and forgets enrolment, map and key: whoever signs in next is somebody else.
+        """Ends the session and replaces the state by an empty one with a new node key.
 
-        Returns: what was known, for telling the server.
+        Returns:
+            The earlier state, with which the device can be removed from the server.
         """
         known = self.store.current
         await self._between_sessions(lambda: self.store.save(NodeState(node_key=new_node_key())))
         return known
 
     async def settled(self) -> None:
-        """Waits until no change is under way."""
+        """Waits until no change of identity is under way."""
         async with self._turn:
             pass
 
     async def leave(self) -> None:
-        """Says goodbye to the server, within a second."""
+        """Tells the server that this node leaves, within a second; does nothing without a session."""
         if self.session is not None:
             await self.session.leave()
 
     async def _between_sessions(self, change: Callable[[], None]) -> Session | None:
-        """Once its turn has come this is not cancelled: it takes a second or two at most."""
+        """Ends the session, calls ``change``, and begins the session that the state then calls for.
+
+        Waits for earlier changes first. The session's end is shielded from cancellation, and nothing after it
+        waits.
+        """
         async with self._turn:
             with trio.CancelScope(shield=True):
                 await self._end_session()
@@ -142,7 +168,7 @@ class Node:
             return self._begin()
 
     def _begin_at_start(self) -> None:
-        """A device whose saved identity is no device's waits for its person, as one that is refused does."""
+        """Opens the first session; handles a token of the wrong kind like one that the server refuses."""
         try:
             self._begin()
         except UserError as error:
@@ -151,6 +177,7 @@ class Node:
             self._handle_refused(error)
 
     def _begin(self) -> Session | None:
+        """Opens the session of the current identity, if there is one, for ``run``. Raises UserError."""
         self.error = None
         identity = self.identity()
         try:
@@ -164,7 +191,11 @@ class Node:
         return self.session
 
     def _check_kind(self, identity: Identity) -> None:
-        """Raises UserError where a token is another kind of node's than this machine is."""
+        """Checks that an identity's token is of its kind of node, and notes that kind in the state.
+
+        Raises:
+            UserError: the token is of another kind of node.
+        """
         check_token(identity.token, identity.kind)
         if (before := self.store.current.node_kind()) not in (None, identity.kind):
             log.warning(
@@ -189,6 +220,11 @@ class Node:
             self.session = None
 
     def _handle_refused(self, error: UserError) -> None:
+        """Keeps an error for ``coderctl status`` and takes the device down, or raises the error.
+
+        Raises:
+            UserError: the node is unattended, or the interface is gone: the process must end.
+        """
         log.error("session ended", error=error.message)
         if self.is_unattended or error.code == INTERFACE_GONE:
             raise error
@@ -197,5 +233,5 @@ class Node:
 
 
 def new_node_key() -> str:
-    """A fresh node key as node.json keeps it."""
+    """Returns a new random node key as node.json keeps it."""
     return NodePrivate.generate(os.urandom).secret_text()

@@ -16,13 +16,16 @@ from coderd.tun.io.router import Router
 
 
 def open_session(identity: Identity, tun: TunDevice, config: NodeConfig, store: StateStore) -> Session:
-    """Opens a session that is not yet running. Raises UserError if no UDP socket can be opened.
+    """Opens a session that does not run yet.
 
     Args:
-        identity: whom to be.
-        tun: the opened device; it outlives the session.
+        identity: the identity to join as.
+        tun: the open device, which outlives the session.
         config: the node's options.
-        store: the state of earlier lives.
+        store: the saved state.
+
+    Raises:
+        UserError: no UDP socket can be opened.
     """
     tunnel = Tunnel(
         identity.node_key,

@@ -1,4 +1,4 @@
-"""The node's process: locks the state, opens the TUN, serves the control socket, ends on signals."""
+"""Runs the node's process: locks the state, opens the TUN, serves the control socket, ends on signals."""
 
 import signal
 from contextlib import closing
@@ -25,13 +25,18 @@ log = structlog.get_logger()
 
 
 def run_node(config: NodeConfig) -> None:
-    """Runs one node until SIGTERM or SIGINT. Raises UserError for whatever a person must mend."""
+    """Runs one node until SIGTERM or SIGINT.
+
+    Raises:
+        UserError: the node cannot start or go on, and a person can change that: the message and its hint say
+            how.
+    """
     configure_logging()
     refusal: UserError | None = None
     try:
         trio.run(_main, config, clock=BootClock())
     except* UserError as group:
-        refusal = first_user_error(group)  # raised here it would leave in a group again
+        refusal = first_user_error(group)  # raised inside except* it would be in a group again
     if refusal is not None:
         raise refusal
 

@@ -1,4 +1,4 @@
-"""What a workspace serves to its users inside the tunnel: the speed test on port 3, the node API on port 4, with terminals."""
+"""Services of a workspace inside the tunnel: speed test (port 3), node API with terminals (port 4)."""
 
 import errno
 import socket
@@ -21,18 +21,19 @@ from coderd.speedtest.io.server import serve_speedtest
 from coderd.terminal.io.service import TerminalService
 
 _BACKLOG = 128
+"""Connections that may wait to be accepted at a port (listen(2))."""
 
 
 class Services:
-    """The services at one address, from ``run`` to ``end``.
+    """Services at one tailnet address, from ``run`` to ``end``.
 
     Args:
         address: this node's tailnet address, already on the interface.
-        interface: packets of any other are not taken, whatever their address.
-        hosting: whom to serve.
-        pin: keeps our sending to a peer to one kind of path meanwhile.
-        login: where the shells of terminals come from; None: there are none.
-        counters: ``speedtest.*``, ``node_api.*`` and ``terminal.*``.
+        interface: the TUN device's name; packets from any other interface are not taken (SO_BINDTODEVICE).
+        hosting: which peers are served.
+        pin: keeps sending to a peer to one kind of path, as a context manager.
+        login: how shells of terminals are started; None: there are no terminals.
+        counters: receives ``speedtest.*``, ``node_api.*`` and ``terminal.*``.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class Services:
         self._api = NodeApi(hosting, terminal=self._terminal(), counters=counters)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serves until ``end``, or until cancelled; started once peers can connect.
+        """Serves until ``end`` or until cancelled; reports that it has started once peers can connect.
 
         Raises:
-            UserError: a port cannot be listened at.
+            UserError: a port cannot be listened on.
         """
         with self._scope:
             async with trio.open_nursery() as nursery:
@@ -74,11 +75,11 @@ class Services:
                 task_status.started()
 
     def end(self) -> None:
-        """Ends everything that is served."""
+        """Ends all services and their connections."""
         self._scope.cancel()
 
     def review(self) -> None:
-        """Ends what the newest map does not allow any more: connections, and shells, be somebody attached or not."""
+        """Ends connections and shells that the newest NetMap no longer allows, attached or detached."""
         self._api.review()
         if self._terminals is not None:
             self._terminals.sweep()
@@ -94,7 +95,11 @@ class Services:
         )
 
     def _terminal(self) -> ServeTerminal | None:
-        """A terminal's session is its device's, whatever that one's address."""
+        """Returns what serves a terminal's stream, or None without a login.
+
+        A terminal's session belongs to the device's node ID, and therefore outlives a change of the device's
+        address.
+        """
         if (terminals := self._terminals) is None:
             return None
 
@@ -116,6 +121,7 @@ def _person(peer: Peer) -> str:
 
 
 async def _listen(address: IPv6Address, port: int, interface: str) -> trio.SocketListener:
+    """Returns a listener that takes connections from one interface only. Raises UserError."""
     sock = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,8 +1,10 @@
-"""One identity joined to its network: what the server says becomes peers, addresses, routes and services.
+"""Joins one identity to its network: applies the server's NetMaps to peers, address, routes and services.
 
-The coordination client calls ``_set_netmap`` whenever the server has said something new. WireGuard and the paths learn of
-it at once; what needs the kernel (address, routes) is done by ``_apply``, always towards the newest map. Losing the server changes nothing here: the map stays, and so does the tunnel. A session that ends
-takes everything along that was its identity's: address, routes, services, and the work that others do with it.
+The coordination client calls ``_set_netmap`` with each new NetMap. WireGuard and the paths follow at once;
+``_apply`` sets the kernel's address and routes, always from the newest map. Losing the connection to the
+server changes nothing here: the map stays, and so does the tunnel. A session that ends removes the address
+and routes of its identity, ends its services, and cancels the work of others that needs it
+(``Session.lifetime``).
 """
 
 import time
@@ -39,45 +41,49 @@ from coderd.netcheck import Facts
 from coderd.tun.io.router import Router
 
 LOST_PEER_TIMEOUT = 900.0
-"""Seconds after its last handshake that a peer lost by the server is kept."""
+"""Seconds after its last handshake for which a peer that the server has lost is kept."""
 PRUNE_INTERVAL = 60.0
+"""Seconds between two searches for peers to drop."""
 GOODBYE_TIMEOUT = 1.0
-"""Seconds that leaving may take; the server notices a broken connection soon enough."""
+"""Seconds that the goodbye to the server may take; without one the server notices the broken connection."""
 CLEANUP_TIMEOUT = 2.0
+"""Seconds that removing routes and address from the interface may take."""
 SMALL_MAP = 256
-"""Nodes of a map that is encoded as soon as it comes."""
+"""Nodes in the largest NetMap that is encoded on arrival; a larger one is encoded when the state is written.
+"""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is to which server."""
+    """What this node is to one server: its token, its node key and its kind."""
 
     url: str
-    """With the pin of its certificate, if there is one."""
+    """URL of the server, with the pin of its certificate, if there is one."""
     token: str = field(repr=False)
     node_key: NodePrivate = field(repr=False)
     kind: NodeKind
-    """By what the person at this machine did, never by the server's word."""
+    """Kind of this node, by the command that was used on this machine, not by the server."""
 
     @property
     def origin(self) -> str:
-        """The server's URL as people know it."""
+        """URL of the server without the pin: scheme, host and port."""
         return str(parse_server_url(self.url))
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one session works with, made by whoever opens it.
+    """Parts of a session, which ``opening.open_session`` makes.
 
     Attributes:
         interface: the name of the TUN device.
         router: sets the interface's addresses and routes.
         tunnel: carries packets.
-        connect: makes the link to the server, from the last NetMap and the functions that take what comes by it.
-        serve: makes what a workspace serves at an address.
-        encode: writes a NetMap for the state file.
+        connect: makes the link to the server, from the last NetMap and the callbacks for a new NetMap and a
+            new ServerState.
+        serve: makes the services of a workspace at an address.
+        encode: encodes a NetMap for the state file.
     """
 
     interface: str
@@ -91,16 +97,16 @@ class Parts:
 
 
 class SessionOver(Exception):
-    """What was being done with a session cannot go on: the session has ended."""
+    """End of a session before the end of work that needs it."""
 
 
 class Session:
-    """Runs one identity until cancelled, or until the server refuses it.
+    """Run of one identity until cancelled, or until the server refuses it.
 
     Args:
-        identity: whom to be.
+        identity: the identity to join as.
         config: the node's options.
-        store: remembers the NetMap and the resume token.
+        store: the saved state, which also keeps what the session learns.
         parts: what the session works with; see ``opening``.
     """
 
@@ -108,9 +114,9 @@ class Session:
         self.identity = identity
         self.netmap: NetMap | None = None
         self.joined = trio.Event()
-        """Set when the first map from the server is in force: address, routes and peers are there."""
+        """Set once a NetMap is applied while the server is connected: address, routes and peers are there."""
         self.over = trio.Event()
-        """Set when nothing of the session is left."""
+        """Set when the session has ended and closed its tunnel."""
         self.server_state = ServerState(connected=False, reason="still connecting")
         self.server_state_at = trio.current_time()
         self._config = config
@@ -141,10 +147,14 @@ class Session:
         self._client = parts.connect(last, self._set_netmap, self._set_server_state)
         self._last_netmap = last
         self._unsaved_map: NetMap | None = None
-        """A large map that is newer than the one in the state: encoded when that is written, however often it changes."""
+        """Large NetMap newer than the state's; encoded when that is written, however often it changes."""
 
     async def run(self) -> None:
-        """Joins and stays until ``end``. Raises UserError (in a group) when the server refuses the identity."""
+        """Runs the session until ``end``, cancellation or the server's refusal, then closes it.
+
+        Raises:
+            UserError: the server refuses the identity; raised in an exception group.
+        """
         try:
             with self._scope:
                 await self._run()
@@ -167,11 +177,14 @@ class Session:
             await self._clear_interface()
 
     def end(self) -> None:
-        """Ends ``run``; ``over`` is set when that is done."""
+        """Cancels ``run``, which cleans up and sets ``over``."""
         self._scope.cancel()
 
     def close(self) -> None:
-        """Gives up what the session holds, also where it never ran."""
+        """Closes the tunnel, cancels the work in ``lifetime`` and sets ``over``.
+
+        May be called where ``run`` was not.
+        """
         self.tunnel.close()
         for scope in self._lifetimes:
             scope.cancel()
@@ -179,7 +192,11 @@ class Session:
 
     @contextmanager
     def lifetime(self) -> Iterator[None]:
-        """Work that needs this session. Raises SessionOver where the session ends before it."""
+        """Cancels the body of the ``with`` statement when the session ends before it.
+
+        Raises:
+            SessionOver: the session had ended before, or has ended before the body.
+        """
         if self.over.is_set():
             raise SessionOver
         with trio.CancelScope() as scope:
@@ -192,45 +209,59 @@ class Session:
             raise SessionOver
 
     async def leave(self) -> None:
-        """Tells the server that we go, so that peers drop us at once. Never takes longer than a second."""
+        """Tells the server that this node leaves, so that peers drop it at once.
+
+        Gives up after ``GOODBYE_TIMEOUT`` seconds.
+        """
         with trio.move_on_after(GOODBYE_TIMEOUT, shield=True):
             await self._client.goodbye()
 
     def break_server(self) -> None:
-        """Cuts the connection to the server; it is dialled again."""
+        """Cuts the connection to the server, which is then dialled again."""
         self._client.break_connection()
 
     def find(self, name: str) -> list[Peer]:
-        """Peers that a person means by ``name``."""
+        """Returns the peers called ``name``, a full name or, for nodes of this node's owner, a bare one."""
         return self.netmap.find(name) if self.netmap is not None else []
 
     def is_absent(self, name: str) -> bool:
-        """Whether ``name`` means somebody whom this node may meet, but who is not connected."""
+        """Returns whether a name, full or bare, is of a node that may be met and is not connected."""
         return self.netmap is not None and self.netmap.is_absent(name)
 
     def of_others(self, name: str) -> list[str]:
-        """Full names of others' nodes that bear this bare name."""
+        """Returns the full names of the nodes, of any owner, that have this bare name, sorted."""
         return self.netmap.of_others(name) if self.netmap is not None else []
 
     @property
     def mtu(self) -> int:
-        """The tunnel's, in bytes."""
+        """MTU of the tunnel, in bytes."""
         return self._config.mtu
 
     async def facts(self, peer: Peer | None = None) -> Facts:
-        """This end's network, measured now; as far as it matters to a peer, where one is given."""
+        """Returns this node's network as facts, measured at most ``MAX_AGE`` seconds ago.
+
+        Args:
+            peer: the peer that the facts are sent to or compared with; None: ``blocked`` and ``narrow`` stay
+                False.
+        """
         derp_map = self.netmap.derp_map if self.netmap is not None else DerpMap()
         survey = await self.survey(FACTS_TIMEOUT, max_age=MAX_AGE)
         return own_facts(survey, self.tunnel, derp_map, self.mtu, peer)
 
     async def survey(self, timeout: float, *, max_age: float = 0.0) -> Survey:
-        """This end's network, measured in full now, or not longer ago than ``max_age``."""
+        """Returns a full measurement of this node's network, made now or at most ``max_age`` seconds ago.
+
+        Args:
+            timeout: seconds that the netcheck may take.
+            max_age: seconds for which an earlier measurement is reused.
+        """
         derp_map = self.netmap.derp_map if self.netmap is not None else DerpMap()
         return await self._surveyor.survey(derp_map, timeout, max_age=max_age)
 
     # What the server says
 
     def _saved_netmap(self) -> NetMap | None:
+        """Returns the saved NetMap; None if it is missing, damaged or of another kind of node."""
         netmap = decode_netmap(bytes(self._store.current.netmap), self.identity.url)
         if netmap is not None and netmap.self_node.kind is not self.identity.kind:
             log.warning("saved map of another kind refused", kind=netmap.self_node.kind.value)
@@ -238,11 +269,12 @@ class Session:
         return netmap
 
     def _set_netmap(self, netmap: NetMap) -> None:
-        """Takes the server's map, as the tunnel puts it in force."""
+        """Puts the server's NetMap in force in the tunnel, then takes the one that the tunnel returns."""
         accepted = self._store.current.accepted_ports()
         self._take_netmap(self.tunnel.set_netmap(netmap, accepted, is_workspace=self.is_workspace))
 
     def _take_netmap(self, netmap: NetMap) -> None:
+        """Reviews the services by a NetMap that is in force, saves it, and wakes ``_apply``."""
         _log_presence(self.netmap, netmap)
         self.netmap = self._hosting.netmap = netmap
         if self._services is not None:
@@ -256,12 +288,12 @@ class Session:
         self._changed.set()
 
     def accept_inbound(self) -> None:
-        """What peers may connect to is what the state says now."""
+        """Lets peers connect to the ports that the state's ``accept_inbound`` names, and to no others."""
         self.tunnel.accept(self._store.current.accepted_ports(), is_workspace=self.is_workspace)
 
     @property
     def accepts_inbound(self) -> str | None:
-        """The ports that peers may connect to; None where the server says it of each."""
+        """Ports that peers may connect to; None on a workspace whose server decides for each peer."""
         is_told = (
             self.is_workspace and self.netmap is not None and self.netmap.self_node.kind is NodeKind.WORKSPACE
         )
@@ -269,10 +301,14 @@ class Session:
 
     @property
     def is_workspace(self) -> bool:
-        """Whether this machine is a workspace by its person's doing, whatever the server says."""
+        """Whether this machine is a workspace by the command used on it, whatever the server says."""
         return self.identity.kind is NodeKind.WORKSPACE
 
     def _set_server_state(self, state: ServerState) -> None:
+        """Takes the new state of the link to the server.
+
+        Where the link came or went, also resolves the relays' names anew.
+        """
         if state.connected or self.server_state.connected:
             self._hear_server()
         if state.connected != self.server_state.connected:
@@ -289,18 +325,22 @@ class Session:
             self._note(resume_token=state.resume_token)
 
     def _hear_server(self) -> None:
-        """The server is, or was until now, there: what it said of users is in force."""
+        """Renews the server's authorisations: the server is connected, or was until now."""
         now, unix_now = trio.current_time(), time.time()
         self._authority.hear(now)
         if abs(unix_now - self._store.current.authorised_at) >= SAVE_INTERVAL:
             self._note(authorised_at=self._authority.heard_at(now, unix_now))
 
     def _note(self, **changes: Unpack[StateChanges]) -> None:
+        """Changes fields of the state in memory, and wakes ``_remember`` if that leaves anything to save."""
         if self._store.note(**changes):
             self._is_unsaved.set()
 
     async def _remember(self) -> None:
-        """Writes what was noted, in a thread: a disk that syncs slowly stalls no packet, one that is full no session."""
+        """Saves noted changes in a thread, until cancelled.
+
+        A slow disk therefore delays no packet. A disk that refuses is logged and ends no session.
+        """
         while True:
             await self._is_unsaved.wait()
             self._is_unsaved = trio.Event()
@@ -314,7 +354,7 @@ class Session:
                 log.warning("the state cannot be saved", why=error.message)
 
     def _handle_command(self, command: OwnerCommand) -> None:
-        """Carries out what the tunnel's node asks of its owner."""
+        """Executes a command of the tunnel's node that is for the node's owner."""
         match command:
             case TellServer():
                 self._client.update(command.update)
@@ -329,7 +369,7 @@ class Session:
                 self._is_path_news.set()
 
     async def _report_paths(self) -> None:
-        """Tells the server by which paths this node reaches its peers, when they change; see ``PathReporter``."""
+        """Reports to the server how this node reaches its peers, when paths change; see ``PathReporter``."""
         while True:
             with trio.move_on_at(self._reporter.due_at) as waited:
                 await self._is_path_news.wait()
@@ -342,6 +382,10 @@ class Session:
                 self._reporter.postpone(trio.current_time())
 
     async def _apply(self) -> None:
+        """Applies the newest NetMap to the interface after each change, until cancelled.
+
+        Sets ``joined`` if the server is connected then.
+        """
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
@@ -351,6 +395,7 @@ class Session:
                     self.joined.set()
 
     async def _apply_map(self, netmap: NetMap) -> None:
+        """Sets the interface's address and its routes to all peers; serves at a new address."""
         if netmap.self_node.address != self._address:
             self._address = netmap.self_node.address
             await self._router.configure([IPv6Interface(f"{self._address}/128")], self._config.mtu)
@@ -358,7 +403,7 @@ class Session:
         await self._router.set_routes([IPv6Network(peer.address) for peer in netmap.peers.values()])
 
     async def _clear_interface(self) -> None:
-        """The device outlives the session, and must not keep an identity that is not at work."""
+        """Removes the session's routes and address from the interface, which outlives the session."""
         if self._address is None:
             return
         with trio.move_on_after(CLEANUP_TIMEOUT, shield=True):
@@ -371,6 +416,10 @@ class Session:
                 )
 
     async def _prune_lost_peers(self) -> None:
+        """Drops lost peers every ``PRUNE_INTERVAL`` seconds, until cancelled.
+
+        Lost are offline peers without a recent handshake, and users without authorisation.
+        """
         while True:
             await trio.sleep(PRUNE_INTERVAL)
             if self.netmap is None:
@@ -383,7 +432,11 @@ class Session:
             )
 
     def _drop_unauthorised(self, netmap: NetMap, now: float) -> None:
-        """Users of a workspace whose server has been silent for too long; it names them again when it is back."""
+        """Drops a workspace's users once the server's authorisations have expired.
+
+        The server lists the dropped users again when it is back. While it is connected, authorisations are
+        renewed.
+        """
         if self.server_state.connected:
             self._hear_server()
         elif self._authority.has_expired(now) and (
@@ -393,6 +446,7 @@ class Session:
             self._client.forget_peers(gone)
 
     def _is_alive(self, peer: Peer, now: float) -> bool:
+        """Returns whether a peer's last handshake was less than ``LOST_PEER_TIMEOUT`` seconds ago."""
         status = self.tunnel.wireguard(peer.node_key)
         at = status.last_handshake_at if status is not None else None
         return at is not None and now - at < LOST_PEER_TIMEOUT
@@ -400,7 +454,7 @@ class Session:
     # What a workspace serves to its peers inside the tunnel
 
     async def _serve(self, address: IPv6Address) -> None:
-        """Serves at an address, and at no earlier one any more."""
+        """Ends the services at the earlier address, and on a workspace starts services at this one."""
         if self._services is not None:
             self._services.end()
             self._services = None
@@ -418,17 +472,18 @@ class Session:
             self._services = services
 
     def _is_cut_off(self) -> bool:
-        """Whether the server has been silent for so long that its word on users is good no more."""
+        """Returns whether the server is disconnected and its authorisations have expired."""
         return not self.server_state.connected and self._authority.has_expired(trio.current_time())
 
     @contextmanager
     def _pin(self, peer: Peer, path: Pin) -> Iterator[None]:
+        """Keeps sending to a peer to one kind of path while the ``with`` statement's body runs."""
         with self.tunnel.pinned(peer.node_key, path):
             yield
 
 
 def _log_presence(before: NetMap | None, after: NetMap) -> None:
-    """Notes whom the server says to have come, come back as a new process, or gone."""
+    """Logs peers that have come online, come back as a new process (another generation), or gone offline."""
     known = before.peers if before is not None else {}
     for node_id in known.keys() | after.peers.keys():
         old, new = known.get(node_id), after.peers.get(node_id)

@@ -1,8 +1,9 @@
-"""``node.json``: what a node must not forget - its key, its credentials, the last NetMap.
+"""State file ``node.json``: what a node must not forget, its key, its credentials and the last NetMap.
 
-Mode 0600 in a directory of mode 0700 that one daemon locks (``PrivateDirectory``); replaced as a whole. The disco key
-is not here: it is new at every start and lives in memory only. A file that cannot be read means refusing to start: a
-node that silently made itself a new key would be somebody else.
+The file has mode 0600 in a directory of mode 0700 that one daemon locks (``PrivateDirectory``), and is
+replaced as a whole. The disco key is not in it: each start makes a new one, in memory only. Where the file
+cannot be read the daemon refuses to start: a node that made itself a new key would be a different node to the
+server.
 """
 
 import os
@@ -23,53 +24,75 @@ from coderd.process.private_directory import PrivateDirectory
 from coderd.wireguard.tai64n import parse_mark
 
 STATE_FILE = "node.json"
+"""Name of the state file in the state directory."""
 MAX_STATE_BYTES = 2 * MAX_SAVED
-"""Bytes of the state file that are read at most: more than a daemon ever writes."""
+"""Bytes of the state file that are accepted at most: more than a daemon writes."""
 
 
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The content of ``node.json``. Keys and tokens never show in a repr."""
+    """Content of ``node.json``; its repr shows no keys and no tokens."""
 
     node_key: str
-    """``privkey:<64 hex>``."""
+    """Private node key, as ``privkey:<64 hex>``."""
     url: str = ""
-    """The server that this machine enrolled with as a device, and the pin of its certificate; empty when logged out or unattended."""
+    """URL of the server at which this machine is enrolled as a device, with the pin of its certificate.
+
+    Empty when logged out or unattended.
+    """
     device_id: str = ""
     device_token: str = ""
     is_up: bool = True
-    """False after ``coderctl down``, until ``up``."""
+    """False after ``coderctl down``, or after the server has refused the identity, until ``up``."""
     accept_inbound: str = "none"
-    """The ports of this device that its peers may connect to, as ``coderctl up --accept-inbound`` said it last."""
+    """Ports of this device that peers may connect to, as ``coderctl up --accept-inbound`` last named them."""
     workspace_token: str = ""
-    """What a join key was exchanged for."""
+    """Token that a join key was exchanged for."""
     kind: str = ""
-    """What the last identity at work was by its person's doing: ``device`` or ``workspace``; empty in files of earlier releases."""
+    """Kind of the last active identity, ``device`` or ``workspace``; empty in files of earlier releases."""
     joined_with: str = ""
-    """The SHA-256 of that key."""
+    """SHA-256, in hex, of the join key that ``workspace_token`` was exchanged for."""
     authorised_at: float = 0.0
-    """Wall-clock seconds when the server was heard last; 0 = nobody knows."""
+    """Wall-clock seconds at which the server was last heard; 0: unknown."""
     resume_token: str = ""
     tai64n_mark: str = ""
-    """Hex; no handshake of ours has carried a later timestamp than this."""
+    """TAI64N timestamp, in hex, that is later than or equal to that of every handshake this node has sent."""
     netmap: msgspec.Raw = msgspec.Raw(b"null")
-    """The last NetMap, as coordination encodes it."""
+    """Last NetMap, as ``coordination.saved_netmap`` encodes it."""
 
     def private_key(self) -> NodePrivate:
-        """The node key. Raises ValueError if the text is damaged."""
+        """Returns the private node key.
+
+        Raises:
+            ValueError: the text is damaged.
+        """
         return NodePrivate.parse(self.node_key)
 
     def node_kind(self) -> NodeKind | None:
-        """What this machine is, in files of earlier releases by the prefix of the token kept there; None: nothing yet."""
+        """Returns what kind of node this machine was last; None where it has been none yet.
+
+        In files of earlier releases, which lack ``kind``, the prefix of the saved token decides.
+
+        Raises:
+            ValueError: the text is damaged.
+        """
         if self.kind:
             return NodeKind(self.kind)
         return kind_of(self.device_token or self.workspace_token)
 
     def accepted_ports(self) -> PortSet:
-        """The ports that ``accept_inbound`` names. Raises ValueError if the text is damaged."""
+        """Returns the ports that ``accept_inbound`` names.
+
+        Raises:
+            ValueError: the text is damaged.
+        """
         return parse_ports(self.accept_inbound)
 
     def timestamp_floor(self) -> bytes | None:
-        """Every handshake's timestamp must be later; None before the first. Raises ValueError if the text is damaged."""
+        """Returns the timestamp that every new handshake's must exceed; None before the first handshake.
+
+        Raises:
+            ValueError: the text is damaged.
+        """
         return parse_mark(self.tai64n_mark) if self.tai64n_mark else None
 
     def __repr__(self) -> str:
@@ -77,7 +100,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StateChanges(TypedDict, total=False):
-    """Fields of ``NodeState`` that are to change."""
+    """Fields of ``NodeState`` that are to change, with their new values."""
 
     url: str
     device_id: str
@@ -94,9 +117,11 @@ class StateChanges(TypedDict, total=False):
 
 
 class StateStore:
-    """The only reader and writer of a state directory, for as long as it is open.
+    """Reader and writer of a state directory, which it keeps locked for as long as it is open.
 
-    Raises UserError where the directory cannot be made, is not this user's alone, is locked by another daemon, or holds a damaged file.
+    Raises:
+        UserError: the directory cannot be made, is not private to this user, is locked by another daemon, or
+            holds a damaged file.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -113,24 +138,43 @@ class StateStore:
             raise
 
     def save(self, state: NodeState) -> None:
-        """Makes this the state; after it returns it survives a crash. Raises UserError where the disk refuses."""
+        """Replaces the state in memory and on disk; once this returns the new state survives a crash.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         self.current = state
         self.save_newest()
 
     def update(self, **changes: Unpack[StateChanges]) -> None:
-        """Saves the current state with some fields changed, if that changes anything."""
+        """Changes fields of the state, and saves it if anything is unsaved.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         self.note(**changes)
         self.save_newest()
 
     def note(self, **changes: Unpack[StateChanges]) -> bool:
-        """Changes fields in memory only, until the next save; returns whether there is now anything to save."""
+        """Changes fields of the state in memory only, until the next save.
+
+        Returns:
+            Whether anything is unsaved now.
+        """
         state: NodeState = msgspec.structs.replace(self.current, **changes)
         if state != self.current:
             self.current = state
         return self.current is not self._saved
 
     def save_newest(self) -> None:
-        """Writes what is not written yet. May be called in a thread: a slow disk then stalls nobody, and newest wins."""
+        """Writes the current state to disk, unless it is saved already.
+
+        May be called in a thread, so that a slow disk does not block the loop. Writes run one after another,
+        each with the state that is current when it begins.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         with self._writing:
             state = self.current
             if state is not self._saved:
@@ -138,7 +182,7 @@ class StateStore:
                 self._saved = state
 
     def close(self) -> None:
-        """Writes what was only noted, as far as the disk takes it, and gives the directory up."""
+        """Saves what is unsaved, as far as the disk allows, and unlocks the directory."""
         with suppress(UserError):
             self.save_newest()
         self._directory.close()
@@ -150,6 +194,7 @@ class StateStore:
         self.close()
 
     def _load(self) -> NodeState:
+        """Returns the saved state, or one with a new node key where there is no file. Raises UserError."""
         try:
             data = self._directory.read(STATE_FILE, MAX_STATE_BYTES + 1)
         except FileNotFoundError:

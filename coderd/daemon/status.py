@@ -1,4 +1,4 @@
-"""What this node knows of itself and its peers, as ``coderctl status`` shows it."""
+"""Makes the snapshot of this node and its peers that ``coderctl status`` shows."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ from coderd.model.paths import PathInfo, PathKind
 
 
 def node_status(node: Node) -> Status:
-    """A snapshot of everything."""
+    """Returns a snapshot of the node, its server, relays, peers and counters."""
     session = node.session
     if session is None:
         is_enrolled = bool(node.store.current.device_token)
@@ -66,12 +66,12 @@ def node_status(node: Node) -> Status:
 
 
 def _sentence(error: UserError) -> str:
-    """What ended the session, and what to do."""
+    """Returns the message of the error that ended a session, and its hint if it has one."""
     return f"{error.message}. {error.hint}" if error.hint else error.message
 
 
 def via(session: Session, path: PathInfo) -> str:
-    """``ip:port`` of a direct path, the region's code of a relayed one, nothing where there is none."""
+    """Returns ``ip:port`` of a direct path, a relayed path's region code, or an empty string."""
     match path.via:
         case int() if session.netmap is not None:
             return session.netmap.derp_map.code(path.via)

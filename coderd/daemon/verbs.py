@@ -1,4 +1,7 @@
-"""The verbs of the control socket: what a person may ask of this node. Who may ask is decided before they get here."""
+"""Methods of the control socket: what a local user may ask of this node.
+
+The control socket's server has authorised the caller before a request gets here.
+"""
 
 import re
 import socket
@@ -44,23 +47,32 @@ from coderd.model.netmap import NodeKind, Peer
 from coderd.model.ports import NO_PORTS, PortSet, parse_ports
 
 MAX_NAMED = 5
-"""Others' workspaces that are named to somebody who has none of that name."""
+"""Workspaces of other owners that the error for an unknown name suggests, at most."""
 JOIN_TIMEOUT = 30.0
-"""Seconds that ``up`` waits for the server's first word."""
+"""Seconds that ``up`` waits for the session to join."""
 
 
 LOOK_INTERVAL = 0.25
-"""Seconds between two looks at what the server says."""
+"""Seconds between two checks of whether the server waits for an approval."""
 
 
 class Verbs:
-    """Answers requests for one node."""
+    """Handler of the control socket's requests to one node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     async def handle(self, method: str, params: Message, emit: Emit) -> Message:
-        """Answers one request. Raises UserError for whatever the caller should read."""
+        """Answers one request of the control socket.
+
+        Args:
+            method: the request's method, for the error where it is unknown.
+            params: the decoded request, whose type decides.
+            emit: sends the caller an event before the answer.
+
+        Raises:
+            UserError: the request cannot be answered; the message and its hint are for the caller.
+        """
         match params:
             case StatusParams():
                 return node_status(self._node)
@@ -126,7 +138,7 @@ class Verbs:
         if params.url is not None:
             accepted = str(
                 ports if ports is not None else NO_PORTS
-            )  # said of another identity, it is worth nothing
+            )  # what another identity accepted does not carry over
             changes = await self._enrol(params, emit)
             changes["is_up"], changes["accept_inbound"] = True, accepted
             session = await node.change(**changes)
@@ -137,7 +149,7 @@ class Verbs:
                 hint="name the server: coderctl up https://SERVER:3000",
                 code="logged_out",
             )
-        else:  # one that is at work is not disturbed
+        else:  # an active session goes on
             if ports is not None:
                 node.accept_inbound(ports)
             session = node.session or await node.change(is_up=True)
@@ -145,7 +157,13 @@ class Verbs:
         return await self._wait_joined(session)
 
     async def _enrol(self, params: UpParams, emit: Emit) -> StateChanges:
-        """What the state is to say of the new device; nothing of another identity's stays in it."""
+        """Enrols this machine as a device, and returns the changes of the state that make it the identity.
+
+        The changes clear the resume token and the NetMap of an earlier identity.
+
+        Raises:
+            UserError: there is no token, the URL is unsuitable, or the server refuses.
+        """
         if not params.token or params.url is None:
             raise UserError("a token is needed to sign in", exit_code=Exit.REFUSED, code="no_token")
         name = params.name or device_name(socket.gethostname())
@@ -166,7 +184,12 @@ class Verbs:
         }
 
     async def _wait_joined(self, session: Session | None) -> UpResult:
-        """Waits for the first map, or for what ends the session."""
+        """Waits until the session has joined, for up to ``JOIN_TIMEOUT`` seconds.
+
+        Raises:
+            UserError: there is no session, it ends, it awaits approval, or the server does not answer in
+                time.
+        """
         if session is None:
             raise self._not_joined()
         with trio.move_on_after(JOIN_TIMEOUT):
@@ -185,7 +208,7 @@ class Verbs:
         return UpResult(name=me.name, address=str(me.address), url=session.identity.origin)
 
     async def _settled(self, session: Session) -> None:
-        """Waits until it has joined, or is told to wait for approval."""
+        """Waits until the session has joined, or the server says that the device awaits approval."""
         while not session.joined.is_set() and session.server_state.reason != AWAITS_APPROVAL:
             with trio.move_on_after(LOOK_INTERVAL):
                 await session.joined.wait()
@@ -201,7 +224,14 @@ class Verbs:
         return Done()
 
     async def _logout(self, emit: Emit) -> Done:
-        """Forgets first: a server that does not answer must not keep a machine signed in."""
+        """Forgets the identity, then asks the server to remove the device.
+
+        Forgetting comes first because an unreachable server must not keep the machine signed in; a server
+        that does not remove the device is reported to the caller and is no error.
+
+        Raises:
+            UserError: this machine is not signed in.
+        """
         if self._node.is_unattended or not self._node.store.current.device_token:
             raise UserError("this machine is not signed in", code="logged_out")
         known = await self._node.forget()
@@ -230,7 +260,7 @@ class Verbs:
                 session.break_server()
                 return DebugResult(text="broke the connection to the server")
 
-    # Whom and what a request is about
+    # The session and the peer of a request
 
     def _session(self) -> Session:
         if self._node.session is None:
@@ -238,7 +268,7 @@ class Verbs:
         return self._node.session
 
     def _not_joined(self) -> UserError:
-        """Why there is no session."""
+        """Returns the error that says why there is no session."""
         if self._node.error is not None:
             return self._node.error
         if self._node.store.current.device_token:
@@ -257,7 +287,11 @@ class Verbs:
 
     @asynccontextmanager
     async def _during(self, session: Session) -> AsyncIterator[None]:
-        """Work with a session: where the session ends before it, the caller reads why."""
+        """Runs the body of the ``with`` statement for as long as the session lives.
+
+        Raises:
+            UserError: the session has ended first; the message says why.
+        """
         try:
             with session.lifetime():
                 yield
@@ -269,6 +303,11 @@ class Verbs:
         raise UserError("this machine has joined anew meanwhile", hint="Try again.", code="joined_anew")
 
     def _find(self, name: str) -> tuple[Session, Peer]:
+        """Returns the session and its one peer with this name.
+
+        Raises:
+            UserError: there is no session, or not exactly one such peer.
+        """
         session = self._session()
         found = session.find(name)
         if not found and session.is_absent(name):
@@ -281,7 +320,11 @@ class Verbs:
 
 
 def read_ports(text: str) -> PortSet:
-    """The ports of ``--accept-inbound``. Raises UserError."""
+    """Parses the ports of ``--accept-inbound``.
+
+    Raises:
+        UserError: the text names no ports.
+    """
     try:
         return parse_ports(text)
     except ValueError as error:
@@ -293,7 +336,7 @@ def read_ports(text: str) -> PortSet:
 
 
 def _unknown(name: str, others: list[str]) -> UserError:
-    """Makes the error for a name that is nobody's here; it lists others' workspaces of that name."""
+    """Returns the error for a name of no reachable workspace, with ``others`` as suggestions."""
     if not others:
         return UserError(
             f"there is no workspace {name} that this machine may reach",
@@ -311,6 +354,9 @@ def _unknown(name: str, others: list[str]) -> UserError:
 
 
 def device_name(host_name: str) -> str:
-    """A host's name as a DNS label: ``Ann's_laptop.example.com`` becomes ``ann-s-laptop``."""
+    """Returns a host's name as a DNS label: ``Ann's_laptop.example.com`` becomes ``ann-s-laptop``.
+
+    Has at most 63 characters (RFC 1035 §2.3.4); ``device`` where no letter or digit is left.
+    """
     label = re.sub("[^a-z0-9]+", "-", host_name.partition(".")[0].lower())[:63].strip("-")
     return label or "device"

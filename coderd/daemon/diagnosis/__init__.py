@@ -1,9 +1,9 @@
-"""A node looks at its network: what ``coderctl netcheck``, ``why``, ``ping``, ``speedtest`` and ``derp-map --check`` are answered from.
+"""Examines a node's network: netcheck, ``why``, ping, speedtest and ``derp-map --check`` of ``coderctl``.
 
-survey        netcheck, NAT behavior, server reachability and captive portal, measured side by side; this node's facts for its peers
-nat_behavior  RFC 5780's questions to one STUN server
+survey        netcheck, NAT behavior, server reachability, captive portal; this node's facts for its peers
+nat_behavior  the questions of RFC 5780 to one STUN server
 measure       pings and speed tests of one peer
-relay_check   each relay of a map, probed as nodes use it
-causes        both ends' facts to the causes of a relayed path; pure
+relay_check   probes of every node of a relay map
+causes        derives the causes of a relayed path from both ends' facts; pure
 ask           the answers to ``netcheck`` and ``why``
 """

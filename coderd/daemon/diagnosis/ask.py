@@ -1,4 +1,4 @@
-"""Netcheck and why: this node's network measured in full, and both ends' facts put together."""
+"""Answers ``coderctl netcheck`` and ``coderctl why``: this node's network, and both ends' facts compared."""
 
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
@@ -23,16 +23,22 @@ from coderd.netcheck.server_reachability import HIDES_MAPPINGS
 from coderd.peerapi.io import ask_facts
 
 CHECK_TIMEOUT = 12.0
-"""Seconds for a netcheck: one that is under way has to end first."""
+"""Seconds for a netcheck; one that is already under way has to end first."""
 WHY_TIMEOUT = 7.5
-"""Seconds for all of ``why``."""
+"""Seconds for all measurements of ``why`` together."""
 DIRECT_PATIENCE = 2.0
-"""Seconds that a path gets to become direct before the relay is the verdict."""
+"""Seconds that ``why`` waits for a direct path before it reports the relayed one."""
 SKEW_WORTH_TELLING = 5.0
+"""Seconds of difference between the clocks of this machine and the server from which on ``netcheck`` warns.
+"""
 
 
 async def netcheck(session: Session) -> Netcheck:
-    """Measures everything now. Raises UserError where there is nothing to measure."""
+    """Measures all of this node's network now.
+
+    Raises:
+        UserError: the measurement gave no report, as where no relay is known yet.
+    """
     survey = await session.survey(CHECK_TIMEOUT)
     if survey.report is None:
         raise UserError(
@@ -151,7 +157,10 @@ def _size_warnings(mtu: tuple[int | None, int | None], carries_full: bool | None
 
 
 def proxy_to(url: str) -> tuple[str, str]:
-    """The proxy to the server without its credentials, and what is wrong with it."""
+    """Returns the proxy to the server without its credentials, and what is wrong with its setting.
+
+    Either is empty where there is none.
+    """
     parts = urlsplit(url)
     try:
         proxy = proxy_for(parts.hostname or "", is_tls=parts.scheme == "https")
@@ -164,7 +173,7 @@ def proxy_to(url: str) -> tuple[str, str]:
 
 
 class _Look:
-    """What is found out side by side within one ``why``."""
+    """Results of the measurements that ``why`` makes concurrently."""
 
     def __init__(self) -> None:
         self.this = Facts()
@@ -174,7 +183,7 @@ class _Look:
 
 
 async def why(session: Session, peer: Peer) -> Why:
-    """Measures here, asks the peer to do so, and pings meanwhile; then says what the path is, and why."""
+    """Measures this end, asks the peer for its facts and pings it, concurrently; then explains the path."""
     look = _Look()
     with trio.move_on_after(WHY_TIMEOUT):
         async with trio.open_nursery() as nursery:
@@ -208,7 +217,7 @@ def _notes(session: Session) -> Iterator[str]:
 
 
 async def absent(session: Session, name: str) -> Why:
-    """The same of a peer that is not connected."""
+    """Explains that a peer is not connected, with the facts of this end alone."""
     this = await session.facts()
     return Why(
         name=name,
@@ -237,7 +246,7 @@ async def _look_there(session: Session, peer: Peer, look: _Look) -> None:
 
 
 async def _reach(session: Session, peer: Peer, look: _Look) -> None:
-    """Pings until the direct path answers, or it had time enough to."""
+    """Pings until a direct path answers, or any path does after ``DIRECT_PATIENCE`` seconds."""
     started_at = trio.current_time()
     while True:
         look.pong = await session.tunnel.ping(peer.node_key, PING_TIMEOUT) or look.pong

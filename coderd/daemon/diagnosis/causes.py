@@ -1,7 +1,7 @@
-"""Why there is no direct path: the facts of both ends to causes, the deciding one first. Pure.
+"""Derives from both ends' facts why a path is not direct, the deciding cause first. Pure.
 
-Rules are tried in order. Each is a fact that alone keeps a direct path from opening; the last ones hold only where the path
-was tried and did not open, which is what makes them certain enough to say.
+Rules are tried in order. Each is a fact that alone prevents a direct path; the last ones apply only where the
+path stayed relayed, because they do not prevent a direct path in every case.
 """
 
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ NO_REASON_FIX = "Let the firewalls pass UDP between the two, then ask again."
 def explain(
     name: str, path: PathKind, this: Facts, peer: Facts | None, *, is_online: bool
 ) -> tuple[Cause, ...]:
-    """Causes of the path's not being direct, the deciding one first; none where it is.
+    """Returns the causes of the path not being direct, the deciding one first; none where the path is direct.
 
     Args:
-        name: the peer's, for the sentences.
-        path: by which way the peer answered just now.
+        name: the peer's name, for the sentences.
+        path: the kind of path by which the peer answered just now.
         this: this end's facts.
-        peer: the other end's; None where it could not be asked.
+        peer: the other end's facts; None where it could not be asked.
         is_online: whether the server sees the peer.
     """
     if path is PathKind.DIRECT:
@@ -129,7 +129,10 @@ def _no_udp(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
 
 
 def _has_no_udp(facts: Facts) -> bool:
-    """A STUN server that no datagram can reach is silent whatever a firewall at this side does."""
+    """Returns whether no STUN server answers an end, except where no STUN request reaches the server at all.
+
+    Such a server is silent whatever a firewall at this end does.
+    """
     return facts.udp is False and facts.server != "closed"
 
 
@@ -171,7 +174,10 @@ def _narrow(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
 
 
 def _likely(name: str, this: Facts, peer: Facts | None) -> Iterator[Cause]:
-    """A hard NAT on one side is overcome by a lenient one on the other, so it counts only as the path is not direct."""
+    """Yields the hard NAT of one end, as the cause of a path that stayed relayed.
+
+    A lenient NAT at the other end overcomes a hard one, and a direct path would have opened.
+    """
     side = _side(this.varies is True, peer is not None and peer.varies is True)
     if side is None or side == "both":
         return

@@ -1,4 +1,4 @@
-"""Pings and speed tests of one peer, over one session, told event by event to whoever asked."""
+"""Pings and speed-tests one peer over one session, and emits each result to the caller."""
 
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeAlias
@@ -23,19 +23,22 @@ from coderd.model.netmap import NodeKind, Peer
 from coderd.model.paths import PathKind, Pin
 
 Emit: TypeAlias = Callable[[Message], Awaitable[None]]
+"""Function that sends the caller an event."""
 
 DIRECT_GRACE = 2.0
-"""Seconds that a speed test gives the path to become direct before it takes the relay."""
+"""Seconds that a speed test waits for a direct path before it takes the relayed one."""
 DIRECT_TIMEOUT = 30.0
 """Seconds that ``--direct`` waits for a direct path."""
 REACH_TIMEOUT = 6.0
-"""Seconds without any pong after which a peer counts as unreachable."""
+"""Seconds without any pong after which a speed test takes a peer as unreachable."""
 PING_TIMEOUT = 1.0
+"""Seconds that one ping waits for its pong."""
 REPORT_INTERVAL = 0.25
+"""Seconds between two reports of a path's byte counters."""
 
 
 async def ping(session: Session, peer: Peer, params: PingParams, emit: Emit) -> PingResult:
-    """Pings as often as asked, or until the first direct pong where that is what is asked for."""
+    """Pings a peer ``params.count`` times (0: without end), or until the first direct pong if so asked."""
     sent = received = 0
     direct_after: float | None = None
     started_at = next_at = trio.current_time()
@@ -58,7 +61,7 @@ async def ping(session: Session, peer: Peer, params: PingParams, emit: Emit) -> 
 
 
 def _direct_since(session: Session, peer: Peer) -> float:
-    """When the path became direct, which may be long before a ping went out to see it; now, where it is so no more."""
+    """Returns when the path became direct, possibly long before a ping showed it; now, if it no longer is."""
     path = session.tunnel.path(peer.node_key)
     return path.since if path.kind is PathKind.DIRECT else trio.current_time()
 
@@ -76,7 +79,14 @@ def _pong_event(session: Session, seq: int, pong: Pong | None, direct_after: flo
 
 
 async def speedtest(session: Session, peer: Peer, params: SpeedtestParams, emit: Emit) -> NoReturn:
-    """Holds the wished path and tells its counters until cancelled, which the caller does by leaving."""
+    """Keeps the path to the requested kind and emits its byte counters until cancelled.
+
+    The control socket's server cancels this when the caller disconnects.
+
+    Raises:
+        UserError: the peer is no workspace, does not answer, or is not reached directly where that is
+            requested.
+    """
     if peer.kind is not NodeKind.WORKSPACE:
         raise UserError(f"{peer.name} is no workspace, and only workspaces serve the speed test")
     # A wait for the direct path is not pinned to it: only pongs by the relay tell it from no path at all.
@@ -109,7 +119,11 @@ def _path_bytes(session: Session, peer: Peer) -> PathBytes:
 
 
 async def _reach(session: Session, peer: Peer, wish: Pin, emit: Emit) -> Pong:
-    """Pings until the wished path answers, or the time for it is over."""
+    """Returns the first pong by the requested kind of path, or the last by any once the wait is over.
+
+    Raises:
+        UserError: the peer does not answer, or is not reached directly where that is requested.
+    """
     started = trio.current_time()
     patience = {Pin.ANY: DIRECT_GRACE, Pin.RELAY: 0.0, Pin.DIRECT: DIRECT_TIMEOUT}[wish]
     last: Pong | None = None
@@ -156,7 +170,7 @@ def _unreachable(peer: Peer) -> UserError:
 
 
 def offline(name: str) -> UserError:
-    """What to say of a peer that is not connected."""
+    """Returns the error for a peer that is not connected."""
     return UserError(
         f"{name} is offline",
         exit_code=Exit.NO_PATH,

@@ -1,7 +1,7 @@
-"""Asks a STUN server the questions of RFC 5780 from sockets of its own, so that no path of the tunnel is touched.
+"""Asks a STUN server the questions of RFC 5780, from sockets of its own that no path of the tunnel uses.
 
-Everything is asked three times, side by side, and what is not answered within a few round trips is taken for silence. The
-whole of it takes two seconds at most.
+Questions are asked concurrently, each up to three times, and count as unanswered after a few round trips. The
+whole examination takes two seconds at most.
 """
 
 import os
@@ -27,24 +27,25 @@ from coderd.stun import (
 )
 
 TIMEOUT = 2.0
-"""Seconds for all of it."""
+"""Seconds for a whole examination."""
 TRIES = 3
+"""Times that a question is sent, at most."""
 INTERVAL = 0.1
-"""Seconds between two tries."""
+"""Seconds between two tries of a question."""
 PATIENCE = 0.3
-"""Seconds that the last try waits at least; four round trips where they are longer."""
+"""Seconds that the last try waits for an answer, at least; four round trips where those are longer."""
 
 _READ_SIZE = 9216
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 
 
 async def examine(server: AddrPort, here: HostAddresses, size: int) -> NatBehavior:
-    """What the way to a STUN server shows.
+    """Returns how the NAT between this host and a STUN server behaves, and whether full-size datagrams pass.
 
     Args:
-        server: one that answers plain requests.
-        here: this host's addresses: one that is seen unchanged is behind no NAT.
-        size: UDP payload in bytes that the tunnel needs carried.
+        server: a STUN server that answers plain requests.
+        here: this host's addresses: a mapped address among them shows that there is no NAT.
+        size: bytes of UDP payload that the tunnel needs carried.
     """
     found = UNKNOWN_BEHAVIOR
     with trio.move_on_after(TIMEOUT):
@@ -86,13 +87,16 @@ async def _examine(near: "_Asker", far: "_Asker", here: HostAddresses, size: int
 
 
 async def _turn_around(near: "_Asker", mapped: AddrPort, patience: float, came: dict[str, bool]) -> None:
-    """Sends to where a socket was seen, from yet another one: that one has asked nobody."""
+    """Tests hairpinning: sends from a new socket, which has no mapping yet, to ``mapped``.
+
+    Records in ``came`` whether the request arrives at ``near``, which the STUN server sees at ``mapped``.
+    """
     with _socket(mapped) as sock:
         came["hairpin"] = await near.hear(sock, mapped, patience)
 
 
 class _Asker:
-    """One socket, and who waits for what comes to it."""
+    """Socket that asks one STUN server, with the waiters for its answers by transaction ID."""
 
     def __init__(self, sock: trio.socket.SocketType, server: AddrPort) -> None:
         self.server = server
@@ -100,7 +104,7 @@ class _Asker:
         self._waiting: dict[bytes, tuple[trio.Event, list[Answer]]] = {}
 
     async def read(self) -> None:
-        """Hands out what comes, until cancelled."""
+        """Reads datagrams and wakes the waiters of their transaction IDs, until cancelled."""
         while True:
             try:
                 datagram = await self._sock.recv(_READ_SIZE)
@@ -120,7 +124,7 @@ class _Asker:
                 self._waiting[with_tx][0].set()
 
     async def ask(self, question: Question, patience: float, *, size: int = 0) -> Answer | None:
-        """Asks the server; None where no answer comes."""
+        """Asks the server up to ``TRIES`` times; returns its answer, or None where none comes."""
         event, answers = trio.Event(), list[Answer]()
         for left in reversed(range(TRIES)):
             tx = os.urandom(TX_SIZE)
@@ -132,7 +136,7 @@ class _Asker:
         return answers[0] if answers else None
 
     async def hear(self, sender: trio.socket.SocketType, mapped: AddrPort, patience: float) -> bool:
-        """Whether what another socket sends to where this one was seen arrives here."""
+        """Returns whether a request that ``sender`` sends to ``mapped`` arrives at this socket."""
         event = trio.Event()
         for left in reversed(range(TRIES)):
             tx = os.urandom(TX_SIZE)
@@ -155,7 +159,7 @@ async def _asking(server: AddrPort) -> AsyncIterator[_Asker]:
 
 
 def _socket(peer: AddrPort) -> trio.socket.SocketType:
-    """A socket of a peer's family whose datagrams are never fragmented."""
+    """Returns a UDP socket of a peer's address family that sends with DF set (``IP_PMTUDISC_PROBE``)."""
     is_six = is_ipv6(peer)
     sock = trio.socket.socket(socket.AF_INET6 if is_six else socket.AF_INET, socket.SOCK_DGRAM)
     level = socket.IPPROTO_IPV6 if is_six else socket.IPPROTO_IP
@@ -164,7 +168,7 @@ def _socket(peer: AddrPort) -> trio.socket.SocketType:
 
 
 async def _send(sock: trio.socket.SocketType, datagram: bytes, to: AddrPort) -> None:
-    """What cannot be sent counts as lost on its way."""
+    """Sends a datagram; one that cannot be sent counts as lost on its way."""
     try:
         await sock.sendto(datagram, to)
     except OSError:

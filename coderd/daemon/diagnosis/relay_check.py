@@ -1,8 +1,9 @@
-"""Every node of a relay map asked, from this machine, whether it does what the map says of it.
+"""Probes from this machine whether every node of a relay map does what the map says.
 
-Each is probed as nodes use it: STUN over both families, TCP and TLS with the certificate held to the map's rules, a
-request to ``/derp/probe``, and DERP itself, by upgrade or by WebSocket. DERP is asked for with a key that was made up: the
-real one would take this node's place at its own home. A relay that shows itself and then turns a stranger away is well.
+Nodes are probed as they are used: STUN over IPv4 and IPv6; TCP, and TLS with the certificate checked by the
+map's rules; a request to ``/derp/probe``; DERP, by HTTP upgrade or by WebSocket. DERP is opened with a random
+key, because this node's own key would replace its connection to its home relay. A relay that proves its key
+and then refuses the unknown client passes.
 """
 
 import os
@@ -32,14 +33,21 @@ from coderd.stun.io import stun_round_trip
 AT_ONCE: Final = 16
 """Nodes that are probed at a time."""
 TIMEOUT: Final = 20.0
-"""Seconds for the whole map."""
+"""Seconds for the probe of a whole map."""
 CONNECT_TIMEOUT: Final = 4.0
+"""Seconds for connecting to a node, TLS included."""
 HTTP_TIMEOUT: Final = 4.0
+"""Seconds for the answer to a request to ``PROBE_PATH``."""
 PROBE_PATH: Final = "/derp/probe"
+"""Path that a relay answers with a status of 2xx."""
 
 
 async def derp_map(session: Session, *, check: bool) -> DerpMapInfo:
-    """A session's map, probed if ``check``. Raises UserError where there is none yet."""
+    """Returns a session's relay map, with the results of probing its nodes if ``check``.
+
+    Raises:
+        UserError: there is no map yet.
+    """
     if session.netmap is None:
         raise UserError(
             "no relay map is known yet: the server has not answered",
@@ -57,7 +65,7 @@ async def derp_map(session: Session, *, check: bool) -> DerpMapInfo:
 
 
 async def check_relays(derp_map: DerpMap) -> list[RelayCheck]:
-    """Probes every node; in the map's order, within ``TIMEOUT`` seconds."""
+    """Probes every node of a map, within ``TIMEOUT`` seconds; returns the results by region ID."""
     resolved = await resolve_hosts(derp_map)
     regions = [derp_map.regions[region_id] for region_id in sorted(derp_map.regions)]
     probes = [
@@ -75,7 +83,7 @@ async def check_relays(derp_map: DerpMap) -> list[RelayCheck]:
 
 @dataclass
 class _Probe:
-    """One node, and what has been found of it so far."""
+    """Probe of one node of a relay map, with its results so far."""
 
     region: DerpRegion
     node: DerpNode
@@ -87,7 +95,7 @@ class _Probe:
     _is_done: bool = False
 
     def result(self) -> RelayCheck:
-        """What was found; a probe that did not end says so."""
+        """Returns the results so far; a probe that has not ended names that as a problem."""
         unfinished = () if self._is_done else ("it was not checked in time",)
         return RelayCheck(
             region=self.region.region_id,
@@ -108,7 +116,7 @@ class _Probe:
         return "websocket" if self._why_websocket else "upgrade"
 
     async def run(self, limiter: trio.CapacityLimiter) -> None:
-        """Probes everything that the map promises of the node."""
+        """Probes STUN and, unless the node is for STUN only, the relay."""
         async with limiter:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._check_stun)
@@ -135,7 +143,7 @@ class _Probe:
     # The relay
 
     async def _check_relay(self) -> None:
-        """Each step needs the one before: a relay that cannot be connected to has one problem, not three."""
+        """Probes HTTP, then DERP if connecting succeeded, so that a failure is reported once."""
         if await self._check_http():
             await self._check_derp()
 
@@ -181,7 +189,10 @@ class _Probe:
 
 
 def can_reach(target: AddrPort) -> bool:
-    """Whether this machine has a route to an address at all; without one, silence says nothing of the other end."""
+    """Returns whether this machine has a route to an address; sends nothing.
+
+    Without a route, the silence of the other end is no sign of its failure.
+    """
     family = socket.AF_INET6 if is_ipv6(target) else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -192,7 +203,13 @@ def can_reach(target: AddrPort) -> bool:
 
 
 async def _ask_probe(stream: trio.abc.Stream, host_header: str) -> float:
-    """Seconds to the answer. Raises OSError, MalformedPacket, trio.BrokenResourceError."""
+    """Returns the seconds from a request to ``PROBE_PATH`` to the head of its answer.
+
+    Raises:
+        OSError: the answer's status is not 2xx, or the connection fails.
+        MalformedPacket: the answer is not HTTP.
+        trio.BrokenResourceError: the connection breaks.
+    """
     request = (
         f"GET {PROBE_PATH} HTTP/1.1\r\nHost: {host_header}\r\nUser-Agent: coderd\r\nConnection: close\r\n\r\n"
     )
@@ -205,7 +222,7 @@ async def _ask_probe(stream: trio.abc.Stream, host_header: str) -> float:
 
 
 def why_unreachable(error: Exception) -> str:
-    """One clause about why a relay cannot be connected to: a certificate's fault by name."""
+    """Returns one clause about why connecting to a relay failed: its certificate, TLS or TCP."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: its certificate is not accepted: {getattr(error, 'verify_message', '') or error}"
     if isinstance(error, ssl.SSLError):

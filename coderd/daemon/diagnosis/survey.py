@@ -1,8 +1,8 @@
-"""Everything about this node's own network that can be measured at once: what netcheck tells, and why is told.
+"""Measures all of this node's own network at once, for ``netcheck`` and ``why``.
 
-A netcheck, the server's account of our requests, and a look for a captive portal run side by side; the examination follows, at
-a STUN server that has just answered. What was measured a second ago is told again, so that a peer who asks on and on does not
-keep us measuring.
+A netcheck, the server's account of a request and a test for a captive portal run concurrently; the
+examination of the NAT follows, with a STUN server that has just answered. A result can be reused for
+``MAX_AGE`` seconds, so that a peer that asks repeatedly does not keep this node measuring.
 """
 
 import os
@@ -32,7 +32,7 @@ from coderd.netcheck.server_reachability import ServerReachability, ServerView, 
 from coderd.wireguard.message import DATA_OVERHEAD
 
 MAX_AGE = 1.0
-"""Seconds for which a survey is told again."""
+"""Seconds for which the facts for a peer or a person reuse a survey."""
 HTTP_TIMEOUT = 3.0
 """Seconds that the server gets to answer a request."""
 
@@ -47,7 +47,7 @@ _CHALLENGE, _RESPONSE = "X-Tailscale-Challenge", "X-Tailscale-Response"
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found; None where it could not be."""
+    """Results of one survey; None where something could not be measured."""
 
     report: Report | None
     nat_behavior: NatBehavior = UNKNOWN_BEHAVIOR
@@ -55,17 +55,17 @@ class Survey:
     clock_skew: float | None = None
     """This machine's clock less the server's, in seconds."""
     is_captive: bool | None = None
-    """Whether something else than the server answers for it."""
+    """Whether something other than the server answers in its place."""
 
 
 class Surveyor:
-    """Measures one session's network.
+    """Measurer of one session's network, with its last survey.
 
     Args:
-        tunnel: whose sockets and relays are meant.
-        url: the server's.
-        token: the node's own, for that server only.
-        mtu: the tunnel's.
+        tunnel: the session's tunnel, with its sockets and relay links.
+        url: the server's URL.
+        token: the node's token, for that server only.
+        mtu: the tunnel's MTU, in bytes.
     """
 
     def __init__(self, tunnel: Tunnel, url: str, token: str, mtu: int) -> None:
@@ -76,7 +76,13 @@ class Surveyor:
         self._last: tuple[float, Survey] | None = None
 
     async def survey(self, derp_map: DerpMap, timeout: float, *, max_age: float = 0.0) -> Survey:
-        """Measures now, unless that was done ``max_age`` seconds ago at most; the netcheck within ``timeout`` seconds."""
+        """Returns the last survey if it was begun at most ``max_age`` seconds ago, else measures anew.
+
+        Args:
+            derp_map: the relay map in force.
+            timeout: seconds that the netcheck may take.
+            max_age: seconds for which an earlier survey is reused.
+        """
         asked_at = trio.current_time()
         if self._last is not None and self._last[0] >= asked_at - max_age:
             return self._last[1]
@@ -87,7 +93,7 @@ class Surveyor:
             look.report = await self._tunnel.netcheck(timeout, max_age=max_age)
             if (server := self._stun_server(look.report, derp_map)) is not None:
                 look.nat_behavior = await examine(server, self._tunnel.here, self._size)
-        if look.reflection is not None:  # nobody else knows the token's owner
+        if look.reflection is not None:  # only the server can answer for the token's owner
             look.is_captive = False
         survey = Survey(
             look.report,
@@ -110,7 +116,7 @@ class Surveyor:
         return tuple(self._tunnel.resolved.get(urlsplit(self._url).hostname or "", ()))
 
     def _stun_server(self, report: Report | None, derp_map: DerpMap) -> AddrPort | None:
-        """One that has just answered, our own server's before others."""
+        """Returns a STUN server that has just answered, preferably this node's own, or None."""
         if report is None or not report.udp:
             return None
         own = self._server_addresses()
@@ -129,7 +135,7 @@ class Surveyor:
 
 
 class _Look:
-    """What is found out side by side."""
+    """Results of the measurements that one survey makes concurrently."""
 
     def __init__(self) -> None:
         self.report: Report | None = None
@@ -140,12 +146,15 @@ class _Look:
 
 
 def has_stun(derp_map: DerpMap) -> bool:
-    """Whether any node of a map answers STUN."""
+    """Returns whether any node of a relay map offers STUN."""
     return any(node.stun_port >= 0 for region in derp_map.regions.values() for node in region.nodes)
 
 
 async def reflect(url: str, token: str) -> tuple[Reflection | None, float | None]:
-    """The server's account of a request, and our clock less its own in seconds, to half a round trip; None: no answer."""
+    """Returns the server's account of a request, and this machine's clock less the server's, in seconds.
+
+    The difference is accurate to half a round trip. Both are None where the server does not answer.
+    """
     asked_at = time.time()
     try:
         said = await ask_reflection(url, token)
@@ -155,9 +164,10 @@ async def reflect(url: str, token: str) -> tuple[Reflection | None, float | None
 
 
 async def is_captive(url: str) -> bool | None:
-    """Whether somebody else answers for the server, as portals do before one has signed in; None where nobody answers.
+    """Returns whether a captive portal answers in the server's place; None where no answer comes.
 
-    Only http can be answered for: to https the question cannot be put.
+    Only ``http`` is tested; for ``https``, where a portal has no certificate for the server, the result is
+    None.
     """
     if not url.startswith("http://"):
         return None
@@ -179,7 +189,7 @@ def _targets(derp_map: DerpMap, regions: Iterable[int], family: Family, tunnel: 
 
 
 def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int, peer: Peer | None) -> Facts:
-    """How this end's network is; ``peer`` is whom the facts are about to be told or compared to."""
+    """Returns this node's network as facts, including those that depend on ``peer`` if one is given."""
     offers_stun = has_stun(derp_map)
     report, own = survey.report, tunnel.here.addresses
     mtu = relay_mtu(tunnel, tunnel_mtu)
@@ -205,17 +215,20 @@ def own_facts(survey: Survey, tunnel: Tunnel, derp_map: DerpMap, tunnel_mtu: int
 
 
 def home_relay(tunnel: Tunnel) -> tuple[RelayInfo, ...]:
-    """The link to the home relay, if it is up."""
+    """Returns the link to the home relay, or an empty tuple if it is down."""
     return tuple(info for info in tunnel.relays if info.region_id == tunnel.home_region and info.is_connected)
 
 
 def _clause(text: str) -> str:
-    """What a far end wrote, as a peer takes it."""
+    """Returns text from a remote end as peers accept it: printable, at most 256 characters."""
     return "".join(character for character in text if character.isprintable())[:256]
 
 
 def relay_mtu(tunnel: Tunnel, tunnel_mtu: int) -> tuple[int, int] | None:
-    """MTU of the way to a relay as the kernel knows it, and what a direct path of that family needs; None: no way."""
+    """Returns the MTU of the route to a relay, and the MTU that a direct path of its family needs, in bytes.
+
+    None where there is no route to any relay. The first is what the kernel knows.
+    """
     for ip in sorted({ip for found in tunnel.resolved.values() for ip in found}):
         if (mtu := route_mtu(ip)) is not None:
             header = _IPV6_HEADER if is_ipv6((ip, 0)) else _IPV4_HEADER
@@ -224,7 +237,7 @@ def relay_mtu(tunnel: Tunnel, tunnel_mtu: int) -> tuple[int, int] | None:
 
 
 def route_mtu(ip: str) -> int | None:
-    """The kernel's MTU towards an address; None where there is no way. Sends nothing."""
+    """Returns the kernel's MTU towards an address, in bytes; None without a route. Sends nothing."""
     is_six = is_ipv6((ip, 0))
     try:
         with socket.socket(socket.AF_INET6 if is_six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
