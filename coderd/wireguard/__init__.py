@@ -1,21 +1,21 @@
-"""WireGuard as a pure state machine: bytes, commands and ``now`` go in; batches, packets and one deadline come out.
+"""WireGuard as a pure state machine, from bytes, commands and ``now`` to batches, packets and one deadline.
 
-device        all peers behind one key: routes by allowed IPs and index, works off handshakes, keeps the schedule
-peer          one peer: keypairs, timers, staged packets; handshake: what it and we may begin and finish
-handshake_queue  handshake messages that wait their turn, and what counts as load
+device        all peers of one key: routes by allowed IPs and index, processes handshakes, keeps the schedule
+peer          one peer: keypairs, timers, staged packets; handshake: its pending and accepted handshakes
+handshake_queue  bounded queue of handshake messages, and the measure of load
 transport     seal and open: all the cryptography of the data path, a batch at a time
-inner         what a decrypted packet must look like; where a packet goes; ecn: congestion across the wall
+inner         checks of decrypted packets, destination of a packet; ecn: congestion bits across the tunnel
 noise         the handshake (Noise IKpsk2) as pure steps
 message       layouts of the handshake messages
 cookie        MAC1, MAC2, cookie replies; limiter: handshakes per source under load
 keypair       the three session slots; replay: the window of counters
-allowed_ips   longest prefix match; index_table: who owns a session index
+allowed_ips   longest prefix match; index_table: peer and session of an index
 timers        every constant of time, and a peer's timer table; tai64n: the handshake's timestamp
-local         what all peers of a device share; schedule: whose deadline is next; batch: what one sendmsg takes
+local         state that all peers of a device share; batch: datagrams for one system call
 uapi          the text protocol of wg and wg-quick
-status        events and frozen snapshots for whoever owns a device
+status        batches, packets, events and frozen snapshots that a device returns
 
-Nothing here waits, reads a clock or knows a path. ``source`` is whatever the layer below hands in.
+No module waits, reads a clock or chooses a path. A ``source`` is an opaque value of the layer below.
 """
 
 from coderd.wireguard.device import Device

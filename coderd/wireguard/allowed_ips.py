@@ -1,7 +1,7 @@
-"""Cryptokey routing: which peer an address belongs to, by the longest prefix that covers it.
+"""Cryptokey routing (WireGuard paper §2): finds the peer of an address by the longest prefix that covers it.
 
-One dict per prefix length, probed from long to short, behind a bounded cache of addresses, as a data path asks for
-the same few addresses millions of times. Addresses are packed bytes: 4 of them or 16.
+One dict per prefix length is probed from long to short, behind a bounded cache of addresses, as a data path
+looks up the same few addresses millions of times. Addresses are packed: 4 bytes for IPv4, 16 for IPv6.
 """
 
 from bisect import insort
@@ -13,7 +13,7 @@ from coderd.wireguard.status import Network
 T = TypeVar("T")
 
 _CACHE_SIZE = 4096
-"""Addresses remembered; forged destinations only cost us the cache, never memory."""
+"""Most addresses in the cache; a full cache is cleared, so that forged addresses cannot use up memory."""
 
 
 class _Family(Generic[T]):
@@ -22,7 +22,7 @@ class _Family(Generic[T]):
     def __init__(self, width: int) -> None:
         self._width = width
         self._lengths: list[int] = []
-        """Negated, so that the sorted list runs from long to short."""
+        """Prefix lengths in use, negated so that ascending order runs from long to short."""
         self._tables: dict[int, dict[int, T]] = {}
 
     def insert(self, bits: int, length: int, owner: T) -> None:
@@ -47,16 +47,16 @@ class _Family(Generic[T]):
 
 
 class AllowedIps(Generic[T]):
-    """Prefix to owner; a prefix has one owner, and inserting it again moves it."""
+    """Table from prefix to owner. A prefix has one owner; inserting it for another one moves it."""
 
     def __init__(self) -> None:
         self._families: dict[int, _Family[T]] = {4: _Family(32), 16: _Family(128)}
         self._owners: dict[Network, T] = {}
-        """In insertion order, which is the order in which a peer's prefixes are listed."""
+        """Owner of each prefix, in order of insertion, in which a peer's prefixes are listed."""
         self._cache: dict[bytes, T | None] = {}
 
     def insert(self, network: Network, owner: T) -> None:
-        """Gives a prefix to an owner, taking it from any other."""
+        """Assigns a prefix to an owner; a prefix of another owner moves, to the end of the order."""
         if self._owners.get(network) is not owner:
             self._owners.pop(network, None)
         self._owners[network] = owner
@@ -64,14 +64,14 @@ class AllowedIps(Generic[T]):
         self._cache.clear()
 
     def remove(self, network: Network, owner: T) -> None:
-        """Takes a prefix away, if this owner has it."""
+        """Removes a prefix if this owner has it, and does nothing otherwise."""
         if self._owners.get(network) is owner:
             del self._owners[network]
             self._family(network).remove(int(network.network_address), network.prefixlen)
             self._cache.clear()
 
     def replace(self, owner: T, networks: Iterable[Network]) -> None:
-        """Makes ``networks`` all that an owner has."""
+        """Replaces all prefixes of an owner by ``networks``, which are taken from any other owner."""
         wanted = dict.fromkeys(networks)
         for network in self.networks(owner):
             if network not in wanted:
@@ -80,11 +80,11 @@ class AllowedIps(Generic[T]):
             self.insert(network, owner)
 
     def networks(self, owner: T) -> list[Network]:
-        """What an owner has, in order of insertion."""
+        """Returns an owner's prefixes, in order of insertion."""
         return [network for network, its_owner in self._owners.items() if its_owner is owner]
 
     def lookup(self, address: bytes) -> T | None:
-        """The owner of a packed address, None where no prefix covers it or it has neither 4 nor 16 bytes."""
+        """Returns the owner of a packed address; None if no prefix covers it or its size is not 4 or 16."""
         try:
             return self._cache[address]
         except KeyError:

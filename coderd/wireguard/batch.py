@@ -1,14 +1,19 @@
-"""Cuts a run of datagrams to one peer into what one system call can send."""
+"""Cuts a run of datagrams to one peer into batches, each of which one system call can send."""
 
 from collections.abc import Sequence
 
 MAX_DATAGRAMS = 64
 MAX_BYTES = 65_000
-"""From 65,494 bytes on the kernel hands the receiver single datagrams."""
+"""Most bytes of a batch. From 65,494 bytes on the kernel hands the receiver single datagrams."""
 
 
 def cut_batches(datagrams: Sequence[bytes]) -> list[list[bytes]]:
-    """Batches in order: all of one size but a shorter last, at most 64 datagrams and 65,000 bytes."""
+    """Cuts datagrams, in order, into batches of at most 64 datagrams and 65,000 bytes.
+
+    In a batch all datagrams have one size, except for a shorter last one.
+
+    A single datagram of more than 65,000 bytes is a batch by itself.
+    """
     batches: list[list[bytes]] = []
     batch: list[bytes] = []
     segment = room = 0

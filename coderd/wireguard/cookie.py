@@ -1,11 +1,14 @@
-"""MAC1, MAC2 and cookies: what a handshake message pays before it may cost us a Diffie-Hellman.
+"""MAC1, MAC2 and cookies: cheap checks of a handshake message before any Diffie-Hellman.
 
-Goal: under a flood, work only for senders who can receive at the address they send from, without remembering any.
+Source: WireGuard paper §5.3.
 
-MAC1 proves that the sender knows whom it writes to (the receiver's public key); without it we are silent.
-MAC2 proves that it holds a cookie of ours: a MAC of its address under a secret of ours that lives 120 s. Under load,
-who has none gets one in a cookie reply, sealed so that only the sender of that very message can read it, and uses it
-in its next attempt.
+Under a flood, only senders that receive at the address they send from cost a Diffie-Hellman, and no state is
+kept for any other.
+
+MAC1 proves that the sender knows the receiver's public key; a message without a valid MAC1 gets no answer.
+MAC2 proves that the sender holds a cookie: a MAC of its address under a secret that the receiver replaces
+after 120 s. Under load a message without a valid MAC2 is answered by a cookie reply, which is bound to the
+message's MAC1; the sender uses the cookie in its next handshake message.
 
 ```
  MAC1   = MAC(HASH("mac1----" | receiver's public key), message up to MAC1)
@@ -37,7 +40,7 @@ _NONCE_SIZE = 24
 
 
 class MacStamp:
-    """What we put under messages to one peer, with the cookie it last gave us."""
+    """MACs of the handshake messages to one peer, with the last cookie received from it."""
 
     __slots__ = ("_cookie", "_cookie_at", "_cookie_key", "_last_mac1", "_mac1_key")
 
@@ -49,7 +52,10 @@ class MacStamp:
         self._cookie_at = -inf
 
     def stamp(self, message: bytes, now: float) -> bytes:
-        """A message with both its MACs."""
+        """Returns a message with MAC1 and MAC2 appended; MAC2 is zeros without a cookie younger than 120 s.
+
+        WireGuard paper §5.4.4.
+        """
         self._last_mac1 = mac(self._mac1_key, message)
         message += self._last_mac1
         if now - self._cookie_at < COOKIE_LIFETIME:
@@ -57,7 +63,10 @@ class MacStamp:
         return message + _NO_MAC2
 
     def handle_reply(self, reply: CookieReply, now: float) -> bool:
-        """Takes a cookie for the message stamped last; False, and nothing changed, if it is not for that."""
+        """Stores the cookie of a reply to the last stamped message.
+
+        Returns: False, with nothing changed, if no message was stamped or the reply does not decrypt.
+        """
         if self._last_mac1 is None:
             return False
         try:
@@ -72,11 +81,11 @@ class MacStamp:
 
 
 class CookieChecker:
-    """What we ask of handshake messages to us.
+    """Checker of the MACs of received handshake messages, and creator of cookie replies.
 
     Args:
-        public: our public key.
-        rng: for the secret and for nonces.
+        public: the public key of this end, the receiver.
+        rng: for the cookie secret and for nonces.
     """
 
     def __init__(self, public: NodePublic, rng: RandomBytes) -> None:
@@ -87,19 +96,24 @@ class CookieChecker:
         self._secret_at = -inf
 
     def has_valid_mac1(self, message: bytes) -> bool:
-        """Whether the sender knows our public key."""
+        """Returns whether MAC1 is valid: the sender knows this end's public key."""
         expected = mac(self._mac1_key, message[:-MACS_SIZE])
         return hmac.compare_digest(expected, message[-MACS_SIZE:-MAC_SIZE])
 
     def has_valid_mac2(self, message: bytes, address: bytes, now: float) -> bool:
-        """Whether the sender holds a cookie that we gave to its address."""
+        """Returns whether MAC2 is valid under the cookie of ``address``, from a secret at most 120 s old."""
         if now - self._secret_at > COOKIE_LIFETIME:
             return False
         expected = mac(mac(self._secret, address), message[:-MAC_SIZE])
         return hmac.compare_digest(expected, message[-MAC_SIZE:])
 
     def create_reply(self, message: bytes, address: bytes, now: float) -> bytes:
-        """A cookie for the sender of a message with a valid MAC1, bound to its address."""
+        """Creates a cookie reply, 64 bytes, to a message from ``address``.
+
+        A secret older than 120 s is replaced first.
+
+        WireGuard paper §5.4.7. The message's MAC1 must be valid.
+        """
         if now - self._secret_at > COOKIE_LIFETIME:
             self._secret = self._rng(32)
             self._secret_at = now

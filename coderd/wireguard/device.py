@@ -1,13 +1,13 @@
-"""A WireGuard device: one static key, its peers, and everything that belongs to all of them together.
+"""A WireGuard device: one static key, its peers, and the state that all of them share.
 
 ```
- handle_packets    inner packets -> allowed IPs -> peer.send -------------------> outbox -> poll_transmit (batches)
- handle_datagrams  transport     -> index -> peer.handle_transport -> source check -------> poll_packets
-                   handshakes    -> MAC1 -> queue -> [under load: MAC2, limiter] -> noise -> outbox, poll_event
+ handle_packets    inner packets -> allowed IPs -> peer.send --------------> outbox -> poll_transmit (batches)
+ handle_datagrams  transport     -> index -> peer.handle_transport -> source check --> poll_packets
+                   handshakes    -> MAC1 -> queue -> [under load: MAC2, limiter] -> noise -> outbox, event
 ```
-After any command or ``handle_*``, drain: ``poll_event``, ``poll_packets``, ``poll_transmit`` until each says None, then
-``poll_timeout``. A handshake costs as much as hundreds of packets, so at most four are worked off between two drains; the
-rest waits its turn, and as long as it does the device's deadline is already past.
+After any command or ``handle_*`` the caller drains: ``poll_event``, ``poll_packets``, ``poll_transmit`` until
+each returns None, then ``poll_timeout``. A handshake costs as much as hundreds of packets, so at most four
+are processed between two drains; while more are queued, the device's deadline is in the past.
 """
 
 import struct
@@ -57,14 +57,14 @@ _decode_prefix = struct.Struct("<II").unpack_from
 
 
 class Device:
-    """All of WireGuard but the waiting: see the module's picture.
+    """State machine of a WireGuard device and its peers, without input, output or a clock of its own.
 
     Args:
         rng: for keys, indices, nonces, jitter.
         now: seconds on the clock of every later ``now``.
         mtu: of the TUN device; padding never goes past it. 0 for no limit.
-        counters: what was dropped, and why, is added here.
-        tai64n_floor: the last timestamp of an earlier life (``tai64n_mark``), so that ours go on rising.
+        counters: where dropped packets are counted, by reason, among others.
+        tai64n_floor: the mark stored before a restart; every handshake timestamp is greater.
     """
 
     def __init__(
@@ -94,12 +94,16 @@ class Device:
         self._received: deque[Received] = deque()
         self._own_address: bytes | None = None
         self._is_congested = False
-        """What the network said of the datagrams at hand."""
+        """Whether the datagrams being handled were marked CE by the network."""
 
     # Commands
 
     def set_private_key(self, key: NodePrivate | None, now: float) -> None:
-        """Changes who we are; sessions of the old key no longer send. None: no handshakes at all."""
+        """Changes the private key; does nothing if it is the same. None: no datagram is processed.
+
+        Sessions of the old key no longer send, its pending and queued handshakes are dropped, and a peer with
+        the new public key is removed.
+        """
         old = self._local.identity
         if key == (old.private if old is not None else None):
             return
@@ -114,7 +118,7 @@ class Device:
             self._touch(peer)
 
     def set_mtu(self, mtu: int) -> None:
-        """Follows the TUN device's MTU."""
+        """Sets the TUN device's MTU, the limit of padding; raises ValueError outside of 0 to 65535 bytes."""
         if not 0 <= mtu <= 65535:
             raise ValueError(f"an MTU is 0 to 65535 bytes, not {mtu}")
         self._local.mtu = mtu
@@ -128,14 +132,17 @@ class Device:
         allowed_ips: Iterable[Network] | None = None,
         persistent_keepalive: int | None = None,
     ) -> None:
-        """Adds a peer or changes it. None leaves a setting as it is. Our own key is silently no peer.
+        """Adds a peer or changes it. None leaves a setting as it is. The device's own key is ignored.
 
         Args:
-            key: its public key.
+            key: the peer's public key.
             now: seconds.
             preshared_key: 32 bytes; zeros for none.
-            allowed_ips: all prefixes that it may use; each is taken from whoever had it.
-            persistent_keepalive: seconds, 0 for off.
+            allowed_ips: all prefixes that the peer may use; each is taken from any other peer.
+            persistent_keepalive: seconds from 0 to 65535, 0 for off.
+
+        Raises:
+            ValueError: a preshared key of another size, or an interval out of range.
         """
         if self._local.identity is not None and key == self._local.identity.public:
             return
@@ -151,7 +158,7 @@ class Device:
         self._touch(peer)
 
     def remove_peer(self, key: NodePublic, now: float) -> None:
-        """Forgets a peer and all that it had; a key that is no peer is no error."""
+        """Removes a peer with its prefixes, sessions and staged packets; ignores a key that is no peer's."""
         peer = self._peers.pop(key, None)
         if peer is None:
             return
@@ -161,14 +168,15 @@ class Device:
         self._schedule.discard(peer)
 
     def set_own_address(self, address: bytes | None) -> None:
-        """Admits inner packets for this one packed address alone. None, as at first: for any, as ``wg`` has it.
+        """Admits decrypted packets to this packed address only; None, as initially, admits any.
 
-        With an address, peers reach none of the host's other addresses, and the host forwards nothing of theirs.
+        With an address, peers reach none of the host's other addresses, and the host forwards none of their
+        packets.
         """
         self._own_address = address
 
     def up(self, now: float) -> None:
-        """Starts: packets and datagrams are taken from here on."""
+        """Starts processing of packets and datagrams; does nothing if already up."""
         if self._local.is_up:
             return
         self._local.is_up = True
@@ -177,7 +185,7 @@ class Device:
             self._touch(peer)
 
     def down(self, now: float) -> None:
-        """Stops: every session and staged packet is gone, configuration stays."""
+        """Stops processing: destroys all sessions, drops staged packets and output, keeps configuration."""
         self._local.is_up = False
         self._forget_queued()
         self._with_output.clear()
@@ -187,13 +195,13 @@ class Device:
             self._touch(peer)
 
     def initiate(self, key: NodePublic, now: float, unix_now: float, *, force: bool = False) -> None:
-        """Sends a peer a handshake initiation now, unless one message of a handshake went to it within 5 s.
+        """Sends a peer a handshake initiation, unless an initiation or response was sent less than 5 s ago.
 
         Args:
-            key: a peer's; no peer is no error.
+            key: the peer's public key; another one is ignored.
             now: seconds.
-            unix_now: wall clock, for the timestamp.
-            force: leaves the 5 s aside, as when the peer is known to have lost its session.
+            unix_now: wall clock in seconds, for the timestamp.
+            force: ignores the 5 s, as when the peer is known to have lost its session.
         """
         peer = self._peers.get(key)
         if peer is not None:
@@ -201,9 +209,9 @@ class Device:
             self._touch(peer)
 
     def repeat_handshake(self, key: NodePublic, now: float) -> None:
-        """Sends a peer the very handshake message again that it has not answered, if that is less than 5 s old.
+        """Repeats to a peer, byte for byte, an unanswered handshake message that is less than 5 s old.
 
-        For when there is a better way to the peer than there was. A copy that arrives twice is refused there as a replay.
+        This is for a better path that has been found. The peer drops a second copy as a replay.
         """
         peer = self._peers.get(key)
         if peer is not None:
@@ -211,7 +219,10 @@ class Device:
             self._touch(peer)
 
     def forget_sessions(self, key: NodePublic, now: float) -> None:
-        """A peer has restarted: its sessions are worth nothing any more. Staged packets stay."""
+        """Destroys the sessions of a peer that has restarted; staged packets stay.
+
+        If a handshake message was sent to it within the last second, sessions younger than a second stay.
+        """
         peer = self._peers.get(key)
         if peer is not None:
             peer.forget_sessions(now)
@@ -220,7 +231,12 @@ class Device:
     # What happened
 
     def handle_packets(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
-        """Inner packets of one TUN read, all to one destination. Buffers are borrowed for the call."""
+        """Sends the inner packets of one TUN read, all to one destination, to their peer.
+
+        They are dropped and counted while the device is down or if there is no peer.
+
+        Buffers are borrowed for the call.
+        """
         if not packets:
             return
         address = destination(packets[0])
@@ -241,14 +257,16 @@ class Device:
         *,
         is_congested: bool = False,
     ) -> None:
-        """Datagrams of one UDP read or one relay's run, all from one source. Buffers are borrowed for the call.
+        """Handles the datagrams of one UDP read or one relay's run, all from one source.
+
+        Buffers are borrowed for the call.
 
         Args:
-            source: where they came from.
+            source: the sender's address, as the layer below has it.
             datagrams: in order.
             now: seconds.
-            unix_now: wall clock.
-            is_congested: whether the network marked them as having met congestion.
+            unix_now: wall clock in seconds.
+            is_congested: whether the network marked them CE (ECN).
         """
         self._is_congested = is_congested
         if not self._local.is_up or self._local.identity is None:
@@ -262,7 +280,7 @@ class Device:
         self._work_off_handshakes(now, unix_now)
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
-        """Does what is due."""
+        """Handles queued handshakes within the budget, and every timer that has expired by ``now``."""
         self._work_off_handshakes(now, unix_now)
         while (peer := self._schedule.first_due(now)) is not None:
             peer.handle_timeout(now, unix_now)
@@ -271,7 +289,10 @@ class Device:
     # What to do next
 
     def poll_transmit(self) -> Transmit | None:
-        """The next batch. Packets to one peer since the last drain share batches as far as their sizes allow."""
+        """Returns the next batch to send; None if there is none, which restores the handshake budget.
+
+        Packets to one peer since the last drain share batches as far as their sizes allow.
+        """
         if not self._transmits:
             for peer in self._with_output.values():
                 for datagrams, tos, is_handshake in peer.outbox:
@@ -285,15 +306,18 @@ class Device:
         return None
 
     def poll_packets(self) -> Received | None:
-        """The next packets for the TUN device; consecutive ones of one peer come together."""
+        """Returns the next decrypted packets, consecutive ones of a peer together; None for none."""
         return self._received.popleft() if self._received else None
 
     def poll_event(self) -> Event | None:
-        """The next event."""
+        """Returns the next event; None if there is none."""
         return self._local.events.popleft() if self._local.events else None
 
     def poll_timeout(self) -> Deadline | None:
-        """When to call ``handle_timeout``."""
+        """Returns when ``handle_timeout`` is due, and why; None for never.
+
+        While handshakes are queued, that is the arrival time of the oldest.
+        """
         waiting_since = self._handshakes.waiting_since()
         if waiting_since is not None:
             return Deadline(waiting_since, "handshakes are queued")
@@ -303,26 +327,26 @@ class Device:
 
     @property
     def tai64n_mark(self) -> bytes | None:
-        """The greatest handshake timestamp so far, to be kept and given to the next life as ``tai64n_floor``."""
+        """Greatest handshake timestamp so far, or ``tai64n_floor`` before the first; None without either."""
         return self._local.clock.last
 
     @property
     def own_address(self) -> bytes | None:
-        """The one address that inner packets may be for; None: any."""
+        """Packed address that decrypted packets must be for; None for any."""
         return self._own_address
 
     @property
     def public_key(self) -> NodePublic | None:
-        """Who we are; None without a private key."""
+        """Public key of the device; None without a private key."""
         return self._local.identity.public if self._local.identity is not None else None
 
     def allowed_ips(self, key: NodePublic) -> tuple[Network, ...] | None:
-        """A peer's prefixes, in order of insertion; None where there is no such peer."""
+        """Returns a peer's prefixes, in order of insertion; None if there is no such peer."""
         peer = self._peers.get(key)
         return tuple(self._allowed_ips.networks(peer)) if peer is not None else None
 
     def secrets(self) -> DeviceSecrets:
-        """What was configured and must not be shown, but to whoever may configure us."""
+        """Returns the private key and the preshared keys, for callers that may configure the device."""
         identity = self._local.identity
         return DeviceSecrets(
             private_key=identity.private if identity is not None else None,
@@ -330,7 +354,7 @@ class Device:
         )
 
     def status(self, now: float) -> DeviceStatus:
-        """Everything worth showing."""
+        """Returns a snapshot of the device and its peers, without secrets."""
         identity = self._local.identity
         return DeviceStatus(
             public_key=identity.public if identity is not None else None,
@@ -357,7 +381,7 @@ class Device:
     # Data
 
     def _sort(self, source: Source, datagrams: Sequence[Buffer], now: float, unix_now: float) -> None:
-        """Datagrams of several kinds or sessions, run by run."""
+        """Opens transport data of several sessions, run by run, and queues handshake messages."""
         run: list[Buffer] = []
         run_index = -1
         for datagram in datagrams:
@@ -403,7 +427,7 @@ class Device:
             self._received.append(Received(key, packets))
 
     def _touch(self, peer: Peer) -> None:
-        """Takes note of what a peer wants after something happened to it."""
+        """Updates the list of peers with output and the schedule, after a peer's state has changed."""
         if peer.outbox:
             self._with_output[peer.key] = peer
         self._schedule.update(peer)
@@ -420,7 +444,7 @@ class Device:
         if not is_cookie_reply and (self._checker is None or not self._checker.has_valid_mac1(data)):
             self._counters["wireguard.drop.mac1"] += 1
         elif not isinstance(message, Initiation) and self._local.indices.get(message.receiver) is None:
-            # Nobody we wrote to sent this: it must not take an initiation's place in the queue.
+            # No answer to a message of this device: it must not take an initiation's place in the queue.
             self._counters["wireguard.drop.unknown_index"] += 1
         elif not self._handshakes.push(Queued(data, message, source, now)):
             self._counters["wireguard.drop.handshake_queue_full"] += 1
@@ -442,7 +466,10 @@ class Device:
                 self._handle_handshake(queued, now, unix_now)
 
     def _may_pass(self, queued: Queued, now: float) -> bool:
-        """Under load: only who can receive at its address, and not too often."""
+        """Returns whether a message may pass under load: its MAC2 is valid and its source is within the rate.
+
+        A message without a valid MAC2 is answered by a cookie reply.
+        """
         if self._checker is None:
             return False
         address = queued.source.cookie_bytes
@@ -493,7 +520,7 @@ class Device:
 
 
 def _common_index(datagrams: Sequence[Buffer]) -> int | None:
-    """The session of datagrams that are all transport data of one, as nearly every read is."""
+    """Returns the receiver index of datagrams that are all transport data of one session; otherwise None."""
     if min(map(len, datagrams), default=0) < TRANSPORT_MIN_SIZE:
         return None
     prefixes = set(map(_decode_prefix, datagrams))

@@ -1,12 +1,13 @@
-"""What of an IP header's service byte crosses the tunnel's wall: congestion, both ways, and nothing else (RFC 6040).
+"""ECN across the tunnel: of an IP header's service byte only the congestion bits are copied, out and in.
 
 ```
  out   inner Not-ECT, ECT(0), ECT(1)   the same outside            inner CE   ECT(0) outside
- in    outer CE                        inner ECT(0), ECT(1) -> CE; inner Not-ECT stays, as its sender would not understand
+ in    outer CE                        inner ECT(0), ECT(1) -> CE; inner Not-ECT stays
 ```
-The DSCP never leaves: it would tell the network what is inside. Handshakes are sent with one of their own, as the
-kernel's WireGuard does, lest they be lost in the traffic that they keep alive. The segments of one TUN read share their
-headers, so a batch has one mark, and asking for it costs once per read.
+These are the rules of the kernel's WireGuard: RFC 3168 §9.1.1, full functionality, except that a Not-ECT
+packet in a datagram marked CE is kept rather than dropped. The DSCP is not copied: it would tell the network
+what is inside. Handshakes have a DSCP of their own, so that the traffic that depends on them does not crowd
+them out. The segments of one TUN read share their headers, so the service byte is computed once per read.
 """
 
 import struct
@@ -14,7 +15,7 @@ import struct
 from coderd.model import Buffer
 
 HANDSHAKE_TOS = 0x88
-"""DSCP AF41, not ECN-capable."""
+"""Service byte of handshake datagrams, as of the kernel's WireGuard: DSCP AF41, not ECN-capable."""
 CE = 3
 _ECT_0 = 2
 _OUTSIDE = (0, 1, _ECT_0, _ECT_0)
@@ -24,19 +25,22 @@ _CHECKSUM_AT = 10
 
 
 def ecn_of(packet: Buffer) -> int:
-    """The ECN bits of an IPv4 or IPv6 packet; of nothing (a keepalive) none."""
+    """Returns the two ECN bits of an IPv4 or IPv6 packet; 0 for an empty packet (a keepalive)."""
     if not packet:
         return 0
     return packet[1] & 3 if packet[0] >> 4 == 4 else packet[1] >> 4 & 3
 
 
 def outer_tos(packet: Buffer) -> int:
-    """The service byte for the datagram that carries a packet."""
+    """Returns the service byte of the datagram that carries a packet: its ECN bits, with ECT(0) for CE."""
     return _OUTSIDE[ecn_of(packet)]
 
 
 def with_congestion(packet: Buffer) -> Buffer:
-    """A packet that came in a datagram marked as having met congestion: marked so too, if it is ECN-capable."""
+    """Marks a packet CE if it is ECN-capable, as it came in a datagram marked CE; returns others unchanged.
+
+    The IPv4 header checksum is updated (RFC 1624).
+    """
     if ecn_of(packet) in (0, CE):
         return packet
     marked = bytearray(packet)

@@ -1,8 +1,9 @@
-"""The handshakes of one peer: what of ours is pending, what of its we accept, and how often.
+"""The handshakes of one peer: the pending initiation of this end, and acceptance of the peer's.
 
-An initiation of ours stays pending when the peer's own arrives: each end answers the other's, and both complete. The
-reference keeps one handshake per peer instead, so that two that cross kill each other and both wait five seconds.
-Answering needs no state of its own: message, response and session are one step.
+A pending initiation stays when one of the peer arrives: each end answers the other's, and both handshakes
+complete. wireguard-go keeps one handshake per peer instead, so two that cross cancel each other until one is
+retransmitted, 5 s later. The responder's part keeps no state between messages: an initiation yields response
+and session at once.
 """
 
 from math import inf
@@ -25,12 +26,12 @@ from coderd.wireguard.timers import BEFORE_START, INITIATION_INTERVAL, REKEY_TIM
 
 
 class Handshake:
-    """Makes and reads a peer's handshake messages; which timers move is the peer's business.
+    """Creator and reader of one peer's handshake messages, without timers, which ``Peer`` has.
 
     Args:
         key: the peer's public key.
-        local: the device's side.
-        entry: what an index of a pending handshake stands for.
+        local: the state that the device's peers share.
+        entry: the index table's entry for a pending handshake.
         now: seconds.
     """
 
@@ -49,32 +50,37 @@ class Handshake:
 
     @property
     def has_preshared_key(self) -> bool:
-        """Whether a preshared key other than zeros is set."""
+        """Whether a preshared key other than 32 zero bytes is set."""
         return self._preshared_key != NO_PRESHARED_KEY
 
     @property
     def preshared_key(self) -> bytes:
-        """A secret: 32 bytes, zeros for none."""
+        """Preshared key, 32 bytes, all zeros for none; a secret."""
         return self._preshared_key
 
     @property
     def can_begin(self) -> bool:
-        """Whether there are keys to begin with; a peer's key of low order never gives any."""
+        """Whether a handshake can begin: a private key is set, and the peer's key is not of low order."""
         return self._remote is not None
 
     @property
     def may_begin_at(self) -> float:
-        """When the last handshake message, of either kind, is old enough for an initiation."""
+        """Time from which an initiation is allowed: 5 s after the last initiation or response sent."""
         return self._last_sent_at + REKEY_TIMEOUT
 
     @property
     def yields_when_crossed(self) -> bool:
-        """Whether, of two sessions that crossed, ours is the one to go."""
+        """Whether this end gives up its own of two crossed sessions: it has the greater public key."""
         identity = self._local.identity
         return identity is not None and identity.public > self._key
 
     def set_preshared_key(self, key: bytes) -> None:
-        """Takes effect with the next handshake."""
+        """Sets the preshared key, 32 bytes, of all handshakes not yet complete.
+
+        Raises ValueError for another size.
+
+        WireGuard paper §5.2.
+        """
         if len(key) != len(NO_PRESHARED_KEY):
             raise ValueError(f"a preshared key has {len(NO_PRESHARED_KEY)} bytes, not {len(key)}")
         self._preshared_key = bytes(key)
@@ -82,7 +88,7 @@ class Handshake:
             self._remote = self._remote._replace(preshared_key=self._preshared_key)
 
     def handle_identity(self, now: float) -> None:
-        """Our own key has changed: nothing of the old one may finish."""
+        """Applies a change of the device's private key, and cancels the pending handshake."""
         self.restart(now)
         self._remote = None
         if self._local.identity is not None:
@@ -93,18 +99,22 @@ class Handshake:
             self._remote = Remote(self._key, static_static, self._preshared_key)
 
     def restart(self, now: float) -> None:
-        """Forgets what is pending, and lets the next initiation go at once."""
+        """Forgets the pending initiation, and allows the next one at once."""
         self.forget_pending()
         self._last_sent_at = now - BEFORE_START
 
     def forget_pending(self) -> None:
-        """Lets no response complete our last initiation."""
+        """Forgets the pending initiation and its index, so that no response completes it."""
         if self._pending is not None:
             self._local.indices.discard(self._pending.sender)
             self._pending = None
 
     def create_initiation(self, now: float, unix_now: float) -> bytes:
-        """A new initiation, stamped; the one before can no longer be answered. Needs ``can_begin``."""
+        """Creates an initiation with its MACs; an earlier one can no longer be answered.
+
+        Raises:
+            RuntimeError: ``can_begin`` is False.
+        """
         if self._local.identity is None or self._remote is None:
             raise RuntimeError("a handshake cannot begin without keys")
         self._last_sent_at = now
@@ -119,12 +129,14 @@ class Handshake:
         return self._stamp.stamp(message.encode(), now)
 
     def accept_initiation(self, opened: OpenedInitiation, now: float) -> str | None:
-        """Whether an initiation is the peer's, new, and no flood.
+        """Accepts an initiation that is authentic, newer than the last accepted one and over 20 ms after it.
 
-        Returns: why it is dropped, None if it was accepted; only then is anything remembered.
+        WireGuard paper §5.1 for the timestamp; wireguard-go for the 20 ms.
+
+        Returns: the reason to drop it, None if it is accepted; state changes only if it is accepted.
 
         Raises:
-            HandshakeRejected: it does not verify.
+            HandshakeRejected: its timestamp does not authenticate, or the peer's key is of low order.
         """
         if self._remote is None:
             raise HandshakeRejected("this peer's key is of low order")
@@ -138,7 +150,11 @@ class Handshake:
         return None
 
     def create_response(self, opened: OpenedInitiation, now: float) -> tuple[bytes, Keypair]:
-        """The stamped answer to an accepted initiation, and the session it makes; raises HandshakeRejected."""
+        """Creates the response, with its MACs, to an accepted initiation, and the session.
+
+        Raises:
+            HandshakeRejected: a point is of low order.
+        """
         if self._remote is None:
             raise HandshakeRejected("this peer's key is of low order")
         self._last_sent_at = now
@@ -152,7 +168,12 @@ class Handshake:
         return self._stamp.stamp(message.encode(), now), keypair
 
     def finish(self, response: Response, now: float) -> Keypair:
-        """The session that our pending initiation has led to; raises HandshakeRejected and keeps waiting if it has not."""
+        """Completes the pending handshake by its response and returns the session.
+
+        Raises:
+            HandshakeRejected: the response is to no pending initiation or does not verify; what is pending
+                stays.
+        """
         pending, identity = self._pending, self._local.identity
         if pending is None or pending.sender != response.receiver or identity is None:
             raise HandshakeRejected("no handshake waits for this response")
@@ -161,7 +182,7 @@ class Handshake:
         return self._derive(keys, pending.sender, response.sender, is_initiator=True, now=now)
 
     def handle_cookie_reply(self, reply: CookieReply, now: float) -> bool:
-        """Keeps a cookie for the next attempt; False if it does not answer our last message."""
+        """Stores the cookie of a reply to the last message sent; returns False if it is to another."""
         return self._stamp.handle_reply(reply, now)
 
     def _derive(

@@ -1,6 +1,6 @@
-"""Inner packets: where one goes, and what one that came out of a tunnel must look like.
+"""Inner packets: the destination of one to send, and the checks of one that was decrypted.
 
-Only versions, lengths and addresses of the IP header are read here; everything above belongs to other layers.
+Only version, length and addresses of the IP header are read.
 """
 
 import struct
@@ -14,26 +14,26 @@ IPV6_HEADER = 40
 _FATEFUL = 24
 """Bytes of an IPv6 header up to the end of the source address."""
 _FATEFUL_WITH_DESTINATION = 40
-"""Up to the end of the destination: the whole header."""
+"""Bytes of an IPv6 header up to the end of the destination address: the whole header."""
 
 _total_length_v4 = struct.Struct(">2xH").unpack_from
 _payload_length_v6 = struct.Struct(">4xH").unpack_from
 
 
 class Verdict(NamedTuple):
-    """What came of a batch of plaintexts."""
+    """Outcome of checking a batch of plaintexts."""
 
     packets: list[Buffer]
-    """Good ones, cut to their own length, in order."""
+    """Admitted packets without their padding, in order."""
     n_malformed: int
     n_foreign: int
-    """Their source address is not the peer's."""
+    """Packets with a source address that is not the peer's."""
     n_misdirected: int
-    """They are for another address than this node's."""
+    """Packets to another address than this node's."""
 
 
 def destination(packet: Buffer) -> bytes | None:
-    """The packed destination address; None for what is not an IP packet with its whole header."""
+    """Returns the packed destination address of an IP packet; None if it has no whole IPv4 or IPv6 header."""
     size = len(packet)
     if size >= IPV6_HEADER and packet[0] >> 4 == 6:
         return bytes(packet[24:40])
@@ -45,16 +45,17 @@ def destination(packet: Buffer) -> bytes | None:
 def admit(
     plaintexts: Sequence[bytes], is_allowed_source: Callable[[bytes], bool], own_address: bytes | None = None
 ) -> Verdict:
-    """Sorts decrypted packets: cuts padding off, drops what is no IP packet, claims another's address or is for another's.
+    """Sorts decrypted packets: removes padding; drops malformed ones, foreign sources and other destinations.
 
-    A packet whose size and first bytes, up to the end of the last IPv6 address that counts, are those of the packet
-    before shares its fate unread: in a bulk transfer that is nearly every one.
+    A packet with the size and the first 24 bytes (40 with ``own_address``) of the one before gets its verdict
+    without being parsed: in a bulk transfer that is nearly every packet.
 
     Args:
         plaintexts: as decrypted; empty ones are keepalives.
-        is_allowed_source: whether the peer may send from a packed address; asked once per run of equal sources.
-        own_address: the one packed address that packets may be for; None for any, as in plain WireGuard, where the
-            host may be a router.
+        is_allowed_source: returns whether the peer may send from a packed address; not asked again for the
+            source that was allowed last.
+        own_address: the one packed address that packets may be for; None for any, as in plain WireGuard,
+            where the host may be a router.
     """
     packets: list[Buffer] = []
     n_malformed = n_foreign = n_misdirected = 0
@@ -78,7 +79,7 @@ def admit(
 
 
 def _outline(packet: bytes) -> tuple[int, bytes]:
-    """A packet's length by its header, and its source; length 0 for what is no whole IP packet."""
+    """Returns a packet's length by its header, and its packed source; length 0 for no whole IP packet."""
     size = len(packet)
     version = packet[0] >> 4 if size >= IPV4_HEADER else 0
     if version == 6 and size >= IPV6_HEADER:

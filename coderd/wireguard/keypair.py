@@ -1,15 +1,16 @@
-"""Sessions: a keypair and its counters, and the three slots through which sessions of a peer pass.
+"""Sessions of a peer: a keypair with its counters, and the three slots that sessions pass through.
 
 ```
-               we initiated (response accepted)    we responded (response sent)    first packet on next
+               initiator (response accepted)       responder (response sent)       first packet on next
  previous  <-  current; if crossed, next           -                               current
  current   <-  new                                 unchanged, still sent on        next
  next      <-  -                                   new                             -
 ```
-What leaves the slots is destroyed. The responder may not send on a session before the initiator has, so it waits in
-``next``; packets in flight on the old session still open from ``previous``. Where handshakes have crossed, the peer may
-use the session in ``next`` at once, so that one is kept rather than the old one; for a moment each end sends on its
-own, until the one with the greater public key sees the other's in use and yields.
+A session that leaves the slots is destroyed. The responder may not send on a session before the initiator
+has, so the session waits in ``next``; packets in flight on the old session still open by ``previous``
+(WireGuard paper §6.3). Where two handshakes have crossed, the peer may use the session in ``next`` at once,
+so it is kept in place of the old one. Each end then sends on its own session, until the end with the greater
+public key receives a packet on the other's and changes to it.
 """
 
 from coderd.wireguard.noise import TransportKeys
@@ -19,7 +20,7 @@ from coderd.wireguard.transport import make_cipher
 
 
 class Keypair:
-    """One session."""
+    """Session: the keys, counters and indices that one handshake has led to."""
 
     __slots__ = (
         "created_at",
@@ -45,29 +46,35 @@ class Keypair:
         self.is_initiator = is_initiator
         self.created_at = now
         self.is_crossed = False
-        """Whether the peer's handshake crossed ours and this is the session that came of the peer's."""
+        """Whether two handshakes crossed and this session came of the peer's."""
 
     def can_send(self, n: int, now: float) -> bool:
-        """Whether ``n`` packets may still be sealed."""
+        """Returns whether ``n`` more packets may be sealed: below 180 s of age and the counter's limit."""
         return self.send_counter + n <= REJECT_AFTER_MESSAGES and now - self.created_at < REJECT_AFTER_TIME
 
     def can_receive(self, now: float) -> bool:
-        """Whether packets may still be opened."""
+        """Returns whether packets may still be opened: the session's age is at most 180 s."""
         return now - self.created_at <= REJECT_AFTER_TIME
 
     def is_due_for_rekey(self, now: float) -> bool:
-        """Whether, having sent, we should replace this session: old and ours to renew, or worn out."""
+        """Returns whether to initiate a new session after sending on this one. WireGuard paper §6.2.
+
+        True after more than 2^60 messages, or past 120 s of age if this end initiated the session.
+        """
         if self.send_counter > REKEY_AFTER_MESSAGES:
             return True
         return self.is_initiator and now - self.created_at > REKEY_AFTER_TIME
 
     def retire_from_sending(self) -> None:
-        """Lets it receive but never send again: our identity has changed."""
+        """Ends sending on this session by setting its counter to the limit; it still receives."""
         self.send_counter = REJECT_AFTER_MESSAGES
 
 
 class KeypairSlots:
-    """A peer's sessions. Every change returns the keypairs that it destroyed, whose indices must go."""
+    """Slots of a peer's sessions.
+
+    A method that destroys keypairs returns them, and the caller frees their indices.
+    """
 
     __slots__ = ("current", "next", "previous")
 
@@ -77,7 +84,11 @@ class KeypairSlots:
         self.next: Keypair | None = None
 
     def add_initiated(self, keypair: Keypair) -> list[Keypair]:
-        """The response to our initiation was accepted: send on the new session at once."""
+        """Makes a session that this end initiated ``current``, as its response was accepted.
+
+        The old ``current`` becomes ``previous``; if a session in ``next`` is less than 5 s older than the new
+        one, the handshakes crossed and it becomes ``previous`` instead.
+        """
         destroyed = [self.previous]
         if self.next is not None and keypair.created_at - self.next.created_at < REKEY_TIMEOUT:
             destroyed.append(self.current)
@@ -90,38 +101,41 @@ class KeypairSlots:
         return [each for each in destroyed if each is not None]
 
     def add_responded(self, keypair: Keypair) -> list[Keypair]:
-        """Our response was sent: wait for the initiator to use the new session."""
+        """Puts a session that the peer initiated into ``next``; destroys old ``next`` and ``previous``."""
         destroyed = [self.next, self.previous]
         self.next, self.previous = keypair, None
         return [each for each in destroyed if each is not None]
 
     def yield_to_previous(self) -> None:
-        """Takes the peer's session of two that crossed: now both ends send on the same one, and one end renews it."""
+        """Exchanges ``current`` and ``previous`` after crossed handshakes.
+
+        Both ends then send on the peer's session.
+        """
         if self.previous is not None and self.previous.is_crossed:
             self.previous.is_crossed = False
             self.previous, self.current = self.current, self.previous
 
     def confirm_next(self) -> list[Keypair]:
-        """A packet on ``next`` was authentic and new: the initiator has the session too."""
+        """Makes ``next`` current, after its first authenticated packet; ``current`` becomes ``previous``."""
         destroyed = [self.previous]
         self.previous, self.current, self.next = self.current, self.next, None
         return [each for each in destroyed if each is not None]
 
     def clear_older(self, than: float) -> list[Keypair]:
-        """Destroys the sessions in use that were created before an instant."""
+        """Destroys ``previous`` and ``current`` where they were created before ``than``; leaves ``next``."""
         destroyed = [each for each in (self.previous, self.current) if each and each.created_at < than]
         self.previous = None if self.previous in destroyed else self.previous
         self.current = None if self.current in destroyed else self.current
         return destroyed
 
     def clear(self) -> list[Keypair]:
-        """Destroys all."""
+        """Destroys the sessions of all three slots."""
         destroyed = [self.previous, self.current, self.next]
         self.previous = self.current = self.next = None
         return [each for each in destroyed if each is not None]
 
     def retire_from_sending(self) -> None:
-        """Keeps all from sending."""
+        """Ends sending on all sessions; they still receive."""
         for keypair in (self.previous, self.current, self.next):
             if keypair is not None:
                 keypair.retire_from_sending()

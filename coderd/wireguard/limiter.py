@@ -1,23 +1,26 @@
-"""Handshakes per source under load: a token bucket for each address, 20 a second, a burst of 5."""
+"""Rate limit of handshakes under load: a token bucket per source address, 20 a second with a burst of 5."""
 
 _COST = 50_000_000
-"""Nanoseconds that one handshake costs: 20 a second."""
+"""Cost of one handshake in nanoseconds of refill: 20 a second."""
 _CAPACITY = 5 * _COST
 _IDLE = 1_000_000_000
-"""A bucket left alone this long is full and need not be kept."""
+"""Nanoseconds after which an unused bucket, long full, is forgotten."""
 _MAX_SOURCES = 8192
-"""Buckets kept; past it a new source is refused, as that many addresses at once are an attack."""
+"""Most buckets; beyond it a new source is refused, as that many addresses at once are an attack."""
 
 
 class HandshakeLimiter:
-    """Who may hand in one more handshake. Time is in nanoseconds, so that the arithmetic is exact."""
+    """Token buckets of handshake sources. Times are in nanoseconds, so that the arithmetic is exact."""
 
     def __init__(self) -> None:
         self._buckets: dict[bytes, tuple[int, int]] = {}
-        """Source to (time of the last packet, tokens left then), least recently seen first."""
+        """Time of the last packet and tokens left then, by source, least recently seen first."""
 
     def allow(self, source: bytes, now_ns: int) -> bool:
-        """Whether a source, already proven by a cookie, is within its rate."""
+        """Returns whether a source may begin one more handshake, and takes a token if so.
+
+        The source's address is to be proven by a cookie first, or a forged one would use up its tokens.
+        """
         self._forget_idle(now_ns)
         bucket = self._buckets.pop(source, None)
         if bucket is None:
@@ -46,9 +49,9 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 
 def limiter_key(address: bytes) -> bytes:
-    """What counts as one source: an IPv4 address, an IPv6 /64, a relayed sender's key; ports do not count.
+    """Returns a source's bucket key: its IPv4 address, IPv6 /64 or, if relayed, node key; no port.
 
-    An IPv4 address may come in IPv6's form, ``::ffff:a.b.c.d``, whose first half is the same for all of them.
+    An IPv4-mapped address, ``::ffff:a.b.c.d``, counts as its IPv4 address: all of them share one /64.
     """
     if len(address) == 4 + 2:
         return address[:4]

@@ -1,4 +1,4 @@
-"""What all peers of a device share."""
+"""State that all peers of a device share."""
 
 from collections import deque
 from typing import NamedTuple
@@ -14,11 +14,11 @@ from coderd.wireguard.tai64n import TimestampClock
 
 
 class IndexEntry(NamedTuple):
-    """What a session index of ours stands for.
+    """Entry of the index table: what an index of this end stands for.
 
     Attributes:
-        key: the peer's.
-        keypair: one of its sessions, or None for its pending handshake.
+        key: the peer's public key.
+        keypair: one of the peer's sessions, or None for its pending handshake.
     """
 
     key: NodePublic
@@ -26,7 +26,7 @@ class IndexEntry(NamedTuple):
 
 
 class Local:
-    """The device's side of every peer. The device owns it; a peer draws from it and reports to it."""
+    """State that a device shares with its peers: identity, indices, clock, counters, queued events."""
 
     def __init__(
         self, *, rng: RandomBytes, clock: TimestampClock, indices: IndexTable[IndexEntry], counters: Counters

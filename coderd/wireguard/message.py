@@ -1,4 +1,6 @@
-"""Handshake messages on the wire. Little-endian; bytes 1..3 are zero, so type and reserve read as one u32.
+"""Layout of the messages on the wire. WireGuard paper §5.4.
+
+Integers are little-endian; bytes 1..3 are zero, so the first four bytes read as one u32, the type.
 
 Type 1, initiation, 148 bytes:        Type 2, response, 92 bytes:
 ```
@@ -38,8 +40,8 @@ COOKIE_REPLY_SIZE = 4 + 4 + 24 + 32
 TRANSPORT_HEADER_SIZE = 4 + 4 + 8
 TRANSPORT_MIN_SIZE = TRANSPORT_HEADER_SIZE + 16
 DATA_OVERHEAD = TRANSPORT_MIN_SIZE
-"""Bytes that a transport message adds to its packet (paper §5.4.6): a path must carry UDP payloads of the tunnel's
-MTU and this."""
+"""Bytes that a transport message adds to its packet: a path must carry UDP payloads of the tunnel's MTU and
+this. WireGuard paper §5.4.6."""
 
 _INITIATION = struct.Struct("<II32s48s28s")
 _RESPONSE = struct.Struct("<III32s16s")
@@ -47,7 +49,7 @@ _COOKIE_REPLY = struct.Struct("<II24s32s")
 
 
 class Initiation(NamedTuple):
-    """Type 1 without its MACs."""
+    """Handshake initiation (type 1) without its MACs. WireGuard paper §5.4.2."""
 
     sender: int
     ephemeral: bytes
@@ -55,12 +57,12 @@ class Initiation(NamedTuple):
     encrypted_timestamp: bytes
 
     def encode(self) -> bytes:
-        """The 116 bytes before MAC1."""
+        """Encodes the message up to MAC1: 116 bytes."""
         return _INITIATION.pack(INITIATION, *self)
 
 
 class Response(NamedTuple):
-    """Type 2 without its MACs."""
+    """Handshake response (type 2) without its MACs. WireGuard paper §5.4.3."""
 
     sender: int
     receiver: int
@@ -68,19 +70,19 @@ class Response(NamedTuple):
     encrypted_nothing: bytes
 
     def encode(self) -> bytes:
-        """The 60 bytes before MAC1."""
+        """Encodes the message up to MAC1: 60 bytes."""
         return _RESPONSE.pack(RESPONSE, *self)
 
 
 class CookieReply(NamedTuple):
-    """Type 3."""
+    """Cookie reply (type 3). WireGuard paper §5.4.7."""
 
     receiver: int
     nonce: bytes
     encrypted_cookie: bytes
 
     def encode(self) -> bytes:
-        """All 64 bytes."""
+        """Encodes the whole message: 64 bytes."""
         return _COOKIE_REPLY.pack(COOKIE_REPLY, *self)
 
 
@@ -88,10 +90,11 @@ HandshakeMessage: TypeAlias = Initiation | Response | CookieReply
 
 
 def parse_handshake(data: Buffer) -> HandshakeMessage:
-    """Reads a message of type 1, 2 or 3, by its type and its exact size; MACs are ``cookie``'s business.
+    """Parses a message of type 1, 2 or 3, without checking its MACs.
 
     Raises:
-        MalformedPacket: anything else.
+        MalformedPacket: the type is another, a reserved byte is not zero, or the size is not exactly the
+            type's.
     """
     kind = int.from_bytes(data[:4], "little")
     size = len(data)

@@ -1,14 +1,14 @@
-"""The handshake, Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, as steps without state or randomness of their own.
+"""The handshake, Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, as pure steps. WireGuard paper §5.4.1 to §5.4.5.
 
 ```
  initiator                                                 responder
- create_initiation -> (message, pending)    ------->       open_static      whose is it?
-                                                           open_timestamp   is it new?
+ create_initiation -> (message, pending)    ------->       open_static      who claims to send it?
+                                                           open_timestamp   is the claim true, and when?
  finish(pending, response) -> keys          <-------       create_response -> (message, keys)
 ```
-The responder learns the initiator's static key halfway, looks up who that is, and goes on with what it knows of that
-peer; nothing is committed before the last tag has verified. Every function that reads a message raises ``HandshakeRejected``
-alone. MACs belong to ``cookie``. Private values never show in a repr.
+The responder decrypts the initiator's static key first, looks up that peer, and continues with the peer's
+keys. The caller commits state only after the last tag has verified. A function that reads a message raises
+``HandshakeRejected`` and no other error. MACs are in ``cookie``. No repr shows a private value.
 """
 
 import hmac
@@ -27,30 +27,33 @@ CONSTRUCTION = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
 IDENTIFIER = b"WireGuard v1 zx2c4 Jason@zx2c4.com"
 NO_PRESHARED_KEY = bytes(32)
 _NONCE = bytes(12)
-"""Every handshake key seals one message, under counter 0."""
+"""Nonce of counter 0: every handshake key encrypts one message only."""
 
 
 class HandshakeRejected(MalformedPacket):
-    """A handshake message that does not verify: a tag, or a point of low order."""
+    """Failed verification of a handshake message: a wrong tag, or an all-zero Diffie-Hellman result."""
 
 
 def hash_of(data: bytes) -> bytes:
-    """BLAKE2s-256."""
+    """Computes the BLAKE2s-256 hash, 32 bytes: Hash of WireGuard paper §5.4."""
     return blake2s(data).digest()
 
 
 def mac(key: bytes, data: bytes) -> bytes:
-    """Keyed BLAKE2s of 16 bytes (not a longer one cut short)."""
+    """Computes keyed BLAKE2s with digest size 16, not a truncated longer one: Mac of WireGuard paper §5.4."""
     return blake2s(data, digest_size=16, key=key).digest()
 
 
 def hmac_of(key: bytes, data: bytes) -> bytes:
-    """HMAC over BLAKE2s-256 (not keyed BLAKE2s)."""
+    """Computes HMAC (RFC 2104) with BLAKE2s-256, not keyed BLAKE2s: Hmac of WireGuard paper §5.4."""
     return hmac.digest(key, data, "blake2s256")
 
 
 def kdf(key: bytes, data: bytes, n: int) -> list[bytes]:
-    """The first ``n`` outputs of HKDF over ``hmac_of``."""
+    """Computes the first ``n`` outputs of HKDF (RFC 5869), 32 bytes each: Kdf of WireGuard paper §5.4.
+
+    The hash is ``hmac_of``, the salt ``key``, the input keying material ``data``; the info is empty.
+    """
     secret = hmac_of(key, data)
     outputs = [hmac_of(secret, b"\x01")]
     for number in range(2, n + 1):
@@ -63,7 +66,11 @@ INITIAL_HASH = hash_of(INITIAL_CHAINING_KEY + IDENTIFIER)
 
 
 def diffie_hellman(private: X25519PrivateKey, public: bytes) -> bytes:
-    """X25519; raises HandshakeRejected if the result is all zero, as from a point of low order."""
+    """Computes X25519 (RFC 7748) of a private and a public key.
+
+    Raises:
+        HandshakeRejected: the result is all zero, as from a public key of low order.
+    """
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
@@ -71,7 +78,7 @@ def diffie_hellman(private: X25519PrivateKey, public: bytes) -> bytes:
 
 
 class Identity:
-    """Our static key, ready for use."""
+    """Static key pair of this end, with the private key loaded for X25519."""
 
     __slots__ = ("_key", "private", "public")
 
@@ -81,16 +88,20 @@ class Identity:
         self._key = X25519PrivateKey.from_private_bytes(private.raw)
 
     def exchange(self, public: bytes) -> bytes:
-        """Diffie-Hellman of our static key; raises HandshakeRejected if the result is all zero."""
+        """Computes X25519 of the static private key and a public key.
+
+        Raises:
+            HandshakeRejected: the result is all zero, as from a public key of low order.
+        """
         return diffie_hellman(self._key, public)
 
 
 class Remote(NamedTuple):
-    """What we know of a peer before any handshake."""
+    """Keys of a peer that are known before any handshake."""
 
     public: NodePublic
     static_static: bytes
-    """Diffie-Hellman of both static keys, computed once."""
+    """X25519 of both static keys, computed once per peer."""
     preshared_key: bytes = NO_PRESHARED_KEY
 
     def __repr__(self) -> str:
@@ -98,7 +109,7 @@ class Remote(NamedTuple):
 
 
 class TransportKeys(NamedTuple):
-    """What a handshake yields, from our side."""
+    """Keys of a session, for sending and for receiving by this end. WireGuard paper §5.4.5."""
 
     send: bytes
     receive: bytes
@@ -108,7 +119,7 @@ class TransportKeys(NamedTuple):
 
 
 class Transcript:
-    """A handshake in progress: the chaining key, and the hash of all that was said."""
+    """State of a handshake in progress: the chaining key C and the hash H of WireGuard paper §5.4."""
 
     __slots__ = ("chaining_key", "hash")
 
@@ -117,41 +128,45 @@ class Transcript:
         self.hash = hash
 
     def copy(self) -> "Transcript":
-        """An independent copy, for a step that may fail."""
+        """Returns an independent copy, for a step that may fail."""
         return Transcript(self.chaining_key, self.hash)
 
     def mix_hash(self, data: bytes) -> None:
-        """Adds what was said to the hash."""
+        """Mixes data into the hash."""
         self.hash = hash_of(self.hash + data)
 
     def mix_key(self, secret: bytes) -> None:
-        """Advances the chaining key by a secret."""
+        """Mixes a secret into the chaining key."""
         (self.chaining_key,) = kdf(self.chaining_key, secret, 1)
 
     def mix_key_and_derive(self, secret: bytes) -> bytes:
-        """Advances the chaining key by a secret and returns a key for one message."""
+        """Mixes a secret into the chaining key and returns a key for one message."""
         self.chaining_key, key = kdf(self.chaining_key, secret, 2)
         return key
 
     def mix_preshared_key(self, preshared_key: bytes) -> bytes:
-        """Mixes the preshared key into both halves and returns a key for one message."""
+        """Mixes the preshared key into chaining key and hash, and returns a key for one message."""
         self.chaining_key, tau, key = kdf(self.chaining_key, preshared_key, 3)
         self.mix_hash(tau)
         return key
 
     def mix_ephemeral(self, public: bytes) -> None:
-        """Mixes an ephemeral public key into both halves."""
+        """Mixes an ephemeral public key into chaining key and hash."""
         self.mix_key(public)
         self.mix_hash(public)
 
     def seal(self, key: bytes, plaintext: bytes) -> bytes:
-        """Encrypts under everything said so far, and adds the result to it."""
+        """Encrypts with the hash as associated data, and mixes the ciphertext into the hash."""
         sealed = ChaCha20Poly1305(key).encrypt(_NONCE, plaintext, self.hash)
         self.mix_hash(sealed)
         return sealed
 
     def open(self, key: bytes, sealed: bytes) -> bytes:
-        """Undoes ``seal``; raises HandshakeRejected if the tag does not verify."""
+        """Decrypts with the hash as associated data, and mixes the ciphertext into the hash.
+
+        Raises:
+            HandshakeRejected: the tag does not verify; the hash is unchanged.
+        """
         try:
             plaintext = ChaCha20Poly1305(key).decrypt(_NONCE, sealed, self.hash)
         except InvalidTag:
@@ -161,7 +176,7 @@ class Transcript:
 
 
 class Pending:
-    """An initiation of ours that waits for its response."""
+    """Initiation of this end that waits for its response."""
 
     __slots__ = ("_ephemeral", "_transcript", "sender")
 
@@ -171,7 +186,11 @@ class Pending:
         self._ephemeral = ephemeral
 
     def finish(self, response: Response, identity: Identity, preshared_key: bytes) -> TransportKeys:
-        """Derives the session. Raises HandshakeRejected and stays as it was if the response is not the true one."""
+        """Derives the session's keys from a response. WireGuard paper §5.4.3, §5.4.5.
+
+        Raises:
+            HandshakeRejected: the response does not verify; this initiation can still be finished by another.
+        """
         transcript = self._transcript.copy()
         transcript.mix_ephemeral(response.ephemeral)
         transcript.mix_key(diffie_hellman(self._ephemeral, response.ephemeral))
@@ -184,14 +203,17 @@ class Pending:
 def create_initiation(
     identity: Identity, remote: Remote, *, ephemeral: bytes, timestamp: bytes, sender: int
 ) -> tuple[Initiation, Pending]:
-    """Begins a handshake.
+    """Creates an initiation, and what is needed to finish the handshake. WireGuard paper §5.4.2.
 
     Args:
-        identity: ours.
-        remote: whom it is for.
+        identity: this end's.
+        remote: the peer that it is for.
         ephemeral: 32 fresh random bytes.
         timestamp: TAI64N, greater than any sent before.
         sender: the index that the response shall name.
+
+    Raises:
+        HandshakeRejected: the peer's key is of low order.
     """
     transcript = Transcript()
     transcript.mix_hash(remote.public)
@@ -207,7 +229,7 @@ def create_initiation(
 
 
 class OpenedInitiation:
-    """An initiation whose sender has named itself; until ``open_timestamp`` verifies, that is only a claim."""
+    """Initiation with its static key decrypted, which is only a claim until ``open_timestamp`` succeeds."""
 
     __slots__ = ("_message", "_transcript", "claimed")
 
@@ -217,19 +239,30 @@ class OpenedInitiation:
         self.claimed = claimed
 
     def open_timestamp(self, static_static: bytes) -> bytes:
-        """Proves the claim and returns the TAI64N timestamp; raises HandshakeRejected. To be called once."""
+        """Authenticates the claimed sender and returns the TAI64N timestamp, 12 bytes.
+
+        May be called only once.
+
+        Raises:
+            HandshakeRejected: the timestamp's tag does not verify.
+        """
         key = self._transcript.mix_key_and_derive(static_static)
         return self._transcript.open(key, self._message.encrypted_timestamp)
 
     def create_response(
         self, remote: Remote, *, ephemeral: bytes, sender: int
     ) -> tuple[Response, TransportKeys]:
-        """Answers an initiation whose timestamp was opened; raises HandshakeRejected on a point of low order.
+        """Creates the response and the session's keys. WireGuard paper §5.4.3, §5.4.5.
+
+        ``open_timestamp`` must have succeeded before.
 
         Args:
             remote: the peer who initiated.
             ephemeral: 32 fresh random bytes.
             sender: the index that the peer's packets of this session shall name.
+
+        Raises:
+            HandshakeRejected: a public key is of low order.
         """
         transcript = self._transcript
         key = X25519PrivateKey.from_private_bytes(ephemeral)
@@ -243,7 +276,11 @@ class OpenedInitiation:
 
 
 def open_static(message: Initiation, identity: Identity) -> OpenedInitiation:
-    """Learns who claims to have sent an initiation; raises HandshakeRejected if it is not for us."""
+    """Decrypts the sender's static key in an initiation. WireGuard paper §5.4.2.
+
+    Raises:
+        HandshakeRejected: the initiation is not for this identity, or its ephemeral key is of low order.
+    """
     transcript = Transcript()
     transcript.mix_hash(identity.public)
     transcript.mix_ephemeral(message.ephemeral)

@@ -1,9 +1,9 @@
 """One WireGuard peer: its handshake, its sessions, its timers, the packets that wait for a session.
 
-What a peer may do when is written as *hooks* (``_on_sent`` and its kin: which timers an event moves) and *events*
-(what arrived, what was sent, what expired), after the protocol's own table: §6 of J. Donenfeld, "WireGuard: Next
-Generation Kernel Network Tunnel", which the sections (§) below are of. A peer queues datagrams in ``outbox`` and
-events in ``Local.events``; its device takes both away.
+The timer rules of the WireGuard paper (J. Donenfeld, "WireGuard: Next Generation Kernel Network Tunnel"), §6,
+are written as *events* (a message received or sent, a timer expired) and *hooks* (``_on_sent`` and others:
+the timers that an event arms and disarms). A peer queues datagrams in ``outbox`` and events in
+``Local.events``; the device drains both.
 """
 
 from collections import deque
@@ -34,14 +34,15 @@ from coderd.wireguard.timers import (
 from coderd.wireguard.transport import open_batch, seal_batch
 
 MAX_STAGED = 512
-"""Packets that wait for a session; the oldest goes first."""
+"""Most packets of a peer that wait for a session; beyond it the oldest is dropped."""
 
 YOUNG = 1.0
-"""Seconds: a handshake that began longer ago was with the peer as it was before news of its restart."""
+"""Seconds: a handshake younger than this, on news of a peer's restart, may be with the restarted peer
+already."""
 
 
 class Outgoing(NamedTuple):
-    """Run of datagrams of one kind and one service byte, on its way to being cut into batches."""
+    """Run of datagrams of one kind and one service byte, not yet cut into batches."""
 
     datagrams: list[bytes]
     tos: int
@@ -49,18 +50,18 @@ class Outgoing(NamedTuple):
 
 
 class Peer:
-    """One peer. Never waits, never reads a clock.
+    """State machine of one peer, without waiting or a clock of its own.
 
     Args:
-        key: its static public key.
-        local: what it shares with the other peers of its device.
+        key: the peer's static public key.
+        local: the state that the device's peers share.
         now: seconds.
     """
 
     def __init__(self, key: NodePublic, local: Local, now: float) -> None:
         self.key = key
         self.outbox: list[Outgoing] = []
-        """Datagrams to send, in order; the device takes them."""
+        """Datagrams to send, in order; the device drains them."""
         self.tx_bytes = 0
         self.rx_bytes = 0
         self.last_handshake_at: float | None = None
@@ -72,31 +73,33 @@ class Peer:
         self._timers = TimerTable(Timer)
         self._attempts = 0
         self._needs_another_keepalive = False
-        """Data came in while ``Timer.KEEPALIVE`` was armed: the timer is armed again when it has fired. §6.5."""
+        """Whether data was received while ``Timer.KEEPALIVE`` was armed: the timer is armed again when it
+        fires."""
         self._has_sent_last_minute = False
-        """The one initiation on receiving within ``LAST_MINUTE_REKEY`` of a session's end was sent. §6.2."""
+        """Whether the one initiation on receiving past ``LAST_MINUTE_REKEY`` of a session's age was begun.
+        WireGuard paper §6.2."""
         self._unanswered: bytes | None = None
-        """Our last initiation or response, until it has led to a session."""
+        """Last initiation or response sent, until a handshake completes."""
 
     # Looking
 
     @property
     def has_preshared_key(self) -> bool:
-        """Whether a preshared key other than zeros is set."""
+        """Whether a preshared key other than 32 zero bytes is set."""
         return self._handshake.has_preshared_key
 
     @property
     def preshared_key(self) -> bytes:
-        """A secret: 32 bytes, zeros for none."""
+        """Preshared key, 32 bytes, all zeros for none; a secret."""
         return self._handshake.preshared_key
 
     @property
     def n_staged(self) -> int:
-        """Packets that wait for a session."""
+        """Number of packets that wait for a session."""
         return len(self._staged)
 
     def has_session(self, now: float) -> bool:
-        """Returns whether a packet could be sealed now."""
+        """Returns whether a packet could be sealed now, on the current session."""
         return self._slots.current is not None and self._slots.current.can_send(1, now)
 
     def next_at(self) -> float:
@@ -110,11 +113,19 @@ class Peer:
     # Commands
 
     def set_preshared_key(self, key: bytes) -> None:
-        """Sets the preshared key of the next handshakes; sessions stay. §5.2."""
+        """Sets the preshared key, 32 bytes, of all handshakes not yet complete; existing sessions stay.
+
+        WireGuard paper §5.2. Raises ValueError for another size.
+        """
         self._handshake.set_preshared_key(key)
 
     def set_persistent_keepalive(self, interval: int, now: float) -> None:
-        """Keeps the path open by a packet every ``interval`` seconds, at once if that is news; 0 turns it off."""
+        """Sets the seconds without traffic after which a keepalive is sent; 0 for off.
+
+        Turned on while the device is up, the first is due at once.
+
+        Raises ValueError outside of 0 to 65535.
+        """
         if not 0 <= interval <= 65535:
             raise ValueError(f"a persistent keepalive is 0 to 65535 seconds, not {interval}")
         was, self.persistent_keepalive = self.persistent_keepalive, interval
@@ -124,14 +135,14 @@ class Peer:
             self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now + interval if was else now)
 
     def handle_identity(self, now: float) -> None:
-        """Takes note that our own key has changed: no handshake of the old one may finish, no session of it may send."""
+        """Applies a new private key: cancels the pending handshake, ends sending on all sessions."""
         self._handshake.handle_identity(now)
         self._slots.retire_from_sending()
         if self._local.is_up and self.persistent_keepalive:
             self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now)
 
     def start(self, now: float) -> None:
-        """Takes note that the device is up."""
+        """Resets the handshake's limits as the device comes up; a persistent keepalive is due at once."""
         self._attempts = 0
         self._needs_another_keepalive = self._has_sent_last_minute = False
         self._handshake.restart(now)
@@ -139,7 +150,11 @@ class Peer:
             self._timers.arm(Timer.PERSISTENT_KEEPALIVE, now)
 
     def stop(self) -> None:
-        """The device is down or the peer removed: nothing survives but configuration and what guards from replay."""
+        """Stops the peer, as the device goes down or the peer is removed.
+
+        Sessions are destroyed; staged packets, output and the pending handshake are dropped. The
+        configuration and the last accepted timestamp stay.
+        """
         self._timers.clear()
         self._unanswered = None
         self._destroy(self._slots.clear())
@@ -148,10 +163,10 @@ class Peer:
         self.outbox.clear()
 
     def forget_sessions(self, now: float) -> None:
-        """The peer has restarted and lost its sessions: so do we, but what waits for a session goes on waiting.
+        """Destroys the peer's sessions, as the peer has restarted and lost them; staged packets stay.
 
-        A handshake not older than a second stays, and the session that came of it: it may well be with the peer as it is
-        now, which was quicker than the news.
+        If a handshake message was sent within the last second, the handshake and sessions younger than a
+        second stay: they may be with the restarted peer, which was quicker than the news of its restart.
         """
         if now < self._handshake.may_begin_at - REKEY_TIMEOUT + YOUNG:
             self._destroy(self._slots.clear_older(now - YOUNG))
@@ -163,19 +178,22 @@ class Peer:
             self._timers.disarm(timer)
         self._attempts = 0
         self._needs_another_keepalive = self._has_sent_last_minute = False
-        if self._staged:  # should the peer not initiate, as it is expected to
+        if self._staged:  # in case the peer does not initiate, as it is expected to
             self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
 
     def initiate(
         self, now: float, unix_now: float, *, is_retry: bool = False, is_forced: bool = False
     ) -> None:
-        """Sends a handshake initiation, unless a handshake message was sent within five seconds.
+        """Sends a handshake initiation, unless an initiation or response was sent within the last 5 s.
+
+        If it may not be sent yet, and it is a retry or packets are staged, the retransmission timer is armed
+        for it.
 
         Args:
             now: seconds.
             unix_now: wall clock, for the timestamp.
-            is_retry: whether it counts towards giving up.
-            is_forced: leaves the five seconds aside.
+            is_retry: whether it counts towards giving up; otherwise the count begins anew.
+            is_forced: ignores the 5 s.
         """
         if not is_retry:
             self._attempts = 0
@@ -194,12 +212,12 @@ class Peer:
         self._timers.arm(Timer.RETRANSMIT, now + REKEY_TIMEOUT + jitter(self._local.rng))
 
     def repeat_handshake(self, now: float) -> None:
-        """Sends our last handshake message once more, as long as it may still be answered."""
+        """Repeats the last handshake message, if less than 5 s old and no handshake has completed since."""
         if self._unanswered is not None and self._local.is_up and now < self._handshake.may_begin_at:
             self._emit_handshake(self._unanswered)
 
     def send(self, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
-        """Seals packets on the current session, or keeps copies until there is one."""
+        """Sends packets on the current session, or stages copies and begins a handshake if there is none."""
         keypair = self._slots.current
         if keypair is not None and not self._staged and keypair.can_send(len(packets), now):
             self._seal(keypair, packets, now, unix_now)
@@ -215,9 +233,9 @@ class Peer:
     def handle_transport(
         self, keypair: Keypair, datagrams: Sequence[Buffer], source: Source, now: float, unix_now: float
     ) -> list[bytes]:
-        """Opens datagrams of one session.
+        """Opens transport datagrams of one session, and applies the timer rules of receiving.
 
-        Returns: plaintexts that are authentic and new, padding and keepalives (empty) included.
+        Returns: plaintexts that are authentic and no replay, with padding; those of keepalives are empty.
         """
         if not keypair.can_receive(now):
             self._local.counters["wireguard.drop.expired"] += len(datagrams)
@@ -234,7 +252,11 @@ class Peer:
         return plaintexts
 
     def handle_initiation(self, opened: OpenedInitiation, source: Source, now: float) -> None:
-        """Answers an initiation that names this peer; raises HandshakeRejected, nothing changed, if it does not verify."""
+        """Answers an initiation that claims to be this peer's; drops and counts an old or too frequent one.
+
+        Raises:
+            HandshakeRejected: it does not verify; no state has changed.
+        """
         reason = self._handshake.accept_initiation(opened, now)
         if reason is not None:
             self._local.counters[f"wireguard.drop.{reason}"] += 1
@@ -250,7 +272,11 @@ class Peer:
         self._emit_handshake(message)
 
     def handle_response(self, response: Response, source: Source, now: float, unix_now: float) -> None:
-        """Completes our pending handshake; raises HandshakeRejected, nothing changed, if the response does not verify."""
+        """Completes the pending handshake, and sends the staged packets or a keepalive on its session.
+
+        Raises:
+            HandshakeRejected: the response does not verify; no state has changed.
+        """
         keypair = self._handshake.finish(response, now)
         self._authenticated(source, RESPONSE_SIZE)
         self._on_traversal(now)
@@ -261,11 +287,14 @@ class Peer:
         self._keepalive(now, unix_now)
 
     def handle_cookie_reply(self, reply: CookieReply, now: float) -> bool:
-        """Keeps a cookie for the next attempt. Returns False if it does not answer our last message. §5.4.7."""
+        """Stores the cookie of a reply to the last message sent; returns False if it is to another.
+
+        WireGuard paper §5.4.7: a cookie reply causes no retransmission by itself.
+        """
         return self._handshake.handle_cookie_reply(reply, now)
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
-        """Does everything that is due."""
+        """Handles every timer that has expired by ``now``."""
         while (timer := self._timers.pop_due(now)) is not None:
             match timer:
                 case Timer.RETRANSMIT:
@@ -283,7 +312,7 @@ class Peer:
     # Data
 
     def _seal(self, keypair: Keypair, packets: Sequence[Buffer], now: float, unix_now: float) -> None:
-        """Seals packets that share the congestion bits of their headers."""
+        """Seals packets with equal ECN bits, moves the timers of sending, and begins a handshake if due."""
         counter = keypair.send_counter
         keypair.send_counter += len(packets)
         sealed = seal_batch(keypair.send_cipher, keypair.remote_index, counter, packets, self._local.mtu)
@@ -298,7 +327,7 @@ class Peer:
             self.initiate(now, unix_now)
 
     def _flush(self, now: float, unix_now: float) -> None:
-        """Seals what was staged, or starts the handshake that it waits for."""
+        """Seals the staged packets, or begins a handshake if the current session cannot send them."""
         if not self._staged or not self._local.is_up:
             return
         keypair = self._slots.current
@@ -311,7 +340,7 @@ class Peer:
             self._seal(keypair, list(run), now, unix_now)
 
     def _keepalive(self, now: float, unix_now: float) -> None:
-        """Sends something: what is staged, else an empty packet."""
+        """Sends the staged packets, else an empty one; begins a handshake if there is no session."""
         if not self._staged:
             self._staged.append(b"")
         self._flush(now, unix_now)
@@ -334,7 +363,10 @@ class Peer:
             self._on_data_received(now)
 
     def _rekey_in_last_minute(self, now: float, unix_now: float) -> None:
-        """Renews a session of ours that is about to end though we only receive on it."""
+        """Begins a handshake, once, if this end initiated the current session and it is over 165 s old.
+
+        WireGuard paper §6.2.
+        """
         current = self._slots.current
         if (
             not self._has_sent_last_minute
@@ -416,7 +448,11 @@ class Peer:
             self._timers.arm(Timer.KEEPALIVE, now + KEEPALIVE_TIMEOUT)
 
     def _handle_stale_keys(self, now: float) -> None:
-        """Old keys go; a handshake begun just now, as by another timer on waking from suspension, does not."""
+        """Destroys all sessions, 540 s after the last new one.
+
+        The pending handshake and the staged packets are dropped too, unless a handshake message was sent
+        within the last 5 s, as by another timer that expired during the same suspension of the machine.
+        """
         destroyed = self._slots.clear()
         self._destroy(destroyed)
         if now >= self._handshake.may_begin_at:

@@ -1,16 +1,16 @@
-"""The window of transport counters that a session still accepts, each once (RFC 6479, in the protocol's size)."""
+"""Replay protection by a window of transport counters. WireGuard paper §5.4.6, RFC 6479."""
 
 WINDOW = 8128
-"""Counters up to this far behind the greatest one are accepted: 127 words of 64 bits."""
+"""How far behind the greatest counter one is still accepted: 127 words of 64 bits, as in wireguard-go."""
 
 REJECT_AFTER_MESSAGES = (1 << 64) - (1 << 13) - 1
-"""No counter at or above this is ever sent or accepted."""
+"""Counter from which on none is sent or accepted. WireGuard paper §6.1, §6.2."""
 
 _MASK = (1 << (WINDOW + 1)) - 1
 
 
 class ReplayWindow:
-    """Which counters have been seen. Only counters of packets that authenticated may be shown to it."""
+    """Window of the counters that a session has accepted; of authenticated packets only."""
 
     __slots__ = ("_last", "_seen")
 
@@ -20,7 +20,7 @@ class ReplayWindow:
         """Bit ``i`` is set if counter ``last - i`` was accepted."""
 
     def accept(self, counter: int) -> bool:
-        """Whether a counter is new and in the window; from now on it is not new."""
+        """Records a counter and returns whether it is new, below the limit and not behind the window."""
         if counter >= REJECT_AFTER_MESSAGES:
             return False
         ahead = counter - self._last
@@ -37,7 +37,10 @@ class ReplayWindow:
         return True
 
     def accept_all(self, counters: list[int]) -> list[bool]:
-        """``accept`` for each of a batch. Consecutive counters past the greatest cost as much as one."""
+        """Records the counters of a batch, in order, and returns the result of ``accept`` for each.
+
+        Consecutive counters past the greatest are recorded in one step.
+        """
         n = len(counters)
         if n and self._last < counters[0] and counters == list(range(counters[0], counters[0] + n)):
             last = counters[-1]

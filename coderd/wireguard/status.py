@@ -1,4 +1,4 @@
-"""What a device tells: batches, packets, events, frozen snapshots."""
+"""Results of a device: batches to send, packets received, events, frozen snapshots."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -12,54 +12,54 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Source(Hashable, Protocol):
-    """Where a datagram came from, in the words of the layer below; the device only hands it back."""
+    """Origin of a datagram, a value of the layer below; the device reads its ``cookie_bytes`` only."""
 
     @property
     def cookie_bytes(self) -> bytes:
-        """The address that a cookie is bound to: ip and port, big-endian; over a relay the sender's key."""
+        """Address that a cookie is bound to: IP and port, packed big-endian, or a relayed sender's key."""
 
 
 class Transmit(NamedTuple):
-    """One batch to send: at most 64 datagrams and 65,000 bytes, all of ``segment_size`` but a shorter last one."""
+    """Batch to send: at most 64 datagrams and 65,000 bytes, of one size but a shorter last one."""
 
     to: NodePublic | Source
-    """The peer, by whatever path; a source only for a cookie reply."""
+    """Peer that it is for, by any path; for a cookie reply the source of the message that it answers."""
     datagrams: list[bytes]
     segment_size: int
     tos: int = 0
-    """The service byte of the outer header: congestion bits from inside, or a handshake's class."""
+    """Service byte of the outer header: ECN bits from the inner packet, or the DSCP of handshakes."""
     is_handshake: bool = False
-    """Whether it holds initiations and responses, and no data: paths may send these more than one way."""
+    """Whether it holds initiations and responses, and no data: these may be sent by several paths at once."""
 
 
 class Received(NamedTuple):
-    """Packets of one peer, decrypted, cut to their own length, their source address checked, in order."""
+    """Decrypted packets of one peer, in order, without padding, their source address checked."""
 
     peer: NodePublic
     packets: list[Buffer]
 
 
 class Authenticated(NamedTuple):
-    """A batch or handshake message from ``source`` really is the peer's: it may roam there."""
+    """Event: a message from ``source`` was authenticated as the peer's, which may roam there."""
 
     peer: NodePublic
     source: Source
 
 
 class HandshakeCompleted(NamedTuple):
-    """A new session is in use."""
+    """Event: a handshake completed, and its session is the one sent on."""
 
     peer: NodePublic
 
 
 class SessionExpired(NamedTuple):
-    """The peer's keys were destroyed: nothing renewed them for nine minutes."""
+    """Event: the peer's sessions were destroyed, as no new one had come for 540 s."""
 
     peer: NodePublic
 
 
 class Unanswered(NamedTuple):
-    """The peer owes us an answer: perhaps the way there is not what it was."""
+    """Event: the peer has not answered an initiation or data in time, so that its path may have failed."""
 
     peer: NodePublic
 
@@ -69,32 +69,32 @@ Event: TypeAlias = Authenticated | HandshakeCompleted | SessionExpired | Unanswe
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """One peer at an instant."""
+    """Snapshot of one peer."""
 
     key: NodePublic
     last_handshake_at: float | None
-    """On the clock of ``now``; None before the first."""
+    """Seconds on the clock of ``now``; None before the first handshake."""
     has_session: bool
-    """Whether a packet given now would be sent without a handshake first."""
+    """Whether a packet would be sent at once, without a handshake first."""
     tx_bytes: int
-    """UDP payload sent: handshakes and data."""
+    """Bytes of UDP payload sent, of handshakes and data."""
     rx_bytes: int
-    """UDP payload received and authenticated."""
+    """Bytes of UDP payload received and authenticated."""
     n_staged: int
-    """Packets waiting for a session."""
+    """Number of packets that wait for a session."""
     allowed_ips: tuple[Network, ...]
     persistent_keepalive: int
-    """Seconds; 0 is off."""
+    """Interval in seconds; 0 for off."""
     has_preshared_key: bool
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DeviceSecrets:
-    """The keys of a device; they do not print themselves."""
+    """Secret keys of a device; the repr is redacted."""
 
     private_key: NodePrivate | None
     preshared_keys: Mapping[NodePublic, bytes]
-    """Of every peer; zeros for none."""
+    """Preshared key of every peer, 32 bytes, all zeros for none."""
 
     def __repr__(self) -> str:
         return "<DeviceSecrets redacted>"
@@ -102,7 +102,7 @@ class DeviceSecrets:
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """A device at an instant."""
+    """Snapshot of a device and its peers."""
 
     public_key: NodePublic | None
     is_up: bool
@@ -110,8 +110,8 @@ class DeviceStatus:
     n_queued_handshakes: int
     is_under_load: bool
     peers: tuple[PeerStatus, ...]
-    """In the order in which they were added."""
+    """Peers in the order in which they were added."""
 
     def peer(self, key: NodePublic) -> PeerStatus | None:
-        """The peer of a key, None where the device does not know it."""
+        """Returns the peer of a public key; None if the device has no such peer."""
         return next((peer for peer in self.peers if peer.key == key), None)

@@ -1,22 +1,23 @@
-"""TAI64N timestamps of initiations: 12 bytes that a peer compares, and that must rise from one to the next.
+"""TAI64N timestamps of initiations: 12 bytes, which must increase from one to the next. WireGuard paper §5.1.
 
 ```
  0  8  2^62 + 10 + unix seconds, big-endian
  8  4  nanoseconds, big-endian, the low 24 bits cleared (steps of 16.8 ms hide the sender's timing)
 ```
-A peer that has seen a timestamp refuses every smaller one, so a clock that steps back would lock us out until it
-catches up. ``TimestampClock`` therefore never repeats or goes back. That this holds across restarts, and crashes, a *mark* is
-kept in a file: a timestamp that no timestamp has passed, given back as the floor of the next life. It runs an hour ahead, so
-that the file is written twice an hour and not at every handshake.
+A peer refuses a timestamp that is not greater than the last one accepted, so after a clock has stepped back
+no handshake would succeed until it catches up. ``TimestampClock`` therefore only increases. For this to hold
+across restarts and crashes, the caller keeps a *mark* in a file: a timestamp greater than all given so far,
+which is the floor after a restart. A new mark is an hour ahead, so that the file is written about twice an
+hour, not at every handshake.
 """
 
 import struct
 
 SIZE = 12
 MARK_AHEAD = 3600
-"""Seconds from the last timestamp to a new mark."""
+"""Seconds by which a new mark is ahead of the last timestamp."""
 MARK_RESERVE = 1800
-"""Seconds from the last timestamp to the mark at which it is time for a new one: before, not when, it is passed."""
+"""Seconds: a mark less than this ahead of the last timestamp is replaced, well before it is passed."""
 
 _BASE = (1 << 62) + 10
 _STEP = 1 << 24
@@ -24,23 +25,23 @@ _TAI64N = struct.Struct(">QI")
 
 
 def encode_tai64n(unix_seconds: int, nanoseconds: int) -> bytes:
-    """The whitened timestamp of an instant."""
+    """Encodes a Unix time as TAI64N, with the low 24 bits of the nanoseconds cleared."""
     return _TAI64N.pack(_BASE + unix_seconds, nanoseconds & ~(_STEP - 1))
 
 
 def stamp_of(unix_now: float) -> bytes:
-    """The whitened timestamp of now."""
+    """Encodes a Unix time in seconds as TAI64N in steps of 16.8 ms; a time before 1970 counts as 1970."""
     return encode_tai64n(*divmod(max(0, round(unix_now * 1_000_000_000)), 1_000_000_000))
 
 
 def next_mark(mark: bytes | None, last: bytes) -> bytes | None:
-    """The mark to keep from now on.
+    """Returns the mark to store in place of the stored one, an hour after ``last``.
 
     Args:
-        mark: the one that is kept; None for none.
+        mark: the stored one; None for none.
         last: the greatest timestamp so far.
 
-    Returns: None while the present one will do.
+    Returns: None while the stored mark is at least half an hour after ``last``.
     """
     if mark is not None and _later(last, MARK_RESERVE) <= mark:
         return None
@@ -48,7 +49,7 @@ def next_mark(mark: bytes | None, last: bytes) -> bytes | None:
 
 
 def parse_mark(text: str) -> bytes:
-    """Reads a mark from its hex digits. Raises ValueError for what no clock of ours has ever said."""
+    """Parses a mark of 24 hex digits; raises ValueError for another size or no TAI64N time from 1970 on."""
     mark = bytes.fromhex(text)
     if len(mark) != SIZE or mark[0] & 0xC0 != 0x40:
         raise ValueError(f"a TAI64N mark has {SIZE} bytes and is a time after 1970")
@@ -56,10 +57,10 @@ def parse_mark(text: str) -> bytes:
 
 
 class TimestampClock:
-    """Gives timestamps that strictly rise.
+    """Source of strictly increasing timestamps.
 
     Args:
-        floor: the last timestamp of an earlier life, None for none; every timestamp given is greater.
+        floor: the mark stored before a restart, None for none; every timestamp given is greater.
     """
 
     def __init__(self, floor: bytes | None = None) -> None:
@@ -68,7 +69,7 @@ class TimestampClock:
         self.last = floor
 
     def stamp(self, unix_now: float) -> bytes:
-        """The timestamp of now, or one step past the last where the wall clock has not moved on."""
+        """Returns the timestamp of ``unix_now``, or one step (16.8 ms) past the last one if that is later."""
         timestamp = stamp_of(unix_now)
         if self.last is not None and timestamp <= self.last:
             timestamp = _next_step(self.last)

@@ -1,16 +1,17 @@
-"""Seal and open: all the per-packet cryptography, two functions over bytes and integers without any policy.
+"""Encryption and decryption of transport data: two functions of bytes and integers. WireGuard paper §5.4.6.
 
-The contract, which any twin of these in another language must keep to the byte:
+Their contract, which an implementation in another language must keep to the byte:
 
 ``seal_batch(cipher, receiver_index, counter, packets, mtu) -> list[bytes]``
-    One datagram per packet, in order, under the counters ``counter, counter + 1, ...``. A packet is padded with zeros
-    to a multiple of 16 but never past ``mtu`` (0: no limit). An empty packet becomes a keepalive of 32 bytes. The caller
-    sees to it that no counter is ever used twice or reaches the limit.
+    One datagram per packet, in order, under the counters ``counter, counter + 1, ...``. A packet is padded
+    with zeros to a multiple of 16 but never past ``mtu`` (0: no limit). An empty packet becomes a keepalive
+    of 32 bytes. The caller ensures that no counter is used twice or reaches the limit.
 
 ``open_batch(cipher, datagrams) -> tuple[list[int], list[bytes]]``
-    The counters and plaintexts, padding included, of those datagrams that authenticate, in order; the others are left
-    out. Every datagram has at least 32 bytes; its type and index were the caller's to check. Nothing is remembered:
-    replay is judged afterwards, by counter, so a forged packet can never burn one.
+    The counters and plaintexts, padding included, of the datagrams that authenticate, in order; the others
+    are left out. Every datagram has at least 32 bytes, and the caller has checked its type and index. No
+    state is kept: the caller checks counters for replay afterwards, so a forged packet cannot use up a
+    counter.
 
 ``cipher = make_cipher(key)`` is made once per keypair and direction: keying costs as much as a packet.
 """
@@ -36,7 +37,7 @@ _decode_counter = struct.Struct("<8xQ").unpack_from
 
 
 def padding(size: int, mtu: int) -> int:
-    """How many zero bytes a packet of ``size`` bytes gets."""
+    """Returns how many zero bytes pad a packet of ``size`` bytes to a multiple of 16, within ``mtu``."""
     last = size % mtu if mtu and size > mtu else size
     padded = (last + 15) & ~15
     return (min(padded, mtu) if mtu else padded) - last
@@ -45,7 +46,7 @@ def padding(size: int, mtu: int) -> int:
 def seal_batch(
     cipher: Cipher, receiver_index: int, counter: int, packets: Sequence[Buffer], mtu: int
 ) -> list[bytes]:
-    """Encrypts packets into transport datagrams: see the module's contract."""
+    """Encrypts packets, padded within ``mtu``, into a datagram each, with counters from ``counter`` on."""
     encrypt, encode_header, encode_nonce = cipher.encrypt, _encode_header, _encode_nonce
     return [
         encode_header(TRANSPORT, receiver_index, number) + encrypt(encode_nonce(number), packet, None)
@@ -54,10 +55,13 @@ def seal_batch(
 
 
 def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], list[bytes]]:
-    """Decrypts transport datagrams: see the module's contract."""
+    """Decrypts transport datagrams; returns counters and plaintexts of the authentic ones, in order.
+
+    Padding is not removed, and replay is not checked.
+    """
     decrypt, encode_nonce = cipher.decrypt, _encode_nonce
     counters = [counter for (counter,) in map(_decode_counter, datagrams)]
-    try:  # as a whole, which for honest datagrams is all there is to do
+    try:  # as a whole, which is enough if all authenticate
         return counters, [
             decrypt(encode_nonce(counter), datagram[16:], None)
             for counter, datagram in zip(counters, datagrams, strict=True)
@@ -69,7 +73,7 @@ def open_batch(cipher: Cipher, datagrams: Sequence[Buffer]) -> tuple[list[int], 
 def _open_singly(
     cipher: Cipher, counters: Sequence[int], datagrams: Sequence[Buffer]
 ) -> tuple[list[int], list[bytes]]:
-    """Opens a batch of which some do not authenticate, one by one; leaves those out."""
+    """Decrypts datagrams one by one, and leaves out the ones that do not authenticate."""
     authentic: list[int] = []
     plaintexts: list[bytes] = []
     for counter, datagram in zip(counters, datagrams, strict=True):
@@ -80,7 +84,7 @@ def _open_singly(
 
 
 def _padded(packets: Sequence[Buffer], mtu: int) -> Sequence[Buffer]:
-    """The packets with their padding; the list itself where none needs any, as full-size packets do not."""
+    """Returns packets with their padding; the given sequence itself where no packet needs any."""
     sizes = list(map(len, packets))
     zeros = {size: bytes(padding(size, mtu)) for size in set(sizes)}
     if not any(zeros.values()):

@@ -1,4 +1,4 @@
-r"""The configuration protocol of userspace WireGuard, as ``wg`` and ``wg-quick`` speak it. Pure text in, text out.
+r"""Parser and encoder of userspace WireGuard's configuration protocol, which ``wg`` and ``wg-quick`` speak.
 
 ```
  get=1\n\n                                  set=1\n key=value\n ... \n
@@ -6,10 +6,10 @@ r"""The configuration protocol of userspace WireGuard, as ``wg`` and ``wg-quick`
     public_key=... allowed_ip=... ...
     errno=0\n\n
 ```
-A request is an operation, lines of ``key=value`` and an empty line; a reply ends in ``errno`` and an empty line, and the
-connection stays open for the next. Keys of the device come first; each ``public_key`` begins a peer, to which the keys
-after it belong. Here a ``set`` is read as a whole before anything of it is applied, so one that is refused changes nothing.
-Other implementations apply line by line; ``wg`` cannot tell the difference.
+A request is an operation, lines of ``key=value`` and an empty line; a reply ends in ``errno`` and an empty
+line, and the connection stays open for the next. Keys of the device come first; each ``public_key`` begins a
+peer, to which the keys after it belong. A ``set`` is parsed as a whole before any of it is applied, so a
+refused one changes nothing, whereas wireguard-go applies line by line. ``wg`` works with both.
 
 Source: https://www.wireguard.com/xplatform/ and what wireguard-tools 1.0.20210914 sends.
 """
@@ -29,19 +29,20 @@ from coderd.wireguard.status import Network, PeerStatus
 MAX_REQUEST_SIZE = 16 << 20
 MAX_LINE_SIZE = 4096
 NO_KEY = bytes(KEY_SIZE)
-"""As a private or preshared key: none."""
+"""Value of a private or preshared key that stands for none: 32 zero bytes."""
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 InterfaceIndex: TypeAlias = Callable[[str], int | None]
-"""The number of a network interface, from its name or that number in digits; None where there is no such interface."""
+"""Function from a network interface's name, or its index in digits, to its index; None if there is no such
+one."""
 
 
 class ConfigurationError(MalformedPacket):
-    """A request that cannot be granted; nothing has changed.
+    """Refusal of a request, which has changed nothing.
 
     Args:
-        number: the errno that says why.
+        number: the errno of the reply, positive.
     """
 
     def __init__(self, number: int) -> None:
@@ -50,14 +51,14 @@ class ConfigurationError(MalformedPacket):
 
 
 class Operation(Enum):
-    """What may be asked."""
+    """Operation of a request, by its first line."""
 
     GET = "get=1"
     SET = "set=1"
 
 
 class Request(NamedTuple):
-    """One request as it was framed: its operation, and its lines, not yet looked at."""
+    """Request as it was framed: its operation, and its lines, not yet parsed."""
 
     operation: Operation
     lines: list[str]
@@ -67,7 +68,7 @@ class Request(NamedTuple):
 
 
 class AllowedIpChange(NamedTuple):
-    """A prefix that a peer gets, or loses if it has it."""
+    """Prefix that a ``set`` adds to a peer, or removes from it."""
 
     network: Network
     is_removal: bool = False
@@ -75,49 +76,49 @@ class AllowedIpChange(NamedTuple):
 
 @dataclass(slots=True)
 class PeerChange:
-    """What a ``set`` wants of one peer. None leaves a setting as it is."""
+    """Changes that a ``set`` makes to one peer. None leaves a setting as it is."""
 
     key: NodePublic
     is_removal: bool = False
     is_update_only: bool = False
-    """Whether a peer that does not exist yet stays that way."""
+    """Whether the peer is not to be created if it does not exist."""
     preshared_key: bytes | None = field(default=None, repr=False)
     endpoint: AddrPort | None = None
     persistent_keepalive: int | None = None
     replaces_allowed_ips: bool = False
     allowed_ips: list[AllowedIpChange] = field(default_factory=list)
-    """In the order in which they apply."""
+    """Changes of prefixes, in the order in which they apply."""
 
 
 @dataclass(slots=True)
 class Change:
-    """A whole ``set``, valid in every part. None leaves a setting as it is."""
+    """Changes that a whole, valid ``set`` makes. None leaves a setting as it is."""
 
     private_key: NodePrivate | None = field(default=None, repr=False)
     is_key_removal: bool = False
     listen_port: int | None = None
-    """0 for any."""
+    """UDP port; 0 for any free one."""
     fwmark: int | None = None
-    """0 for none."""
+    """Firewall mark of outgoing datagrams; 0 for none."""
     replaces_peers: bool = False
     peers: list[PeerChange] = field(default_factory=list)
 
 
 class PeerDescription(NamedTuple):
-    """One peer for a ``get``."""
+    """Peer as a ``get`` shows it, preshared key included."""
 
     status: PeerStatus
     endpoint: AddrPort | None
     preshared_key: bytes
     last_handshake_at: float | None
-    """Wall clock."""
+    """Unix time in seconds; None before the first handshake."""
 
     def __repr__(self) -> str:
         return f"<PeerDescription {self.status.key!r}>"
 
 
 class Description(NamedTuple):
-    """Everything that a ``get`` tells."""
+    """Device as a ``get`` shows it, private key included."""
 
     private_key: NodePrivate | None
     listen_port: int
@@ -129,7 +130,7 @@ class Description(NamedTuple):
 
 
 class RequestReader:
-    """Cuts a connection's bytes into requests, however they arrive."""
+    """Splitter of a connection's bytes into requests, whatever the sizes in which they arrive."""
 
     def __init__(self) -> None:
         self._partial = bytearray()
@@ -139,13 +140,14 @@ class RequestReader:
 
     @property
     def is_between_requests(self) -> bool:
-        """Whether nothing of a request has come yet: the other end may go."""
+        """Whether no part of a request has arrived, so that the connection may end."""
         return self._operation is None and not self._partial
 
     def feed(self, data: bytes) -> Iterator[Request]:
-        """Yields each request that is complete with ``data``.
+        """Yields each request that ``data`` completes.
 
-        Raises: MalformedPacket for what is no request at all: there is nothing to answer, and no way to go on.
+        Raises: MalformedPacket for an unknown operation, a line over 4096 bytes or a request over 16 MiB; the
+            connection is then to be closed without a reply.
         """
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -158,9 +160,9 @@ class RequestReader:
         self._check_size(len(self._partial))
 
     def finish(self) -> Request | None:
-        """The other end has nothing more to send: a ``set`` may do without its empty line, not with half a line.
+        """Ends the input; returns a ``set`` that lacks only its final empty line, None if none has begun.
 
-        Raises: MalformedPacket for a request that was broken off.
+        Raises: MalformedPacket for a request that was broken off: a ``get``, or any with half a line.
         """
         operation, lines = self._operation, self._lines
         if operation is None and not self._partial:
@@ -193,19 +195,19 @@ class RequestReader:
 
 
 def parse_get(lines: Sequence[str]) -> None:
-    """A ``get`` has no lines; raises ConfigurationError if it does."""
+    """Checks that a ``get`` has no lines; raises ConfigurationError (EINVAL) otherwise."""
     if lines:
         raise ConfigurationError(errno.EINVAL)
 
 
 def parse_set(lines: Sequence[str], interface_index: InterfaceIndex) -> Change:
-    """Reads all lines of a ``set``.
+    """Parses all lines of a ``set``.
 
     Args:
         lines: without the operation and the empty line.
-        interface_index: turns the zone of an IPv6 endpoint into a number, its one form from here on.
+        interface_index: turns the zone of an IPv6 endpoint into an index, which is how ``Change`` has it.
 
-    Raises: ConfigurationError; nothing else.
+    Raises: ConfigurationError, EPROTO for a line without "=", EINVAL for any other fault.
     """
     change = Change()
     for line in lines:
@@ -222,12 +224,12 @@ def parse_set(lines: Sequence[str], interface_index: InterfaceIndex) -> Change:
 
 
 def encode_errno(number: int = 0) -> bytes:
-    """The end of every reply, and all of a ``set``'s: 0, or a negative errno."""
+    """Encodes the end of a reply, which is all of a ``set``'s: an errno, 0 or negative, and an empty line."""
     return b"errno=%d\n\n" % number
 
 
 def encode_get(description: Description) -> bytes:
-    """The reply to a ``get``."""
+    """Encodes the whole reply to a ``get``, with errno 0."""
     lines = [*_device_lines(description)]
     for peer in description.peers:
         lines += _peer_lines(peer)
@@ -340,7 +342,7 @@ def _device_lines(description: Description) -> Iterator[str]:
 def _peer_lines(peer: PeerDescription) -> Iterator[str]:
     status = peer.status
     at = peer.last_handshake_at or 0.0
-    seconds = int(at)  # apart: times a billion, a float's precision would not do
+    seconds = int(at)  # separately: a float has too little precision for a Unix time in nanoseconds
     yield f"public_key={status.key.hex()}"
     yield f"preshared_key={peer.preshared_key.hex()}"
     yield "protocol_version=1"
