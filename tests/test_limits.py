@@ -41,7 +41,7 @@ OTHER_SIDE = {
     "derp/io/meta_certificate.py": "the form of a certificate of our own",
     "derp/io/opening.py": "the node's side",
     "derp/io/websocket.py": "the node's side",
-    "derp/ways.py": "the node's side",
+    "derp/dial_history.py": "the node's side",
     "http/dialer.py": "the node's side",
     "http/self_signed.py": "the form of a certificate of our own",
     "http/tls.py": "files of the operator",

@@ -11,7 +11,7 @@ gate        how many strangers may begin at once, pure
 dial_plan   which addresses, names and certificate rules a region's node is dialled with, pure
 upgrade     the HTTP that turns a connection into DERP, or into a WebSocket that carries it; pure
 websocket   DERP's bytes in WebSocket messages, pure
-ways        what dialling has taught: who did not answer, where only a WebSocket gets through; pure
+dial_history  what dialling has taught: who did not answer, where only a WebSocket gets through; pure
 io/         client (DerpLink), opening (one node: upgrade, else WebSocket), dial, tls, meta_certificate;
             server (RelayServer); websocket (WebSocketStream): trio around the pure parts
 

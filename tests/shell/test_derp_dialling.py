@@ -13,11 +13,11 @@ import trio
 import trustme
 from trio.testing import MockClock
 
+from coderd.derp.dial_history import DialHistory
 from coderd.derp.dial_plan import dial_plans
 from coderd.derp.gate import HANDSHAKES_PER_SOURCE
 from coderd.derp.io.client import RESTARTING, DerpLink
 from coderd.derp.io.meta_certificate import is_meta, key_of, meta_certificate
-from coderd.derp.ways import Ways
 from coderd.http.tls import TlsListener
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.metrics import Counters
@@ -40,8 +40,8 @@ async def running(link: DerpLink) -> AsyncIterator[Inbox]:
         nursery.cancel_scope.cancel()
 
 
-async def connect(region: DerpRegion, ways: Ways | None = None) -> DerpLink:
-    return await DerpLink.connect(region, A, is_home=True, rng=os.urandom, ways=ways)
+async def connect(region: DerpRegion, history: DialHistory | None = None) -> DerpLink:
+    return await DerpLink.connect(region, A, is_home=True, rng=os.urandom, history=history)
 
 
 @asynccontextmanager
@@ -97,14 +97,16 @@ async def closed_port() -> int:
 
 async def test_a_region_s_next_relay_is_taken_and_the_failed_one_comes_last_for_a_while() -> None:
     async with serving() as server:
-        region, ways = two_nodes(await closed_port(), server.port), Ways()
-        link = await connect(region, ways)
+        region, history = two_nodes(await closed_port(), server.port), DialHistory()
+        link = await connect(region, history)
         assert link.node.name == "b"
-        assert [plan.node.name for plan in ways.in_order(dial_plans(region), trio.current_time())] == [
+        assert [plan.node.name for plan in history.in_order(dial_plans(region), trio.current_time())] == [
             "b",
             "a",
         ]
-        assert [plan.node.name for plan in ways.in_order(dial_plans(region), trio.current_time() + 130)] == [
+        assert [
+            plan.node.name for plan in history.in_order(dial_plans(region), trio.current_time() + 130)
+        ] == [
             "a",
             "b",
         ]

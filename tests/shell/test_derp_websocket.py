@@ -13,10 +13,10 @@ import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from coderd.derp.client import DerpClient, Packets
+from coderd.derp.dial_history import DialHistory
 from coderd.derp.io.client import DerpLink
 from coderd.derp.io.opening import ANSWER_TIMEOUT
 from coderd.derp.upgrade import WHY_CLOSED, WHY_FORCED, WHY_GARBLED, WHY_SILENT
-from coderd.derp.ways import Ways
 from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
@@ -134,8 +134,8 @@ async def test_a_websocket_and_an_upgraded_link_exchange_batches_in_order_both_w
         assert at_b.packets == [(A.public(), packet) for packet in PACKETS * 3]
 
 
-async def why_websocket(region: DerpRegion, ways: Ways) -> str:
-    link = await connect(region, ways=ways)
+async def why_websocket(region: DerpRegion, history: DialHistory) -> str:
+    link = await connect(region, history=history)
     await link.aclose()
     return link.why_websocket
 
@@ -157,22 +157,22 @@ async def test_an_upgrade_refused_in_any_way_becomes_a_websocket_with_its_reason
     answer: Answer, why: str
 ) -> None:
     async with behind(answer) as (box, region):
-        ways = Ways()
-        link = await connect(region, ways=ways)
+        history = DialHistory()
+        link = await connect(region, history=history)
         assert link.why_websocket == why
         async with running(link) as inbox:
             link.send_nowait(A.public(), PACKETS)
             await inbox.wait_for(lambda: len(inbox.packets) == 64)
         box.requests.clear()
-        assert await why_websocket(region, ways) == why
+        assert await why_websocket(region, history) == why
         assert box.requests == ["websocket"], "the lesson was paid for once"
 
 
 async def test_a_proxy_that_misses_its_server_for_a_moment_teaches_nothing() -> None:
     async with behind(answering(b"502 Bad Gateway")) as (box, region):
-        ways = Ways()
+        history = DialHistory()
         for _ in range(2):
-            assert await why_websocket(region, ways) == "the proxy answered 502 to the upgrade"
+            assert await why_websocket(region, history) == "the proxy answered 502 to the upgrade"
         assert box.requests == ["DERP", "websocket"] * 2
 
 
@@ -180,12 +180,12 @@ async def test_an_upgrade_that_is_eaten_costs_its_deadline_once(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with behind(swallow) as (_, region):
-        ways = Ways()
+        history = DialHistory()
         started = trio.current_time()
-        assert await why_websocket(region, ways) == WHY_SILENT
+        assert await why_websocket(region, history) == WHY_SILENT
         assert trio.current_time() - started == pytest.approx(ANSWER_TIMEOUT, abs=0.1)
         started = trio.current_time()
-        assert await why_websocket(region, ways) == WHY_SILENT
+        assert await why_websocket(region, history) == WHY_SILENT
         assert trio.current_time() - started < 0.1
 
 
@@ -199,11 +199,11 @@ async def test_where_websockets_are_refused_too_the_first_reason_is_told() -> No
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         server = Server(listener.socket.getsockname()[1], None, None, None)  # type: ignore[arg-type]
-        ways = Ways()
+        history = DialHistory()
         with pytest.raises(ConnectionRefusedError, match="is no relay: it answers 404"):
-            await connect(server.region(), ways=ways)
+            await connect(server.region(), history=history)
         (node,) = server.region().nodes
-        assert ways.detour(node, trio.current_time()) == "", "only what worked is worth remembering"
+        assert history.detour(node, trio.current_time()) == "", "only what worked is worth remembering"
         nursery.cancel_scope.cancel()
 
 

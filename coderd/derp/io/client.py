@@ -7,11 +7,11 @@ import structlog
 import trio
 
 from coderd.derp.client import QUEUE_PACKETS, DerpClient, Health, Packets
+from coderd.derp.dial_history import DialHistory
 from coderd.derp.dial_plan import dial_plans
 from coderd.derp.frame import PeerGone, Restarting
 from coderd.derp.io.opening import READ_SIZE, MakeClient, Opened, open_node, reason
 from coderd.derp.upgrade import WHY_FORCED
-from coderd.derp.ways import Ways
 from coderd.metrics import Counters
 from coderd.model import RandomBytes
 from coderd.model.derpmap import DerpNode, DerpRegion
@@ -48,13 +48,13 @@ class DerpLink:
         why_websocket: why the bytes go in WebSocket messages; empty where they do not.
     """
 
-    def __init__(self, region: DerpRegion, node: DerpNode, opened: Opened, ways: Ways) -> None:
+    def __init__(self, region: DerpRegion, node: DerpNode, opened: Opened, history: DialHistory) -> None:
         self.region = region
         self.node = node
         self.why_websocket = opened.why_websocket
         self._stream = opened.stream
         self._client = opened.client
-        self._ways = ways
+        self._history = history
         self._woken = trio.Event()
         self._roomy = trio.Event()
         self._why = ""
@@ -68,7 +68,7 @@ class DerpLink:
         is_home: bool,
         rng: RandomBytes,
         counters: Counters | None = None,
-        ways: Ways | None = None,
+        history: DialHistory | None = None,
         force_websocket: bool = False,
     ) -> Self:
         """Dials the region's nodes in order and returns once a relay has admitted this node.
@@ -79,12 +79,12 @@ class DerpLink:
             is_home: whether the region is this node's home.
             rng: for nonces and pings.
             counters: ``derp.drop.*``.
-            ways: what was learned of these relays before, and learns more.
+            history: what was learned of these relays before, and learns more.
             force_websocket: whether the upgrade is not even tried.
 
         Raises OSError where no node can be reached, refuses us, or is no relay; the first node's failure is told.
         """
-        ways = Ways() if ways is None else ways
+        history = DialHistory() if history is None else history
 
         def make_client(server_key: ServerPublic | None) -> DerpClient:
             return DerpClient(
@@ -96,8 +96,10 @@ class DerpLink:
                 server_key=server_key,
             )
 
-        node, opened = await _open_region(region, make_client, ways, force_websocket=force_websocket, rng=rng)
-        return cls(region, node, opened, ways)
+        node, opened = await _open_region(
+            region, make_client, history, force_websocket=force_websocket, rng=rng
+        )
+        return cls(region, node, opened, history)
 
     @property
     def server_key(self) -> ServerPublic | None:
@@ -197,7 +199,7 @@ class DerpLink:
                 self._client.handle_timeout(trio.current_time())
                 self._woken.set()
         except MalformedPacket as error:
-            self._ways.note_failed(self.node, trio.current_time())
+            self._history.note_failed(self.node, trio.current_time())
             self._break(reason(error))
             everything.cancel()
 
@@ -207,28 +209,33 @@ class DerpLink:
 
 
 async def _open_region(
-    region: DerpRegion, make_client: MakeClient, ways: Ways, *, force_websocket: bool, rng: RandomBytes
+    region: DerpRegion,
+    make_client: MakeClient,
+    history: DialHistory,
+    *,
+    force_websocket: bool,
+    rng: RandomBytes,
 ) -> tuple[DerpNode, Opened]:
     """Tries nodes one by one until one admits us, and notes how each did. Raises OSError, the first node's."""
     failures: list[OSError] = []
     node: DerpNode | None = None
     with trio.move_on_after(CONNECT_TIMEOUT) as timeout:
-        for plan in ways.in_order(dial_plans(region), trio.current_time()):
+        for plan in history.in_order(dial_plans(region), trio.current_time()):
             node = plan.node
-            detour = WHY_FORCED if force_websocket else ways.detour(node, trio.current_time())
+            detour = WHY_FORCED if force_websocket else history.detour(node, trio.current_time())
             try:
                 opened = await open_node(
                     plan, make_client, ideal_node=region.nodes[0].name, detour=detour, rng=rng
                 )
             except OSError as failure:
-                ways.note_failed(node, trio.current_time())
+                history.note_failed(node, trio.current_time())
                 failures.append(failure)
                 continue
-            ways.note_reached(node)
+            history.note_reached(node)
             if opened.is_lesson:
-                ways.note_detour(node, opened.why_websocket, trio.current_time())
+                history.note_detour(node, opened.why_websocket, trio.current_time())
             return node, opened
     if timeout.cancelled_caught and node is not None:
-        ways.note_failed(node, trio.current_time())
+        history.note_failed(node, trio.current_time())
         failures.append(TimeoutError(f"relay {region.code} did not answer within {CONNECT_TIMEOUT:.0f} s"))
     raise failures[0] if failures else OSError(f"region {region.code} has no relay")

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import structlog
 import trio
 
+from coderd.derp.dial_history import DialHistory
 from coderd.derp.io.client import DerpLink
-from coderd.derp.ways import Ways
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.backoff import Backoff
@@ -92,7 +92,7 @@ class RelayLinks:
         self._rng = rng
         self._derp_map = DerpMap()
         self._home = 0
-        self._ways = Ways()
+        self._history = DialHistory()
         self._regions: dict[int, _Region] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -170,7 +170,7 @@ class RelayLinks:
 
     def break_all(self) -> None:
         """Cuts every link, after a change of network for one; those that are wanted are dialled at once."""
-        self._ways.forget()
+        self._history.forget()
         for entry in list(self._regions.values()):
             entry.backoff.reset()
             entry.attempt.cancel()
@@ -229,7 +229,7 @@ class RelayLinks:
                 is_home=region.region_id == self._home,
                 rng=self._rng,
                 counters=self._counters,
-                ways=self._ways,
+                history=self._history,
                 force_websocket=self._derp_map.force_websockets,
             )
         except OSError as error:

@@ -16,7 +16,7 @@ DETOUR_LIFETIME: Final = 600.0
 """Seconds for which the upgrade is not tried where a WebSocket was needed."""
 
 
-class Ways:
+class DialHistory:
     """One node's experience with relays. Owned by whoever keeps the links."""
 
     def __init__(self) -> None:

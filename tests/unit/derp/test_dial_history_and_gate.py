@@ -2,6 +2,7 @@
 
 import pytest
 
+from coderd.derp.dial_history import DETOUR_LIFETIME, FAILURE_LIFETIME, DialHistory
 from coderd.derp.dial_plan import dial_plans
 from coderd.derp.gate import (
     HANDSHAKES,
@@ -11,7 +12,6 @@ from coderd.derp.gate import (
     HANDSHAKES_PER_SOURCE,
     Gate,
 )
-from coderd.derp.ways import DETOUR_LIFETIME, FAILURE_LIFETIME, Ways
 from coderd.model.derpmap import DerpNode, DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.origins import Origin
@@ -21,38 +21,38 @@ A, B, C = (DerpNode(name, 1, f"{name}.example") for name in "abc")
 PLANS = dial_plans(DerpRegion(1, "lab", "Lab", (A, B, C)))
 
 
-def order(ways: Ways, now: float) -> str:
-    return "".join(plan.node.name for plan in ways.in_order(PLANS, now))
+def order(history: DialHistory, now: float) -> str:
+    return "".join(plan.node.name for plan in history.in_order(PLANS, now))
 
 
 def test_nodes_that_failed_come_last_the_earlier_failure_first_until_it_is_old() -> None:
-    ways = Ways()
-    assert order(ways, 0.0) == "abc"
-    ways.note_failed(B, 1.0)
-    ways.note_failed(A, 2.0)
-    assert order(ways, 3.0) == "cba"
-    assert order(ways, 1.0 + FAILURE_LIFETIME) == "bca"
-    ways.note_reached(A)
-    assert order(ways, 3.0) == "acb"
+    history = DialHistory()
+    assert order(history, 0.0) == "abc"
+    history.note_failed(B, 1.0)
+    history.note_failed(A, 2.0)
+    assert order(history, 3.0) == "cba"
+    assert order(history, 1.0 + FAILURE_LIFETIME) == "bca"
+    history.note_reached(A)
+    assert order(history, 3.0) == "acb"
 
 
 def test_a_detour_is_remembered_for_its_node_until_it_is_old_or_the_network_another() -> None:
-    ways = Ways()
-    ways.note_detour(A, "the proxy answered 426 to the upgrade", 5.0)
-    assert ways.detour(A, 6.0) == "the proxy answered 426 to the upgrade"
-    assert ways.detour(B, 6.0) == ""
-    assert ways.detour(A, 5.0 + DETOUR_LIFETIME) == ""
-    ways.forget()
-    assert ways.detour(A, 6.0) == ""
+    history = DialHistory()
+    history.note_detour(A, "the proxy answered 426 to the upgrade", 5.0)
+    assert history.detour(A, 6.0) == "the proxy answered 426 to the upgrade"
+    assert history.detour(B, 6.0) == ""
+    assert history.detour(A, 5.0 + DETOUR_LIFETIME) == ""
+    history.forget()
+    assert history.detour(A, 6.0) == ""
 
 
 def test_what_is_remembered_does_not_grow_with_the_relays_that_ever_were() -> None:
-    ways = Ways()
+    history = DialHistory()
     for n in range(1000):
         node = DerpNode(str(n), 1, "h")
-        ways.note_failed(node, n * FAILURE_LIFETIME)
-        ways.note_detour(node, "why", n * DETOUR_LIFETIME)
-    assert len(ways._failed_at) == len(ways._detours) == 1
+        history.note_failed(node, n * FAILURE_LIFETIME)
+        history.note_detour(node, "why", n * DETOUR_LIFETIME)
+    assert len(history._failed_at) == len(history._detours) == 1
 
 
 def at(address: str) -> Origin:
