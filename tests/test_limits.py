@@ -59,7 +59,7 @@ OTHER_SIDE = {
 """Modules whose waits and sizes are no limits on what the server admits, with the reason."""
 
 NO_LIMIT = {
-    ("api/messages.py", "MAX_ANSWER"): "what coderctl reads",
+    ("api/messages/message.py", "MAX_ANSWER"): "what coderctl reads",
     ("apps/address.py", "MAX_LABEL"): "DNS",
     ("coordination/farewell.py", "MAX_SPREAD_MS"): "what the server tells others",
     ("coordination/message.py", "MAX_PARCEL"): "what is written",

@@ -1,0 +1,50 @@
+"""What the server says of its own state: that it is up, what it has moved, and how a request reached it."""
+
+from coderd.api.messages.message import ApiMessage
+
+
+class Health(ApiMessage, frozen=True):
+    """The server is up."""
+
+    status: str
+    version: str
+
+
+class RelayClient(ApiMessage, frozen=True):
+    """One connected node's traffic through the embedded relay, since it connected; bytes with frame headers."""
+
+    node_key: str
+    node: str
+    """``owner/name``, empty where the store no longer knows the key."""
+    bytes_in: int
+    """What it sent to the relay."""
+    bytes_out: int
+    """What the relay sent to it."""
+    packets_in: int
+    packets_out: int
+
+
+class ServerCounters(ApiMessage, frozen=True):
+    """What the server has moved and refused since it started."""
+
+    counters: dict[str, int]
+    n_connections: int
+    """Nodes on the coordination link."""
+    relay: list[RelayClient]
+    relay_bytes: int
+    """Taken on by the relay for nodes that were connected, with frame headers; what a full queue then dropped of it is
+    counted, in packets, as ``derp.drop.queue_full``."""
+    relay_packets: int
+
+
+class Reflection(ApiMessage, frozen=True):
+    """How a request reached the server: whoever made it sees from that what stands in between."""
+
+    seen_from: str
+    """The address that it came from, as the server saw it."""
+    arrived_at: str
+    """The server's own address that it came to."""
+    unix_time: float
+    """The server's clock."""
+    n_stun_answered: int
+    """Binding requests, of anybody, that the server's STUN has answered since it started."""

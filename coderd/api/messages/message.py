@@ -1,0 +1,86 @@
+"""What every message of the API has in common: its bounds, its errors, pages of a list, and its encoding as JSON."""
+
+from typing import Annotated, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from coderd.model import limits
+from coderd.model.errors import MalformedPacket
+
+PREFIX = "/api/v1"
+MAX_BODY: Final = limits.MAX_API_BODY
+"""Bytes of a request's body."""
+MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer that a client is ready to read."""
+MAX_PAGE: Final = limits.MAX_API_PAGE
+MAX_LIST: Final = limits.MAX_API_LIST
+NameText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
+"""Seconds, ten years at most."""
+
+
+class ApiMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Anything said at the API."""
+
+
+class ErrorBody(ApiMessage, frozen=True):
+    """Why a request was refused."""
+
+    code: str
+    """A short word for programs."""
+    message: str
+    """One sentence for people."""
+    hint: str = ""
+    """What to do next."""
+
+
+class Nothing(ApiMessage, frozen=True):
+    """Done."""
+
+
+class PageQuery(ApiMessage, frozen=True):
+    """Which page of a list."""
+
+    after: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """The ``next`` of the page before; empty for the first."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIST)] | None = None
+    """Things at most, a page may have fewer and go on; null: all in one answer."""
+
+
+class ListQuery(PageQuery, frozen=True):
+    """Whose things to list."""
+
+    all: bool = False
+    """Everybody's."""
+
+
+class ListPage(ApiMessage, frozen=True, kw_only=True):
+    """A list that may go on."""
+
+    next: str | None = None
+    """What to ask for as ``after``; null where this is the end."""
+
+
+M = TypeVar("M", bound=ApiMessage)
+_encoder = msgspec.json.Encoder()
+
+
+def encode_message(message: ApiMessage) -> bytes:
+    """Encodes any message as JSON."""
+    return _encoder.encode(message)
+
+
+def parse_message(kind: type[M], data: bytes) -> M:
+    """Reads one message. Raises MalformedPacket with a sentence that names the field."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedPacket(str(error)) from None
+
+
+def parse_query(kind: type[M], values: dict[str, str]) -> M:
+    """Reads a query string's values. Raises MalformedPacket with a sentence that names the field."""
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise MalformedPacket(str(error)) from None

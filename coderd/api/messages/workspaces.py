@@ -1,0 +1,90 @@
+"""Workspaces, and who is connected to one."""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from coderd.api.messages.message import ApiMessage, ListPage, NameText
+from coderd.api.messages.shares import ShareInfo
+from coderd.model.paths import PathRule
+
+
+class CreateWorkspace(ApiMessage, frozen=True):
+    """Wishes for a new workspace."""
+
+    name: NameText
+
+
+class WorkspaceCreated(ApiMessage, frozen=True):
+    """The new workspace and the token that lets its machine join, shown this once."""
+
+    id: UUID
+    name: str
+    owner: str
+    address: str
+    token: str
+
+
+class JoinWorkspace(ApiMessage, frozen=True):
+    """A machine with a join key wants to be a workspace."""
+
+    name: NameText
+    """What the machine calls itself."""
+
+
+class WorkspaceInfo(ApiMessage, frozen=True):
+    """A workspace."""
+
+    id: UUID
+    name: str
+    owner: str
+    address: str
+    online: bool
+    created_at: float
+    """Wall-clock seconds."""
+    path: str = "direct"
+    """By which paths it may be reached: direct, relay-only, or deny."""
+    shared_with: list[str] = msgspec.field(default_factory=list)
+    """Names of other users who have accepted; told only to who may change the workspace."""
+    shares: list[ShareInfo] = msgspec.field(default_factory=list)
+    """Lists shares and open offers with their terms; told only to who may change the workspace."""
+    enforces: bool | None = None
+    """Whether the program that runs there keeps guests to these terms; null while it is not connected."""
+
+
+class WorkspaceList(ListPage, frozen=True, kw_only=True):
+    """Workspaces by name."""
+
+    workspaces: list[WorkspaceInfo]
+
+
+class ChangeWorkspace(ApiMessage, frozen=True):
+    """What shall become of a workspace; null: as it is."""
+
+    name: NameText | None = None
+    path: PathRule | None = None
+
+
+class ConnectionInfo(ApiMessage, frozen=True):
+    """Somebody has something open to a workspace."""
+
+    user: str
+    """Empty where nobody is signed in: a public app."""
+    device: str
+    """The device's name; empty where it is a browser."""
+    kind: Literal["tunnel", "app", "terminal"]
+    what: str
+    """Of an app its name."""
+    path: str
+    """Of a tunnel: direct, relay, or empty while the device has not said it."""
+    since: float
+    """Wall-clock seconds."""
+    is_owner: bool
+    """Whether it is the workspace's owner."""
+
+
+class ConnectionList(ApiMessage, frozen=True):
+    """Who is connected, by user and device."""
+
+    connections: list[ConnectionInfo]

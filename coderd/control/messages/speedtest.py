@@ -1,0 +1,51 @@
+"""``speedtest``: holds a path to a peer while the caller measures it."""
+
+from typing import TypeAlias
+
+from coderd.control.messages.message import Message, PeerName
+from coderd.model.addresses import PORT_SPEEDTEST
+from coderd.model.paths import PathKind, Pin
+
+
+class SpeedtestParams(Message, frozen=True, kw_only=True):
+    """``speedtest``: hold this path to the peer until the caller closes."""
+
+    peer: PeerName
+    path: Pin = Pin.ANY
+
+
+class Waiting(Message, frozen=True, kw_only=True, tag_field="type", tag="waiting"):
+    """Once a second while only another path than the wanted one answers."""
+
+    path: PathKind
+    via: str = ""
+    latency_ms: float | None = None
+
+
+class Ready(Message, frozen=True, kw_only=True, tag_field="type", tag="ready"):
+    """The path is there: the caller may dial ``[address]:port``."""
+
+    name: str
+    """The peer's full name."""
+    address: str
+    port: int = PORT_SPEEDTEST
+    path: PathKind
+    via: str
+    latency_ms: float
+    secret: str = ""
+    """To be shown there, and kept from everybody else."""
+
+    def __repr__(self) -> str:
+        return f"<Ready {self.name!r} secret redacted>"
+
+
+class PathBytes(Message, frozen=True, kw_only=True, tag_field="type", tag="paths"):
+    """Bytes of WireGuard datagrams to and from the peer since the daemon knows it, by path; every 250 ms or so."""
+
+    tx_direct_bytes: int
+    tx_relay_bytes: int
+    rx_direct_bytes: int
+    rx_relay_bytes: int
+
+
+SpeedtestEvent: TypeAlias = Waiting | Ready | PathBytes
