@@ -1,4 +1,4 @@
-"""Databases of every schema that was ever landed open with all that is in them; those of a newer program do not."""
+"""Databases of every schema that was ever released open with all that is in them; those of a newer program do not."""
 
 import sqlite3
 from pathlib import Path
