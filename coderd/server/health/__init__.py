@@ -1,9 +1,9 @@
-"""How a server is doing: findings for the API and the dashboard, figures for Prometheus.
+"""Health of a running server: findings for the API and the dashboard, metrics for Prometheus.
 
-access_check  asks the access URL from outside, every ten minutes
+access_check  requests the access URL as a client would, every ten minutes
 checks        collects the signs of health: database, STUN, certificates, relay map
-findings      signs to findings, each with its remedy; pure
-report        what is measured, as the API's health report and as figures
-exposition    figures in Prometheus's text format; pure
+findings      turns signs into findings, each with a fix; pure
+report        assembles health report, readiness and metrics
+exposition    writes metrics in Prometheus's text format; pure
 routes        /healthz, /readyz and /metrics
 """

@@ -1,4 +1,4 @@
-"""The server goes to itself by its access URL, as a node would: HTTP, a WebSocket, an upgrade to DERP.
+"""Check of the access URL: the server requests itself through it as a node would.
 
 ```
  this process --> name, proxy, firewall, load balancer --> this process?
@@ -6,7 +6,7 @@
    WebSocket /healthz/ws   a message comes back: coordination and terminals will work
    Upgrade: DERP /derp     101: relaying works; else the WebSocket that nodes then try
 ```
-Whoever answers in the server's place is known by its Server and Via fields: the server itself sends neither.
+A middlebox that answers instead is named by its Server and Via fields; the server itself sends neither.
 """
 
 import os
@@ -30,19 +30,19 @@ from coderd.model.errors import MalformedPacket
 from coderd.server.health.findings import AccessTrials, Trial
 
 INSTANCE_FIELD: Final = "coderd-instance"
-"""The field of an answer that bears the mark of the process."""
+"""Name of the response field that bears the mark of the process."""
 HEALTHZ: Final = "/healthz"
 ECHO: Final = "/healthz/ws"
 MAX_ECHO: Final = limits.MAX_ECHO
-"""Bytes of the one message that is sent back."""
+"""Size in bytes of the one message that is sent back."""
 TRIAL_TIMEOUT: Final = 8.0
-"""Seconds for each trial."""
+"""Seconds that each trial may take."""
 _MAX_NAME: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A response's head, and the stream behind it."""
+    """Head of a response, and the stream behind it."""
 
     head: ResponseHead
     stream: trio.abc.Stream
@@ -50,12 +50,12 @@ class _Answered:
 
 
 class AccessCheck:
-    """Goes through one server's access URL.
+    """Check of one server's access URL.
 
     Args:
-        url: the access URL, with its pin if the certificate is of the server's own making.
+        url: the access URL, with its pin if the server made the certificate itself.
         instance: the mark of this process.
-        has_relay: whether the server relays, so that the upgrade is worth a trial.
+        has_relay: whether the server relays; False skips the DERP upgrade.
         unix_clock: wall-clock seconds.
     """
 
@@ -68,7 +68,11 @@ class AccessCheck:
         self._unix_clock = unix_clock
 
     async def run(self) -> AccessTrials:
-        """All trials; what comes later is not tried where somebody else answers."""
+        """Runs all trials and returns their results.
+
+        Without an HTTP answer, or with one from another process, the WebSocket and DERP trials are skipped
+        (None).
+        """
         answer, http = await self._try_http()
         at = self._unix_clock()
         if answer is None:
@@ -85,6 +89,7 @@ class AccessCheck:
         )
 
     async def _try_http(self) -> tuple[ResponseHead | None, Trial]:
+        """Requests /healthz; returns the response's head, None without one, and the trial."""
         found: list[ResponseHead] = []
 
         async def ask() -> Trial:
@@ -96,7 +101,7 @@ class AccessCheck:
         return (found[0] if found else None), trial
 
     async def _try(self, trial: Callable[[], Awaitable[Trial]]) -> Trial:
-        """A trial whose failures are its result."""
+        """Runs a trial within ``TRIAL_TIMEOUT``; returns its failure as a Trial with an error."""
         try:
             with trio.fail_after(TRIAL_TIMEOUT):
                 return await trial()
@@ -108,6 +113,7 @@ class AccessCheck:
             return Trial(_words(error))
 
     async def _echo(self) -> Trial:
+        """Opens a WebSocket and checks that a message of 16 random bytes comes back."""
         key = ws_handshake.make_key(os.urandom)
         async with self._ask(ECHO, ws_handshake.request_fields(key)) as answered:
             if (refused := _refusal(answered.head, "websocket")) is not None:
@@ -132,13 +138,20 @@ class AccessCheck:
         return await self._upgrade(fields, "websocket")
 
     async def _upgrade(self, fields: list[str], protocol: str) -> Trial:
+        """Requests an upgrade of /derp to a protocol; returns the trial."""
         async with self._ask("/derp", fields) as answered:
             refused = _refusal(answered.head, protocol)
             return refused if refused is not None else Trial(middlebox=middlebox(answered.head))
 
     @asynccontextmanager
     async def _ask(self, path: str, fields: list[str] | None = None) -> AsyncIterator[_Answered]:
-        """One GET on a connection of its own. Raises OSError, trio.BrokenResourceError, MalformedPacket."""
+        """Sends one GET on a new connection and yields the response; closes the connection afterwards.
+
+        Raises:
+            OSError: the server cannot be reached.
+            trio.BrokenResourceError: the connection broke, or TLS failed.
+            MalformedPacket: the response is not valid HTTP.
+        """
         tls: ssl.SSLContext | None = server_context(self._url) if self._url.is_tls else None
         stream = await dial(self._url.host, self._url.port, tls=tls)
         try:
@@ -156,14 +169,14 @@ class AccessCheck:
 
 
 def middlebox(head: ResponseHead) -> str:
-    """Whoever else had a hand in an answer, by its own words and short; empty where there is no sign of anybody."""
+    """Returns the Server and Via fields of a response, printable, at most 80 characters; empty without."""
     names = [head.field("server"), *(f"via {via}" for via in [head.field("via")] if via)]
     text = " ".join(name for name in names if name)
     return "".join(character for character in text if character.isprintable())[:_MAX_NAME]
 
 
 def _refusal(head: ResponseHead, protocol: str) -> Trial | None:
-    """Why an upgrade did not come about; None where it did."""
+    """Returns a failed trial if the response does not upgrade to ``protocol``, else None."""
     if head.status != 101:
         return Trial(f"the upgrade is answered {head.status}", middlebox(head))
     if head.field("upgrade").lower() != protocol:
@@ -172,7 +185,7 @@ def _refusal(head: ResponseHead, protocol: str) -> Trial | None:
 
 
 def _skew(head: ResponseHead, unix_now: float) -> float | None:
-    """How far the clock behind an answer is ahead of ours; None where it says no date."""
+    """Returns the seconds by which the response's Date is ahead of our clock; None without a valid Date."""
     try:
         return parsedate_to_datetime(head.field("date")).timestamp() - unix_now
     except (TypeError, ValueError, OverflowError):
@@ -180,6 +193,7 @@ def _skew(head: ResponseHead, unix_now: float) -> float | None:
 
 
 def _words(error: BaseException) -> str:
+    """Returns why a connection failed: the TLS verdict, the system's text or the error's type."""
     if untrusted := why_untrusted(error):
         return untrusted
     cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error

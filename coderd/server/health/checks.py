@@ -1,7 +1,7 @@
-"""Collects the signs that ``health`` makes findings of: what is slow in the background, what is quick when asked.
+"""Collection of the signs that ``findings`` judges: slow ones in the background, quick ones on request.
 
-every 10 minutes, and every 30 seconds while something fails    the way through the access URL; the log is told of each change
-when asked, at most once a second                               the database, STUN, the certificates, the relay map
+every 10 minutes, and every 30 seconds while it fails    the access URL; each change is logged
+on request, at most once a second                        the database, STUN, the certificates, the relay map
 """
 
 import time
@@ -27,20 +27,22 @@ from coderd.server.map_source import MapSource
 from coderd.stun.io import stun_round_trip
 
 ACCESS_INTERVAL: Final = 600.0
+"""Seconds between two checks of the access URL after one without findings."""
 RETRY_INTERVAL: Final = 30.0
-"""Seconds to the next way through the access URL where the last one found something."""
+"""Seconds between two checks of the access URL after one with findings."""
 KEEP: Final = 1.0
-"""Seconds for which quick signs are as good as new: whoever asks more often is told the same."""
+"""Seconds for which the results of quick checks are reused."""
 DATABASE_TIMEOUT: Final = 5.0
+"""Seconds that one query of the database may take."""
 PATIENCE: Final = 8.0
-"""Seconds that a report waits for a way through the access URL: for the first, and for another where the last found something."""
+"""Seconds that a report waits for the first check of the access URL, or for a new one after findings."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The parts of a server that are looked at."""
+    """Parts of a server that the health checks examine."""
 
     config: ServerConfig
     version: str
@@ -48,21 +50,21 @@ class Checked:
     maps: MapSource
     tls: ServerTls | None
     stun: Callable[[], tuple[AddrPort, ...]]
-    """Where STUN is answered."""
+    """Returns the addresses at which the server answers STUN."""
     n_relays: Callable[[], int]
-    """Nodes of the relay map in force that relay."""
+    """Returns the number of relays in the relay map in force."""
     stalls: Callable[[], Stalls]
-    """How the loop stood still lately."""
+    """Returns the recent stalls of the event loop."""
     web_apps_problem: Callable[[], UserError | None]
-    """Why web apps are off, a clause, and what helps; None where they are not, or nobody wants them."""
+    """Returns why web apps do not work, as a clause with a hint; None if they work or are switched off."""
 
 
 class HealthChecks:
-    """Whether a server is ready, and what is wrong with it.
+    """Health checks of one server: whether it is ready, and what is wrong with it.
 
     Args:
-        checked: its parts.
-        access: the way through its access URL.
+        checked: the server's parts.
+        access: checks the access URL.
     """
 
     def __init__(self, checked: Checked, access: AccessCheck) -> None:
@@ -75,10 +77,10 @@ class HealthChecks:
         self._signs: Signs | None = None
         self._signs_at = 0.0
         self.is_draining = False
-        """Whether the server is about to end: then it is ready for nobody new."""
+        """Whether the server is about to stop, and so is not ready for new clients."""
 
     async def follow(self) -> None:
-        """Goes through the access URL again and again, for ever, and tells the log what changes."""
+        """Checks the access URL periodically, for ever, and logs each finding that appears or disappears."""
         told: frozenset[str] = frozenset()
         while True:
             self._trials = await self._access.run()
@@ -96,11 +98,13 @@ class HealthChecks:
                 await self._is_asked.wait()
 
     async def report(self) -> HealthReport:
-        """All findings of this moment, the worst first."""
+        """Returns all findings, the worst first.
+
+        After a check of the access URL with findings, waits up to ``PATIENCE`` seconds for a new one.
+        """
         if self._has_tried.is_set() and self._about_access():
-            self._has_tried = (
-                trio.Event()
-            )  # what was found may be mended: nobody wants to read of it for half a minute
+            # The fault may be repaired since, and the next check may be RETRY_INTERVAL away: check now.
+            self._has_tried = trio.Event()
             self._is_asked.set()
         with trio.move_on_after(PATIENCE):
             await self._has_tried.wait()
@@ -115,7 +119,7 @@ class HealthChecks:
         )
 
     async def why_not_ready(self) -> str:
-        """Why nobody new should be sent here, as a clause; empty: the database answers, and STUN does."""
+        """Returns why the server is not ready for new clients, as a clause; empty if it is ready."""
         if self.is_draining:
             return "the server is about to end"
         signs = await self._collect()
@@ -126,18 +130,19 @@ class HealthChecks:
         return ""
 
     def counts(self) -> dict[str, int]:
-        """How many findings of each severity there were when somebody last looked."""
+        """Returns the number of warnings and errors at the last report."""
         findings = find(self._signs, time.time()) if self._signs is not None else self._about_access()
         counts = Counter(finding.severity for finding in findings)
         return {"warning": counts["warning"], "error": counts["error"]}
 
     def _about_access(self) -> tuple[HealthFinding, ...]:
-        """What the last way through the access URL found."""
+        """Returns the findings of the last check of the access URL."""
         url = str(self._checked.config.access_url)
         rest_is_well = Signs(access_url=url, access=self._trials, database_seconds=0.0, blocks_direct=True)
         return find(rest_is_well, time.time())
 
     async def _collect(self) -> Signs:
+        """Returns the signs, collected now or at most ``KEEP`` seconds ago."""
         async with self._lock:
             now = trio.current_time()
             if self._signs is None or now - self._signs_at >= KEEP:
@@ -168,7 +173,7 @@ class HealthChecks:
         )
 
     async def _look_into_database(self) -> tuple[float | None, float | None, str]:
-        """Seconds, the newest audit record's time, and what went wrong."""
+        """Returns seconds taken, time of the newest audit record, error; if it fails, None, None, error."""
         directory, started_at = self._checked.directory, trio.current_time()
         try:
             with trio.fail_after(DATABASE_TIMEOUT):
@@ -178,6 +183,7 @@ class HealthChecks:
         return trio.current_time() - started_at, newest[0].at if newest else None, ""
 
     async def _ask_stun(self) -> tuple[tuple[AddrPort, bool], ...]:
+        """Returns each STUN address of the server, and whether it answered."""
         answered: dict[AddrPort, bool] = {}
 
         async def ask(address: AddrPort) -> None:
@@ -193,12 +199,12 @@ class HealthChecks:
 
 
 def _reachable(address: AddrPort) -> AddrPort:
-    """An address to send to, where a socket is bound to all of them."""
+    """Returns an address to send to: loopback in place of a wildcard address."""
     ip, port = address
     return ({"::": "::1", "0.0.0.0": "127.0.0.1"}.get(ip, ip), port)
 
 
 def _words(error: Exception) -> str:
-    """What SQLite said; never a statement and its parameters."""
+    """Returns SQLite's message without the statement and its parameters."""
     cause = getattr(error, "orig", None) or error
     return "no answer in time" if isinstance(error, trio.TooSlowError) else str(cause)

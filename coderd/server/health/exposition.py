@@ -1,4 +1,7 @@
-"""A server as Prometheus sees it. No metric names a user or a machine: how many, how much and why, never who. Pure."""
+"""Metrics of a server in Prometheus's text format. Pure.
+
+No metric names a user or a machine: labels are kinds, paths, reasons and regions.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,38 +25,38 @@ _EVENTS: Final = ("coderd_server_events", "What the server did, moved, refused a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Who is connected, and what they are owed."""
+    """Connected nodes, and the changes that they have yet to be sent."""
 
     online: Mapping[str, int]
-    """Connected nodes by kind."""
+    """Number of connected nodes by kind."""
     n_tunnels: int
-    """Pairs that have been told of each other."""
+    """Number of pairs of nodes that know each other."""
     n_owed: int
-    """Changes that connections have not been sent yet."""
+    """Number of changes that have not been sent to their connections yet."""
     paths: Mapping[str, int]
-    """Of those pairs, how many devices report to be direct, relayed, or not in use."""
+    """Number of those pairs by the path that the device reports: direct, relay or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Everything of one moment."""
+    """Input of ``exposition``: all measurements of one moment."""
 
     version: str
     counters: Mapping[str, int]
     census: Census
     region: str
-    """The code of the server's own relay; empty where it has none."""
+    """Code of the server's own relay region; empty without a relay."""
     n_relay_clients: int = 0
     relay_queue: tuple[int, int] = (0, 0)
-    """Packets that wait for clients, and their bytes."""
+    """Number of packets queued for the relay's clients, and their bytes."""
     tally: PathTally
-    """What nodes have reported of their paths."""
+    """Path measurements that nodes have reported."""
     findings: Mapping[str, int]
-    """How many of each severity."""
+    """Number of health findings by severity."""
 
 
 def exposition(figures: Figures) -> bytes:
-    """Prometheus's text."""
+    """Returns the metrics in Prometheus's text format."""
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
@@ -130,7 +133,7 @@ def _path_families(tally: PathTally) -> Iterator[Metric]:
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
-    """Prometheus's cumulative buckets, and the sum."""
+    """Returns Prometheus's cumulative buckets, and the sum of the values."""
     names = [*map(str, histogram.bounds), "+Inf"]
     return list(zip(names, map(float, accumulate(histogram.counts)), strict=True)), histogram.total
 

@@ -1,10 +1,10 @@
-"""Finds what is wrong with a server, from signs that others collected, and says what to do about it. Pure.
+"""Rules that turn the collected signs of a server's health into findings, each with a fix. Pure.
 
     EACS  the access URL        EWS   WebSockets through it     EDERP  relays         ESTUN  STUN
     ETLS  the certificate       EDB   the database              EMAP   the relay map  ECLK   clocks     EWEB  web apps
-    ELOOP the loop that everything runs in
+    ELOOP the event loop
 
-Codes are those of Coder's health page where it has one for the same thing; docs/server.md lists all of them.
+Codes are those of Coder's health page where it has one for the condition; docs/server.md lists all of them.
 """
 
 from collections.abc import Iterator
@@ -16,30 +16,30 @@ from coderd.model.addresses import AddrPort, format_addr_port
 from coderd.process.stalls import NO_STALLS, Stalls
 
 SLOW_DATABASE: Final = 0.5
-"""Seconds that one look into the database may take."""
+"""Seconds that one query of the database may take without a finding."""
 CERTIFICATE_MARGIN: Final = 21 * 86400.0
-"""Seconds before a certificate's end at which somebody should see to it."""
+"""Seconds before a certificate expires from which on a warning is given: 21 days."""
 LONG_STALL: Final = 1.0
-"""Seconds of standing still that are worth a word though it was once."""
+"""Seconds of one stall of the event loop from which on a single one is a finding."""
 MANY_STALLS: Final = 5
-"""In ten minutes, short ones too."""
+"""Stalls of any length in ten minutes from which on they are a finding."""
 MAX_SKEW: Final = 60.0
-"""Seconds between two clocks that nobody needs to hear of."""
+"""Seconds by which two clocks may differ without a finding."""
 _ORDER: Final[tuple[SeverityText, ...]] = ("error", "warning", "ok")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing that was tried through the access URL."""
+    """Result of one request through the access URL."""
 
     error: str = ""
-    """Why it did not pass, as a clause; empty: it passed."""
+    """Why the request failed, as a clause; empty: it succeeded."""
     middlebox: str = ""
-    """Who answered in the server's place, in its own words (the Server and Via fields); empty where nobody did."""
+    """Server and Via fields of an answer that is not this server's; empty without them."""
 
     @property
     def culprit(self) -> str:
-        """The middlebox in a sentence, or the best that can be said of it."""
+        """The middlebox as a noun phrase for a sentence, "whatever is between" if it is unnamed."""
         return (
             f"the middlebox that calls itself {self.middlebox!r}" if self.middlebox else "whatever is between"
         )
@@ -47,56 +47,56 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessTrials:
-    """The server's way to itself, by the URL that it tells everybody. What needs an answer that did not come is None."""
+    """Results of one check of the access URL; a request that was not made is None."""
 
     at: float
-    """When, in wall-clock seconds."""
+    """Wall-clock seconds at which the check was made."""
     http: Trial
     is_other: bool = False
-    """Somebody answered, and it was not this server."""
+    """Whether another process than this server answered."""
     websocket: Trial | None = None
     derp: Trial | None = None
     derp_websocket: Trial | None = None
-    """The second way to a relay, tried where the first is closed."""
+    """DERP by WebSocket, requested only where the DERP upgrade failed."""
     skew: float | None = None
-    """Seconds by which the clock of whoever stands before the server is ahead."""
+    """Seconds by which the clock of the host that answered is ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
-    """Everything that findings are made of."""
+    """Input of ``find``: everything that was measured of a server."""
 
     access_url: str
     access: AccessTrials | None = None
-    """None while the first trials are under way."""
+    """Last check of the access URL; None while the first one runs."""
     has_relay: bool = True
     """Whether the server itself relays."""
     n_relays: int = 1
-    """Nodes of the relay map that relay, the server's own among them."""
+    """Number of relays in the relay map, the server's own included."""
     stun: tuple[tuple[AddrPort, bool], ...] = ()
-    """Where the server answers STUN, and whether it did."""
+    """Addresses at which the server answers STUN, and whether each one answered."""
     blocks_direct: bool = False
     map_failure: str = ""
-    """Why the operator's relay map cannot be used; empty: it can, or there is none."""
+    """Why the operator's relay map cannot be used, as a clause; empty: it can, or there is none."""
     certificate_ends_at: float | None = None
-    """The end of the first of the server's certificates to end, in wall-clock seconds; None: it shows none."""
+    """Wall-clock seconds at which the first of the server's certificates expires; None without any."""
     certificate_begins_at: float | None = None
-    """The begin of the last of them to begin."""
+    """Wall-clock seconds from which on all of the server's certificates are valid."""
     database_seconds: float | None = None
-    """How long one look into the database took; None: it failed."""
+    """Seconds that one query of the database took; None: it failed."""
     database_error: str = ""
     newest_record_at: float | None = None
-    """The time on the newest audit record."""
+    """Wall-clock seconds of the newest audit record."""
     stalls: Stalls = NO_STALLS
-    """How the server's loop stood still in the last ten minutes."""
+    """Stalls of the event loop in the last ten minutes."""
     web_apps_off: str = ""
-    """Why the server cannot serve web apps, as a clause; empty: it can, or they were switched off."""
+    """Why the server cannot serve web apps, as a clause; empty: it can, or they are switched off."""
     web_apps_fix: str = ""
-    """What helps, in a sentence."""
+    """What to do about ``web_apps_off``, as a sentence."""
 
 
 def find(signs: Signs, unix_now: float) -> tuple[HealthFinding, ...]:
-    """All findings, the worst first."""
+    """Returns all findings, the worst first."""
     found = [
         *_about_access(signs),
         *_about_relays(signs),
@@ -111,7 +111,7 @@ def find(signs: Signs, unix_now: float) -> tuple[HealthFinding, ...]:
 
 
 def worst(findings: tuple[HealthFinding, ...]) -> SeverityText:
-    """The severity of all of them together."""
+    """Returns the worst severity among findings; ``ok`` without any."""
     return min((finding.severity for finding in findings), key=_ORDER.index, default="ok")
 
 

@@ -1,4 +1,4 @@
-"""All that can be seen of a running server from outside, put together: health, readiness, metrics."""
+"""Health report, readiness and metrics of a running server, assembled."""
 
 import os
 import time
@@ -25,11 +25,11 @@ _INSTANCE_SIZE = 16
 
 
 class Observation:
-    """One server's.
+    """What one server shows of itself: health, readiness and metrics.
 
     Args:
-        checked: the parts that are looked at.
-        url: the access URL, with its pin if the certificate is of the server's own making.
+        checked: the parts that are examined.
+        url: the access URL, with its pin if the server made the certificate itself.
     """
 
     def __init__(self, checked: Checked, url: ServerUrl) -> None:
@@ -48,15 +48,15 @@ class Observation:
         )
 
     def routes(self) -> list[BaseRoute]:
-        """For the port that everybody reaches."""
+        """Returns the routes for the server's public port."""
         return self._observed.routes()
 
     def metrics_app(self) -> Starlette:
-        """For ``--prometheus-address``."""
+        """Returns the app for ``--prometheus-address``."""
         return self._observed.metrics_app()
 
     def handlers(self) -> dict[str, Handler]:
-        """The API's part, by operation."""
+        """Returns the API's handlers for health, paths and relays, by operation."""
         derp = self._checked.config.derp
         paths = PathHandlers(self._checked.directory, derp.region_id if derp.has_relay else 0)
         return {"health": self._health, **paths.handlers()}
@@ -65,7 +65,7 @@ class Observation:
         return await self.checks.report()
 
     async def _may_look(self, request: Request) -> bool:
-        """Whether the bearer manages this server; its token may be one for looking only."""
+        """Returns whether the bearer of a request manages the server, with a token of scope all or read."""
         token = bearer_of(request)
         if not token:
             return False
@@ -90,7 +90,7 @@ class Observation:
 
 
 def census(registry: Registry) -> Census:
-    """Who is connected, the server's own node aside."""
+    """Counts connected nodes, tunnels and reported paths, without the server's own node."""
     online: Counter[str] = Counter(device=0, workspace=0)
     paths: Counter[str] = Counter(direct=0, relay=0, none=0)
     n_tunnels = n_owed = 0

@@ -1,11 +1,11 @@
-"""What a supervisor, a load balancer and Prometheus ask of a server, beside the API.
+"""Routes for supervisors, load balancers and Prometheus, beside the API.
 
-    GET /healthz      200 while the process answers; bears the process's mark   anybody
-    GET /readyz       200, or 503 with a reason: do not send anybody new here   anybody
-    GET /metrics      Prometheus's text                                        who manages, by bearer token
-    WS  /healthz/ws   sends one message back: do WebSockets pass?              anybody
+    GET /healthz      200 while the process answers; bears the process's mark   anyone
+    GET /readyz       200, or 503 with a reason: send no new clients here       anyone
+    GET /metrics      Prometheus's text format                                  bearer of an admin or owner
+    WS  /healthz/ws   sends one message back: do WebSockets pass?               anyone
 
-With ``--prometheus-address`` the metrics are served there, too, to whoever can reach that address.
+With ``--prometheus-address`` the metrics are served at that address too, without authentication.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,22 +25,23 @@ from coderd.server.health.access_check import ECHO, HEALTHZ, INSTANCE_FIELD, MAX
 READYZ: Final = "/readyz"
 METRICS: Final = "/metrics"
 ECHO_TIMEOUT: Final = limits.ECHO_TIMEOUT
+"""Seconds to wait for the message that /healthz/ws sends back."""
 _NO_STORE: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 MayLook = Callable[[Request], Awaitable[bool]]
-"""Whether a request's bearer manages the server."""
+"""Function that returns whether a request's bearer manages the server."""
 
 
 class Observed:
-    """The answers.
+    """Handlers of /healthz, /readyz, /metrics and /healthz/ws.
 
     Args:
         instance: the mark of this process.
-        version: the program's.
-        why_not_ready: empty where it is.
-        metrics: the exposition of this moment.
-        may_look: whether a request may read the metrics.
+        version: the program's version.
+        why_not_ready: returns the reason why the server is not ready; empty if it is.
+        metrics: returns the metrics of this moment in Prometheus's text format.
+        may_look: returns whether a request may read the metrics.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Observed:
         self._may_look = may_look
 
     def routes(self) -> list[BaseRoute]:
-        """For the port that everybody reaches."""
+        """Returns the routes for the server's public port."""
         return [
             Route(HEALTHZ, self._healthz, methods=["GET"]),
             Route(READYZ, self._readyz, methods=["GET"]),
@@ -68,7 +69,7 @@ class Observed:
         ]
 
     def metrics_app(self) -> Starlette:
-        """For ``--prometheus-address``."""
+        """Returns the app for ``--prometheus-address``."""
         return Starlette(routes=[Route(METRICS, self._open_metrics, methods=["GET"])])
 
     async def _healthz(self, request: Request) -> Response:
@@ -90,7 +91,7 @@ class Observed:
 
 
 async def _echo(websocket: WebSocket) -> None:
-    """One short message, and the end: a stranger can have no more of it."""
+    """Sends one message of at most ``MAX_ECHO`` bytes back and closes: the client is unauthenticated."""
     await websocket.accept()
     with trio.move_on_after(ECHO_TIMEOUT):
         event = await websocket.receive()

@@ -1,6 +1,7 @@
-"""``coderd derp``: a relay and a STUN responder, and nothing else; for regions far from the server.
+"""Standalone relay and STUN responder (``coderd derp``), for regions far from the server.
 
-It keeps two things: its key, so that its clients meet the same relay after a restart, and a certificate if it made one.
+Its state directory holds its key, so that clients meet the same relay after a restart, and the certificate if
+it made one.
 """
 
 import os
@@ -38,6 +39,7 @@ from coderd.server.reloads import Reloads
 from coderd.stun.io import serve_stun
 
 KEY_FILE: Final = "derper.key"
+"""Name of the file with the relay's private key."""
 NO_STUN: Final = -1
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 
@@ -45,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 
 class _KeyFile(msgspec.Struct, frozen=True):
-    """As Tailscale's relays keep theirs."""
+    """Content of the key file, in the format of Tailscale's ``derper``."""
 
     PrivateKey: str
 
@@ -55,7 +57,7 @@ class _KeyFile(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RelayStarted:
-    """Where a relay that has started listens, and what a DERP map says of it."""
+    """Addresses of a relay that has started, and its region of a DERP map."""
 
     address: AddrPort
     stun_addresses: tuple[AddrPort, ...]
@@ -69,12 +71,12 @@ async def run_relay(
     reloads: Reloads | None = None,
     task_status: trio.TaskStatus[RelayStarted] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Relays until ``stop`` is set, then tells its clients to come back shortly, and ends; or until cancelled.
+    """Relays until ``stop`` is set or it is cancelled; on ``stop`` tells the clients to reconnect shortly.
 
     Args:
         config: the options; port 0 lets the kernel choose.
-        stop: asks for a clean end.
-        reloads: asks to read the certificates again.
+        stop: requests a clean end.
+        reloads: requests that the certificates be read again.
         task_status: started when every socket is bound and answers.
 
     Raises:
@@ -113,12 +115,13 @@ async def run_relay(
 
 
 def region_of(config: RelayConfig, stun: tuple[AddrPort, ...], pin: str) -> dict[str, object]:
-    """This relay as the one region of a DERP map, in JSON.
+    """Returns this relay as the one region of a DERP map, in JSON.
 
     Args:
-        config: the relay's.
-        stun: where it answers STUN.
-        pin: the SHA-256 of a certificate of its own making, empty for one that an authority vouches for.
+        config: the relay's options.
+        stun: the addresses at which it answers STUN.
+        pin: the SHA-256 of a certificate that the relay made itself; empty for one of a certificate
+            authority.
     """
     url = config.access_url
     node = DerpNode(
@@ -135,6 +138,7 @@ def region_of(config: RelayConfig, stun: tuple[AddrPort, ...], pin: str) -> dict
 
 
 def _load_key(directory: PrivateDirectory) -> ServerPrivate:
+    """Reads the relay's key, or makes one. Raises UserError if the file is damaged."""
     try:
         data = directory.read(KEY_FILE)
     except FileNotFoundError:
@@ -154,7 +158,7 @@ def _load_key(directory: PrivateDirectory) -> ServerPrivate:
 def _tls(
     config: RelayConfig, directory: PrivateDirectory, key: ServerPrivate
 ) -> tuple[ServerTls | None, str]:
-    """The certificates to show, and the SHA-256 of one that the relay made for itself, else nothing."""
+    """Returns the certificates to show, and the SHA-256 of one that the relay made itself, else empty."""
     if config.tls is None:
         return None, ""
     options, pin = config.tls, ""
@@ -172,7 +176,7 @@ async def _start_stun(nursery: trio.Nursery, config: RelayConfig, counters: Coun
 
 
 def _own_routes(relay: RelayServer, counters: Counters) -> list[BaseRoute]:
-    """Whether it is up, for anybody; what it has moved, for those on this machine."""
+    """Returns /healthz for everyone, and /debug/counters for clients on this machine."""
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})

@@ -1,6 +1,7 @@
-"""Asks a coordination server whose key a relay's client has shown. Fails closed: no clear yes means no.
+"""Client for ``/derp/verify``: asks a coordination server whether a relay's client belongs to it.
 
-The question is that of Tailscale's relays, so any server that answers those will do; ours answers at ``/derp/verify``.
+Fails closed: any answer but a clear yes refuses the client. The request is that of Tailscale's relays
+(``--verify-client-url``), so any server that answers those can be asked.
 """
 
 from typing import Final
@@ -15,18 +16,20 @@ from coderd.model.keys import NodePublic
 from coderd.server.relay.verify import Answer, Question
 
 TIMEOUT: Final = 5.0
-"""Seconds for all of it."""
+"""Seconds for one request and its answer."""
 MAX_ANSWER: Final = 4096
+"""Bytes that an answer may have."""
 MAX_CONNECTIONS: Final = 16
+"""Connections to the server at a time."""
 
 log = structlog.get_logger(__name__)
 
 
 class Verifier:
-    """Asks one URL about keys.
+    """Client that asks one URL whether node keys may relay.
 
     Args:
-        url: where.
+        url: the URL to ask.
         counters: ``derp.verify.allowed``, ``derp.verify.refused``, ``derp.verify.failed``.
     """
 
@@ -37,10 +40,10 @@ class Verifier:
         self._client = httpx.AsyncClient(timeout=TIMEOUT, limits=limits, follow_redirects=False)
 
     async def admit(self, key: NodePublic, source: str) -> NodePublic | None:
-        """The key itself if its owner may relay, else None.
+        """Returns the key if its owner may relay, else None.
 
         Args:
-            key: proved by the client.
+            key: proven by the client.
             source: the client's IP address, as the relay sees it.
         """
         try:
@@ -54,11 +57,11 @@ class Verifier:
         return key if is_allowed else None
 
     async def aclose(self) -> None:
-        """Closes its connections."""
+        """Closes the connections to the server."""
         await self._client.aclose()
 
     async def _ask(self, question: Question) -> bool:
-        """Raises httpx.HTTPError, ValueError on anything that is no answer."""
+        """Asks the server. Raises httpx.HTTPError or ValueError on anything but a valid answer."""
         async with self._client.stream("POST", self._url, content=msgspec.json.encode(question)) as response:
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"it answers {response.status_code}")
@@ -71,5 +74,5 @@ class Verifier:
 
 
 async def admit_anybody(key: NodePublic, source: str) -> NodePublic:
-    """Instead of a verifier, where the relay serves everybody."""
+    """Returns the key: admits every client, for a relay that asks no server."""
     return key

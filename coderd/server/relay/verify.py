@@ -1,11 +1,13 @@
-"""Whether a node key belongs to this team, for relays elsewhere: the question that Tailscale's relays ask by ``--verify-client-url``.
+"""Answers to relays that ask whether a node key belongs to this server.
+
+The request is that of Tailscale's relays (``--verify-client-url``).
 
     POST /derp/verify   {"NodePublic": "nodekey:<64 hex>", "Source": "<ip>"}   ->   {"Allow": true}
 
-Nobody has to say who he is: a key of 256 bits cannot be guessed, and who knows one already learns no more than that its owner
-may relay here. So many questions are answered in a second; a relay that gets another answer turns its client away. So nobody may use
-up the questions of others: each address has a share that only answers of no use up, and relays that have asked for a node of ours have one
-beside everybody's.
+Unauthenticated: a key of 256 bits cannot be guessed, and a client that knows one learns only that its owner
+may relay. Answers per second are limited, because a relay that gets no answer turns its client away. To keep
+one client from using up that limit, each address has a share that only questions about unknown keys use up,
+and addresses that have asked about a known key have a reserve beside the common limit.
 """
 
 from collections import OrderedDict
@@ -29,24 +31,30 @@ from coderd.model.token_bucket import Rate
 
 PATH: Final = "/derp/verify"
 MAX_QUESTION: Final = limits.MAX_VERIFY_QUESTION
+"""Bytes that a question may have."""
 QUESTION_TIMEOUT: Final = limits.VERIFY_QUESTION_TIMEOUT
+"""Seconds within which a question must arrive."""
 ALL: Final = Rate(limits.VERIFY_BURST, limits.VERIFY_RATE)
-"""Questions that are answered, of everybody together: everybody comes back to a relay that restarts."""
+"""Limit of answered questions over all addresses; a relay that restarts asks about all its clients."""
 OF_KNOWN: Final = Rate(limits.VERIFY_KNOWN_BURST, limits.VERIFY_KNOWN_RATE)
+"""Reserve beyond ``ALL`` for addresses that have asked about a known key."""
 OF_SOURCE: Final = Rate(limits.VERIFY_SOURCE_BURST, limits.VERIFY_SOURCE_RATE)
+"""Limit of one address for questions about unknown keys."""
 OF_SITE: Final = Rate(limits.VERIFY_SITE_BURST, limits.VERIFY_SITE_RATE)
+"""Limit of one site (``Origin``) for questions about unknown keys."""
 MAX_SOURCES: Final = limits.MAX_VERIFY_SOURCES
+"""Addresses that are remembered at a time."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Which key, and from where its owner came to the relay. Field names are Tailscale's."""
+    """Question whether a key may relay, with its client's address. Field names are Tailscale's."""
 
     NodePublic: str
     Source: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Yes or no."""
+    """Answer whether the key may relay. The field name is Tailscale's."""
 
     Allow: bool
 
@@ -54,12 +62,12 @@ class Answer(msgspec.Struct, frozen=True):
 def verify_routes(
     admit: Callable[[NodePublic], Awaitable[object | None]], counters: Counters
 ) -> list[BaseRoute]:
-    """The route, answered by ``admit``: whose key it is, None for nobody's."""
+    """Returns the route; ``admit`` returns the owner of a key, None for an unknown key."""
     return [Route(PATH, _Verifier(admit, counters).answer, methods=["POST"])]
 
 
 class Askers:
-    """Who may ask one more. Pure."""
+    """Rate limits of the addresses that ask. Pure."""
 
     def __init__(self) -> None:
         self._everybody = ALL.full_bucket()
@@ -68,7 +76,7 @@ class Askers:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def take(self, origin: Origin, now: float) -> bool:
-        """Whether somebody from there gets an answer."""
+        """Takes one question from the limits; returns whether it may be answered."""
         if not self._origins.allows(origin, now):
             return False
         is_known = origin.network in self._known
@@ -78,7 +86,7 @@ class Askers:
         return True
 
     def note_yes(self, origin: Origin, now: float) -> None:
-        """The answer was yes: it was a relay that asked, and that is not counted against it."""
+        """Notes that an address asked about a known key: refunds the question, remembers it as a relay."""
         self._origins.give(origin, now)
         self._known.pop(origin.network, None)
         self._known[origin.network] = None
@@ -109,7 +117,7 @@ class _Verifier:
 
 
 def parse_question(data: bytes) -> NodePublic | None:
-    """The key that is asked about, None for anything else."""
+    """Returns the key that a question is about; None for anything but a valid question."""
     try:
         return NodePublic.parse(msgspec.json.decode(data, type=Question).NodePublic)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -117,7 +125,7 @@ def parse_question(data: bytes) -> NodePublic | None:
 
 
 async def _body(request: Request) -> bytes:
-    """The body if it is short and comes in time, else nothing."""
+    """Returns the body; empty if it is longer than ``MAX_QUESTION`` or later than ``QUESTION_TIMEOUT``."""
     try:
         return await read_body(request, limit=MAX_QUESTION, timeout=QUESTION_TIMEOUT)
     except (BodyTooLarge, trio.TooSlowError, ClientDisconnect):
