@@ -108,12 +108,19 @@ def encode_send_packets(to: NodePublic, packets: Sequence[Buffer]) -> bytes:
 
     A batch of equal sizes, save a shorter last one, costs one join. Raises ValueError on an oversized packet.
     """
-    return _encode_keyed(FrameType.SEND_PACKET, to, packets)
-
-
-def encode_recv_packets(sender: NodePublic, packets: Sequence[Buffer]) -> bytes:
-    """One RecvPacket frame per packet, ready for one write; see ``encode_send_packets``."""
-    return _encode_keyed(FrameType.RECV_PACKET, sender, packets)
+    if not packets:
+        return b""
+    size = len(packets[0])
+    if any(len(packet) != size for packet in packets[:-1]):
+        return b"".join(encode_send_packets(to, (packet,)) for packet in packets)
+    last_size = len(packets[-1])
+    if max(size, last_size) > MAX_PACKET_SIZE:
+        raise ValueError(f"a relayed packet has at most {MAX_PACKET_SIZE} bytes, not {max(size, last_size)}")
+    head = HEADER.pack(FrameType.SEND_PACKET, KEY_SIZE + size) + to
+    if last_size == size:
+        return head + head.join(packets)
+    last_head = HEADER.pack(FrameType.SEND_PACKET, KEY_SIZE + last_size) + to
+    return b"".join((head, head.join(packets[:-1]), last_head, packets[-1]))
 
 
 def encode_note_preferred(is_home: bool) -> bytes:
@@ -195,19 +202,3 @@ def check_size(kind: int, length: int, max_size: int = MAX_FRAME_SIZE) -> None:
     """Raises MalformedPacket where a header promises more than its reader takes."""
     if length > max_size:
         raise MalformedPacket(f"frame of type {kind:#x} with {length} bytes, at most {max_size} are taken")
-
-
-def _encode_keyed(kind: FrameType, key: bytes, packets: Sequence[Buffer]) -> bytes:
-    if not packets:
-        return b""
-    size = len(packets[0])
-    if any(len(packet) != size for packet in packets[:-1]):
-        return b"".join(_encode_keyed(kind, key, (packet,)) for packet in packets)
-    last_size = len(packets[-1])
-    if max(size, last_size) > MAX_PACKET_SIZE:
-        raise ValueError(f"a relayed packet has at most {MAX_PACKET_SIZE} bytes, not {max(size, last_size)}")
-    head = HEADER.pack(kind, KEY_SIZE + size) + key
-    if last_size == size:
-        return head + head.join(packets)
-    last_head = HEADER.pack(kind, KEY_SIZE + last_size) + key
-    return b"".join((head, head.join(packets[:-1]), last_head, packets[-1]))

@@ -7,7 +7,7 @@ Every method of the store that changes who may be here, and whom they may meet, 
 changing method, and a test holds it to that.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
 
@@ -15,7 +15,6 @@ from coderd.identity.people import Node
 from coderd.model.keys import NodePublic
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,6 @@ class Change(Generic[T]):
 
     result: T = field(repr=False)
     effects: Effects = NOTHING
-
-    def map(self, view: Callable[[T], U]) -> "Change[U]":
-        """Returns a change with the same effects and another result."""
-        return Change(view(self.result), self.effects)
 
 
 def _keys(node_key: NodePublic | None) -> tuple[NodePublic, ...]:

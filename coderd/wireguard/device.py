@@ -331,11 +331,6 @@ class Device:
         return self._local.clock.last
 
     @property
-    def own_address(self) -> bytes | None:
-        """Packed address that decrypted packets must be for; None for any."""
-        return self._own_address
-
-    @property
     def public_key(self) -> NodePublic | None:
         """Public key of the device; None without a private key."""
         return self._local.identity.public if self._local.identity is not None else None

@@ -11,7 +11,6 @@ from coderd.derp.frame import (
     FrameReader,
     FrameType,
     encode_frame,
-    encode_recv_packets,
     encode_send_packets,
     encode_server_key,
     parse_peer_gone,
@@ -32,6 +31,7 @@ from coderd.derp.relay import Introduction, Relay
 from coderd.http.head import parse_request_head, parse_response_head
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
+from tests.derp_frames import encode_recv_packets
 
 SERVER = ServerPrivate(b"s" * 32)
 ME, PEER, OTHER = (NodePrivate(letter * 32) for letter in (b"m", b"p", b"o"))

@@ -205,9 +205,10 @@ async def test_users_see_their_own_and_not_each_others(tmp_path: Path) -> None:
 
 async def test_a_session_that_was_ended_is_nobody(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
-        ann = ApiClient(world.url, await world.add_user("ann"))
+        token = await world.add_user("ann")
+        ann = ApiClient(world.url, token)
         assert (await in_thread(ann.me)).name == "ann"
-        await in_thread(ann.end_session)
+        assert (await world.ask("DELETE", "/api/v1/sessions/me", token)).is_success
         with pytest.raises(UserError) as caught:
             await in_thread(ann.me)
         assert caught.value.exit_code is Exit.REFUSED

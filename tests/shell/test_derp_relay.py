@@ -12,7 +12,7 @@ import pytest
 import trio
 import trustme
 
-from coderd.derp.frame import FrameReader, FrameType, encode_recv_packets, encode_send_packets
+from coderd.derp.frame import FrameReader, FrameType, encode_send_packets
 from coderd.derp.handshake import ClientInfo, encode_client_info
 from coderd.derp.io.client import DerpLink
 from coderd.derp.limit import ClientRate
@@ -21,6 +21,7 @@ from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.token_bucket import Rate
+from tests.derp_frames import encode_recv_packets
 from tests.shell.derp_world import A, B, Inbox, Server, serving
 
 PACKETS = [bytes([4, index]) * 600 for index in range(64)]

@@ -46,8 +46,6 @@ from coderd.api.messages import (
     PathList,
     ReachInfo,
     Reflection,
-    RelayList,
-    RelayRegionInfo,
     ServerCounters,
     SetApp,
     ShareText,
@@ -129,10 +127,6 @@ class ApiClient:
     def delete_user(self, key: str) -> None:
         """Deletes a user with all that is theirs."""
         self._ask(Nothing, "DELETE", f"/users/{_quoted(key)}")
-
-    def end_session(self) -> None:
-        """Revokes this client's own token."""
-        self._ask(Nothing, "DELETE", "/sessions/me")
 
     # Workspaces, by id, name or owner/name
 
@@ -295,10 +289,6 @@ class ApiClient:
     def list_paths(self, *, everybodys: bool = False) -> list[ReachInfo]:
         """Returns the paths that the caller's nodes, or everyone's, report."""
         return self._ask(PathList, "GET", _listing("/paths", everybodys)).paths
-
-    def list_relays(self, *, everybodys: bool = False) -> list[RelayRegionInfo]:
-        """Returns the regions of the relay map, as the caller may see them."""
-        return self._ask(RelayList, "GET", _listing("/relays", everybodys)).regions
 
     def reflection(self) -> Reflection:
         """Returns how this request reached the server."""

@@ -112,7 +112,7 @@ class Nodes:
     ) -> Change[Issued]:
         """Enrols a device of this user by its node key, new or known, with a new token instead of any old.
 
-        The key is not proven here, so it admits to nothing until ``claim_key``. With an old token ends its
+        The key is not proven here, so it admits to nothing until ``claim_keys``. With an old token ends its
         connection.
 
         Args:
@@ -243,26 +243,15 @@ class Nodes:
 
     # Node keys
 
-    def claim_key(self, node: Node, node_key: NodePublic) -> Change[NodePublic | None]:
-        """Records a proven key as the node's own.
-
-        Returns the key that it replaces, None if there was none or the same.
-
-        Raises:
-            KeyTaken: the key is another node's; or, where devices wait for approval, not the one that this
-                device had then.
-            NotFound: the node has been deleted meanwhile.
-        """
-        change = self.claim_keys([(node, node_key)])
-        (answer,) = change.result
-        if isinstance(answer, IdentityError):
-            raise answer
-        return Change(answer, change.effects)
-
     def claim_keys(
         self, claims: Sequence[tuple[Node, NodePublic]]
     ) -> Change[list[NodePublic | IdentityError | None]]:
-        """Records several proven keys in one transaction; what ``claim_key`` raises is among the answers."""
+        """Records proven keys as their nodes' own, in one transaction.
+
+        Returns for each claim the key that it replaces, None if there was none or the same, or its refusal:
+        ``KeyTaken`` if the key is another node's or, where devices wait for approval, not the one that the
+        device had then; ``NotFound`` if the node has been deleted meanwhile.
+        """
         with self._database.read() as connection:  # a node that comes back writes nothing
             if all(key_of(connection, node.node_id) == node_key for node, node_key in claims):
                 return Change([None for _ in claims])

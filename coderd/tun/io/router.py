@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import trio
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from coderd.model.errors import Exit, UserError
-from coderd.tun.io.link import LinkState
 
 Address: TypeAlias = IPv4Interface | IPv6Interface
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -30,15 +29,12 @@ Network: TypeAlias = IPv4Network | IPv6Network
 IPV6_MIN_MTU = 1280
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_IFF_UP = 0x1
 _IFA_F_NODAD = 0x02
 _ADDR_GEN_MODE_NONE = 1
 _PROTOCOL_STATIC = 4
 """Marks our routes, so that those that the kernel makes for addresses are left alone."""
 _TABLE_MAIN = 254
 _SCOPE_LINK, _SCOPE_UNIVERSE = 253, 0
-
-_Result = TypeVar("_Result")
 
 
 class Router:
@@ -71,32 +67,16 @@ class Router:
         wanted = set(networks)
         await self._run(lambda link: link.set_routes(wanted))
 
-    async def set_mtu(self, mtu: int) -> None:
-        """Changes the MTU alone. Below 1280 the kernel takes IPv6 off the interface."""
-        await self._run(lambda link: link.change(mtu=mtu))
+    async def _run(self, verb: "Callable[[_Link], None]") -> None:
+        await trio.to_thread.run_sync(self._run_sync, verb)
 
-    async def link_state(self) -> LinkState:
-        """Whether the interface is up, and its MTU."""
-        return await self._run(_Link.state)
-
-    async def addresses(self) -> frozenset[Address]:
-        """The interface's addresses."""
-        return await self._run(lambda link: frozenset(link.addresses()))
-
-    async def routes(self) -> frozenset[Network]:
-        """The networks that ``set_routes`` has set."""
-        return await self._run(lambda link: frozenset(link.routes()))
-
-    async def _run(self, verb: "Callable[[_Link], _Result]") -> _Result:
-        return await trio.to_thread.run_sync(self._run_sync, verb)
-
-    def _run_sync(self, verb: "Callable[[_Link], _Result]") -> _Result:
+    def _run_sync(self, verb: "Callable[[_Link], None]") -> None:
         try:
             with IPRoute() as netlink:
                 indexes = netlink.link_lookup(ifname=self._interface)
                 if not indexes:
                     raise OSError(errno.ENODEV, f"no interface {self._interface}")
-                return verb(_Link(netlink, indexes[0]))
+                verb(_Link(netlink, indexes[0]))
         except NetlinkError as error:
             if error.code in (errno.EPERM, errno.EACCES):
                 raise _not_permitted(self._interface) from error
@@ -139,10 +119,6 @@ class _Link:
 
     def change(self, **settings: object) -> None:
         self._netlink.link("set", index=self._index, **settings)
-
-    def state(self) -> LinkState:
-        link = self._netlink.get_links(self._index)[0]
-        return LinkState(bool(link["flags"] & _IFF_UP), link.get_attr("IFLA_MTU"))
 
     def addresses(self) -> set[Address]:
         return {

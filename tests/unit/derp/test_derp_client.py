@@ -11,7 +11,6 @@ from coderd.derp.frame import (
     Restarting,
     encode_frame,
     encode_note_preferred,
-    encode_recv_packets,
     encode_send_packets,
     encode_server_key,
 )
@@ -19,6 +18,7 @@ from coderd.derp.handshake import ServerInfo, encode_server_info
 from coderd.metrics import Counters
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, ServerPrivate
+from tests.derp_frames import encode_recv_packets
 
 SERVER = ServerPrivate(b"s" * 32)
 ME = NodePrivate(b"m" * 32)

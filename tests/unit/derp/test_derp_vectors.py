@@ -17,7 +17,6 @@ from coderd.derp.frame import (
     encode_frame,
     encode_note_preferred,
     encode_peer_gone,
-    encode_recv_packets,
     encode_send_packets,
     encode_server_key,
     parse_peer_gone,
@@ -39,6 +38,7 @@ from coderd.http.head import parse_request_head
 from coderd.model.derpmap import DerpNode
 from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPrivate
+from tests.derp_frames import encode_recv_packets
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "derp.json").read_text())
 KEYS = {name: bytes.fromhex(value) for name, value in VECTORS["keys"].items()}

@@ -29,6 +29,7 @@ from coderd.identity.tokens import TokenKind, TokenRecord, hash_token
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.paths import PathRule
 from coderd.model.roles import Scope, UserRole
+from tests.unit.identity.claims import claim_key
 
 rng = random.Random(5).randbytes
 NOW = 1_000_000.0
@@ -231,7 +232,7 @@ def test_nodes_and_others_sign_ins_end_with_a_token_only_where_that_is_asked_for
     join = store.tokens.create(owner, TokenKind.JOIN, "", by=shown(store, child)).result.token
     space = store.tokens.redeem(join, "builder").result
     proven = key()
-    store.nodes.claim_key(space.node, proven)
+    claim_key(store, space.node, proven)
     ann, anns = store.users.create("ann", by=shown(store, child)).result
     child_id = shown(store, child).token_id
     assert child_id is not None
@@ -289,7 +290,7 @@ def test_a_devices_time_ends_at_its_moment_and_it_comes_back_by_signing_in(
     ann, _ = store.users.create("ann").result
     machine = key()
     device = store.nodes.enrol_device(ann, "laptop", machine).result
-    store.nodes.claim_key(device.node, machine)
+    claim_key(store, device.node, machine)
     assert store.expiry.sweep().result == NOW + 60
     clock.now += 60
     with pytest.raises(TimeIsUp):
@@ -332,14 +333,14 @@ def test_what_was_approved_is_one_machine_and_no_other_that_names_its_key(tmp_pa
     approved, other = key(), key()
     device = store.nodes.enrol_device(ann, "laptop", approved).result.node
     store.nodes.approve(ann, "laptop")
-    store.nodes.claim_key(device, approved)
+    claim_key(store, device, approved)
     again = store.nodes.enrol_device(ann, "tower", approved, by=shown(store, token)).result
     assert again.node.node_id == device.node_id
     assert not again.node.is_waiting
     with pytest.raises(KeyTaken):
-        store.nodes.claim_key(again.node, other)
+        claim_key(store, again.node, other)
     assert store.nodes.admit(other) is None
-    assert store.nodes.claim_key(again.node, approved).result is None
+    assert claim_key(store, again.node, approved).result is None
     assert store.nodes.enrol_device(ann, "tower", other, by=shown(store, token)).result.node.is_waiting
     store.close()
 

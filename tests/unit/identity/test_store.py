@@ -21,6 +21,7 @@ from coderd.identity.tokens import hash_token
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.roles import UserRole
+from tests.unit.identity.claims import claim_key
 
 
 def node_of(store: Store, token: str) -> Node | None:
@@ -148,7 +149,7 @@ def test_of_many_nodes_that_claim_one_key_one_gets_it(store: Store, ann: User) -
 
     def attempt() -> bool:
         try:
-            store.nodes.claim_key(waiting.pop(), claimed)
+            claim_key(store, waiting.pop(), claimed)
         except KeyTaken:
             return False
         return True
@@ -205,7 +206,7 @@ def test_the_same_key_enrols_the_same_device_with_a_new_token(store: Store, ann:
 def test_a_rekeyed_device_is_found_by_its_proven_key(store: Store, ann: User) -> None:
     device = store.nodes.enrol_device(ann, "laptop", key()).result.node
     newer = key()
-    store.nodes.claim_key(device, newer)
+    claim_key(store, device, newer)
     assert store.nodes.enrol_device(ann, "laptop", newer).result.node == device
 
 
@@ -216,7 +217,7 @@ def test_two_machines_of_one_name_become_two_devices(store: Store, ann: User) ->
 
 def test_a_proven_key_enrols_for_nobody_else(store: Store, ann: User, bob: User) -> None:
     machine = key()
-    store.nodes.claim_key(store.nodes.enrol_device(ann, "laptop", machine).result.node, machine)
+    claim_key(store, store.nodes.enrol_device(ann, "laptop", machine).result.node, machine)
     with pytest.raises(KeyTaken):
         store.nodes.enrol_device(bob, "laptop", machine)
 
@@ -226,18 +227,18 @@ def test_naming_a_key_without_proof_takes_it_from_nobody(store: Store, ann: User
     squatter = store.nodes.enrol_device(bob, "squat", machine).result.node
     owner = store.nodes.enrol_device(ann, "laptop", machine).result.node
     assert store.nodes.admit(machine) is None
-    store.nodes.claim_key(owner, machine)
+    claim_key(store, owner, machine)
     assert store.nodes.admit(machine) == owner
     with pytest.raises(KeyTaken):
-        store.nodes.claim_key(squatter, machine)
+        claim_key(store, squatter, machine)
 
 
 def test_a_new_key_replaces_the_old(store: Store, ann: User) -> None:
     node = store.nodes.create_workspace(ann, "dev").result.node
     old, new = key(), key()
-    assert store.nodes.claim_key(node, old).result is None
-    assert store.nodes.claim_key(node, old).result is None
-    assert store.nodes.claim_key(node, new).result == old
+    assert claim_key(store, node, old).result is None
+    assert claim_key(store, node, old).result is None
+    assert claim_key(store, node, new).result == old
     assert store.nodes.admit(old) is None
     assert store.nodes.admit(new) == node
 
@@ -245,17 +246,17 @@ def test_a_new_key_replaces_the_old(store: Store, ann: User) -> None:
 def test_deleting_a_node_ends_its_token_and_its_key(store: Store, ann: User) -> None:
     issued = store.nodes.create_workspace(ann, "dev").result
     node_key = key()
-    store.nodes.claim_key(issued.node, node_key)
+    claim_key(store, issued.node, node_key)
     assert store.nodes.delete(ann, NodeKind.WORKSPACE, "dev") == Change(
         issued.node, removal(issued.node, node_key)
     )
     assert node_of(store, issued.token) is None
     assert store.nodes.admit(node_key) is None
     with pytest.raises(NotFound):
-        store.nodes.claim_key(issued.node, node_key)
+        claim_key(store, issued.node, node_key)
     other = store.nodes.create_workspace(ann, "dev").result
     assert other.node.node_id != issued.node.node_id
-    assert store.nodes.claim_key(other.node, node_key).result is None
+    assert claim_key(store, other.node, node_key).result is None
 
 
 def test_another_users_nodes_are_not_found(store: Store, ann: User, bob: User) -> None:

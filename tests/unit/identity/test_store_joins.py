@@ -8,6 +8,7 @@ from coderd.identity.people import KeyTaken, NotFound
 from coderd.identity.tokens import TokenKind
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
+from tests.unit.identity.claims import claim_key
 
 rng = random.Random(2).randbytes
 
@@ -26,7 +27,7 @@ def test_a_dossier_tells_who_it_is_its_key_and_whom_it_may_meet(tmp_path: Path) 
     guest = store.nodes.enrol_device(bob.user, "guest", key()).result
     shared = store.shares.offer(ann.user, "dev", "bob", accepts=True).result
     node_key = key()
-    store.nodes.claim_key(dev.node, node_key)
+    claim_key(store, dev.node, node_key)
     assert store.tokens.find_node_record(dev.token) == (shared, node_key, store.nodes.partners(shared))
     assert store.tokens.find_node_record(laptop.token) == (laptop.node, None, [shared])
     assert store.tokens.find_node_record(guest.token) == (guest.node, None, [shared])
@@ -53,7 +54,7 @@ def test_of_keys_claimed_together_a_refused_one_spoils_no_other(tmp_path: Path) 
     )
     store.nodes.delete(ann, NodeKind.WORKSPACE, gone.name)
     taken, old, new = key(), key(), key()
-    store.nodes.claim_key(second, old)
+    claim_key(store, second, old)
     answers = store.nodes.claim_keys(
         [(first, taken), (second, taken), (gone, key()), (second, new), (third, old), (first, taken)]
     ).result

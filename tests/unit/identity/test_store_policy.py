@@ -18,6 +18,7 @@ from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathRule
 from coderd.model.roles import Scope, UserRole
+from tests.unit.identity.claims import claim_key
 
 
 def node_of(store: Store, token: str) -> Node | None:
@@ -75,7 +76,7 @@ def test_the_last_owner_can_be_neither_removed_nor_demoted(store: Store, owner: 
 def test_a_user_goes_with_all_that_is_theirs(store: Store, owner: User, ann: User, bob: User) -> None:
     issued = store.nodes.create_workspace(ann, "dev").result
     proven = key()
-    store.nodes.claim_key(issued.node, proven)
+    claim_key(store, issued.node, proven)
     other = store.nodes.create_workspace(bob, "lab").result.node
     store.shares.offer(bob, "lab", "ann", accepts=True)
     assert store.users.delete(ann).effects == removal(issued.node, proven) + Effects(amended=(other,))
@@ -146,7 +147,7 @@ def test_tokens_are_listed_without_themselves_and_revoked_by_id(store: Store, an
 
 def test_a_revoked_node_token_takes_the_proven_key_along(store: Store, ann: User) -> None:
     issued, proven = store.nodes.create_workspace(ann, "dev").result, key()
-    store.nodes.claim_key(issued.node, proven)
+    claim_key(store, issued.node, proven)
     (listed,) = [each for each in store.tokens.of(ann) if each.kind is TokenKind.WORKSPACE]
     assert listed.node == "ann/dev"
     assert store.tokens.revoke(ann, listed.token_id).effects == expulsion(issued.node, proven)
@@ -158,7 +159,7 @@ def test_a_machine_that_takes_over_a_workspace_ends_the_one_before_and_its_key(
     store: Store, ann: User
 ) -> None:
     issued, proven = store.nodes.create_workspace(ann, "dev").result, key()
-    store.nodes.claim_key(issued.node, proven)
+    claim_key(store, issued.node, proven)
     join = store.tokens.create(ann, TokenKind.JOIN, "", uses=1, workspace="dev").result.token
     change = store.tokens.redeem(join, "other")
     assert change.effects == expulsion(issued.node, proven) + Effects(introduced=(issued.node,))
@@ -170,7 +171,7 @@ def test_a_device_that_enrols_anew_ends_its_old_connection(store: Store, ann: Us
     proven = key()
     first = store.nodes.enrol_device(ann, "laptop", proven)
     assert first.effects == Effects(introduced=(first.result.node,))
-    store.nodes.claim_key(first.result.node, proven)
+    claim_key(store, first.result.node, proven)
     assert store.nodes.enrol_device(ann, "laptop", proven).effects == expulsion(first.result.node, proven)
 
 
