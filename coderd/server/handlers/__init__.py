@@ -1,10 +1,15 @@
-"""The API's handlers: one for each line of the table of routes, called only for callers whom the table admits.
+"""Handlers of the API, one for each line of the table of routes.
 
-reaching     what a path's key means, and whether it lies within the rule's reach
+Called only for callers that the table admits.
+reaching     the node or user that a path's key names, if the route's rule lets the caller reach it
+describing   workspaces, shares and connections as API messages
 users        users and sessions
-workspaces   workspaces and their sharing
+workspaces   workspaces
+shares       sharing of workspaces
+apps         web apps of workspaces
 devices      devices
 tokens       tokens, and joining with a join key
+paths        paths between nodes, and relays
 watching     health, audit log, openings, counters, reflection, the OpenAPI document
 table        all of them
 """

@@ -1,4 +1,4 @@
-"""Web apps of workspaces, and whom they are for."""
+"""Handlers for the web apps of workspaces, and with whom they are shared."""
 
 from http import HTTPStatus
 
@@ -21,7 +21,7 @@ class AppHandlers:
         self._store = directory.store
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {"list_apps": self._list, "set_app": self._set, "delete_app": self._delete}
 
     async def _list(self, call: Call) -> AppList:
@@ -52,7 +52,7 @@ class AppHandlers:
 
 
 def _port(wish: SetApp) -> int:
-    """The port that is meant. Raises ApiError where the name is none, or says another."""
+    """Returns the port of an app. Raises ApiError if the name is invalid or names another port."""
     if not is_app_name(wish.name):
         raise ApiError(
             HTTPStatus.BAD_REQUEST,

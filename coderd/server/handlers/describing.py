@@ -1,4 +1,4 @@
-"""Workspaces and shares in the API's words."""
+"""Workspaces, shares and connections as API messages."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from coderd.server.handlers.reaching import user_of
 
 
 async def describe(directory: Directory, caller: Caller, nodes: Sequence[Node]) -> list[WorkspaceInfo]:
-    """Workspaces as the caller may see them: with whom they are shared is told to who may manage them."""
+    """Describes workspaces to a caller; only a caller who may manage one sees its shares."""
     user = user_of(caller)
     managed = [node.node_id for node in nodes if may_manage(user, node.owner)]
     given = await directory.ask(lambda: directory.store.shares.given(managed)) if managed else {}
@@ -30,7 +30,7 @@ async def describe_one(directory: Directory, caller: Caller, node: Node) -> Work
 
 
 def describe_offer(offered: OfferedShare) -> OfferInfo:
-    """A share as its guest is shown it."""
+    """Describes a share to its guest."""
     return OfferInfo(
         owner=offered.owner.name,
         workspace=offered.workspace,
@@ -45,7 +45,7 @@ def describe_offer(offered: OfferedShare) -> OfferInfo:
 
 
 def describe_connections(directory: Directory, workspace: Node) -> list[ConnectionInfo]:
-    """Who has what of a workspace open, by user and device."""
+    """Describes the open connections to a workspace, by user and device: tunnels, web apps and terminals."""
     now, owner = time.time(), workspace.owner.user_id
     found = [
         ConnectionInfo(

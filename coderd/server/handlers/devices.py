@@ -1,4 +1,4 @@
-"""Devices."""
+"""Handlers for devices."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -34,7 +34,7 @@ class DeviceHandlers:
         self._store = directory.store
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {
             "list_devices": self._list,
             "enrol_device": self._enrol,
@@ -103,6 +103,10 @@ class DeviceHandlers:
         return await self._directory.ask(lambda: reach_node(self._store, call, KIND))
 
     def _visible(self, call: Call) -> list[Node]:
+        """Returns the caller's devices, or with ``all`` everyone's. Blocks.
+
+        Raises ApiError if that is not permitted.
+        """
         if not call.asked(ListQuery).all:
             return self._store.nodes.of(user_of(call.caller), KIND)
         if call.caller.role not in MANAGERS:
@@ -113,7 +117,7 @@ class DeviceHandlers:
         return self._info(node, await self._ends([node]))
 
     async def _ends(self, devices: Sequence[Node]) -> Mapping[UUID, float]:
-        """When devices have to sign in again, those that ever do."""
+        """Returns when devices' tokens expire, in wall-clock seconds, by device; without those that never do."""
         ids = [node.node_id for node in devices]
         return await self._directory.ask(lambda: self._store.tokens.ends_of(ids))
 

@@ -1,4 +1,4 @@
-"""By which path nodes reach each other, and how the relays do, as the nodes report it."""
+"""Handlers for the paths between nodes and for the relays, as the nodes report them."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -21,14 +21,15 @@ from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import forbidden
 
 MAX_LISTED: Final = limits.MAX_PATHS_LISTED
+"""Paths in one answer."""
 
 
 class PathHandlers:
     """Handlers for ``/paths`` and ``/relays``.
 
     Args:
-        directory: who is connected.
-        own_region: the map's region that is this server's own relay; 0 = it has none.
+        directory: the identities and connected nodes.
+        own_region: the map's region with this server's own relay; 0 = there is none.
     """
 
     def __init__(self, directory: Directory, own_region: int) -> None:
@@ -36,7 +37,7 @@ class PathHandlers:
         self._own_region = own_region
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {"list_paths": self._list_paths, "list_relays": self._list_relays}
 
     async def _list_paths(self, call: Call) -> PathList:
@@ -118,7 +119,10 @@ def _is_callers(node: Node, call: Call) -> bool:
 
 
 def _wants_all(call: Call) -> bool:
-    """Whether everybody's are asked for; refuses where the caller may not ask."""
+    """Returns whether a request asks for everyone's.
+
+    Raises ApiError if the caller is neither admin nor owner.
+    """
     is_all = call.asked(ListQuery).all
     if is_all and call.caller.role not in MANAGERS:
         forbidden("only an admin or an owner may list everybody's")

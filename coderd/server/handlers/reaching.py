@@ -1,4 +1,4 @@
-"""What a path's key means, and whether the caller may reach it. What is out of reach is not found."""
+"""Resolution of the keys in a route's path, within the reach of its rule; anything beyond is not found."""
 
 from http import HTTPStatus
 from typing import NoReturn
@@ -13,22 +13,22 @@ from coderd.model.netmap import NodeKind
 from coderd.model.roles import UserRole
 
 SEPARATOR = "~"
-"""Between owner and name in a path, where a slash cannot stand."""
+"""Separator of owner and name in a path, instead of the slash."""
 
 
 def user_of(caller: Caller) -> User:
-    """The caller as a user; a node's owner."""
+    """Returns the caller as a user; for a node's token, its owner."""
     assert caller.user_id is not None
     return User(caller.user_id, caller.user_name, caller.role.user_role)
 
 
 def actor_of(caller: Caller) -> Actor:
-    """The caller as the audit log names it."""
+    """Returns the caller as the actor of an audit record."""
     return Actor(caller.user_name, caller.user_id, caller.source, caller.token_id)
 
 
 def reach_node(store: Store, call: Call, kind: NodeKind) -> Node:
-    """The node that a call's path names. Blocks. Raises ApiError where there is none within reach."""
+    """Returns the node that a call's path names. Blocks. Raises ApiError if there is none within reach."""
     text, caller = call.keys["key"], user_of(call.caller)
     node = _find_node(store, caller, kind, text)
     if node is None or not _is_within(call.rule.reach, caller, node):
@@ -38,7 +38,7 @@ def reach_node(store: Store, call: Call, kind: NodeKind) -> Node:
 
 
 def reach_user(store: Store, call: Call) -> User:
-    """The user whom a call's path names. Blocks. Raises ApiError where there is none within reach."""
+    """Returns the user that a call's path names. Blocks. Raises ApiError if there is none within reach."""
     text, caller = call.keys["key"], user_of(call.caller)
     wanted = as_key(text)
     try:
@@ -54,7 +54,7 @@ def reach_user(store: Store, call: Call) -> User:
 
 
 def as_key(text: str) -> UUID | str:
-    """An id if it looks like one, else a name."""
+    """Parses a key: returns a UUID if it is one, else the text, a name."""
     try:
         return UUID(text) if len(text) == 36 else text
     except ValueError:
@@ -62,12 +62,12 @@ def as_key(text: str) -> UUID | str:
 
 
 def not_found(message: str, hint: str = "") -> NoReturn:
-    """Refuses what is not there, or nobody's business."""
+    """Raises ApiError for what does not exist or is out of the caller's reach."""
     raise ApiError(HTTPStatus.NOT_FOUND, "not_found", message, hint)
 
 
 def forbidden(message: str) -> NoReturn:
-    """Refuses what the caller's role may not do."""
+    """Raises ApiError for what the caller's role does not permit."""
     raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", message)
 
 
@@ -82,7 +82,7 @@ def _find_node(store: Store, caller: User, kind: NodeKind, text: str) -> Node | 
 
 
 def _of_others(store: Store, caller: User, kind: NodeKind, text: str) -> str:
-    """What a bare name may have been meant for: others' of that name that the caller may use, which it never means."""
+    """Returns a hint that names shared workspaces of that name: a bare name means the caller's own only."""
     if kind is not NodeKind.WORKSPACE or SEPARATOR in text:
         return ""
     names = [node.full_name for node in store.nodes.shared_with(caller) if node.name == text]

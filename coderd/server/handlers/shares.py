@@ -1,4 +1,4 @@
-"""Sharing: what a workspace's owner offers, and what becomes of it at the guest."""
+"""Handlers for sharing: the owner offers and withdraws shares, the guest accepts and leaves them."""
 
 from uuid import UUID
 
@@ -29,7 +29,7 @@ class ShareHandlers:
         self._options = options
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {
             "share_workspace": self._share,
             "unshare_workspace": self._unshare,
@@ -42,7 +42,10 @@ class ShareHandlers:
     # The giver
 
     async def _share(self, call: Call) -> WorkspaceInfo:
-        """Offers a workspace, or changes a share's terms. Does the same for names that nobody has, so that the answer tells nothing."""
+        """Offers a workspace to a user, or changes a share's terms.
+
+        An unknown user's name gets the same answer, so that the answer does not reveal which names exist.
+        """
         asked, node, by = call.body(OfferShare), await self._reach(call), actor_of(call.caller)
         wish = Wish(asked.ports, asked.terminal, asked.lifetime, asked.endless)
         node = await self._directory.change(
@@ -91,7 +94,7 @@ class ShareHandlers:
 
 
 def _key(call: Call) -> UUID | tuple[str, str]:
-    """A workspace of somebody else's: its id, or owner and name. Raises ApiError for a bare name."""
+    """Returns another user's workspace: its id, or owner and name. Raises ApiError for a bare name."""
     text = call.keys["key"]
     key = as_key(text)
     if isinstance(key, UUID):

@@ -1,4 +1,4 @@
-"""All of the API's handlers, by operation."""
+"""Assembly of all of the API's handlers."""
 
 from coderd.api.io.routes import Handler
 from coderd.apps.address import Wildcard
@@ -20,7 +20,14 @@ def all_handlers(
     wildcard: Wildcard | None = None,
     sharing: SharingOptions = SharingOptions(),  # noqa: B008, it is frozen
 ) -> dict[str, Handler]:
-    """The whole API of one server; ``wildcard`` are the hosts of its web apps, ``sharing`` how users may share."""
+    """Returns all handlers of the API by operation.
+
+    Args:
+        directory: the identities and connected nodes.
+        version: the program's version.
+        wildcard: the hosts of the server's web apps; None: they have none.
+        sharing: how users may share workspaces.
+    """
     return {
         **UserHandlers(directory, sharing.max_given).handlers(),
         **WorkspaceHandlers(directory).handlers(),

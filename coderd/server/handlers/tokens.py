@@ -1,4 +1,4 @@
-"""Tokens, and joining with a join key."""
+"""Handlers for tokens, and for joining with a join key."""
 
 import time
 from http import HTTPStatus
@@ -31,7 +31,7 @@ class TokenHandlers:
         self._store = directory.store
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {
             "list_tokens": self._list,
             "create_token": self._create,
@@ -95,7 +95,7 @@ class TokenHandlers:
         )
 
     async def _user(self, call: Call) -> User:
-        """Whose tokens the path is about: the caller's, or those of the user whom it names."""
+        """Returns the user whose tokens the path is about: the named one, else the caller."""
         if "key" not in call.keys:
             return user_of(call.caller)
         return await self._directory.ask(lambda: reach_user(self._store, call))
@@ -119,7 +119,7 @@ def _token_id(call: Call) -> UUID:
 
 
 def _place(record: TokenRecord) -> str:
-    """By when it was made, as a text that orders as the number does."""
+    """Returns a token's sort key in pages: creation time and id, as text that sorts as the number does."""
     return f"{record.created_at:020.6f} {record.token_id}"
 
 

@@ -1,4 +1,4 @@
-"""Users and sessions."""
+"""Handlers for users and sessions."""
 
 from dataclasses import asdict
 
@@ -35,7 +35,7 @@ class UserHandlers:
         self._max_shares = max_shares
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {
             "me": self._me,
             "end_session": self._end_session,

@@ -1,4 +1,4 @@
-"""Health, the audit log, counters, reflection and the OpenAPI document."""
+"""Handlers for health, the audit log, counters, reflection and the OpenAPI document."""
 
 import time
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from coderd.stun.io import ANSWERED_HERE
 
 
 class WatchingHandlers:
-    """Handlers for what is only looked at.
+    """Handlers for reads that concern the server as a whole.
 
     Args:
-        directory: the identities, and who is connected.
-        version: the program's.
+        directory: the identities and connected nodes.
+        version: the program's version.
     """
 
     def __init__(self, directory: Directory, version: str) -> None:
@@ -35,7 +35,7 @@ class WatchingHandlers:
         self._openapi = msgspec.json.encode(build_openapi(version))
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {
             "healthz": self._healthz,
             "openapi": self._document,

@@ -1,4 +1,4 @@
-"""Workspaces."""
+"""Handlers for workspaces."""
 
 from coderd.api.io.routes import Call, Handler
 from coderd.api.messages import (
@@ -31,7 +31,7 @@ class WorkspaceHandlers:
         self._store = directory.store
 
     def handlers(self) -> dict[str, Handler]:
-        """By operation."""
+        """Returns the handlers by operation."""
         return {
             "list_workspaces": self._list,
             "create_workspace": self._create,
@@ -82,6 +82,10 @@ class WorkspaceHandlers:
         return await self._directory.ask(lambda: reach_node(self._store, call, KIND))
 
     def _visible(self, call: Call) -> list[Node]:
+        """Returns the caller's workspaces and those shared with the caller, or with ``all`` everyone's.
+
+        Blocks. Raises ApiError if everyone's are not permitted.
+        """
         user = user_of(call.caller)
         if not call.asked(ListQuery).all:
             found = self._store.nodes.of(user, KIND) + self._store.nodes.shared_with(user)
@@ -93,7 +97,7 @@ class WorkspaceHandlers:
 
 
 def created(issued: Issued) -> WorkspaceCreated:
-    """A new workspace, or an old one with a new token."""
+    """Describes a workspace with its token, issued now."""
     node = issued.node
     return WorkspaceCreated(
         id=node.node_id,

@@ -1,4 +1,4 @@
-"""The network namespace beside the server, seen from the server: its TUN, and TCP sockets that live in it."""
+"""The server's network namespace, seen from the server: its TUN, and TCP sockets that live in it."""
 
 import errno
 import json
@@ -17,9 +17,11 @@ from coderd.model.errors import UserError
 from coderd.tun.io.device import TUN_MODE_HINT, Offloads, TunDevice
 
 INTERFACE = "server0"
-"""In the namespace, where nobody else is."""
+"""Name of the TUN device; the namespace has no other."""
 START_TIMEOUT = 5.0
+"""Seconds within which the process must have made the namespace."""
 END_TIMEOUT = 1.0
+"""Seconds within which the killed process must end."""
 
 _PROGRAM = Path(__file__).with_name("enclave_process.py")
 _MESSAGE_SIZE = 4096
@@ -29,14 +31,14 @@ _NOT_ALLOWED = frozenset({errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS,
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """One message of the process."""
+    """Message of the process: bytes, and at most one descriptor."""
 
     data: bytes
     descriptor: int | None
 
 
 class Enclave:
-    """A namespace that exists from ``open`` to ``close``."""
+    """Network namespace that exists from ``open`` to ``close``."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self._process = process
@@ -46,15 +48,15 @@ class Enclave:
 
     @property
     def pid(self) -> int:
-        """The process's."""
+        """Process id of the process that holds the namespace."""
         return self._process.pid
 
     @classmethod
     async def open(cls, address: IPv6Address, mtu: int) -> "Enclave":
-        """Makes the namespace, whose TUN has this address and leads to all of the tailnet.
+        """Makes the namespace; its TUN has this address and routes the whole tailnet prefix.
 
         Raises:
-            UserError: this machine does not allow it, or its program does not answer.
+            UserError: this machine does not permit it, or the process does not answer.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -71,14 +73,14 @@ class Enclave:
         return enclave
 
     async def make_socket(self) -> trio.socket.SocketType:
-        """A TCP socket over IPv6, not yet connected. Raises OSError when the namespace is gone."""
+        """Returns an unconnected TCP socket over IPv6. Raises OSError when the namespace is gone."""
         received = await self._receive()
         if received.descriptor is None:
             raise ConnectionResetError("the network namespace is gone")
         return trio.socket.from_stdlib_socket(socket.socket(fileno=received.descriptor))
 
     async def watch(self) -> None:
-        """Waits as long as the process lives. Raises UserError when it has ended: nobody makes sockets any more."""
+        """Waits until the process ends, then raises UserError."""
         descriptor = os.pidfd_open(self._process.pid)
         try:
             await trio.lowlevel.wait_readable(descriptor)
@@ -87,7 +89,7 @@ class Enclave:
         raise _refusal("process", None)
 
     def close(self) -> None:
-        """Ends the process and its namespace; connections in it are cut."""
+        """Kills the process, which ends its namespace and all connections in it."""
         self._channel.close()
         if hasattr(self, "tun"):
             self.tun.close()
@@ -95,7 +97,10 @@ class Enclave:
         self._process.wait(END_TIMEOUT)
 
     async def _receive(self) -> _Received:
-        """The next message; who comes first has the first. Two tasks cannot wait for one descriptor."""
+        """Returns the next message. Locked, since only one task may wait for a descriptor.
+
+        Tasks are served in turn.
+        """
         async with self._receiving:
             while True:
                 await trio.lowlevel.wait_readable(self._channel)
@@ -130,7 +135,7 @@ def _adopt(received: _Received) -> TunDevice:
 
 
 def _refusal(step: str, number: int | None) -> UserError:
-    """Why there are no web apps here, as a clause."""
+    """Returns the reason why the server has no namespace, as a clause, with a hint."""
     match step:
         case "namespace" if number in _NOT_ALLOWED:
             why = "this machine lets the server make no network namespace"

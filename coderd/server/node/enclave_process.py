@@ -1,15 +1,15 @@
-"""Runs as a program of its own: makes a network namespace with a TUN, then hands out TCP sockets that live in it.
+"""Program that makes a network namespace with a TUN, then hands out TCP sockets that live in it.
 
-Standard library only and no import of ours, so that it stays small: it lives as long as the server. In its user namespace it may
-be unable to read what it could before, so nothing is imported any more then.
+Imports only the standard library, to stay small: it lives as long as the server. In its user namespace it may
+be unable to read the files that it could read before, so everything is imported before.
 
     argv       NAME ADDRESS PREFIX-LENGTH MTU
-    fd 0       a Unix socket to the server; every message carries one descriptor:
-               {"offloads": bits} with the TUN, then without end "s" with a fresh TCP socket
-               or once, and that is the end, {"step": ..., "errno": ...} without a descriptor
+    fd 0       a Unix socket to the server; each message carries one descriptor:
+               {"offloads": bits} with the TUN, then repeatedly "s" with a new TCP socket;
+               or, at the end, {"step": ..., "errno": ...} without a descriptor
 
-Nothing is asked for: the Unix socket is the queue. What fits into its buffer waits there, and ``sendmsg`` waits when it is
-full. When the server is gone, however it went, ``sendmsg`` fails, this process ends, and with it the namespace.
+The server sends no requests: the Unix socket is a queue of sockets, and ``sendmsg`` blocks while it is full.
+When the server ends, ``sendmsg`` fails, this process ends, and with it the namespace.
 """
 
 import array  # noqa: F401  # for socket.send_fds, which would import it late
@@ -36,11 +36,14 @@ RTM_NEWADDR, IFA_LOCAL, IFA_F_NODAD = 20, 2, 0x02
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 
 KEPT_READY = 4096
-"""Bytes of sockets that wait in the Unix socket: a handful of them."""
+"""Send buffer in bytes: room for a few sockets that are made ahead."""
 
 
 def main() -> int:
-    """Never returns before the server is gone, or something is not permitted."""
+    """Makes the namespace and hands out sockets until the server ends; returns the exit status.
+
+    A step that fails is reported to the server.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is meant for the server, which then closes its end
     channel = socket.socket(fileno=0)
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_READY)
@@ -64,7 +67,7 @@ def main() -> int:
 
 
 def enter_namespace() -> None:
-    """A network namespace of our own: in a user namespace of our own where that is allowed, else by the rights we have."""
+    """Enters a new network namespace, within a new user namespace if that is permitted. Raises OSError."""
     uid, gid = os.geteuid(), os.getegid()
     try:
         unshare(CLONE_NEWUSER | CLONE_NEWNET)
@@ -80,7 +83,7 @@ def enter_namespace() -> None:
 
 
 def write(path: str, text: str) -> None:
-    """What open() does, without a codec that would have to be imported. Raises OSError."""
+    """Writes text to a file without a codec, which ``open()`` would import. Raises OSError."""
     opened = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(opened, text.encode())
@@ -89,14 +92,14 @@ def write(path: str, text: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """os.unshare, which Python has from 3.12 on. Raises OSError."""
+    """Enters new namespaces: ``os.unshare``, which Python has from 3.12 on. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
 def open_tun(name: str) -> tuple[int, int]:
-    """The descriptor of a new TUN, and the offloads that the kernel granted."""
+    """Returns the descriptor of a new TUN, and the offloads that the kernel granted. Raises OSError."""
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
     for offloads in OFFLOADS:
@@ -109,7 +112,7 @@ def open_tun(name: str) -> tuple[int, int]:
 
 
 def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
-    """MTU, up, and address with its prefix's route."""
+    """Sets a TUN's MTU and its address with the prefix's route, and brings it up. Raises OSError."""
     with contextlib.suppress(OSError):  # /proc/sys may be read-only for us: a few packets that nobody answers
         # No address of the kernel's own making, and no router solicitations.
         write(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1")
@@ -123,10 +126,10 @@ def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
 
 
 def add_address(index: int, packed: bytes, prefix_length: int) -> None:
-    """Adds an IPv6 address that is good at once: without IFA_F_NODAD it is tentative until a kernel's worker has run.
+    """Adds an IPv6 address that is usable at once (IFA_F_NODAD). Raises OSError.
 
-    Until then connect() fails with EADDRNOTAVAIL, which a busy machine shows. The ioctl that adds addresses takes no flags.
-    Raises OSError with the kernel's errno.
+    Without the flag, connect() fails with EADDRNOTAVAIL until a kernel worker has run, as seen on busy
+    machines. Netlink, because the ioctl that adds addresses takes no flags.
     """
     attribute = struct.pack("=HH16s", 4 + len(packed), IFA_LOCAL, packed)
     body = struct.pack("=BBBBI", socket.AF_INET6, prefix_length, IFA_F_NODAD, 0, index) + attribute

@@ -1,7 +1,7 @@
-"""The server among the peers of its own network: what the registry tells it becomes a NetMap.
+"""The server's own node as a peer in its network: turns what the registry sends into NetMaps.
 
-As a node's link to its server, without the wire: no token, since it is the server; no proof, since nobody else could ask;
-the same messages, so that the registry knows one kind of viewer only.
+Works as a node's link to its server, without a connection: the messages are those of the wire, so that the
+registry has one kind of viewer, but no token and no key proof are needed within one process.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,17 @@ from coderd.model.netmap import NetMap
 from coderd.model.reachability import NodeUpdate
 
 LONGEST_SLEEP = 3600.0
+"""Seconds to wait for the registry when it names no moment."""
 
 
 class Membership:
-    """One connection of the server to its own registry.
+    """Connection of the server's own node to its registry.
 
     Args:
-        registry: who is told, and who tells.
+        registry: the registry of connected nodes.
         node: the server's own identity.
-        facts: this start's keys and generation.
-        relay_url: where the server's own relay is reached from the server itself.
+        facts: the keys and the generation of this start.
+        relay_url: the server's own relay, as reached from the server itself.
         embedded_region: the map's region of that relay; 0 = there is none.
         on_netmap: called with each new NetMap; must not block or raise.
     """
@@ -55,14 +56,14 @@ class Membership:
         self._update: NodeUpdate | None = None
 
     def update(self, update: NodeUpdate) -> None:
-        """Says where the server's node can be reached."""
+        """Tells the registry the addresses and relay at which the server's node can be reached."""
         message = update_message(update, self._facts.generation)
         now = trio.current_time()
         if self._registry.update(self._connection, message, now) is None:
             self._registry.report(self._connection, message, now)
 
     async def run(self) -> None:
-        """Takes what the registry has to say until cancelled, or until the server closes."""
+        """Takes the registry's messages until cancelled, or until the registry ends the connection."""
         try:
             self._take(
                 Welcome(

@@ -1,7 +1,9 @@
-"""The server as a node: a node's tunnel over the TUN of a namespace, and connections to services of workspaces through it.
+"""The server as a node of its own network: a tunnel, and connections to workspaces through it.
 
-A workspace is met when somebody wants one of its services, and left when nobody has for a while. What ends the namespace or
-the tunnel costs the connections in it; both are made anew. Where the machine allows no namespace, ``problem`` says so.
+The tunnel's TUN is in a network namespace. The server meets a workspace (both get each other as peer) when a
+service of it is requested, and parts from it ``IDLE_TIMEOUT`` seconds after the last connection. If the
+namespace or the tunnel ends, its connections are cut and both are made anew. If the machine permits no
+namespace, ``problem`` says why.
 """
 
 import errno
@@ -33,20 +35,27 @@ from coderd.server.node.enclave import Enclave
 from coderd.server.node.membership import Membership
 
 NAME = "server"
+"""Name of the server's node."""
 MTU = 1280
+"""MTU of the namespace's TUN in bytes: IPv6's least (RFC 8200 §5)."""
 ANY_PORT = 0
+"""UDP port of the tunnel: 0 lets the kernel choose."""
 DIAL_TIMEOUT = 10.0
-"""Seconds from the wish for a workspace that is not met yet to its service's first byte."""
+"""Seconds from a request for a workspace's service to the workspace's answer, meeting it included."""
 IDLE_TIMEOUT = 600.0
-"""Seconds after the last connection that a workspace is left."""
+"""Seconds after the last connection before the server parts from a workspace."""
 TERMINAL_GRACE = 60.0
-"""Seconds in which browsers come back to their shells through a server that starts anew."""
+"""Seconds for which a workspace keeps a shell open for a browser to come back to through a restarted server.
+"""
 SWEEP_INTERVAL = 60.0
+"""Seconds between two searches for idle workspaces."""
 LONGEST_WAIT = 60.0
-"""Seconds between two attempts to be a node, at most."""
+"""Longest pause in seconds between two attempts to start the node."""
 KEEPALIVE_IDLE = 15
+"""Seconds of silence before TCP sends a keepalive."""
 USER_TIMEOUT_MS = 30_000
-"""Milliseconds that a workspace may leave bytes unacknowledged: a path that is changed takes less."""
+"""Milliseconds for which data may stay unacknowledged (TCP_USER_TIMEOUT); longer than a change of path takes.
+"""
 
 _TCP_USER_TIMEOUT = 18
 
@@ -54,7 +63,7 @@ log = structlog.get_logger(__name__)
 
 
 def server_identity(coordination_key: NodePublic) -> Node:
-    """Who the server is to its workspaces: the same at every start."""
+    """Returns the server's identity as a node; derived from its key, so that it survives restarts."""
     digest = hashlib.sha256(b"coderd server node" + bytes(coordination_key)).digest()
     node_id = UUID(bytes=digest[:16], version=4)
     return Node(node_id, NodeKind.SERVER, NAME, User(node_id, NAME), 0.0)
@@ -62,7 +71,7 @@ def server_identity(coordination_key: NodePublic) -> Node:
 
 @dataclass(slots=True)
 class _Met:
-    """A workspace that the server has met, and the connections to it."""
+    """Workspace that the server has met, and the connections to it."""
 
     workspace: Node
     used_at: float
@@ -71,7 +80,7 @@ class _Met:
 
 @dataclass(slots=True)
 class _Life:
-    """One namespace and one tunnel."""
+    """Namespace and tunnel, which start and end together."""
 
     enclave: Enclave
     tunnel: Tunnel
@@ -81,12 +90,12 @@ class _Life:
 
 
 class ServerNode:
-    """Reaches services on the loopback of workspaces.
+    """Node of the server, by which it reaches TCP services on the loopback of workspaces.
 
     Args:
-        registry: who is there.
-        identity: see ``server_identity``.
-        relay_url: where the server's own relay is reached from the server itself.
+        registry: the registry of connected nodes.
+        identity: the result of ``server_identity``.
+        relay_url: the server's own relay, as reached from the server itself.
         embedded_region: that relay's region; 0 = there is none.
     """
 
@@ -95,9 +104,9 @@ class ServerNode:
     ) -> None:
         self.identity = identity
         self.problem: UserError | None = None
-        """Why the server is no node now: a clause, and a fix as its hint."""
+        """Why the server is no node now, as a clause with a hint; None while it is one."""
         self.node_key: NodePublic | None = None
-        """What relays know it by; another at each start."""
+        """Public key of the node; new at each start."""
         self._registry = registry
         self._relay_url = relay_url
         self._embedded_region = embedded_region
@@ -106,7 +115,7 @@ class ServerNode:
         self._task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Is a node until cancelled, as far as the machine allows it."""
+        """Runs the node until cancelled, and starts it anew whenever it ends."""
         self._task_status = task_status
         backoff = Backoff(os.urandom, longest=LONGEST_WAIT)
         while True:
@@ -120,21 +129,26 @@ class ServerNode:
             await trio.sleep(backoff.next_delay())
 
     async def dial(self, workspace: Node, port: int) -> trio.SocketStream:
-        """A connection to a TCP service on a workspace's loopback. Closed with ``release``.
+        """Connects to a TCP service on a workspace's loopback. ``release`` closes the connection.
 
         Raises:
-            UserError: a sentence on why there is none; its code is ``no_web_apps``, ``offline``, ``unreachable`` or
-                the node API's own.
+            UserError: the service cannot be reached; its code is ``no_web_apps``, ``offline``,
+                ``unreachable`` or one
+                of the node API's.
         """
         return await self._open(workspace, lambda secret: DialRequest(port=port, secret=secret))
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
-        """A connection on which the workspace speaks terminal frames. Closed with ``release``. Raises UserError as ``dial`` does."""
+        """Opens a connection on which the workspace speaks terminal frames.
+
+        Raises UserError as ``dial`` does. ``release`` closes the connection.
+        """
         return await self._open(
             workspace, lambda secret: TerminalRequest(grace=TERMINAL_GRACE, secret=secret)
         )
 
     async def _open(self, workspace: Node, request: Callable[[str], Request]) -> trio.SocketStream:
+        """Meets a workspace, connects to its node API and sends a request. Raises UserError."""
         if (life := self._life) is None:
             raise self._refusal()
         met = self._meet(workspace)
@@ -151,19 +165,19 @@ class ServerNode:
         return stream
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
-        """Closes a connection that ``dial`` gave."""
+        """Closes a connection that ``dial`` or ``open_terminal`` returned."""
         stream.socket.close()
         if (met := self._met.get(workspace.node_id)) is not None:
             met.streams.discard(stream)
             met.used_at = trio.current_time()
 
     def keep(self, workspace: Node) -> None:
-        """A workspace that has been met is not left yet, though nothing is open there."""
+        """Restarts the idle time of a workspace that the server has met."""
         if (met := self._met.get(workspace.node_id)) is not None:
             met.used_at = trio.current_time()
 
     def path(self, workspace: Node) -> PathInfo | None:
-        """How a workspace is reached now; None where it has not been met."""
+        """Returns the current path to a workspace; None if the server has not met it."""
         life = self._life
         peer = (
             life.netmap.peers.get(workspace.node_id) if life is not None and life.netmap is not None else None
@@ -171,7 +185,10 @@ class ServerNode:
         return life.tunnel.path(peer.node_key) if life is not None and peer is not None else None
 
     def describe_path(self, workspace: Node) -> str:
-        """How a workspace is reached now, in words: ``direct``, or ``relay`` and the region's name; empty where it is not."""
+        """Returns the current path to a workspace as text: ``direct``, or ``relay`` and the region's name.
+
+        Empty without a path.
+        """
         path, life = self.path(workspace), self._life
         if path is None or path.kind is PathKind.NONE or life is None or life.netmap is None:
             return ""
@@ -179,7 +196,7 @@ class ServerNode:
         return f"{path.kind.value} {region.name}" if region is not None else path.kind.value
 
     def refusal(self) -> UserError | None:
-        """Why no workspace can be reached at all."""
+        """Returns why no workspace can be reached; None if the node runs."""
         return self._refusal() if self._life is None else None
 
     def _refusal(self) -> UserError:
@@ -192,6 +209,7 @@ class ServerNode:
     # One life
 
     async def _live(self) -> None:
+        """Makes namespace and tunnel and runs them until one ends."""
         enclave = await Enclave.open(self.identity.address, MTU)
         try:
             async with trio.open_nursery() as nursery:
@@ -209,7 +227,7 @@ class ServerNode:
             enclave.close()
 
     def _note_started(self) -> None:
-        """It is known whether the server is a node."""
+        """Tells ``run``'s caller once that the node runs or cannot."""
         self._task_status.started()
         self._task_status = trio.TASK_STATUS_IGNORED
 
@@ -219,6 +237,7 @@ class ServerNode:
         self.problem = problem
 
     def _begin(self, enclave: Enclave) -> _Life:
+        """Makes tunnel and membership over a namespace, with a new key."""
         key = NodePrivate.generate(os.urandom)
         self.node_key = key.public()
         tunnel = Tunnel(
@@ -239,6 +258,7 @@ class ServerNode:
         return _Life(enclave, tunnel, membership)
 
     def _end(self) -> None:
+        """Closes the tunnel, cuts all connections and parts from all workspaces."""
         if self._life is not None:
             self._life.tunnel.close()
         self._life = self.node_key = None
@@ -250,8 +270,8 @@ class ServerNode:
     def _handle_command(self, command: OwnerCommand) -> None:
         """Carries out what the tunnel's node asks of its owner.
 
-        Three commands need nothing: the workspace at the other end reports the path, the next start has another key and
-        so no mark, and the link to the server itself does not break.
+        Three commands need nothing: the workspace at the other end reports the path, the next start has
+        another key and no mark, and the link to the server itself does not break.
         """
         if (life := self._life) is None:
             return
@@ -283,11 +303,13 @@ class ServerNode:
         return met
 
     async def _find(self, life: _Life, workspace: Node) -> Peer:
+        """Waits until the NetMap has a workspace as peer, and returns it."""
         while life.netmap is None or (peer := life.netmap.peers.get(workspace.node_id)) is None:
             await life.news.wait()
         return peer
 
     async def _sweep(self) -> None:
+        """Parts from workspaces without connections for ``IDLE_TIMEOUT`` seconds, until cancelled."""
         while True:
             await trio.sleep(SWEEP_INTERVAL)
             now = trio.current_time()
@@ -298,7 +320,13 @@ class ServerNode:
 
 
 async def _ask(sock: trio.socket.SocketType, peer: Peer, request: Request) -> trio.SocketStream:
-    """Connects to the node API and asks for something. Raises OSError, MalformedPacket, or UserError with the node's words."""
+    """Connects to a node API and sends a request; returns the stream.
+
+    Raises:
+        OSError: the node cannot be reached.
+        MalformedPacket: its answer is invalid.
+        UserError: the node refuses, in its words.
+    """
     stream = None
     try:
         await sock.connect((str(peer.address), PORT_NODE_API))
@@ -315,7 +343,7 @@ async def _ask(sock: trio.socket.SocketType, peer: Peer, request: Request) -> tr
 
 
 async def _read_line(sock: trio.socket.SocketType) -> bytes:
-    """Exactly one line: what comes behind it is the service's."""
+    """Reads exactly one line, and leaves the service's bytes behind it in the socket."""
     line = b""
     while len(line) <= MAX_LINE:
         seen = await sock.recv(MAX_LINE, socket.MSG_PEEK)
@@ -329,6 +357,7 @@ async def _read_line(sock: trio.socket.SocketType) -> bytes:
 
 
 def _cut(met: _Met) -> None:
+    """Closes all connections to a workspace."""
     for stream in met.streams:
         stream.socket.close()
     met.streams.clear()
