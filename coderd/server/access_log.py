@@ -1,8 +1,8 @@
-"""What was opened, on its way to the store: coordination notes it without waiting, and a task writes it in batches.
+"""Records of opened tunnels, web apps and terminals: queued without waiting, written in batches.
 
-``tunnel.used`` is a device's own word, by its report that it has a path to a workspace, the first of each connection: the server
-introduces the two, and sees nothing of what goes between them. ``app.used`` and ``terminal.used`` are the server's own
-knowledge, since these go through it: once an hour for each person and thing.
+``tunnel.used`` comes from a device: its first report of a path to a workspace on each connection. The server
+introduces the two nodes and sees none of the traffic between them. ``app.used`` and ``terminal.used`` the
+server sees itself, since they pass through it: one record an hour for each user and thing.
 """
 
 import time
@@ -22,36 +22,39 @@ from coderd.model.fair import FairQueue
 from coderd.server.directory import Directory
 
 MAX_WAITING: Final = limits.MAX_OPENINGS_WAITING
-"""Records that wait for the store; for one more, who has most there loses one, counted as ``openings.dropped``."""
+"""Records queued for the store.
+
+One more drops one of the user with the most, counted as ``openings.dropped``.
+"""
 PAUSE: Final = 1.0
-"""Seconds between two batches: a commit costs a disk's flush."""
+"""Seconds between two batches: each commit flushes the disk."""
 
 AGAIN_AFTER: Final = 3600.0
-"""Seconds after which somebody's use of the same thing through the server is noted again."""
+"""Seconds after which a user's use of an app or terminal is recorded again."""
 
 log = structlog.get_logger(__name__)
 
 
 class AccessLog:
-    """The records that wait."""
+    """Queue of access records."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._waiting = FairQueue[UUID, AccessRecord](MAX_WAITING)
         self._noted = trio.Event()
         self._noted_at: OrderedDict[tuple[UUID, str, UUID, str], float] = OrderedDict()
-        """Who used what of late, the oldest first."""
+        """When each user's use of each app or terminal was last recorded, the oldest first."""
 
     def note_tunnel(self, device: Node, workspace: Node, path: str) -> None:
-        """A device says that it reaches a workspace. Never waits."""
+        """Records that a device reports a path to a workspace. Does not wait."""
         self._note(device.owner.user_id, device.full_name, device.node_id, "tunnel.used", workspace, path)
 
     def note_app(self, viewer: User, workspace: Node, app: App) -> None:
-        """Somebody uses an app of a workspace through the server. Never waits."""
+        """Records that a user uses an app of a workspace, at most once an hour. Does not wait."""
         self._note_hourly(viewer, "app.used", workspace, app.name)
 
     def note_terminal(self, viewer: User, workspace: Node) -> None:
-        """Somebody has a terminal of a workspace through the server. Never waits."""
+        """Records that a user uses a terminal of a workspace, at most once an hour. Does not wait."""
         self._note_hourly(viewer, "terminal.used", workspace, "")
 
     def _note_hourly(self, viewer: User, action: str, workspace: Node, detail: str) -> None:
@@ -73,7 +76,7 @@ class AccessLog:
         self._noted.set()
 
     async def run(self) -> None:
-        """Writes what is noted, until cancelled; then what is left."""
+        """Writes queued records in batches until cancelled, then writes what is left."""
         try:
             while True:
                 await self._noted.wait()

@@ -1,12 +1,12 @@
-"""A server's whole state in one file, taken while the server runs, and put back.
+"""Backup of a server's whole state in one file, made while the server runs, and its restoration.
 
     backup.tar (0600)
-      manifest.json   format, program's version, schema, when, and the size and SHA-256 of each file that follows
-      identity.db     one transaction's view of the database, by SQLite's backup API
+      manifest.json   format, program's version, schema, time, and size and SHA-256 of each file that follows
+      identity.db     a consistent copy of the database, by SQLite's backup API
       keys.json, tls.pem, admin-token, ...   as they are
 
-Whoever has the file can be this server: it holds private keys, and the hashes of all tokens. Certificates that options
-name elsewhere are not in it.
+The file holds private keys and the hashes of all tokens: its holder can impersonate the server. Certificates
+that options name outside of the state directory are not in it.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 def make_backup(state_dir: Path, target: Path) -> None:
-    """Writes a backup; what stood at ``target`` is replaced once the new one is whole. Raises UserError."""
+    """Writes a backup; replaces a file at ``target`` once the new one is complete. Raises UserError."""
     database = state_dir / DATABASE_FILE
     if not database.is_file():
         raise UserError(
@@ -77,12 +77,13 @@ def make_backup(state_dir: Path, target: Path) -> None:
 
 
 def restore_backup(source: Path, state_dir: Path, *, force: bool = False) -> str:
-    """Puts a backup in the place of a state directory's content; returns the version that had made it.
+    """Replaces a state directory's content by a backup; returns the version of coderd that made the backup.
 
-    Everything is unpacked and checked before anything is replaced.
+    Unpacks and checks everything before it replaces anything.
 
     Raises:
-        UserError: a server runs there, there is a state already and ``force`` is not given, or the backup cannot be used.
+        UserError: a server runs there, the directory has a state and ``force`` is not given, or the backup is
+            unusable.
     """
     with PrivateDirectory(state_dir, may_be_anothers=os.geteuid() == 0) as directory:
         if not force and (state_dir / KEYS_FILE).exists():
@@ -128,7 +129,7 @@ def _write_backup(state_dir: Path, database: Path, fresh: Path, copy: Path) -> N
 
 
 def _copy_database(database: Path, copy: Path) -> str:
-    """One transaction's view of the database, whoever writes meanwhile; returns its schema's revision."""
+    """Copies a consistent state of the database while others write to it; returns its schema's revision."""
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with (
         closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
@@ -151,7 +152,7 @@ def _describe(path: Path) -> _File:
 
 
 def _unpack(source: Path, directory: Path) -> _Manifest:
-    """Takes out what the manifest names, and nothing else. Raises UserError, OSError, tarfile.TarError."""
+    """Unpacks only the files that the manifest names. Raises UserError, OSError, tarfile.TarError."""
     with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
         manifest = _read_manifest(source, tar)
         for name, expected in manifest.files.items():
@@ -222,14 +223,17 @@ def _revision(connection: sqlite3.Connection) -> str:
 
 
 def _put_in_place(state_dir: Path, unpacked: Path) -> None:
-    """The old state's files go first: a write-ahead log of theirs must not meet the new database."""
+    """Removes the old files, then moves the new ones in.
+
+    In this order: the old database's write-ahead log must not be applied to the new database.
+    """
     for path in state_dir.iterdir():
         if path.name not in (LOCK_FILE, _UNPACKED) and not path.is_dir():
             path.unlink()
     for path in unpacked.iterdir():
         path.replace(state_dir / path.name)
     owner = state_dir.stat()
-    if owner.st_uid != os.geteuid():  # root has done it for a server that runs as somebody else
+    if owner.st_uid != os.geteuid():  # restored by root for a server that runs as another user
         for path in state_dir.iterdir():
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

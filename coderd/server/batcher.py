@@ -1,4 +1,4 @@
-"""Questions that arrive while others are being answered, and are then answered all at once: one way to the disk for many."""
+"""Group commit: questions that arrive while a batch is answered are answered together in the next one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ A = TypeVar("A")
 
 
 class _Waiting(Generic[Q, A]):
-    """A question, and its answer when there is one."""
+    """Question that waits, with its answer once there is one."""
 
     def __init__(self, question: Q) -> None:
         self.question = question
@@ -18,11 +18,13 @@ class _Waiting(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Gathers questions.
+    """Batches of questions, answered one batch at a time.
 
     Args:
-        answer_all: one answer for each question, in their order. Raises for all that were asked together.
-        at_once: so many at most.
+        answer_all: returns one answer for each question, in their order; an exception is raised in every
+            ``ask`` that
+            called it.
+        at_once: the most questions in a batch.
     """
 
     def __init__(self, answer_all: Callable[[list[Q]], Awaitable[list[A]]], at_once: int) -> None:
@@ -32,7 +34,10 @@ class Batcher(Generic[Q, A]):
         self._turn = trio.Lock()
 
     async def ask(self, question: Q) -> A:
-        """The answer: at once where nobody is being answered, else with all who wait for that. Raises what ``answer_all`` raises."""
+        """Answers a question: at once if no batch is being answered, else in a later batch.
+
+        Raises what ``answer_all`` raises.
+        """
         own = _Waiting[Q, A](question)
         self._waiting[own] = None
         try:
@@ -44,7 +49,7 @@ class Batcher(Generic[Q, A]):
         return own.answers[0]
 
     async def _answer(self) -> None:
-        """Answers those who have waited longest; whoever has the turn and no answer yet is among them."""
+        """Answers the questions that have waited longest, the caller's among them."""
         together = list(self._waiting)[: self._at_once]
         answers = await self._answer_all([waiting.question for waiting in together])
         for waiting, answer in zip(together, answers, strict=True):

@@ -1,4 +1,4 @@
-"""Sessions of browsers, as the store keeps them: opened for a token, found by their hash, revoked."""
+"""Sessions of browsers in the store: opened with a token, found by their hash, revoked."""
 
 import time
 from typing import Final
@@ -14,34 +14,37 @@ from coderd.server.directory import Directory
 from coderd.server.handlers.reaching import actor_of
 
 BROWSER_SESSION = "browser"
-"""The name of a session that somebody opened by signing in at the server's page."""
+"""Name of a session that was opened by signing in with a browser."""
 SESSION_LIFETIME: Final = limits.BROWSER_SESSION_LIFETIME
 
 _PEOPLE = (Role.MEMBER, Role.ADMIN, Role.OWNER)
 
 
 class BrowserSessions:
-    """What pages for browsers ask about sessions."""
+    """Access of the pages for browsers to sessions."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
 
     def unix_now(self) -> float:
-        """Wall-clock seconds."""
+        """Returns the current time in wall-clock seconds."""
         return time.time()
 
     async def find(self, session_hash: bytes) -> Session | None:
-        """The session of this hash, None where it has ended."""
+        """Returns the session with this hash; None if it is unknown, expired or revoked."""
         store = self._directory.store
         return await self._directory.in_thread(lambda: store.sessions.find(session_hash))
 
     async def find_user(self, session_hash: bytes) -> User | None:
-        """Whose session has this hash."""
+        """Returns the user of the session with this hash; None without one."""
         session = await self.find(session_hash)
         return session.user if session is not None else None
 
     async def find_caller(self, session_hash: bytes, source: str) -> Caller | None:
-        """Whom the API takes the bearer of this session for, coming from this address."""
+        """Returns the caller that the API sees for the session with this hash, coming from this address.
+
+        None without one.
+        """
         session = await self.find(session_hash)
         if session is None:
             return None
@@ -57,7 +60,7 @@ class BrowserSessions:
         )
 
     async def sign_in(self, token: str, source: str) -> NewSession | str:
-        """A browser's own session for a session token, or a sentence on why there is none."""
+        """Opens a browser's session with a session token; returns a sentence instead if it is refused."""
         try:
             caller = await self._directory.identify(token, source)
         except ApiError as error:
@@ -78,7 +81,7 @@ class BrowserSessions:
         return NewSession(opened.hash, opened.lifetime)
 
     async def sign_out(self, session_hash: bytes, source: str) -> None:
-        """Revokes a browser's session."""
+        """Revokes the session with this hash."""
         store, session = self._directory.store, await self.find(session_hash)
         by = Actor("unknown") if session is None else Actor(session.user.name, session.user.user_id, source)
         await self._directory.change_in_thread(lambda: store.sessions.sign_out(session_hash, by=by))

@@ -6,8 +6,8 @@
  the operator's map              --+                     |
                                        direct connections blocked: no STUN in it at all
 ```
-Host and port of the own region are those of the access URL; each node puts the URL in their place by which it knows the
-server itself. Nothing is overwritten: where two of the three want one number or one code, the map is refused.
+Host and port of the own region are those of the access URL; each node replaces them by the URL under which it
+knows the server. Nothing is overwritten: if two of the three use one number or one code, the map is refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,10 +20,11 @@ from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 
 NO_STUN = -1
+"""STUN port that means no STUN, as in Tailscale's DERP maps."""
 
 
 class MapClash(ValueError):
-    """The operator's map does not go together with what the server adds; the message is a clause."""
+    """The operator's map conflicts with what the server adds; the message is a clause."""
 
 
 def assemble(
@@ -32,13 +33,13 @@ def assemble(
     stun_addresses: Sequence[AddrPort],
     custom: DerpMap | None = None,
 ) -> DerpMap:
-    """The map for all nodes.
+    """Returns the relay map for all nodes.
 
     Args:
-        options: the server's.
-        url: where everybody reaches the server.
-        stun_addresses: where its STUN responder is bound.
-        custom: the operator's map, already found sound by itself.
+        options: the server's DERP options.
+        url: the server's access URL.
+        stun_addresses: the addresses of its STUN responder.
+        custom: the operator's map, valid by itself.
 
     Raises:
         MapClash: a region's number or code is taken, or no region could be a node's home.
@@ -59,7 +60,7 @@ def assemble(
 
 
 def without_stun(derp_map: DerpMap) -> DerpMap:
-    """The map of relays alone: nobody is to find out its own address."""
+    """Returns the map without STUN, so that nodes cannot discover their own addresses."""
     regions = {
         region_id: replace(
             region,
@@ -72,13 +73,13 @@ def without_stun(derp_map: DerpMap) -> DerpMap:
 
 
 def may_be_home(region: DerpRegion) -> bool:
-    """Whether nodes may listen at a region: it has a relay, and the map does not keep them away."""
+    """Returns whether a region may be a node's home: it has a relay, and the map does not forbid it."""
     is_offered = not (region.avoid or region.no_measure_no_home)
     return is_offered and any(not node.stun_only for node in region.nodes)
 
 
 def n_relays(derp_map: DerpMap) -> int:
-    """How many nodes relay, in regions where a node may be at home."""
+    """Returns the number of relays in regions that may be a node's home."""
     regions = (region for region in derp_map.regions.values() if may_be_home(region))
     return sum(not node.stun_only for region in regions for node in region.nodes)
 
@@ -96,7 +97,10 @@ def _own_regions(
 def _own_nodes(
     options: DerpOptions, url: ServerUrl, stun_addresses: Sequence[AddrPort]
 ) -> Iterator[DerpNode]:
-    """The relay, with the first STUN port; each further port, and all of them without a relay, is a node for STUN only."""
+    """Yields the relay with the first STUN port, then one STUN-only node for each further port.
+
+    Without a relay all ports are STUN-only nodes.
+    """
     ports = list(dict.fromkeys(port for _, port in stun_addresses))
     own = DerpNode(
         name=f"{options.region_id}b",
@@ -124,7 +128,10 @@ def _stun_region(region_id: int, server: StunServer) -> DerpRegion:
 
 
 def _check_clash(regions: dict[int, DerpRegion], region: DerpRegion) -> None:
-    """Numbers are unique in one JSON object, so a clash is always with a region that the server adds."""
+    """Raises MapClash if a region's number, node names or code are taken.
+
+    Numbers are unique within one JSON object, so such a clash is with a region that the server adds.
+    """
     if (own := regions.get(region.region_id)) is not None:
         raise MapClash(
             f"{describe_region(region)} has the number of the server's own region {own.code!r}, {own.name}"

@@ -1,6 +1,6 @@
-"""Identities as coordination, relay and API ask for them: the store in threads, and what a change must end at once.
+"""Identities for coordination, relay and API: calls the store in threads and applies each change's effects.
 
-A change takes effect here and now: first in the store, which everybody asks, then on the connections that are already open.
+A change reaches the store first, which everyone asks, then at once the connections that are open.
 """
 
 import time
@@ -48,12 +48,14 @@ from coderd.server.batcher import Batcher
 from coderd.server.effects import apply_effects
 
 MAX_THREADS: Final = limits.MAX_STORE_THREADS
+"""Threads that use the store at a time."""
 
 MAX_CLAIMS = 256
 """Node keys that are claimed in one transaction."""
 
 MAX_KNOWN: Final = limits.MAX_KNOWN_TOKENS
-"""Tokens remembered as good of late: who shares an address with somebody who guesses is not shut out with them."""
+"""Valid tokens that are remembered, so that failed attempts from their users' addresses do not lock them out.
+"""
 
 T = TypeVar("T")
 
@@ -82,12 +84,12 @@ log = structlog.get_logger(__name__)
 
 
 class Directory:
-    """One server's identities.
+    """Identities of one server.
 
     Args:
         store: the blocking store.
         counters: shared by all parts of the server.
-        registry: who is connected.
+        registry: the registry of connected nodes.
         relay: the embedded relay.
     """
 
@@ -100,18 +102,25 @@ class Directory:
         self._attempts = Attempts()
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self.visits = Visits(time.time)
-        """Who has something open by browser."""
+        """Web apps and terminals that are open in browsers."""
         self.registry = registry
         self.relay = relay
 
     # For coordination and the relay
 
     async def find_node_record(self, token: str, source: str = "") -> NodeRecord | None:
-        """Whose node token this is. Raises TooManyAttempts for an address that has tried too many unknown ones."""
+        """Finds the node that a node token belongs to; None for an unknown token.
+
+        Raises:
+            TooManyAttempts: too many unknown tokens came from this address.
+        """
         return await self._find(token, source, self.store.tokens.find_node_record)
 
     async def claim_node_key(self, node: Node, node_key: NodePublic) -> None:
-        """Makes a proven key the node's own; the relay links of the one before are closed. Raises IdentityError."""
+        """Makes a proven key the node's own; closes the relay links of its previous key.
+
+        Raises IdentityError.
+        """
         answer = await self._claims.ask((node, node_key))
         if isinstance(answer, IdentityError):
             raise answer
@@ -122,21 +131,25 @@ class Directory:
         return await self.change_in_thread(lambda: self.store.nodes.claim_keys(claims))
 
     async def partners(self, node: Node) -> list[Node]:
-        """Everybody whom a node may meet."""
+        """Returns every node that a node may meet."""
         return await self.in_thread(lambda: self.store.nodes.partners(node))
 
     async def admit(self, node_key: NodePublic, source: str = "") -> Node | None:
-        """Whose node key this is, wherever it comes from: the relay serves nobody else."""
+        """Returns the node with this node key; None for an unknown key, which the relay does not serve."""
         return await self.in_thread(lambda: self.store.nodes.admit(node_key))
 
     # For pages and the API
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
-        """A workspace by its owner's name and its own."""
+        """Finds a workspace by its owner's name and its own; None if there is none."""
         return await self.in_thread(lambda: self.store.nodes.find_named(NodeKind.WORKSPACE, owner, name))
 
     async def identify(self, token: str, source: str) -> Caller:
-        """Whose token this is. Raises ApiError for an address that has tried too many unknown ones."""
+        """Returns the caller that a token authenticates; an unknown token's role is NOBODY.
+
+        Raises:
+            ApiError: too many unknown tokens came from this address.
+        """
         try:
             bearer = await self._find(token, source, self.store.tokens.find)
         except IdentityError as error:
@@ -156,31 +169,35 @@ class Directory:
         )
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """Asks the store in a thread; its refusals become the API's."""
+        """Calls the store in a thread. Raises ApiError for the store's refusals."""
         try:
             return await self.in_thread(question)
         except IdentityError as error:
             raise _refusal(error) from None
 
     async def in_thread(self, question: Callable[[], T]) -> T:
-        """Asks the store in a thread."""
+        """Calls the store in a thread."""
         return await trio.to_thread.run_sync(question, limiter=self._limiter)
 
     # Changes
 
     async def change(self, act: Callable[[], Change[T]]) -> T:
-        """As ``change_in_thread``; the store's refusals become the API's."""
+        """Changes the store in a thread and applies the effects. Raises ApiError for the store's refusals.
+
+        See ``change_in_thread``.
+        """
         try:
             return await self.change_in_thread(act)
         except IdentityError as error:
             raise _refusal(error) from None
 
     async def change_in_thread(self, act: Callable[[], Change[T]]) -> T:
-        """Changes the store in a thread, and ends at once what the change ends: there is no other way to change it.
+        """Changes the store in a thread and at once applies the effects; the only way to change it.
 
-        Not even a cancellation comes between the two: the thread is waited for, and what follows never waits. One change at a
-        time: effects carry nodes as the change left them, and two that were applied in the other order than they were
-        committed would leave a connection with a share that has been revoked. The database writes one at a time anyway.
+        A cancellation cannot come between the two: the thread is waited for, and applying effects does not
+        wait. One change at a time: effects carry nodes as the change left them, so two that were applied in
+        the reverse order of their commits would leave a connection with a revoked share. The database writes
+        one at a time anyway.
 
         Raises:
             IdentityError: the store refuses; nothing has changed.
@@ -193,7 +210,7 @@ class Directory:
     # Inside
 
     async def _find(self, token: str, source: str, ask: Callable[[str], T | None]) -> T | None:
-        """What the store knows of a token. Raises TooManyAttempts."""
+        """Looks a token up, counting unknown ones against their address. Raises TooManyAttempts."""
         origin, token_hash = Origin.of(source), hash_token(token)
         if token_hash not in self._known and not self._attempts.allows(origin, time.monotonic()):
             self.counters["identity.refused.attempts"] += 1

@@ -1,6 +1,6 @@
-"""The one place where a change of identities reaches those who are connected: the registry's streams and the relay's links.
+"""Application of a change of identities to connected nodes: the registry's streams and the relay's links.
 
-The store has changed already, so whoever asks it anew is answered by the new state; this ends what was let in before.
+The store has changed already and answers by the new state; this ends what was admitted by the old one.
 """
 
 from coderd.coordination.registry import EXPIRED, Registry
@@ -9,9 +9,10 @@ from coderd.identity.effects import Effects
 
 
 def apply_effects(effects: Effects, registry: Registry, relay: RelayServer) -> None:
-    """Ends and tells what a change has ended and changed. Never waits: between commit and this nobody is served by it.
+    """Applies a change's effects to registry and relay.
 
-    Who has left comes before who is new, as one node may be both: a workspace whose token was exchanged for another.
+    Does not wait, so nothing is served by the old state after the commit. Expelled nodes come before
+    introduced ones, as one node may be both: a workspace whose token was exchanged for another.
     """
     for node in effects.amended:
         registry.amend(node)

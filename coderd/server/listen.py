@@ -1,4 +1,4 @@
-"""The HTTP port: one socket for both address families where the host has both."""
+"""Listening sockets: one for both address families where the host has both."""
 
 import errno
 import socket
@@ -9,11 +9,15 @@ from coderd.model.addresses import AddrPort, canonical_ip, format_addr_port, is_
 from coderd.model.errors import UserError
 
 BACKLOG = 1024
+"""Connections that the kernel queues until they are accepted."""
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 def open_listener(address: AddrPort) -> trio.SocketListener:
-    """Listens at an address; ``::`` takes IPv4 too, and means all of IPv4 where there is no IPv6. Raises UserError."""
+    """Listens at an address. Raises UserError.
+
+    ``::`` takes IPv4 too, and falls back to ``0.0.0.0`` on a host without IPv6.
+    """
     try:
         return _listen(address)
     except OSError as error:
@@ -23,7 +27,7 @@ def open_listener(address: AddrPort) -> trio.SocketListener:
 
 
 def bound_address(listener: trio.SocketListener) -> AddrPort:
-    """Where a listener really is, when the port was left to the kernel."""
+    """Returns the address that a listener is bound to, with the port that the kernel chose for port 0."""
     ip, port = listener.socket.getsockname()[:2]
     return (canonical_ip(ip), port)
 

@@ -1,9 +1,9 @@
-"""Where the operator's relay map comes from, a file or a URL, and how a change of it reaches the nodes.
+"""Source of the operator's relay map, a file or a URL, and the distribution of its changes to the nodes.
 
-A file is looked at every two seconds, by its inode, time and size; a URL is fetched every ten minutes; SIGHUP reads
-either at once. What cannot be used changes nothing: the last good map stays in force, and the log and the counter
-``derp_map.failed`` tell. Only at the start is a map that cannot be used a reason not to serve, save a URL that does not
-answer while the server has a relay of its own: a team must not lose all for want of a stranger's page.
+A file is examined every two seconds, by its inode, time and size; a URL is fetched every ten minutes; SIGHUP
+reads either at once. A map that cannot be used changes nothing: the last good map stays in force, a warning
+is logged and ``derp_map.failed`` counted. At the start such a map ends the server, except a URL that does not
+answer while the server has a relay of its own.
 """
 
 import os
@@ -23,25 +23,27 @@ from coderd.server.derpmap import MapClash
 from coderd.server.reloads import Reloads
 
 LOOK_INTERVAL: Final = 2.0
-"""Seconds between two looks at a file."""
+"""Seconds between two examinations of a file."""
 FETCH_INTERVAL: Final = 600.0
+"""Seconds between two fetches of a URL."""
 RETRY_INTERVAL: Final = 30.0
-"""Seconds to the next try at a URL that failed."""
+"""Seconds until a URL is fetched again after a failure."""
 FETCH_TIMEOUT: Final = 10.0
-"""Seconds for all of a fetch."""
+"""Seconds that a whole fetch may take."""
 UNREACHABLE = "derp_map_unreachable"
-"""Code of the error that may mend itself."""
+"""Code of the error that may be temporary."""
 
 log = structlog.get_logger(__name__)
 
 
 class MapSource:
-    """Reads the operator's map, hands each new one over, and goes on looking.
+    """Reader of the operator's map: hands each new map over, and follows its changes.
 
     Args:
-        options: where it is; nothing is done where they name no map.
-        take: called with each map that has been read, and None where there is none; raises MapClash if it does not
-            go together with the rest.
+        options: name the file or URL; without either, there is no map.
+        take: called with each map that was read, and None if there is none; raises MapClash if it conflicts
+            with the
+            server's own regions.
         counters: ``derp_map.loaded`` and ``derp_map.failed``.
     """
 
@@ -57,16 +59,16 @@ class MapSource:
 
     @property
     def origin(self) -> str:
-        """The path or URL; empty where there is none."""
+        """Path or URL of the map; empty if there is none."""
         return self._options.map_url or str(self._options.map_path or "")
 
     @property
     def failure(self) -> str:
-        """Why the map could not be used when it was last read; empty where it could."""
+        """Why the map could not be used when it was last read, as a clause; empty if it could."""
         return self._failure
 
     async def load(self) -> None:
-        """Takes the first map. Raises UserError where the server should not start without it."""
+        """Loads the first map. Raises UserError if the server should not start without it."""
         try:
             await self._load()
         except UserError as error:
@@ -76,7 +78,7 @@ class MapSource:
             self._take(None)
 
     async def follow(self, reloads: Reloads) -> None:
-        """Looks for changes, for ever."""
+        """Loads the map again at each change or reload, for ever."""
         if not self.origin:
             return
         n_seen = reloads.n_asked
@@ -99,7 +101,7 @@ class MapSource:
             self._failure = ""
 
     async def _load(self) -> None:
-        """Raises UserError, and leaves what is in force as it was."""
+        """Reads the map and hands it over. Raises UserError, and then leaves the map in force."""
         if not self.origin:
             self._take(None)
             return
@@ -116,7 +118,7 @@ class MapSource:
         self._newest = found
 
     def _note_failure(self, error: UserError) -> None:
-        """Every failure counts; the log names each only once in a row."""
+        """Counts a failure, and logs it if it differs from the last one."""
         self._counters["derp_map.failed"] += 1
         if error.message != self._failure:
             kept = "the server's own relay alone" if self._newest is None else "the last good map"
@@ -129,7 +131,7 @@ class MapSource:
         return RETRY_INTERVAL if self._failure else FETCH_INTERVAL
 
     async def _signature_now(self) -> tuple[int, int, int] | None:
-        """What changes when the file does, also when another takes its place; None where there is no file."""
+        """Returns the file's inode, modification time and size; None if there is no file."""
         if self._options.map_path is None:
             return None
         try:
@@ -147,7 +149,7 @@ class MapSource:
             raise bad_map(self.origin, error.strerror or type(error).__name__) from None
 
     async def _fetch(self) -> bytes:
-        """The URL's answer; redirects are not followed, so that it is the operator who says whom to believe."""
+        """Fetches the URL, without following redirects. Raises UserError."""
         data = bytearray()
         try:
             with trio.fail_after(FETCH_TIMEOUT):

@@ -1,4 +1,4 @@
-"""The certificate that a server or a relay makes for itself and keeps: those who know its SHA-256 trust it."""
+"""The certificate that a server or relay makes itself; clients trust it by its SHA-256 (the pin)."""
 
 from coderd.config.tls import CertificateFiles
 from coderd.http.self_signed import make_certificate
@@ -9,7 +9,10 @@ TLS_FILE = "tls.pem"
 
 
 def own_certificate(directory: PrivateDirectory, host: str) -> CertificateFiles:
-    """Certificate and key in one file, made now if there is none, or only one for another host. Raises UserError."""
+    """Returns the file with certificate and key, made now if there is none for this host.
+
+    Raises UserError.
+    """
     path = directory.path(TLS_FILE)
     if not path.exists() or not is_certificate_for(path, host):
         directory.write(TLS_FILE, make_certificate(host))

@@ -1,4 +1,4 @@
-"""A server's TCP ports: taken before anything else is done, given TLS once the certificates are at hand."""
+"""TCP ports of a server: bound before anything else, given TLS once the certificates are loaded."""
 
 from typing import Self
 
@@ -16,11 +16,11 @@ log = structlog.get_logger(__name__)
 
 
 class Ports:
-    """Listens at both addresses, as far as there are two. Raises UserError where one cannot be had.
+    """Listeners at the addresses for plain HTTP and for TLS. Raises UserError if one cannot be bound.
 
     Args:
-        http_address: for plain HTTP, None for nowhere.
-        tls_address: for TLS, None for nowhere.
+        http_address: for plain HTTP; None: not served.
+        tls_address: for TLS; None: not served.
     """
 
     def __init__(self, http_address: AddrPort | None, tls_address: AddrPort | None) -> None:
@@ -39,17 +39,17 @@ class Ports:
 
     @property
     def address(self) -> AddrPort:
-        """Where clients are meant to come: the TLS port if there is one."""
+        """Address for clients: that of the TLS port if there is one."""
         return bound_address([*self._encrypted, *self._plain][0])
 
     def listeners(self, tls: ServerTls | None) -> list[Listener]:
-        """For ``serve_http``."""
+        """Returns the listeners for ``serve_http``."""
         assert tls is not None or not self._encrypted
         encrypted = [TlsListener(listener, tls.context) for listener in self._encrypted if tls is not None]
         return [*self._plain, *encrypted]
 
     def close(self) -> None:
-        """Gives all of them up."""
+        """Closes all of the listeners."""
         for listener in self._opened:
             listener.socket.close()
 
@@ -61,7 +61,10 @@ class Ports:
 
 
 async def follow_reloads(tls: ServerTls, reloads: Reloads) -> None:
-    """Reads the certificates again whenever that is asked for; what cannot be used is logged and changes nothing."""
+    """Loads the certificates again at each reload, for ever.
+
+    Logs those that cannot be used and keeps the ones in force.
+    """
     n_seen = reloads.n_asked
     while True:
         n_seen = await reloads.wait(n_seen)

@@ -1,4 +1,4 @@
-"""``coderd server`` and ``coderd derp`` as processes: signals, systemd, and the few lines that the first admin reads."""
+"""``coderd server`` and ``coderd derp`` as processes: signals, systemd, and what the first admin reads."""
 
 import gc
 import json
@@ -25,10 +25,12 @@ from coderd.server.reloads import Reloads
 from coderd.server.run import Started, run_server
 
 GARBAGE_THRESHOLDS = (10_000, 5, 10)
-"""Objects more than before until garbage is sought among the new; so many times that until it is among the old, then all.
+"""Thresholds of Python's garbage collector (``gc.set_threshold``).
 
-Python's own 700 is passed all the time by thousands of connections that merely wait, each time anew: what they hold then counts
-as grown old, and everything there is, a second's work with 5,000 nodes, is searched again and again for nothing."""
+With Python's own 700, thousands of idle connections pass the threshold all the time, so that their objects
+are promoted to the oldest generation, which is then searched again and again: a second each time with 5,000
+nodes.
+"""
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -37,26 +39,26 @@ log = structlog.get_logger(__name__)
 
 
 class Service(Protocol[S_co]):
-    """What serves until ``stop``, and reads anew what may have changed when ``reloads`` asks."""
+    """Service that runs until ``stop`` and reloads on request."""
 
     async def __call__(
         self, *, stop: trio.Event, reloads: Reloads, task_status: trio.TaskStatus[S_co]
     ) -> None:
-        """Runs; tells ``task_status`` when it serves."""
+        """Runs the service; starts ``task_status`` when it serves."""
 
 
 def serve(config: ServerConfig) -> None:
-    """Runs the server. Raises UserError if it cannot start."""
+    """Runs the server until it is stopped. Raises UserError if it cannot start."""
     _run(partial(run_server, config), partial(_announce, config))
 
 
 def serve_relay(config: RelayConfig) -> None:
-    """Runs a relay alone. Raises UserError if it cannot start."""
+    """Runs a standalone relay until it is stopped. Raises UserError if it cannot start."""
     _run(partial(run_relay, config), _announce_relay)
 
 
 def _run(service: Service[S], announce: Callable[[S], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then ends cleanly; SIGHUP asks to reload. Raises UserError."""
+    """Runs a service until SIGTERM or SIGINT, then ends it cleanly; SIGHUP reloads. Raises UserError."""
     os.umask(0o077)
     _allow_many_connections()
     _collect_garbage_seldom()
@@ -93,20 +95,26 @@ async def _serve(service: Service[S], announce: Callable[[S], None]) -> None:
 
 
 def _allow_many_connections() -> None:
-    """The usual soft limit of 1024 files would end at some five hundred nodes; what we may have, we take."""
+    """Raises the soft limit of open files to the hard one; the usual 1024 would serve some 500 nodes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _collect_garbage_seldom() -> None:
-    """Whoever holds thousands of connections has a million objects that are no garbage. The program itself never is."""
+    """Makes garbage collection rare and exempts the program's own objects.
+
+    A process with thousands of connections has a million live objects, which each collection would examine.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def _announce(config: ServerConfig, started: Started) -> None:
-    """The pin, and what the very first start says. The token itself goes to a terminal only: anything else may be a log."""
+    """Prints the pin, and at the first start the first administrator's token.
+
+    The token itself goes only to a terminal: any other output may be a log.
+    """
     flags = f" --pin {PIN_PREFIX}{started.pin}" if started.pin else ""
     if flags:
         print(f"Nobody vouches for this server's own certificate: every join takes{flags}")
@@ -131,7 +139,7 @@ def _announce(config: ServerConfig, started: Started) -> None:
 
 
 def _announce_relay(started: RelayStarted) -> None:
-    """The region, ready to be pasted into a DERP map."""
+    """Prints the relay's region, for pasting into a DERP map."""
     print("This relay as a region of a DERP map:\n")
     print(json.dumps(started.region, indent=2))
     sys.stdout.flush()

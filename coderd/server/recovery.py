@@ -1,8 +1,9 @@
-"""A way back in, for who has the server's machine: a new owner, or a new sign-in for somebody who has lost theirs. Blocks.
+"""Recovery of access on the server's machine: a new owner, or a new sign-in for a user. Blocks.
 
-Both write into the database beside a server that runs, which SQLite's write-ahead log allows. A running server asks its database
-about every session, and looks once a second for what others have written: it then ends the links of nodes whose tokens this has
-ended (``identity/io/expiry.py``). The token goes into a file of mode 0600 in the state directory, as the first administrator's does.
+Both write into the database beside a running server, which SQLite's write-ahead log permits. The server looks
+once a second for changes by others, and then ends the links of nodes with revoked tokens
+(``identity/io/expiry.py``). The token goes into a file of mode 0600 in the state directory, as the first
+administrator's does.
 """
 
 import sqlite3
@@ -20,20 +21,21 @@ from coderd.server.state import DATABASE_FILE
 from coderd.server.store import open_store
 
 BY: Final = Actor("server", source="the server's machine")
+"""Actor of these changes in the audit log."""
 
 
 class Recovered(NamedTuple):
-    """Who can sign in, and where the token is."""
+    """User who can sign in now, and the file with the token."""
 
     name: str
     token: str
     token_file: Path
     n_ended: int = 0
-    """Tokens that were ended."""
+    """Number of revoked tokens."""
 
 
 def create_admin(state_dir: Path, lifetimes: LifetimeOptions, name: str) -> Recovered:
-    """A new owner. Raises UserError where there is no server's state, or the name cannot be had."""
+    """Creates an owner. Raises UserError if there is no server's state, or the name is invalid or taken."""
     store = open_store(_database(state_dir), lifetimes)
     try:
         made = store.users.create(name, role=UserRole.OWNER, by=BY).result
@@ -47,9 +49,16 @@ def create_admin(state_dir: Path, lifetimes: LifetimeOptions, name: str) -> Reco
 def reset_user(
     state_dir: Path, lifetimes: LifetimeOptions, name: str, *, with_nodes: bool = False
 ) -> Recovered:
-    """A new sign-in for a user, whose sessions and join keys all end; ``with_nodes``: the tokens of their machines, too.
+    """Creates a new sign-in for a user, and revokes the user's sessions and join keys.
 
-    Raises UserError where there is no server's state, or no such user.
+    Args:
+        state_dir: the server's state directory.
+        lifetimes: the lifetimes of tokens.
+        name: the user's name.
+        with_nodes: also revoke the tokens of the user's workspaces and devices.
+
+    Raises:
+        UserError: there is no server's state, or no such user.
     """
     store = open_store(_database(state_dir), lifetimes)
     try:
@@ -62,7 +71,10 @@ def reset_user(
 
 
 def _database(state_dir: Path) -> Path:
-    """A database of this very version: one that a running server of another version uses must not change under it."""
+    """Returns the database's path. Raises UserError unless its schema is this version's.
+
+    A running server of another version must not have its schema changed.
+    """
     database = state_dir / DATABASE_FILE
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:

@@ -1,23 +1,26 @@
-"""SIGHUP, for every part of the server that has something to read again. Nobody waits for another, none misses one."""
+"""Reloads requested by SIGHUP, for every part of the server that reads files again.
+
+Each part waits independently.
+"""
 
 import trio
 
 
 class Reloads:
-    """Counts how often the server was asked to reload."""
+    """Counter of requested reloads."""
 
     def __init__(self) -> None:
         self.n_asked = 0
         self._asked = trio.Event()
 
     def ask(self) -> None:
-        """Has everybody read anew what they can."""
+        """Counts a request and wakes all that wait."""
         self.n_asked += 1
         self._asked.set()
         self._asked = trio.Event()
 
     async def wait(self, n_seen: int) -> int:
-        """Waits until there were more than ``n_seen``; returns how many there were, to be passed the next time."""
+        """Waits until there were more requests than ``n_seen``; returns their number, for the next call."""
         while self.n_asked == n_seen:
             await self._asked.wait()
         return self.n_asked

@@ -57,22 +57,23 @@ from coderd.server.web_terminals import WebTerminals
 from coderd.stun.io import serve_stun
 
 FIRST_ADMIN = "admin"
+"""Name of the user that the first start creates."""
 DRAIN_TIMEOUT = 5.0
-"""Seconds that requests which are being answered have at the end."""
+"""Seconds for which requests in progress may finish at the end."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Where a server that has started listens."""
+    """Addresses of a server that has started."""
 
     http_address: AddrPort
     stun_addresses: tuple[AddrPort, ...]
     admin_token_file: Path | None
-    """Set on the very first start, which made the first admin."""
+    """File with the first admin's token; None unless this start created the user."""
     pin: str = ""
-    """The SHA-256 of a certificate of the server's own making, in hexadecimal; empty where it shows none such."""
+    """SHA-256 of the certificate that the server made itself, in hexadecimal; empty if it shows none such."""
 
 
 async def run_server(
@@ -82,12 +83,12 @@ async def run_server(
     reloads: Reloads | None = None,
     task_status: trio.TaskStatus[Started] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serves until ``stop`` is set, then tells every node to come back shortly, and ends; or until cancelled.
+    """Serves until ``stop`` is set or it is cancelled; on ``stop`` tells every node to reconnect shortly.
 
     Args:
         config: the options; port 0 lets the kernel choose.
-        stop: asks for a clean end.
-        reloads: asks to read again what may have changed: the relay map, the certificates.
+        stop: requests a clean end.
+        reloads: requests that relay map and certificates be read again.
         task_status: started when every socket is bound and answers.
 
     Raises:
@@ -115,7 +116,7 @@ async def run_server(
 
 
 class _Server:
-    """The parts of a server, and who knows whom among them."""
+    """Parts of a server, connected with each other."""
 
     def __init__(self, config: ServerConfig, state: StateDirectory, store: Store) -> None:
         self._config = config
@@ -189,7 +190,7 @@ class _Server:
         return ports.address, self._stun
 
     async def drain(self) -> None:
-        """Nobody new comes in, everybody is told when to come back, and what is being answered is answered."""
+        """Refuses new requests, tells every node when to reconnect, and waits for requests in progress."""
         self._observation.checks.is_draining = True
         self._drain.ask()
         await self.relay.announce_restart()
@@ -218,11 +219,14 @@ class _Server:
         )
 
     async def _admit(self, node_key: NodePublic, source: str = "") -> Node | None:
-        """Whom relays serve: every node of the server, and the server's own."""
+        """Returns the node that relays may serve, one of the server's or the server's own; else None."""
         return self._web_apps.admits(node_key) or await self.directory.admit(node_key, source)
 
     def _set_derp_map(self, custom: DerpMap | None) -> None:
-        """Hands the map out, the operator's merged in. Raises MapClash, and leaves the nodes the one they have."""
+        """Merges the operator's map in and hands the result out.
+
+        Raises MapClash, and then leaves the map in force.
+        """
         self._derp_map = assemble(self._config.derp, self._config.access_url, self._stun, custom)
         self.coordination.set_derp_map(derp_map_to_json(self._derp_map))
 
@@ -253,7 +257,7 @@ class _Server:
         ]
         app = Starlette(routes=routes, exception_handlers=error_handlers())
         app.router.redirect_slashes = False
-        own = self._config.access_url  # with the trust that whoever joins has to be told of
+        own = self._config.access_url  # with its pin or --insecure, which the shown commands need
         return DashboardSite(
             self._sessions,
             self._sign_in,
@@ -267,7 +271,10 @@ class _Server:
 
 
 def _tls(config: ServerConfig, state: StateDirectory, relay: RelayServer) -> tuple[ServerTls | None, str]:
-    """The certificates to show, those of the options or one of the server's own, and the pin of the latter. Raises UserError."""
+    """Returns the certificates to show, and the pin if the server made them itself, else empty.
+
+    Raises UserError.
+    """
     if config.tls is None:
         return None, ""
     options, pin = config.tls, ""

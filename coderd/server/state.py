@@ -1,11 +1,11 @@
-"""The server's state directory: its keys, its database, and what it made for its first admin.
+"""The server's state directory: its keys, its database, and the first admin's token.
 
     keys.json     relay key and coordination key
     identity.db   users, nodes, tokens (by hash), node keys
-    admin-token   the first admin's session token, until somebody removes it
-    tls.pem       the certificate that the server made for itself, and its key
+    admin-token   the first admin's session token, until it is removed
+    tls.pem       the certificate that the server made itself, and its key
 
-A damaged key file means refusing to start: a server that made itself new keys would be somebody else to its nodes.
+With a damaged key file the server does not start: with new keys it would be another server to its nodes.
 """
 
 import os
@@ -33,10 +33,10 @@ class _Keys(msgspec.Struct, frozen=True):
 
 
 class StateDirectory(PrivateDirectory):
-    """The only user of a server's state directory, for as long as it is open. Raises UserError if it cannot be used.
+    """State directory of a server, locked while it is open. Raises UserError if it cannot be used.
 
     Attributes:
-        relay_key: the embedded relay's.
+        relay_key: the embedded relay's key.
         coordination_key: seals challenges and resume tokens.
     """
 
@@ -51,23 +51,27 @@ class StateDirectory(PrivateDirectory):
 
     @property
     def database(self) -> Path:
-        """The identities' file."""
+        """Path of the identities' database."""
         return self.path(DATABASE_FILE)
 
     @property
     def admin_token_file(self) -> Path:
-        """Where the first admin finds the token."""
+        """Path of the file with the first admin's token."""
         return self.path(ADMIN_TOKEN_FILE)
 
     def write_admin_token(self, token: str) -> None:
-        """Leaves the first admin's token in its file."""
+        """Writes the first admin's token to its file."""
         self.write(ADMIN_TOKEN_FILE, f"{token}\n".encode())
 
     def own_certificate(self, host: str) -> CertificateFiles:
-        """The certificate that the server made for itself. Raises UserError."""
+        """Returns the server's own certificate, made now if there is none for this host. Raises UserError."""
         return own_certificate(self, host)
 
     def _load_keys(self) -> tuple[ServerPrivate, NodePrivate]:
+        """Reads the relay key and the coordination key, or makes them.
+
+        Raises UserError if the file is damaged.
+        """
         try:
             data = self.read(KEYS_FILE)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A server's database, opened as its options say."""
+"""Opening of a server's database with its options."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from coderd.model.quotas import Quotas
 
 
 def open_store(database: Path, lifetimes: LifetimeOptions, quotas: Quotas | None = None) -> Store:
-    """The identities of a server. Raises UserError where they cannot be used."""
+    """Opens the identities of a server. Raises UserError if the database cannot be used."""
     terms = Terms(lifetimes.session, lifetimes.max_token, lifetimes.device, lifetimes.needs_approval)
     try:
         return Store(database, terms=terms, quotas=quotas or Quotas())

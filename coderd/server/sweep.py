@@ -1,8 +1,8 @@
-"""The task that ends what ends by itself, at its moment, and what another program has ended in the database meanwhile.
+"""Task that ends tokens, shares and nodes when they expire, and applies changes by other programs.
 
-It wakes when the next thing is due, as the store says (``identity/io/expiry.py``, which says too how to add a kind of thing), and once a
-second to see whether the database has changed: then something may be due sooner, or ``coderd server reset-user``, which
-writes into the database of a server that runs, has left nodes whose links must end. That look is one number of SQLite's.
+Wakes when the store's next expiry is due (``identity/io/expiry.py``, which also says how to add a kind), and
+once a second to see whether the database has changed: something may then expire sooner, or ``coderd server
+reset-user`` may have revoked tokens of connected nodes. That look reads one number of SQLite's.
 """
 
 import time
@@ -21,10 +21,10 @@ log = structlog.get_logger(__name__)
 
 
 class Sweep:
-    """Ends what is due.
+    """Periodic expiry of one server's identities.
 
     Args:
-        directory: the identities, and who is connected.
+        directory: the identities and connected nodes.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -33,7 +33,7 @@ class Sweep:
         self._next: float | None = None
 
     async def run(self) -> None:
-        """For ever. A database that cannot be used now is tried again: health tells of it."""
+        """Sweeps for ever; tries again when the database cannot be used, which health reports."""
         while True:
             try:
                 await self.look()
@@ -43,7 +43,7 @@ class Sweep:
             await trio.sleep(self._wait())
 
     async def look(self) -> None:
-        """Sweeps if anything is due, or if the database is another than when this was last asked."""
+        """Sweeps if something has expired or the database has changed since the last look."""
         expiry = self._directory.store.expiry
         version = await self._directory.in_thread(expiry.data_version)
         if version == self._seen and (self._next is None or time.time() < self._next):
@@ -52,6 +52,7 @@ class Sweep:
         self._seen = version
 
     def _wait(self) -> float:
+        """Returns the seconds until the next look."""
         if self._next is None:
             return LOOK_INTERVAL
         return min(LOOK_INTERVAL, max(0.01, self._next - time.time()))

@@ -1,4 +1,4 @@
-"""Web apps, assembled: the server's node, what apps ask of the identities, and the site in front of everything else."""
+"""Web apps, assembled: the server's node, access to identities, and the site in front of everything else."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -27,14 +27,14 @@ from coderd.server.node.server_node import ServerNode, server_identity
 
 
 class WebApps:
-    """Everything about web apps that one server has.
+    """Web apps of one server.
 
     Args:
         config: the server's options.
-        directory: identities, and who is connected.
-        sessions: those of browsers.
-        access_log: notes which user used what.
-        relay: the server's own.
+        directory: the identities and connected nodes.
+        sessions: the sessions of browsers.
+        access_log: records which user used what.
+        relay: the server's own relay.
         key: the server's coordination key; names its node, and seals cookies.
     """
 
@@ -58,31 +58,34 @@ class WebApps:
 
     @property
     def wildcard(self) -> Wildcard | None:
-        """The hosts of apps, if they have any."""
+        """Hosts of web apps; None: they have none."""
         suffix = self._config.apps.wildcard
         return Wildcard(suffix) if suffix else None
 
     def is_apps_host(self, host: str) -> bool:
-        """Whether a Host field names a host of apps, where every path is an app's own."""
+        """Returns whether a Host field names a host of web apps, where every path is the app's own."""
         wildcard = self.wildcard
         return wildcard is not None and wildcard.covers(host)
 
     @property
     def node(self) -> ServerNode | None:
-        """The server as a node, None where it shall be none."""
+        """Node of the server; None if web apps are switched off."""
         return self._node
 
     @property
     def problem(self) -> UserError | None:
-        """Why there are no web apps, a clause, and what helps; None where there are, or are not meant to be."""
+        """Why web apps do not work, as a clause with a hint; None if they work or are switched off."""
         return self._node.problem if self._node is not None else None
 
     def admits(self, node_key: NodePublic) -> Node | None:
-        """The server's own node, if this is its key."""
+        """Returns the identity of the server's own node if this is its key, else None."""
         return self._identity if self._node is not None and node_key == self._node.node_key else None
 
     async def start(self, nursery: trio.Nursery, sign_in: SignIn, rest: ASGIApp) -> ASGIApp:
-        """Starts what web apps need; returns the app that answers for them and leaves all else to ``rest``."""
+        """Starts what web apps need.
+
+        Returns the app that serves them and passes all other requests to ``rest``.
+        """
         options = self._config.apps
         if not options.has_apps:
             return rest
@@ -108,7 +111,10 @@ class WebApps:
         return site
 
     async def _start_relay(self, nursery: trio.Nursery) -> ServerUrl:
-        """The server reaches its own relay by loopback, whatever stands before its public port."""
+        """Serves the relay on loopback for the server's own node, which then needs no way through a proxy.
+
+        Returns its URL.
+        """
         if not self._config.derp.has_relay:
             return self._config.access_url
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -120,19 +126,19 @@ class WebApps:
 
     @property
     def n_changes(self) -> int:
-        """Another number after any change in the store."""
+        """Number that differs after any change in the store."""
         return self._directory.store.n_changes
 
     async def find_session(self, session_hash: bytes) -> User | None:
-        """Whose session has this hash."""
+        """Returns the user of the session with this hash; None without one."""
         return await self._sessions.find_user(session_hash)
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
-        """A workspace by its names."""
+        """Finds a workspace by its owner's name and its own; None if there is none."""
         return await self._directory.find_workspace(owner, name)
 
     async def find_app(self, workspace_id: UUID, name: str) -> App | None:
-        """An app that has been set."""
+        """Finds an app that has been set for a workspace; None if there is none."""
         store = self._directory.store
         return await self._directory.in_thread(lambda: store.apps.find(workspace_id, name))
 
@@ -142,14 +148,14 @@ class WebApps:
         return await self._node.dial(workspace, port)
 
     def note_opened(self, viewer: User, workspace: Node, app: App) -> None:
-        """Somebody uses an app: for the record, without waiting."""
+        """Records that a user uses an app. Does not wait."""
         self._access_log.note_app(viewer, workspace, app)
 
     def visiting(self, viewer: User | None, workspace: Node, app: App) -> AbstractContextManager[None]:
-        """While somebody has an app open."""
+        """Lists a user's use of an app among the open connections while the context lasts."""
         return self._directory.visits.during(viewer, workspace, app.name)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
-        """Closes a connection that ``dial`` gave."""
+        """Closes a connection that ``dial`` returned."""
         if self._node is not None:
             self._node.release(workspace, stream)

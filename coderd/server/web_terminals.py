@@ -1,4 +1,4 @@
-"""Terminals by browser, assembled: what their site asks of identities and of the server's node."""
+"""Terminals by browser, assembled: their site's access to identities and to the server's node."""
 
 import os
 from collections.abc import Callable
@@ -31,14 +31,14 @@ _TRUSTS_APPS = Problem(
 
 
 class WebTerminals:
-    """What terminals by browser ask of the server.
+    """Access of the terminal site to one server.
 
     Args:
         config: the server's options.
-        directory: identities, and who is connected.
-        sessions: those of browsers.
-        access_log: notes which user used what.
-        node: the server's own, None where it is none.
+        directory: the identities and connected nodes.
+        sessions: the sessions of browsers.
+        access_log: records which user used what.
+        node: returns the server's own node; None if it has none.
     """
 
     def __init__(
@@ -56,24 +56,24 @@ class WebTerminals:
         self._node = node
 
     def site(self, sign_in: SignIn, key: NodePrivate) -> TerminalSite:
-        """The page and its WebSocket; ``key`` seals the ids of shells."""
+        """Makes the site: the page and its WebSocket; ``key`` seals the ids of shells."""
         return TerminalSite(self, sign_in, key=key.raw, rng=os.urandom, counters=self._directory.counters)
 
     async def find_session(self, session_hash: bytes) -> User | None:
-        """Whose session has this hash."""
+        """Returns the user of the session with this hash; None without one."""
         return await self._sessions.find_user(session_hash)
 
     async def find_workspace(self, owner: str, name: str) -> Node | None:
-        """A workspace by its names."""
+        """Finds a workspace by its owner's name and its own; None if there is none."""
         return await self._directory.find_workspace(owner, name)
 
     async def find_workspace_by_id(self, node_id: UUID) -> Node | None:
-        """A workspace by its id."""
+        """Finds a workspace by its id; None if there is none."""
         store = self._directory.store
         return await self._directory.in_thread(lambda: store.nodes.find(NodeKind.WORKSPACE, node_id))
 
     async def open_terminal(self, workspace: Node) -> trio.SocketStream:
-        """A stream on which the workspace speaks terminal frames. Raises UserError."""
+        """Opens a stream on which the workspace speaks terminal frames. Raises UserError."""
         node = self._node()
         if node is None or self._config.apps.trusts_path_apps:
             problem = _NO_NODE if node is None else _TRUSTS_APPS
@@ -81,30 +81,33 @@ class WebTerminals:
         return await node.open_terminal(workspace)
 
     def note_opened(self, viewer: User, workspace: Node) -> None:
-        """Somebody has a terminal: for the record, without waiting."""
+        """Records that a user uses a terminal. Does not wait."""
         self._access_log.note_terminal(viewer, workspace)
 
     def visiting(self, viewer: User, workspace: Node) -> AbstractContextManager[None]:
-        """While somebody has a terminal open."""
+        """Lists a user's terminal among the open connections while the context lasts."""
         return self._directory.visits.during(viewer, workspace)
 
     def release(self, workspace: Node, stream: trio.SocketStream) -> None:
-        """Closes a stream that ``open_terminal`` gave."""
+        """Closes a stream that ``open_terminal`` returned."""
         if (node := self._node()) is not None:
             node.release(workspace, stream)
 
     def keep(self, workspace: Node) -> None:
-        """A workspace is still wanted, though nothing is open there."""
+        """Restarts the idle time of a workspace that the server's node has met."""
         if (node := self._node()) is not None:
             node.keep(workspace)
 
     def describe_path(self, workspace: Node) -> str:
-        """``direct``, or ``relay`` and a region's name; empty while unknown."""
+        """Returns the current path as ``direct``, or ``relay`` and a region's name; empty without a path."""
         node = self._node()
         return node.describe_path(workspace) if node is not None else ""
 
     def terminal_problem(self) -> Problem | None:
-        """Why this server offers no terminals; a workspace that is away is waited for by the page."""
+        """Returns why this server offers no terminals; None if it does.
+
+        An offline workspace is the page's concern.
+        """
         if self._config.apps.trusts_path_apps:
             return _TRUSTS_APPS
         if (node := self._node()) is None:

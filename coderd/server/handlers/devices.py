@@ -117,7 +117,7 @@ class DeviceHandlers:
         return self._info(node, await self._ends([node]))
 
     async def _ends(self, devices: Sequence[Node]) -> Mapping[UUID, float]:
-        """Returns when devices' tokens expire, in wall-clock seconds, by device; without those that never do."""
+        """Returns when devices' tokens expire, in wall-clock seconds; those that never do are left out."""
         ids = [node.node_id for node in devices]
         return await self._directory.ask(lambda: self._store.tokens.ends_of(ids))
 

@@ -113,7 +113,7 @@ def open_tun(name: str) -> tuple[int, int]:
 
 def configure(name: str, address: str, prefix_length: int, mtu: int) -> None:
     """Sets a TUN's MTU and its address with the prefix's route, and brings it up. Raises OSError."""
-    with contextlib.suppress(OSError):  # /proc/sys may be read-only for us: a few packets that nobody answers
+    with contextlib.suppress(OSError):  # where /proc/sys is read-only, the kernel sends a few useless packets
         # No address of the kernel's own making, and no router solicitations.
         write(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", "1")
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
