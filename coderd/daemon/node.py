@@ -18,9 +18,10 @@ import trio
 
 from coderd.config.node import NodeConfig
 from coderd.coordination.server_state import WRONG_KIND
+from coderd.daemon.identity import Identity
 from coderd.daemon.joining import exchange, is_join_key, workspace_token
 from coderd.daemon.kind import check_token
-from coderd.daemon.session import Identity, Session
+from coderd.daemon.session import Session
 from coderd.daemon.state import NodeState, StateChanges, StateStore
 from coderd.engine.io.tunnel import INTERFACE_GONE
 from coderd.metrics import Counters

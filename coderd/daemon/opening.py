@@ -6,7 +6,8 @@ from collections.abc import Callable
 from coderd.config.node import NodeConfig
 from coderd.coordination.io.coordination_client import CoordinationClient
 from coderd.coordination.server_state import ServerState
-from coderd.daemon.session import Identity, Parts, Session
+from coderd.daemon.identity import Identity
+from coderd.daemon.session import Parts, Session
 from coderd.daemon.state import StateStore
 from coderd.engine.io.tunnel import Tunnel
 from coderd.engine.node import CAPABILITIES

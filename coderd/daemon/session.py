@@ -7,69 +7,45 @@ and routes of its identity, ends its services, and cancels the work of others th
 (``Session.lifetime``).
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
-from typing import Unpack
+from dataclasses import dataclass
+from ipaddress import IPv6Address
 
-import msgspec
 import structlog
 import trio
 
 from coderd.config.node import NodeConfig
-from coderd.config.url import parse_server_url
 from coderd.coordination.io.coordination_client import CoordinationClient
-from coderd.coordination.reporter import PathReporter
-from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
+from coderd.coordination.saved_netmap import encode_netmap
 from coderd.coordination.server_state import ServerState
-from coderd.daemon.authority import SAVE_INTERVAL, Authority, without_users
+from coderd.daemon import presence
 from coderd.daemon.diagnosis.survey import FACTS_TIMEOUT, MAX_AGE, Survey, Surveyor, own_facts
 from coderd.daemon.hosting import Hosting
+from coderd.daemon.identity import Identity
+from coderd.daemon.interface import Interface
+from coderd.daemon.path_reporting import PathReporting
+from coderd.daemon.server_watch import ServerWatch
 from coderd.daemon.services import Services
-from coderd.daemon.state import StateChanges, StateStore
+from coderd.daemon.serving import Serving
+from coderd.daemon.state import StateStore
+from coderd.daemon.state_saver import StateSaver
 from coderd.engine.commands import NetMapChanged, OwnerCommand, Redial, SaveMark, TellServer
 from coderd.engine.io.tunnel import Tunnel
 from coderd.magicsock import PathChanged
 from coderd.model.derpmap import DerpMap
-from coderd.model.errors import UserError
-from coderd.model.keys import NodePrivate
+from coderd.model.keys import NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import Pin
 from coderd.netcheck import Facts
 from coderd.tun.io.router import Router
 
-LOST_PEER_TIMEOUT = 900.0
-"""Seconds after its last handshake for which a peer that the server has lost is kept."""
 PRUNE_INTERVAL = 60.0
 """Seconds between two searches for peers to drop."""
 GOODBYE_TIMEOUT = 1.0
 """Seconds that the goodbye to the server may take; without one the server notices the broken connection."""
-CLEANUP_TIMEOUT = 2.0
-"""Seconds that removing routes and address from the interface may take."""
-SMALL_MAP = 256
-"""Nodes in the largest NetMap that is encoded on arrival; a larger one is encoded when the state is written.
-"""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What this node is to one server: its token, its node key and its kind."""
-
-    url: str
-    """URL of the server, with the pin of its certificate, if there is one."""
-    token: str = field(repr=False)
-    node_key: NodePrivate = field(repr=False)
-    kind: NodeKind
-    """Kind of this node, by the command that was used on this machine, not by the server."""
-
-    @property
-    def origin(self) -> str:
-        """URL of the server without the pin: scheme, host and port."""
-        return str(parse_server_url(self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,37 +93,23 @@ class Session:
         """Set once a NetMap is applied while the server is connected: address, routes and peers are there."""
         self.over = trio.Event()
         """Set when the session has ended and closed its tunnel."""
-        self.server_state = ServerState(connected=False, reason="still connecting")
-        self.server_state_at = trio.current_time()
+        self.tunnel = parts.tunnel
         self._config = config
         self._store = store
         self._parts = parts
-        self._router = parts.router
+        self._saver = StateSaver(store, parts.encode)
+        self._interface = Interface(parts.interface, parts.router, config.mtu)
+        self._server = ServerWatch(config.authorised_for, self._saver)
         self._changed = trio.Event()
-        self._is_unsaved = trio.Event()
-        self._reporter = PathReporter(trio.current_time())
-        self._is_path_news = trio.Event()
-        self._address: IPv6Address | None = None
-        self._services: Services | None = None
         self._scope = trio.CancelScope()
         self._lifetimes: set[trio.CancelScope] = set()
-        self._nursery: trio.Nursery | None = None
-        self.tunnel = parts.tunnel
-        self._hosting = Hosting(self.facts, self.tunnel.proves, self._is_cut_off)
+        self._hosting = Hosting(self.facts, self.tunnel.proves, self._server.is_cut_off)
+        self._serving = Serving(self._hosting, self._make_services if self.is_workspace else None)
         self._surveyor = Surveyor(self.tunnel, identity.url, identity.token, config.mtu)
-        self._authority = Authority(
-            config.authorised_for,
-            heard_at=store.current.authorised_at,
-            now=trio.current_time(),
-            unix_now=time.time(),
-        )
-        last = self._saved_netmap()
-        if last is not None and self._authority.has_expired(trio.current_time()):
-            last = without_users(last)
-        self._client = parts.connect(last, self._set_netmap, self._set_server_state)
-        self._last_netmap = last
-        self._unsaved_map: NetMap | None = None
-        """Large NetMap newer than the state's; encoded when that is written, however often it changes."""
+        last = self._saver.load_netmap(identity)
+        self._last_netmap = self._server.authorised(last) if last is not None else None
+        self._client = parts.connect(self._last_netmap, self._set_netmap, self._set_server_state)
+        self._path_reporting = PathReporting(self.tunnel, self._client.report)
 
     async def run(self) -> None:
         """Runs the session until ``end``, cancellation or the server's refusal, then closes it.
@@ -164,17 +126,16 @@ class Session:
     async def _run(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
                 await nursery.start(self.tunnel.run, self._handle_command)
                 if self._last_netmap is not None:
                     self._set_netmap(self._last_netmap)
-                nursery.start_soon(self._remember)
-                nursery.start_soon(self._apply)
+                nursery.start_soon(self._saver.run)
+                nursery.start_soon(self._apply, nursery)
                 nursery.start_soon(self._prune_lost_peers)
-                nursery.start_soon(self._report_paths)
+                nursery.start_soon(self._path_reporting.run, self._server.is_connected)
                 nursery.start_soon(self._client.run)
         finally:
-            await self._clear_interface()
+            await self._interface.clear()
 
     def end(self) -> None:
         """Cancels ``run``, which cleans up and sets ``over``."""
@@ -260,14 +221,6 @@ class Session:
 
     # What the server says
 
-    def _saved_netmap(self) -> NetMap | None:
-        """Returns the saved NetMap; None if it is missing, damaged or of another kind of node."""
-        netmap = decode_netmap(bytes(self._store.current.netmap), self.identity.url)
-        if netmap is not None and netmap.self_node.kind is not self.identity.kind:
-            log.warning("saved map of another kind refused", kind=netmap.self_node.kind.value)
-            return None
-        return netmap
-
     def _set_netmap(self, netmap: NetMap) -> None:
         """Puts the server's NetMap in force in the tunnel, then takes the one that the tunnel returns."""
         accepted = self._store.current.accepted_ports()
@@ -276,15 +229,9 @@ class Session:
     def _take_netmap(self, netmap: NetMap) -> None:
         """Reviews the services by a NetMap that is in force, saves it, and wakes ``_apply``."""
         _log_presence(self.netmap, netmap)
-        self.netmap = self._hosting.netmap = netmap
-        if self._services is not None:
-            self._services.review()
-        if len(netmap.peers) + len(netmap.absent) <= SMALL_MAP:
-            self._unsaved_map = None
-            self._note(netmap=msgspec.Raw(self._parts.encode(netmap)))
-        else:
-            self._unsaved_map = netmap
-            self._is_unsaved.set()
+        self.netmap = netmap
+        self._serving.set_netmap(netmap)
+        self._saver.note_netmap(netmap)
         self._changed.set()
 
     def accept_inbound(self) -> None:
@@ -304,54 +251,27 @@ class Session:
         """Whether this machine is a workspace by the command used on it, whatever the server says."""
         return self.identity.kind is NodeKind.WORKSPACE
 
+    @property
+    def server_state(self) -> ServerState:
+        """State of the link to the server."""
+        return self._server.state
+
+    @property
+    def server_state_at(self) -> float:
+        """Seconds on trio's clock at which the link to the server came or went last."""
+        return self._server.state_at
+
     def _set_server_state(self, state: ServerState) -> None:
         """Takes the new state of the link to the server.
 
         Where the link came or went, also resolves the relays' names anew.
         """
-        if state.connected or self.server_state.connected:
-            self._hear_server()
-        if state.connected != self.server_state.connected:
-            self.server_state_at = trio.current_time()
-            log.info("server connected" if state.connected else "server disconnected", reason=state.reason)
+        if self._server.set_state(state):
             self.tunnel.resolve_relays()
             if state.connected:
-                self._reporter.handle_joined(trio.current_time())
-                self._is_path_news.set()
-        self.server_state = state
+                self._path_reporting.handle_joined()
         self.tunnel.set_server_connected(state.connected)
         self._changed.set()
-        if state.resume_token:
-            self._note(resume_token=state.resume_token)
-
-    def _hear_server(self) -> None:
-        """Renews the server's authorisations: the server is connected, or was until now."""
-        now, unix_now = trio.current_time(), time.time()
-        self._authority.hear(now)
-        if abs(unix_now - self._store.current.authorised_at) >= SAVE_INTERVAL:
-            self._note(authorised_at=self._authority.heard_at(now, unix_now))
-
-    def _note(self, **changes: Unpack[StateChanges]) -> None:
-        """Changes fields of the state in memory, and wakes ``_remember`` if that leaves anything to save."""
-        if self._store.note(**changes):
-            self._is_unsaved.set()
-
-    async def _remember(self) -> None:
-        """Saves noted changes in a thread, until cancelled.
-
-        A slow disk therefore delays no packet. A disk that refuses is logged and ends no session.
-        """
-        while True:
-            await self._is_unsaved.wait()
-            self._is_unsaved = trio.Event()
-            if (netmap := self._unsaved_map) is not None:
-                self._unsaved_map = None
-                data = await trio.to_thread.run_sync(self._parts.encode, netmap)
-                self._store.note(netmap=msgspec.Raw(data))
-            try:
-                await trio.to_thread.run_sync(self._store.save_newest)
-            except UserError as error:
-                log.warning("the state cannot be saved", why=error.message)
 
     def _handle_command(self, command: OwnerCommand) -> None:
         """Executes a command of the tunnel's node that is for the node's owner."""
@@ -359,29 +279,15 @@ class Session:
             case TellServer():
                 self._client.update(command.update)
             case SaveMark():
-                self._note(tai64n_mark=command.mark.hex())
+                self._saver.note(tai64n_mark=command.mark.hex())
             case NetMapChanged():
                 self._take_netmap(command.netmap)
             case Redial():
                 self.break_server()
             case PathChanged():
-                self._reporter.handle_change(trio.current_time())
-                self._is_path_news.set()
+                self._path_reporting.handle_change()
 
-    async def _report_paths(self) -> None:
-        """Reports to the server how this node reaches its peers, when paths change; see ``PathReporter``."""
-        while True:
-            with trio.move_on_at(self._reporter.due_at) as waited:
-                await self._is_path_news.wait()
-            self._is_path_news = trio.Event()
-            if waited.cancelled_caught and self.server_state.connected:
-                now, tunnel = trio.current_time(), self.tunnel
-                if reports := self._reporter.poll(tunnel.paths(), tunnel.handshake_failures(), now):
-                    self._client.report(reports)
-            elif waited.cancelled_caught:
-                self._reporter.postpone(trio.current_time())
-
-    async def _apply(self) -> None:
+    async def _apply(self, nursery: trio.Nursery) -> None:
         """Applies the newest NetMap to the interface after each change, until cancelled.
 
         Sets ``joined`` if the server is connected then.
@@ -390,90 +296,44 @@ class Session:
             await self._changed.wait()
             self._changed = trio.Event()
             if self.netmap is not None:
-                await self._apply_map(self.netmap)
-                if self.server_state.connected:
+                await self._apply_map(self.netmap, nursery)
+                if self._server.is_connected():
                     self.joined.set()
 
-    async def _apply_map(self, netmap: NetMap) -> None:
+    async def _apply_map(self, netmap: NetMap, nursery: trio.Nursery) -> None:
         """Sets the interface's address and its routes to all peers; serves at a new address."""
-        if netmap.self_node.address != self._address:
-            self._address = netmap.self_node.address
-            await self._router.configure([IPv6Interface(f"{self._address}/128")], self._config.mtu)
-            await self._serve(self._address)
-        await self._router.set_routes([IPv6Network(peer.address) for peer in netmap.peers.values()])
-
-    async def _clear_interface(self) -> None:
-        """Removes the session's routes and address from the interface, which outlives the session."""
-        if self._address is None:
-            return
-        with trio.move_on_after(CLEANUP_TIMEOUT, shield=True):
-            try:
-                await self._router.set_routes([])
-                await self._router.configure([], self._config.mtu)
-            except (OSError, UserError) as error:
-                log.warning(
-                    "the interface keeps its settings", interface=self._parts.interface, error=str(error)
-                )
+        address = netmap.self_node.address
+        if await self._interface.set_address(address):
+            await self._serving.move(address, nursery)
+        await self._interface.set_routes(netmap.peers.values())
 
     async def _prune_lost_peers(self) -> None:
         """Drops lost peers every ``PRUNE_INTERVAL`` seconds, until cancelled.
 
-        Lost are offline peers without a recent handshake, and users without authorisation.
+        Lost are offline peers without a recent handshake (``lost_peers``), and users without authorisation.
         """
         while True:
             await trio.sleep(PRUNE_INTERVAL)
-            if self.netmap is None:
-                continue
-            now = trio.current_time()
-            self._drop_unauthorised(self.netmap, now)
-            peers = self.netmap.peers.values()
-            self._client.forget_peers(
-                {peer.node_id for peer in peers if not peer.online and not self._is_alive(peer, now)}
-            )
+            if (netmap := self.netmap) is not None:
+                self._client.forget_peers(
+                    self._server.unauthorised(netmap)
+                    | presence.lost_peers(netmap, self._handshake_at, trio.current_time())
+                )
 
-    def _drop_unauthorised(self, netmap: NetMap, now: float) -> None:
-        """Drops a workspace's users once the server's authorisations have expired.
+    def _handshake_at(self, node_key: NodePublic) -> float | None:
+        """Returns when the last handshake with a peer was, in seconds on trio's clock; None without one."""
+        status = self.tunnel.wireguard(node_key)
+        return status.last_handshake_at if status is not None else None
 
-        The server lists the dropped users again when it is back. While it is connected, authorisations are
-        renewed.
-        """
-        if self.server_state.connected:
-            self._hear_server()
-        elif self._authority.has_expired(now) and (
-            gone := netmap.peers.keys() - without_users(netmap).peers.keys()
-        ):
-            log.warning("users dropped, not authorised again", n_users=len(gone))
-            self._client.forget_peers(gone)
-
-    def _is_alive(self, peer: Peer, now: float) -> bool:
-        """Returns whether a peer's last handshake was less than ``LOST_PEER_TIMEOUT`` seconds ago."""
-        status = self.tunnel.wireguard(peer.node_key)
-        at = status.last_handshake_at if status is not None else None
-        return at is not None and now - at < LOST_PEER_TIMEOUT
-
-    # What a workspace serves to its peers inside the tunnel
-
-    async def _serve(self, address: IPv6Address) -> None:
-        """Ends the services at the earlier address, and on a workspace starts services at this one."""
-        if self._services is not None:
-            self._services.end()
-            self._services = None
-        if self.identity.kind is NodeKind.WORKSPACE:
-            assert self._nursery is not None
-            services = self._parts.serve(
-                address,
-                self._parts.interface,
-                self._hosting,
-                self._pin,
-                self._config.terminal,
-                self.tunnel.counters,
-            )
-            await self._nursery.start(services.run)
-            self._services = services
-
-    def _is_cut_off(self) -> bool:
-        """Returns whether the server is disconnected and its authorisations have expired."""
-        return not self.server_state.connected and self._authority.has_expired(trio.current_time())
+    def _make_services(self, address: IPv6Address) -> Services:
+        return self._parts.serve(
+            address,
+            self._parts.interface,
+            self._hosting,
+            self._pin,
+            self._config.terminal,
+            self.tunnel.counters,
+        )
 
     @contextmanager
     def _pin(self, peer: Peer, path: Pin) -> Iterator[None]:
@@ -483,12 +343,10 @@ class Session:
 
 
 def _log_presence(before: NetMap | None, after: NetMap) -> None:
-    """Logs peers that have come online, come back as a new process (another generation), or gone offline."""
-    known = before.peers if before is not None else {}
-    for node_id in known.keys() | after.peers.keys():
-        old, new = known.get(node_id), after.peers.get(node_id)
-        if new is not None and new.online:
-            if old is None or not old.online or old.generation != new.generation:
-                log.info("peer online", peer=new.node_key.short)
-        elif old is not None and old.online:
-            log.info("peer offline", peer=old.node_key.short, lost=new is not None)
+    """Logs the peers that came online or went offline between two NetMaps."""
+    for change in presence.changes(before, after):
+        match change:
+            case presence.Arrival(peer):
+                log.info("peer online", peer=peer.node_key.short)
+            case presence.Departure(peer, is_lost):
+                log.info("peer offline", peer=peer.node_key.short, lost=is_lost)

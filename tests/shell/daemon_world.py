@@ -10,8 +10,9 @@ import trio
 from coderd.config.node import NodeConfig
 from coderd.control.messages import Message
 from coderd.coordination.server_state import ServerState
+from coderd.daemon.identity import Identity
 from coderd.daemon.node import Node
-from coderd.daemon.session import Identity, SessionOver
+from coderd.daemon.session import SessionOver
 from coderd.daemon.state import StateStore
 from coderd.engine.io.tunnel import Pong
 from coderd.model.addresses import tailnet_address

@@ -20,7 +20,8 @@ from coderd.config.node import NodeConfig
 from coderd.coordination.reporter import Reports
 from coderd.coordination.saved_netmap import encode_netmap
 from coderd.coordination.server_state import ServerState
-from coderd.daemon.session import Identity, Parts, Session, SessionOver
+from coderd.daemon.identity import Identity
+from coderd.daemon.session import Parts, Session, SessionOver
 from coderd.daemon.state import StateStore
 from coderd.model.addresses import tailnet_address
 from coderd.model.keys import NodePrivate
@@ -151,15 +152,17 @@ class World:
         self.n_reviewed = 0
         self.store = StateStore(directory)
         self.session: Any = None
+        self.router = FakeRouter()
         self.kind = NodeKind.DEVICE
         self._identity = Identity(
             "http://192.0.2.10:3000", "cdrd_1", NodePrivate(b"\x01" * 32), NodeKind.DEVICE
         )
 
     def open(self) -> Any:
+        self.router = FakeRouter()
         parts: Any = Parts(
             "coder0",
-            cast(Any, FakeRouter()),
+            cast(Any, self.router),
             cast(Any, FakeTunnel()),
             cast(Any, FakeClient),
             serve=cast(Any, partial(FakeServices, self)),
@@ -196,8 +199,8 @@ async def test_a_map_becomes_address_and_routes_and_then_the_node_has_joined(
         netmap = make_netmap(DEV)
         say(world, netmap)
         await session.joined.wait()
-        assert session._router.addresses == [IPv6Interface(f"{netmap.self_node.address}/128")]
-        assert session._router.routes == [IPv6Network(DEV.address)]
+        assert world.router.addresses == [IPv6Interface(f"{netmap.self_node.address}/128")]
+        assert world.router.routes == [IPv6Network(DEV.address)]
 
 
 async def test_the_map_of_one_life_is_there_for_the_next(
@@ -256,9 +259,9 @@ async def test_a_large_map_is_encoded_when_it_is_written_and_not_at_each_change(
             world.session._client.say_map(make_netmap(*crowd[:count]))
         await is_saved.wait()
         assert n_encoded == 1
-    async with running(world) as session:
+    async with running(world):
         await trio.testing.wait_all_tasks_blocked()
-        assert len(session._router.routes) == 3000
+        assert len(world.router.routes) == 3000
 
 
 async def test_the_last_map_is_in_force_before_the_server_speaks(
@@ -268,7 +271,7 @@ async def test_the_last_map_is_in_force_before_the_server_speaks(
         say(world, make_netmap(DEV))
     async with running(world) as session:
         await trio.testing.wait_all_tasks_blocked()
-        assert session._router.routes == [IPv6Network(DEV.address)]
+        assert world.router.routes == [IPv6Network(DEV.address)]
         assert not session.joined.is_set()
 
 
@@ -280,7 +283,7 @@ async def test_a_session_that_ends_leaves_nothing_on_the_interface(
         say(world, make_netmap(DEV, kind=NodeKind.WORKSPACE))
         await session.joined.wait()
         assert len(world.listening) == 1
-        router = session._router
+        router = world.router
     assert (router.addresses, router.routes, world.listening) == ([], [], [])
     assert session.over.is_set()
     assert session.tunnel.is_closed
@@ -292,7 +295,7 @@ async def test_an_interface_that_is_gone_does_not_keep_a_session_from_ending(
     async with running(world) as session:
         say(world, make_netmap(DEV))
         await session.joined.wait()
-        session._router.error = OSError(19, "No such device")
+        world.router.error = OSError(19, "No such device")
     assert session.over.is_set()
 
 
