@@ -1,4 +1,4 @@
-"""Reading and summing IP packets. Pure; every parser is total and raises only ``MalformedPacket``.
+"""Parsers of IP, TCP and UDP headers, and Internet checksums. Pure; parsers raise only ``MalformedPacket``.
 
 ip          version, addresses, length; the IPv4 and IPv6 headers
 transport   the TCP and UDP headers

@@ -1,18 +1,21 @@
 """The Internet checksum (RFC 1071): of one buffer, and of many at once.
 
-A *sum* here is the ones-complement sum of big-endian 16-bit words, an odd last byte padded with zero on its right. Its
-arithmetic is that of integers modulo 65535, which is all that the code below relies on:
+A *sum* here is the ones-complement sum of big-endian 16-bit words, an odd last byte padded with zero on its
+right. Its arithmetic is that of integers modulo 65535, of which the code uses three facts:
 
-- 2^16 = 1 there, so a buffer of any even length, read as one big-endian integer, is congruent to its sum; likewise any
-  32-bit field stands for the sum of its halves, and sums of parts add up where every part but the last is even.
-- 2^8 is the swap of the two bytes of a word, so a sum taken over little-endian words, times 256, is the big-endian one.
-- A congruence class has one exception: 0 and 65535 are congruent but not the same word. The folded sum is 0 only where
-  every byte is zero; a pseudo-header is never all zero, so for TCP and UDP the folded sum lies in 1..65535 and the
-  checksum, its complement, is exactly ``-total % 65535``. UDP then sends 0 as 65535, as 0 means "none".
+- 2^16 = 1 there, so a buffer of any even length, read as one big-endian integer, is congruent to its sum. A
+  32-bit field is congruent to the sum of its halves, and sums of parts add up where every part but the last
+  has an even length.
+- 2^8 is the swap of the two bytes of a word, so a sum taken over little-endian words, times 256, is the
+  big-endian one.
+- A congruence class has one exception: 0 and 65535 are congruent but not the same word. The folded sum is 0
+  only where every byte is zero; a pseudo-header is never all zero, so for TCP and UDP the folded sum lies in
+  1..65535 and the checksum, its complement, is exactly ``-total % 65535``. UDP then sends 0 as 65535, as 0
+  means "none".
 
 Why numpy: in plain Python the sum costs a few microseconds for each full-size segment. One ``add.reduce`` or
-``add.reduceat`` over 32-bit words, widened to 64 bits so that no carry is lost, sums a 64 KiB super-packet's
-segments in the time of two or three of those.
+``add.reduceat`` over 32-bit words, widened to 64 bits so that no carry is lost, sums all segments of a 64 KiB
+super-packet in the time that two or three of them take in plain Python.
 """
 
 from collections.abc import Sequence
@@ -28,28 +31,28 @@ MODULUS = 0xFFFF
 _LITTLE_ENDIAN_WORDS = np.dtype("<u4")
 _WORD = 4
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
-"""By length modulo 4: what fills up the last word."""
+"""Bytes that fill up the last word of 4 bytes, by a buffer's length modulo 4."""
 
 
 def ones_sum(data: Buffer) -> int:
-    """The folded ones-complement sum of a buffer, 0..65535; 0 only where all bytes are zero."""
+    """Returns a buffer's folded ones-complement sum, 0..65535 (RFC 1071); 0 only where all bytes are zero."""
     value = int.from_bytes(data, "big") << (8 if len(data) & 1 else 0)
     return value % MODULUS or (MODULUS if value else 0)
 
 
 def checksum(data: Buffer, initial: int = 0) -> int:
-    """The checksum field's value for a buffer whose own checksum field is zero.
+    """Returns the value of the checksum field for a buffer in which that field is zero (RFC 1071).
 
     Args:
         data: header and payload.
-        initial: sums of what is not in ``data``, such as the pseudo-header; need not be folded.
+        initial: the sum of bytes outside ``data``, such as the pseudo-header; need not be folded.
     """
     total = ones_sum(data) + initial
     return MODULUS - (total % MODULUS or (MODULUS if total else 0))
 
 
 def pseudo_header_sum(addresses: Buffer, protocol: int, length: int) -> int:
-    """The folded sum of the pseudo-header of TCP and UDP (RFC 9293 §3.1, RFC 8200 §8.1).
+    """Returns the folded sum of the pseudo-header of TCP and UDP (RFC 9293 §3.1, RFC 8200 §8.1).
 
     Args:
         addresses: source and destination, one behind the other as in both IP headers: 8 or 32 bytes.
@@ -60,7 +63,7 @@ def pseudo_header_sum(addresses: Buffer, protocol: int, length: int) -> int:
 
 
 def fold(total: int) -> int:
-    """A sum of sums as a 16-bit word, 0..65535."""
+    """Folds a sum of sums into a 16-bit word, 0..65535; 0 only of 0."""
     return total % MODULUS or (MODULUS if total else 0)
 
 
@@ -77,13 +80,14 @@ def segment_sums(data: Buffer, offset: int, size: int) -> list[int]:
 
 
 def split_sums(packets: Sequence[Buffer], at: int) -> tuple[list[int], list[int]]:
-    """The sums of the packets' first ``at`` bytes, and the sums of what follows.
+    """Returns the sums of the packets' first ``at`` bytes, and the sums of their other bytes.
 
     Args:
         packets: each longer than ``at`` bytes.
         at: a multiple of 4.
 
-    Returns: two lists, each with one number 0..65534 per packet, congruent to the sum (0 may stand for 65535).
+    Returns: two lists, each with one number 0..65534 per packet, congruent to the sum (0 may stand for
+        65535).
     """
     sizes = list(map(len, packets))
     if sizes[0] % _WORD == 0 and sizes.count(sizes[0]) == len(sizes):
@@ -103,7 +107,7 @@ def split_sums(packets: Sequence[Buffer], at: int) -> tuple[list[int], list[int]
 
 
 def _row_sums(data: Buffer, offset: int, size: int, n_rows: int) -> list[int]:
-    """Sums of equal pieces as the rows of a matrix; rows that are no whole words are copied into wider, zeroed ones."""
+    """Sums pieces of one size, the rows of a matrix; a copy pads rows to a multiple of 4 bytes with zeros."""
     if size % _WORD == 0:
         words = np.frombuffer(data, _LITTLE_ENDIAN_WORDS, n_rows * size // _WORD, offset)
         rows = words.reshape(n_rows, size // _WORD)

@@ -34,16 +34,16 @@ _LENGTH = struct.Struct(">H")
 
 
 class IPv4Header(NamedTuple):
-    """An IPv4 header, options left in the packet.
+    """An IPv4 header (RFC 791) without its options.
 
     Attributes:
         header_length: in bytes, 20..60: where the payload begins.
         tos: type of service.
-        total_length: header and payload, in bytes; never more than the buffer had.
+        total_length: header and payload, in bytes; at most the buffer's length.
         identification: fragments of one packet share it.
         fragment: the three flag bits and the fragment offset, as on the wire.
         ttl: hops left.
-        protocol: of the payload.
+        protocol: the payload's protocol number, such as ``PROTOCOL_TCP``.
         checksum: as read, not verified.
         source: 4 bytes.
         destination: 4 bytes.
@@ -62,12 +62,12 @@ class IPv4Header(NamedTuple):
 
 
 class IPv6Header(NamedTuple):
-    """An IPv6 header, extension headers left in the packet.
+    """An IPv6 header (RFC 8200) without extension headers.
 
     Attributes:
         traffic_class: 8 bits.
         flow_label: 20 bits.
-        total_length: header and payload, in bytes; never more than the buffer had.
+        total_length: header and payload, in bytes; at most the buffer's length.
         protocol: the next header, perhaps an extension.
         ttl: the hop limit.
         source: 16 bytes.
@@ -84,26 +84,27 @@ class IPv6Header(NamedTuple):
 
     @property
     def header_length(self) -> int:
-        """Where extension headers or the payload begin."""
+        """Offset in bytes of the extension headers or the payload: 40."""
         return IPV6_HEADER_SIZE
 
 
 def source_of(packet: Buffer) -> bytes:
-    """The packed source address, 4 or 16 bytes. Raises MalformedPacket."""
+    """Returns the packed source address of an IP packet, 4 or 16 bytes. Raises MalformedPacket."""
     version = _version_of(packet)
     return bytes(packet[12:16] if version == 4 else packet[8:24])
 
 
 def destination_of(packet: Buffer) -> bytes:
-    """The packed destination address, 4 or 16 bytes. Raises MalformedPacket."""
+    """Returns the packed destination address of an IP packet, 4 or 16 bytes. Raises MalformedPacket."""
     version = _version_of(packet)
     return bytes(packet[16:20] if version == 4 else packet[24:40])
 
 
 def length_of(packet: Buffer) -> int:
-    """The packet's own idea of its length, in bytes, for cutting off padding.
+    """Returns the length of an IP packet by its header, in bytes; bytes of the buffer behind it are padding.
 
-    Raises: MalformedPacket, also where the buffer holds less or the length does not even cover the header.
+    Raises: MalformedPacket, also where the buffer is shorter than that or the length does not cover the fixed
+        header.
     """
     version = _version_of(packet)
     length: int = (
@@ -117,7 +118,7 @@ def length_of(packet: Buffer) -> int:
 
 
 def parse_ip(packet: Buffer) -> IPv4Header | IPv6Header:
-    """Reads the header of either version. Raises MalformedPacket."""
+    """Parses the IPv4 or IPv6 header at the start of a packet. Raises MalformedPacket."""
     total_length = length_of(packet)
     if packet[0] >> 4 == 4:
         return _parse_ipv4(packet, total_length)
@@ -147,7 +148,10 @@ def _parse_ipv4(packet: Buffer, total_length: int) -> IPv4Header:
 
 
 def _version_of(packet: Buffer) -> int:
-    """4 or 6, with at least a whole fixed header behind it."""
+    """Returns 4 or 6.
+
+    Raises MalformedPacket on another version, or if the buffer is shorter than the fixed header.
+    """
     if not packet:
         raise MalformedPacket("an empty packet")
     version = packet[0] >> 4

@@ -35,7 +35,10 @@ _UDP = struct.Struct(">HHHH")
 
 
 class TcpHeader(NamedTuple):
-    """A TCP header, options left in the segment. ``header_length`` is in bytes, 20..60."""
+    """A TCP header (RFC 9293) without its options.
+
+    ``header_length`` is in bytes, options included: 20..60.
+    """
 
     source_port: int
     destination_port: int
@@ -49,7 +52,7 @@ class TcpHeader(NamedTuple):
 
 
 class UdpHeader(NamedTuple):
-    """A UDP header. ``length`` is as read: header and payload, in bytes."""
+    """A UDP header (RFC 768). ``length`` counts header and payload, in bytes."""
 
     source_port: int
     destination_port: int
@@ -58,7 +61,7 @@ class UdpHeader(NamedTuple):
 
 
 def parse_tcp(segment: Buffer) -> TcpHeader:
-    """Reads the header at the start of a segment. Raises MalformedPacket."""
+    """Parses the TCP header at the start of a segment. Raises MalformedPacket."""
     if len(segment) < TCP_HEADER_SIZE:
         raise MalformedPacket(f"a TCP segment of {len(segment)} bytes")
     source, destination, sequence, acknowledgement, words, flags, window, check, urgent = _TCP.unpack_from(
@@ -73,7 +76,7 @@ def parse_tcp(segment: Buffer) -> TcpHeader:
 
 
 def parse_udp(datagram: Buffer) -> UdpHeader:
-    """Reads the header at the start of a datagram. Raises MalformedPacket."""
+    """Parses the UDP header at the start of a datagram. Raises MalformedPacket."""
     if len(datagram) < UDP_HEADER_SIZE:
         raise MalformedPacket(f"a UDP datagram of {len(datagram)} bytes")
     header = UdpHeader(*_UDP.unpack_from(datagram))
@@ -83,5 +86,5 @@ def parse_udp(datagram: Buffer) -> UdpHeader:
 
 
 def tcp_header_length(data_offset: int) -> int:
-    """Bytes of a TCP header, options included, from the byte at its offset 12."""
+    """Returns the bytes of a TCP header, options included, from its byte at offset 12 (``data_offset``)."""
     return (data_offset >> 4) * 4

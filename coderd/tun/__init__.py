@@ -1,10 +1,12 @@
-"""The network interface of a tunnel: super-packets in and out of the kernel, and the interface's settings.
+"""The TUN interface of a tunnel: super-packets (GSO, GRO) to and from the kernel, addresses, routes, MTU.
 
-virtio      the 10-byte header in front of every read and write
-split       one read, perhaps a super-packet of 64 KiB, into finished packets
-coalesce    packets of one batch into super-packets again, one ``writev`` each
-io/device   the TUN itself, non-blocking
-io/router   its addresses, routes and MTU
+virtio          the 10-byte header in front of every read and write
+split           cuts one read, perhaps a super-packet of 64 KiB, into finished packets
+coalesce        merges packets of one batch into super-packets, one ``writev`` each
+io/device       the TUN device, non-blocking
+io/link         the link's state as other processes set it: up or down, MTU
+io/local_users  routing rules that keep local users out of the tunnel
+io/router       the interface's addresses, routes and MTU
 """
 
 from coderd.tun.coalesce import coalesce

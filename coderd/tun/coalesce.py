@@ -1,18 +1,21 @@
-"""Packets of one batch into super-packets, so that the kernel walks its stack once for many.
+"""Merges the packets of one batch into super-packets, which the kernel handles at once each (GRO).
 
-What may follow what is decided by comparing header bytes, packet by packet, with the *run* that its connection is in:
-a run is the packets, in order, that one super-packet will carry. Two rules make it harmless:
+A *run* is the packets, in order, that one super-packet will carry. Each packet's header bytes are compared
+with those of its connection's run, which decides whether the packet joins it. Two rules keep the result
+equivalent to the input:
 
-- **Nothing is reordered.** Only the most recent packet of a connection may be joined (connlib's rule), so whatever of a
-  connection cannot be merged ends its run; a packet whose connection cannot be read (a fragment, an extension header, ICMP)
-  ends all runs. Super-packets stand where their first packet stood.
-- **Nothing wrong becomes right.** A super-packet makes the kernel trust what is in it, so the checksums of all packets of
-  a run are verified first, in one vectorised pass. Packets that fail are left alone, for the kernel to see and drop: the
-  batch is then grouped once more without them, which costs nothing in the ordinary case. Packets that
-  merge with nothing are never summed.
+- **Order within a connection stays.** A packet joins only directly behind the most recent packet of its
+  connection (connlib's rule), so a packet that cannot be merged ends its connection's run; a packet of which
+  the connection cannot be read (a fragment, an extension header, ICMP) ends all runs. Super-packets stand
+  where their first packet stood.
+- **Wrong checksums stay wrong.** The kernel trusts the contents of a super-packet, so the checksums of all
+  packets of a run are verified first, in one vectorised pass. Packets that fail are written singly, for the
+  kernel to check and drop: the batch is grouped a second time without them. Packets that are not merged are
+  not summed.
 
-Beyond the fields that the kernel's own GRO compares (window and IPv6 flow label among them: the super-packet has only
-one), options must be equal byte by byte. Payloads are never copied: an item is a gather list for ``writev``.
+The kernel's own GRO compares some header fields (window and IPv6 flow label among them, as the super-packet
+has only one of each); here options must be equal too, byte by byte. Payloads are not copied: an item is a
+gather list for ``writev``.
 """
 
 import struct
@@ -27,11 +30,11 @@ from coderd.packet.transport import TCP_ACK, TCP_HEADER_SIZE, TCP_PSH, UDP_HEADE
 from coderd.tun.virtio import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, NO_OFFLOAD, VirtioHeader
 
 MAX_SIZE = 65535
-"""Of a super-packet, headers included: what both length fields and the kernel can take."""
+"""Most bytes of a super-packet, headers included: the range of both IP length fields, and Linux's limit."""
 MAX_UDP_SEGMENTS = 64
-"""Linux before 6.9 refuses a write of more."""
+"""Most segments of a UDP super-packet: Linux before 6.9 refuses a write of more."""
 MAX_TCP_SEGMENTS = 1000
-"""Together with the headers below IOV_MAX, the 1024 pieces of one ``writev``."""
+"""Most segments of a TCP super-packet: with two headers below IOV_MAX, the 1024 pieces of one ``writev``."""
 
 _WORD16 = struct.Struct(">H")
 _PLAIN = (TCP_ACK, TCP_ACK | TCP_PSH)
@@ -39,10 +42,11 @@ _FRAGMENT = 0x3FFF
 
 
 class _Family(NamedTuple):
-    """How one IP version's headers are read and summed.
+    """Layout of one IP version's headers: offsets in bytes, and readers of the fields that merging compares.
 
-    ``read_tcp`` and ``read_udp`` cut a header into: what must be equal (twice), the length field between them,
-    addresses and ports, and the transport's own fields. ``length_excludes`` is what the length field does not count.
+    ``read_tcp`` and ``read_udp`` return, of a packet: bytes that must be equal, the length field, more bytes
+    that must be equal, addresses and ports, then the transport's own fields. ``length_excludes`` is the
+    number of bytes that the length field does not count.
     """
 
     ip_length: int
@@ -62,7 +66,8 @@ _IPV4 = _Family(
     protocol_at=9,
     addresses_at=12,
     tcp_type=GSO_TCPV4,
-    # version, tos | total length | flags, fragment, ttl, protocol | addresses, ports | seq | ack, offset | flags | window
+    # version, tos | total length | flags, fragment, ttl, protocol | addresses, ports
+    # | sequence | acknowledgement, offset | flags | window
     read_tcp=struct.Struct(">2sH2x4s2x12sI5sB2s").unpack_from,
     read_udp=struct.Struct(">2sH2x4s2x12sH").unpack_from,
 )
@@ -81,22 +86,28 @@ _IPV6 = _Family(
 
 _Reader: TypeAlias = Callable[[Buffer], tuple[bytes | int, ...]]
 
-# A whole header but for what differs from one segment to the next: IPv4 identification and checksums, sequence number.
+# The headers without the fields that differ by segment: IPv4 identification and both checksums.
 _IPV4_UDP: _Reader = struct.Struct(">4s2x4s2x12sH").unpack_from
 _IPV6_UDP: _Reader = struct.Struct(">44sH").unpack_from
 
 
 @cache
 def _tcp_reader(is_ipv4: bool, header_length: int) -> _Reader:
-    """Addresses and all in three pieces, sequence number, acknowledgement and offset, flags, window, options."""
+    """Returns a reader of a TCP packet's headers, but for IPv4 identification and checksums.
+
+    The reader returns three pieces that hold the IP header and the ports, then the sequence number,
+    acknowledgement with data offset, flags, window, and options.
+    """
     layout = ">4s2x4s2x12sI5sB2s4x" if is_ipv4 else ">4s4s36sI5sB2s4x"
     return struct.Struct(f"{layout}{header_length - struct.calcsize(layout)}s").unpack_from
 
 
 class _Run:
-    """Packets that will be one write. Nothing is in a run but candidates, save where it stands for a lone packet.
+    """Packets of one connection, in order, that will be one write; or a single packet of any kind.
 
-    ``like`` is what the next packet must have in common, ``flags`` are the last one's, ``next_sequence`` is TCP's.
+    ``family`` is None for a packet that is not a candidate for merging. ``like`` holds the header fields that
+    the next packet must share, ``flags`` the last packet's TCP flags, ``next_sequence`` the TCP sequence
+    number of the next one.
     """
 
     __slots__ = (
@@ -133,12 +144,12 @@ class _Run:
         self.flags = 0
 
     def room(self) -> int:
-        """How many more whole segments fit."""
+        """Returns how many more segments of full size fit."""
         most = MAX_TCP_SEGMENTS if self.protocol == PROTOCOL_TCP else MAX_UDP_SEGMENTS
         return min(most - len(self.members), (MAX_SIZE - self.size) // self.segment_size)
 
     def append(self, index: int, packet: Buffer) -> bool:
-        """Takes a packet whose headers fit; False if its size does not."""
+        """Adds a packet that has matching headers. Returns False if it is too large, or the run is full."""
         size = len(packet) - self.header_length
         most = MAX_TCP_SEGMENTS if self.protocol == PROTOCOL_TCP else MAX_UDP_SEGMENTS
         if size > self.segment_size or self.size + size > MAX_SIZE or len(self.members) >= most:
@@ -149,7 +160,12 @@ class _Run:
         return True
 
     def count_followers(self, first: Buffer, packets: Sequence[Buffer]) -> int:
-        """How many of these packets, all of the first one's size, equal it in all that matters, in sequence."""
+        """Returns how many packets, from the first on, continue the run in sequence with equal headers.
+
+        Args:
+            first: the run's first packet.
+            packets: packets of the size of ``first``.
+        """
         if self.protocol == PROTOCOL_UDP:
             read = _IPV4_UDP if self.family is _IPV4 else _IPV6_UDP
             like = read(first)
@@ -164,7 +180,7 @@ class _Run:
         return len(packets)
 
     def extend(self, index: int, packets: Sequence[Buffer]) -> None:
-        """Takes packets that have been counted as followers."""
+        """Adds packets that ``count_followers`` has counted; ``index`` is the first one's in the batch."""
         at, n_packets = self.header_length, len(packets)
         self.members.extend(range(index, index + n_packets))
         self.payloads.extend([packet[at:] for packet in packets])
@@ -173,11 +189,12 @@ class _Run:
 
 
 def coalesce(packets: Sequence[Buffer], *, uso: bool) -> list[list[Buffer]]:
-    """Merges what the kernel can take as one.
+    """Merges consecutive packets of a connection into super-packets that the kernel accepts in one write.
 
     Args:
         packets: IP packets in the order in which they came; not modified, and referred to by the result.
-        uso: whether the kernel takes UDP super-packets (Linux 6.2 or newer); else UDP is passed on packet by packet.
+        uso: whether the kernel takes UDP super-packets (Linux 6.2 or newer); else UDP is passed on packet by
+            packet.
 
     Returns: one gather list per write, each beginning with 10 bytes of virtio header.
     """
@@ -186,7 +203,7 @@ def coalesce(packets: Sequence[Buffer], *, uso: bool) -> list[list[Buffer]]:
     runs = _Grouping(packets, uso, ()).runs
     merged = [run for run in runs if len(run.members) > 1]
     if merged and (refused := _with_wrong_checksum(packets, merged)):
-        # Regrouping may join packets that stood alone before, so now every candidate must have been verified.
+        # Grouping again may join packets that stood alone before, so every candidate is verified now.
         refused |= _with_wrong_checksum(packets, [run for run in runs if run.family is not None])
         runs = _Grouping(packets, uso, refused).runs
     return [
@@ -198,10 +215,11 @@ def coalesce(packets: Sequence[Buffer], *, uso: bool) -> list[list[Buffer]]:
 
 
 class _Grouping:
-    """Assigns every packet to a run, those that cannot be merged to one of their own.
+    """Assignment of every packet of a batch to a run; a packet that cannot be merged has a run of its own.
 
-    ``_add`` decides with all rules; ``_take_followers`` then takes at once the packets behind that continue the same
-    run in the plainest way. Nearly all packets of a bulk transfer come by the latter, which is what the speed depends on.
+    ``_add`` applies all rules to one packet; ``_take_followers`` then takes at once the packets directly
+    behind it that have its size and equal headers. Nearly all packets of a bulk transfer take the second way,
+    the fast one.
     """
 
     def __init__(self, packets: Sequence[Buffer], uso: bool, refused: Container[int]) -> None:
@@ -216,12 +234,12 @@ class _Grouping:
         while index < n_packets:
             run = self._add(index, packets[index])
             index += 1
-            # Two neighbours in one run promise more; where connections alternate, looking ahead would be in vain.
+            # Two neighbours in one run promise more; where connections alternate, looking ahead finds none.
             if run is not None and run.members[-2:] == [index - 2, index - 1] and not refused:
                 index = self._take_followers(run, index)
 
     def _add(self, index: int, packet: Buffer) -> _Run | None:
-        """Places one packet. Returns the run it is in, if that can go on."""
+        """Assigns one packet to a run. Returns that run, or None if no further packet can join it."""
         size = self._sizes[index]
         first = packet[0] if size > IPV4_HEADER_SIZE else 0
         family = _IPV4 if first == 0x45 else _IPV6 if first >> 4 == 6 and size > IPV6_HEADER_SIZE else None
@@ -278,14 +296,17 @@ class _Grouping:
         return self._keep(self._udp, connection, run)
 
     def _keep(self, table: dict[bytes, _Run], connection: bytes, run: _Run) -> _Run | None:
-        """A short segment or PSH ends a run: then nothing of its connection can join it any more."""
+        """Keeps a run open in a table and returns it, or None where a short segment or PSH ends it."""
         if run.segment_size != self._sizes[run.members[-1]] - run.header_length or run.flags & TCP_PSH:
             return None
         table[connection] = run
         return run
 
     def _take_followers(self, run: _Run, index: int) -> int:
-        """Takes what continues a run; returns the index behind it."""
+        """Adds to a run the packets from ``index`` on that continue it.
+
+        Returns the index behind the last of them.
+        """
         size = run.header_length + run.segment_size
         limit = min(len(self._sizes), index + run.room())
         end = index
@@ -297,7 +318,7 @@ class _Grouping:
         return end
 
     def _add_alone(self, index: int, packet: Buffer, family: _Family, behind: bytes) -> None:
-        """A packet of a known connection that merges with nothing; a fragment's connection is not known, its ports lie elsewhere."""
+        """Gives a packet a run of its own; a fragment, which may lack its ports, ends all runs."""
         if _is_fragment(family, behind):
             self._add_unreadable(index, packet)
         else:
@@ -310,12 +331,15 @@ class _Grouping:
 
 
 def _is_fragment(family: _Family, behind: bytes) -> bool:
-    """IPv6 fragments carry an extension header and never get here."""
+    """Returns whether an IPv4 packet is a fragment; an IPv6 fragment's next header is not TCP or UDP."""
     return family is _IPV4 and int.from_bytes(behind[:2], "big") & _FRAGMENT != 0
 
 
 def _with_wrong_checksum(packets: Sequence[Buffer], runs: list[_Run]) -> set[int]:
-    """Returns the members of runs whose IPv4 header checksum or transport checksum (0, "none", included) is not right."""
+    """Returns the indexes of packets with a wrong IPv4 header checksum or transport checksum.
+
+    A UDP checksum of 0 ("none", RFC 768) counts as wrong.
+    """
     return {
         index
         for family in (_IPV4, _IPV6)
@@ -325,7 +349,11 @@ def _with_wrong_checksum(packets: Sequence[Buffer], runs: list[_Run]) -> set[int
 
 
 def _wrong_of_family(packets: Sequence[Buffer], family: _Family, runs: list[_Run]) -> list[int]:
-    """What is summed must make a multiple of 65535 together with what is not: pseudo-header, and addresses for IPv4."""
+    """Returns the indexes of one IP version's packets with a wrong checksum.
+
+    Each packet's sums, before the addresses and from them on, are compared with the sums due by the fields
+    that are not summed: a right checksum makes the total a multiple of 65535 (RFC 1071).
+    """
     members = [index for run in runs for index in run.members]
     heads, tails = split_sums([packets[index] for index in members], family.addresses_at)
     due_tails = [due for run in runs for due in _due_tails(run, family, len(packets[run.members[-1]]))]
@@ -339,19 +367,23 @@ def _wrong_of_family(packets: Sequence[Buffer], family: _Family, runs: list[_Run
 
 
 def _due_tails(run: _Run, family: _Family, last_size: int) -> list[int]:
-    """What must come of the rest of each member; all but the last are of one size."""
+    """Returns the sum, modulo 65535, due from each member from its addresses on; the last may be shorter."""
     due = (family.ip_length - run.protocol - run.header_length - run.segment_size) % MODULUS
     due_last = (family.ip_length - run.protocol - last_size) % MODULUS
     return [due] * (len(run.members) - 1) + [due_last]
 
 
 def _due_head(packet: Buffer) -> int:
-    """What the 12 bytes before the addresses of a right IPv4 header sum up to."""
+    """Returns the sum, modulo 65535, due from the 12 bytes before the addresses of a right IPv4 header."""
     return -ones_sum(packet[_IPV4.addresses_at : _IPV4.ip_length]) % MODULUS
 
 
 def _finish(run: _Run, first: Buffer) -> list[Buffer]:
-    """The first packet's headers, made those of the super-packet, before all payloads."""
+    """Returns a run's gather list: virtio header, the super-packet's headers, all payloads.
+
+    The headers are the first packet's with new lengths, checksums and TCP flags. The transport checksum field
+    holds the pseudo-header's sum, as NEEDS_CSUM demands.
+    """
     family = run.family
     assert family is not None, "only candidates are merged"
     is_tcp = run.protocol == PROTOCOL_TCP

@@ -1,10 +1,10 @@
-"""One TUN read into packets with finished checksums: what a network card would do with the same super-packet.
+"""Cuts one TUN read into packets with finished checksums, as a network card does with a super-packet (GSO).
 
-A TCP or UDP super-packet is one set of headers before up to 64 KiB of payload. Every segment gets those headers with
-its own lengths, IPv4 identification and checksum, TCP sequence number and flags, and a transport checksum. All that
-varies is computed for all segments together, as lists; the payloads' sums come from one vectorised pass, and everything
-else in a checksum is the same number for all segments plus a field or two. So the cost of a segment is two ``pack``s
-and one concatenation.
+A TCP or UDP super-packet is one set of headers before up to 64 KiB of payload. Every segment gets those
+headers with its own lengths, IPv4 identification and checksum, TCP sequence number and flags, and a transport
+checksum. The fields that vary are computed for all segments together, as lists; the payloads' sums come from
+one vectorised pass, and the rest of a checksum is one number for all segments plus a field or two. The cost
+of a segment is two ``pack``s and one concatenation.
 """
 
 import struct
@@ -34,7 +34,10 @@ from coderd.tun.virtio import (
 )
 
 MAX_SEGMENTS = 1024
-"""More than Linux makes of 64 KiB with its smallest MSS of 88; what is beyond is dropped, as a full queue would."""
+"""Most segments of a super-packet; Linux makes fewer of 64 KiB with its smallest MSS of 88.
+
+The rest is dropped.
+"""
 
 TCP_CHECKSUM_OFFSET = 16
 UDP_CHECKSUM_OFFSET = 6
@@ -46,7 +49,7 @@ _UDP = struct.Struct(">4sHH")
 
 
 class _Super(NamedTuple):
-    """A super-packet that has been checked: where its parts lie, and the length of each segment's payload."""
+    """A valid super-packet: the lengths of its headers, and of each segment's payload, in bytes."""
 
     packet: Buffer
     ip_length: int
@@ -61,14 +64,14 @@ class _Super(NamedTuple):
 
 
 def split(header: Buffer, packet: Buffer) -> list[bytes]:
-    """Cuts one TUN read into packets.
+    """Cuts one TUN read into packets with finished checksums.
 
     Args:
         header: the 10 bytes of virtio header.
         packet: the packet or super-packet behind it; borrowed for the call.
 
-    Returns: the packets in order, each complete with its checksums; never empty. All have the length of the first,
-        save that the last may be shorter.
+    Returns: the packets in order, each complete with its checksums; never empty. All have the length of the
+        first, save that the last may be shorter.
     Raises: MalformedPacket if header and packet contradict each other.
     """
     offload = parse_virtio_header(header)
@@ -86,12 +89,15 @@ def split(header: Buffer, packet: Buffer) -> list[bytes]:
 
 
 def _finish_checksum(offload: VirtioHeader, packet: Buffer) -> bytes:
-    """An ordinary packet of a local sender: the kernel left the transport checksum's larger half to us."""
+    """Returns an ordinary packet with its transport checksum completed (NEEDS_CSUM).
+
+    Raises MalformedPacket.
+    """
     start, at = offload.csum_start, offload.csum_start + offload.csum_offset
     if at + 2 > len(packet):
         raise MalformedPacket(f"a checksum at {at} of {len(packet)} bytes")
     finished = bytearray(packet)
-    # The field holds the pseudo-header's sum, which thereby takes part in the sum over everything.
+    # The field holds the pseudo-header's sum, which thereby is part of the sum over the segment.
     value = checksum(memoryview(finished)[start:])
     if value == 0 and offload.csum_offset == UDP_CHECKSUM_OFFSET:
         value = MODULUS
@@ -100,7 +106,10 @@ def _finish_checksum(offload: VirtioHeader, packet: Buffer) -> bytes:
 
 
 def _check(offload: VirtioHeader, packet: Buffer) -> _Super:
-    """Holds every offset of a super-packet against its length, and the header's types against the packet's."""
+    """Verifies the virtio header's offsets and types against the super-packet.
+
+    Raises: MalformedPacket.
+    """
     gso_type, ip_length = offload.gso_type & ~GSO_ECN, offload.csum_start
     if not packet or not _is_network_header(packet, ip_length, gso_type):
         raise MalformedPacket(f"a super-packet of type {gso_type} with {ip_length} bytes of IP header")
@@ -128,7 +137,7 @@ def _is_network_header(packet: Buffer, ip_length: int, gso_type: int) -> bool:
 
 
 def _transport_length(packet: Buffer, at: int, protocol: int) -> int:
-    """Bytes of the transport header, which must lie inside the packet."""
+    """Returns the bytes of the transport header. Raises MalformedPacket unless it lies inside the packet."""
     shortest = UDP_HEADER_SIZE if protocol == PROTOCOL_UDP else TCP_HEADER_SIZE
     if at + shortest > len(packet):
         raise MalformedPacket(f"a transport header at {at} of {len(packet)} bytes")
@@ -139,7 +148,7 @@ def _transport_length(packet: Buffer, at: int, protocol: int) -> int:
 
 
 def _ipv4_headers(parts: _Super) -> list[bytes]:
-    """As the first, with their own total length, consecutive identifications and header checksums."""
+    """Returns each segment's IPv4 header: its own total length and checksum, consecutive identifications."""
     head = bytes(parts.packet[: parts.ip_length])
     version_tos, _, identification, flags_ttl, _ = _IPV4.unpack_from(head)
     rest = head[12:]
@@ -155,7 +164,7 @@ def _ipv4_headers(parts: _Super) -> list[bytes]:
 
 
 def _ipv6_headers(parts: _Super) -> list[bytes]:
-    """As the first, with their own payload length: all the same, save the last."""
+    """Returns each segment's IPv6 header with its payload length; only the last segment's may differ."""
     head = bytes(parts.packet[: parts.ip_length])
     beside = parts.header_length - IPV6_HEADER_SIZE
     whole, last = (
@@ -165,7 +174,10 @@ def _ipv6_headers(parts: _Super) -> list[bytes]:
 
 
 def _tcp_headers(parts: _Super) -> list[bytes]:
-    """Consecutive sequence numbers; CWR on the first only, FIN and PSH on the last only, as they mean its data."""
+    """Returns each segment's TCP header: consecutive sequence numbers, its own flags and checksum.
+
+    CWR stays on the first segment only, FIN and PSH on the last only.
+    """
     head = bytes(parts.packet[parts.ip_length : parts.header_length])
     ports, first, ack_offset, flags, window, _ = _TCP.unpack_from(head)
     rest = head[18:]
@@ -197,7 +209,7 @@ def _tcp_headers(parts: _Super) -> list[bytes]:
 
 
 def _udp_headers(parts: _Super) -> list[bytes]:
-    """Their own length, which counts twice in the checksum: in the header and in the pseudo-header."""
+    """Returns each segment's UDP header; its checksum covers the length twice (RFC 768: pseudo-header)."""
     ports = bytes(parts.packet[parts.ip_length : parts.ip_length + 4])
     base = _pseudo_sum(parts) + ones_sum(ports) + 2 * UDP_HEADER_SIZE
     sums = segment_sums(parts.packet, parts.header_length, parts.gso_size)
@@ -209,6 +221,6 @@ def _udp_headers(parts: _Super) -> list[bytes]:
 
 
 def _pseudo_sum(parts: _Super) -> int:
-    """The pseudo-header without its length."""
+    """Returns the sum of the pseudo-header's addresses and protocol, without its length."""
     addresses = parts.packet[12:20] if parts.is_ipv4 else parts.packet[8:40]
     return ones_sum(addresses) + parts.protocol

@@ -1,11 +1,12 @@
 """The TUN device: opened by python-pytun, then read and written with whole super-packets.
 
-The kernel hands over up to 64 KiB at a time only to a reader that says so: IFF_VNET_HDR puts a virtio header in front of
-each packet, TUNSETOFFLOAD names the super-packets that the reader can cut up. USO needs Linux 6.2; USO4 and USO6 are accepted only
-together, and nothing without CSUM. ``readv`` and ``writev`` keep the header apart, so no packet is ever glued to it.
+The kernel hands over up to 64 KiB at a time only to a reader that asks for it: IFF_VNET_HDR puts a virtio
+header in front of each packet, TUNSETOFFLOAD names the kinds of super-packets that the reader can cut up. USO
+needs Linux 6.2; USO4 and USO6 are accepted only together, and all kinds only with CSUM. ``readv`` and
+``writev`` keep the header in a buffer of its own, so no packet is copied to put a header in front of it.
 
-A device belongs to one process: IFF_TUN_EXCL refuses a name that exists, also a persistent interface that nobody has
-open, whose settings would be somebody else's.
+A device belongs to one process: IFF_TUN_EXCL refuses a name that exists, a persistent interface that no
+process has open included, as its settings belong to another program.
 """
 
 import errno
@@ -27,7 +28,7 @@ TUN_MODE_HINT: Final = (
     "Let every user open it, as udev and the units of this project do: `chmod 0666 /dev/net/tun` as root; what may be done"
     " with it, CAP_NET_ADMIN decides."
 )
-"""What helps where the device's mode keeps a user out (EACCES): the kernel makes it 0600, and who may use it says udev."""
+"""Hint for EACCES on opening /dev/net/tun: the kernel creates it with mode 0600, udev's rules change that."""
 
 _TUNSETOFFLOAD = 0x400454D0
 _CSUM, _TSO4, _TSO6, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 
 
 class Offloads(NamedTuple):
-    """Super-packets that the kernel exchanges with us: TCP (``tso``), UDP (``uso``)."""
+    """Kinds of super-packets exchanged with the kernel: of TCP (``tso``), of UDP (``uso``)."""
 
     tso: bool
     uso: bool
@@ -50,7 +51,7 @@ class Offloads(NamedTuple):
 
     @classmethod
     def of(cls, bits: int) -> "Offloads":
-        """What an argument of TUNSETOFFLOAD asks for."""
+        """Returns the offloads that an argument of TUNSETOFFLOAD asks for."""
         return cls(tso=bool(bits & _TSO6), uso=bool(bits & _USO6))
 
 
@@ -58,21 +59,21 @@ ALL_OFFLOADS = Offloads(tso=True, uso=True)
 
 
 class OpenTun(Protocol):
-    """Who holds the descriptor."""
+    """Owner of the file descriptor of an open TUN device."""
 
     @property
     def name(self) -> str:
-        """The interface's name."""
+        """The name of the network interface."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Returns the device's open file descriptor."""
 
     def close(self) -> None:
-        """Gives it up."""
+        """Closes the device's file descriptor."""
 
 
 class _Adopted:
-    """A descriptor that another process opened."""
+    """A TUN device's file descriptor that another process opened and handed over."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
@@ -86,13 +87,13 @@ class _Adopted:
 
 
 class TunDevice:
-    """One open TUN interface, non-blocking; it disappears when closed.
+    """An open TUN interface, non-blocking; the kernel removes the interface when it is closed.
 
     Wait with ``trio.lowlevel.wait_readable(device.fileno())``, then read until ``BlockingIOError``.
 
     Attributes:
         name: the interface's name, a pattern such as ``coder%d`` resolved.
-        offloads: what the kernel agreed to.
+        offloads: the super-packets that the kernel agreed to.
     """
 
     def __init__(self, tun: OpenTun, offloads: Offloads) -> None:
@@ -104,13 +105,14 @@ class TunDevice:
 
     @classmethod
     def open(cls, name: str, *, offloads: Offloads = ALL_OFFLOADS) -> "TunDevice":
-        """Creates the interface.
+        """Creates a TUN interface and returns its device.
 
         Args:
             name: at most 15 bytes; ``%d`` in it becomes the first free number.
-            offloads: what to ask for; the device has what the kernel grants of it.
+            offloads: those to ask for; the device's attribute holds those that the kernel grants.
 
-        Raises: UserError if the machine, our rights or the name do not allow it.
+        Raises: UserError if the name is invalid or taken, or this process or machine cannot create an
+            interface.
         """
         _check_name(name)
         try:
@@ -123,19 +125,19 @@ class TunDevice:
 
     @classmethod
     def adopt(cls, descriptor: int, name: str, offloads: Offloads) -> "TunDevice":
-        """The device of another network namespace, opened there with IFF_VNET_HDR and handed over; ours to close.
+        """Wraps a device that another process opened with IFF_VNET_HDR, perhaps in another network namespace.
 
         Args:
-            descriptor: of the opened device.
-            name: what it is called there.
-            offloads: what its kernel agreed to.
+            descriptor: the device's file descriptor; ``close`` closes it.
+            name: the interface's name in that namespace.
+            offloads: those that the kernel agreed to.
         """
         os.set_blocking(descriptor, False)
         os.set_inheritable(descriptor, False)
         return cls(_Adopted(descriptor, name), offloads)
 
     def fileno(self) -> int:
-        """The file descriptor, -1 when closed."""
+        """Returns the file descriptor, -1 when closed."""
         return self._fd if self._tun is not None else -1
 
     def read_into(self, header: bytearray, buffer: bytearray | memoryview) -> int:
@@ -143,20 +145,21 @@ class TunDevice:
 
         Args:
             header: 10 bytes, overwritten with the virtio header.
-            buffer: at least 65535 bytes; what does not fit is lost.
+            buffer: at least 65535 bytes; bytes that do not fit are lost.
 
-        Returns: the packet's length in ``buffer``.
-        Raises: BlockingIOError when there is nothing; OSError EBADFD when the interface has been deleted.
+        Returns: the packet's length in ``buffer``, in bytes.
+        Raises: BlockingIOError when no packet waits; OSError EBADFD when the interface has been deleted.
         """
         return os.readv(self._fd, (header, buffer)) - HEADER_SIZE
 
     def write(self, iovec: Sequence[Buffer]) -> None:
-        """Hands one item of ``coalesce`` to the kernel.
+        """Writes one packet or super-packet, a gather list of ``coalesce``, to the kernel.
 
-        Some kernels of 2024 (6.11-rc, 6.6.44 and relatives) refuse super-packets whose last segment is short; so what is refused
-        is written again as the packets it was made of.
+        Some kernels of 2024 (6.11-rc, 6.6.44 and relatives) refuse super-packets with a short last segment; a
+        super-packet that is refused is written again, cut into its packets.
 
-        Raises: OSError: EIO while the interface is down, EINVAL for what is no packet, EBADFD when it has been deleted.
+        Raises: OSError: EIO while the interface is down, EINVAL for an invalid packet, EBADFD when it has
+            been deleted.
         """
         try:
             os.writev(self._fd, iovec)
@@ -166,7 +169,7 @@ class TunDevice:
             self._write_singly(iovec)
 
     def close(self) -> None:
-        """Closes the device, which removes the interface, its addresses and its routes. May be called twice."""
+        """Closes the device, which removes the interface, its addresses and routes; may be called again."""
         if self._tun is not None:
             self._tun.close()
             self._tun = None
@@ -186,7 +189,10 @@ class TunDevice:
 
 
 def _negotiate(fd: int, wanted: Offloads) -> Offloads:
-    """Asks for less and less; a kernel that knows none of it still gives whole packets behind zeroed headers."""
+    """Returns the offloads that the kernel accepts: all wanted, or without USO, or none.
+
+    Without any the kernel hands over ordinary packets behind zeroed headers. Raises OSError.
+    """
     for offloads in dict.fromkeys((wanted, wanted._replace(uso=False), Offloads(tso=False, uso=False))):
         try:
             fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads.bits)
@@ -218,7 +224,7 @@ def _bad_name(name: str) -> UserError:
 
 
 def _explain(error: OSError, name: str) -> UserError:
-    """What the errors of opening /dev/net/tun and of TUNSETIFF mean."""
+    """Returns the user's error for an errno of opening /dev/net/tun or of TUNSETIFF."""
     if error.errno == errno.EINVAL:
         return _bad_name(name)
     if error.errno == errno.EBUSY:

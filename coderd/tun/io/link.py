@@ -1,7 +1,7 @@
-"""An interface's link as others set it: up or down, its MTU. Ioctls to look, netlink to be told when.
+"""The state of an interface's link, as other processes set it: up or down, and its MTU.
 
-What an event says does not matter, only that there was one; so nothing of netlink is parsed here, and nobody who only wants this
-pays for a netlink library.
+Ioctls read the state; a netlink socket wakes the reader when it may have changed. The content of netlink
+events is discarded unparsed, so this module needs no netlink library.
 """
 
 import errno
@@ -19,7 +19,7 @@ import trio
 from coderd.tun.io.device import TunDevice
 
 ELSEWHERE_INTERVAL = 1.0
-"""Seconds between looks at an interface that was moved to another network namespace, whose events we do not get."""
+"""Seconds between looks at an interface in another network namespace, which sends no events to this one."""
 
 _RTMGRP_LINK, _RTMGRP_IPV4_ROUTE, _RTMGRP_IPV6_ROUTE = 0x1, 0x40, 0x400
 _TUNGETIFF = 0x800454D2
@@ -31,14 +31,16 @@ _MOST_EVENTS = 256
 
 
 class LinkState(NamedTuple):
-    """What the interface is set to right now."""
+    """Whether an interface is up, and its MTU in bytes."""
 
     is_up: bool
     mtu: int
 
 
 def prepare_link(interface: str, mtu: int) -> None:
-    """Sets the MTU, and keeps the kernel from making up an address and sending router solicitations through the tunnel.
+    """Sets the MTU (bytes), and IPv6's address generation mode to ``none``.
+
+    In that mode the kernel makes no link-local address and sends no router solicitations through the tunnel.
 
     Raises: OSError if the MTU cannot be set.
     """
@@ -48,7 +50,10 @@ def prepare_link(interface: str, mtu: int) -> None:
 
 
 async def watch_link(tun: TunDevice) -> AsyncIterator[LinkState]:
-    """Yields the state now, then after each change, until the interface is deleted. It may be renamed and moved meanwhile."""
+    """Yields the link's state now, then after each change, until the interface is deleted.
+
+    Renaming the interface or moving it to another network namespace is followed. Raises OSError.
+    """
     events = _subscribe(_RTMGRP_LINK)
     with events:
         seen: LinkState | None = None
@@ -68,7 +73,7 @@ async def watch_link(tun: TunDevice) -> AsyncIterator[LinkState]:
 
 
 async def watch_routes() -> AsyncIterator[None]:
-    """Yields after any change of this host's routes."""
+    """Yields after each change of this host's IPv4 or IPv6 routes; changes in quick succession may be one."""
     events = _subscribe(_RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_ROUTE)
     with events:
         while True:
@@ -78,7 +83,11 @@ async def watch_routes() -> AsyncIterator[None]:
 
 
 def _look(tun: TunDevice, seen: LinkState | None) -> tuple[LinkState, bool]:
-    """The state, and whether the interface is in another namespace: then writing nothing to it says whether it is up."""
+    """Returns the link's state, and whether the interface is in another network namespace.
+
+    There its name leads nowhere: an empty write tells whether it is up (EIO if not), and the MTU is the last
+    one seen. Raises OSError: EBADFD when the interface has been deleted.
+    """
     request = fcntl.ioctl(tun.fileno(), _TUNGETIFF, bytes(_IFREQ.size))
     name = request[:16].split(b"\0", 1)[0].decode()
     try:
@@ -111,9 +120,9 @@ def _subscribe(groups: int) -> socket.socket:
 
 
 def discard_events(events: socket.socket) -> None:
-    """Reads the netlink events that wait, whose content does not matter: that there were any is the news.
+    """Reads and discards the netlink events that wait in a socket, at most 256.
 
-    ENOBUFS says that the kernel has dropped some, which matters as little. Raises OSError.
+    ENOBUFS (the kernel has dropped events) is ignored: the caller looks at the state itself. Raises OSError.
     """
     for _ in range(_MOST_EVENTS):
         try:

@@ -1,9 +1,9 @@
-"""Which local users may send into tunnels at all: rules by uid, for what this machine's own sockets send to the tailnet.
+"""Routing rules by uid that decide which local users may send to the tailnet.
 
-For each range of users that may not, one rule ``to fd60:627a:a42b::/48 iif lo uidrange A-B prohibit`` stands before all routes but
-those to this machine itself; who is refused reads *Permission denied*. The kernel sends as uid 0 what has no socket (resets,
-ICMP), and takes a socket's user to be whoever opened it. Rules hold for every interface of the network namespace; what the
-machine forwards for others has no user, and is not held to them.
+For each range of users that may not, one rule ``to fd60:627a:a42b::/48 iif lo uidrange A-B prohibit`` stands
+before all routes but those to this machine itself; a refused program gets EACCES. A socket's user is the one
+that opened it; packets without a socket (resets, ICMP) are sent as uid 0. Rules apply to all interfaces of
+the network namespace, but not to forwarded packets, which have no user.
 """
 
 import errno
@@ -23,17 +23,17 @@ from coderd.model.addresses import TAILNET_PREFIX
 from coderd.model.errors import UserError
 
 LAST_UID: Final = 2**32 - 2
-"""The greatest there is: the next number means nobody."""
+"""The greatest uid: 2^32 - 1 is the kernel's invalid uid."""
 _PRIORITIES = range(1000, 2000)
 _PROTOCOL = 203
-"""Marks our rules; it is registered for nobody."""
+"""Routing protocol number that marks this module's rules (RTPROT_*); assigned to no other program."""
 _PROHIBIT = "FR_ACT_PROHIBIT"
 
 log = structlog.get_logger(__name__)
 
 
 class _Rule(NamedTuple):
-    """What a rule is, to add it and to find it again."""
+    """A rule that prohibits the tailnet to users: its priority, and their range as ``first:last``."""
 
     priority: int
     uids: str
@@ -53,7 +53,7 @@ class _Rule(NamedTuple):
 
 
 def excluded(allowed: Iterable[int]) -> list[tuple[int, int]]:
-    """The ranges of users that are none of these."""
+    """Returns the ranges of uids, first and last each, that the allowed ones leave over."""
     ranges, first = [], 0
     for uid in sorted(set(allowed)):
         if first < uid:
@@ -66,12 +66,16 @@ def excluded(allowed: Iterable[int]) -> list[tuple[int, int]]:
 
 @asynccontextmanager
 async def only_users(interface: str, allowed: frozenset[int] | None) -> AsyncIterator[None]:
-    """Lets only these users send into tunnels meanwhile, besides root and the daemon itself; None: everybody.
+    """Lets only the allowed users, root and the daemon's own user send to the tailnet, until the block ends.
 
-    Rules that an earlier daemon with this interface has left, which was killed, are taken away first.
+    Rules that a killed daemon with this interface has left are removed first.
+
+    Args:
+        interface: the tunnel's name, which chooses the rules' priority.
+        allowed: uids; None allows every user.
 
     Raises:
-        UserError: they cannot be set; then everybody may as before.
+        UserError: the rules cannot be set; every user may then send as before.
     """
     wanted = excluded(allowed | {0, os.geteuid()}) if allowed is not None else []
     try:
@@ -91,7 +95,10 @@ async def only_users(interface: str, allowed: frozenset[int] | None) -> AsyncIte
 
 
 def _set(interface: str, wanted: list[tuple[int, int]]) -> None:
-    """Makes the rules of an interface exactly these. Raises NetlinkError, OSError; then there are none."""
+    """Replaces an interface's rules by the wanted ranges.
+
+    Raises NetlinkError, OSError; no rule is left then.
+    """
     priority = _PRIORITIES[zlib.crc32(interface.encode()) % len(_PRIORITIES)]
     rules = {_Rule(priority, f"{first}:{last}") for first, last in wanted}
     with IPRoute() as netlink:

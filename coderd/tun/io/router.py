@@ -1,12 +1,14 @@
 """The interface's settings: addresses, MTU, routes, up. Netlink by pyroute2, in a worker thread.
 
-pyroute2's blocking API runs an event loop of its own in the calling thread, which must not be the one that trio runs in; so
-each verb opens a netlink socket in a thread, does everything there and closes it. Verbs describe a state, and change only
-what differs from it, so calling one again repairs what somebody else removed.
+pyroute2's blocking API runs an event loop of its own in the calling thread, which must not be trio's thread;
+each method therefore opens a netlink socket in a worker thread, does its work there and closes it. A method
+is given a wanted state and changes only what differs from it, so calling it again repairs settings that
+another process removed.
 
-Two habits of IPv6 are switched off. Addresses are ``nodad``: nobody else is on the link, and a *tentative* address cannot be
-used for a second or two. The address generation mode is ``none``: else the kernel invents a link-local address as soon as
-the interface is up and sends router solicitations through the tunnel.
+Two defaults of IPv6 are switched off. Addresses are ``nodad`` (no duplicate address detection): the link has
+no other host, and a *tentative* address cannot be used for a second or two. The address generation mode is
+``none``: else the kernel makes a link-local address as soon as the interface is up and sends router
+solicitations through the tunnel.
 """
 
 import errno
@@ -32,19 +34,19 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _IFA_F_NODAD = 0x02
 _ADDR_GEN_MODE_NONE = 1
 _PROTOCOL_STATIC = 4
-"""Marks our routes, so that those that the kernel makes for addresses are left alone."""
+"""Routing protocol of the routes that are set here (RTPROT_STATIC); the kernel's own have another."""
 _TABLE_MAIN = 254
 _SCOPE_LINK, _SCOPE_UNIVERSE = 253, 0
 
 
 class Router:
-    """Sets one interface of this network namespace.
+    """Settings of one interface of this network namespace: addresses, MTU and routes.
 
-    All verbs raise UserError if we lack the right (CAP_NET_ADMIN), OSError ENODEV if the interface is gone.
+    All methods raise UserError without the right (CAP_NET_ADMIN), OSError ENODEV if the interface is gone.
 
     Args:
-        interface: its name; it must exist when a verb is called.
-        sysctl: where the kernel's settings are; tests look elsewhere.
+        interface: its name; it must exist when a method is called.
+        sysctl: the directory of the kernel's settings.
     """
 
     def __init__(self, interface: str, *, sysctl: Path = Path("/proc/sys")) -> None:
@@ -52,9 +54,10 @@ class Router:
         self._ipv6_settings = sysctl / "net/ipv6/conf" / interface
 
     async def configure(self, addresses: Iterable[Address], mtu: int) -> None:
-        """Gives the interface exactly these addresses and this MTU, and brings it up.
+        """Sets the interface's addresses, removing all others, and its MTU (bytes), and brings it up.
 
-        Raises: UserError also where IPv6 is wanted and the host does not have it or the MTU is below 1280.
+        Raises: UserError also where an address is IPv6, and the host has no IPv6 or the MTU is below 1280
+            (RFC 8200 §5).
         """
         wanted = set(addresses)
         if any(address.version == 6 for address in wanted):
@@ -63,7 +66,10 @@ class Router:
         await self._run(lambda link: link.configure(wanted, mtu))
 
     async def set_routes(self, networks: Iterable[Network]) -> None:
-        """Routes exactly these networks into the interface; it must be up. Those for its own addresses stay."""
+        """Sets the networks that are routed into the interface, which must be up.
+
+        Other routes of ``set_routes`` are removed; routes that the kernel made for addresses stay.
+        """
         wanted = set(networks)
         await self._run(lambda link: link.set_routes(wanted))
 
@@ -83,7 +89,10 @@ class Router:
             raise OSError(error.code, f"{self._interface}: {error}") from error
 
     def _enable_ipv6(self) -> None:
-        """Switches IPv6 on for this interface where the host has it off, as containers often do; others stay as they are."""
+        """Switches IPv6 on for this interface alone where the host has it off, as containers often do.
+
+        Raises: UserError.
+        """
         switch = self._ipv6_settings / "disable_ipv6"
         try:
             if switch.read_text().strip() != "0":
@@ -99,7 +108,7 @@ class Router:
 
 
 class _Link:
-    """One interface through one netlink socket, in the worker thread."""
+    """An interface, set through one netlink socket in the worker thread."""
 
     def __init__(self, netlink: IPRoute, index: int) -> None:
         self._netlink = netlink
@@ -173,7 +182,7 @@ _ADDR_GEN_MODE = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}
 
 @contextmanager
 def _gone_already() -> Iterator[None]:
-    """Ignores that another process removed what we are about to remove, between our look and our request."""
+    """Ignores the error of removing an address or route that another process has removed meanwhile."""
     try:
         yield
     except NetlinkError as error:
