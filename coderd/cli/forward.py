@@ -15,7 +15,7 @@ from coderd.cli.values import Forward, parse_forwards
 from coderd.control.io.client import ControlClient
 from coderd.control.messages import PORT_FORWARD, DialParams, DialTarget
 from coderd.model.errors import Exit, MalformedPacket, UserError
-from coderd.peerapi.message import MAX_LINE, NO_PROOF, DialRequest, encode, parse_dial_reply
+from coderd.peerapi.message import NO_PROOF, DialRequest
 
 if TYPE_CHECKING:
     import trio
@@ -110,23 +110,21 @@ class _Forwarder:
     async def serve(self, local: "trio.SocketStream") -> None:
         import trio
 
-        from coderd.peerapi.io import splice
+        from coderd.peerapi.io.splice import splice
 
         async with local:
             try:
                 with trio.fail_after(DIAL_TIMEOUT):
-                    peer, rest = await self._open()
+                    peer = await self._open()
             except UserError as error:
                 show_error("coderctl", error)
             except trio.TooSlowError:
                 show_error("coderctl", unreachable(self._target.name, TimeoutError()))
             else:
                 async with peer:
-                    if rest:
-                        await local.send_all(rest)
                     await splice(local, peer)
 
-    async def _open(self) -> "tuple[trio.SocketStream, bytes]":
+    async def _open(self) -> "trio.SocketStream":
         """Dials; if the daemon has restarted meanwhile, dials once more with its new secret."""
         import trio
 
@@ -138,24 +136,17 @@ class _Forwarder:
         self._target = await trio.to_thread.run_sync(self._ask, abandon_on_cancel=True)
         return await self._dial()
 
-    async def _dial(self) -> "tuple[trio.SocketStream, bytes]":
+    async def _dial(self) -> "trio.SocketStream":
         import trio
 
+        from coderd.peerapi.io.client import open_service
+
+        request = DialRequest(port=self.forward.remote, secret=self._target.secret)
         try:
             peer = await trio.open_tcp_stream(self._target.address, self._target.api_port)
-            await peer.send_all(encode(DialRequest(port=self.forward.remote, secret=self._target.secret)))
-            data = b""
-            while (
-                b"\n" not in data and len(data) <= MAX_LINE and (chunk := await peer.receive_some(MAX_LINE))
-            ):
-                data += chunk
+            await open_service(peer, request)
         except OSError as error:
             raise unreachable(self._target.name, ConnectionError(_reason(error))) from None
-        except trio.BrokenResourceError:
-            raise unreachable(self._target.name, ConnectionError("the connection broke")) from None
-        line, _, rest = data.partition(b"\n")
-        try:
-            parse_dial_reply(line)
         except MalformedPacket:
             raise unreachable(self._target.name, ConnectionError("its answer is invalid")) from None
-        return peer, rest
+        return peer

@@ -1,7 +1,6 @@
 """A blocking TCP stream to a service of a peer, through the peer's node API."""
 
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from coderd.control.io.client import ControlClient
 from coderd.control.messages import NC, DialParams, DialTarget
 from coderd.model.addresses import PORT_NODE_API
 from coderd.model.errors import Exit, MalformedPacket, UserError
-from coderd.peerapi.message import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
+from coderd.peerapi.io.blocking import ask
+from coderd.peerapi.message import DialRequest, Request, TerminalRequest, parse_dial_reply
 
 TIMEOUT = 15.0
 
@@ -44,23 +44,12 @@ def _dial(target: DialTarget) -> socket.socket:
 
 
 def _ask(sock: socket.socket, target: DialTarget, request: Request) -> None:
-    """Asks for a port or a terminal, and reads no byte beyond the reply: what follows belongs to the caller."""
-    deadline = time.monotonic() + TIMEOUT
-    line = b""
     try:
-        sock.sendall(encode(request))
-        while not line.endswith(b"\n") and len(line) < MAX_LINE:
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
-            ahead = sock.recv(MAX_LINE - len(line), socket.MSG_PEEK)
-            if not ahead:
-                break
-            line += sock.recv(ahead.find(b"\n") + 1 or len(ahead))
-        parse_dial_reply(line)
+        parse_dial_reply(ask(sock, request, TIMEOUT))
     except OSError as error:
         raise unreachable(target.name, error) from None
     except MalformedPacket:
         raise unreachable(target.name, ConnectionError("its answer is invalid")) from None
-    sock.settimeout(None)
 
 
 def unreachable(name: str, error: OSError) -> UserError:

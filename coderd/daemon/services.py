@@ -16,7 +16,7 @@ from coderd.model.addresses import PORT_NODE_API, PORT_SPEEDTEST
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
 from coderd.model.paths import Pin
-from coderd.peerapi.io import NodeApi, ServeTerminal
+from coderd.peerapi.io.node_api import NodeApi, ServeTerminal
 from coderd.speedtest.io.server import serve_speedtest
 from coderd.terminal.io.service import TerminalService
 

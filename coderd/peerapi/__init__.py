@@ -1,5 +1,6 @@
 """The node API: what a workspace serves to its peers on TCP port 4 of its tailnet address.
 
-message  requests, replies and refusals, one line each; pure
-io       the listener, and the bytes behind a request
+message      requests, replies and refusals, one line each           pure
+line_reader  the line that opens a stream, bounded; both ends'       pure
+io/          the listener and what it opens; the caller's handshake
 """

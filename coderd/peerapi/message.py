@@ -140,8 +140,6 @@ def objection(peer: Peer, request: Request, workspace: str) -> DialError | None:
 
     The server's own node may have everything: the server judges its users.
 
-    The server's own node may have all of it: there the server judges, by person.
-
     Args:
         peer: who asks, as the newest map has it.
         request: what for.

@@ -9,7 +9,7 @@ import trio
 from coderd.metrics import Counters
 from coderd.model.netmap import AbsentNode, NodeKind, Peer, PeerAccess
 from coderd.netcheck.facts import Facts
-from coderd.peerapi.io import NodeApi, ServeTerminal
+from coderd.peerapi.io.node_api import NodeApi, ServeTerminal
 from tests.shell.daemon_world import make_peer
 
 PHONE = make_peer("ann/phone", 7, kind=NodeKind.DEVICE)

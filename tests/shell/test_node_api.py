@@ -11,12 +11,12 @@ from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.netmap import NodeKind, Peer, PeerAccess
 from coderd.model.ports import parse_ports
 from coderd.netcheck.facts import Facts
-from coderd.peerapi.io import (
+from coderd.peerapi.io.client import ask_facts
+from coderd.peerapi.io.node_api import (
     MAX_CONNECTIONS_PER_PERSON,
     MAX_STRANGERS_PER_PERSON,
     NodeApi,
     ServeTerminal,
-    ask_facts,
 )
 from coderd.peerapi.message import (
     DialRequest,

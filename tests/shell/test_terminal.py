@@ -14,7 +14,7 @@ from coderd.metrics import Counters
 from coderd.model.account import Account
 from coderd.model.errors import UserError
 from coderd.model.netmap import Peer
-from coderd.peerapi.io import ServeTerminal
+from coderd.peerapi.io.node_api import ServeTerminal
 from coderd.peerapi.message import TerminalRequest, encode, parse_dial_reply
 from coderd.terminal import frames
 from coderd.terminal.frames import Exited, Input, Open, Opened, Output, Ping, Pong, Refused, Resize, Size

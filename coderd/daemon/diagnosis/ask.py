@@ -20,7 +20,7 @@ from coderd.model.paths import PathKind
 from coderd.netcheck import Facts, Report, mapping_of
 from coderd.netcheck.nat import has_nat
 from coderd.netcheck.server_reachability import HIDES_MAPPINGS
-from coderd.peerapi.io import ask_facts
+from coderd.peerapi.io.client import ask_facts
 
 CHECK_TIMEOUT = 12.0
 """Seconds for a netcheck; one that is already under way has to end first."""

@@ -6,7 +6,6 @@ namespace or the tunnel ends, its connections are cut and both are made anew. If
 namespace, ``problem`` says why.
 """
 
-import errno
 import hashlib
 import os
 import socket
@@ -30,7 +29,8 @@ from coderd.model.errors import MalformedPacket, UserError, first_user_error
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind, Peer
 from coderd.model.paths import PathInfo, PathKind
-from coderd.peerapi.message import MAX_LINE, DialRequest, Request, TerminalRequest, encode, parse_dial_reply
+from coderd.peerapi.io.client import open_service
+from coderd.peerapi.message import DialRequest, Request, TerminalRequest
 from coderd.server.node.enclave import Enclave
 from coderd.server.node.membership import Membership
 
@@ -157,7 +157,7 @@ class ServerNode:
                 peer = await self._find(life, workspace)
                 sock = await life.enclave.make_socket()
                 secret = life.tunnel.secret_for(peer.node_key)
-                stream = await _ask(sock, peer, request(secret))
+                stream = await _connect(sock, peer, request(secret))
         except (OSError, MalformedPacket, trio.TooSlowError) as error:
             log.info("workspace_unreachable", workspace=workspace.full_name, error=type(error).__name__)
             raise UserError(f"{workspace.full_name} does not answer", code="unreachable") from None
@@ -319,41 +319,25 @@ class ServerNode:
                     del self._met[node_id]
 
 
-async def _ask(sock: trio.socket.SocketType, peer: Peer, request: Request) -> trio.SocketStream:
-    """Connects to a node API and sends a request; returns the stream.
+async def _connect(sock: trio.socket.SocketType, peer: Peer, request: Request) -> trio.SocketStream:
+    """Connects to a workspace's node API and asks for a service, whose bytes follow on the stream returned.
 
     Raises:
-        OSError: the node cannot be reached.
-        MalformedPacket: its answer is invalid.
-        UserError: the node refuses, in its words.
+        OSError: the workspace cannot be reached.
+        MalformedPacket: its reply is invalid.
+        UserError: the workspace refuses, in its words.
     """
-    stream = None
     try:
         await sock.connect((str(peer.address), PORT_NODE_API))
         stream = trio.SocketStream(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        await sock.send(encode(request))
-        parse_dial_reply(await _read_line(sock))
+        await open_service(stream, request)
     except BaseException:
         sock.close()
         raise
     return stream
-
-
-async def _read_line(sock: trio.socket.SocketType) -> bytes:
-    """Reads exactly one line, and leaves the service's bytes behind it in the socket."""
-    line = b""
-    while len(line) <= MAX_LINE:
-        seen = await sock.recv(MAX_LINE, socket.MSG_PEEK)
-        if not seen:
-            raise ConnectionResetError(errno.ECONNRESET, "the workspace closed the connection")
-        end = seen.find(b"\n") + 1
-        line += await sock.recv(end or len(seen))
-        if end:
-            return line
-    raise MalformedPacket("the workspace's line has no end")
 
 
 def _cut(met: _Met) -> None:

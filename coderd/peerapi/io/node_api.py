@@ -20,6 +20,8 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.netmap import AbsentNode, Peer
 from coderd.model.seats import NoSeat, Seats
 from coderd.netcheck.facts import Facts
+from coderd.peerapi.io.splice import splice
+from coderd.peerapi.line_reader import LineReader
 from coderd.peerapi.message import (
     MAX_LINE,
     NO_PROOF,
@@ -33,14 +35,11 @@ from coderd.peerapi.message import (
     TerminalRequest,
     encode,
     objection,
-    parse_facts_reply,
     parse_node_request,
 )
 
 REQUEST_TIMEOUT: Final = limits.NODE_API_REQUEST_TIMEOUT
 DIAL_TIMEOUT = 5.0
-CONNECT_RETRY = 1.0
-"""Seconds after which a peer is called anew: a path that was lost meanwhile swallows what opens a stream."""
 LOOPBACKS = ("127.0.0.1", "::1")
 """In this order: where a service that listens on loopback only is looked for."""
 MAX_CONNECTIONS: Final = limits.MAX_NODE_API_CONNECTIONS
@@ -49,7 +48,6 @@ MAX_STRANGERS: Final = limits.MAX_NODE_API_STRANGERS
 MAX_STRANGERS_PER_PERSON: Final = limits.MAX_NODE_API_STRANGERS_PER_PERSON
 LAST_WORDS = 1.0
 """Seconds that a terminal whose right has ended gets to tell its client so."""
-CHUNK = 1 << 18
 
 ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, Peer, float], Awaitable[None]]
 """Speaks with whoever was authorised, from the bytes on that have come behind the request; then the grace that it asks for."""
@@ -169,7 +167,7 @@ class NodeApi:
 
     async def _hear(self, stream: trio.SocketStream, caller: Peer) -> tuple[AnyRequest, bytes, bool] | None:
         """Reads a request. Returns it, the bytes behind it, and whether it showed the secret; None if it was refused already."""
-        line = rest = b""
+        rest = b""
         request: AnyRequest | None = None
         why, is_proved = "", False
         with trio.move_on_after(REQUEST_TIMEOUT) as waiting:
@@ -259,15 +257,13 @@ class NodeApi:
 
 
 async def _read_line(stream: trio.SocketStream) -> tuple[bytes, bytes]:
-    """A line of at most ``MAX_LINE`` bytes, and what came behind it; an empty line where there is none."""
-    data = b""
-    while b"\n" not in data:
+    """Returns the first line, and what came behind it. Raises MalformedPacket if it is too long or has no end."""
+    reader = LineReader()
+    while True:
         chunk = await stream.receive_some(MAX_LINE)
-        data += chunk
-        if not chunk or (len(data) > MAX_LINE and b"\n" not in data[:MAX_LINE]):
-            return b"", b""
-    line, _, rest = data.partition(b"\n")
-    return line, rest
+        n_taken = reader.feed(chunk)
+        if reader.line is not None:
+            return reader.line, bytes(chunk[n_taken:])
 
 
 async def _dial_loopback(port: int) -> trio.SocketStream | None:
@@ -283,49 +279,3 @@ async def _dial_loopback(port: int) -> trio.SocketStream | None:
 async def _refuse(stream: trio.SocketStream, code: str, message: str) -> None:
     with trio.move_on_after(REQUEST_TIMEOUT):
         await stream.send_all(encode(DialReply(ok=False, error=DialError(code=code, message=message))))
-
-
-async def ask_facts(address: str, port: int, secret: str = "") -> Facts:
-    """Asks a peer's node API for facts, for as long as the caller waits.
-
-    Raises:
-        OSError: the peer closed the connection, or refused it.
-        MalformedPacket: it answered something else.
-    """
-    while True:
-        with trio.move_on_after(CONNECT_RETRY):
-            stream = await trio.open_tcp_stream(address, port)
-            break
-    async with stream:
-        try:
-            await stream.send_all(encode(FactsRequest(secret=secret)))
-            line, _ = await _read_line(stream)
-        except trio.BrokenResourceError:
-            raise ConnectionResetError("the peer closed the connection") from None
-    return parse_facts_reply(line)
-
-
-async def splice(one: trio.SocketStream, other: trio.SocketStream, from_one: bytes = b"") -> None:
-    """Copies both ways until both directions have ended; a broken stream ends both.
-
-    Args:
-        one: a connected stream.
-        other: another one.
-        from_one: bytes already read from ``one``, to be sent first.
-    """
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_copy, other, one, b"", nursery.cancel_scope)
-        nursery.start_soon(_copy, one, other, from_one, nursery.cancel_scope)
-
-
-async def _copy(
-    source: trio.SocketStream, target: trio.SocketStream, first: bytes, both: trio.CancelScope
-) -> None:
-    try:
-        if first:
-            await target.send_all(first)
-        while chunk := await source.receive_some(CHUNK):
-            await target.send_all(chunk)
-        await target.send_eof()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        both.cancel()
