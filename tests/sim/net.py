@@ -1,18 +1,30 @@
-"""What every simulation's network is made of: one clock with its agenda, wires, and NATs in RFC 4787's words.
+"""The virtual internet under every simulation: one clock with its agenda, wires, and hosts behind NATs.
 
-Nothing here waits: who runs a clock jumps from one event to the next, so that a virtual day takes as long as
-its events do.
+```
+ host a --- NAT a ---+                +--- NAT b --- host b     between two public places: ``wire``
+                     +--- internet ---+
+                                      +--- STUN servers         to them and back: ``stun``
+```
+
+Nothing here waits: time jumps from one event to the next, so that a virtual day takes as long as its events do, and
+one seed decides everything.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from random import Random
+from typing import Protocol
 
 from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline
+from coderd.model.errors import MalformedPacket
+from coderd.model.transport import SocketId, UdpSource
+from coderd.stun import encode_response, parse_request
+from tests.sim.nat import Nat
 
 
 class Clock:
@@ -30,8 +42,12 @@ class Clock:
         """Plans something for an instant."""
         heappush(self._agenda, (when, next(self._order), action))
 
+    def after(self, delay: float, action: Callable[[], None]) -> None:
+        """Plans something for so many seconds from now."""
+        self.at(self.now + delay, action)
+
     def every(self, interval: float, action: Callable[[], None]) -> None:
-        """Plans something for now and for ever after, once in so many seconds."""
+        """Plans something for now, and again after each interval."""
 
         def again() -> None:
             action()
@@ -40,7 +56,7 @@ class Clock:
         self.at(self.now, again)
 
     def next_at(self) -> float:
-        """Returns when the next thing is planned; infinity for never."""
+        """Returns when the next thing is due; infinity for never."""
         return self._agenda[0][0] if self._agenda else inf
 
     def run_next(self) -> None:
@@ -55,13 +71,17 @@ class Clock:
 
 @dataclass
 class Wire:
-    """What happens to a datagram on its way. Probabilities are from 0 to 1, times in seconds."""
+    """What happens to a datagram on its way. Probabilities are from 0 to 1, times in seconds, sizes in bytes."""
 
     loss: float = 0.0
     duplicate: float = 0.0
     delay: float = 0.02
     jitter: float = 0.0
     is_cut: bool = False
+    congestion: float = 0.0
+    """Probability that a datagram arrives with CE, "congestion experienced" (RFC 3168 §5)."""
+    largest: int = 65535
+    """Longest UDP payload that is carried."""
 
     def delays(self, rng: Random) -> Iterator[float]:
         """Yields the delay of each copy of one datagram that arrives."""
@@ -70,93 +90,125 @@ class Wire:
                 yield self.delay + rng.random() * self.jitter
 
 
-class Mapping(Enum):
-    """What a NAT's choice of public port depends on (RFC 4787 §4.1)."""
+class Host(Protocol):
+    """A machine on the network."""
 
-    ENDPOINT_INDEPENDENT = "eim"
-    ADDRESS_DEPENDENT = "adm"
-    ADDRESS_AND_PORT_DEPENDENT = "apdm"
+    nat: Nat | None
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether what arrives is read."""
+        ...
+
+    def socket_at(self, inside: AddrPort) -> SocketId | None:
+        """Returns which of its sockets is bound to an address; None: none."""
+        ...
+
+    def handle_datagram(self, source: UdpSource, datagram: bytes, *, is_congested: bool) -> None:
+        """Takes a datagram that has arrived."""
+        ...
+
+    def poll_timeout(self) -> Deadline | None:
+        """Returns when ``handle_timeout`` is due; None: never."""
+        ...
+
+    def handle_timeout(self) -> None:
+        """Fires its timers."""
+        ...
 
 
-class Filtering(Enum):
-    """Which senders a NAT lets in to a mapping (RFC 4787 §5). Strictest last."""
+class Network(Clock):
+    """Hosts, what is between any two public places, and STUN servers.
 
-    ENDPOINT_INDEPENDENT = "eif"
-    ADDRESS_DEPENDENT = "adf"
-    ADDRESS_AND_PORT_DEPENDENT = "apdf"
-
-
-class Nat:
-    """One public address, shared by what is behind it. Ports are random, or (``step``) in sequence."""
+    Args:
+        seed: decides losses and jitter.
+        wire: between two public places.
+        stun: between a public place and a STUN server, each way.
+        stun_servers: their addresses; they answer nothing else.
+        now: where the clock begins.
+    """
 
     def __init__(
         self,
-        ip: str,
-        mapping: Mapping,
-        filtering: Filtering,
-        step: int | None = None,
+        seed: int,
         *,
-        rng: Random | None = None,
+        wire: Wire,
+        stun: Wire,
+        stun_servers: tuple[AddrPort, ...] = (),
+        now: float = 1000.0,
     ) -> None:
-        self.ip = ip
-        self._mapping = mapping
-        self._filtering = filtering
-        self._port_of: dict[tuple[object, ...], int] = {}
-        self._flows: dict[tuple[AddrPort, AddrPort], int] = {}
-        """Public port by inner and outer end, whoever began.
+        super().__init__(now)
+        self.rng = Random(seed)
+        self.wire = wire
+        self.stun = stun
+        self.stun_servers = stun_servers
 
-        An answer leaves by the way on which its question came.
-        """
-        self._inside: dict[int, AddrPort] = {}
-        self._contacted: dict[int, set[AddrPort]] = {}
-        self._step = step
-        self._rng = rng or Random(ip)
-        self._port = 20000
+    def hosts(self) -> Sequence[Host]:
+        """Returns every machine, in a fixed order."""
+        raise NotImplementedError
 
-    def forget(self) -> None:
-        """Expires every mapping."""
-        for table in (self._port_of, self._flows, self._inside, self._contacted):
-            table.clear()
+    # Time
 
-    def _next_port(self) -> int:
-        """Any that is free, or the next in order, whatever the step."""
-        if self._step is not None:
-            self._port = (self._port + self._step) % 65536
-            return self._port
-        return next(
-            port for port in iter(lambda: self._rng.randrange(1024, 65536), 0) if port not in self._inside
-        )
+    def run_for(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.run_until(lambda: False, seconds)
 
-    def outbound(self, inside: AddrPort, to: AddrPort) -> AddrPort:
-        """The public source of a datagram that leaves."""
-        port = self._flows.get((inside, to))
-        if port is None:
-            port = self._flows[inside, to] = self._map(inside, to)
-        self._contacted.setdefault(port, set()).add(to)
-        return (self.ip, port)
+    def run_until(self, condition: Callable[[], bool], limit: float) -> float:
+        """Runs until a condition holds. Returns the seconds that took, ``limit`` where it never did."""
+        began, end = self.now, self.now + limit
+        while not condition():
+            when = self._next_event_at()
+            if when > end:
+                self.now = end
+                break
+            self.now = max(self.now, when)
+            self._step()
+        return self.now - began
 
-    def _map(self, inside: AddrPort, to: AddrPort) -> int:
-        """The public port of a flow that an inner host begins."""
-        depends_on: tuple[object, ...] = {
-            Mapping.ENDPOINT_INDEPENDENT: (inside,),
-            Mapping.ADDRESS_DEPENDENT: (inside, to[0]),
-            Mapping.ADDRESS_AND_PORT_DEPENDENT: (inside, to),
-        }[self._mapping]
-        port = self._port_of.get(depends_on)
-        if port is None:
-            port = self._port_of[depends_on] = self._next_port()
-            self._inside[port] = inside
-        return port
+    def _next_event_at(self) -> float:
+        deadlines = [due.when for host in self.hosts() if (due := host.poll_timeout()) is not None]
+        return min(deadlines, default=inf) if not self._agenda else min([self.next_at(), *deadlines])
 
-    def inbound(self, sender: AddrPort, port: int) -> AddrPort | None:
-        """Where a datagram that arrives goes; None: nowhere."""
-        contacted = self._contacted.get(port, set())
-        lets_in = {
-            Filtering.ENDPOINT_INDEPENDENT: True,
-            Filtering.ADDRESS_DEPENDENT: sender[0] in {ip for ip, _ in contacted},
-            Filtering.ADDRESS_AND_PORT_DEPENDENT: sender in contacted,
-        }[self._filtering]
-        inside = self._inside.get(port) if lets_in else None
-        if inside is not None:
-            self._flows.setdefault((inside, sender), port)
-        return inside
+    def _step(self) -> None:
+        self.run_due()
+        for host in self.hosts():
+            deadline = host.poll_timeout()
+            if deadline is not None and deadline.when <= self.now:
+                host.handle_timeout()
+
+    # Datagrams
+
+    def transmit(self, host: Host, inside: AddrPort, to: AddrPort, datagrams: Iterable[bytes]) -> None:
+        """Carries datagrams from a host's socket, through its NAT, to a public address."""
+        source = host.nat.outbound(inside, to) if host.nat is not None else inside
+        for datagram in datagrams:
+            if to in self.stun_servers:
+                for delay in self.stun.delays(self.rng):
+                    self.after(delay, partial(self._answer_stun, source, to, datagram))
+            elif len(datagram) <= self.wire.largest:
+                for delay in self.wire.delays(self.rng):
+                    self.after(delay, partial(self._land, source, to, datagram, self._is_congested()))
+
+    def _is_congested(self) -> bool:
+        return self.wire.congestion > 0 and self.rng.random() < self.wire.congestion
+
+    def _answer_stun(self, source: AddrPort, server: AddrPort, datagram: bytes) -> None:
+        try:
+            response = encode_response(parse_request(datagram), source)
+        except MalformedPacket:
+            return
+        for delay in self.stun.delays(self.rng):
+            self.after(delay, partial(self._land, server, source, response))
+
+    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes, is_congested: bool = False) -> None:
+        for host in self.hosts():
+            if host.is_reachable and (socket := _socket_at(host, source, to)) is not None:
+                host.handle_datagram(UdpSource(source, socket), datagram, is_congested=is_congested)
+
+
+def _socket_at(host: Host, source: AddrPort, to: AddrPort) -> SocketId | None:
+    """Returns which of a host's sockets a datagram reaches; None: none."""
+    inside: AddrPort | None = to
+    if host.nat is not None:
+        inside = host.nat.inbound(source, to[1]) if host.nat.ip == to[0] else None
+    return host.socket_at(inside) if inside is not None else None

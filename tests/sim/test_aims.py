@@ -46,7 +46,7 @@ def streaming_relayed(rtt: float) -> World:
 @pytest.mark.parametrize("rtt", AIM_RTTS)
 def test_the_first_byte_comes_by_the_relay_within_three_round_trips(rtt: float) -> None:
     world = World(rtt=rtt, user=EASY, dev=EASY)
-    world.is_udp_blocked = True
+    world.wire.is_cut = True
     world.join()
     world.user.send(world.dev, 0)
     assert world.run_until(lambda: bool(world.dev.arrived), 10) <= 3 * rtt + 1e-9
@@ -69,7 +69,7 @@ def test_a_direct_path_is_found_in_three_round_trips_and_with_losses_in_six(rtt:
 def test_roaming_costs_less_than_four_tenths_of_a_second(rtt: float, dev: Kind | None) -> None:
     world = streaming(rtt, EASY, dev)
     moved_at = world.now
-    world.user.move("10.9.9.9", Nat("198.51.100.77", EASY, world.rng))
+    world.user.move("10.9.9.9", Nat("198.51.100.77", *EASY, rng=world.rng))
     world.run_for(8)
     assert world.gap(moved_at) <= 0.4
     assert world.is_direct()
@@ -78,7 +78,7 @@ def test_roaming_costs_less_than_four_tenths_of_a_second(rtt: float, dev: Kind |
 def test_roaming_where_a_round_trip_takes_150_ms_costs_six_of_them() -> None:
     world = streaming(0.15)
     moved_at = world.now
-    world.user.move("10.9.9.9", Nat("198.51.100.77", EASY, world.rng))
+    world.user.move("10.9.9.9", Nat("198.51.100.77", *EASY, rng=world.rng))
     world.run_for(8)
     assert world.gap(moved_at) <= 6 * 0.15
 

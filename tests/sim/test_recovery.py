@@ -147,7 +147,7 @@ def test_without_a_server_a_node_may_roam_as_long_as_its_peer_lets_it_in() -> No
     world.stop_server()
     world.run_for(2)
     moved_at = world.now
-    world.user.move("10.9.9.9", Nat("198.51.100.77", EASY, world.rng))
+    world.user.move("10.9.9.9", Nat("198.51.100.77", *EASY, rng=world.rng))
     world.run_for(5)
     assert world.gap(moved_at) <= 0.4
     assert world.is_direct()

@@ -1,4 +1,4 @@
-"""A small internet under a virtual clock: hosts behind NATs, a relay that is a STUN server too, loss, blocked UDP.
+"""Conns alone on the virtual internet, with a relay that is a STUN server too.
 
 ```
  node a --- NAT a ---+                +--- NAT b --- node b     every hop between two public places takes HOP seconds
@@ -9,11 +9,10 @@
 
 import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv6Address
-from random import Random
 from uuid import UUID
 
 from coderd.magicsock import (
@@ -26,14 +25,15 @@ from coderd.magicsock import (
     SocketsUnwanted,
     SocketsWanted,
 )
+from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
+from coderd.model.deadline import Deadline
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
-from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NodeKind, Peer
-from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
-from coderd.stun import encode_response, parse_request
-from tests.sim.net import Clock, Nat
+from coderd.model.transport import MAIN_SOCKET, DerpTransmit, SocketId, Source, UdpSource, UdpTransmit
+from tests.sim.nat import Nat
+from tests.sim.net import Network, Wire
 
 HOP = 0.02
 """Seconds from one public place to another."""
@@ -48,13 +48,14 @@ COORDINATION_DELAY = 0.03
 class Node:
     """One node: its Conn, its place, what it saw."""
 
+    net: "Internet"
     name: str
     conn: Conn
     key: NodePrivate
     disco: DiscoPrivate
     addr: AddrPort
     nat: Nat | None
-    spare: dict[int, AddrPort] = field(default_factory=dict)
+    spare: dict[SocketId, AddrPort] = field(default_factory=dict)
     """Its spare sockets' addresses inside, by number."""
     plays_birthday: bool = False
     generation: int = 1
@@ -71,27 +72,51 @@ class Node:
     def public(self) -> NodePublic:
         return self.key.public()
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether what arrives is read: always."""
+        return True
+
+    def socket_at(self, inside: AddrPort) -> SocketId | None:
+        """Returns which of its sockets is bound to an address; None: none."""
+        if inside == self.addr:
+            return MAIN_SOCKET
+        return next((number for number, addr in self.spare.items() if addr == inside), None)
+
+    def handle_datagram(self, source: UdpSource, datagram: bytes, *, is_congested: bool) -> None:
+        """Takes a datagram that has arrived."""
+        came_from, rest = self.conn.handle_udp(source, [datagram], self.net.now)
+        sender = next((node for node in self.net.nodes if node is not self), self)
+        self.net.deliver(self, sender, came_from, rest, "direct")
+
+    def poll_timeout(self) -> Deadline | None:
+        """Returns when ``handle_timeout`` is due; None: never."""
+        return self.conn.poll_timeout()
+
+    def handle_timeout(self) -> None:
+        """Fires its timers."""
+        self.conn.handle_timeout(self.net.now)
+        self.net.drain(self)
+
     def replies(self) -> list[tuple[float, PingReply]]:
         return [(at, event) for at, event in self.events if isinstance(event, PingReply)]
 
 
-class Internet(Clock):
-    """The clock, the wires and what may happen to them."""
+class Internet(Network):
+    """Conns that a server introduces to each other at once, and their relay."""
 
     def __init__(self, seed: int = 1) -> None:
-        super().__init__(now=1000.0)
-        self.rng = Random(seed)
-        self.loss = 0.0
-        self.is_udp_blocked = False
-        """Between nodes; STUN goes on."""
-        self.is_stun_blocked = False
-        self.jitter = 0.0
-        """Most seconds that a datagram between nodes takes longer, at random."""
-        self.stun_hop = HOP
-        """Seconds from a node to the STUN server, and back."""
-        self.largest_payload = 65535
-        """What the wires between nodes carry, bytes of UDP payload."""
+        servers = tuple((RELAY_IP, port) for port in STUN_PORTS)
+        super().__init__(seed, wire=Wire(delay=HOP), stun=Wire(delay=HOP), stun_servers=servers)
         self.nodes: list[Node] = []
+
+    def hosts(self) -> list[Node]:
+        """Returns every node, in the order of their making."""
+        return self.nodes
+
+    def lose(self, loss: float) -> None:
+        """Loses a share of all datagrams, also of those to and from the STUN server."""
+        self.wire.loss = self.stun.loss = loss
 
     # Building
 
@@ -105,7 +130,7 @@ class Internet(Clock):
             now=self.now,
             plays_birthday=plays_birthday,
         )
-        node = Node(name, conn, key, disco, (ip, 41641), nat, plays_birthday=plays_birthday)
+        node = Node(self, name, conn, key, disco, (ip, 41641), nat, plays_birthday=plays_birthday)
         self.nodes.append(node)
         return node
 
@@ -132,22 +157,6 @@ class Internet(Clock):
 
     # Running
 
-    def run_for(self, seconds: float) -> None:
-        """Lets time pass."""
-        self.run_until(lambda: False, seconds)
-
-    def run_until(self, condition: Callable[[], bool], limit: float) -> float:
-        """Runs until a condition holds; returns the seconds that took, ``limit`` where it never did."""
-        began, end = self.now, self.now + limit
-        while not condition():
-            when = self._next_event_at()
-            if when > end:
-                self.now = end
-                break
-            self.now = max(self.now, when)
-            self._step()
-        return self.now - began
-
     def send(self, sender: Node, to: Node, data: bytes, n: int = 1) -> None:
         """WireGuard data, ``n`` datagrams in one batch."""
         sender.conn.send(to.public, [b"\4\0\0\0" + data] * n, 4 + len(data), self.now)
@@ -156,18 +165,6 @@ class Internet(Clock):
     def ping(self, sender: Node, to: Node, token: int) -> None:
         sender.conn.ping(to.public, token, self.now)
         self.drain(sender)
-
-    def _next_event_at(self) -> float:
-        deadlines = [d.when for node in self.nodes if (d := node.conn.poll_timeout()) is not None]
-        return min([self.next_at(), *deadlines])
-
-    def _step(self) -> None:
-        self.run_due()
-        for node in self.nodes:
-            deadline = node.conn.poll_timeout()
-            if deadline is not None and deadline.when <= self.now:
-                node.conn.handle_timeout(self.now)
-                self.drain(node)
 
     # Wires
 
@@ -195,7 +192,7 @@ class Internet(Clock):
         elif isinstance(event, HttpsProbeWanted):
             self.at(self.now + 4 * HOP, lambda: self._answer_https(node))
 
-    def _open(self, node: Node, sockets: tuple[int, ...]) -> None:
+    def _open(self, node: Node, sockets: tuple[SocketId, ...]) -> None:
         node.spare |= {number: (node.addr[0], 42000 + number % 20000) for number in sockets}
         node.conn.handle_sockets_opened(sockets, self.now)
         self.drain(node)
@@ -225,48 +222,14 @@ class Internet(Clock):
         if inside is None:
             sender.conn.handle_send_error(transmit.addr, errno.EBADF, self.now)
             return
-        source = sender.nat.outbound(inside, transmit.addr) if sender.nat else inside
-        for datagram in transmit.datagrams:
-            if self.rng.random() >= self.loss:
-                self._fly(source, transmit.addr, datagram)
+        self.transmit(sender, inside, transmit.addr, [bytes(datagram) for datagram in transmit.datagrams])
 
     def _relay(self, sender: Node, receiver: Node, datagrams: list[bytes]) -> None:
         source, rest = receiver.conn.handle_relayed(REGION, sender.public, datagrams, self.now)
-        self._deliver(receiver, sender, source, rest, "relay")
+        self.deliver(receiver, sender, source, rest, "relay")
 
-    def _fly(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
-        if to[0] == RELAY_IP:
-            if to[1] in STUN_PORTS and not self.is_stun_blocked:
-                self.at(self.now + self.stun_hop, lambda: self._answer_stun(source, to, datagram))
-        elif not self.is_udp_blocked and len(datagram) <= self.largest_payload:
-            late = self.jitter * self.rng.random() if self.jitter else 0.0
-            self.at(self.now + HOP + late, lambda: self._land(source, to, datagram))
-
-    def _answer_stun(self, source: AddrPort, server: AddrPort, datagram: bytes) -> None:
-        try:
-            tx = parse_request(datagram)
-        except MalformedPacket:
-            return
-        if self.rng.random() >= self.loss:
-            self.at(self.now + self.stun_hop, lambda: self._land(server, source, encode_response(tx, source)))
-
-    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
-        for node in self.nodes:
-            if (socket := self._socket_at(node, source, to)) is not None:
-                came_from, rest = node.conn.handle_udp(UdpSource(source, socket), [datagram], self.now)
-                sender = next((n for n in self.nodes if n is not node), node)
-                self._deliver(node, sender, came_from, rest, "direct")
-
-    def _socket_at(self, node: Node, source: AddrPort, to: AddrPort) -> int | None:
-        """The number of a node's socket that a datagram reaches, 0 for the usual one."""
-        inside: AddrPort | None = to
-        if node.nat is not None:
-            inside = node.nat.inbound(source, to[1]) if node.nat.ip == to[0] else None
-        if inside == node.addr:
-            return 0
-        return next((number for number, addr in node.spare.items() if addr == inside), None)
-
-    def _deliver(self, node: Node, sender: Node, source: object, rest: list[bytes], kind: str) -> None:
+    def deliver(self, node: Node, sender: Node, source: Source, rest: Sequence[Buffer], kind: str) -> None:
+        """Hands a node the WireGuard datagrams of a sender, which authenticates them."""
         if rest:
             n_bytes = sum(map(len, rest))
             node.conn.handle_authenticated(sender.public, source, n_bytes, self.now)

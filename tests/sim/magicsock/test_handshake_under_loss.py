@@ -2,7 +2,7 @@
 
 from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, Internet, Node
-from tests.sim.net import Filtering, Mapping, Nat
+from tests.sim.nat import Filtering, Mapping, Nat
 
 EASY = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
 INITIATION = b"\1\0\0\0" + bytes(144)
@@ -11,7 +11,7 @@ N_TRIALS = 40
 
 def just_direct(seed: int, loss: float) -> tuple[Internet, Node, Node]:
     net = Internet(seed)
-    net.loss = loss
+    net.lose(loss)
     a = net.add_node("a", Nat("198.51.100.1", *EASY), ip="10.0.1.2")
     b = net.add_node("b", Nat("203.0.113.1", *EASY), ip="10.0.2.2")
     net.start()

@@ -9,7 +9,7 @@ from oracle import predict_nats
 
 from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, Internet, Node
-from tests.sim.net import Filtering, Mapping, Nat
+from tests.sim.nat import Filtering, Mapping, Nat
 
 EIM, APDM = Mapping.ENDPOINT_INDEPENDENT, Mapping.ADDRESS_AND_PORT_DEPENDENT
 SEQUENTIAL_PAIRS = [
@@ -79,13 +79,13 @@ def test_a_sequential_nat_opens_towards_a_port_that_is_known(step: int) -> None:
 def test_a_path_that_was_found_by_a_spare_socket_stays_whenever_the_servers_answer(seed: int) -> None:
     """Ports that come at random foretell nothing: the socket that was to find them out may be in use by then."""
     net = Internet(seed)
-    net.stun_hop, net.jitter = HOP * (1 + seed % 8 / 4), HOP / 4
+    net.stun.delay, net.wire.jitter = HOP * (1 + seed % 8 / 4), HOP / 4
     a = net.add_node("a", a_nat(APDM, BY_PORT), ip="10.0.1.2", plays_birthday=False)
     b = net.add_node("b", None, ip="203.0.113.1")
     net.start()
-    net.is_udp_blocked = True
+    net.wire.is_cut = True
     net.run_until(lambda: bool(a.spare), 5)
-    net.is_udp_blocked = False
+    net.wire.is_cut = False
     net.every(0.05, lambda: net.send(a, b, b"data"))
     net.run_until(lambda: kinds(a, b)[0] is PathKind.DIRECT, 10)
     lost = 0
@@ -127,7 +127,7 @@ def test_two_nats_that_filter_by_port_and_vary_stay_relayed_and_the_sockets_are_
 @pytest.mark.parametrize("seed", range(6))
 def test_loss_delays_foretelling_but_does_not_prevent_it(seed: int) -> None:
     net, a, b = two_nodes(a_nat(APDM, BY_PORT, 1), b_nat(EIM, BY_PORT), seed)
-    net.loss = 0.1
+    net.lose(0.1)
     net.every(0.2, lambda: net.send(a, b, b"data"))
     assert net.run_until(lambda: both_direct(a, b), 60) < 30
 
@@ -185,7 +185,7 @@ def test_two_random_nats_do_not_play() -> None:
 
 def test_a_failed_birthday_is_not_repeated_for_two_minutes() -> None:
     net, a, b = two_nodes(a_nat(APDM, BY_PORT), b_nat(EIM, BY_PORT), birthday=True)
-    net.is_udp_blocked = True
+    net.wire.is_cut = True
     net.every(0.2, lambda: net.send(a, b, b"data"))
     net.run_for(60)
     before = b.n_sent["direct"]

@@ -9,9 +9,9 @@ from coderd.magicsock.ping_budget import PINGS_PER_TARGET
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathKind
-from coderd.model.transport import DerpTransmit, UdpTransmit
+from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
 from tests.sim.magicsock.internet import COORDINATION_DELAY, HOP, Internet, Node, peer_of
-from tests.sim.net import Filtering, Mapping, Nat
+from tests.sim.nat import Filtering, Mapping, Nat
 
 N_WORKSPACES = 300
 EASY = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
@@ -55,7 +55,7 @@ class Star(Internet):
         self.drain(self.device)
 
     def _carry(self, sender: Node, transmit: UdpTransmit | DerpTransmit) -> None:
-        """As ever, but without a search among hundreds for whom a relayed packet is."""
+        """Finds the receiver of a relayed packet by its key, not by asking every node."""
         if isinstance(transmit, UdpTransmit):
             super()._carry(sender, transmit)
             return
@@ -64,15 +64,15 @@ class Star(Internet):
         receiver = self._by_key[transmit.to]
         self.at(self.now + 2 * HOP, lambda: self._relay(sender, receiver, transmit.datagrams))
 
-    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
-        """Likewise: by address, not by asking every node."""
+    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes, is_congested: bool = False) -> None:
+        """Finds the host by its address, not by asking every one."""
         if not self._nats:
             self._nats = {node.nat.ip: node.nat for node in self.nodes if node.nat is not None}
             self._inside = {(node.nat, node.addr): node for node in self.nodes}
         nat = self._nats.get(to[0])
         inside = nat.inbound(source, to[1]) if nat is not None else None
         if inside is not None and (node := self._inside.get((nat, inside))) is not None:
-            node.conn.handle_udp(source, [datagram], self.now)
+            node.conn.handle_udp(UdpSource(source), [datagram], self.now)
             self.drain(node)
 
     def vanish(self, node: Node) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, REGION, Internet, Node
-from tests.sim.net import Filtering, Mapping, Nat
+from tests.sim.nat import Filtering, Mapping, Nat
 
 OPEN = None
 EASY_FULL = (Mapping.ENDPOINT_INDEPENDENT, Filtering.ENDPOINT_INDEPENDENT)
@@ -93,14 +93,14 @@ def test_no_datagram_is_lost_on_the_way_from_relay_to_direct() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_lossy_network_delays_the_direct_path_but_does_not_prevent_it(seed: int) -> None:
     net, a, b = two_nodes(EASY_PORT, EASY_PORT, seed)
-    net.loss = 0.2
+    net.lose(0.2)
     net.run_until(lambda: a.told_at is not None and b.told_at is not None, 10)
     assert net.run_until(lambda: both_direct(a, b), 20) < 6.0
 
 
 def test_where_udp_is_blocked_the_relay_carries_everything() -> None:
     net = Internet()
-    net.is_stun_blocked = net.is_udp_blocked = True
+    net.stun.is_cut = net.wire.is_cut = True
     a, b = net.add_node("a", None, ip="198.51.100.1"), net.add_node("b", None, ip="203.0.113.1")
     net.start()
     net.run_for(1)
@@ -118,7 +118,7 @@ def test_under_data_a_blocked_path_gives_way_to_the_relay_in_three_seconds() -> 
     net.every(0.05, lambda: net.send(b, a, b"to a"))
     net.run_for(4)
     blocked_at = net.now
-    net.is_udp_blocked = True
+    net.wire.is_cut = True
     net.run_for(0.5)
     b.delivered.clear()
     net.run_until(lambda: bool(b.delivered), 10)
@@ -130,24 +130,24 @@ def test_under_data_a_blocked_path_gives_way_to_the_relay_in_three_seconds() -> 
 
 def test_while_data_flows_a_released_firewall_is_noticed_within_a_round() -> None:
     net, a, b = two_nodes(EASY_PORT, EASY_PORT)
-    net.is_udp_blocked = True
+    net.wire.is_cut = True
     net.every(0.2, lambda: net.send(a, b, b"data"))
     net.run_for(60)
     assert kinds(a, b)[0] is PathKind.RELAY
-    net.is_udp_blocked = False
+    net.wire.is_cut = False
     assert net.run_until(lambda: a.conn.path(b.public).kind is PathKind.DIRECT, 20) < 5.5
 
 
 def test_pings_alone_notice_a_released_firewall_within_two_seconds() -> None:
     net, a, b = two_nodes(EASY_PORT, EASY_PORT)
-    net.is_udp_blocked = True
+    net.wire.is_cut = True
     tokens = iter(range(1000))
     net.run_for(120)
     net.every(1.0, lambda: net.ping(a, b, next(tokens)))
     net.run_for(10.5)
     assert {reply.path.kind for _, reply in a.replies()} == {PathKind.RELAY}
     assert len(a.replies()) >= 10
-    net.is_udp_blocked = False
+    net.wire.is_cut = False
     assert net.run_until(lambda: a.replies()[-1][1].path.kind is PathKind.DIRECT, 20) < 1.6
 
 
@@ -161,11 +161,11 @@ def test_a_ping_is_answered_after_long_idleness_by_the_direct_path_at_once() -> 
 
 def test_a_path_that_cannot_carry_the_tunnels_packets_is_never_chosen() -> None:
     net, a, b = two_nodes(OPEN, OPEN)
-    net.largest_payload = 1311
+    net.wire.largest = 1311
     net.every(0.2, lambda: net.send(a, b, b"data"))
     net.run_for(60)
     assert kinds(a, b) == (PathKind.RELAY, PathKind.RELAY)
-    net.largest_payload = 1312
+    net.wire.largest = 1312
     assert net.run_until(lambda: a.conn.path(b.public).kind is PathKind.DIRECT, 20) < 5.5
 
 
@@ -207,14 +207,14 @@ def is_narrow(one: Node, other: Node, net: Internet) -> bool:
 @pytest.mark.parametrize("kind", ["open", "easy-port"])
 def test_a_way_too_narrow_for_the_tunnel_is_told_from_a_closed_one(kind: str) -> None:
     net, a, b = two_nodes(KINDS[kind], KINDS[kind])
-    net.largest_payload = 1200
+    net.wire.largest = 1200
     net.every(1.0, lambda: net.send(a, b, b"data"))
     net.every(1.0, lambda: net.send(b, a, b"data"))
     net.run_for(25)
     assert kinds(a, b) == (PathKind.RELAY, PathKind.RELAY)
     assert is_narrow(a, b, net)
     assert is_narrow(b, a, net)
-    net.largest_payload = 65535
+    net.wire.largest = 65535
     net.run_for(10)
     assert both_direct(a, b)
     assert not is_narrow(a, b, net)
@@ -222,7 +222,7 @@ def test_a_way_too_narrow_for_the_tunnel_is_told_from_a_closed_one(kind: str) ->
 
 def test_a_closed_way_is_not_taken_for_a_narrow_one() -> None:
     net, a, b = two_nodes(EASY_PORT, EASY_PORT)
-    net.is_udp_blocked = True
+    net.wire.is_cut = True
     net.every(1.0, lambda: net.send(a, b, b"data"))
     net.run_for(60)
     assert not is_narrow(a, b, net)

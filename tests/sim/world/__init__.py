@@ -1,11 +1,10 @@
 """Whole nodes on a virtual internet: everything that is pure in a daemon and its server, and no waiting.
 
-nat    kinds of NAT, and what they allow
 node   one machine: its place, its state file, its process if it runs
 world  the clock, the wires, the server and its relay
 """
 
-from tests.sim.world.nat import EASY, EVERY_KIND, HARD, OPEN, Filtering, Kind, Mapping, Nat, is_direct
+from tests.sim.nat import EASY, EVERY_KIND, HARD, OPEN, Filtering, Kind, Mapping, Nat, is_direct
 from tests.sim.world.node import Node
 from tests.sim.world.world import World
 

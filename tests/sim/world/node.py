@@ -19,6 +19,7 @@ from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.engine import node as engine
 from coderd.engine.commands import (
+    CloseSockets,
     Command,
     ListenAt,
     NetMapChanged,
@@ -38,9 +39,9 @@ from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.paths import PathKind
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.model.reachability import NodeUpdate
-from coderd.model.transport import UdpSource
+from coderd.model.transport import MAIN_SOCKET, SocketId, UdpSource
 from coderd.packetfilter import PacketFilter
-from tests.sim.world.nat import Nat
+from tests.sim.nat import Nat
 
 if TYPE_CHECKING:
     from tests.sim.world.world import World
@@ -92,6 +93,31 @@ class Node:
     def is_reachable(self) -> bool:
         """Whether anything that arrives is read."""
         return self.process is not None and not self.is_asleep and not self.is_unplugged
+
+    def socket_at(self, inside: AddrPort) -> SocketId | None:
+        """Returns which of its sockets is bound to an address; None: none."""
+        if inside == self.addr:
+            return MAIN_SOCKET
+        if inside[0] != self.ip:
+            return None
+        return next((number for number, port in self.running.spare.items() if port == inside[1]), None)
+
+    def addr_of(self, socket: SocketId) -> AddrPort | None:
+        """Returns the address to which one of its sockets is bound; None: it is closed."""
+        port = PORT if socket == MAIN_SOCKET else self.running.spare.get(socket)
+        return (self.ip, port) if port is not None else None
+
+    def handle_datagram(self, source: UdpSource, datagram: bytes, *, is_congested: bool) -> None:
+        """Takes a datagram that has arrived."""
+        self.running.handle_udp(source, datagram, is_congested=is_congested)
+
+    def poll_timeout(self) -> Deadline | None:
+        """Returns when its process is to be woken; None: never, or the machine is suspended."""
+        return self.process.poll_timeout() if self.process is not None and not self.is_asleep else None
+
+    def handle_timeout(self) -> None:
+        """Fires its process's timers."""
+        self.running.handle_timeout()
 
     @property
     def running(self) -> "Process":
@@ -157,6 +183,8 @@ class Process:
         self.client = NetMapClient(parse_server_url(URL), last)
         self.coordination = Stream(self, self._handle_joined, lambda: None)
         self.relay = Stream(self, self._handle_relay_up, self._handle_relay_broken)
+        self.spare: dict[SocketId, int] = {}
+        """Ports of the spare sockets."""
         self._said: NodeUpdate | None = None
 
     # Its life
@@ -184,8 +212,8 @@ class Process:
         self.core.handle_tun(PLAIN, packet, self.world.now, self.unix)
         self.drain()
 
-    def handle_udp(self, source: AddrPort, datagram: bytes) -> None:
-        self.core.handle_udp(UdpSource(source), [datagram], self.world.now, self.unix)
+    def handle_udp(self, source: UdpSource, datagram: bytes, *, is_congested: bool = False) -> None:
+        self.core.handle_udp(source, [datagram], self.world.now, self.unix, is_congested=is_congested)
         self.drain()
 
     def handle_relayed(self, region: int, sender: NodePublic, datagrams: list[bytes]) -> None:
@@ -255,7 +283,11 @@ class Process:
             case ProbeHttps():
                 self.world.probe_https(self, command.region.region_id)
             case OpenSockets():
-                self.core.handle_sockets_opened((), self.world.now)
+                self.spare |= {number: 42000 + number % 20000 for number in command.sockets}
+                self.core.handle_sockets_opened(command.sockets, self.world.now)
+            case CloseSockets():
+                for number in command.sockets:
+                    self.spare.pop(number, None)
             case _:
                 pass
 

@@ -9,9 +9,8 @@
 Time jumps from event to event, so that a virtual day takes as long as its events do, and one seed decides everything.
 """
 
-import heapq
+import errno
 import itertools
-from collections.abc import Callable
 from random import Random
 
 from coderd.coordination.message import Goodbye, Message, Ready, SelfEntry, Update, Welcome
@@ -20,16 +19,14 @@ from coderd.coordination.viewer import NodeFacts, Viewer
 from coderd.engine.dataplane import PathTransmit
 from coderd.identity.people import Node as Identity
 from coderd.identity.people import User
-from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
-from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import Capability, NodeKind
 from coderd.model.paths import PathKind
 from coderd.model.transport import DerpTransmit
-from coderd.stun import encode_response, parse_request
-from tests.sim.world.nat import Kind, Nat
+from tests.sim.nat import Kind, Nat
+from tests.sim.net import Network, Wire
 from tests.sim.world.node import Node, Process, Stream, node_id
 
 REGION = 999
@@ -38,7 +35,7 @@ STUN_PORTS = (3478, 3479)
 UNIX_START = 1_700_000_000.0
 
 
-class World:
+class World(Network):
     """Two nodes, ``user`` and ``dev``, and all that is between them.
 
     Args:
@@ -55,29 +52,29 @@ class World:
     def __init__(
         self, *, rtt: float = 0.05, user: Kind | None, dev: Kind | None, seed: int = 1, loss: float = 0.0
     ) -> None:
-        self.now = 1000.0
+        wires = [Wire(delay=rtt / 2, loss=loss) for _ in range(2)]
+        servers = tuple((SERVER_IP, port) for port in STUN_PORTS)
+        super().__init__(seed, wire=wires[0], stun=wires[1], stun_servers=servers)
         self.rtt = rtt
-        self.loss = loss
-        self.rng = Random(seed)
         self.is_server_up = True
-        self.is_udp_blocked = False
-        """Between the nodes; STUN goes on."""
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
         self._stream: object = None
         self._registry = Registry()
         self._connections: dict[Stream, Viewer] = {}
         self._owner = User(node_id(self.rng), "team")
         self.user = self._add("laptop", NodeKind.DEVICE, "10.0.1.2", "198.51.100.2", user)
         self.dev = self._add("dev", NodeKind.WORKSPACE, "10.0.2.2", "203.0.113.2", dev)
-        self.nodes = (self.user, self.dev)
+        self.nodes = [self.user, self.dev]
 
     def _add(self, name: str, kind: NodeKind, inside: str, outside: str, nat: Kind | None) -> Node:
         rng = Random(self.rng.randbytes(8))
         identity = Identity(node_id(rng), kind, name, self._owner, 0.0)
         key = NodePrivate.generate(rng.randbytes)
-        place = Nat(outside, nat, rng) if nat is not None else None
+        place = Nat(outside, *nat, rng=rng) if nat is not None else None
         return Node(self, identity, key, outside if nat is None else inside, place, rng)
+
+    def hosts(self) -> list[Node]:
+        """Returns every machine, in the order of their making."""
+        return self.nodes
 
     # Commands
 
@@ -92,7 +89,7 @@ class World:
         """Whether both are connected to the relay and know of each other."""
         return all(
             node.running.relay.is_up and node.path_to(other) is not PathKind.NONE
-            for node, other in (self.nodes, self.nodes[::-1])
+            for node, other in ((self.user, self.dev), (self.dev, self.user))
         )
 
     def is_direct(self) -> bool:
@@ -102,6 +99,7 @@ class World:
     def stop_server(self) -> None:
         """The server's process dies: streams are reset, whoever was relayed is not."""
         self.is_server_up = False
+        self.stun.is_cut = True
         self._registry = Registry()
         streams = [s for n in self.nodes if n.process for s in (n.process.coordination, n.process.relay)]
         self._connections.clear()
@@ -112,6 +110,7 @@ class World:
     def start_server(self) -> None:
         """It is back, with nothing but its database."""
         self.is_server_up = True
+        self.stun.is_cut = False
 
     def stream(self, interval: float = 0.005) -> None:
         """From now on both nodes send each other numbered packets, the user's even, dev's odd."""
@@ -142,43 +141,6 @@ class World:
     def unix(self) -> float:
         return UNIX_START + self.now
 
-    def after(self, delay: float, action: Callable[[], None]) -> None:
-        """Plans something."""
-        heapq.heappush(self._queue, (self.now + delay, next(self._order), action))
-
-    def run_for(self, seconds: float) -> None:
-        """Lets time pass."""
-        self.run_until(lambda: False, seconds)
-
-    def run_until(self, condition: Callable[[], bool], limit: float) -> float:
-        """Runs until a condition holds; the seconds that took, ``limit`` where it never did."""
-        began, end = self.now, self.now + limit
-        while not condition():
-            when = self._next_at()
-            if when is None or when > end:
-                self.now = end
-                break
-            self.now = max(self.now, when)
-            self._step()
-        return self.now - began
-
-    def _awake(self) -> list[Process]:
-        return [node.process for node in self.nodes if node.process is not None and not node.is_asleep]
-
-    def _next_at(self) -> float | None:
-        deadlines = [d.when for process in self._awake() if (d := process.poll_timeout()) is not None]
-        if self._queue:
-            deadlines.append(self._queue[0][0])
-        return min(deadlines, default=None)
-
-    def _step(self) -> None:
-        while self._queue and self._queue[0][0] <= self.now:
-            heapq.heappop(self._queue)[2]()
-        for process in self._awake():
-            deadline = process.poll_timeout()
-            if deadline is not None and deadline.when <= self.now:
-                process.handle_timeout()
-
     # Wires
 
     def carry(self, sender: Node, transmit: PathTransmit) -> None:
@@ -188,10 +150,11 @@ class World:
         if isinstance(transmit, DerpTransmit):
             self._carry_relayed(sender, transmit)
             return
-        source = sender.nat.outbound(sender.addr, transmit.addr) if sender.nat else sender.addr
-        for datagram in transmit.datagrams:
-            if self.rng.random() >= self.loss:
-                self._fly(source, transmit.addr, datagram)
+        inside = sender.addr_of(transmit.socket)
+        if inside is None:
+            sender.running.core.handle_send_error(transmit.addr, errno.EBADF, self.now)
+            return
+        self.transmit(sender, inside, transmit.addr, [bytes(datagram) for datagram in transmit.datagrams])
 
     def _carry_relayed(self, sender: Node, transmit: DerpTransmit) -> None:
         receiver = next((node for node in self.nodes if node.public == transmit.to), None)
@@ -208,32 +171,6 @@ class World:
 
     def _relays_to(self, receiver: Node) -> bool:
         return self.is_server_up and receiver.running.relay.peer_sees_it
-
-    def _fly(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
-        if to[0] == SERVER_IP:
-            if to[1] in STUN_PORTS and self.is_server_up:
-                self.after(self.rtt / 2, lambda: self._answer_stun(source, to, datagram))
-        elif not self.is_udp_blocked:
-            self.after(self.rtt / 2, lambda: self._land(source, to, datagram))
-
-    def _answer_stun(self, source: AddrPort, server: AddrPort, datagram: bytes) -> None:
-        try:
-            tx = parse_request(datagram)
-        except MalformedPacket:
-            return
-        if self.rng.random() >= self.loss:
-            self.after(self.rtt / 2, lambda: self._land(server, source, encode_response(tx, source)))
-
-    def _land(self, source: AddrPort, to: AddrPort, datagram: bytes) -> None:
-        for node in self.nodes:
-            if node.is_reachable and self._reaches(node, source, to):
-                node.running.handle_udp(source, datagram)
-
-    @staticmethod
-    def _reaches(node: Node, source: AddrPort, to: AddrPort) -> bool:
-        if node.nat is None:
-            return node.addr == to
-        return node.nat.ip == to[0] and node.nat.inbound(source, to[1]) == node.addr
 
     def probe_https(self, process: Process, region: int) -> None:
         """A node measures its relay without UDP."""
