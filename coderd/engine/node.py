@@ -211,7 +211,7 @@ class Node:
         self._admit(netmap, accepted, is_workspace=is_workspace, now=now)
         self.netmap = self._roster.set_netmap(netmap, now, unix_now)
         for peer in self._pins.peers() & self._roster.keys():
-            self._conn.pin_path(peer, self._pins.of(peer))
+            self._conn.pin_path(peer, self._pins.of(peer), now)
         if netmap.derp_map != self._wanted_map:
             self._wanted_map = netmap.derp_map
             self._commands.append(ResolveRelays(netmap.derp_map))
@@ -251,15 +251,15 @@ class Node:
         self._conn.ping(peer, self._last_token, now)
         return self._last_token
 
-    def pin(self, peer: NodePublic, path: Pin) -> None:
+    def pin(self, peer: NodePublic, path: Pin, now: float) -> None:
         """Keeps traffic to a peer on one kind of path until ``unpin``; of several pins the first counts."""
         self._pins.add(peer, path)
-        self._conn.pin_path(peer, self._pins.of(peer))
+        self._conn.pin_path(peer, self._pins.of(peer), now)
 
-    def unpin(self, peer: NodePublic, path: Pin) -> None:
+    def unpin(self, peer: NodePublic, path: Pin, now: float) -> None:
         """Removes one ``pin`` of a peer."""
         self._pins.remove(peer, path)
-        self._conn.pin_path(peer, self._pins.of(peer))
+        self._conn.pin_path(peer, self._pins.of(peer), now)
 
     def check(self, now: float) -> None:
         """Starts a full netcheck; it ends in a ``NetcheckDone``."""

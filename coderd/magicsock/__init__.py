@@ -2,8 +2,10 @@
 
 Wire-compatible with Tailscale's.
 
-conn             the whole: demultiplexing, sending by the best path, user pings
-peer_state       one peer as conn keeps it: what the server says, its endpoint, the log of its path
+conn             the whole: commands, demultiplexing, sending by the best path
+dispatcher       what the parts want, carried out: packets, events, what one part asks of another
+peers            the peers of the NetMap, and the earliest of their deadlines: a table of
+peer_state       one peer: what the server says, its endpoint, the log of its path
 endpoint         one peer's path: rounds, heartbeats, the choice of way; all timers in one table
 prober           one peer's addresses and the pings to them
 best_path        the direct path in use: its state, its trust, and doubt

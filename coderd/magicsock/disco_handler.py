@@ -3,7 +3,7 @@
 Pings answered, pongs and call-me-maybes given to the endpoints.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from coderd.disco import CallMeMaybe, Message, Ping, Pong
@@ -11,6 +11,7 @@ from coderd.magicsock.disco_transport import WRONG_SENDER, DiscoTransport
 from coderd.magicsock.local_network import LocalNetwork
 from coderd.magicsock.peer_map import PeerMap
 from coderd.magicsock.peer_state import PeerState
+from coderd.magicsock.peers import Peers
 from coderd.magicsock.punching import Punching
 from coderd.metrics import Counters
 from coderd.model import Buffer
@@ -43,7 +44,7 @@ class DiscoHandler:
 
     Args:
         transport: opens packets and sends pongs.
-        peers: all peers, by node key; kept by ``Conn``.
+        peers: takes what they say.
         peer_map: learns at which addresses they are.
         local_network: is checked again when a peer wants a direct path.
         punching: searches for the ports of peers behind hard NATs.
@@ -54,7 +55,7 @@ class DiscoHandler:
         self,
         *,
         transport: DiscoTransport,
-        peers: Mapping[NodePublic, PeerState],
+        peers: Peers,
         peer_map: PeerMap,
         local_network: LocalNetwork,
         punching: Punching,
@@ -103,7 +104,7 @@ class DiscoHandler:
         if now - self._searched_at < _UNREADABLE_GAP:
             return None
         self._searched_at = now
-        return next((state for state in self._peers.values() if state.endpoint.is_at(source.addr)), None)
+        return next((state for state in self._peers if state.endpoint.is_at(source.addr)), None)
 
     def _handle_message(
         self, message: Message, nodes: tuple[NodePublic, ...], source: Source, now: float

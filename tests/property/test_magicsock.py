@@ -320,7 +320,8 @@ class OnePeer(RuleBasedStateMachine):
 
     @invariant()
     def candidates_are_bounded(self) -> None:
-        assert len(self.world.conn.candidates(self.world.key)) <= 100
+        prober = self.world.conn._peers[self.world.key].endpoint.prober
+        assert len(prober.addresses()) <= 100
 
 
 TestOnePeer = pytest.mark.slow(OnePeer.TestCase)

@@ -17,7 +17,7 @@ import trustme
 
 from coderd.http.server import Listener
 from coderd.http.tls import TlsListener
-from coderd.magicsock import Conn, HomeChanged, home
+from coderd.magicsock import Conn, HomeChanged, NetcheckDone, home
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
@@ -90,6 +90,7 @@ class Wanderer:
     def __init__(self) -> None:
         key = NodePrivate.generate(os.urandom)
         self.homes: list[int] = []
+        self.report_at: float | None = None
         self.connected: set[int] = set()
         self._changed = trio.Event()
         self._alarm = trio.CancelScope()
@@ -138,11 +139,6 @@ class Wanderer:
         self.drain()
         await self.until(lambda: self.report_at != before)
 
-    @property
-    def report_at(self) -> float | None:
-        report = self.conn.report
-        return report.taken_at if report is not None else None
-
     def drain(self) -> None:
         while (transmit := self.conn.poll_transmit()) is not None:
             if isinstance(transmit, DerpTransmit):
@@ -153,6 +149,8 @@ class Wanderer:
             if isinstance(event, HomeChanged):
                 self.homes.append(event.region)
                 self._links.set_home(event.region)
+            elif isinstance(event, NetcheckDone):
+                self.report_at = event.report.taken_at
             self._changed.set()
             self._changed = trio.Event()
         deadline = self.conn.poll_timeout()

@@ -200,12 +200,12 @@ class Tunnel:
     @contextmanager
     def pinned(self, peer: NodePublic, path: Pin) -> Iterator[None]:
         """Keeps what is sent to a peer on one kind of path meanwhile; of several pins the first counts."""
-        self._node.pin(peer, path)
+        self._node.pin(peer, path, trio.current_time())
         self._driver.drain()
         try:
             yield
         finally:
-            self._node.unpin(peer, path)
+            self._node.unpin(peer, path, trio.current_time())
             self._driver.drain()
 
     async def ping(self, peer: NodePublic, timeout: float) -> Pong | None:

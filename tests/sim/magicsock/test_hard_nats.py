@@ -7,6 +7,7 @@ from lab import topology as words
 from lab.topology import NAT_KINDS
 from oracle import predict_nats
 
+from coderd.magicsock import NetcheckDone
 from coderd.model.paths import PathKind
 from tests.sim.magicsock.internet import HOP, Internet, Node
 from tests.sim.nat import Filtering, Mapping, Nat
@@ -199,5 +200,5 @@ def test_a_failed_birthday_is_not_repeated_for_two_minutes() -> None:
 
 def test_the_foretold_ports_arrive_within_four_round_trips_of_the_report() -> None:
     net, a, b = two_nodes(a_nat(APDM, BY_PORT, 1), b_nat(EIM, BY_PORT))
-    net.run_until(lambda: a.conn.report is not None, 5)
+    net.run_until(lambda: any(isinstance(event, NetcheckDone) for _, event in a.events), 5)
     assert net.run_until(lambda: both_direct(a, b), 5) < 4 * 2 * HOP + 0.3
