@@ -29,7 +29,7 @@ NAMED_AS_LIMIT = re.compile(
 )
 
 OTHER_SIDE = {
-    "api/io/client.py": "what coderctl waits for",
+    "api/io/exchange.py": "what coderctl waits for",
     "coordination/netmap_client.py": "the node's side",
     "coordination/saved_netmap.py": "the node's side",
     "coordination/io/coordination_client.py": "the node's side",

@@ -1,5 +1,5 @@
 """The HTTP API: what people and their machines ask of the server outside the coordination link.
 
-messages   requests and answers, one schema for both ends
-io         routes (server; who may do what), client (blocking for commands, async for the daemon): shells
+messages/  requests and answers, one schema for both ends
+io/        routes (server; who may do what); client (for commands), machine (for the daemon): shells
 """

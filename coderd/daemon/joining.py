@@ -7,7 +7,7 @@ import socket
 import structlog
 import trio
 
-from coderd.api.io.client import join_workspace
+from coderd.api.io.machine import join_workspace
 from coderd.daemon.kind import check_token
 from coderd.daemon.state import NodeState, StateStore
 from coderd.identity.tokens import TokenKind

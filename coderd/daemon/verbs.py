@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from coderd.api.io.client import enrol_device, remove_device
+from coderd.api.io.machine import enrol_device, remove_device
 from coderd.config.url import check_secrecy, parse_server_url
 from coderd.control.messages import (
     DebugParams,

@@ -11,7 +11,8 @@ from typing import TypeVar
 import httpx
 import trio
 
-from coderd.api.io.client import ApiClient, enrol_device
+from coderd.api.io.client import ApiClient
+from coderd.api.io.machine import enrol_device
 from coderd.config.apps import AppOptions
 from coderd.config.server import ServerConfig
 from coderd.config.url import parse_server_url

@@ -12,7 +12,8 @@ import httpx
 import pytest
 import trio
 
-from coderd.api.io.client import ApiClient, ask_reflection, enrol_device, remove_device
+from coderd.api.io.client import ApiClient
+from coderd.api.io.machine import ask_reflection, enrol_device, remove_device
 from coderd.api.messages import MAX_ANSWER, MAX_BODY, PREFIX, ErrorBody, parse_message
 from coderd.api.rules import RULES
 from coderd.model.errors import Exit, UserError

@@ -10,7 +10,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from coderd.api.io.client import enrol_device
+from coderd.api.io.machine import enrol_device
 from coderd.cli import coderctl
 from coderd.cli.shell import run_app
 from coderd.model.errors import Exit

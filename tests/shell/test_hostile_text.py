@@ -17,7 +17,7 @@ import pytest
 import typer
 from msgspec import inspect
 
-from coderd.api.io.client import ApiClient
+from coderd.api.io.exchange import Exchange
 from coderd.api.messages import ErrorBody, ListPage, encode_message, parse_message
 from coderd.cli.coderctl import build_app
 from coderd.cli.shell import run_app
@@ -93,7 +93,7 @@ class Refusals:
 def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
     refusals = Refusals()
 
-    def ask(self: ApiClient, kind: Any, method: str, path: str, body: Any = None) -> Any:
+    def ask(self: Exchange, kind: Any, method: str, path: str, body: Any = None) -> Any:
         if refusals.error is not None:
             raise refusals.error
         return parse_message(kind, encode_message_of(kind))
@@ -103,7 +103,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusals]:
         threading.Thread(target=answer_one, args=(theirs, refusals), daemon=True).start()
         return ours
 
-    monkeypatch.setattr(ApiClient, "_ask", ask)
+    monkeypatch.setattr(Exchange, "ask", ask)
     monkeypatch.setattr("coderd.control.io.client._connect", connect)
     monkeypatch.setattr("coderd.cli.join.save_session", lambda session: None)
     monkeypatch.setattr("coderd.cli.join.forget_session", lambda: None)

@@ -6,7 +6,8 @@ import pytest
 import trio
 import trustme
 
-from coderd.api.io.client import ApiClient, enrol_device
+from coderd.api.io.client import ApiClient
+from coderd.api.io.machine import enrol_device
 from coderd.config.tls import TlsOptions
 from coderd.config.url import parse_server_url, trusted_url
 from coderd.http.pinned import server_context, why_untrusted

@@ -13,7 +13,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from coderd.api.io.client import ApiClient, enrol_device
+from coderd.api.io.client import ApiClient
+from coderd.api.io.machine import enrol_device
 from coderd.api.messages import PREFIX
 from coderd.api.rules import RULES, ResourceScope
 from coderd.config.lifetimes import LifetimeOptions

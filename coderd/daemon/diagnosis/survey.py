@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from coderd.api.io.client import ask_reflection
+from coderd.api.io.machine import ask_reflection
 from coderd.api.messages import Reflection
 from coderd.daemon.diagnosis.nat_behavior import examine
 from coderd.engine.io.tunnel import Tunnel

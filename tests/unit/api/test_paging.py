@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from coderd.api import paging
 from coderd.api.io.client import ApiClient
+from coderd.api.io.exchange import Exchange
 from coderd.api.messages import (
     MAX_LIST,
     ListQuery,
@@ -81,7 +82,7 @@ def test_the_client_reads_all_pages_of_a_server_that_has_20000_users_and_a_last_
     everybody = users([f"u{number:05}" for number in range(20_000)])
     asked = list[str]()
 
-    def ask(self: ApiClient, kind: object, method: str, path: str, body: object = None) -> UserList:
+    def ask(self: Exchange, kind: object, method: str, path: str, body: object = None) -> UserList:
         asked.append(path)
         _, _, query = path.partition("?")
         values = dict(pair.split("=") for pair in query.split("&"))
@@ -89,10 +90,10 @@ def test_the_client_reads_all_pages_of_a_server_that_has_20000_users_and_a_last_
         assert len(encode_message(found)) < 2 << 20
         return found
 
-    monkeypatch.setattr(ApiClient, "_ask", ask)
+    monkeypatch.setattr(Exchange, "ask", ask)
     assert ApiClient("http://127.0.0.1:1").list_users() == everybody
     assert len(asked) == 4
-    monkeypatch.setattr(ApiClient, "_ask", lambda *_: UserList(users=everybody))
+    monkeypatch.setattr(Exchange, "ask", lambda *_: UserList(users=everybody))
     assert ApiClient("http://127.0.0.1:1").list_users() == everybody
 
 
@@ -108,8 +109,8 @@ def test_a_list_that_does_not_end_is_given_up(
         assert len(asked) <= n_asked
         return UserList(users=users(["a"]), next=next(told))
 
-    monkeypatch.setattr(ApiClient, "_ask", ask)
-    monkeypatch.setattr("coderd.api.io.client.MAX_PAGES", 7)
+    monkeypatch.setattr(Exchange, "ask", ask)
+    monkeypatch.setattr("coderd.api.io.exchange.MAX_PAGES", 7)
     with pytest.raises(UserError) as caught:
         ApiClient("http://127.0.0.1:1").list_users()
     assert "does not end" in caught.value.message
