@@ -130,7 +130,7 @@ def work_in_terminal(browser: Browser, lab: Lab) -> None:
     expect(rows).to_contain_text("it is 42")
     router = lab.internet.routers["user"]
     router.nft(FORGETFUL)
-    expect(state).to_contain_text("coming back")
+    expect(state).to_contain_text("reconnecting")
     router.nft("delete table inet forgetful")
     expect(state).to_have_text("connected")
     page.keyboard.type("echo still $mark\n")

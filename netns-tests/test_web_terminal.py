@@ -80,7 +80,7 @@ def test_a_shell_by_browser_comes_back_with_its_output_after_the_link_was_cut_an
         expect(browser.page.locator("#latency")).to_contain_text("ms")
         browser.take_pictures("terminal")
         lab.dev.host.ip("link set eth0 down")
-        expect(browser.page.locator("#state")).to_contain_text("coming back")
+        expect(browser.page.locator("#state")).to_contain_text("reconnecting")
         lab.dev.host.ip("link set eth0 up", "route add default via 10.0.2.1")
         terminal.is_connected()
         terminal.type("echo ba''ck in $$")
@@ -92,7 +92,7 @@ def test_a_shell_by_browser_comes_back_with_its_output_after_the_link_was_cut_an
         terminal.shows(f"shell is {shell_of(lab)}")
         lab.server.coderctl("workspaces", "unshare", "dev", "bob")
         unshared_at = time.monotonic()
-        expect(browser.page.get_by_role("alert")).to_contain_text("You may not use this workspace any more")
+        expect(browser.page.get_by_role("alert")).to_contain_text("Your access to this workspace was revoked")
         until(lambda: not is_running(lab), "the shell to end")
         assert time.monotonic() - unshared_at < 6  # two seconds are the aim
         assert not browser.errors

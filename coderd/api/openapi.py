@@ -15,15 +15,15 @@ Json: TypeAlias = dict[str, object]
 _REF = "#/components/schemas/"
 
 _REFUSALS = {
-    "400": "The request makes no sense, or a name is none.",
+    "400": "The request or a name in it is invalid.",
     "401": "The token is unknown, expired or revoked.",
-    "403": "The token has not the right to do that.",
-    "404": "There is no such thing, or not within reach.",
-    "405": "Not by this method.",
+    "403": "The token does not permit that.",
+    "404": "It does not exist, or the token gives no access to it.",
+    "405": "The path does not have this method.",
     "408": "The request took too long.",
-    "409": "It clashes with what is there.",
+    "409": "It conflicts with what exists.",
     "413": "The body is too large.",
-    "429": "Too many unknown tokens came from there.",
+    "429": "Too many unknown tokens came from this address.",
 }
 
 
@@ -81,7 +81,7 @@ def _operation(rule: Rule) -> Json:
 def _who(rule: Rule) -> str:
     who = ", ".join(sorted(rule.roles))
     about = f" It may name: {rule.reach.value}." if rule.reach is not ResourceScope.NOTHING else ""
-    sign_in = " Takes a sign-in." if rule.needs_sign_in else ""
+    sign_in = " Needs a token from signing in." if rule.needs_sign_in else ""
     return f"For: {who}.{about}{sign_in}"
 
 

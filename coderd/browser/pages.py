@@ -52,7 +52,7 @@ def sign_in_page(target: str, error: str = "") -> str:
         f'<input type="hidden" name="next" value="{escape(target)}">'
         '<label>Session token<input type="password" name="token" autocomplete="current-password" required autofocus></label>'
         "<button>Sign in</button></form>"
-        "<p>The first administrator's is in the server's state directory, in <code>admin-token</code>; an administrator makes"
+        "<p>The first administrator's is in the server's state directory, in <code>admin-token</code>; an administrator creates"
         " one for you with <code>coderctl users create</code>.</p>",
     )
 

@@ -32,7 +32,7 @@ from coderd.model.paths import PathKind
 
 REPLACED = Refusal("replaced", "another machine has joined with this identity")
 SUPERSEDED = Refusal("superseded", "this machine has connected anew")
-EXPIRED = Refusal("expired", "this device's time has ended, and it has to sign in again")
+EXPIRED = Refusal("expired", "this device's token has expired, and it has to sign in again")
 DELETED = Refusal("unauthorized", "this identity has been deleted or its token revoked")
 
 

@@ -73,10 +73,10 @@ PAGES: Final = (
     ),
     Page("/paths", "Paths", "paths.html", (Ask("list_paths", ("all",)),)),
     Page("/relays", "Relays", "relays.html", (Ask("list_relays", ("all",)),)),
-    Page("/users", "People", "users.html", (Ask("list_users"),)),
+    Page("/users", "Users", "users.html", (Ask("list_users"),)),
     Page(
         "/users/tokens",
-        "Sessions",
+        "Tokens of a user",
         "user_tokens.html",
         (Ask("get_user", keys=("key",)), Ask("list_user_tokens", keys=("key",))),
         is_listed=False,

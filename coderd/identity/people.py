@@ -118,7 +118,7 @@ class LastOwner(IdentityError):
     """Without an owner nobody could manage anything."""
 
     code = "last_owner"
-    hint = "Make somebody else an owner first."
+    hint = "Make another user an owner first."
 
 
 class BadShare(IdentityError):
@@ -131,7 +131,7 @@ class TooManyShares(IdentityError):
     """A user has given and offered as many shares as one may."""
 
     code = "too_many_shares"
-    hint = "Take one back first. An offer that nobody accepts lapses after 14 days."
+    hint = "Revoke one first; an offer that is not accepted lapses after 14 days."
 
 
 class QuotaReached(IdentityError):
@@ -144,11 +144,10 @@ class QuotaReached(IdentityError):
     """
 
     def __init__(self, who: str, what: str, most: int) -> None:
-        super().__init__(f"{who} has {most} {what}, which is the most")
+        super().__init__(f"{who} has {most} {what}, the most that one user may have")
         self.code = f"too_many_{what}"
         self.hint = (
-            "Delete some first; coderctl users show says how many there are. "
-            f"The operator's option: --max-{what}."
+            f"Delete some first (coderctl users show counts them), or have the operator raise --max-{what}."
         )
 
 
@@ -170,7 +169,7 @@ class TooWide(IdentityError):
     """A token for more than the one that it would be made with."""
 
     code = "too_wide"
-    hint = "Use a token that may do that itself, or sign in."
+    hint = "Use a token of a wider scope, or sign in."
 
 
 class NotManaged(IdentityError):
@@ -209,14 +208,14 @@ class NotFound(IdentityError):
 def check_label(name: str) -> str:
     """Returns the name itself, if it is a DNS label. Raises BadName."""
     if not is_label(name):
-        raise BadName("a name must be a DNS label")
+        raise BadName("the name is not a valid DNS label")
     return name
 
 
 def check_user_name(name: str) -> str:
     """Returns the name itself, if a user may bear it: in paths ``me`` is the caller. Raises BadName."""
     if name == "me":
-        raise BadName("nobody can be called me")
+        raise BadName("the name me is reserved")
     return check_label(name)
 
 

@@ -119,6 +119,6 @@ def end_of_made(
         TooWide: the token that is shown is not good for that itself.
     """
     if maker.kind is not TokenKind.SESSION or maker.scope not in (Scope.ALL, scope):
-        raise TooWide(f"a token of scope {maker.scope.value} makes none of scope {scope.value}")
+        raise TooWide(f"a token of scope {maker.scope.value} cannot create one of scope {scope.value}")
     ends = [now + max_lifetime, wanted, None if maker.is_sign_in else maker.expires_at]
     return min(end for end in ends if end is not None)

@@ -66,9 +66,11 @@ class BrowserSessions:
         except ApiError as error:
             return sentence_of(error.body.message)
         if caller.role not in _PEOPLE or caller.user_id is None:
-            return "This token is unknown, has been revoked, or is no person's."
+            return (
+                "This token is unknown, has been revoked, or is not a user's: sign in with a session token."
+            )
         if caller.scope is not Scope.ALL:
-            return "This token may not be used to sign in by browser."
+            return "This token cannot sign in here: use a session token of scope all."
         store, by = self._directory.store, actor_of(caller)
         try:
             opened = await self._directory.change_in_thread(

@@ -55,7 +55,7 @@ def assemble(
     if options.blocks_direct:
         whole = without_stun(whole)
     if not any(may_be_home(region) for region in whole.regions.values()):
-        raise MapClash("no region has a relay that a node could have as its home")
+        raise MapClash("no region has a relay that may be a node's home")
     return whole
 
 
@@ -142,4 +142,4 @@ def _check_clash(regions: dict[int, DerpRegion], region: DerpRegion) -> None:
             f"node {taken!r} of {describe_region(region)} has the name of a node of the server's own"
         )
     if region.code and any(region.code == other.code for other in regions.values()):
-        raise MapClash(f"two regions have the code {region.code!r}, which is what people know them by")
+        raise MapClash(f"two regions have the code {region.code!r}, and each needs its own")

@@ -155,7 +155,7 @@ class MapSource:
             with trio.fail_after(FETCH_TIMEOUT):
                 async with httpx.AsyncClient() as client, client.stream("GET", self.origin) as response:
                     if response.status_code != 200:
-                        raise _unreachable(self.origin, f"it answers {response.status_code}")
+                        raise _unreachable(self.origin, f"it answers with status {response.status_code}")
                     async for chunk in response.aiter_bytes():
                         data += chunk
                         if len(data) > MAX_MAP_SIZE:

@@ -117,22 +117,22 @@ def _announce(config: ServerConfig, started: Started) -> None:
     """
     flags = f" --pin {PIN_PREFIX}{started.pin}" if started.pin else ""
     if flags:
-        print(f"Nobody vouches for this server's own certificate: every join takes{flags}")
+        print(f"This server made its own TLS certificate. To join it, add to the command:{flags}")
         sys.stdout.flush()
     if not config.access_url.may_carry_tokens:
         flags = " --insecure"
         log.warning(
             "access_url_not_encrypted",
             url=str(config.access_url),
-            hint="give an https URL; one without certificates is enough",
+            hint="give an https URL; without certificates the server makes its own",
         )
     if started.admin_token_file is None:
         return
     path = started.admin_token_file
     print(f"The first administrator is admin; the session token is in {path}.")
-    print(f"It signs in at {config.access_url}/, too.")
+    print(f"It also signs in at {config.access_url}/.")
     if sys.stdout.isatty():
-        print(f"It is shown here once:\n\n    {path.read_text('ascii').strip()}\n")
+        print(f"It is shown only once:\n\n    {path.read_text('ascii').strip()}\n")
     print("On your own machine, with `coderd run` running, paste:\n")
     print(f"    ssh root@{config.access_url.host} cat {path} | sudo coderctl up {config.access_url}{flags}\n")
     sys.stdout.flush()

@@ -21,12 +21,12 @@ from coderd.webterminal.io.terminal_site import TerminalSite, problem_of
 from coderd.webterminal.page import Problem
 
 _NO_NODE = Problem(
-    "This server is no node of its own network, so that browsers reach no workspace through it.",
-    "Whoever runs it may start it with web apps: without --disable-path-apps, or with --wildcard-access-url.",
+    "This server runs without web apps, so browsers cannot reach workspaces through it.",
+    "Its operator can switch web apps on: start it without --disable-path-apps, or with --wildcard-access-url.",
 )
 _TRUSTS_APPS = Problem(
-    "This server lets web apps act as its own pages do, so that it offers no terminals.",
-    "Whoever runs it may start it without --dangerous-trust-path-apps. From your own machine: coderctl terminal.",
+    "This server trusts web apps as its own pages, so it offers no terminals.",
+    "Its operator can start it without --dangerous-trust-path-apps; from your own machine use coderctl terminal.",
 )
 
 

@@ -56,8 +56,8 @@ def terminal_page(name: str, nonce: str) -> str:
         + "".join(f'<link rel="stylesheet" href="{path}">' for path in STYLES)
         + "".join(f'<script defer src="{path}"></script>' for path in SCRIPTS)
         + f'<header><a href="/" title="All workspaces">coderd</a><h1>{named}</h1>'
-        '<span id="path" title="By which way the server reaches the workspace"></span>'
-        '<span id="latency" title="From this page to the shell and back"></span>'
+        '<span id="path" title="How the server reaches the workspace"></span>'
+        '<span id="latency" title="Round trip from this page to the shell"></span>'
         '<span id="state" role="status">connecting</span>'
         '<button id="again" hidden>New shell</button><button id="end" title="Ends the shell and all that runs in it">End</button></header>'
         '<p id="notice" role="alert" hidden></p><main id="terminal"></main>'

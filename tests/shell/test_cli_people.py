@@ -139,7 +139,7 @@ async def test_a_person_sees_how_much_they_have_and_may_have(
         assert re.search(r"devices: +0 of 100\n", shown)
         code, error = owner.fail("workspaces", "create", "lab")
         assert code == Exit.FAILED
-        assert "admin has 1 workspaces, which is the most" in error
+        assert "admin has 1 workspaces, the most" in error
         assert "--max-workspaces" in error
         usage = owner.json("users", "show", "admin")["usage"]  # type: ignore[index,call-overload]
         assert usage["workspaces"] == {"used": 1, "most": 1}
@@ -159,7 +159,7 @@ async def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest
         assert reader.json("workspaces", "list") == []
         code, error = reader.fail("workspaces", "create", "dev")
         assert code == Exit.REFUSED
-        assert "only to look" in error
+        assert "permits only reading" in error
         line = owner.run("tokens", "create", "image", "--join", "--reusable")
         assert line.startswith("echo cdrj_")
         assert owner.fail("tokens", "create", "x", "--reusable")[0] == Exit.USAGE

@@ -81,7 +81,7 @@ async def test_a_person_signs_in_makes_a_workspace_shares_it_and_signs_out(tmp_p
 
         assert (await someone.post("/workspaces/share", key=key, user="bob")).headers["location"] == "/"
         shown = (await someone.get("/")).text
-        assert "Take back from bob" in shown
+        assert "Revoke bob's share" in shown
         assert "Offered to bob</dt><dd>the apps' ports (none), no terminal" in shown.replace("\n", "")
         async with browser(world, bobs) as bob:
             assert "admin/dev" in (await bob.get("/shared")).text
@@ -94,7 +94,7 @@ async def test_a_person_signs_in_makes_a_workspace_shares_it_and_signs_out(tmp_p
             "\n", ""
         )
         connections = await someone.get(f"/connections?key={key}")
-        assert "Nobody is connected" in connections.text
+        assert "There are no connections" in connections.text
         assert_the_policy_covers(connections)
         assert (await someone.post("/workspaces/path", key=key, path="relay-only")).status_code == 303
         assert "offline, relay-only" in (await someone.get("/")).text
@@ -232,7 +232,7 @@ async def test_while_apps_are_trusted_with_the_site_nothing_is_changed_there(tmp
     apps = AppOptions(has_path_apps=True, trusts_path_apps=True)
     async with serving(tmp_path, apps=apps) as world, browser(world, world.admin_token) as admin:
         page = (await admin.get("/")).text
-        assert "Nothing can be changed here" in page
+        assert "The dashboard is read-only" in page
         assert "/workspaces/create" not in page
         refused = await admin.post("/workspaces/create", name="dev")
         assert (refused.status_code, "coderctl" in refused.text) == (403, True)
@@ -251,7 +251,7 @@ async def test_an_admin_sees_anothers_sessions_ends_them_and_approves_a_device(t
         assert (await admin.post("/devices/approve", key=key[1])).status_code == 303
         assert "waits for approval" not in (await admin.get("/?all=true")).text
         user = re.search(
-            r"/users/tokens\?key=([0-9a-f-]{36})\">Sessions", (await admin.get("/users?find=ann")).text
+            r"/users/tokens\?key=([0-9a-f-]{36})\">Tokens", (await admin.get("/users?find=ann")).text
         )
         assert user
         shown = (await admin.get(f"/users/tokens?key={user[1]}")).text

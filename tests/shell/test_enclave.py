@@ -119,7 +119,7 @@ def run(*launcher: str) -> str:
 @pytest.mark.slow
 def test_where_there_may_be_no_namespaces_that_is_said_with_a_fix() -> None:
     said = run("unshare", "--user", "--map-root-user", "sh", "-c", NO_NAMESPACES, "sh")
-    assert said.startswith("no_web_apps this machine lets the server make no network namespace (E")
+    assert said.startswith("no_web_apps this machine does not let the server create a network namespace (E")
     assert "user.max_user_namespaces" in said
 
 

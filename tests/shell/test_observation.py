@@ -91,7 +91,7 @@ async def test_a_proxy_that_holds_derp_back_is_named_and_the_websocket_still_cou
     async with serving(tmp_path) as world, proxy_without(b"derp", world.started.http_address[1]) as port:
         found = await go_through(port, await instance_of(world))
     assert found.derp is not None
-    assert found.derp.error == "the upgrade is answered 426"
+    assert found.derp.error == "the upgrade is answered with status 426"
     assert found.derp.middlebox == "oldproxy/1.0 via 1.1 gate"
     assert found.derp_websocket is not None
     assert found.derp_websocket.error == ""

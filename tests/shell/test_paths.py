@@ -131,7 +131,7 @@ async def test_the_dashboard_has_the_paths_and_the_relays(tmp_path: Path) -> Non
         relays = await page_of(world, "/relays?all=true", world.admin_token)
         assert "<strong>coder</strong>" in relays
         assert "<td>2</td><td>10 ms</td><td>2</td>" in relays
-        assert "<dt>Waiting now</dt><dd>0 packets, 0 B</dd>" in relays
+        assert "<dt>Queued now</dt><dd>0 packets, 0 B</dd>" in relays
         bobs = await world.add_user("bob")
         assert "admin/dev" not in await page_of(world, "/paths", bobs)
-        assert "Waiting now" not in await page_of(world, "/relays", bobs)
+        assert "Queued now" not in await page_of(world, "/relays", bobs)

@@ -75,7 +75,7 @@ async def test_an_offer_is_answered_by_its_guest_alone(tmp_path: Path) -> None:
                     with pytest.raises(UserError) as caught:
                         await in_thread(lambda act=act, key=key: act(key))  # type: ignore[misc]
                     assert caught.value.code == "not_found"
-        with pytest.raises(UserError, match="needs its owner's name"):
+        with pytest.raises(UserError, match="name its owner too"):
             await in_thread(lambda: bob.accept_share("dev"))
         with pytest.raises(UserError) as hidden:
             await in_thread(lambda: bob.get_workspace("ann/dev"))

@@ -169,7 +169,7 @@ async def test_whose_share_is_taken_away_is_told_within_two_seconds_and_the_shel
             here.server.unshare()
             with trio.fail_after(2):
                 assert (await used.until(REFUSED)).startswith(
-                    b"revoked You may not use this workspace any more"
+                    b"revoked Your access to this workspace was revoked"
                 )
                 assert await used.closed() == 1008
             with trio.fail_after(3):
@@ -276,9 +276,7 @@ async def test_where_there_is_no_terminal_the_page_says_what_to_do(tmp_path: Pat
     async with world(tmp_path, is_on=False) as here:
         async with opened(here) as page:
             refused = await page.until(REFUSED)
-            assert refused.startswith(
-                b"no_terminal The workspace offers no terminal. Whoever runs it may switch"
-            )
+            assert refused.startswith(b"no_terminal The workspace offers no terminal. Its owner can switch")
         here.server.is_offline = True
         async with opened(here) as page:
             assert (await page.until(REFUSED)).startswith(b"offline Ann/dev is not connected. Start it")

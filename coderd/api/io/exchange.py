@@ -111,7 +111,7 @@ def _build_request(
     if token:
         if not token.isascii() or not token.isprintable() or " " in token:
             raise UserError(
-                "the token cannot be used: it contains characters that no token has",
+                "the token is invalid: it contains characters that no token has",
                 exit_code=Exit.REFUSED,
                 hint="Copy it again, without spaces or line breaks.",
                 code="unauthorized",

@@ -147,7 +147,7 @@ class _Endpoint:
         except ApiError as error:
             return _refuse(rule, caller, error.body, error.status)
         except MalformedPacket as error:
-            body = ErrorBody(code="bad_request", message=f"the request makes no sense: {error}")
+            body = ErrorBody(code="bad_request", message=f"the request is invalid: {error}")
             return _refuse(rule, caller, body, HTTPStatus.BAD_REQUEST)
         return _answer(answer, HTTPStatus(rule.status))
 
@@ -166,14 +166,14 @@ def _refuse(rule: Rule, caller: Caller, body: ErrorBody, status: HTTPStatus) -> 
 
 
 def authorise(caller: Caller, rule: Rule) -> None:
-    """Passes whoever may call this. Raises ApiError for anybody else."""
+    """Returns if a caller may call this. Raises ApiError if not."""
     if rule.allows(caller.role, caller.scope):
         if rule.needs_sign_in and not caller.is_sign_in:
             raise ApiError(
                 HTTPStatus.FORBIDDEN,
                 "needs_sign_in",
-                "this token was made with another one, and that takes a sign-in",
-                "Use the token that you signed in with, or ask for a new one: coderctl users sign-in.",
+                "this needs a token from signing in, and this one was created with another token",
+                "Use the token that you signed in with, or ask an admin for a new one: coderctl users sign-in.",
             )
         return
     if caller.role is Role.NOBODY:
@@ -184,11 +184,10 @@ def authorise(caller: Caller, rule: Rule) -> None:
             "Sign in with a valid session token.",
         )
     if rule.allows(caller.role, Scope.ALL):
-        message = (
-            f"this token may be used only to {'look' if caller.scope is Scope.READ else 'enrol devices'}"
-        )
+        permitted = "reading" if caller.scope is Scope.READ else "enrolling devices"
+        message = f"this token's scope is {caller.scope.value}, which permits only {permitted}"
         raise ApiError(HTTPStatus.FORBIDDEN, "out_of_scope", message)
-    raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "this token has not the right to do that")
+    raise ApiError(HTTPStatus.FORBIDDEN, "forbidden", "this token does not permit that")
 
 
 def source_of(request: Request) -> str:
@@ -231,7 +230,9 @@ async def _read_body(request: Request) -> bytes:
 
 def _too_large() -> ApiError:
     return ApiError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a request's body may have {MAX_BODY} bytes"
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_large",
+        f"the request's body is larger than {MAX_BODY} bytes",
     )
 
 

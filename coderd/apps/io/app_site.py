@@ -219,11 +219,11 @@ class AppSite:
             await self._apologise(error, scope, receive, send)
         except BadAnswer:
             self._counters["apps.bad_answer"] += 1
-            sentence = f"what listens on port {port} of the workspace does not answer as a web app does"
+            sentence = f"port {port} of the workspace does not answer with valid HTTP"
             await self._apologise(UserError(sentence, code="no_service"), scope, receive, send)
         except BadRequest:
             self._counters["apps.bad_request"] += 1
-            sentence = "What was asked is no request of HTTP/1.1."
+            sentence = "The request is not valid HTTP/1.1."
             await _respond(page(message_page("Bad request", sentence), status=400), scope, receive, send)
 
     async def _relay_websocket(
@@ -254,7 +254,7 @@ class AppSite:
         elif verdict is Verdict.SIGN_IN:
             response = page(message_page("Sign in", "You are not signed in to this app."), status=401)
         else:
-            hint = "It may be another's, and not shared with you."
+            hint = "It may be another user's and not shared with you."
             response = page(message_page("Not found", "There is no such app.", hint), status=404)
         await _respond(response, scope, receive, send)
 
@@ -286,8 +286,13 @@ async def _break_off(scope: Scope, send: Send, code: int) -> None:
 
 
 def _too_many() -> Response:
-    sentence = "You have as many requests and connections open to web apps as one may while others want some."
-    return page(message_page("Too many", sentence, "Close some of those pages."), status=429)
+    sentence = (
+        "You have reached the limit of requests and connections to web apps that one user may have open."
+    )
+    return page(
+        message_page("Too many", sentence, "Close some pages of web apps, then load this one again."),
+        status=429,
+    )
 
 
 def _client(scope: Scope) -> str:

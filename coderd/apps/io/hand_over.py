@@ -88,7 +88,7 @@ class HandOver:
             here = f"{request.url.path}?{request.url.query}"
             return RedirectResponse(self._sign_in.login_url(here), 303, {"cache-control": "no-store"})
         if verdict is not Verdict.OPEN:
-            hint = "It may be another's, and not shared with you."
+            hint = "It may be another user's and not shared with you."
             return page(message_page("Not found", "There is no such app.", hint), status=404)
         target = (wanted.path or "/") + (f"?{wanted.query}" if wanted.query else "")
         ticket = self._tickets.issue(host, session, target, trio.current_time())

@@ -145,7 +145,10 @@ class SignIn:
                 return await self._login(request)
             case "POST", "/logout":
                 return await self._logout(request)
-        return page(message_page("Not that way", "This page takes no such request."), status=405)
+        return page(
+            message_page("Method not allowed", "This page does not accept requests of this method."),
+            status=405,
+        )
 
     def _sign_in_page(self, target: str, error: str = "", status: int = 200) -> Response:
         return page(sign_in_page(target, error), status=status, form_action=exact(self._url, LOGIN))

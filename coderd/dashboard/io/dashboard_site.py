@@ -184,7 +184,7 @@ class _View:
             raise ApiError(
                 HTTPStatus.FORBIDDEN,
                 "read_only",
-                "nothing can be changed here while path apps are trusted with this site",
+                "the dashboard is read-only while the server runs with --dangerous-trust-path-apps",
                 "Use coderctl, or run the server without --dangerous-trust-path-apps.",
             )
         answer = await self._api.act(action, form)
@@ -198,7 +198,9 @@ class _View:
         """Leads to a port of a workspace, which a form without scripts cannot name in a path."""
         names = [query.get(name, "") for name in ("owner", "workspace", "app")]
         if not all(name and name.isascii() and name.replace("-", "").isalnum() for name in names):
-            raise ApiError(HTTPStatus.BAD_REQUEST, "bad_request", "an app is a port or a name")
+            raise ApiError(
+                HTTPStatus.BAD_REQUEST, "bad_request", "the app is neither a port nor a valid name"
+            )
         owner, workspace, app = map(quote, names)
         return _go(f"/@{owner}/{workspace}/apps/{app}/")
 

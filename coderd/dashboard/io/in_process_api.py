@@ -62,4 +62,4 @@ def _read(kind: type[ApiMessage], values: dict[str, str]) -> ApiMessage:
     try:
         return parse_query(kind, values)
     except MalformedPacket as error:
-        raise ApiError(HTTPStatus.BAD_REQUEST, "bad_request", f"this makes no sense: {error}") from None
+        raise ApiError(HTTPStatus.BAD_REQUEST, "bad_request", f"the request is invalid: {error}") from None

@@ -136,7 +136,7 @@ class Session {
       notice(`${sentence} Trying again.`);
     } else {
       if (code === "revoked") forgetId();
-      const again = { taken_over: "Take it back", signed_out: "Sign in" }[code];
+      const again = { taken_over: "Continue here", signed_out: "Sign in" }[code];
       this.finish(sentence, again ?? "Try again", code);
     }
   }
@@ -145,7 +145,7 @@ class Session {
     this.isOpened = false;
     if (this.hasEnded) return;
     if (!this.id) show("waiting");
-    else show(code === BROKEN ? "path broke, coming back" : "connection lost, coming back");
+    else show(code === BROKEN ? "path broke, reconnecting" : "connection lost, reconnecting");
     $("latency").textContent = "";
     setTimeout(() => { if (!this.hasEnded) this.connect(); }, this.retry * (0.5 + Math.random()));
     this.retry = Math.min(this.retry * 2, RETRY_LONGEST);
@@ -168,7 +168,7 @@ class Session {
 
   type(bytes) {
     if (this.hasEnded || !this.isOpened) return;  // what is typed while the way is away is lost
-    if (this.nPending + bytes.length > MAX_PENDING) return notice("That was too much to paste at once.");
+    if (this.nPending + bytes.length > MAX_PENDING) return notice("That is too much to paste at once: paste it in parts, or copy it as a file.");
     for (let at = 0; at < bytes.length; at += MAX_INPUT) this.pending.push(bytes.subarray(at, at + MAX_INPUT));
     this.nPending += bytes.length;
     this.drain();

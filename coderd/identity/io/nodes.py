@@ -144,7 +144,7 @@ class Nodes:
                 is_full = maker is None or maker.scope == Scope.ALL.value
                 if not is_full and not _is_own(connection, node, own_token):
                     raise Enrolled(
-                        f"this machine is {node.full_name} already, and this token enrols new ones alone"
+                        f"this machine is {node.full_name} already, and this token enrols only new machines"
                     )
                 effects = expulsion(node, key_of(connection, node.node_id))
             connection.execute(tokens.delete().where(tokens.c.node_id == node.node_id))

@@ -94,7 +94,7 @@ class Shares:
         """
         ports = None if wish.ports is None else check_ports(wish.ports)
         if check_user_name(guest) == owner.name:
-            raise BadShare("the workspace is theirs already")
+            raise BadShare("{guest} owns this workspace")
         now = self._database.now()
         with write_as(self._database, by, on=owner.user_id) as connection:
             node = get_node(connection, owner, NodeKind.WORKSPACE, key)
@@ -222,7 +222,7 @@ class Shares:
         row = sa.select(*columns, user_id.label("user_id")).where(n_given.scalar_subquery() < max_given)
         if connection.execute(shares.insert().from_select([*values, "user_id"], row)).rowcount != 1:
             raise TooManyShares(
-                f"{node.owner.name} has given {max_given} shares and offers, which is the most"
+                f"{node.owner.name} has {max_given} shares and offers, the most that one user may give"
             )
 
     def _of_guest(

@@ -100,9 +100,9 @@ class Tokens:
             if row is None or node is None:
                 return None
             if row.expires_at is not None and row.expires_at <= self._database.now():
-                raise TimeIsUp("this device's time has ended, and it has to sign in again")
+                raise TimeIsUp("this device's token has expired, and it has to sign in again")
             if node.is_waiting:
-                raise AwaitsApproval("this device waits until an admin approves it")
+                raise AwaitsApproval("this device waits for an admin's approval")
             return NodeRecord(node, key_of(connection, node.node_id), partners_of(connection, node))
 
     # A user's own

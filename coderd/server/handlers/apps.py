@@ -57,13 +57,16 @@ def _port(wish: SetApp) -> int:
         raise ApiError(
             HTTPStatus.BAD_REQUEST,
             "bad_name",
-            "an app is named by its port or by a DNS label without --",
+            "the app's name is invalid: it must be its port or a DNS label without --",
             "Use lower-case letters, digits and single hyphens.",
         )
     named = port_of(wish.name)
     port = wish.port if wish.port is not None else named
     if port is None or (named is not None and port != named):
         raise ApiError(
-            HTTPStatus.BAD_REQUEST, "bad_port", "an app needs a port, and one named by a port has that one"
+            HTTPStatus.BAD_REQUEST,
+            "bad_port",
+            "the app's port is missing, or is not the one that its name says",
+            "Give a port; an app named by a port has that port.",
         )
     return port

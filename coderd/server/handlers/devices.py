@@ -57,9 +57,7 @@ class DeviceHandlers:
         try:
             node_key = NodePublic.parse(wish.node_key)
         except ValueError as error:
-            raise ApiError(
-                HTTPStatus.BAD_REQUEST, "bad_key", f"the node key cannot be used: {error}"
-            ) from None
+            raise ApiError(HTTPStatus.BAD_REQUEST, "bad_key", f"the node key is invalid: {error}") from None
         issued = await self._directory.change(
             lambda: self._store.nodes.enrol_device(
                 owner, wish.name, node_key, own_token=wish.device_token or "", by=by
@@ -94,7 +92,7 @@ class DeviceHandlers:
 
     async def _delete(self, call: Call) -> Nothing:
         if call.caller.role is Role.DEVICE and as_key(call.keys["key"]) != call.caller.node_id:
-            forbidden("a device may remove itself, nobody else")
+            forbidden("a device's token may delete only that device")
         node, by = await self._reach(call), actor_of(call.caller)
         await self._directory.change(lambda: self._store.nodes.delete(node.owner, KIND, node.node_id, by=by))
         return Nothing()
@@ -110,7 +108,7 @@ class DeviceHandlers:
         if not call.asked(ListQuery).all:
             return self._store.nodes.of(user_of(call.caller), KIND)
         if call.caller.role not in MANAGERS:
-            forbidden("only an admin or an owner may list everybody's")
+            forbidden("only an admin or an owner may list everyone's")
         return sorted(self._store.nodes.every(KIND), key=lambda node: node.full_name)
 
     async def _one(self, node: Node) -> DeviceInfo:

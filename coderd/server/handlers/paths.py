@@ -125,5 +125,5 @@ def _wants_all(call: Call) -> bool:
     """
     is_all = call.asked(ListQuery).all
     if is_all and call.caller.role not in MANAGERS:
-        forbidden("only an admin or an owner may list everybody's")
+        forbidden("only an admin or an owner may list everyone's")
     return is_all

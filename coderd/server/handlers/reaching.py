@@ -86,7 +86,7 @@ def _of_others(store: Store, caller: User, kind: NodeKind, text: str) -> str:
     if kind is not NodeKind.WORKSPACE or SEPARATOR in text:
         return ""
     names = [node.full_name for node in store.nodes.shared_with(caller) if node.name == text]
-    return f"Name another's with its owner: {' or '.join(names[:5])}." if names else ""
+    return f"Name another user's workspace with its owner: {' or '.join(names[:5])}." if names else ""
 
 
 def _is_within(reach: ResourceScope, caller: User, node: Node) -> bool:

@@ -101,5 +101,5 @@ def _key(call: Call) -> UUID | tuple[str, str]:
         return key
     owner, separator, name = key.partition(SEPARATOR)
     if not separator:
-        not_found(f"there is no such offer or share: {text} needs its owner's name, as in ann/{text}")
+        not_found(f"there is no offer or share {text}: name its owner too, as in ann/{text}")
     return owner, name

@@ -59,7 +59,7 @@ class TokenHandlers:
             raise ApiError(
                 HTTPStatus.BAD_REQUEST,
                 "bad_request",
-                "a scope is a session's, and only a join key is reusable or for a workspace",
+                "only a session token has a scope, and only a join key can be reusable or for a workspace",
             )
         wanted = None if wish.lifetime is None else time.time() + wish.lifetime
         made = await self._directory.change(

@@ -65,7 +65,7 @@ class UserHandlers:
         wish, by = call.body(CreateUser), actor_of(call.caller)
         role = wish.role
         if not may_give_role(user_of(call.caller), role):
-            forbidden(f"only an owner may make somebody {role}")
+            forbidden(f"only an owner may give the role {role}")
         made = await self._directory.change(lambda: self._store.users.create(wish.name, role=role, by=by))
         return UserCreated(id=made.user.user_id, name=made.user.name, token=made.token)
 
@@ -88,7 +88,7 @@ class UserHandlers:
         user = await self._directory.ask(lambda: reach_user(self._store, call))
         role = wish.role
         if role is not None and not may_give_role(user_of(call.caller), role):
-            forbidden(f"only an owner may make somebody {role}")
+            forbidden(f"only an owner may give the role {role}")
         return _info(
             await self._directory.change(
                 lambda: self._store.users.change(user, name=wish.name, role=role, by=by)

@@ -92,7 +92,7 @@ class WorkspaceHandlers:
         elif call.caller.role in MANAGERS:
             found = self._store.nodes.every(KIND)
         else:
-            forbidden("only an admin or an owner may list everybody's")
+            forbidden("only an admin or an owner may list everyone's")
         return found
 
 

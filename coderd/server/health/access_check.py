@@ -124,7 +124,7 @@ class AccessCheck:
             message = os.urandom(16)
             await stream.send_all(message)
             if await stream.receive_some() != message:
-                return Trial("the upgrade passes, and messages do not", middlebox(answered.head))
+                return Trial("the upgrade succeeds, but messages do not pass", middlebox(answered.head))
         return Trial(middlebox=middlebox(answered.head))
 
     async def _upgrade_to_derp(self) -> Trial:
@@ -178,7 +178,7 @@ def middlebox(head: ResponseHead) -> str:
 def _refusal(head: ResponseHead, protocol: str) -> Trial | None:
     """Returns a failed trial if the response does not upgrade to ``protocol``, else None."""
     if head.status != 101:
-        return Trial(f"the upgrade is answered {head.status}", middlebox(head))
+        return Trial(f"the upgrade is answered with status {head.status}", middlebox(head))
     if head.field("upgrade").lower() != protocol:
         return Trial("the upgrade leads to another protocol", middlebox(head))
     return None

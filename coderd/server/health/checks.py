@@ -121,7 +121,7 @@ class HealthChecks:
     async def why_not_ready(self) -> str:
         """Returns why the server is not ready for new clients, as a clause; empty if it is ready."""
         if self.is_draining:
-            return "the server is about to end"
+            return "the server is shutting down"
         signs = await self._collect()
         if signs.database_seconds is None:
             return "the database does not answer"

@@ -70,7 +70,9 @@ def exposition(figures: Figures) -> bytes:
 def _families(figures: Figures) -> Iterator[Metric]:
     yield _gauge("coderd_server_info", "1, with the program's version.", {"version": figures.version}, 1)
     yield _by_label("coderd_nodes_online", "Connected nodes.", "kind", figures.census.online)
-    yield _gauge("coderd_tunnels", "Pairs that have been told of each other.", {}, figures.census.n_tunnels)
+    yield _gauge(
+        "coderd_tunnels", "Pairs of nodes that are each other's peers.", {}, figures.census.n_tunnels
+    )
     yield _by_label(
         "coderd_tunnel_paths",
         "Pairs by the path that the device reports; none: not in use.",
@@ -85,7 +87,7 @@ def _families(figures: Figures) -> Iterator[Metric]:
         events.add_metric([name], count)
     yield events
     refused = CounterMetricFamily(
-        "coderd_handshakes_refused", "Nodes that the server did not let in, by cause.", labels=["cause"]
+        "coderd_handshakes_refused", "Nodes that the server refused, by cause.", labels=["cause"]
     )
     for name, count in sorted(figures.counters.items()):
         if name.startswith(REFUSED):
@@ -93,12 +95,12 @@ def _families(figures: Figures) -> Iterator[Metric]:
     yield refused
     yield _counter(
         "coderd_loop_stalls",
-        "Times that the server stood still for a quarter of a second and more.",
+        "Stalls of the server's event loop for a quarter of a second or more.",
         figures.counters.get(STALLS, 0),
     )
     yield _counter(
         "coderd_loop_stalled_seconds",
-        "Seconds of them together.",
+        "Seconds of all stalls together.",
         figures.counters.get(STALLED_MS, 0) / 1000,
     )
     yield from _path_families(figures.tally)
@@ -109,13 +111,13 @@ def _families(figures: Figures) -> Iterator[Metric]:
 
 def _path_families(tally: PathTally) -> Iterator[Metric]:
     found = HistogramMetricFamily(
-        "coderd_time_to_direct_seconds", "From the wish for a path to a direct one, as nodes report."
+        "coderd_time_to_direct_seconds", "From the request for a path to a direct one, as nodes report."
     )
     found.add_metric([], *_buckets(tally.time_to_direct))
     yield found
     lasted = HistogramMetricFamily(
         "coderd_path_lifetime_seconds",
-        "How long a path lasted until another took its place, as nodes report.",
+        "How long a path lasted until another replaced it, as nodes report.",
         labels=["path"],
     )
     for path, histogram in sorted(tally.lifetimes.items()):
@@ -124,7 +126,7 @@ def _path_families(tally: PathTally) -> Iterator[Metric]:
     yield _counter("coderd_path_changes", "Changes of paths in use, as nodes report.", tally.n_changes)
     failures = CounterMetricFamily(
         "coderd_tunnel_handshake_failures",
-        "Handshakes between nodes that came to nothing, by cause, as nodes report.",
+        "Handshakes between nodes that failed, by cause, as nodes report.",
         labels=["cause"],
     )
     for cause in sorted(CAUSES):
@@ -157,7 +159,7 @@ def _relay_families(figures: Figures) -> Iterator[Metric]:
     for what, depth in zip(("packets", "bytes"), figures.relay_queue, strict=True):
         yield _gauge(
             f"coderd_relay_queue_{what}",
-            f"Queue depth: {what} that wait for clients of the relay.",
+            f"Queue depth: {what} queued for clients of the relay.",
             {"region": region},
             depth,
         )

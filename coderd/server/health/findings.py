@@ -41,7 +41,9 @@ class Trial:
     def culprit(self) -> str:
         """The middlebox as a noun phrase for a sentence, "whatever is between" if it is unnamed."""
         return (
-            f"the middlebox that calls itself {self.middlebox!r}" if self.middlebox else "whatever is between"
+            f"the middlebox that calls itself {self.middlebox!r}"
+            if self.middlebox
+            else "whatever proxy is in between"
         )
 
 
@@ -129,7 +131,7 @@ def _about_access(signs: Signs) -> Iterator[HealthFinding]:
         who = f" ({access.http.middlebox})" if access.http.middlebox else ""
         yield _error(
             "EACS04",
-            f"At the access URL {url} somebody else answers{who}, not this server.",
+            f"At the access URL {url} another server answers{who}.",
             "Point the name, the proxy or --access-url at this server.",
         )
     if access.websocket is not None and access.websocket.error:
@@ -153,7 +155,7 @@ def _about_relays(signs: Signs) -> Iterator[HealthFinding]:
         yield _warning(
             "EMAP01",
             f"The operator's relay map cannot be used: {signs.map_failure}. The last good one stays in force.",
-            "Mend the file or URL; coderctl derp-map --file FILE --check tries one.",
+            "Correct the file or URL; coderctl derp-map --file FILE --check tests a file.",
         )
 
 
@@ -192,19 +194,19 @@ def _about_certificates(signs: Signs, unix_now: float) -> Iterator[HealthFinding
     if ends_at is not None and ends_at <= unix_now:
         yield _error(
             "ETLS02",
-            f"The server's certificate ended {_days(unix_now - ends_at)} ago: who asks authorities refuses it.",
-            "Put a new one in place and reload the server (SIGHUP).",
+            f"The server's certificate expired {_days(unix_now - ends_at)} ago: clients that verify it refuse it.",
+            "Replace it, and reload the server (SIGHUP).",
         )
     elif ends_at is not None and ends_at - unix_now < CERTIFICATE_MARGIN:
         yield _warning(
             "ETLS01",
-            f"The server's certificate ends in {_days(ends_at - unix_now)}.",
-            "See why it was not renewed; after renewal reload the server (SIGHUP).",
+            f"The server's certificate expires in {_days(ends_at - unix_now)}.",
+            "Find out why it was not renewed; after renewal reload the server (SIGHUP).",
         )
     if begins_at is not None and begins_at > unix_now:
         yield _error(
             "ETLS03",
-            f"The server's certificate is valid only in {_days(begins_at - unix_now)}: its clock or ours is wrong.",
+            f"The server's certificate becomes valid only in {_days(begins_at - unix_now)}: its clock or ours is wrong.",
             "See that this host's clock is right.",
         )
 
@@ -213,13 +215,13 @@ def _about_database(signs: Signs) -> Iterator[HealthFinding]:
     if signs.database_seconds is None:
         yield _error(
             "EDB01",
-            f"The database does not answer: {signs.database_error or 'no answer in time'}. Nobody can join.",
+            f"The database does not answer: {signs.database_error or 'no answer in time'}. No node can join.",
             "See whether the disk is full or read-only; then restart the server, or restore a backup.",
         )
     elif signs.database_seconds > SLOW_DATABASE:
         yield _warning(
             "EDB02",
-            f"The database took {signs.database_seconds:.1f} s for one look.",
+            f"The database took {signs.database_seconds:.1f} s for one query.",
             "See what else uses the disk of the state directory; it should be local.",
         )
 
@@ -229,13 +231,13 @@ def _about_clocks(signs: Signs, unix_now: float) -> Iterator[HealthFinding]:
     if skew is not None and abs(skew) > MAX_SKEW:
         yield _warning(
             "ECLK01",
-            f"The clock of whoever stands before the server is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours.",
+            f"The clock of the host that answers at the access URL is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours.",
             "Have both hosts keep time (timedatectl set-ntp true).",
         )
     if signs.newest_record_at is not None and signs.newest_record_at - unix_now > MAX_SKEW:
         yield _warning(
             "ECLK02",
-            f"The newest audit record is {_days(signs.newest_record_at - unix_now)} in the future: our clock was set back.",
+            f"The newest audit record is {_days(signs.newest_record_at - unix_now)} in the future: this host's clock was set back.",
             "See that this host's clock is right: tokens expire by it.",
         )
 
@@ -245,9 +247,9 @@ def _about_loop(stalls: Stalls) -> Iterator[HealthFinding]:
         times = "once" if stalls.count == 1 else f"{stalls.count} times"
         yield _warning(
             "ELOOP01",
-            f"The server stood still {times} in the last ten minutes, for {stalls.longest:.1f} s at the longest:"
-            " nobody was answered meanwhile.",
-            "See that this host has CPU time to spare, and by the log (loop_stalled) what else went on then.",
+            f"The server stalled {times} in the last ten minutes, for {stalls.longest:.1f} s at the longest:"
+            " it answered no request meanwhile.",
+            "See that this host has CPU time to spare, and what the log says at the time of each loop_stalled.",
         )
 
 
@@ -256,7 +258,7 @@ def _about_web_apps(signs: Signs) -> Iterator[HealthFinding]:
         yield _warning(
             "EWEB01",
             f"Web apps and terminals are off: {signs.web_apps_off}.",
-            f"{signs.web_apps_fix} Meanwhile coderctl port-forward and coderctl terminal do.".lstrip(),
+            f"{signs.web_apps_fix} Meanwhile use coderctl port-forward and coderctl terminal.".lstrip(),
         )
 
 

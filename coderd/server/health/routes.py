@@ -83,7 +83,7 @@ class Observed:
     async def _guarded_metrics(self, request: Request) -> Response:
         if not await self._may_look(request):
             headers = {**_NO_STORE, "www-authenticate": "Bearer"}
-            return PlainTextResponse("an administrator's token is needed\n", 401, headers)
+            return PlainTextResponse("a token of an admin or an owner is needed\n", 401, headers)
         return await self._open_metrics(request)
 
     async def _open_metrics(self, request: Request) -> Response:

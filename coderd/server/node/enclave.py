@@ -138,7 +138,7 @@ def _refusal(step: str, number: int | None) -> UserError:
     """Returns the reason why the server has no namespace, as a clause, with a hint."""
     match step:
         case "namespace" if number in _NOT_ALLOWED:
-            why = "this machine lets the server make no network namespace"
+            why = "this machine does not let the server create a network namespace"
             hint = (
                 "Allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
                 " kernel.apparmor_restrict_unprivileged_userns), or RestrictNamespaces=user net in its unit."
@@ -155,7 +155,7 @@ def _refusal(step: str, number: int | None) -> UserError:
             why = "a network namespace has no IPv6 here"
             hint = "Boot without ipv6.disable=1."
         case _:
-            why, hint = "the process that holds its network namespace ended", "Its reason is in the journal."
+            why, hint = "the process that holds its network namespace ended", "The journal has the reason."
     if number is not None:
         why += f" ({errno.errorcode.get(number, str(number))})"
     return UserError(why, hint=hint, code="no_web_apps")

@@ -39,13 +39,14 @@ END_TIMEOUT: Final = limits.TERMINAL_END_TIMEOUT
 MAX_ENDING: Final = limits.MAX_TERMINALS_ENDING
 CLOSE_TIMEOUT: Final = limits.TERMINAL_CLOSE_TIMEOUT
 _SIGNED_OUT: Final = Refused(
-    "signed_out", "You are signed out. The shell goes on for an hour: sign in here and come back to it."
+    "signed_out", "You are signed out. The shell keeps running for an hour: sign in here to return to it."
 )
 _REVOKED: Final = Refused(
-    "revoked", "You may not use this workspace any more, or it has been deleted. The shell is ended."
+    "revoked", "Your access to this workspace was revoked, or it was deleted. The shell has ended."
 )
 _UNKNOWN: Final = Problem(
-    "There is no such workspace.", "It may be another's, and not shared with you, or without a terminal."
+    "There is no such workspace.",
+    "It may be another user's, and shared with you without a terminal or not at all.",
 )
 _ANY_SIZE: Final = Size(24, 80)
 
@@ -289,9 +290,9 @@ def problem_of(error: UserError) -> Problem:
     sentence = error.sentence
     hint = error.hint
     if error.code == "no_terminal":
-        hint = "Whoever runs it may switch terminals on: terminal = true in its /etc/coderd/coderd.toml, then restart it."
+        hint = "Its owner can switch terminals on: set terminal = true in its /etc/coderd/coderd.toml, then restart it."
     elif error.code == "offline":
-        hint = "Start it, or look there with: systemctl status coderd."
+        hint = "Start it, or see why it is offline with: systemctl status coderd."
     return Problem(sentence, hint)
 
 

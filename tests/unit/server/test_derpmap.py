@@ -102,7 +102,7 @@ def only(region: DerpRegion) -> DerpMap:
         ),
         (
             only(replace(FAR, code="coder")),
-            "two regions have the code 'coder', which is what people know them by",
+            "two regions have the code 'coder', and each needs its own",
         ),
         (
             only(replace(FAR, nodes=(DerpNode("999b", 1, "x"),))),
@@ -126,6 +126,6 @@ def test_what_the_server_adds_itself_cannot_be_in_the_map_too(custom: DerpMap, s
     ],
 )
 def test_some_region_has_to_be_a_home(region: DerpRegion) -> None:
-    with pytest.raises(MapClash, match="no region has a relay that a node could have as its home"):
+    with pytest.raises(MapClash, match="no region has a relay that may be a node's home"):
         assemble(DerpOptions(has_relay=False), URL, STUN, only(region))
     assert assemble(DerpOptions(), URL, STUN, only(region))

@@ -20,7 +20,7 @@ HEALTHY = Signs(
     certificate_ends_at=NOW + 90 * DAY,
 )
 NGINX = "nginx/1.22.1"
-REFUSED = Trial("the upgrade is answered 426", NGINX)
+REFUSED = Trial("the upgrade is answered with status 426", NGINX)
 
 CASES: dict[str, Signs] = {
     "EACS03": replace(HEALTHY, access=AccessTrials(at=NOW, http=Trial("Connection refused"))),
