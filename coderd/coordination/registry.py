@@ -1,7 +1,7 @@
 """Who is connected to the server, and who may see whom. Pure.
 
 A command changes a presence, or what policy knows of a node, and owes a look at it to every viewer that it
-may concern: ``NodesByUser`` names the few. What a peer looks like is decided here from its identity; of what
+may concern: ``Neighbours`` names the few. What a peer looks like is decided here from its identity; of what
 a node says of itself, only its proven key, its disco key, its generation, its capabilities and where it can
 be reached are passed on. What each connection was told and is owed is its ``Viewer``'s.
 """
@@ -19,16 +19,15 @@ from coderd.coordination.message import (
     RemovalReason,
     Update,
 )
-from coderd.coordination.nodes_by_user import NodesByUser
-from coderd.coordination.paths import PathTally, Reach
+from coderd.coordination.neighbours import Neighbours
+from coderd.coordination.path_reports import PathReports
 from coderd.coordination.publication import Publication
 from coderd.coordination.shown_entry import make_entry, narrow_entry, refuse_claim
 from coderd.coordination.viewer import NodeFacts, Unseen, View, Viewer
 from coderd.identity.people import Node
-from coderd.identity.policy import access_for, is_relayed_only, may_tunnel
+from coderd.identity.policy import access_for, is_relayed_only
 from coderd.model.deadline import Deadline, earliest
 from coderd.model.netmap import NodeKind
-from coderd.model.paths import PathKind
 
 REPLACED = Refusal("replaced", "another machine has joined with this identity")
 SUPERSEDED = Refusal("superseded", "this machine has connected anew")
@@ -60,19 +59,14 @@ class Registry:
     def __init__(self, *, blocks_direct: bool = False) -> None:
         self.derp_map: dict[str, object] = {}
         """The relay map in JSON, as ``set_derp_map`` left it."""
-        self.tally = PathTally()
-        """What nodes have reported of their paths, counted."""
-        self.on_tunnel: Callable[[Node, Node, str], None] = lambda _device, _workspace, _path: None
-        """Called when a device first reports a path to a workspace on a connection: the two, and the kind
-        of path."""
         self.n_changes = 0
         """How often an identity has changed: what was read of the store before is valid while this is the
         same."""
         self._blocks_direct = blocks_direct
         self._presences: dict[UUID, _Presence] = {}
-        self._nodes_by_user = NodesByUser()
-        self._met: set[UUID] = set()
-        """Workspaces that the server's own node has asked to meet."""
+        self._neighbours = Neighbours()
+        self.path_reports = PathReports(self, self._neighbours)
+        """What nodes report of their paths."""
 
     # Commands of a connection
 
@@ -98,7 +92,7 @@ class Registry:
         """
         viewer = Viewer(node, facts, partners, wake)
         for known in (node, *viewer.partners):
-            self._nodes_by_user.place(known)
+            self._neighbours.place(known)
         presence = self._presences.get(node.node_id)
         if presence is None:
             self._presences[node.node_id] = _Presence(node, viewer)
@@ -126,19 +120,6 @@ class Registry:
             return Refusal("malformed", str(error))
         self._publish(viewer, entry, now)
         return None
-
-    def report(self, viewer: Viewer, update: Update, now: float) -> None:
-        """Keeps what an accepted update reports of paths. No node is told of it."""
-        if viewer.end is not None:
-            return
-        viewer.paths.take(update, lambda peer: self._reaches(viewer, peer), self.tally, now)
-        if viewer.node.kind is not NodeKind.DEVICE:
-            return
-        for report in update.path_reports:
-            peer = self._presences.get(report.peer)
-            is_used = peer is not None and report.path in (PathKind.DIRECT, PathKind.RELAY)
-            if peer is not None and is_used and viewer.note_used(report.peer):
-                self.on_tunnel(viewer.node, peer.node, report.path)
 
     def ready(self, viewer: Viewer, ids: Iterable[UUID]) -> None:
         """Takes that a node's tunnel knows these peers, as they were last sent to it.
@@ -172,9 +153,9 @@ class Registry:
     def introduce(self, node: Node) -> None:
         """Tells every node that may meet a new identity that it exists, before it connects."""
         self.n_changes += 1
-        self._nodes_by_user.place(node)
+        self._neighbours.place(node)
         for presence in self._near(node):
-            if presence.viewer is not None and self._may_meet(presence.viewer.node, node):
+            if presence.viewer is not None and self._neighbours.may_meet(presence.viewer.node, node):
                 presence.viewer.set_partner(node, is_allowed=True)
         self._mark(node)
 
@@ -188,8 +169,7 @@ class Registry:
             if other.viewer is not None:
                 other.viewer.set_partner(node, is_allowed=False)
         self._mark(node)
-        self._nodes_by_user.remove(node.node_id)
-        self._met.discard(node.node_id)
+        self._neighbours.remove(node.node_id)
 
     def expel(self, node: Node, why: Refusal = DELETED) -> None:
         """Ends the connection of a node that may not be here any more, though it exists.
@@ -226,14 +206,13 @@ class Registry:
                 self._reconsider(other.viewer, node, own)
         if own is not None and node.kind is NodeKind.WORKSPACE:
             self._reconsider_absent(own)
-        self._nodes_by_user.place(node)
+        self._neighbours.place(node)
 
     # Commands of the server itself
 
     def meet(self, workspace: Node) -> None:
         """Lets the server's own node meet a workspace, as far as policy does: both are told of each other."""
-        if workspace.node_id not in self._met:
-            self._met.add(workspace.node_id)
+        if self._neighbours.meet(workspace.node_id):
             self._mark_meeting(workspace)
 
     def part(self, workspace: Node) -> None:
@@ -241,8 +220,7 @@ class Registry:
 
         Each is removed from the other's peers.
         """
-        if workspace.node_id in self._met:
-            self._met.remove(workspace.node_id)
+        if self._neighbours.part(workspace.node_id):
             self._mark_meeting(workspace)
 
     def set_derp_map(self, derp_map: dict[str, object]) -> None:
@@ -292,6 +270,11 @@ class Registry:
         """Returns whether a node is connected."""
         return self.connection_of(node_id) is not None
 
+    def node_of(self, node_id: UUID) -> Node | None:
+        """Returns a node that is connected or has been, None for any other."""
+        presence = self._presences.get(node_id)
+        return presence.node if presence is not None else None
+
     def connection_of(self, node_id: UUID) -> Viewer | None:
         """Returns a node's connection, None if it has none."""
         presence = self._presences.get(node_id)
@@ -304,36 +287,6 @@ class Registry:
     def n_connections(self) -> int:
         """Counts the connected nodes but the server's own."""
         return sum(viewer.node.kind is not NodeKind.SERVER for viewer in self.connections())
-
-    def reaches(self, now: float) -> Iterator[Reach]:
-        """Yields which peers all connected nodes reach and how, as they report."""
-        for viewer in self.connections():
-            yield from self.reaches_of(viewer, now)
-
-    def reaches_of(self, viewer: Viewer, now: float) -> Iterator[Reach]:
-        """Yields which peers one connected node reaches and how, as it reports."""
-        for peer, path, region, rtt, since in viewer.paths.items(now):
-            if viewer.was_told_of(peer) and (presence := self._presences.get(peer)) is not None:
-                yield Reach(viewer.node, presence.node, path, region, rtt, since)
-
-    def tunnels(self, workspace: Node, now: float) -> Iterator[tuple[Node, PathKind, float]]:
-        """Yields the devices that have a tunnel to a workspace.
-
-        Each comes with the kind of path and its age in seconds.
-
-        The workspace's report counts, and where it has none, the device's.
-        """
-        own = self.connection_of(workspace.node_id)
-        for presence in self._near(workspace):
-            other = presence.viewer
-            if other is None or other.node.kind is not NodeKind.DEVICE:
-                continue
-            if not self._may_meet(presence.node, workspace):
-                continue
-            told = own.paths.tunnel(other.node.node_id, now) if own is not None else None
-            found = told or other.paths.tunnel(workspace.node_id, now)
-            if found is not None:
-                yield presence.node, *found
 
     # What a viewer asks
 
@@ -349,7 +302,7 @@ class Registry:
         presence = self._presences.get(node_id)
         if presence is None:
             return Unseen.NEVER
-        if not self._may_meet(viewer, presence.node):
+        if not self._neighbours.may_meet(viewer, presence.node):
             return RemovalReason.DENIED
         if presence.viewer is None:
             return presence.gone
@@ -392,12 +345,12 @@ class Registry:
     def _mark(self, node: Node) -> None:
         """Owes a look at a node to every viewer that may see it."""
         for presence in self._near(node):
-            if presence.viewer is not None and self._may_meet(presence.viewer.node, node):
+            if presence.viewer is not None and self._neighbours.may_meet(presence.viewer.node, node):
                 presence.viewer.owe(node.node_id)
 
     def _mark_meeting(self, workspace: Node) -> None:
         """Owes the server's node and a workspace a look at each other, also where they must not meet now."""
-        for server_id in self._servers():
+        for server_id in self._neighbours.servers:
             for viewer_id, node_id in ((server_id, workspace.node_id), (workspace.node_id, server_id)):
                 if (viewer := self.connection_of(viewer_id)) is not None:
                     viewer.owe(node_id)
@@ -406,7 +359,7 @@ class Registry:
         """Owes two nodes a look at each other where policy between them may have changed."""
         if viewer.node.kind is node.kind:
             return
-        is_allowed, was_allowed = self._may_meet(viewer.node, node), viewer.may_know(node.node_id)
+        is_allowed, was_allowed = self._neighbours.may_meet(viewer.node, node), viewer.may_know(node.node_id)
         for one, other in ((viewer, node), (own, viewer.node)):
             if one is None:
                 continue
@@ -421,29 +374,10 @@ class Registry:
         """
         for partner in workspace.partners:
             if self.connection_of(partner.node_id) is None:
-                workspace.set_partner(partner, is_allowed=self._may_meet(workspace.node, partner))
+                workspace.set_partner(partner, is_allowed=self._neighbours.may_meet(workspace.node, partner))
                 workspace.owe(partner.node_id)
 
     def _near(self, node: Node) -> list[_Presence]:
         """Presences that may have to do with a node: no others can meet it."""
-        near = self._nodes_by_user.around(node)
-        if node.kind is NodeKind.SERVER:
-            near |= dict.fromkeys(self._met)
-        elif node.node_id in self._met:
-            near |= dict.fromkeys(self._servers())
+        near = self._neighbours.around(node)
         return [self._presences[node_id] for node_id in near if node_id in self._presences]
-
-    def _servers(self) -> list[UUID]:
-        """Ids of the server's own node, if it is connected or was."""
-        return [node_id for node_id, known in self._presences.items() if known.node.kind is NodeKind.SERVER]
-
-    def _may_meet(self, one: Node, other: Node) -> bool:
-        """Whether policy, and the server where its own node is one of them, lets two nodes meet."""
-        if NodeKind.SERVER in (one.kind, other.kind) and not self._met & {one.node_id, other.node_id}:
-            return False
-        return may_tunnel(one, other)
-
-    def _reaches(self, viewer: Viewer, peer: UUID) -> bool:
-        """Whether a node may report by which path it reaches another."""
-        presence = self._presences.get(peer)
-        return presence is not None and self._may_meet(viewer.node, presence.node)

@@ -144,7 +144,7 @@ class _Server:
         self._stun: tuple[AddrPort, ...] = ()
         self._maps = MapSource(config.derp, self._set_derp_map, counters=self._counters)
         self._access_log = AccessLog(self.directory)
-        registry.on_tunnel = self._access_log.note_tunnel
+        registry.path_reports.on_tunnel = self._access_log.note_tunnel
         self._sessions = BrowserSessions(self.directory)
         self._sign_in = SignIn(self._sessions, config.access_url, state.coordination_key.raw)
         self._web_apps = WebApps(

@@ -309,7 +309,7 @@ class CoordinationServer:
                 now = trio.current_time()
                 if (refusal := self.registry.update(connection, message, now)) is not None:
                     raise _Refused(refusal)
-                self.registry.report(connection, message, now)
+                self.registry.path_reports.take(connection, message, now)
             case Ready():
                 self.registry.ready(connection, message.ids)
             case Hello():

@@ -57,7 +57,7 @@ def describe_connections(directory: Directory, workspace: Node) -> list[Connecti
             since=now - age,
             is_owner=device.owner.user_id == owner,
         )
-        for device, path, age in directory.registry.tunnels(workspace, trio.current_time())
+        for device, path, age in directory.registry.path_reports.tunnels(workspace, trio.current_time())
     ]
     for visit in directory.visits.of(workspace.node_id):
         user = visit.user

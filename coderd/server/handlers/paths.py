@@ -46,7 +46,10 @@ class PathHandlers:
         rows: list[ReachInfo] = []
         for connection in list(registry.connections()):
             if is_all or _is_callers(connection.node, call):
-                rows += [_reach_info(reach, derp_map) for reach in registry.reaches_of(connection, now)]
+                rows += [
+                    _reach_info(reach, derp_map)
+                    for reach in registry.path_reports.reaches_of(connection, now)
+                ]
                 await turn.count()
             if len(rows) >= MAX_LISTED:
                 break

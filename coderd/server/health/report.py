@@ -84,7 +84,7 @@ class Observation:
             region=derp.region_code if derp.has_relay else "",
             n_relay_clients=len(directory.relay.stats()),
             relay_queue=directory.relay.queued(),
-            tally=directory.registry.tally,
+            tally=directory.registry.path_reports.tally,
             findings=self.checks.counts(),
         )
 

@@ -60,7 +60,7 @@ class Membership:
         message = update_message(update, self._facts.generation)
         now = trio.current_time()
         if self._registry.update(self._connection, message, now) is None:
-            self._registry.report(self._connection, message, now)
+            self._registry.path_reports.take(self._connection, message, now)
 
     async def run(self) -> None:
         """Takes the registry's messages until cancelled, or until the registry ends the connection."""

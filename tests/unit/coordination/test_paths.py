@@ -39,7 +39,7 @@ class World:
     def tell(self, connection: Viewer, *reports: PathReport, now: float = 20.0, **other: object) -> None:
         update = Update(999, path_reports=list(reports), **other)  # type: ignore[arg-type]
         assert self.registry.update(connection, update, now) is None
-        self.registry.report(connection, update, now)
+        self.registry.path_reports.take(connection, update, now)
 
 
 def report(peer: Node = DEV, path: str = "direct", **more: object) -> PathReport:
@@ -57,7 +57,7 @@ def met() -> tuple[World, Viewer, Viewer]:
 def test_who_reaches_whom_is_kept_and_wakes_nobody() -> None:
     world, laptop, dev = met()
     world.tell(laptop, report(rtt=0.02, since=5.0), now=20.0)
-    (reach,) = world.registry.reaches(30.0)
+    (reach,) = world.registry.path_reports.reaches(30.0)
     assert (reach.node, reach.peer, reach.path, reach.rtt, reach.since) == (LAPTOP, DEV, "direct", 0.02, 15.0)
     assert world.wakes == []
     assert world.registry.poll(dev, 30.0) is None
@@ -71,7 +71,7 @@ def test_the_newest_report_of_a_peer_counts_and_the_others_stay() -> None:
     world.settle(laptop, lab, now=23.0)
     world.tell(laptop, report(path="relay", region=7), report(other))
     world.tell(laptop, report())
-    assert {(reach.peer.name, reach.path) for reach in world.registry.reaches(30.0)} == {
+    assert {(reach.peer.name, reach.path) for reach in world.registry.path_reports.reaches(30.0)} == {
         ("dev", "direct"),
         ("lab", "direct"),
     }
@@ -84,8 +84,8 @@ def test_reports_about_strangers_and_of_unknown_kinds_are_nothing() -> None:
     world.tell(
         laptop, report(FOREIGN), PathReport(UUID(int=99), "direct"), report(path="teleport"), report(LAPTOP)
     )
-    assert list(world.registry.reaches(30.0)) == []
-    assert sum(world.registry.tally.time_to_direct.counts) == 0
+    assert list(world.registry.path_reports.reaches(30.0)) == []
+    assert sum(world.registry.path_reports.tally.time_to_direct.counts) == 0
 
 
 def test_a_report_goes_with_its_connection_and_is_hidden_with_the_peer() -> None:
@@ -93,7 +93,7 @@ def test_a_report_goes_with_its_connection_and_is_hidden_with_the_peer() -> None
     world.tell(laptop, report())
     world.registry.goodbye(dev)
     world.settle(laptop, now=31.0)
-    assert list(world.registry.reaches(31.0)) == []
+    assert list(world.registry.path_reports.reaches(31.0)) == []
     again = world.join(LAPTOP)
     assert list(again.paths.kinds()) == []
 
@@ -105,7 +105,7 @@ def test_what_was_reported_is_counted_once() -> None:
     world.tell(laptop, report(n_changes=1), now=30.0)
     world.tell(laptop, report(n_changes=3), now=30.0, handshake_failures={"refused": 4, "weather": 9})
     world.tell(laptop, now=31.0, handshake_failures={"refused": 5})
-    tally = world.registry.tally
+    tally = world.registry.path_reports.tally
     assert tally.n_changes == 3
     assert (tally.time_to_direct.counts[3], tally.time_to_direct.total) == (1, 0.3)
     assert tally.lifetimes["relay"].total == 5.0
@@ -117,14 +117,14 @@ def test_counts_never_go_back_within_a_connection() -> None:
     for n_changes in (5, 0, 5, 4, 6):
         world.tell(laptop, report(n_changes=n_changes))
         world.tell(laptop, handshake_failures={"mac1": n_changes})
-    assert world.registry.tally.n_changes == 6
-    assert world.registry.tally.failures["mac1"] == 6
+    assert world.registry.path_reports.tally.n_changes == 6
+    assert world.registry.path_reports.tally.failures["mac1"] == 6
 
 
 def test_a_hostile_nodes_counts_are_bounded() -> None:
     world, laptop, _ = met()
     world.tell(laptop, report(n_changes=2**31), handshake_failures={"refused": 2**31}, now=0.0)
-    tally = world.registry.tally
+    tally = world.registry.path_reports.tally
     assert tally.n_changes + tally.failures["refused"] == COUNT_BURST
     for n in range(100):
         world.tell(laptop, report(time_to_direct=1.0), now=n / 10)
@@ -144,7 +144,7 @@ def test_one_connection_keeps_no_more_than_its_share() -> None:
 def test_a_tunnel_is_noted_once_per_connection_and_only_a_devices_to_what_it_was_told_of() -> None:
     world, laptop, dev = met()
     used: list[tuple[Node, Node, str]] = []
-    world.registry.on_tunnel = lambda *tunnel: used.append(tunnel)
+    world.registry.path_reports.on_tunnel = lambda *tunnel: used.append(tunnel)
     world.tell(laptop, report(path="none"), report(FOREIGN), report(LAPTOP))
     world.tell(dev, report(LAPTOP))
     assert used == []

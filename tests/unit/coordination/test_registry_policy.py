@@ -261,16 +261,16 @@ def test_who_has_a_tunnel_to_a_workspace_is_known_with_its_age() -> None:
     pair = Pair()
     report = PathReport(LAPTOP.node_id, "relay", region=999, since=5.0)
     update = Update(home_region=999, endpoints=[Endpoint("192.0.2.1:41641")], path_reports=[report])
-    pair.registry.report(pair.dev, update, 100.0)
-    assert list(pair.registry.tunnels(DEV, 101.0)) == [(LAPTOP, "relay", 6.0)]
+    pair.registry.path_reports.take(pair.dev, update, 100.0)
+    assert list(pair.registry.path_reports.tunnels(DEV, 101.0)) == [(LAPTOP, "relay", 6.0)]
     direct = replace_struct(update, path_reports=[PathReport(LAPTOP.node_id, "direct", since=1.0)])
-    pair.registry.report(pair.dev, direct, 110.0)
-    assert list(pair.registry.tunnels(DEV, 110.0)) == [(LAPTOP, "direct", 15.0)]
+    pair.registry.path_reports.take(pair.dev, direct, 110.0)
+    assert list(pair.registry.path_reports.tunnels(DEV, 110.0)) == [(LAPTOP, "direct", 15.0)]
     gone = replace_struct(update, path_reports=[PathReport(LAPTOP.node_id, "none")])
-    pair.registry.report(pair.dev, gone, 120.0)
-    assert list(pair.registry.tunnels(DEV, 120.0)) == []
-    pair.registry.report(
+    pair.registry.path_reports.take(pair.dev, gone, 120.0)
+    assert list(pair.registry.path_reports.tunnels(DEV, 120.0)) == []
+    pair.registry.path_reports.take(
         pair.laptop, replace_struct(direct, path_reports=[PathReport(DEV.node_id, "direct")]), 130.0
     )
-    assert list(pair.registry.tunnels(DEV, 131.0)) == [(LAPTOP, "direct", 1.0)]
-    assert list(pair.registry.tunnels(replace(DEV, shares=()), 131.0)) == []
+    assert list(pair.registry.path_reports.tunnels(DEV, 131.0)) == [(LAPTOP, "direct", 1.0)]
+    assert list(pair.registry.path_reports.tunnels(replace(DEV, shares=()), 131.0)) == []

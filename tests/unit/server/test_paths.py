@@ -40,6 +40,10 @@ class Registry:
     def connections(self) -> Iterator[Any]:
         return (SimpleNamespace(node=node) for node in self._nodes)
 
+    @property
+    def path_reports(self) -> "Registry":
+        return self
+
     def reaches_of(self, connection: Any, now: float) -> Iterator[Reach]:
         self.n_looked_at += 1
         yield Reach(connection.node, DEV, PathKind.DIRECT, 0, 0.01, 1.0)
