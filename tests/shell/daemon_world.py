@@ -14,7 +14,7 @@ from coderd.daemon.identity import Identity
 from coderd.daemon.node import Node
 from coderd.daemon.session import SessionOver
 from coderd.daemon.state import StateStore
-from coderd.engine.io.tunnel import Pong
+from coderd.engine.io.answers import Pong
 from coderd.model.addresses import tailnet_address
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import UserError

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from coderd.derp.io.meta_certificate import is_meta, key_of, meta_certificate
 from coderd.http.tls import TlsListener
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.metrics import Counters
+from coderd.model import Buffer
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.keys import NodePublic, ServerPrivate
 from tests.shell.derp_world import A, B, Inbox, Server, serving
@@ -148,15 +149,19 @@ class Links:
     def __init__(self) -> None:
         self.told: list[tuple[str, float]] = []
         self._news = trio.Event()
-        self.relays = RelayLinks(
-            A,
-            on_packets=lambda region, sender, packets: None,
-            on_peer_gone=lambda region, key: None,
-            on_connected=lambda region: self._note("connected"),
-            on_broken=lambda region: self._note("broken"),
-            counters=Counters(),
-            rng=os.urandom,
-        )
+        self.relays = RelayLinks(A, counters=Counters(), rng=os.urandom)
+
+    def handle_relayed(self, region: int, sender: NodePublic, packets: Sequence[Buffer]) -> None:
+        pass
+
+    def handle_peer_gone(self, region: int, peer: NodePublic) -> None:
+        pass
+
+    def handle_relay_connected(self, region: int) -> None:
+        self._note("connected")
+
+    def handle_relay_broken(self, region: int) -> None:
+        self._note("broken")
 
     def _note(self, what: str) -> None:
         self.told.append((what, trio.current_time()))
@@ -176,7 +181,7 @@ async def test_a_relay_that_goes_dark_is_noticed_within_five_seconds_and_another
         freezer = Freezer(server)
         await nursery.start(freezer.serve)
         links = Links()
-        await nursery.start(links.relays.run)
+        await nursery.start(links.relays.run, links)
         links.relays.set_derp_map(DerpMap({1: two_nodes(freezer.port, server.port)}))
         links.relays.set_home(1)
         await links.wait_for(1)
@@ -198,7 +203,7 @@ async def test_an_only_relay_that_goes_dark_is_dialled_on_and_on(
         freezer = Freezer(server)
         await nursery.start(freezer.serve)
         links = Links()
-        await nursery.start(links.relays.run)
+        await nursery.start(links.relays.run, links)
         node = DerpNode("a", 1, "localhost", derp_port=freezer.port, ipv4="127.0.0.1", force_http=True)
         links.relays.set_derp_map(DerpMap({1: DerpRegion(1, "lab", "Lab", (node,))}))
         links.relays.set_home(1)

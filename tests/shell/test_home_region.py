@@ -7,7 +7,7 @@ not blur them.
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from coderd.magicsock import Conn, HomeChanged, NetcheckDone, home
 from coderd.magicsock.io.relays import RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
+from coderd.model import Buffer
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
-from coderd.model.keys import DiscoPrivate, NodePrivate
+from coderd.model.keys import DiscoPrivate, NodePrivate, NodePublic
 from coderd.model.transport import DerpTransmit
 from coderd.stun import encode_response, parse_request
 from tests.shell.derp_world import serving
@@ -102,20 +103,12 @@ class Wanderer:
             rng=os.urandom,
             now=trio.current_time(),
         )
-        self._links = RelayLinks(
-            key,
-            on_packets=lambda region, sender, packets: None,
-            on_peer_gone=lambda region, peer: None,
-            on_connected=self._handle_connected,
-            on_broken=self._handle_broken,
-            counters=Counters(),
-            rng=os.urandom,
-        )
+        self._links = RelayLinks(key, counters=Counters(), rng=os.urandom)
 
     async def run(self, derp_map: DerpMap, *, task_status: trio.TaskStatus[None]) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._links.run)
+                await nursery.start(self._links.run, self)
                 for sock in self._sockets.sockets:
                     nursery.start_soon(self._pump, sock)
                 nursery.start_soon(self._run_alarm)
@@ -156,13 +149,19 @@ class Wanderer:
         deadline = self.conn.poll_timeout()
         self._alarm.deadline = deadline.when if deadline is not None else float("inf")
 
-    def _handle_connected(self, region: int) -> None:
+    def handle_relayed(self, region: int, sender: NodePublic, packets: Sequence[Buffer]) -> None:
+        pass
+
+    def handle_peer_gone(self, region: int, peer: NodePublic) -> None:
+        pass
+
+    def handle_relay_connected(self, region: int) -> None:
         self.connected.add(region)
         self.conn.handle_relay_connected(region, trio.current_time())
         self._changed.set()
         self.drain()
 
-    def _handle_broken(self, region: int) -> None:
+    def handle_relay_broken(self, region: int) -> None:
         self.connected.discard(region)
         self.conn.handle_relay_broken(region, trio.current_time())
         self.drain()

@@ -62,14 +62,22 @@ class Network:
         rng = Random(1).randbytes
         self.relays = RelayLinks(
             NodePrivate.generate(rng),
-            on_packets=lambda region, sender, packets: self.packets.append((region, sender, packets)),
-            on_peer_gone=lambda region, key: self.told.append(("gone", region)),
-            on_connected=lambda region: self.told.append(("connected", region)),
-            on_broken=lambda region: self.told.append(("broken", region)),
             counters=self.counters,
             rng=rng,
         )
         self.relays.set_derp_map(derp_map(1, 2))
+
+    def handle_relayed(self, region: int, sender: NodePublic, packets: Sequence[Buffer]) -> None:
+        self.packets.append((region, sender, [*packets]))
+
+    def handle_peer_gone(self, region: int, peer: NodePublic) -> None:
+        self.told.append(("gone", region))
+
+    def handle_relay_connected(self, region: int) -> None:
+        self.told.append(("connected", region))
+
+    def handle_relay_broken(self, region: int) -> None:
+        self.told.append(("broken", region))
 
     async def connect(
         self, region: DerpRegion, *_: object, is_home: bool, force_websocket: bool, **__: object
@@ -93,7 +101,7 @@ def derp_map(*regions: int, host: str = "relay.test") -> DerpMap:
 async def network(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> AsyncIterator[Network]:
     network = Network()
     monkeypatch.setattr(relays.DerpLink, "connect", network.connect)
-    await nursery.start(network.relays.run)
+    await nursery.start(network.relays.run, network)
     yield network
     nursery.cancel_scope.cancel()
 

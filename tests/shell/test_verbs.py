@@ -42,7 +42,7 @@ from coderd.daemon import verbs
 from coderd.daemon.diagnosis import measure
 from coderd.daemon.status import node_status
 from coderd.daemon.verbs import Verbs, device_name
-from coderd.engine.io.tunnel import Pong as Answer
+from coderd.engine.io.answers import Pong as Answer
 from coderd.model.addresses import tailnet_address
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import AbsentNode, NodeKind

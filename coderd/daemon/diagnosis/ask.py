@@ -11,7 +11,7 @@ from coderd.daemon.diagnosis.measure import PING_TIMEOUT
 from coderd.daemon.diagnosis.survey import Survey, has_stun, home_relay, relay_mtu
 from coderd.daemon.session import Session
 from coderd.daemon.status import via
-from coderd.engine.io.tunnel import Pong
+from coderd.engine.io.answers import Pong
 from coderd.http.dialer import proxy_for
 from coderd.model.addresses import PORT_NODE_API, AddrPort, format_addr_port
 from coderd.model.errors import Exit, MalformedPacket, UserError, sentence_of

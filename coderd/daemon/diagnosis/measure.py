@@ -17,7 +17,7 @@ from coderd.control.messages import (
 from coderd.control.messages import Pong as PongEvent
 from coderd.daemon.session import Session
 from coderd.daemon.status import via
-from coderd.engine.io.tunnel import Pong
+from coderd.engine.io.answers import Pong
 from coderd.model.errors import Exit, UserError
 from coderd.model.netmap import NodeKind, Peer
 from coderd.model.paths import PathKind, Pin

@@ -1,6 +1,6 @@
 """The loop around the data plane: wait once, take many, feed, drain once, re-arm the alarm.
 
-Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in. Every wake-up ends in ``drain``:
+Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in (``RelayFeed``). Every wake-up ends in ``drain``:
 synchronous, therefore atomic, therefore without locks. What a socket or the TUN does not take at once is dropped and
 counted: a VPN sheds load, it does not stall. Only a relay link that fills up has the TUN wait, for milliseconds.
 
@@ -22,7 +22,6 @@ from coderd.metrics import Counters
 from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline
-from coderd.model.keys import NodePublic
 from coderd.model.transport import BUFFER_SIZE, DerpTransmit, UdpSource, UdpTransmit
 from coderd.tun.io.device import TunDevice
 from coderd.tun.virtio import HEADER_SIZE
@@ -52,11 +51,6 @@ class Machine(Protocol):
         is_congested: bool = False,
     ) -> None:
         """Takes one UDP read, its buffers borrowed."""
-
-    def handle_relayed(
-        self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
-    ) -> None:
-        """Takes one sender's packets from a relay."""
 
     def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
         """Notes that the kernel refused to send to an address, with this errno."""
@@ -114,7 +108,7 @@ class Driver:
         machine: decides everything.
         tun: the opened device.
         sockets: the bound UDP sockets.
-        links: relay links; their packets come in by ``handle_relayed``.
+        links: relay links, to send by; what they deliver comes from ``RelayFeed``.
         on_flushed: carries out what the machine asks for besides packets; returns whether that gave it anything new.
         counters: batches and drops of the shell.
     """
@@ -153,11 +147,6 @@ class Driver:
             nursery.start_soon(self._pump_sockets)
             nursery.start_soon(self._run_alarm)
             task_status.started()
-
-    def handle_relayed(self, region: int, sender: NodePublic, packets: list[Buffer]) -> None:
-        """Takes a run of one sender's packets from a relay, and drains."""
-        self._machine.handle_relayed(region, sender, packets, trio.current_time(), time.time())
-        self.drain()
 
     def handle_rebound(self) -> None:
         """Stops reading the present sockets, and reads those of ``sockets`` anew. Call it before the old ones are closed."""

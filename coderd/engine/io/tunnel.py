@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import structlog
@@ -29,17 +28,17 @@ from coderd.engine.commands import (
     SecretReceived,
     TunnelEvent,
 )
+from coderd.engine.io.answers import Answers, Pong
 from coderd.engine.io.driver import Driver
+from coderd.engine.io.network_feed import NetworkFeed
 from coderd.engine.io.proofs import Proofs
+from coderd.engine.io.relay_feed import RelayFeed
 from coderd.engine.io.relay_hosts import RelayHosts, Resolved
 from coderd.engine.node import Node
-from coderd.http.dialer import mark_connections
 from coderd.magicsock import NetcheckDone, PathChanged, PingReply, PortOrder
-from coderd.magicsock.io.interfaces import NetworkView, watch_interfaces
 from coderd.magicsock.io.relays import RelayInfo, RelayLinks
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
-from coderd.model import Buffer
 from coderd.model.addresses import AddrPort
 from coderd.model.derpmap import DerpMap, DerpRegion
 from coderd.model.errors import UserError
@@ -64,14 +63,6 @@ OnCommand: TypeAlias = Callable[[OwnerCommand], None]
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """Answer to a ping: the path that it came by, and the round trip in seconds."""
-
-    path: PathInfo
-    latency: float
-
-
 class Tunnel:
     """The sockets, relay links, watchers and TUN of one ``Node``.
 
@@ -85,7 +76,6 @@ class Tunnel:
 
     Attributes:
         counters: of everything in the tunnel.
-        here: this host's addresses.
         resolved: addresses of the relays' host names.
     """
 
@@ -100,12 +90,10 @@ class Tunnel:
         plays_birthday: bool = False,
     ) -> None:
         self.counters: Counters = Counter()
-        self.here = HostAddresses()
         self.resolved: Resolved = {}
         self._interface = tun.name
         self._on_command: OnCommand = _ignore
-        self._pings: dict[int, tuple[trio.Event, list[Pong]]] = {}
-        self._checked = trio.Event()
+        self._answers = Answers()
         self._nursery: trio.Nursery | None = None
         self._sockets = _open_sockets(listen_port, self.counters)
         self._node = Node(
@@ -119,7 +107,7 @@ class Tunnel:
             tai64n_mark=tai64n_mark,
             plays_birthday=plays_birthday,
         )
-        self._links = self._make_links(node_key)
+        self._links = RelayLinks(node_key, counters=self.counters, rng=os.urandom)
         self._driver = Driver(
             self._node,
             tun,
@@ -128,19 +116,9 @@ class Tunnel:
             on_flushed=self._carry_out_all,
             counters=self.counters,
         )
+        self._network = NetworkFeed(self._node, self._sockets, self._driver.drain, interface=tun.name)
         self._relay_hosts = RelayHosts(self._set_relays)
         self._proofs = Proofs(self._node.secrets, self._ask_secret)
-
-    def _make_links(self, node_key: NodePrivate) -> RelayLinks:
-        return RelayLinks(
-            node_key,
-            on_packets=self._handle_relayed,
-            on_peer_gone=self._handle_peer_gone,
-            on_connected=self._handle_relay_connected,
-            on_broken=self._handle_relay_broken,
-            counters=self.counters,
-            rng=os.urandom,
-        )
 
     async def run(
         self,
@@ -160,8 +138,8 @@ class Tunnel:
                 self._nursery = nursery
                 self._node.up(trio.current_time(), time.time())
                 await nursery.start(self._driver.run)
-                nursery.start_soon(self._links.run)
-                nursery.start_soon(self._watch_network)
+                nursery.start_soon(self._links.run, RelayFeed(self._node, self._driver.drain))
+                nursery.start_soon(self._network.run)
                 nursery.start_soon(self._relay_hosts.run)
                 self._driver.drain()
                 task_status.started()
@@ -173,9 +151,8 @@ class Tunnel:
             self._nursery = None
             self.close()
             if (mark := self._node.tai64n_mark) is not None:
-                on_command(
-                    SaveMark(mark)
-                )  # at a known end the last timestamp itself, which is not an hour ahead
+                # At a known end the last timestamp itself, which is not an hour ahead.
+                on_command(SaveMark(mark))
 
     def close(self) -> None:
         """Closes the sockets; ``run`` does so itself at its end."""
@@ -211,14 +188,7 @@ class Tunnel:
     async def ping(self, peer: NodePublic, timeout: float) -> Pong | None:
         """Pings by the path in use; returns None after ``timeout`` seconds without an answer."""
         token = self._node.ping(peer, trio.current_time())
-        event, answer = self._pings[token] = trio.Event(), list[Pong]()
-        try:
-            self._driver.drain()
-            with trio.move_on_after(timeout):
-                await event.wait()
-            return answer[0] if answer else None
-        finally:
-            del self._pings[token]
+        return await self._answers.pong(token, self._driver.drain, timeout)
 
     def rebind(self) -> None:
         """Forgets all trust in paths and measures anew, as after a change of network."""
@@ -233,13 +203,7 @@ class Tunnel:
     async def netcheck(self, timeout: float, *, max_age: float = 0.0) -> Report | None:
         """Returns a report begun now, or at most ``max_age`` seconds ago; None where ``timeout`` seconds bring none."""
         oldest = trio.current_time() - max_age
-        with trio.move_on_after(timeout):
-            if self.report is None or self.report.started_at < oldest:
-                self.check()
-            while self.report is None or self.report.started_at < oldest:
-                await self._checked.wait()
-            return self.report
-        return None
+        return await self._answers.report(lambda: self.report, self.check, oldest, timeout)
 
     def set_server_connected(self, is_connected: bool) -> None:
         """Says whether the server is there to tell peers of a new home."""
@@ -319,6 +283,11 @@ class Tunnel:
         return self._node.port_order(trio.current_time())
 
     @property
+    def here(self) -> HostAddresses:
+        """Returns this host's addresses."""
+        return self._network.here
+
+    @property
     def has_ipv6_socket(self) -> bool:
         """Whether this host could bind an IPv6 port."""
         return self._sockets.v6_port is not None
@@ -335,21 +304,6 @@ class Tunnel:
 
     # What happened
 
-    def _handle_relayed(self, region: int, sender: NodePublic, packets: list[Buffer]) -> None:
-        self._driver.handle_relayed(region, sender, packets)
-
-    def _handle_peer_gone(self, region: int, peer: NodePublic) -> None:
-        self._node.handle_peer_gone(region, peer, trio.current_time())
-        self._driver.drain()
-
-    def _handle_relay_connected(self, region: int) -> None:
-        self._node.handle_relay_connected(region, trio.current_time())
-        self._driver.drain()
-
-    def _handle_relay_broken(self, region: int) -> None:
-        self._node.handle_relay_broken(region, trio.current_time())
-        self._driver.drain()
-
     def _set_relays(self, derp_map: DerpMap, resolved: Mapping[str, tuple[str, ...]]) -> None:
         self.resolved = resolved
         self._links.set_derp_map(derp_map)
@@ -358,23 +312,6 @@ class Tunnel:
 
     def _ask_secret(self, peer: NodePublic) -> None:
         self._node.ask_secret(peer, trio.current_time(), time.time())
-        self._driver.drain()
-
-    async def _watch_network(self) -> None:
-        seen: NetworkView | None = None
-        async for view in watch_interfaces(ignore=self._interface):
-            self._handle_network(view, seen)
-            seen = view
-
-    def _handle_network(self, view: NetworkView, seen: NetworkView | None) -> None:
-        now, sockets = trio.current_time(), self._sockets
-        self.here = HostAddresses(frozenset(view.addresses), frozenset(view.tunnels))
-        sockets.mark(view.marks)
-        mark_connections(*view.marks)
-        self._node.set_local_endpoints(sockets.v4_port, sockets.v6_port, view.addresses, now, view.tunnels)
-        # At the first look, what was dialled without the marks already is inside the tunnel that they lead past.
-        if any(view.marks) if seen is None else not view.is_same_way_out(seen):
-            self._node.handle_network_changed(now)
         self._driver.drain()
 
     # What the node asks for
@@ -405,10 +342,9 @@ class Tunnel:
             case SecretReceived():
                 self._proofs.handle_told()
             case PingReply():
-                self._note_reply(command)
+                self._answers.handle_reply(command)
             case NetcheckDone():
-                self._checked.set()
-                self._checked = trio.Event()
+                self._answers.handle_netcheck()
             case Redial():
                 self._redial(command)
             case PathChanged():
@@ -424,11 +360,6 @@ class Tunnel:
             log.info("network changed")
         self._links.break_all()
         self._on_command(command)
-
-    def _note_reply(self, reply: PingReply) -> None:
-        if (waiting := self._pings.get(reply.token)) is not None:
-            waiting[1].append(Pong(reply.path, reply.latency))
-            waiting[0].set()
 
     def _open_spare(self, numbers: tuple[SocketId, ...]) -> None:
         opened = []

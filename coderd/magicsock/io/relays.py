@@ -6,9 +6,9 @@ which dials, runs and dials again; stopping it is cancelling its scope.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol
 
 import structlog
 import trio
@@ -35,10 +35,6 @@ vain.
 QUEUE_SIZE = 256
 """Packets that wait for a link being dialled."""
 
-OnPackets: TypeAlias = Callable[[int, NodePublic, list[Buffer]], None]
-OnPeerGone: TypeAlias = Callable[[int, NodePublic], None]
-OnRegion: TypeAlias = Callable[[int], None]
-
 log = structlog.get_logger()
 
 
@@ -57,37 +53,37 @@ class RelayInfo:
     """Why the last attempt failed; empty once one has not."""
 
 
+class RelayReceiver(Protocol):
+    """Taker of what happens on the links, each call about one region.
+
+    Called from the links' tasks, in order, and must not wait: a packet that a queue and a wake-up carried to its reader would
+    cost more than the reader's work on it.
+    """
+
+    def handle_relayed(self, region: int, sender: NodePublic, packets: Sequence[Buffer]) -> None:
+        """Takes packets of one sender, in order."""
+
+    def handle_peer_gone(self, region: int, peer: NodePublic) -> None:
+        """Notes that the region's relay does not have a peer."""
+
+    def handle_relay_connected(self, region: int) -> None:
+        """Notes that a link is up: what is sent to its region now leaves at once."""
+
+    def handle_relay_broken(self, region: int) -> None:
+        """Notes that a link that was up is not."""
+
+
 class RelayLinks:
     """All links of one node.
 
-    The callbacks are called from the links' tasks, must not wait, and name the region they are about.
-
     Args:
         private: the key that the relays know this node by.
-        on_packets: packets of one sender arrived, in order.
-        on_peer_gone: a relay says that a peer is not there.
-        on_connected: a link is up: what is sent to its region now leaves at once.
-        on_broken: a link that was up is not.
         counters: ``relays.*`` and the links' own.
         rng: for handshakes and jitter.
     """
 
-    def __init__(
-        self,
-        private: NodePrivate,
-        *,
-        on_packets: OnPackets,
-        on_peer_gone: OnPeerGone,
-        on_connected: OnRegion,
-        on_broken: OnRegion,
-        counters: Counters,
-        rng: RandomBytes,
-    ) -> None:
+    def __init__(self, private: NodePrivate, *, counters: Counters, rng: RandomBytes) -> None:
         self._private = private
-        self._on_packets = on_packets
-        self._on_peer_gone = on_peer_gone
-        self._on_connected = on_connected
-        self._on_broken = on_broken
         self._counters = counters
         self._rng = rng
         self._derp_map = DerpMap()
@@ -95,9 +91,18 @@ class RelayLinks:
         self._history = DialHistory()
         self._regions: dict[int, _Region] = {}
         self._nursery: trio.Nursery | None = None
+        self._receiver: RelayReceiver | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Dials, keeps and closes links until cancelled."""
+    async def run(
+        self, receiver: RelayReceiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Dials, keeps and closes links until cancelled.
+
+        Args:
+            receiver: takes what happens on them.
+            task_status: reports that what is sent is dialled for.
+        """
+        self._receiver = receiver
         try:
             async with trio.open_nursery() as self._nursery:
                 self._ensure_home()
@@ -106,7 +111,7 @@ class RelayLinks:
                     await trio.sleep(IDLE_CHECK_INTERVAL)
                     self._close_idle(trio.current_time())
         finally:
-            self._nursery = None
+            self._nursery = self._receiver = None
             self._regions.clear()
 
     # Commands
@@ -186,12 +191,12 @@ class RelayLinks:
         if (entry := self._regions.get(region_id)) is not None:
             return entry
         region = self._derp_map.regions.get(region_id)
-        if region is None or self._nursery is None:
+        if region is None or self._nursery is None or self._receiver is None:
             return None
         entry = self._regions[region_id] = _Region(
             region, Backoff(self._rng, longest=LONGEST_WAIT), trio.current_time()
         )
-        self._nursery.start_soon(self._keep, entry)
+        self._nursery.start_soon(self._keep, entry, self._receiver)
         return entry
 
     def _close_idle(self, now: float) -> None:
@@ -204,12 +209,12 @@ class RelayLinks:
     def _is_wanted(self, entry: "_Region", now: float) -> bool:
         return entry.region.region_id == self._home or now - entry.used_at < IDLE_TIMEOUT
 
-    async def _keep(self, entry: "_Region") -> None:
+    async def _keep(self, entry: "_Region", receiver: RelayReceiver) -> None:
         """One region's task: dials, runs, waits, dials again, until nobody wants the region."""
         with entry.scope:
             while self._is_wanted(entry, trio.current_time()):
                 with trio.CancelScope() as entry.attempt:
-                    await self._run_once(entry)
+                    await self._run_once(entry, receiver)
                     await trio.sleep(entry.backoff.next_delay())
         self._forget(entry)
 
@@ -219,7 +224,7 @@ class RelayLinks:
             del self._regions[entry.region.region_id]
         entry.drop_queue(self._counters)
 
-    async def _run_once(self, entry: "_Region") -> None:
+    async def _run_once(self, entry: "_Region", receiver: RelayReceiver) -> None:
         """One link, from dialling to its end."""
         region = entry.region
         try:
@@ -241,13 +246,13 @@ class RelayLinks:
         link.note_preferred(region.region_id == self._home)
         log.info("relay connected", region=region.code, node=link.node.name, by=_by(link))
         try:
-            self._on_connected(region.region_id)
-            why = await link.run(_Handler(region.region_id, self._on_packets, self._on_peer_gone))
+            receiver.handle_relay_connected(region.region_id)
+            why = await link.run(_Handler(region.region_id, receiver))
             log.info("relay link broken", region=region.code, reason=why)
         finally:
             entry.link = None
             entry.backoff.handle_connection_ended(trio.current_time() - started_at)
-            self._on_broken(region.region_id)
+            receiver.handle_relay_broken(region.region_id)
 
 
 class _Region:
@@ -316,15 +321,14 @@ def _by(link: DerpLink) -> str:
 
 
 class _Handler:
-    """Adds the region's name to what its link delivers."""
+    """Names the region to what its link delivers."""
 
-    def __init__(self, region_id: int, on_packets: OnPackets, on_peer_gone: OnPeerGone) -> None:
+    def __init__(self, region_id: int, receiver: RelayReceiver) -> None:
         self._region_id = region_id
-        self._on_packets = on_packets
-        self._on_peer_gone = on_peer_gone
+        self._receiver = receiver
 
     def on_packets(self, sender: NodePublic, packets: list[bytes]) -> None:
-        self._on_packets(self._region_id, sender, [*packets])
+        self._receiver.handle_relayed(self._region_id, sender, packets)
 
     def on_peer_gone(self, key: NodePublic, reason: int) -> None:
-        self._on_peer_gone(self._region_id, key)
+        self._receiver.handle_peer_gone(self._region_id, key)
