@@ -26,41 +26,48 @@ WithNodes: TypeAlias = Annotated[
         help="Also revoke the tokens of devices and workspaces that it enrolled, and others' sign-ins.",
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name to recognise it by: a DNS label.")]
+Name: TypeAlias = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name to recognise it by: a DNS label.")
+]
+IsJoinKey: TypeAlias = Annotated[
+    bool, typer.Option("--join", help="Create a join key, for a workspace's machine.")
+]
+IsReusable: TypeAlias = Annotated[
+    bool, typer.Option("--reusable", help="Let the join key join any number of machines.")
+]
+JoinedWorkspace: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--workspace",
+        metavar="WORKSPACE",
+        help="The workspace that a join key joins.  [default: a new one each time]",
+    ),
+]
+ScopeText: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="What a session may do: all, read (change nothing) or enrol (devices).",
+    ),
+]
+Expires: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--expires",
+        metavar="DURATION",
+        help="When it expires, from now: 30m, 24h.  [default: as your own token does]",
+    ),
+]
 
 
 def create(
     name: Name,
-    join: Annotated[
-        bool, typer.Option("--join", help="Create a join key, for a workspace's machine.")
-    ] = False,
-    reusable: Annotated[
-        bool, typer.Option("--reusable", help="Let the join key join any number of machines.")
-    ] = False,
-    workspace: Annotated[
-        str | None,
-        typer.Option(
-            "--workspace",
-            metavar="WORKSPACE",
-            help="The workspace that a join key joins.  [default: a new one each time]",
-        ),
-    ] = None,
-    scope: Annotated[
-        str,
-        typer.Option(
-            "--scope",
-            metavar="SCOPE",
-            help="What a session may do: all, read (change nothing) or enrol (devices).",
-        ),
-    ] = "all",
-    expires: Annotated[
-        str | None,
-        typer.Option(
-            "--expires",
-            metavar="DURATION",
-            help="When it expires, from now: 30m, 24h.  [default: as your own token does]",
-        ),
-    ] = None,
+    join: IsJoinKey = False,
+    reusable: IsReusable = False,
+    workspace: JoinedWorkspace = None,
+    scope: ScopeText = "all",
+    expires: Expires = None,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
