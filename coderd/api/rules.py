@@ -1,7 +1,7 @@
-"""The table of routes: who may ask what, about whose things, in which words. Router and OpenAPI document come from it.
+"""Table of the API's routes, from which router and OpenAPI document are generated.
 
-A route is built from a line of this table or not at all. ``roles`` says whose token may call it, ``reach`` whose things the
-path may then name; what lies out of reach is not found, which tells nobody that it exists.
+A route exists only as a line of this table. ``roles`` are the callers who may use it, ``reach`` the resources
+that its path may name; anything beyond is answered as not found, so that its existence is not revealed.
 """
 
 from enum import Enum

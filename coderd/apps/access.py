@@ -15,16 +15,16 @@ class Verdict(Enum):
     SIGN_IN = "sign-in"
     """Nobody is signed in, who may well have the right."""
     NOT_FOUND = "not-found"
-    """No right, or no such thing: the difference is nobody's business."""
+    """The app does not exist or the user may not open it; the answer does not reveal which."""
 
 
 def judge(app: App, workspace: Node | None, viewer: User | None) -> Verdict:
     """Decides whether a user may open an app.
 
     Args:
-        app: the app, and whom it is for.
-        workspace: where it runs, None if there is none of that name.
-        viewer: who is signed in.
+        app: the app, with its share setting.
+        workspace: the app's workspace; None if there is none of that name.
+        viewer: the authenticated user; None for an unauthenticated browser.
     """
     share = app.share
     is_open = workspace is not None and workspace.path is not PathRule.DENY

@@ -1,10 +1,10 @@
-"""Where a web app is found. Pure.
+"""Addresses of web apps. Pure.
 
-    path form    http://coder.example.com/@alice/dev/apps/8080/index.html       app, then what the app itself sees
-    host form    http://8080--dev--alice.apps.example.com/index.html            needs --wildcard-access-url
+    path form    http://coder.example.com/@alice/dev/apps/8080/index.html      app, then the path it sees
+    host form    http://8080--dev--alice.apps.example.com/index.html           needs --wildcard-access-url
 
-An app is named by its port, or by a slug that somebody gave it. Names that hold ``--`` have no host form, nor have those whose
-label would be longer than DNS's 63.
+An app is named by its port, or by the name that it was given. Names that contain ``--`` have no host form,
+nor have those with a label longer than DNS's 63 bytes (RFC 1035 §2.3.4).
 """
 
 import re
@@ -103,5 +103,5 @@ class Wildcard:
 
 
 def _bare(host: str) -> str:
-    """A host without port, in lower case."""
+    """Returns a host without port, in lower case."""
     return host.rpartition(":")[0].lower() if re.search(r":\d*$", host) else host.lower()

@@ -58,7 +58,7 @@ class Step(Enum):
     NEED_DATA = auto()
     """More bytes of the app are needed first."""
     INTERIM = auto()
-    """Something came before the answer that concerns nobody."""
+    """The app sent an interim response (1xx), which is not passed on."""
     END = auto()
     """The answer is whole."""
 

@@ -1,7 +1,8 @@
-"""What of a request and of an answer passes between a browser and an app. Pure.
+"""Header fields that are passed on between a browser and an app. Pure.
 
-Framing is never passed on: both ends are parsed and written anew, so that no two parsers can disagree about where a message
-ends. What concerns one connection only, what could name a client that is none, and what is the server's own stays here.
+Framing is never passed on: both ends are parsed and written anew, so that two parsers cannot disagree about
+where a message ends. Fields that concern one connection, claims about the client by the client, and the
+server's own fields are removed.
 """
 
 import re
@@ -65,8 +66,10 @@ _NOT_THE_CLIENTS: Final = frozenset(
         b"x-rewrite-url",
     }
 )
-"""What a proxy before an app may say, and this one does not: who the client is, by which way, and what was asked for. ``Proxy``
-would become the variable ``HTTP_PROXY`` of a CGI program, by which it dials (CVE-2016-5385)."""
+"""Fields by which a proxy in front of an app tells it about the client; the client's own are removed.
+
+``Proxy`` would become the variable ``HTTP_PROXY`` of a CGI program, by which it dials (CVE-2016-5385).
+"""
 _NOT_THE_CLIENTS_PREFIXES: Final = (
     b"x-forwarded",
     b"x-auth-request-",
@@ -88,7 +91,7 @@ _OUR_TOKEN: Final = b"cdr"
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """The way of one request."""
+    """How one request came: client, scheme and path prefix."""
 
     client: str
     """The browser's IP address."""
@@ -162,9 +165,10 @@ def _end_to_end(headers: Headers) -> Headers:
 
 
 def _is_disguised(name: bytes, gone: frozenset[bytes]) -> bool:
-    """Whether a name becomes, as CGI and WSGI make variables (RFC 3875, 4.1.18), that of a header which is dropped or written here.
+    """Returns whether a name becomes the CGI variable of a field that is removed or written here.
 
-    ``X_Forwarded_For`` and ``X-Forwarded-For`` are both ``HTTP_X_FORWARDED_FOR``. Browsers and RFC 9110 have dashes alone.
+    ``X_Forwarded_For`` and ``X-Forwarded-For`` are both ``HTTP_X_FORWARDED_FOR`` to CGI and WSGI (RFC 3875
+    §4.1.18); browsers send only dashes.
     """
     plain = _NOT_IN_A_VARIABLE.sub(b"-", name)
     return plain != name and (
@@ -199,7 +203,10 @@ def _others_cookies(value: bytes) -> bytes:
 
 
 def _rewrite_cookie(value: bytes, prefix: str) -> bytes:
-    """The cookie for the app's own host, or its prefix, alone; empty for one that bears a name of ours, or none."""
+    """Returns a cookie restricted to the app's own host or prefix.
+
+    Empty if it is invalid or has a name of the server's.
+    """
     pair, *attributes = (part.strip() for part in value.split(b";"))
     name, has_name, _ = pair.partition(b"=")
     if not has_name or not name.strip() or name.strip().lower() in _OURS:

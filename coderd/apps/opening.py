@@ -15,7 +15,7 @@ def opening_headers(passed: Headers, nonce: bytes, subprotocols: list[str]) -> H
     """Returns the headers of a request that opens a WebSocket (RFC 6455 §4.1).
 
     Args:
-        passed: what the app is told of the browser's request.
+        passed: the header fields of the browser's request that are passed on.
         nonce: the key, in base64.
         subprotocols: that the browser offers.
     """

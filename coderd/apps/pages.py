@@ -1,4 +1,4 @@
-"""The page that hands somebody over to an app's host. Pure."""
+"""The page that hands a user over to an app's host. Pure."""
 
 from html import escape
 from typing import Final
@@ -9,7 +9,7 @@ SUBMIT: Final = "document.forms[0].submit()"
 
 
 def hand_over_page(action: str, ticket: str) -> str:
-    """Posts a ticket to an app's host: by itself, or by a button where there are no scripts."""
+    """Returns a page that posts a ticket to an app's host: by a script, or without scripts by a button."""
     return document(
         "One moment",
         f'<h1>One moment</h1><form method="post" action="{escape(action)}">'

@@ -45,5 +45,5 @@ class Tickets:
 
 
 def _key(text: str) -> bytes:
-    """Looked up by hash, so that the time it takes tells nothing."""
+    """Returns the hash by which a ticket is looked up, so that timing reveals nothing about tickets."""
     return hashlib.sha256(text.encode()).digest()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 MAX_SHOWN: Final = 100
-"""Of one list on one page: what a server of thousands of machines can write anew every few seconds for whoever looks."""
+"""Items of one list on one page, few enough to render thousands of nodes' lists every few seconds."""
 
 
 class Excerpt(NamedTuple):
@@ -16,12 +16,12 @@ class Excerpt(NamedTuple):
 
 
 def excerpt(things: Iterable[Any], wanted: str, *fields: str) -> Excerpt:
-    """Returns the first items whose fields, joined by slashes, contain a text.
+    """Returns the first items with a text in their fields, joined by slashes.
 
     Args:
         things: a list of the API's.
-        wanted: what somebody looks for; empty for all.
-        fields: the names of a thing, say ``owner`` and ``name`` to find ``ann/dev``.
+        wanted: the text to find; empty for all.
+        fields: the names of the fields, such as ``owner`` and ``name`` to find ``ann/dev``.
     """
     text = wanted.strip().lower()
     found = [each for each in things if text in _label(each, fields).lower()]

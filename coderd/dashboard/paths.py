@@ -20,21 +20,21 @@ _WORKSPACE: Final = "workspace"
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One report as a person reads it."""
+    """Reported path, as text."""
 
     kind: str
-    """direct, relay or idle; also its style."""
+    """One of direct, relay and idle; also its CSS class."""
     text: str
-    """The kind, and the relay's region."""
+    """The kind, with the relay's region."""
     rtt: str
     since: str
     by: str = ""
-    """Which end says so, where the two differ."""
+    """Node that reports this path; empty if both ends agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the matrix: a device, and its way to each workspace of the head."""
+    """Line of the matrix: a device, and its paths to each workspace of the head."""
 
     name: str
     cells: tuple[tuple[Way, ...], ...]
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the list."""
+    """Line of the list: one node's report of its path to a peer."""
 
     node: str
     peer: str
@@ -51,10 +51,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class PathsView:
-    """What the page shows: a matrix where it has a head, else a list."""
+    """Content of the page: a matrix if it has a head, else a list."""
 
     counts: tuple[tuple[str, int], ...]
-    """Reports by kind of path."""
+    """Number of reports by kind of path."""
     head: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     lines: tuple[Line, ...] = ()
@@ -86,7 +86,7 @@ def _matrix(reaches: Iterable[ReachInfo]) -> tuple[tuple[str, ...], tuple[Row, .
 
 
 def _cell(reports: Sequence[ReachInfo]) -> tuple[Way, ...]:
-    """One line where the ends agree, the device's; one from each where not."""
+    """Returns one path if both ends report the same, else one for each end."""
     if len({(report.path, report.region) for report in reports}) <= 1:
         return tuple(map(_way, reports[:1]))
     return tuple(_way(report, by=report.node) for report in reports)
@@ -103,7 +103,7 @@ def _kind(reach: ReachInfo) -> str:
 
 
 def _is_workspaces(reach: ReachInfo) -> bool:
-    """Whether a workspace says so; a device, or the server, is always at the other end."""
+    """Returns whether a workspace reports this path; its peer is then a device or the server."""
     return reach.kind == _WORKSPACE
 
 

@@ -1,7 +1,7 @@
-"""The dashboard's pages and forms. Pure.
+"""The dashboard's pages and forms, as tables. Pure.
 
-A page or form is a line of these tables or does not exist. Each names operations of the API's own table (``api.rules``), which says
-who may have them: whoever may not have what a page asks is not shown the way to it.
+A page or form exists only as a line of these tables. Each names operations of the API's table
+(``api.rules``), which says who may use them: a user does not see links to pages that ask for more.
 """
 
 from typing import Final, NamedTuple
@@ -12,49 +12,52 @@ RULE_OF: Final[dict[str, Rule]] = {rule.operation: rule for rule in RULES}
 
 
 class Ask(NamedTuple):
-    """One question to the API."""
+    """Operation of the API that a page asks."""
 
     operation: str
     parameters: tuple[str, ...] = ()
-    """Of the page's own query, handed on."""
+    """Parameters of the page's own query that are passed on."""
     keys: tuple[str, ...] = ()
-    """Of the page's own query: the parts of the operation's path."""
+    """Parameters of the page's own query that are parts of the operation's path."""
 
 
 class Page(NamedTuple):
-    """One page."""
+    """Page of the dashboard."""
 
     path: str
     title: str
     template: str
     asks: tuple[Ask, ...]
-    """The template knows each answer by its operation's name."""
+    """Operations that the page asks; the template has each answer under the operation's name."""
     is_listed: bool = True
-    """Whether it stands among the pages; else other pages lead there."""
+    """Whether the page is in the navigation."""
 
     @property
     def own_path(self) -> str:
-        """Where it is asked for by its own script and forms: a path that stands for no other."""
+        """Path under which the page's own script and forms ask for it.
+
+        Unlike ``/``, no prefix of other paths.
+        """
         return HOME if self.path == "/" else self.path
 
 
 class Action(NamedTuple):
-    """One form."""
+    """Form of the dashboard."""
 
     path: str
     operation: str
     keys: tuple[str, ...] = ()
-    """Fields that name things: the parts of the operation's path."""
+    """Fields that are parts of the operation's path."""
     fields: tuple[str, ...] = ()
-    """Fields of its body. An empty one is not sent."""
+    """Fields of the operation's body; an empty one is not sent."""
     page: str = "/"
-    """Where somebody is afterwards, or goes back to."""
+    """Page that follows, also after a refusal."""
     answer: str = ""
-    """The template that shows what can be shown only now; else the page itself."""
+    """Template that shows what is shown only once; empty: the page follows at once."""
 
 
 HOME: Final = "/machines"
-"""The page at ``/`` by a path of its own: in a Content-Security-Policy ``/`` is all paths."""
+"""Path of the page at ``/``, which in a Content-Security-Policy would permit all paths."""
 
 PAGES: Final = (
     Page(

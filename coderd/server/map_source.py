@@ -42,8 +42,7 @@ class MapSource:
     Args:
         options: name the file or URL; without either, there is no map.
         take: called with each map that was read, and None if there is none; raises MapClash if it conflicts
-            with the
-            server's own regions.
+            with the server's own regions.
         counters: ``derp_map.loaded`` and ``derp_map.failed``.
     """
 

@@ -70,7 +70,7 @@ class ApiError(Exception):
 
 
 class Call(NamedTuple):
-    """A request whose caller may make it."""
+    """Request that its caller is authorised to make."""
 
     rule: Rule
     caller: Caller
@@ -153,7 +153,7 @@ class _Endpoint:
 
 
 def _refuse(rule: Rule, caller: Caller, body: ErrorBody, status: HTTPStatus) -> Response:
-    """The refusal, noted once with whom it met."""
+    """Logs a refused request and returns the refusal as a response."""
     log.info(
         "api_refused",
         operation=rule.operation,

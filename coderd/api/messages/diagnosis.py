@@ -38,7 +38,7 @@ class ServerCounters(ApiMessage, frozen=True):
 
 
 class Reflection(ApiMessage, frozen=True):
-    """How a request reached the server: whoever made it sees from that what stands in between."""
+    """How a request reached the server; the client sees from it which proxies and NATs are in between."""
 
     seen_from: str
     """The address that it came from, as the server saw it."""
@@ -47,4 +47,4 @@ class Reflection(ApiMessage, frozen=True):
     unix_time: float
     """The server's clock."""
     n_stun_answered: int
-    """Binding requests, of anybody, that the server's STUN has answered since it started."""
+    """Binding requests, from all clients, that the server's STUN has answered since it started."""

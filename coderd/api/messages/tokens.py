@@ -55,7 +55,7 @@ class RevokeQuery(ApiMessage, frozen=True):
     """How much ends with a token."""
 
     nodes: bool = False
-    """Also the tokens of devices and workspaces that it let in, whose connections end, and sign-ins that it gave to others."""
+    """Also revokes the tokens of nodes that joined with it, and sign-ins that it gave to other users."""
 
 
 class TokenCreated(ApiMessage, frozen=True):

@@ -56,7 +56,7 @@ class UserCreated(ApiMessage, frozen=True):
 
 
 class GiveSignIn(ApiMessage, frozen=True):
-    """Asks for a new sign-in: there is nothing to wish for."""
+    """Asks for a new sign-in; has no fields."""
 
 
 class SignInGiven(ApiMessage, frozen=True):

@@ -46,9 +46,9 @@ class WorkspaceInfo(ApiMessage, frozen=True):
     path: str = "direct"
     """By which paths it may be reached: direct, relay-only, or deny."""
     shared_with: list[str] = msgspec.field(default_factory=list)
-    """Names of other users who have accepted; told only to who may change the workspace."""
+    """Names of other users who have accepted; only for callers who may change the workspace."""
     shares: list[ShareInfo] = msgspec.field(default_factory=list)
-    """Lists shares and open offers with their terms; told only to who may change the workspace."""
+    """Lists shares and open offers with their terms; only for callers who may change the workspace."""
     enforces: bool | None = None
     """Whether the program that runs there keeps guests to these terms; null while it is not connected."""
 
@@ -70,7 +70,7 @@ class ConnectionInfo(ApiMessage, frozen=True):
     """Somebody has something open to a workspace."""
 
     user: str
-    """Empty where nobody is signed in: a public app."""
+    """Name of the user; empty for an unauthenticated browser at a public app."""
     device: str
     """The device's name; empty where it is a browser."""
     kind: Literal["tunnel", "app", "terminal"]

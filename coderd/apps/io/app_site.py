@@ -1,11 +1,11 @@
 """All web apps as one ASGI app, in front of everything else that the server answers.
 
-    an app's host                          the app, or the ticket with which a browser comes from the server
+    an app's host                          the app, or the ticket that a browser brings from the server
     the server's host, /@owner/ws/apps/A/  the app, in its sandbox
-    the server's host, /apps/sign-in       being handed over to an app's host
-    anything else                          whoever is behind
+    the server's host, /apps/sign-in       hand-over to an app's host
+    anything else                          passed on to ``rest``
 
-A refusal tells nobody whether there is such a workspace.
+A refusal does not reveal whether the workspace exists.
 """
 
 import os
@@ -142,7 +142,10 @@ class AppSite:
         await self._serve(wish, where, target, hop, scope, receive, send)
 
     def _session(self, scope: Scope, own_origin: str, app_host: str) -> bytes | None:
-        """The hash of the session with which somebody asks: by its token, or by a cookie that counts for this request."""
+        """Returns the hash of a request's session, None without a valid one.
+
+        A token counts from anywhere; a cookie only if the request comes from the app's own origin.
+        """
         headers = scope["headers"]
         if token := bearer(headers):
             return hash_token(token)
@@ -301,7 +304,7 @@ def _client(scope: Scope) -> str:
 
 
 def _is_navigation(scope: Scope) -> bool:
-    """Whether a person goes somewhere, rather than a page asking for something."""
+    """Returns whether a request is a browser's navigation, which may be redirected to the sign-in page."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     mode = header(scope["headers"], b"sec-fetch-mode")
@@ -309,7 +312,7 @@ def _is_navigation(scope: Scope) -> bool:
 
 
 async def _respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """An answer in place of an app's. A WebSocket that was not opened is told by a status, too."""
+    """Sends a response in place of an app's; a WebSocket's handshake is refused with its status."""
     if scope["type"] == "http":
         await response(scope, receive, send)
         return

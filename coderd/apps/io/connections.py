@@ -1,8 +1,9 @@
-"""Connections to apps: dialled, used for one request after another, and closed.
+"""Connections to apps: dialled, reused for further requests, and closed.
 
-A dial costs a round trip to the workspace, and its node another to the app; so a connection that an answer has left in order waits
-a few seconds for the next request of the same session. An app may close it just then, and nobody can tell whether it has seen what
-was sent. So it serves only requests that may be repeated, and those are, once, on a new connection.
+A dial costs a round trip to the workspace, and one more from its node to the app. A connection that a
+complete answer has left idle therefore waits a few seconds for the next request of its session. The app may
+close it at any time, without a sign whether it has seen a request; idle connections therefore carry only
+requests that may be repeated, which are repeated once, on a new connection.
 """
 
 import select
@@ -102,9 +103,9 @@ class Connections:
         """Sends one request to an app and its answer back.
 
         Raises:
-            UserError: there is no way to the app.
-            BadAnswer: it does not answer as a web app does; nothing was sent to the browser.
-            BadRequest: HTTP/1.1 has no such request.
+            UserError: the app cannot be reached.
+            BadAnswer: the app does not answer with valid HTTP; nothing was sent to the browser.
+            BadRequest: the request is not valid HTTP/1.1.
         """
         route = _route(workspace, port, session_hash, scope)
         used = self._take(route) if route is not None and _is_repeatable(scope) else None
@@ -158,9 +159,10 @@ def _is_repeatable(scope: Scope) -> bool:
 
 
 def _route(workspace: Node, port: int, session_hash: bytes | None, scope: Scope) -> Route | None:
-    """Whose connection this would be; None where it is nobody's after its request.
+    """Returns the pool key for a connection that may be reused, or None if it must be closed afterwards.
 
-    So it is where somebody who is not signed in here shows the app itself who they are.
+    It must be closed if an unauthenticated browser authenticates to the app itself, by an ``Authorization``
+    field.
     """
     if session_hash is None and header(scope["headers"], b"authorization"):
         return None

@@ -24,15 +24,18 @@ from coderd.model.seats import NoSeat, Seats
 RECHECK_INTERVAL = 1.0
 """Seconds after which a revoked right has ended what was opened by it, at most."""
 RECHECKS_AT_ONCE: Final = 4
-"""Wishes that are judged again at once: half of the threads that ask the store, so that new requests get theirs."""
+"""Access requests judged again at a time: half of the store's threads, so that new requests find one."""
 MAX_OPEN: Final = limits.MAX_APP_STREAMS
 MAX_OPEN_AT_WORKSPACE: Final = limits.MAX_APP_STREAMS_OF_WORKSPACE
-"""To a workspace all browsers are one person, the server, who has so many places there: so they are shared out here."""
+"""Connections to one workspace.
+
+The workspace counts those of all browsers as the server's, which shares them out here.
+"""
 MAX_OPEN_AT_WORKSPACE_EACH: Final = limits.MAX_APP_STREAMS_OF_WORKSPACE_EACH
 _STRANGERS: Final = ""
-"""All who are not signed in, as one person."""
+"""Key of all unauthenticated browsers, which count as one user."""
 MAX_REMEMBERED: Final = limits.MAX_APP_GRANTS
-"""Wishes whose grants are remembered."""
+"""Access requests with remembered grants."""
 
 
 class Backend(Protocol):
@@ -72,11 +75,14 @@ class AccessRequest:
     session_hash: bytes | None
     """None for an unauthenticated browser."""
     is_owners_only: bool = False
-    """Whether only the workspace's owner is admitted this way, whatever the app's setting."""
+    """Whether only the workspace's owner is admitted by this address, whatever the app's setting."""
 
 
 class Answer(NamedTuple):
-    """What became of a request; workspace and app are there if it was granted, and who is signed in, if anybody is."""
+    """Verdict on an access request.
+
+    With workspace and app if it was granted, and with the authenticated user if there is one.
+    """
 
     verdict: Verdict
     workspace: Node | None = None
@@ -93,11 +99,11 @@ class _Grant(NamedTuple):
 
 
 class Revoked(Exception):
-    """The right by which something was opened is no more."""
+    """The access by which something was opened has been revoked."""
 
 
 class TooManyOpen(Exception):
-    """Somebody has as much open as one may, or had to make room for others who have less."""
+    """A user has as many connections open as one may, or one of them was closed for a user with fewer."""
 
 
 class Gate:
@@ -126,10 +132,10 @@ class Gate:
 
     @contextmanager
     def opened(self, request: AccessRequest, answer: Answer) -> Iterator[None]:
-        """Holds a grant while something is open by it, and ends both when the right ends.
+        """Holds a grant while something is open by it, and cancels the body when the access is revoked.
 
         Raises:
-            TooManyOpen: at once, where too much is; or later, where others need the place who have less open.
+            TooManyOpen: at once if the user has too many open, or later if a user with fewer needs the place.
             Revoked: when the request would not be granted any more.
         """
         assert answer.workspace is not None
@@ -151,7 +157,7 @@ class Gate:
 
     @contextmanager
     def _seated(self, scope: trio.CancelScope, person: str, workspace: UUID) -> Iterator[None]:
-        """While somebody has one more place. Raises TooManyOpen."""
+        """Holds one of the workspace's places for a user. Raises TooManyOpen."""
         if person != _STRANGERS and self._n_open[person] >= MAX_OPEN:
             raise TooManyOpen
         seats = self._seats.get(workspace) or Seats[trio.CancelScope](
@@ -182,7 +188,7 @@ class Gate:
         return self._backend.visiting(answer.viewer, answer.workspace, answer.app)
 
     async def run(self) -> None:
-        """Judges all that is open again and again, until cancelled."""
+        """Judges the requests of all that is open periodically, until cancelled."""
         while True:
             await trio.sleep(RECHECK_INTERVAL)
             requests = iter(list(self._open))
@@ -191,7 +197,7 @@ class Gate:
                     nursery.start_soon(self._recheck, requests)
 
     async def _recheck(self, requests: Iterator[AccessRequest]) -> None:
-        """Judges one after the other what is left, and ends what is not granted any more."""
+        """Judges the remaining requests one after the other, and cancels those that are no longer granted."""
         for request in requests:
             answer = await self._ask(request)
             if answer.verdict is not Verdict.OPEN:
@@ -199,7 +205,7 @@ class Gate:
                     scope.cancel()
 
     async def _ask(self, request: AccessRequest) -> Answer:
-        """The same, of the store; a grant is remembered."""
+        """Judges an access request by asking the store, and remembers a grant."""
         n_changes, now = self._backend.n_changes, trio.current_time()
         answer = await self._look(request)
         self._granted.pop(request, None)
@@ -227,7 +233,7 @@ class Gate:
         return Answer(verdict, workspace, app, viewer)
 
     async def _find_app(self, workspace: Node | None, name: str) -> App | None:
-        """As it was set; any port that was not is the owner's."""
+        """Returns an app with its setting; a port without a setting is only for the owner."""
         found = await self._backend.find_app(workspace.node_id, name) if workspace is not None else None
         if found is not None:
             return found

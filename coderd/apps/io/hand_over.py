@@ -1,12 +1,12 @@
-"""Being handed over to an app's host, by whoever is signed in at the server's.
+"""Hand-over of a user who is signed in at the server's host to an app's host.
 
     browser            server's host                                   app's host
     GET /                                                              303 to the server's /apps/sign-in?to=...
     GET /apps/sign-in  not signed in: 303 to /login?next=...
     GET /apps/sign-in  a page that posts a ticket to the app's host
-    POST ticket                                                        good once: a pass in a cookie; 303 to where it wanted
+    POST ticket                                                        valid once: a pass in a cookie; 303
 
-Neither session nor pass is ever in a URL, and a pass is good for its host alone.
+Neither session nor pass is ever in a URL, and a pass is valid only for its host.
 """
 
 from typing import Final
@@ -36,13 +36,13 @@ HAND_OVER: Final = "/.coderd/sign-in"
 
 
 class HandOver:
-    """The way from the server's host to an app's.
+    """Hand-over of users from the server's host to an app's.
 
     Args:
-        sign_in: who is signed in at the server's host.
+        sign_in: the sessions at the server's host.
         gate: judges who may open an app.
-        access_url: where browsers reach the server.
-        wildcard: the hosts of apps, None for none.
+        access_url: the URL at which browsers reach the server.
+        wildcard: the hosts of apps; None: they have none.
         key: seals passes.
         rng: randomness for tickets.
     """

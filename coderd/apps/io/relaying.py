@@ -17,15 +17,15 @@ CHUNK: Final = 256 * 1024
 
 
 class Relaying:
-    """A request on its way.
+    """HTTP request on its way to an app, and its answer.
 
     Args:
         scope: the request's ASGI scope.
         target: path and query as the app shall see them.
-        hop: the way that it came.
+        hop: how the request came.
 
     Raises:
-        BadRequest: HTTP/1.1 has no such request.
+        BadRequest: the request is not valid HTTP/1.1.
     """
 
     def __init__(self, scope: Scope, target: bytes, hop: Hop) -> None:

@@ -30,15 +30,15 @@ _BROKEN: Final = (LocalProtocolError, trio.BrokenResourceError, trio.ClosedResou
 
 
 class WebSocketRelaying:
-    """A WebSocket on its way.
+    """WebSocket on its way to an app.
 
     Args:
         scope: the WebSocket's ASGI scope; its ``websocket.connect`` has been received.
         target: path and query as the app shall see them.
-        hop: the way that it came.
+        hop: how the request came.
 
     Raises:
-        BadRequest: HTTP/1.1 has no such request.
+        BadRequest: the request is not valid HTTP/1.1.
     """
 
     def __init__(self, scope: Scope, target: bytes, hop: Hop) -> None:
@@ -100,7 +100,7 @@ class WebSocketRelaying:
         }
 
     async def _refuse(self, answer: Head, stream: trio.abc.Stream, send: Send) -> None:
-        """The app's own words, as far as they come."""
+        """Passes an app's refusal of the handshake on, with what arrives of its body in time."""
         body = b""
         try:
             with trio.move_on_after(HANDSHAKE_TIMEOUT):
@@ -158,7 +158,7 @@ class WebSocketRelaying:
         return _ending(GOING_AWAY, "the app has gone")
 
     async def _next_frame(self, stream: trio.abc.Stream) -> FrameEvent | None:
-        """What the app says next; None when it has gone."""
+        """Returns the app's next frame; None when it has closed the connection."""
         await self._turn.count()
         while (event := next_frame(self._wire)) is None:
             if not (data := await stream.receive_some(READ_SIZE)):

@@ -1,10 +1,10 @@
 """The dashboard as an ASGI app, before everything else that the server answers at its own host.
 
-/static/...             the dashboard's files                       anybody
-/login, /logout         signing in and out                          anybody
-a page of PAGES         what the API answers, as a page             whoever is signed in
-a form of ACTIONS       one call of the API, from our own page      whoever is signed in
-anything else           whoever is behind
+/static/...             the dashboard's files                       everyone
+/login, /logout         signing in and out                          everyone
+a page of PAGES         what the API answers, as a page             authenticated users
+a form of ACTIONS       one call of the API, from our own page      authenticated users
+anything else           passed on to ``rest``
 """
 
 from collections.abc import Callable, Mapping
@@ -58,16 +58,16 @@ class Callers(Protocol):
 
 
 class DashboardSite:
-    """The pages of one server.
+    """Dashboard of one server.
 
     Args:
-        callers: whose sessions there are.
-        sign_in: who is signed in.
-        handlers: the API's, by operation.
-        access_url: the server's, with the trust that whoever joins needs.
-        version: the program's.
-        has_apps: whether there are web apps and terminals at this moment.
-        is_read_only: whether nothing may be changed here: pages of apps could act as this one.
+        callers: find the caller of a session.
+        sign_in: signs browsers in and out.
+        handlers: the API's handlers by operation.
+        access_url: the access URL, with the pin or ``--insecure`` that joining needs.
+        version: the program's version.
+        has_apps: returns whether web apps and terminals work at this moment.
+        is_read_only: whether forms are refused, because web apps could act as these pages.
         rest: answers everything else.
     """
 
@@ -134,7 +134,7 @@ class DashboardSite:
 
     @property
     def context(self) -> dict[str, Any]:
-        """What every template knows of the server."""
+        """Variables of every template that describe the server."""
         return {
             "version": self._version,
             "origin": str(self._url),
@@ -154,17 +154,17 @@ class DashboardSite:
 
     @property
     def url(self) -> ServerUrl:
-        """Where browsers reach the server."""
+        """URL at which browsers reach the server."""
         return self._url
 
     @property
     def is_read_only(self) -> bool:
-        """Whether nothing may be changed here."""
+        """Whether forms are refused."""
         return self._is_read_only
 
 
 class _View:
-    """The site for one request of somebody who is signed in."""
+    """Dashboard for one request of an authenticated user."""
 
     def __init__(self, site: DashboardSite, api: InProcessApi, form_token: str) -> None:
         self._site = site
@@ -172,14 +172,14 @@ class _View:
         self._form_token = form_token
 
     async def show(self, page: Page, query: Mapping[str, str]) -> Response:
-        """A page. Raises ApiError."""
+        """Renders a page. Raises ApiError."""
         answers: dict[str, Any] = {ask.operation: await self._api.ask(ask, query) for ask in page.asks}
         return self.page(
             page.template, page.title, here=page.path, own_path=page.own_path, query=dict(query), **answers
         )
 
     async def act(self, action: Action, form: Mapping[str, str]) -> Response:
-        """What a form asks for, done. Raises ApiError."""
+        """Carries out a form's call and returns the page that follows. Raises ApiError."""
         if self._site.is_read_only:
             raise ApiError(
                 HTTPStatus.FORBIDDEN,
@@ -205,7 +205,7 @@ class _View:
         return _go(f"/@{owner}/{workspace}/apps/{app}/")
 
     def page(self, template: str, title: str, status: int = HTTPStatus.OK, **more: Any) -> Response:
-        """A template with what every page shows."""
+        """Renders a template, with what every page shows."""
         context = {
             **self._site.context,
             "title": title,

@@ -11,11 +11,11 @@ from coderd.model.errors import MalformedPacket
 
 
 class InProcessApi:
-    """The API as one caller may use it.
+    """The API's handlers, called for one caller without HTTP.
 
     Args:
-        handlers: the API's, by operation.
-        caller: whose session it is.
+        handlers: the API's handlers by operation.
+        caller: the session's caller.
     """
 
     def __init__(self, handlers: Mapping[str, Handler], caller: Caller) -> None:
@@ -58,7 +58,7 @@ class InProcessApi:
 
 
 def _read(kind: type[ApiMessage], values: dict[str, str]) -> ApiMessage:
-    """A message out of texts. Raises ApiError with a sentence that names the field."""
+    """Converts a form's texts to an API message. Raises ApiError with a sentence that names the field."""
     try:
         return parse_query(kind, values)
     except MalformedPacket as error:

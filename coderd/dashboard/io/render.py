@@ -49,7 +49,10 @@ def byte_size(number: float) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """A template's value without what would hide or reorder the text around it. Markup is our own."""
+    """Replaces characters in a template's value that would hide or reorder the text around it.
+
+    Leaves our own markup.
+    """
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)
     return value

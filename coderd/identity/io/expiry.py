@@ -49,7 +49,7 @@ class Ending(NamedTuple):
     """Ends all that are due."""
 
 
-# Devices: the token stays, so that the machine can be told why it is refused; the proven key goes
+# Devices: the token stays, so that the machine learns why it is refused; the proven key goes
 
 
 def _next_device(connection: Connection, now: float) -> float | None:

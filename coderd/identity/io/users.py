@@ -169,7 +169,7 @@ class Users:
             unanswered = shares.update().where(shares.c.user_id == user.user_id, ~ACCEPTED)
             connection.execute(
                 unanswered.values(user_id=None)
-            )  # their givers never knew that there was anybody
+            )  # an offer does not reveal to its giver whether the user existed
             connection.execute(users.delete().where(users.c.id == user.user_id))
             _check_owner_left(connection)
             record(connection, self._database.now(), by, "user.delete", user.name)
