@@ -1,4 +1,4 @@
-"""What a hostile server can make of a node, over the real coordination socket: ARCHITECTURE.md has the table."""
+"""What a hostile server can make of a node, over the real coordination socket: docs/architecture/coordination-and-identity.md has the table."""
 
 import os
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Draws the states of a path from ``path_state.TRANSITIONS``, as ARCHITECTURE.md shows them.
+"""Draws the states of a path from ``path_state.TRANSITIONS``, as ``docs/architecture/node-and-paths.md`` shows them.
 
 ``python -m tests.unit.magicsock.path_picture`` writes the picture into that page.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coderd.magicsock.path_state import TRANSITIONS, PathState
 
-PAGE = Path(__file__).parents[3] / "ARCHITECTURE.md"
+PAGE = Path(__file__).parents[3] / "docs" / "architecture" / "node-and-paths.md"
 BEGIN, END = "```\nIDLE ", "\n```"
 
 

@@ -1,4 +1,4 @@
-"""The table of constants in ARCHITECTURE.md is the code's."""
+"""The table of constants in docs/architecture/node-and-paths.md is the code's."""
 
 import importlib
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[3] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "architecture" / "node-and-paths.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)\.([A-Z_]+)` \| ([0-9.]+) \|", PAGE, re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""The table of a path's states, and its picture in ARCHITECTURE.md."""
+"""The table of a path's states, and its picture in docs/architecture/node-and-paths.md."""
 
 from coderd.magicsock import best_path
 from coderd.magicsock.path_state import TRANSITIONS, PathEvent, PathState
