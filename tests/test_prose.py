@@ -103,9 +103,9 @@ def _inner(parent: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str
                 if isinstance(node, ast.ClassDef):
                     yield from _inner(node, f"{prefix}{name}.")
             case ast.Expr(value=ast.Constant(value=str(text))):
-                name = _assigned(before)
-                if name and not name.startswith("_"):
-                    yield prefix + name, node, text
+                assigned = _assigned(before)
+                if assigned and not assigned.startswith("_"):
+                    yield prefix + assigned, node, text
 
 
 def _assigned(node: ast.stmt | None) -> str | None:
@@ -196,6 +196,7 @@ def test_each_rule_finds_what_it_is_for(source: str, expected: list[str]) -> Non
 
 def test_a_command_may_be_told_in_the_imperative() -> None:
     (command,) = ast.parse('def f():\n    """Show this node\'s paths and counters."""').body
+    assert isinstance(command, ast.FunctionDef)
     assert list(problems(command, ast.get_docstring(command) or "", is_command=True)) == []
 
 

@@ -168,9 +168,10 @@ def applied_by(node: ast.AST) -> ast.expr | None:
     """The changing method in ``directory.change(lambda: store.part.method(...))``."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
         return None
-    act = node.args[0]
-    is_applied = node.func.attr in ("change", "change_in_thread") and isinstance(act, ast.Lambda)
-    return act.body.func if is_applied and isinstance(act.body, ast.Call) else None
+    match node.func.attr, node.args[0]:
+        case "change" | "change_in_thread", ast.Lambda(body=ast.Call(func=applied)):
+            return applied
+    return None
 
 
 def test_every_test_that_the_page_names_exists() -> None:

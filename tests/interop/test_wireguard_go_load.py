@@ -7,14 +7,14 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
 from uuid import uuid4
 
 import pytest
 
-from coderd.model.keys import NodePrivate
+from coderd.model.keys import NodePrivate, NodePublic
 from coderd.wireguard import Device, Transmit, keypair
 from coderd.wireguard.cookie import MacStamp
 from coderd.wireguard.message import COOKIE_REPLY_SIZE, INITIATION_SIZE, Initiation
@@ -69,7 +69,7 @@ class Leaping(Ours):
     def take(self, datagram: bytes) -> None:
         self.device.handle_datagrams(Source(), [datagram], self.now, time.time())
 
-    def work(self, seconds: float, until) -> None:
+    def work(self, seconds: float, until: Callable[[], bool]) -> None:
         """Takes what comes until something is so."""
         give_up_at = time.monotonic() + seconds
         while not until():
@@ -108,7 +108,7 @@ def end() -> Iterator[Leaping]:
         yield made
 
 
-def junk(receiver: bytes, n: int) -> list[bytes]:
+def junk(receiver: NodePublic, n: int) -> list[bytes]:
     """Initiations whose sender knows the receiver's key, and nothing else."""
     rng, stamp = random.Random(1), MacStamp(receiver)
     return [
@@ -118,7 +118,9 @@ def junk(receiver: bytes, n: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("role", ["initiator", "responder"])
-def test_a_session_that_has_carried_enough_messages_is_renewed_by_us(end, role, monkeypatch):
+def test_a_session_that_has_carried_enough_messages_is_renewed_by_us(
+    end: Leaping, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keypair, "REKEY_AFTER_MESSAGES", 50)
     if role == "responder":
         with end.ping_from_there() as ping:
@@ -134,7 +136,7 @@ def test_a_session_that_has_carried_enough_messages_is_renewed_by_us(end, role, 
     end.work(10, lambda: end.n_replies() == 80 and end.n_handshakes == 2)
 
 
-def test_wireguard_go_comes_in_by_the_cookie_that_we_gave_it_under_load(end):
+def test_wireguard_go_comes_in_by_the_cookie_that_we_gave_it_under_load(end: Leaping) -> None:
     public = end.device.public_key
     assert public is not None
     flood = junk(public, 300)
@@ -176,7 +178,7 @@ def flush_to_nobody(device: Device) -> list[Transmit]:
     return transmits
 
 
-def test_we_come_in_by_the_cookie_that_wireguard_go_gave_us_under_load(end):
+def test_we_come_in_by_the_cookie_that_wireguard_go_gave_us_under_load(end: Leaping) -> None:
     (peer,) = end.device.status(end.now).peers
     flood = junk(peer.key, 500)
     cookies: list[bytes] = []

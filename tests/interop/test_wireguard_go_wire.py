@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
 from uuid import uuid4
@@ -41,7 +41,7 @@ def base64(key: bytes) -> str:
 
 
 def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -105,7 +105,7 @@ class Ours:
             for datagram in transmit.datagrams:
                 self.sock.sendto(datagram, ("127.0.0.1", self.peer_port))
 
-    def run_until(self, condition) -> None:
+    def run_until(self, condition: Callable[[], bool]) -> None:
         """Works until something is so; fails if it does not come."""
         give_up_at = time.monotonic() + PATIENCE
         while not condition():
@@ -150,7 +150,7 @@ def wait_for_socket(path: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(params=[None, b"\x2a" * 32], ids=["without psk", "with psk"])
-def ours(request) -> Iterator[tuple[Ours, str]]:
+def ours(request: pytest.FixtureRequest) -> Iterator[tuple[Ours, str]]:
     psk: bytes | None = request.param
     mine, theirs = NodePrivate.generate(os.urandom), NodePrivate.generate(os.urandom)
     interface = f"wgt{uuid4().hex[:8]}"
@@ -172,14 +172,14 @@ Endpoint = 127.0.0.1:{sock.getsockname()[1]}
             yield Ours(sock, device, port), name
 
 
-def test_we_initiate_and_the_kernel_behind_wireguard_go_answers(ours):
+def test_we_initiate_and_the_kernel_behind_wireguard_go_answers(ours: tuple[Ours, str]) -> None:
     end, _ = ours
     end.send(*[echo_request(number, 1420 if number % 2 else 60) for number in range(40)])
     end.run_until(lambda: sum(map(is_echo_reply, end.packets)) == 40)
     assert end.n_handshakes == 1
 
 
-def test_wireguard_go_initiates_and_reaches_us(ours):
+def test_wireguard_go_initiates_and_reaches_us(ours: tuple[Ours, str]) -> None:
     end, name = ours
     with subprocess.Popen(
         ["ip", "netns", "exec", name, "ping", "-c", "1", "-W", "10", "10.77.0.1"], stdout=subprocess.DEVNULL
@@ -191,7 +191,7 @@ def test_wireguard_go_initiates_and_reaches_us(ours):
     end.run_until(lambda: any(map(is_echo_reply, end.packets)))
 
 
-def test_handshakes_that_cross_leave_a_tunnel(ours):
+def test_handshakes_that_cross_leave_a_tunnel(ours: tuple[Ours, str]) -> None:
     end, name = ours
     end.device.handle_packets([echo_request(1, 100)], time.monotonic(), time.time())
     with subprocess.Popen(

@@ -1,5 +1,7 @@
 """An app may answer anything, in any order, to any method: every exchange comes to an end, and says nothing that is not HTTP."""
 
+from typing import Any
+
 import h11
 import pytest
 import trio
@@ -162,12 +164,12 @@ def test_a_connection_of_frames_has_no_other_events_and_ends_with_a_close(
 def test_all_that_the_parsers_have_is_looked_at() -> None:
     known = set(Event.__args__)
     assert {kind for kind in subclasses(h11.Event) if kind.__module__.startswith("h11")} - known == {
-        h11._events._ResponseBase  # type: ignore[attr-defined]
+        h11._events._ResponseBase
     }
     handshakes = {events.Request, events.AcceptConnection, events.RejectConnection, events.RejectData}
     assert set(subclasses(events.Event)) - set(FrameEvent.__args__) - handshakes == {events.Message}
     assert {Head, Piece, Switched} < set(Exchange.poll.__annotations__["return"].__args__)
 
 
-def subclasses(kind: type) -> list[type]:
+def subclasses(kind: type[Any]) -> list[type[Any]]:
     return [each for below in kind.__subclasses__() for each in (below, *subclasses(below))]

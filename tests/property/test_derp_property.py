@@ -52,7 +52,8 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def read(parts: list[bytes]) -> list[object]:
-    reader, found = FrameReader(), []
+    reader = FrameReader()
+    found: list[object] = []
     try:
         for part in parts:
             reader.feed(part)

@@ -22,7 +22,7 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NodeKind, Peer
 from coderd.model.paths import PathKind, PathPolicy
-from coderd.model.transport import DerpTransmit, UdpSource, UdpTransmit
+from coderd.model.transport import DerpTransmit, SocketId, UdpSource, UdpTransmit
 
 ips = st.one_of(
     st.ip_addresses(v=4).map(str),
@@ -276,12 +276,12 @@ class OnePeer(RuleBasedStateMachine):
     @rule(addr=addrs, tx_id=st.binary(min_size=12, max_size=12), number=st.integers(0, 3))
     def the_peer_pings(self, addr: AddrPort, tx_id: bytes, number: int) -> None:
         ping = self.world.seal(Ping(tx_id, self.world.key))
-        self.world.conn.handle_udp(UdpSource(addr, number), [ping], self.now)
+        self.world.conn.handle_udp(UdpSource(addr, SocketId(number)), [ping], self.now)
         self.drain()
 
     @rule(numbers=st.lists(st.integers(0, 3), max_size=3))
     def sockets_open_unasked(self, numbers: list[int]) -> None:
-        self.world.conn.handle_sockets_opened(numbers, self.now)
+        self.world.conn.handle_sockets_opened(map(SocketId, numbers), self.now)
         self.drain()
 
     @rule(endpoints=st.lists(addrs, max_size=5))

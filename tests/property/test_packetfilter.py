@@ -6,6 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from coderd.model import Buffer
 from coderd.model.ports import PortSet, parse_ports
 from coderd.packetfilter import InboundPolicy, PacketFilter, device_policy
 from tests.unit.packetfilter.support import (
@@ -41,7 +42,9 @@ policies = st.sampled_from(["none", "22", "all", "1-65535"]).map(
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=100) | near_packets), max_size=20), policies)
 @example([(True, b""), (False, b"")], device_policy(PortSet()))
-def test_any_bytes_from_either_side_are_passed_or_counted(packets, policy):
+def test_any_bytes_from_either_side_are_passed_or_counted(
+    packets: list[tuple[bool, bytes]], policy: InboundPolicy
+) -> None:
     host = Host(policy)
     for is_inbound, packet in packets:
         n_before = sum(host.drops.values())
@@ -50,11 +53,11 @@ def test_any_bytes_from_either_side_are_passed_or_counted(packets, policy):
 
 
 @given(st.lists(st.binary(max_size=100) | near_packets, max_size=30), policies)
-def test_a_batch_is_judged_as_its_packets_one_by_one(packets, policy):
+def test_a_batch_is_judged_as_its_packets_one_by_one(packets: list[bytes], policy: InboundPolicy) -> None:
     at_once, one_by_one = Host(policy), Host(policy)
     packets = [each for packet in packets for each in (packet, packet)]
     expected = [packet for packet in packets if one_by_one.takes(packet)]
-    assert at_once.filter.admit(PEER_KEY, packets, 0.0) == expected
+    assert at_once.filter.admit(PEER_KEY, list[Buffer](packets), 0.0) == expected
     assert at_once.drops == one_by_one.drops
 
 
@@ -180,7 +183,9 @@ TestConversations.settings = settings(max_examples=60, stateful_step_count=40)
     st.sampled_from(["none", "22,8000-8999", "all"]),
     st.booleans(),
 )
-def test_what_a_peer_may_begin_is_what_the_policy_says(protocol, port, text, has_services):
+def test_what_a_peer_may_begin_is_what_the_policy_says(
+    protocol: int, port: int, text: str, has_services: bool
+) -> None:
     """Every protocol, every port: compiled or not, a first packet passes where the policy has it, and nowhere else."""
     services = parse_ports("3-4") if has_services else PortSet()
     policy = InboundPolicy(parse_ports(text), services)

@@ -12,7 +12,7 @@ from coderd.model.errors import MalformedPacket
 from coderd.plain.configuration import apply, describe
 from coderd.plain.paths import PlainPaths
 from coderd.wireguard import Device
-from coderd.wireguard.uapi import ConfigurationError, RequestReader, encode_get, parse_set
+from coderd.wireguard.uapi import ConfigurationError, Request, RequestReader, encode_get, parse_set
 
 KEYS = [bytes([i]).hex() * 32 for i in (0, 1, 2, 3)]
 
@@ -76,28 +76,28 @@ likely = st.lists(
 )
 
 
-def zone(name):
+def zone(name: str) -> int | None:
     return {"eth0": 2}.get(name)
 
 
 class Configured:
     """A device and its endpoints, as ``wg`` sees them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.device = Device(rng=random.Random(1).randbytes, now=0.0)
         self.paths = PlainPaths(counters=Counter())
 
-    def set(self, text):
+    def set(self, text: list[str]) -> None:
         apply(parse_set(text, zone), self.device, self.paths, 0.0)
 
-    def get(self):
+    def get(self) -> str:
         return encode_get(
             describe(self.device, self.paths, 0.0, listen_port=0, fwmark=0, handshakes={})
         ).decode("ascii")
 
 
 @given(lines | likely)
-def test_any_lines_are_a_change_or_refused(text):
+def test_any_lines_are_a_change_or_refused(text: list[str]) -> None:
     numbers = set()
     try:
         parse_set(text, zone)
@@ -107,20 +107,20 @@ def test_any_lines_are_a_change_or_refused(text):
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=6))
-def test_any_bytes_are_read_alike_however_they_are_cut(data, cuts):
+def test_any_bytes_are_read_alike_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     assert _read([data]) == _read([data[a:b] for a, b in pairwise(edges)])
 
 
 @given(lines, st.lists(st.integers(0, 300), max_size=6))
-def test_requests_are_read_alike_however_they_are_cut(text, cuts):
+def test_requests_are_read_alike_however_they_are_cut(text: list[str], cuts: list[int]) -> None:
     data = ("set=1\n" + "\n".join(text) + "\n\n").encode("latin-1", "replace")
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     assert _read([data]) == _read([data[a:b] for a, b in pairwise(edges)])
 
 
 @given(st.lists(likely, max_size=3), lines)
-def test_what_is_refused_changes_nothing(before, text):
+def test_what_is_refused_changes_nothing(before: list[list[str]], text: list[str]) -> None:
     world = Configured()
     for each in before:
         _try(world, each)
@@ -130,7 +130,7 @@ def test_what_is_refused_changes_nothing(before, text):
 
 
 @given(st.lists(likely, max_size=4))
-def test_what_get_tells_set_takes_and_tells_again(history):
+def test_what_get_tells_set_takes_and_tells_again(history: list[list[str]]) -> None:
     world, copy = Configured(), Configured()
     for each in history:
         _try(world, each)
@@ -140,7 +140,7 @@ def test_what_get_tells_set_takes_and_tells_again(history):
 
 
 @given(st.lists(likely, max_size=5))
-def test_a_prefix_has_one_owner_whatever_was_asked(history):
+def test_a_prefix_has_one_owner_whatever_was_asked(history: list[list[str]]) -> None:
     world = Configured()
     for each in history:
         _try(world, each)
@@ -161,7 +161,7 @@ SETTABLE = frozenset(
 )
 
 
-def _try(world, text):
+def _try(world: Configured, text: list[str]) -> bool:
     try:
         world.set(text)
     except ConfigurationError:
@@ -169,8 +169,9 @@ def _try(world, text):
     return True
 
 
-def _read(pieces):
-    reader, requests = RequestReader(), []
+def _read(pieces: list[bytes]) -> list[Request | str | None]:
+    reader = RequestReader()
+    requests: list[Request | str | None] = []
     try:
         for piece in pieces:
             requests += reader.feed(piece)

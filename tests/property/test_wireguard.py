@@ -1,6 +1,7 @@
 """Laws of the WireGuard engine: parsers total over any bytes, parts equal to simpler models of themselves."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,9 @@ from coderd.wireguard.replay import REJECT_AFTER_MESSAGES, WINDOW, ReplayWindow
 from coderd.wireguard.transport import make_cipher, open_batch, padding, seal_batch
 from tests.unit.wireguard.support import Pair, take_datagrams, take_packets
 
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
 sized = st.sampled_from([0, 3, 4, 31, 32, 63, 64, 91, 92, 147, 148, 149])
 handshake_like = st.builds(
     lambda kind, size, fill: (bytes([kind, 0, 0, 0]) + fill * 40)[:size],
@@ -26,7 +30,7 @@ handshake_like = st.builds(
 
 @pytest.mark.slow
 @given(st.binary(max_size=200) | handshake_like)
-def test_any_bytes_parse_or_are_malformed_and_what_parses_round_trips(data):
+def test_any_bytes_parse_or_are_malformed_and_what_parses_round_trips(data: bytes) -> None:
     try:
         message = parse_handshake(data)
     except MalformedPacket:
@@ -37,7 +41,7 @@ def test_any_bytes_parse_or_are_malformed_and_what_parses_round_trips(data):
 
 @pytest.mark.slow
 @given(st.lists(st.binary(max_size=80) | handshake_like, max_size=8))
-def test_a_device_takes_any_datagrams_in_silence(datagrams):
+def test_a_device_takes_any_datagrams_in_silence(datagrams: list[bytes]) -> None:
     pair = Pair()
     pair.connect()
     pair.b.handle_datagrams(pair.source_a, [memoryview(each) for each in datagrams], 1.0, 1e9)
@@ -46,14 +50,14 @@ def test_a_device_takes_any_datagrams_in_silence(datagrams):
 
 
 @given(st.lists(st.binary(max_size=80), max_size=5))
-def test_a_device_takes_any_packets_from_its_own_host(packets):
+def test_a_device_takes_any_packets_from_its_own_host(packets: list[bytes]) -> None:
     pair = Pair()
     pair.connect()
     pair.a.handle_packets(packets, 1.0, 1e9)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.none() | st.just(b"\0" * 16))
-def test_any_plaintext_is_admitted_or_counted(plaintexts, own):
+def test_any_plaintext_is_admitted_or_counted(plaintexts: list[bytes], own: bytes | None) -> None:
     verdict = admit(plaintexts, lambda source: source[-1] % 2 == 0, own)
     n_dropped = plaintexts.count(b"") + verdict.n_malformed + verdict.n_foreign + verdict.n_misdirected
     assert len(verdict.packets) + n_dropped == len(plaintexts)
@@ -87,7 +91,7 @@ runs = st.builds(lambda first, n: list(range(first, first + n)), counters, st.in
 @pytest.mark.slow
 @given(st.lists(runs | st.lists(counters, max_size=10), max_size=12))
 @example([[0], [0], [8128], [0], [8129], [1], [0]])
-def test_the_window_agrees_with_a_set(batches):
+def test_the_window_agrees_with_a_set(batches: list[list[int]]) -> None:
     window, oracle = ReplayWindow(), SetWindow()
     for batch in batches:
         assert window.accept_all(batch) == [oracle.accept(counter) for counter in batch]
@@ -105,7 +109,7 @@ operations = st.tuples(
 )
 
 
-def scan(table, address):
+def scan(table: dict[Network, str], address: Address) -> str | None:
     """The oracle: every prefix that holds the address, the longest wins."""
     fitting = [network for network in table if address.version == network.version and address in network]
     return table[max(fitting, key=lambda network: network.prefixlen)] if fitting else None
@@ -115,9 +119,11 @@ def scan(table, address):
     st.lists(operations, max_size=20),
     st.lists(v4.map(ip_address) | v6.map(lambda n: ip_address(n.to_bytes(16, "big"))), max_size=10),
 )
-def test_allowed_ips_agree_with_a_linear_scan(steps, addresses):
+def test_allowed_ips_agree_with_a_linear_scan(
+    steps: list[tuple[str, Network, str]], addresses: list[Address]
+) -> None:
     routes: AllowedIps[str] = AllowedIps()
-    table = {}
+    table: dict[Network, str] = {}
     for verb, network, owner in steps:
         if verb == "insert":
             routes.insert(network, owner)
@@ -138,7 +144,7 @@ def test_allowed_ips_agree_with_a_linear_scan(steps, addresses):
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10), st.integers(0, 1500), st.integers(0, 2**63))
-def test_what_is_sealed_opens_to_itself_and_zeros(packets, mtu, first):
+def test_what_is_sealed_opens_to_itself_and_zeros(packets: list[bytes], mtu: int, first: int) -> None:
     cipher = make_cipher(bytes(32))
     counters, plaintexts = open_batch(cipher, seal_batch(cipher, 1, first, packets, mtu))
     assert counters == list(range(first, first + len(packets)))
@@ -146,7 +152,7 @@ def test_what_is_sealed_opens_to_itself_and_zeros(packets, mtu, first):
 
 
 @given(st.integers(0, 70_000), st.integers(0, 65_535))
-def test_padding_rounds_up_but_never_past_the_mtu(size, mtu):
+def test_padding_rounds_up_but_never_past_the_mtu(size: int, mtu: int) -> None:
     pad = padding(size, mtu)
     assert 0 <= pad < 16
     if mtu and size <= mtu:
@@ -155,7 +161,7 @@ def test_padding_rounds_up_but_never_past_the_mtu(size, mtu):
 
 
 @given(st.lists(st.sampled_from([32, 92, 148, 1312, 1452, 30_000, 66_000]), max_size=200))
-def test_batches_keep_order_and_bounds(sizes):
+def test_batches_keep_order_and_bounds(sizes: list[int]) -> None:
     datagrams = [bytes(size) for size in sizes]
     batches = cut_batches(datagrams)
     assert [datagram for batch in batches for datagram in batch] == datagrams

@@ -28,7 +28,9 @@ def flipped(data: bytes, bit: int) -> bytes:
     sizes=st.lists(st.integers(24, 1420), min_size=1, max_size=12),
     where=st.integers(0, 2**32),
 )
-def test_a_bit_flipped_anywhere_in_a_sealed_batch_costs_that_packet_alone(sizes, where):
+def test_a_bit_flipped_anywhere_in_a_sealed_batch_costs_that_packet_alone(
+    sizes: list[int], where: int
+) -> None:
     pair = Pair()
     pair.connect()
     packets = [packet("10.77.0.1", "10.77.0.2", size) for size in sizes]
@@ -45,7 +47,7 @@ def test_a_bit_flipped_anywhere_in_a_sealed_batch_costs_that_packet_alone(sizes,
 
 
 @given(bit=st.integers(0, 8 * (INITIATION_SIZE - MAC2_SIZE) - 1))
-def test_an_initiation_with_a_bit_flipped_is_not_answered(bit):
+def test_an_initiation_with_a_bit_flipped_is_not_answered(bit: int) -> None:
     pair = Pair()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
     (initiation,) = take_datagrams(pair.a)
@@ -57,7 +59,7 @@ def test_an_initiation_with_a_bit_flipped_is_not_answered(bit):
 
 
 @given(bit=st.integers(0, 8 * (92 - MAC2_SIZE) - 1))
-def test_a_response_with_a_bit_flipped_spoils_nothing(bit):
+def test_a_response_with_a_bit_flipped_spoils_nothing(bit: int) -> None:
     pair = Pair()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
     feed(pair.b, take_datagrams(pair.a), pair.source_a)
@@ -71,7 +73,7 @@ def test_a_response_with_a_bit_flipped_spoils_nothing(bit):
 
 
 @given(bit=st.integers(0, 64 * 8 - 1))
-def test_a_cookie_reply_with_a_bit_flipped_gives_no_cookie(bit):
+def test_a_cookie_reply_with_a_bit_flipped_gives_no_cookie(bit: int) -> None:
     pair = Pair()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
     (initiation,) = take_datagrams(pair.a)
@@ -87,7 +89,7 @@ def test_a_cookie_reply_with_a_bit_flipped_gives_no_cookie(bit):
 
 
 @given(cut=st.integers(1, 1500), kind=st.sampled_from([INITIATION, RESPONSE, TRANSPORT]))
-def test_what_is_cut_short_is_dropped(cut, kind):
+def test_what_is_cut_short_is_dropped(cut: int, kind: int) -> None:
     pair = Pair()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2", 1420))
     receiver = pair.b
@@ -106,7 +108,7 @@ def test_what_is_cut_short_is_dropped(cut, kind):
 
 
 @given(st.lists(st.sampled_from(range(6)), min_size=1, max_size=20))
-def test_reflected_datagrams_reach_nobody(order):
+def test_reflected_datagrams_reach_nobody(order: list[int]) -> None:
     pair = Pair()
     pair.connect()
     pair.a_sends(*[packet("10.77.0.1", "10.77.0.2", 40 + n) for n in range(5)])
@@ -118,7 +120,7 @@ def test_reflected_datagrams_reach_nobody(order):
 
 
 @given(source=st.binary(min_size=1, max_size=18), size=st.integers(24, 1420))
-def test_an_inner_source_that_is_not_the_peers_never_comes_out(source, size):
+def test_an_inner_source_that_is_not_the_peers_never_comes_out(source: bytes, size: int) -> None:
     pair = Pair()
     pair.connect()
     claimed = (source * 4)[:4]
@@ -135,7 +137,7 @@ destinations = st.sampled_from([OWN, "::1", "fd00::1", "ff02::1", "2001:db8::1",
 
 
 @given(st.lists(st.tuples(destinations, st.integers(60, 64)), min_size=1, max_size=12))
-def test_only_what_is_for_this_nodes_own_address_comes_out(sent):
+def test_only_what_is_for_this_nodes_own_address_comes_out(sent: list[tuple[str, int]]) -> None:
     """Packets of one flow label and size to many addresses: nothing in the run before may decide about the next."""
     pair = Pair()
     pair.connect()
@@ -153,7 +155,7 @@ def test_only_what_is_for_this_nodes_own_address_comes_out(sent):
     assert drops(pair) == ({"wireguard.drop.other_destination": n_others} if n_others else {})
 
 
-def test_a_node_with_an_address_of_its_own_takes_no_ipv4_out_of_a_tunnel():
+def test_a_node_with_an_address_of_its_own_takes_no_ipv4_out_of_a_tunnel() -> None:
     pair = Pair()
     pair.connect()
     pair.b.set_own_address(ip_address(OWN).packed)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -124,11 +125,11 @@ class World:
     nursery: trio.Nursery
     counters: Counters
 
-    def client(self, token: str = ANNS, **options: object) -> httpx.AsyncClient:
+    def client(self, token: str = ANNS, **options: Any) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=20, **options
-        )  # type: ignore[arg-type]
+        )
 
     async def ask(self, line: str, *fields: str) -> trio.SocketStream:
         """Ann's request on a connection of its own, its answer not yet read."""

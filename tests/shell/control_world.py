@@ -2,10 +2,11 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -54,7 +55,7 @@ def short_directory(mode: int = 0o755) -> Iterator[Path]:
 
 
 @contextmanager
-def daemon_thread(handler: ScriptedHandler, **options: object) -> Iterator[Path]:
+def daemon_thread(handler: ScriptedHandler, **options: Any) -> Iterator[Path]:
     """A daemon in a thread, for blocking callers; yields its socket's path."""
     with (
         short_directory() as directory,
@@ -64,7 +65,7 @@ def daemon_thread(handler: ScriptedHandler, **options: object) -> Iterator[Path]
 
 
 @contextmanager
-def running(serve: Callable[..., object]) -> Iterator[object]:
+def running(serve: Callable[..., Awaitable[object]]) -> Iterator[object]:
     """Runs a service in a thread until the block ends; yields what it said when it had started."""
     is_ready = threading.Event()
     said: list[object] = []

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import trio
@@ -111,7 +112,7 @@ class FakeSession:
                 with trio.CancelScope(shield=True):
                     await trio.sleep(1)
             if self.fate is not None:
-                raise ExceptionGroup("nursery", [self.fate])  # type: ignore[list-item]
+                raise BaseExceptionGroup("nursery", [self.fate])
         finally:
             self.close()
 
@@ -166,7 +167,7 @@ class World:
     ) -> None:
         self.store = StateStore(directory)
         self.netmap = netmap
-        self.opened: list[FakeSession] = []
+        self.opened: list[Any] = []  # of FakeSession, which a node takes for its Session
         self.refusal: UserError | None = None
         self.joins_at_once = True
         self.said: list[Message] = []

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 from starlette.applications import Starlette
@@ -47,7 +48,9 @@ async def _echo(websocket: WebSocket) -> None:
 class _Unread:
     """Answers without reading the request's body."""
 
-    async def __call__(self, scope: object, receive: object, send: Callable[[dict], Awaitable[None]]) -> None:
+    async def __call__(
+        self, scope: object, receive: object, send: Callable[[dict[str, object]], Awaitable[None]]
+    ) -> None:
         await send({"type": "http.response.start", "status": 413, "headers": []})
         await send({"type": "http.response.body", "body": b"no"})
 
@@ -55,7 +58,9 @@ class _Unread:
 class _Endless:
     """Answers for ever."""
 
-    async def __call__(self, scope: object, receive: object, send: Callable[[dict], Awaitable[None]]) -> None:
+    async def __call__(
+        self, scope: object, receive: object, send: Callable[[dict[str, object]], Awaitable[None]]
+    ) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:
             await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
@@ -82,7 +87,7 @@ class Server:
     scope: trio.CancelScope
 
     def region(self, **changes: object) -> DerpRegion:
-        fields: dict = {"derp_port": self.port, "ipv4": "127.0.0.1", "force_http": True} | changes
+        fields: dict[str, Any] = {"derp_port": self.port, "ipv4": "127.0.0.1", "force_http": True} | changes
         return DerpRegion(999, "coder", "Coder", (DerpNode("999b", 999, "localhost", **fields),))
 
     async def link(self, key: NodePrivate, **changes: object) -> DerpLink:
@@ -132,6 +137,9 @@ class Inbox:
     packets: list[tuple[NodePublic, bytes]] = field(default_factory=list)
     gone: list[tuple[NodePublic, int]] = field(default_factory=list)
     _changed: trio.Event = field(default_factory=trio.Event)
+
+    def has(self, n_packets: int) -> bool:
+        return len(self.packets) == n_packets
 
     def on_packets(self, sender: NodePublic, packets: list[bytes]) -> None:
         self.packets += [(sender, packet) for packet in packets]

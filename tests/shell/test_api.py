@@ -138,7 +138,7 @@ async def test_an_unknown_token_is_nobody_even_where_anybody_may_ask(tmp_path: P
     async with serving(tmp_path) as world:
         for token in ("cdrs_" + "x" * 43, "x", "cdrs_" + "é" * 3):
             for path, status in (("/users/me", 401), ("/healthz", 200)):
-                headers = {"authorization": f"Bearer {token}".encode()}
+                headers = [(b"authorization", f"Bearer {token}".encode())]
                 async with httpx.AsyncClient() as client:
                     response = await client.get(world.url + PREFIX + path, headers=headers)
                 assert response.status_code == status
@@ -342,8 +342,13 @@ async def test_nothing_of_an_answer_is_unpacked() -> None:
 
     unpacked: list[object] = []
     genuine = zlib.decompressobj
+
+    def decompressor(wbits: int = zlib.MAX_WBITS) -> object:
+        unpacked.append(wbits)
+        return genuine(wbits)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zlib, "decompressobj", lambda *args: unpacked.append(args) or genuine(*args))
+        patch.setattr(zlib, "decompressobj", decompressor)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, reply, listeners)
             with pytest.raises(UserError) as caught:

@@ -45,6 +45,7 @@ from coderd.control.messages import (
     Waiting,
 )
 from coderd.model.errors import Exit, UserError
+from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathKind
 from coderd.speedtest.io.server import serve_speedtest
 from tests.shell.control_world import ScriptedHandler, daemon_thread, running
@@ -59,7 +60,7 @@ STATUS = Status(
     state="running",
     interface="coder0",
     self_node=SelfStatus(
-        name="ann/laptop", id="1", kind="device", address="fd60:627a:a42b::1", node_key="nodekey:00"
+        name="ann/laptop", id="1", kind=NodeKind.DEVICE, address="fd60:627a:a42b::1", node_key="nodekey:00"
     ),
     server=ServerStatus(url="http://192.0.2.10:3000", connected=True),
     home_region=Region(id=999, code="coder"),
@@ -67,11 +68,11 @@ STATUS = Status(
         PeerStatus(
             name="ann/dev",
             id="2",
-            kind="workspace",
+            kind=NodeKind.WORKSPACE,
             address="fd60:627a:a42b::22",
             online=True,
             node_key="nodekey:01",
-            path=PeerPath(kind="direct", via="203.0.113.7:41641", latency_ms=12.0),
+            path=PeerPath(kind=PathKind.DIRECT, via="203.0.113.7:41641", latency_ms=12.0),
             last_handshake_s=12.0,
             tx_bytes=1_258_291,
             rx_bytes=308,

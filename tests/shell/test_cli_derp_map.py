@@ -9,7 +9,8 @@ import pytest
 
 from coderd.control.messages import DerpMapInfo, RelayCheck
 from coderd.model.errors import Exit
-from tests.shell.test_cli_commands import ScriptedHandler, ctl, daemon
+from tests.shell.control_world import ScriptedHandler
+from tests.shell.test_cli_commands import ctl, daemon
 
 REGION = {"RegionID": 1, "RegionCode": "far"}
 NODE = {

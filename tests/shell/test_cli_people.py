@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -42,7 +43,7 @@ class Terminal:
         assert run_app(coderctl.build_app(), "coderctl", [*arguments, *self._where]) == Exit.DONE
         return self._capsys.readouterr().out
 
-    def json(self, *arguments: str) -> object:
+    def json(self, *arguments: str) -> Any:
         return json.loads(self.run(*arguments, "--json"))
 
     def fail(self, *arguments: str) -> tuple[int, str]:
@@ -141,7 +142,7 @@ async def test_a_person_sees_how_much_they_have_and_may_have(
         assert code == Exit.FAILED
         assert "admin has 1 workspaces, the most" in error
         assert "--max-workspaces" in error
-        usage = owner.json("users", "show", "admin")["usage"]  # type: ignore[index,call-overload]
+        usage = owner.json("users", "show", "admin")["usage"]
         assert usage["workspaces"] == {"used": 1, "most": 1}
         assert usage.keys() == {"workspaces", "devices", "tokens", "apps", "shares"}
 
@@ -202,7 +203,7 @@ async def test_an_admin_ends_sessions_and_lets_somebody_in_anew(
 ) -> None:
     def story(world: World, owner: Terminal) -> None:
         owner.run("users", "create", "ann")
-        (first,) = owner.json("users", "sessions", "ann")  # type: ignore[misc]
+        (first,) = owner.json("users", "sessions", "ann")
         assert first["is_sign_in"]
         assert "sign-in" in owner.run("users", "sessions", "ann")
         code, err = owner.fail("users", "revoke-session", "ann", first["id"])
@@ -213,8 +214,8 @@ async def test_an_admin_ends_sessions_and_lets_somebody_in_anew(
         assert owner.run("users", "sign-in", "ann").startswith("cdrs_")
         made = owner.json("tokens", "create", "ci")
         join = owner.json("tokens", "create", "image", "--join", "--expires", "1h")
-        (mine,) = [each for each in owner.json("tokens", "list") if each["is_sign_in"]]  # type: ignore[attr-defined]
-        assert made["info"]["made_with"] == join["info"]["made_with"] == mine["id"]  # type: ignore[index, call-overload]
+        (mine,) = [each for each in owner.json("tokens", "list") if each["is_sign_in"]]
+        assert made["info"]["made_with"] == join["info"]["made_with"] == mine["id"]
         code, err = owner.fail("tokens", "revoke", mine["id"], "--with-nodes")
         assert code == Exit.USAGE
         assert err.count("created with") == 3

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -35,6 +36,7 @@ from coderd.control.messages import (
 from coderd.control.protocol import MAX_LINE, Caller, encode_request
 from coderd.metrics import Counters
 from coderd.model.errors import Exit, UserError
+from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathKind
 from tests.shell.control_world import ScriptedHandler, daemon_thread, short_directory
 
@@ -43,7 +45,7 @@ PONG = Pong(seq=1, path=PathKind.RELAY, via="coder", latency_ms=31.0)
 
 
 @asynccontextmanager
-async def served(handler: ScriptedHandler, **options: object) -> AsyncIterator[Path]:
+async def served(handler: ScriptedHandler, **options: Any) -> AsyncIterator[Path]:
     with short_directory() as directory:
         path = directory / "s.sock"
         async with trio.open_nursery() as nursery:
@@ -428,11 +430,11 @@ def test_a_status_of_any_size_is_shown(n_peers: int, capfd: pytest.CaptureFixtur
         PeerStatus(
             name=f"bob/w{number}",
             id="5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11",
-            kind="workspace",
+            kind=NodeKind.WORKSPACE,
             address="fd60:627a:a42b:2f01:2f01:2f01:2f01:1",
             online=False,
             node_key="",
-            path=PeerPath(kind="none"),
+            path=PeerPath(kind=PathKind.NONE),
         )
         for number in range(n_peers)
     )

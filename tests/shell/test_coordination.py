@@ -30,6 +30,7 @@ from coderd.identity.io.store import Store
 from coderd.model.errors import Exit, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import Capability
+from coderd.model.reachability import NodeUpdate
 from coderd.server.state import DATABASE_FILE
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
 
@@ -58,7 +59,7 @@ async def test_a_device_and_a_workspace_meet_move_and_part(tmp_path: Path) -> No
             world.started.http_address[1],
             True,
         )
-        dev_client.update(laptop_client._update.__class__(999, ((("192.0.2.77", 7), 0),)))
+        dev_client.update(NodeUpdate(999, ((("192.0.2.77", 7), 0),)))
         await laptop.until(lambda node: node.peers["admin/dev"].endpoints == (("192.0.2.77", 7),))
         await dev_client.goodbye()
         await laptop.until(lambda node: "admin/dev" not in node.peers)
@@ -230,7 +231,9 @@ async def test_https_is_verified_and_works_through_a_tls_proxy(tmp_path: Path) -
     authority.configure_trust(client_tls)
     async with serving(tmp_path) as world, trio.open_nursery() as nursery:
         listeners = await trio.open_ssl_over_tcp_listeners(0, server_tls, host="127.0.0.1")
-        port = listeners[0].transport_listener.socket.getsockname()[1]
+        inner = listeners[0].transport_listener
+        assert isinstance(inner, trio.SocketListener)
+        port = inner.socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, partial(forward, world), listeners)
         url = f"https://localhost:{port}"
         dev = JoinedNode(await world.add_workspace("dev"))
@@ -295,7 +298,7 @@ async def test_another_users_node_hears_not_a_trace(tmp_path: Path) -> None:
             await laptop.until(lambda node: "admin/dev" not in node.peers)
             with trio.move_on_after(0.2):
                 while True:
-                    heard.append(await websocket.get_message())
+                    heard.append(str(await websocket.get_message()))
         everything = "\n".join(heard)
         assert laptop.netmap is not None
         for trace in (

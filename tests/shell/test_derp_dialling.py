@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -82,7 +83,7 @@ def test_the_certificate_that_we_make_is_read_again() -> None:
 
 
 def two_nodes(first: int, second: int) -> DerpRegion:
-    fields: dict = {"ipv4": "127.0.0.1", "force_http": True}
+    fields: dict[str, Any] = {"ipv4": "127.0.0.1", "force_http": True}
     nodes = (
         DerpNode("a", 1, "localhost", derp_port=first, **fields),
         DerpNode("b", 1, "localhost", derp_port=second, **fields),

@@ -43,7 +43,7 @@ async def test_tailscales_own_clients_talk_through_our_relay(tmp_path: Path) -> 
         return JSONResponse(derp_map)
 
     app = Starlette(routes=[Route("/map", serve_map), *relay_routes()])
-    listeners = [TlsListener(secure, lambda: tls_context), plain]
+    listeners: list[trio.SocketListener | TlsListener] = [TlsListener(secure, lambda: tls_context), plain]
     command = [TAILCAT, f"--derpmap-url=http://127.0.0.1:{plain.socket.getsockname()[1]}/map"]
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve_http, listeners, app, derp=relay.handle_upgrade))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import pytest
 import structlog
@@ -255,7 +255,7 @@ def test_sighup_has_the_process_read_its_map_again(tmp_path: Path) -> None:
             process.kill()
 
 
-def read_until(lines: TextIO, word: str) -> str:
+def read_until(lines: IO[str], word: str) -> str:
     """The first line with a word in it."""
     line = next((line for line in lines if word in line), None)
     assert line is not None, f"the process never said {word}"

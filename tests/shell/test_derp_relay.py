@@ -218,7 +218,7 @@ async def test_a_slow_reader_is_closed_and_disturbs_nobody() -> None:
                     a.send_nowait(slow_key.public(), PACKETS)
                     a.send_nowait(B.public(), [b"\x04"])
                     n_sent += 1
-                    await at_b.wait_for(lambda n=n_sent: len(at_b.packets) == n)
+                    await at_b.wait_for(partial(at_b.has, n_sent))
         assert server.counters["derp.close.slow_reader"] == 1
         assert server.counters["derp.drop.queue_full"] > 0
         await slow.aclose()
@@ -270,7 +270,7 @@ async def test_a_link_notices_a_relay_that_falls_silent_within_five_seconds(
         link = await server.link(A)
         # The relay's whole end stands still: nobody answers, nobody closes.
         (served,) = server.relay._links.values()
-        served.stream.receive_some = trio.sleep_forever  # type: ignore[method-assign]
+        served.stream.receive_some = trio.sleep_forever  # type: ignore[assignment]
         link._client.handle_data(b"", trio.current_time())
         link._stream, real = _Mute(link._stream), link._stream
         started = trio.current_time()

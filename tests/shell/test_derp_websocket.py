@@ -247,7 +247,9 @@ async def test_another_implementations_client_is_served_whatever_its_messages_ar
         client.send(A.public(), PACKETS[:3], 0.0)
         with trio.fail_after(5):
             while len(got) < 3:
-                client.handle_data(await websocket.get_message(), 0.0)
+                message = await websocket.get_message()
+                assert isinstance(message, bytes)
+                client.handle_data(message, 0.0)
                 for piece in batched(client.poll_transmit() or b"", 7):
                     await websocket.send_message(piece)
                 while (event := client.poll_event()) is not None:
@@ -282,6 +284,6 @@ async def test_a_slow_websocket_is_closed_and_disturbs_nobody() -> None:
                     a.send_nowait(slow_key.public(), PACKETS)
                     a.send_nowait(B.public(), [b"\x04"])
                     n_sent += 1
-                    await at_b.wait_for(lambda n=n_sent: len(at_b.packets) == n)
+                    await at_b.wait_for(partial(at_b.has, n_sent))
         assert server.counters["derp.close.slow_reader"] == 1
         await slow.aclose()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -203,7 +204,12 @@ async def test_a_relay_on_this_machine_itself_is_not_dialled_nor_asked_by_stun(h
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
         port = listener.socket.getsockname()[1]
-        for fields in ({}, {"ipv6" if ":" in host else "ipv4": host}, {"stun_test_ip": host}):
+        addresses: list[dict[str, Any]] = [
+            {},
+            {"ipv6" if ":" in host else "ipv4": host},
+            {"stun_test_ip": host},
+        ]
+        for fields in addresses:
             relay = DerpNode("7a", 7, host, derp_port=port, force_http=True, is_elsewhere=True, **fields)
             with pytest.raises(OSError, match=r"this machine itself|no address|not known"):
                 await dial_node(dial_plan(relay))

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from coderd.derp.io.client import DerpLink
 from coderd.magicsock.io import relays
 from coderd.magicsock.io.relays import QUEUE_SIZE, RelayInfo, RelayLinks
 from coderd.metrics import Counters
@@ -100,7 +101,7 @@ def derp_map(*regions: int, host: str = "relay.test") -> DerpMap:
 @pytest.fixture
 async def network(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> AsyncIterator[Network]:
     network = Network()
-    monkeypatch.setattr(relays.DerpLink, "connect", network.connect)
+    monkeypatch.setattr(DerpLink, "connect", network.connect)
     await nursery.start(network.relays.run, network)
     yield network
     nursery.cancel_scope.cancel()

@@ -10,8 +10,9 @@ import trio
 from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model.addresses import AddrPort
-from coderd.model.transport import BUFFER_SIZE, UdpSource, UdpTransmit
+from coderd.model.transport import BUFFER_SIZE, SocketId, UdpSource, UdpTransmit
 
+SPARE = SocketId(7)
 SIZE = 1392
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
@@ -202,36 +203,36 @@ def drain(sockets: UdpSockets, sock: socket.socket) -> None:
 
 
 async def test_a_spare_socket_sends_from_a_port_of_its_own_and_tells_what_comes_to_it(pair: Pair) -> None:
-    spare = pair.a.open_spare(7)
+    spare = pair.a.open_spare(SPARE)
     assert spare is not None
     port = spare.getsockname()[1]
     assert port != pair.a.v4_port
     here = pair.addr_of(pair.b, 4)
-    assert pair.a.send_nowait(UdpTransmit(here, batch(3), SIZE, socket=7)) == 0
+    assert pair.a.send_nowait(UdpTransmit(here, batch(3), SIZE, socket=SPARE)) == 0
     assert await receive(pair.b, 4) == (UdpSource((LOOPBACK[4], port)), batch(3))
     assert pair.b.send_nowait(UdpTransmit((LOOPBACK[4], port), batch(3), SIZE)) == 0
     with trio.fail_after(5):
         await trio.lowlevel.wait_readable(spare)
     received = pair.a.receive(spare, bytearray(BUFFER_SIZE))
     assert received is not None
-    assert received[0] == UdpSource(here, 7)
+    assert received[0] == UdpSource(here, SPARE)
     assert [bytes(datagram) for datagram in received[1]] == batch(3)
 
 
 def test_a_spare_socket_that_is_closed_sends_nothing_and_is_no_usual_one(pair: Pair) -> None:
-    spare = pair.a.open_spare(7)
+    spare = pair.a.open_spare(SPARE)
     assert spare is not None
     assert spare not in pair.a.sockets
-    pair.a.close_spare(7)
-    pair.a.close_spare(7)
-    assert pair.a.spare(7) is None
+    pair.a.close_spare(SPARE)
+    pair.a.close_spare(SPARE)
+    assert pair.a.spare(SPARE) is None
     assert spare.fileno() == -1
     to = pair.addr_of(pair.b, 4)
-    assert pair.a.send_nowait(UdpTransmit(to, [b"x"], 1, socket=7)) == errno.EBADF
+    assert pair.a.send_nowait(UdpTransmit(to, [b"x"], 1, socket=SPARE)) == errno.EBADF
 
 
 def test_the_end_closes_spare_sockets_too() -> None:
     sockets = UdpSockets.open(0)
-    spares = [sockets.open_spare(number) for number in range(1, 4)]
+    spares = [sockets.open_spare(SocketId(number)) for number in range(1, 4)]
     sockets.close()
     assert [spare.fileno() for spare in spares if spare is not None] == [-1, -1, -1]

@@ -22,7 +22,7 @@ from coderd.coordination.io.coordination_client import APPROVAL_INTERVAL, AWAITS
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import PeerAccess
-from coderd.model.paths import PathPolicy
+from coderd.model.paths import PathPolicy, PathRule
 from coderd.model.ports import parse_ports
 from coderd.model.roles import Scope, UserRole
 from tests.shell.server_world import JoinedNode, World, in_thread, serving
@@ -206,7 +206,9 @@ async def test_an_admin_ends_anothers_sessions_and_lets_them_in_anew(tmp_path: P
     async with serving(tmp_path) as world:
         anns = await world.add_user("ann")
         ann, bob = ApiClient(world.url, anns), ApiClient(world.url, await world.add_user("bob"))
-        eve = ApiClient(world.url, (await in_thread(lambda: world.admin.create_user("eve", "admin"))).token)
+        eve = ApiClient(
+            world.url, (await in_thread(lambda: world.admin.create_user("eve", UserRole.ADMIN))).token
+        )
         made = await in_thread(lambda: ann.create_token("session", "ci"))
         device = await enrol_device(world.url, made.token, name="laptop", node_key=new_key().public())
         (first,) = [each for each in await in_thread(lambda: eve.list_user_tokens("ann")) if each.is_sign_in]
@@ -275,7 +277,7 @@ async def test_the_path_rule_is_in_what_each_side_is_told(tmp_path: Path) -> Non
     async with team(tmp_path) as pair:
         await pair.share()
         assert pair.laptop.peers["ann/dev"].endpoints != ()
-        await in_thread(lambda: pair.ann.change_workspace("dev", path="relay-only"))
+        await in_thread(lambda: pair.ann.change_workspace("dev", path=PathRule.RELAY_ONLY))
         for node, peer in ((pair.laptop, "ann/dev"), (pair.dev, "bob/laptop")):
 
             def is_relayed(node: JoinedNode, peer: str = peer) -> bool:
@@ -283,9 +285,9 @@ async def test_the_path_rule_is_in_what_each_side_is_told(tmp_path: Path) -> Non
                 return seen.path_policy is PathPolicy.RELAY_ONLY and seen.endpoints == ()
 
             await node.until(is_relayed, patience=PATIENCE)
-        await in_thread(lambda: pair.ann.change_workspace("dev", path="deny"))
+        await in_thread(lambda: pair.ann.change_workspace("dev", path=PathRule.DENY))
         await pair.parted()
-        await in_thread(lambda: pair.ann.change_workspace("dev", path="direct"))
+        await in_thread(lambda: pair.ann.change_workspace("dev", path=PathRule.DIRECT))
         await pair.laptop.until(lambda node: node.sees("ann/dev"), patience=PATIENCE)
         assert pair.laptop.peers["ann/dev"].path_policy is PathPolicy.ANY
 
@@ -422,7 +424,7 @@ async def test_who_guesses_is_refused_and_who_is_known_is_not(tmp_path: Path) ->
 async def test_the_audit_log_says_who_changed_what_from_where_in_pages(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         await world.add_workspace("dev")
-        await in_thread(lambda: world.admin.change_workspace("dev", path="deny"))
+        await in_thread(lambda: world.admin.change_workspace("dev", path=PathRule.DENY))
         await in_thread(lambda: world.admin.delete_workspace("dev"))
         first = await in_thread(lambda: world.admin.audit(limit=2))
         assert [entry.action for entry in first.entries] == ["workspace.delete", "workspace.path"]

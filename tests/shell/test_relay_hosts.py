@@ -42,7 +42,7 @@ async def test_an_address_needs_no_resolver() -> None:
 
 async def test_relay_names_that_do_not_resolve_are_asked_again(autojump_clock: MockClock) -> None:
     """At boot DNS may come later than the daemon; the relay's addresses were once missed for good."""
-    answers: list[Resolved] = [{"relay": ()}] * 2 * len(PATIENCE)
+    answers: list[Resolved] = [{"relay": ()} for _ in range(2 * len(PATIENCE))]
     seen: list[Resolved] = []
 
     async def resolve(derp_map: DerpMap, patience: float) -> Resolved:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -164,7 +165,7 @@ async def test_a_daemon_that_ends_takes_its_worker_along(monkeypatch: pytest.Mon
     workers: list[trio.Process] = []
     start = trio.lowlevel.open_process
 
-    async def remember(*args: object, **options: object) -> trio.Process:
+    async def remember(*args: Any, **options: Any) -> trio.Process:
         workers.append(await start(*args, **options))
         return workers[-1]
 

@@ -11,7 +11,6 @@ import pytun
 from coderd.model.errors import Exit, UserError
 from coderd.packet import parse_ip
 from coderd.tun import coalesce
-from coderd.tun.io import device as module
 from coderd.tun.io.device import Offloads, TunDevice
 from coderd.tun.virtio import NO_OFFLOAD
 
@@ -113,11 +112,12 @@ def test_the_device_is_exclusive_and_has_virtio_headers(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags: list[int] = []
-    monkeypatch.setattr(
-        module.pytun,
-        "TunTapDevice",
-        lambda name, flags_=0, **kw: (flags.append(kw["flags"]), FakeTun(name, 0))[1],
-    )
+
+    def open_tun(name: str, **options: int) -> FakeTun:
+        flags.append(options["flags"])
+        return FakeTun(name, 0)
+
+    monkeypatch.setattr(pytun, "TunTapDevice", open_tun)
     TunDevice.open("coder0").close()
     assert flags == [0x0001 | 0x1000 | 0x4000 | 0x8000]
 

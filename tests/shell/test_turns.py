@@ -25,6 +25,8 @@ from coderd.control.protocol import LineSplitter
 from coderd.coordination.registry import Registry
 from coderd.derp.client import DerpClient
 from coderd.derp.frame import HEADER_SIZE, FrameType, encode_frame, encode_send_packets
+from coderd.derp.io.client import DerpLink
+from coderd.derp.io.server import READ_SIZE
 from coderd.derp.relay import MAX_FRAMES, RUN, Relay
 from coderd.http.body import BodyTooLarge, read_body
 from coderd.http.relay_routes import refuse_derp
@@ -320,7 +322,7 @@ async def test_tiny_frames_of_a_relay_client_take_turns(
     monkeypatch.setattr(coderd.derp.relay, "RUN", 1)
     monkeypatch.setattr("coderd.derp.websocket.MAX_FRAMES", MAX_EVENTS // 2)
     async with derp_world.serving() as server:
-        link = await derp_world.DerpLink.connect(
+        link = await DerpLink.connect(
             server.region(), A, is_home=True, rng=os.urandom, force_websocket=is_websocket
         )
         async with watching(turns, 400):
@@ -360,7 +362,7 @@ async def test_tiny_frames_of_a_relay_take_turns_at_the_node(
 
 def test_a_read_of_full_packets_is_one_turn() -> None:
     """Nothing is cut on the bulk path."""
-    assert coderd.derp.io.server.READ_SIZE // (1280 + HEADER_SIZE + 32) < MAX_FRAMES * RUN
+    assert READ_SIZE // (1280 + HEADER_SIZE + 32) < MAX_FRAMES * RUN
 
 
 # The control socket and terminals
@@ -411,6 +413,6 @@ async def test_a_body_in_too_many_pieces_is_too_large() -> None:
         await trio.lowlevel.checkpoint()
         return {"type": "http.request", "body": next(pieces), "more_body": True}
 
-    request = Request({"type": "http", "method": "POST", "headers": []}, receive)  # type: ignore[arg-type]
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
     with pytest.raises(BodyTooLarge):
         await read_body(request, limit=1 << 16, timeout=5)

@@ -10,10 +10,10 @@ from coderd.cli.login import (
     find_session,
     forget_session,
     load_session,
-    read_token,
     save_session,
     session_path,
 )
+from coderd.config.io.token import read_token
 from coderd.model.errors import Exit, UserError
 
 HERE = Session("https://192.0.2.10:3000", "cdrs_here")

@@ -2,10 +2,12 @@ import pytest
 
 from coderd.cli.status_text import peer_state, status_text
 from coderd.control.messages import PeerPath, PeerStatus, Region, RelayLink, SelfStatus, ServerStatus, Status
+from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathKind
 
-DIRECT = PeerPath(kind="direct", via="203.0.113.7:41641", latency_ms=12.0)
-RELAY = PeerPath(kind="relay", via="coder", latency_ms=31.0)
-NONE = PeerPath(kind="none")
+DIRECT = PeerPath(kind=PathKind.DIRECT, via="203.0.113.7:41641", latency_ms=12.0)
+RELAY = PeerPath(kind=PathKind.RELAY, via="coder", latency_ms=31.0)
+NONE = PeerPath(kind=PathKind.NONE)
 
 
 def peer(
@@ -14,7 +16,7 @@ def peer(
     return PeerStatus(
         name=name,
         id="2",
-        kind="workspace",
+        kind=NodeKind.WORKSPACE,
         address="fd60:627a:a42b::22",
         online=online,
         node_key="nodekey:01",
@@ -28,7 +30,7 @@ def peer(
 def test_a_peer_s_state_comes_from_the_data_path() -> None:
     assert peer_state(peer(DIRECT)) == "direct 203.0.113.7:41641, 12ms"
     assert peer_state(peer(RELAY)) == 'relay "coder", 31ms'
-    assert peer_state(peer(PeerPath(kind="relay", via="coder"))) == 'relay "coder"'
+    assert peer_state(peer(PeerPath(kind=PathKind.RELAY, via="coder"))) == 'relay "coder"'
     assert peer_state(peer(NONE)) == "no path"
 
 
@@ -75,7 +77,7 @@ def test_rows_stand_under_each_other() -> None:
         state="running",
         interface="coder0",
         self_node=SelfStatus(
-            name="ann/laptop", id="1", kind="device", address="fd60:627a:a42b::1", node_key="k"
+            name="ann/laptop", id="1", kind=NodeKind.DEVICE, address="fd60:627a:a42b::1", node_key="k"
         ),
         server=ServerStatus(
             url="http://192.0.2.10:3000", connected=False, since_s=65.0, error="connection refused"
@@ -111,7 +113,7 @@ def test_rows_stand_under_each_other() -> None:
 )
 def test_a_device_says_what_it_accepts(ports: str | None, line: str) -> None:
     me = SelfStatus(
-        name="ann/laptop", id="1", kind="device", address="fd60::1", node_key="k", accept_inbound=ports
+        name="ann/laptop", id="1", kind=NodeKind.DEVICE, address="fd60::1", node_key="k", accept_inbound=ports
     )
     status = Status(version="1", state="running", interface="coder0", self_node=me)
     assert status_text(status).splitlines()[-1] == line

@@ -29,7 +29,13 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_here")
 def test_without_daemon_and_server_only_the_client_has_a_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(coderctl.build_app(), "coderctl", ["version", "--json"]) == Exit.DONE
-    expected = {"client": __version__, "daemon": None, "server": None, "url": None, "skew": []}
+    expected: dict[str, object] = {
+        "client": __version__,
+        "daemon": None,
+        "server": None,
+        "url": None,
+        "skew": [],
+    }
     assert json.loads(capsys.readouterr().out) == expected
 
 

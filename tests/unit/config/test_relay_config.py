@@ -8,8 +8,12 @@ from coderd.model.errors import Exit, UserError
 VERIFY = {"verify_url": "https://coder.example.com/derp/verify"}
 
 
-def parse(environment: dict[str, str] | None = None, **flags: str) -> RelayConfig:
-    return parse_relay_config(flags, environment or {}, host_name="relay-host")
+def parse(**flags: str) -> RelayConfig:
+    return parse_relay_config(flags, {}, host_name="relay-host")
+
+
+def parse_environment(environment: dict[str, str]) -> RelayConfig:
+    return parse_relay_config({}, environment, host_name="relay-host")
 
 
 def test_untold_where_it_is_reached_it_speaks_plain_http_by_the_hosts_name() -> None:
@@ -27,7 +31,8 @@ def test_an_https_url_has_it_speak_tls_at_that_port() -> None:
 def test_exactly_one_says_whom_it_serves() -> None:
     assert parse(**VERIFY).verify_url == VERIFY["verify_url"]
     assert parse(allow_any_client="true").verify_url is None
-    for flags in ({}, {**VERIFY, "allow_any_client": "true"}):
+    both: list[dict[str, str]] = [{}, {**VERIFY, "allow_any_client": "true"}]
+    for flags in both:
         with pytest.raises(UserError, match="whom it serves") as refusal:
             parse(**flags)
         assert refusal.value.exit_code is Exit.USAGE
@@ -51,5 +56,5 @@ def test_what_cannot_be_is_refused_by_name_and_without_secrets(flags: dict[str, 
 
 
 def test_the_environment_may_say_all_of_it() -> None:
-    config = parse({"CODERD_DERP_ALLOW_ANY_CLIENT": "yes", "CODERD_DERP_STUN_ADDRESS": "off"})
+    config = parse_environment({"CODERD_DERP_ALLOW_ANY_CLIENT": "yes", "CODERD_DERP_STUN_ADDRESS": "off"})
     assert (config.verify_url, config.stun_addresses) == (None, ())

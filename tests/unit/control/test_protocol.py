@@ -40,6 +40,7 @@ from coderd.control.protocol import (
     refusal,
 )
 from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathKind
 
 OPERATOR, GROUP = 1000, 990
@@ -211,11 +212,11 @@ def status_of(n_peers: int) -> Status:
     peer = PeerStatus(
         name="ann/" + "w" * 63,
         id="5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11",
-        kind="workspace",
+        kind=NodeKind.WORKSPACE,
         address="fd60:627a:a42b:2f01:2f01:2f01:2f01:1",
         online=True,
         node_key="nodekey:" + "0" * 64,
-        path=PeerPath(kind="direct", via="[2001:db8::1]:41641", latency_ms=12.5),
+        path=PeerPath(kind=PathKind.DIRECT, via="[2001:db8::1]:41641", latency_ms=12.5),
     )
     return Status(version="1", state="running", interface="coder0", peers=(peer,) * n_peers)
 

@@ -9,6 +9,7 @@ from coderd.coordination.viewer import NodeFacts, Viewer
 from coderd.identity.people import Node, User
 from coderd.model.keys import DiscoPublic, NodePublic
 from coderd.model.netmap import NodeKind
+from coderd.model.paths import PathKind
 
 ANN, BOB = User(UUID(int=101), "ann"), User(UUID(int=102), "bob")
 LAPTOP = Node(UUID(int=1), NodeKind.DEVICE, "laptop", ANN, 0.0)
@@ -108,7 +109,7 @@ def test_what_was_reported_is_counted_once() -> None:
     tally = world.registry.path_reports.tally
     assert tally.n_changes == 3
     assert (tally.time_to_direct.counts[3], tally.time_to_direct.total) == (1, 0.3)
-    assert tally.lifetimes["relay"].total == 5.0
+    assert tally.lifetimes[PathKind.RELAY].total == 5.0
     assert dict(tally.failures) == {"refused": 5}
 
 

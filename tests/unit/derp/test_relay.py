@@ -7,6 +7,7 @@ import pytest
 from coderd.derp.connection import CloseReason, Connection
 from coderd.derp.frame import (
     DISCO_MAGIC,
+    Frame,
     FrameReader,
     FrameType,
     encode_frame,
@@ -35,7 +36,7 @@ def join(relay: Relay, key: NodePublic, now: float = 0.0) -> Connection:
     return connection
 
 
-def take(connection: Connection) -> list:
+def take(connection: Connection) -> list[Frame]:
     reader = FrameReader()
     while (data := connection.poll_transmit()) is not None:
         reader.feed(data)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ PING = Ping(bytes(12))
 
 
 @pytest.mark.parametrize("case", VECTORS["messages"], ids=lambda case: case["name"])
-def test_packets_are_upstreams_byte_for_byte(case: dict[str, str]) -> None:
+def test_packets_are_upstreams_byte_for_byte(case: dict[str, Any]) -> None:
     message = parse_message(bytes.fromhex(case["payload"]))
     packet = DiscoBox(A).seal(message, B.public(), NONCE)
     assert packet.hex() == case["packet_a_to_b"]

@@ -24,7 +24,7 @@ def policies(kind: NodeKind, *, is_workspace: bool, accepted: str = "none") -> l
     return [policy for _, policy in found.values()]
 
 
-def test_a_workspace_obeys_the_server_peer_by_peer():
+def test_a_workspace_obeys_the_server_peer_by_peer() -> None:
     guests, owners = policies(NodeKind.WORKSPACE, is_workspace=True, accepted="22")
     assert guests == workspace_policy(GUEST_ACCESS)
     assert owners == workspace_policy(PeerAccess(ALL_PORTS))
@@ -41,6 +41,8 @@ def test_a_workspace_obeys_the_server_peer_by_peer():
         (NodeKind.SERVER, False),
     ],
 )
-def test_everybody_else_decides_for_themselves_whatever_the_server_says(kind, is_workspace):
+def test_everybody_else_decides_for_themselves_whatever_the_server_says(
+    kind: NodeKind, is_workspace: bool
+) -> None:
     assert policies(kind, is_workspace=is_workspace) == [device_policy(NO_PORTS)] * 2
     assert policies(kind, is_workspace=is_workspace, accepted="22") == [device_policy(parse_ports("22"))] * 2

@@ -50,7 +50,7 @@ def test_the_map_says_the_one_address_that_packets_may_be_for(monkeypatch: pytes
 FLAPPING = 500
 
 
-def test_a_peer_that_says_again_and_again_that_it_restarted_changes_little():
+def test_a_peer_that_says_again_and_again_that_it_restarted_changes_little() -> None:
     rng = Random(1)
     device = Device(rng=rng.randbytes, now=0.0)
     counters = Counters()

@@ -17,7 +17,7 @@ from coderd.engine.tunnel_secrets import REPEATS, TunnelSecrets
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import Capability, NodeKind, Peer
 from coderd.model.paths import PathKind
-from coderd.speedtest.plan import StartRequest
+from coderd.speedtest.plan import Direction, StartRequest
 from tests.shell.daemon_world import make_peer
 
 DEV = replace(make_peer("ann/dev", 1), capabilities=frozenset({Capability.TUNNEL_SECRET}))
@@ -140,6 +140,6 @@ def test_it_is_not_shown_by_what_carries_it() -> None:
     ready = Ready(
         name="ann/dev", address="fd60::1", path=PathKind.DIRECT, via="", latency_ms=1.0, secret="ssss"
     )
-    start = StartRequest(2, 10**9, 0, secret="ssss")
+    start = StartRequest(2, 10**9, Direction.DOWN, secret="ssss")
     for carrier in (told, target, ready, start):
         assert "ssss" not in f"{carrier} {carrier!r}"

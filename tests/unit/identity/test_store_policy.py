@@ -3,7 +3,7 @@
 import contextlib
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,10 +60,11 @@ def bob(store: Store) -> User:
 
 
 def test_the_last_owner_can_be_neither_removed_nor_demoted(store: Store, owner: User, ann: User) -> None:
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: store.users.delete(owner).result,
         lambda: store.users.change(owner, role=UserRole.ADMIN).result,
-    ):
+    ]
+    for act in acts:
         with pytest.raises(LastOwner):
             act()
     assert store.users.get("admin").role is UserRole.OWNER
@@ -246,10 +247,11 @@ def test_every_change_is_noted_with_who_and_from_where(store: Store, ann: User, 
 
 def test_what_is_refused_is_not_noted(store: Store, ann: User) -> None:
     before = store.audit.page()
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: store.nodes.set_path(ann, "none", PathRule.DENY).result,
         lambda: store.shares.offer(ann, "none", "x").result,
-    ):
+    ]
+    for act in acts:
         with pytest.raises(NotFound):
             act()
     assert store.audit.page() == before

@@ -28,7 +28,7 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import DiscoPrivate, NodePrivate
 from coderd.model.netmap import NodeKind, Peer
 from coderd.model.paths import PathKind, PathPolicy, Pin
-from coderd.model.transport import DerpSource, DerpTransmit, UdpSource, UdpTransmit
+from coderd.model.transport import DerpSource, DerpTransmit, SocketId, UdpSource, UdpTransmit
 from coderd.stun import encode_response, parse_request
 
 T = 1000.0
@@ -549,7 +549,7 @@ def test_what_was_read_from_a_spare_socket_that_is_closed_is_answered_by_a_usual
     bench.start()
     bench.transmits()
     ping = bench.sealed(Ping(bytes(12), bench.key, 0))
-    source, rest = bench.conn.handle_udp(UdpSource(OTHER, 99), [ping, DATA], T + 1)
+    source, rest = bench.conn.handle_udp(UdpSource(OTHER, SocketId(99)), [ping, DATA], T + 1)
     assert (source, rest) == (UdpSource(OTHER), [DATA])
     sent = [t for t in bench.transmits() if isinstance(t, UdpTransmit) and t.addr == OTHER]
     assert {t.socket for t in sent} == {0}

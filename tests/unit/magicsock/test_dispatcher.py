@@ -5,7 +5,7 @@ import pytest
 from coderd.disco import CallMeMaybe, Ping
 from coderd.magicsock import EndpointsChanged, PathChanged, PathLost, SocketsUnwanted, SocketsWanted
 from coderd.magicsock.dispatcher import Dispatcher
-from coderd.magicsock.punching import CloseSocket, OpenSockets, SendFrom
+from coderd.magicsock.punching import CloseSocket, OpenSockets, SendFrom, Wish
 from coderd.model.paths import PathKind, Pin
 from coderd.model.transport import SocketId, UdpTransmit
 from tests.unit.magicsock.test_conn import ADDR, OTHER, REGION, Bench, T
@@ -58,7 +58,7 @@ def test_a_lost_path_is_an_event_only_while_no_relay_reaches_the_peer(
 
 
 def test_punchings_wishes_become_events_and_datagrams(bench: Bench, dispatcher: Dispatcher) -> None:
-    wishes = [OpenSockets((SPARE,)), SendFrom(SPARE, OTHER, b"stun"), CloseSocket(None, SPARE)]
+    wishes: list[Wish] = [OpenSockets((SPARE,)), SendFrom(SPARE, OTHER, b"stun"), CloseSocket(None, SPARE)]
     bench.conn._punching._wishes.extend(wishes)
     dispatcher.drain_common(T)
     assert bench.transmits() == [UdpTransmit(OTHER, [b"stun"], 4, socket=SPARE)]

@@ -31,6 +31,7 @@ from coderd.magicsock.punching import (
 )
 from coderd.model.addresses import AddrPort
 from coderd.model.keys import NodePublic
+from coderd.model.transport import SocketId
 from coderd.stun import encode_response, parse_request
 
 T = 1000.0
@@ -43,13 +44,13 @@ Kind = TypeVar("Kind", bound=Wish)
 
 
 @pytest.fixture
-def used() -> set[int]:
+def used() -> set[SocketId]:
     """The spare sockets that a path in use goes by."""
     return set()
 
 
 @pytest.fixture
-def punching(used: set[int]) -> Punching:
+def punching(used: set[SocketId]) -> Punching:
     punching = Punching(
         rng=Random(1).randbytes,
         plays_birthday=True,
@@ -71,7 +72,7 @@ def those(kind: type[Kind], found: list[Wish]) -> list[Kind]:
 
 def begin_row(
     punching: Punching, targets: list[AddrPort] | None = None, now: float = T
-) -> tuple[int, list[SendFrom]]:
+) -> tuple[SocketId, list[SendFrom]]:
     """Has a row begun; its socket, and its two questions."""
     punching.punch(PEER, targets or TARGETS, SERVERS, now)
     (opened,) = those(OpenSockets, wishes(punching))
@@ -115,7 +116,7 @@ def test_both_answers_foretell_what_is_told_to_that_peer_alone(punching: Punchin
 
 def test_an_answer_counts_once_and_to_its_own_socket_only(punching: Punching) -> None:
     socket, (first, _) = begin_row(punching)
-    assert not answer(punching, first._replace(socket=socket + 1), 20000)
+    assert not answer(punching, first._replace(socket=SocketId(socket + 1)), 20000)
     assert answer(punching, first, 20000)
     assert not answer(punching, first, 20000)
     assert not punching.handle_stun(b"nonsense", socket, T)
@@ -129,7 +130,7 @@ def test_answers_that_show_no_sequence_give_the_socket_up(punching: Punching) ->
 
 
 def test_answers_that_show_no_sequence_close_no_socket_that_a_path_has_come_to_use(
-    punching: Punching, used: set[int]
+    punching: Punching, used: set[SocketId]
 ) -> None:
     socket, (first, last) = begin_row(punching)
     used.add(socket)
@@ -171,7 +172,7 @@ def test_a_row_is_bounded_and_so_are_all_rows(punching: Punching) -> None:
 
 
 def test_a_socket_that_no_path_uses_is_closed_and_one_in_use_is_kept(
-    punching: Punching, used: set[int]
+    punching: Punching, used: set[SocketId]
 ) -> None:
     socket, _ = begin_row(punching)
     deadline = punching.poll_timeout()
@@ -220,11 +221,11 @@ def test_random_ports_on_both_sides_are_no_birthday(punching: Punching) -> None:
     assert wishes(punching) == []
 
 
-def search(punching: Punching, begin: float) -> list[tuple[int, AddrPort]]:
+def search(punching: Punching, begin: float) -> list[tuple[SocketId, AddrPort]]:
     """All that a search sends, from its first call on, in time."""
     punching.search(PEER, HARD_CALL, begin)
     punching.search(PEER, HARD_CALL, begin + SEARCH_AFTER)
-    ways = []
+    ways: list[tuple[SocketId, AddrPort]] = []
     while True:
         ways += [way for wish in those(Scatter, wishes(punching)) for way in wish.ways]
         deadline = punching.poll_timeout()

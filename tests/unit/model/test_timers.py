@@ -11,7 +11,7 @@ class Name(IntEnum):
     SECOND_ONE = 1
 
 
-def test_the_timer_table_fires_in_order_and_says_why():
+def test_the_timer_table_fires_in_order_and_says_why() -> None:
     table = TimerTable(Timer)
     assert (table.poll_timeout(), table.pop_due(1e9)) == (None, None)
     table.arm(Timer.KEEPALIVE, 10.0)

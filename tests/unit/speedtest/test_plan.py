@@ -49,11 +49,11 @@ def test_what_is_no_request_is_malformed(line: bytes) -> None:
 @pytest.mark.parametrize(
     ("request_", "word"),
     [
-        (StartRequest(1, 10**9, 0), "version"),
-        (StartRequest(2, 0, 0), "seconds"),
-        (StartRequest(2, 10**18, 1), "seconds"),
+        (StartRequest(1, 10**9, Direction.DOWN), "version"),
+        (StartRequest(2, 0, Direction.DOWN), "seconds"),
+        (StartRequest(2, 10**18, Direction.UP), "seconds"),
     ],
 )
 def test_a_serving_node_says_what_it_objects_to(request_: StartRequest, word: str) -> None:
     assert word in objection(request_)
-    assert objection(StartRequest(2, 5 * 10**9, 1)) == ""
+    assert objection(StartRequest(2, 5 * 10**9, Direction.UP)) == ""

@@ -63,7 +63,7 @@ def test_the_second_line_names_length_and_direction() -> None:
 
 def test_the_json_carries_the_path_of_each_interval() -> None:
     rows = (Interval(0.0, 1.0, 125_000), Interval(1.0, 2.0, 250_000))
-    path = CarryingPath(kind="mixed", via="coder", latency_ms=29.0)
+    path = CarryingPath(kind=PathLabel.MIXED, via="coder", latency_ms=29.0)
     told = msgspec.json.decode(
         msgspec.json.encode(report("dev", Direction.DOWN, path, rows, [PathLabel.RELAY, PathLabel.DIRECT]))
     )

@@ -141,5 +141,5 @@ class Pair:
             take_events(each)
 
 
-def feed(device: Device, datagrams: Sequence[bytes], source: Source, now: float = 0.0) -> None:
+def feed(device: Device, datagrams: Sequence[bytes | memoryview], source: Source, now: float = 0.0) -> None:
     device.handle_datagrams(source, datagrams, now, UNIX + now)

@@ -1,5 +1,7 @@
 """MAC1, MAC2 and cookie replies."""
 
+from typing import Any
+
 import pytest
 
 from coderd.model.keys import NodePublic
@@ -10,11 +12,12 @@ from tests.unit.wireguard.support import SCENARIOS, ScriptedRandom, unhex
 
 
 @pytest.fixture(params=SCENARIOS, ids=lambda scenario: scenario["name"])
-def scenario(request):
-    return request.param
+def scenario(request: pytest.FixtureRequest) -> dict[str, Any]:
+    chosen: dict[str, Any] = request.param
+    return chosen
 
 
-def party(scenario, who: str) -> NodePublic:
+def party(scenario: dict[str, Any], who: str) -> NodePublic:
     return NodePublic(unhex(scenario["inputs"][f"{who}_static_public"]))
 
 
@@ -31,7 +34,9 @@ def reply_of(data: bytes) -> CookieReply:
         ("to_response", "response", "initiator", "responder"),
     ],
 )
-def test_a_cookie_reply_is_the_vectors(scenario, part, answered, replier, other):
+def test_a_cookie_reply_is_the_vectors(
+    scenario: dict[str, Any], part: str, answered: str, replier: str, other: str
+) -> None:
     case = scenario["cookie"][part]
     message = unhex(scenario[answered]["packet"])
     rng = ScriptedRandom(unhex(case["secret"]), unhex(case["nonce"]))
@@ -44,7 +49,7 @@ def test_a_cookie_reply_is_the_vectors(scenario, part, answered, replier, other)
     assert stamp.handle_reply(reply_of(made), 0.0)
 
 
-def cookie_exchange(scenario) -> tuple[MacStamp, CookieChecker, bytes, bytes]:
+def cookie_exchange(scenario: dict[str, Any]) -> tuple[MacStamp, CookieChecker, bytes, bytes]:
     case = scenario["cookie"]["to_initiation"]
     first = unhex(scenario["initiation"]["packet"])
     stamp = MacStamp(party(scenario, "responder"))
@@ -58,19 +63,19 @@ def cookie_exchange(scenario) -> tuple[MacStamp, CookieChecker, bytes, bytes]:
     return stamp, checker, address, second
 
 
-def test_the_next_message_carries_mac2(scenario):
+def test_the_next_message_carries_mac2(scenario: dict[str, Any]) -> None:
     stamp, checker, address, second = cookie_exchange(scenario)
     assert stamp.stamp(second[:-32], 5.0) == second
     assert checker.has_valid_mac2(second, address, 5.0)
 
 
-def test_a_cookie_counts_only_for_its_own_address_and_port(scenario):
+def test_a_cookie_counts_only_for_its_own_address_and_port(scenario: dict[str, Any]) -> None:
     _, checker, address, second = cookie_exchange(scenario)
     assert not checker.has_valid_mac2(second, address[:-1] + b"\x00", 5.0)
     assert not checker.has_valid_mac2(second, b"\x00" + address[1:], 5.0)
 
 
-def test_a_cookie_dies_after_two_minutes_at_both_ends(scenario):
+def test_a_cookie_dies_after_two_minutes_at_both_ends(scenario: dict[str, Any]) -> None:
     stamp, checker, address, second = cookie_exchange(scenario)
     assert stamp.stamp(second[:-32], COOKIE_LIFETIME - 0.1) == second
     assert stamp.stamp(second[:-32], COOKIE_LIFETIME)[-16:] == bytes(16)
@@ -78,13 +83,13 @@ def test_a_cookie_dies_after_two_minutes_at_both_ends(scenario):
     assert not checker.has_valid_mac2(second, address, COOKIE_LIFETIME + 0.1)
 
 
-def test_without_a_secret_no_mac2_is_valid(scenario):
+def test_without_a_secret_no_mac2_is_valid(scenario: dict[str, Any]) -> None:
     checker = CookieChecker(party(scenario, "responder"), ScriptedRandom())
     second = unhex(scenario["cookie"]["initiation_with_mac2"]["packet"])
     assert not checker.has_valid_mac2(second, b"address", 0.0)
 
 
-def test_a_reply_to_another_message_is_refused(scenario):
+def test_a_reply_to_another_message_is_refused(scenario: dict[str, Any]) -> None:
     stamp, checker, address, second = cookie_exchange(scenario)
     reply = reply_of(checker.create_reply(second, address, 6.0))
     assert not stamp.handle_reply(reply, 6.0)

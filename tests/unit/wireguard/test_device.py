@@ -2,6 +2,7 @@
 
 from collections import Counter
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,11 @@ class TestVectors:
     """Both devices get the scenario's random numbers, so every datagram is known beforehand."""
 
     @pytest.fixture(params=SCENARIOS, ids=lambda scenario: scenario["name"])
-    def scenario(self, request):
-        return request.param
+    def scenario(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        chosen: dict[str, Any] = request.param
+        return chosen
 
-    def device(self, scenario, who: str, other: str, *allowed: str) -> Device:
+    def device(self, scenario: dict[str, Any], who: str, other: str, *allowed: str) -> Device:
         inputs = scenario["inputs"]
         return device(
             NodePrivate(unhex(inputs[f"{who}_static_private"])),
@@ -47,7 +49,7 @@ class TestVectors:
             ),
         )
 
-    def test_the_whole_exchange_is_the_vectors(self, scenario):
+    def test_the_whole_exchange_is_the_vectors(self, scenario: dict[str, Any]) -> None:
         initiator = self.device(scenario, "initiator", "responder", "10.77.0.2/32", "fd77::2/128")
         responder = self.device(scenario, "responder", "initiator", "10.77.0.1/32", "fd77::1/128")
         initiator_key = NodePublic(unhex(scenario["inputs"]["initiator_static_public"]))
@@ -74,7 +76,7 @@ class TestVectors:
             assert take_packets(receiver) == ([unhex(case["inner"])] if case["inner"] else [])
 
     @pytest.mark.parametrize("n", range(30))
-    def test_what_must_be_dropped_is_dropped_in_silence(self, scenario, n):
+    def test_what_must_be_dropped_is_dropped_in_silence(self, scenario: dict[str, Any], n: int) -> None:
         initiator = self.device(scenario, "initiator", "responder", "10.77.0.2/32")
         responder = self.device(scenario, "responder", "initiator", "10.77.0.1/32")
         case = scenario["must_be_dropped_silently"][n]
@@ -96,7 +98,9 @@ class TestVectors:
             assert events == ([Authenticated, HandshakeCompleted] if is_genuine else [])
         self.assert_the_truth_still_works(scenario, initiator, responder, case["name"])
 
-    def assert_the_truth_still_works(self, scenario, initiator, responder, name):
+    def assert_the_truth_still_works(
+        self, scenario: dict[str, Any], initiator: Device, responder: Device, name: str
+    ) -> None:
         if name.startswith("initiation"):
             feed(responder, [unhex(scenario["initiation"]["packet"])], Source(), now=2.0)
             assert len(take_datagrams(responder)) == 1
@@ -110,7 +114,7 @@ class TestVectors:
 
 
 @pytest.mark.parametrize("preshared_key", [None, b"\x07" * 32], ids=["without psk", "with psk"])
-def test_data_flows_both_ways(preshared_key):
+def test_data_flows_both_ways(preshared_key: bytes | None) -> None:
     pair = Pair(preshared_key=preshared_key)
     there = [packet("10.77.0.1", "10.77.0.2", 100 + n) for n in range(60)]
     back = [packet("fd77::2", "fd77::1", 1420) for _ in range(60)]
@@ -122,7 +126,7 @@ def test_data_flows_both_ways(preshared_key):
     assert take_packets(pair.a) == back
 
 
-def test_another_preshared_key_never_gets_a_session():
+def test_another_preshared_key_never_gets_a_session() -> None:
     pair = Pair()
     pair.a.set_peer(pair.key_b.public(), 0.0, preshared_key=b"\x01" * 32)
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
@@ -131,7 +135,7 @@ def test_another_preshared_key_never_gets_a_session():
     assert not pair.a.status(0.0).peers[0].has_session
 
 
-def test_the_initiator_confirms_with_a_keepalive_only_where_nothing_is_staged():
+def test_the_initiator_confirms_with_a_keepalive_only_where_nothing_is_staged() -> None:
     for staged, sizes in (((), [32]), ((packet("10.77.0.1", "10.77.0.2", 40),), [32 + 48])):
         pair = Pair()
         pair.a.initiate(pair.key_b.public(), 0.0, UNIX)
@@ -141,7 +145,7 @@ def test_the_initiator_confirms_with_a_keepalive_only_where_nothing_is_staged():
         assert [len(datagram) for datagram in take_datagrams(pair.a)] == sizes
 
 
-def test_the_responder_keeps_its_data_until_the_initiator_has_spoken():
+def test_the_responder_keeps_its_data_until_the_initiator_has_spoken() -> None:
     pair = Pair()
     pair.a.initiate(pair.key_b.public(), 0.0, UNIX)
     feed(pair.b, take_datagrams(pair.a), pair.source_a)
@@ -154,7 +158,7 @@ def test_the_responder_keeps_its_data_until_the_initiator_has_spoken():
     assert take_packets(pair.a) == [packet("10.77.0.2", "10.77.0.1")]
 
 
-def test_the_responder_keeps_sending_on_the_old_session_during_a_rekey():
+def test_the_responder_keeps_sending_on_the_old_session_during_a_rekey() -> None:
     pair = Pair()
     pair.connect()
     pair.now = 6.0
@@ -168,7 +172,7 @@ def test_the_responder_keeps_sending_on_the_old_session_during_a_rekey():
     assert take_packets(pair.a) == [packet("10.77.0.2", "10.77.0.1")]
 
 
-def test_initiations_that_cross_both_complete_at_once():
+def test_initiations_that_cross_both_complete_at_once() -> None:
     pair = Pair()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
     pair.b_sends(packet("10.77.0.2", "10.77.0.1"))
@@ -180,7 +184,7 @@ def test_initiations_that_cross_both_complete_at_once():
     assert take_packets(pair.b) == [packet("10.77.0.1", "10.77.0.2")]
 
 
-def test_an_initiation_is_accepted_once():
+def test_an_initiation_is_accepted_once() -> None:
     pair = Pair()
     pair.a.initiate(pair.key_b.public(), 0.0, UNIX)
     initiation = take_datagrams(pair.a)
@@ -190,7 +194,7 @@ def test_an_initiation_is_accepted_once():
     assert take_datagrams(pair.b) == []
 
 
-def test_initiations_closer_than_twenty_milliseconds_are_a_flood_that_moves_nothing():
+def test_initiations_closer_than_twenty_milliseconds_are_a_flood_that_moves_nothing() -> None:
     pair = Pair()
     sent = []
     for n in range(3):
@@ -203,7 +207,7 @@ def test_initiations_closer_than_twenty_milliseconds_are_a_flood_that_moves_noth
     assert len(take_datagrams(pair.b)) == 1
 
 
-def test_only_a_forced_initiation_passes_the_five_seconds():
+def test_only_a_forced_initiation_passes_the_five_seconds() -> None:
     pair = Pair()
     key = pair.key_b.public()
     for now, force, n in ((0.0, False, 1), (4.9, False, 0), (4.9, True, 1), (9.0, False, 0), (9.9, False, 1)):
@@ -211,7 +215,7 @@ def test_only_a_forced_initiation_passes_the_five_seconds():
         assert len(take_datagrams(pair.a)) == n
 
 
-def test_a_replayed_batch_is_counted_and_gone():
+def test_a_replayed_batch_is_counted_and_gone() -> None:
     pair = Pair()
     pair.connect()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"), packet("10.77.0.1", "10.77.0.2"))
@@ -223,7 +227,7 @@ def test_a_replayed_batch_is_counted_and_gone():
     assert (take_packets(pair.b), take_events(pair.b)) == ([], [])
 
 
-def test_one_batch_is_authenticated_once_and_names_where_it_came_from():
+def test_one_batch_is_authenticated_once_and_names_where_it_came_from() -> None:
     pair = Pair()
     pair.connect()
     pair.a_sends(*[packet("10.77.0.1", "10.77.0.2")] * 10)
@@ -232,7 +236,7 @@ def test_one_batch_is_authenticated_once_and_names_where_it_came_from():
     assert take_events(pair.b) == [Authenticated(pair.key_a.public(), elsewhere)]
 
 
-def test_a_batch_that_mixes_sessions_strangers_and_handshakes_is_sorted_out():
+def test_a_batch_that_mixes_sessions_strangers_and_handshakes_is_sorted_out() -> None:
     pair = Pair()
     pair.connect()
     pair.now = 6.0
@@ -246,7 +250,7 @@ def test_a_batch_that_mixes_sessions_strangers_and_handshakes_is_sorted_out():
     assert [len(each) for each in take_datagrams(pair.b)] == [92]
 
 
-def test_a_source_address_of_another_peer_is_dropped_but_counts_as_life():
+def test_a_source_address_of_another_peer_is_dropped_but_counts_as_life() -> None:
     pair = Pair()
     pair.connect()
     pair.a_sends(packet("10.99.0.1", "10.77.0.2"), packet("10.77.0.1", "10.77.0.2"))
@@ -255,7 +259,7 @@ def test_a_source_address_of_another_peer_is_dropped_but_counts_as_life():
     assert len(take_events(pair.b)) == 1
 
 
-def test_a_packet_to_nobody_is_counted():
+def test_a_packet_to_nobody_is_counted() -> None:
     counters: Counter[str] = Counter()
     alone = Device(rng=ScriptedRandom(), now=0.0, counters=counters)
     alone.set_private_key(private(1), 0.0)
@@ -265,7 +269,7 @@ def test_a_packet_to_nobody_is_counted():
     assert counters == {"wireguard.drop.no_peer": 3, "wireguard.drop.malformed_inner": 2}
 
 
-def test_staged_packets_are_bounded_and_the_oldest_go():
+def test_staged_packets_are_bounded_and_the_oldest_go() -> None:
     pair = Pair()
     packets = [packet("10.77.0.1", "10.77.0.2", 24 + n) for n in range(MAX_STAGED + 3)]
     for each in packets:
@@ -274,7 +278,7 @@ def test_staged_packets_are_bounded_and_the_oldest_go():
     assert take_packets(pair.b) == packets[3:]
 
 
-def test_packets_of_several_reads_share_a_batch():
+def test_packets_of_several_reads_share_a_batch() -> None:
     pair = Pair()
     pair.connect()
     pair.a_sends(packet("10.77.0.1", "10.77.0.2", 1420))
@@ -289,7 +293,7 @@ def test_packets_of_several_reads_share_a_batch():
     assert pair.b.poll_packets() is None
 
 
-def test_padding_stays_below_the_mtu_that_is_set():
+def test_padding_stays_below_the_mtu_that_is_set() -> None:
     pair = Pair(mtu=1420)
     pair.connect()
     pair.a.set_mtu(1281)
@@ -297,7 +301,7 @@ def test_padding_stays_below_the_mtu_that_is_set():
     assert [len(each) for each in take_datagrams(pair.a)] == [1281 + 32]
 
 
-def test_a_device_that_is_down_is_silent_and_has_no_deadline():
+def test_a_device_that_is_down_is_silent_and_has_no_deadline() -> None:
     pair = Pair()
     pair.connect()
     pair.a.down(1.0)
@@ -312,7 +316,7 @@ def test_a_device_that_is_down_is_silent_and_has_no_deadline():
     assert take_packets(pair.b) == [packet("10.77.0.1", "10.77.0.2")]
 
 
-def test_without_a_private_key_nothing_happens_and_with_it_everything():
+def test_without_a_private_key_nothing_happens_and_with_it_everything() -> None:
     pair = Pair()
     pair.a.set_private_key(None, 0.0)
     pair.a_sends(packet("10.77.0.1", "10.77.0.2"))
@@ -323,7 +327,7 @@ def test_without_a_private_key_nothing_happens_and_with_it_everything():
     assert len(take_packets(pair.b)) == 2
 
 
-def test_a_new_private_key_ends_sending_on_old_sessions():
+def test_a_new_private_key_ends_sending_on_old_sessions() -> None:
     pair = Pair()
     pair.connect()
     new = private(3)
@@ -336,7 +340,7 @@ def test_a_new_private_key_ends_sending_on_old_sessions():
     assert {type(event) for event in take_events(pair.b)} == {Authenticated, HandshakeCompleted}
 
 
-def test_our_own_key_is_never_a_peer():
+def test_our_own_key_is_never_a_peer() -> None:
     pair = Pair()
     pair.a.set_peer(pair.key_a.public(), 0.0)
     assert len(pair.a.status(0.0).peers) == 1
@@ -344,7 +348,7 @@ def test_our_own_key_is_never_a_peer():
     assert pair.a.status(0.0).peers == ()
 
 
-def test_a_removed_peer_leaves_no_trace():
+def test_a_removed_peer_leaves_no_trace() -> None:
     pair = Pair()
     pair.connect()
     pair.a.remove_peer(pair.key_b.public(), 1.0)
@@ -355,7 +359,7 @@ def test_a_removed_peer_leaves_no_trace():
     assert len(pair.a._local.indices) == 0
 
 
-def test_forgotten_sessions_give_way_to_a_new_handshake_with_what_was_staged():
+def test_forgotten_sessions_give_way_to_a_new_handshake_with_what_was_staged() -> None:
     pair = Pair()
     pair.connect()
     fresh = Pair()
@@ -367,7 +371,7 @@ def test_forgotten_sessions_give_way_to_a_new_handshake_with_what_was_staged():
     assert take_packets(pair.b) == [packet("10.77.0.1", "10.77.0.2")]
 
 
-def test_a_peer_key_of_low_order_stays_configured_and_silent():
+def test_a_peer_key_of_low_order_stays_configured_and_silent() -> None:
     pair = Pair()
     zero = NodePublic(bytes(32))
     pair.a.set_peer(zero, 0.0, allowed_ips=[ip_network("10.88.0.0/16")])
@@ -378,7 +382,7 @@ def test_a_peer_key_of_low_order_stays_configured_and_silent():
     assert owner.key == zero
 
 
-def test_bytes_are_counted_as_on_the_wire():
+def test_bytes_are_counted_as_on_the_wire() -> None:
     pair = Pair()
     pair.connect()
     a, b = pair.a.status(0.0).peers[0], pair.b.status(0.0).peers[0]
@@ -387,7 +391,7 @@ def test_bytes_are_counted_as_on_the_wire():
     assert a.last_handshake_at == b.last_handshake_at == 0.0
 
 
-def test_the_timestamp_mark_outlives_the_device():
+def test_the_timestamp_mark_outlives_the_device() -> None:
     pair = Pair()
     pair.a.initiate(pair.key_b.public(), 0.0, UNIX)
     mark = pair.a.tai64n_mark
@@ -396,7 +400,7 @@ def test_the_timestamp_mark_outlives_the_device():
     assert later.tai64n_mark == mark
 
 
-def test_settings_out_of_range_are_our_own_mistakes():
+def test_settings_out_of_range_are_our_own_mistakes() -> None:
     pair = Pair()
     with pytest.raises(ValueError, match="persistent"):
         pair.a.set_peer(pair.key_b.public(), 0.0, persistent_keepalive=65536)
@@ -416,7 +420,7 @@ class TestLoad:
             made += take_datagrams(pair.a)
         return made
 
-    def test_four_handshakes_are_worked_off_between_drains(self):
+    def test_four_handshakes_are_worked_off_between_drains(self) -> None:
         pair = Pair()
         for n, initiation in enumerate(self.initiations(pair, 10)):
             feed(pair.b, [initiation], pair.source_a, now=float(n))
@@ -428,7 +432,7 @@ class TestLoad:
         pair.b.handle_timeout(10.0, UNIX)
         assert pair.b.status(10.0).n_queued_handshakes == 2
 
-    def test_under_load_a_sender_without_a_cookie_gets_one_and_no_more(self):
+    def test_under_load_a_sender_without_a_cookie_gets_one_and_no_more(self) -> None:
         pair = Pair()
         flood = self.initiations(pair, 1) * 300
         feed(pair.b, flood, pair.source_a, now=1.0)
@@ -437,7 +441,7 @@ class TestLoad:
         assert {transmit.to for transmit in answers} == {pair.source_a}
         assert pair.b.status(1.0).is_under_load
 
-    def test_with_its_cookie_a_peer_passes_in_its_next_attempt(self):
+    def test_with_its_cookie_a_peer_passes_in_its_next_attempt(self) -> None:
         pair = Pair()
         (initiation,) = self.initiations(pair, 1)
         feed(pair.b, [initiation] * 300, pair.source_a, now=1.0)
@@ -454,7 +458,7 @@ class TestLoad:
         feed(pair.b, [second], pair.source_a, now=1.6)
         assert [len(each) for each in take_datagrams(pair.b)] == [92]
 
-    def test_a_proven_source_is_still_limited(self):
+    def test_a_proven_source_is_still_limited(self) -> None:
         pair = Pair()
         (initiation,) = self.initiations(pair, 1)
         feed(pair.b, [initiation] * 300, pair.source_a, now=1.0)
@@ -467,13 +471,13 @@ class TestLoad:
             take_datagrams(pair.b)
         assert pair.b._counters["wireguard.drop.handshake_rate"] - n_before > 0
 
-    def test_the_queue_is_bounded(self):
+    def test_the_queue_is_bounded(self) -> None:
         pair = Pair()
         feed(pair.b, self.initiations(pair, 1) * 1500, pair.source_a)
         assert pair.b.status(0.0).n_queued_handshakes <= 1024
         assert pair.b._counters["wireguard.drop.handshake_queue_full"] == 1500 - 1024
 
-    def test_junk_without_mac1_is_never_answered_or_queued(self):
+    def test_junk_without_mac1_is_never_answered_or_queued(self) -> None:
         pair = Pair()
         feed(pair.b, [b"\x01" + bytes(147)] * 500, pair.source_a)
         assert pair.b.status(0.0).n_queued_handshakes == 0

@@ -34,13 +34,15 @@ def marked(version: int, ecn: int, dscp: int = 0, size: int = 100) -> bytes:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(("inner", "outer"), [(NOT_ECT, 0), (ECT_1, 1), (ECT_0, 2), (CE, 2)])
-def test_congestion_bits_go_out_but_a_mark_does_not_and_neither_does_the_class(version, inner, outer):
+def test_congestion_bits_go_out_but_a_mark_does_not_and_neither_does_the_class(
+    version: int, inner: int, outer: int
+) -> None:
     assert outer_tos(marked(version, inner, dscp=46)) == outer
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(("inner", "becomes"), [(NOT_ECT, NOT_ECT), (ECT_1, CE), (ECT_0, CE), (CE, CE)])
-def test_a_mark_comes_in_for_whom_it_means_something(version, inner, becomes):
+def test_a_mark_comes_in_for_whom_it_means_something(version: int, inner: int, becomes: int) -> None:
     before = marked(version, inner, dscp=46)
     after = bytes(with_congestion(before))
     assert ecn_of(after) == becomes
@@ -48,7 +50,7 @@ def test_a_mark_comes_in_for_whom_it_means_something(version, inner, becomes):
 
 
 @given(st.binary(min_size=20, max_size=20), st.sampled_from([ECT_0, ECT_1]))
-def test_an_ipv4_header_that_is_marked_keeps_a_right_checksum(header, ecn):
+def test_an_ipv4_header_that_is_marked_keeps_a_right_checksum(header: bytes, ecn: int) -> None:
     before = bytearray(header)
     before[0], before[1] = 0x45, before[1] & 0xFC | ecn
     before[10:12] = bytes(2)
@@ -56,7 +58,7 @@ def test_an_ipv4_header_that_is_marked_keeps_a_right_checksum(header, ecn):
     assert checksum(with_congestion(bytes(before))) == 0
 
 
-def test_a_batch_has_one_mark_and_a_handshake_its_own():
+def test_a_batch_has_one_mark_and_a_handshake_its_own() -> None:
     pair = Pair()
     sent = [marked(4, ecn, size=100 + n) for n, ecn in enumerate([0, 0, ECT_0, CE, ECT_1, 0])]
     for each in sent:
@@ -75,7 +77,7 @@ def test_a_batch_has_one_mark_and_a_handshake_its_own():
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_congestion_on_the_way_is_told_inside(version):
+def test_congestion_on_the_way_is_told_inside(version: int) -> None:
     pair = Pair()
     pair.b.set_peer(pair.key_a.public(), 0.0, allowed_ips=[ip_network("10.77.0.1"), ip_network("fd77::1")])
     pair.connect()

@@ -59,19 +59,19 @@ def status(key: str = PUBLIC, *, allowed: tuple[str, ...] = (), keepalive: int =
 # What wg sends, command by command
 
 
-def test_wg_set_of_the_device():
+def test_wg_set_of_the_device() -> None:
     wanted = change(f"private_key={PRIVATE}", "listen_port=51820", "fwmark=32")
     assert wanted.private_key == NodePrivate(bytes.fromhex(PRIVATE))
     assert (wanted.listen_port, wanted.fwmark, wanted.replaces_peers) == (51820, 32, False)
 
 
-def test_wg_set_with_an_empty_key_file_and_everything_off():
+def test_wg_set_with_an_empty_key_file_and_everything_off() -> None:
     wanted = change(f"private_key={ZEROS}", "listen_port=0", "fwmark=0")
     assert (wanted.private_key, wanted.is_key_removal) == (None, True)
     assert (wanted.listen_port, wanted.fwmark) == (0, 0)
 
 
-def test_what_is_not_mentioned_stays():
+def test_what_is_not_mentioned_stays() -> None:
     wanted = change()
     assert (wanted.private_key, wanted.is_key_removal, wanted.listen_port, wanted.fwmark) == (
         None,
@@ -88,7 +88,7 @@ def test_what_is_not_mentioned_stays():
     )
 
 
-def test_wg_set_of_a_peer():
+def test_wg_set_of_a_peer() -> None:
     (peer,) = change(
         f"public_key={PUBLIC}",
         f"preshared_key={OTHER}",
@@ -107,7 +107,7 @@ def test_wg_set_of_a_peer():
     assert [str(network) for network, _ in peer.allowed_ips] == ["10.0.0.0/24", "fd00::/64", "1.2.3.4/32"]
 
 
-def test_each_public_key_begins_a_peer():
+def test_each_public_key_begins_a_peer() -> None:
     first, second = change(
         "replace_peers=true", f"public_key={PUBLIC}", "remove=true", f"public_key={OTHER}", "update_only=true"
     ).peers
@@ -115,7 +115,7 @@ def test_each_public_key_begins_a_peer():
     assert (second.is_removal, second.is_update_only) == (False, True)
 
 
-def test_replacing_prefixes_undoes_those_before_it_and_a_minus_takes_one_away():
+def test_replacing_prefixes_undoes_those_before_it_and_a_minus_takes_one_away() -> None:
     (peer,) = change(
         f"public_key={PUBLIC}",
         "allowed_ip=10.0.0.0/8",
@@ -139,7 +139,7 @@ def test_replacing_prefixes_undoes_those_before_it_and_a_minus_takes_one_away():
         ("[fe80::1%2]:7", ("fe80::1%2", 7)),
     ],
 )
-def test_endpoints_take_one_form_and_a_zone_becomes_a_number(text, endpoint):
+def test_endpoints_take_one_form_and_a_zone_becomes_a_number(text: str, endpoint: tuple[str, int]) -> None:
     (peer,) = change(f"public_key={PUBLIC}", f"endpoint={text}").peers
     assert peer.endpoint == endpoint
 
@@ -172,7 +172,7 @@ def test_endpoints_take_one_form_and_a_zone_becomes_a_number(text, endpoint):
         "remove=true",
     ],
 )
-def test_bad_lines_of_a_device(line):
+def test_bad_lines_of_a_device(line: str) -> None:
     assert refusal("fwmark=1", line) == errno.EINVAL
 
 
@@ -206,21 +206,21 @@ def test_bad_lines_of_a_device(line):
         "private_key=" + PRIVATE,
     ],
 )
-def test_bad_lines_of_a_peer(line):
+def test_bad_lines_of_a_peer(line: str) -> None:
     assert refusal(f"public_key={PUBLIC}", "protocol_version=1", line) == errno.EINVAL
 
 
-def test_a_line_without_an_equals_sign_is_a_protocol_error():
+def test_a_line_without_an_equals_sign_is_a_protocol_error() -> None:
     assert refusal("fwmark=1", "nonsense") == errno.EPROTO
 
 
-def test_a_refusal_says_nothing_of_the_line():
+def test_a_refusal_says_nothing_of_the_line() -> None:
     with pytest.raises(ConfigurationError) as caught:
         change(f"private_key={PRIVATE}0")
     assert PRIVATE not in f"{caught.value!r}{caught.value.__cause__!r}"
 
 
-def test_a_get_has_no_lines():
+def test_a_get_has_no_lines() -> None:
     parse_get([])
     with pytest.raises(ConfigurationError):
         parse_get(["listen_port=1"])
@@ -229,7 +229,7 @@ def test_a_get_has_no_lines():
 # What is told
 
 
-def test_the_reply_to_a_get_byte_by_byte():
+def test_the_reply_to_a_get_byte_by_byte() -> None:
     peer = PeerDescription(status(allowed=("10.0.0.2/32",)), None, NO_KEY, None)
     reply = encode_get(Description(NodePrivate(bytes.fromhex(PRIVATE)), 51820, 0, (peer,)))
     assert (
@@ -252,7 +252,7 @@ errno=0
     )
 
 
-def test_what_is_known_of_a_peer_is_told():
+def test_what_is_known_of_a_peer_is_told() -> None:
     peer = PeerDescription(status(keepalive=25), ("2001:db8::9", 7), bytes.fromhex(OTHER), 1_700_000_000.25)
     lines = encode_get(Description(None, 0, 32, (peer,))).decode().splitlines()
     assert lines[0] == "fwmark=32"
@@ -265,12 +265,12 @@ def test_what_is_known_of_a_peer_is_told():
     } <= set(lines)
 
 
-def test_an_empty_device_has_nothing_to_tell():
+def test_an_empty_device_has_nothing_to_tell() -> None:
     assert encode_get(Description(None, 0, 0, ())) == b"errno=0\n\n"
     assert encode_errno(-98) == b"errno=-98\n\n"
 
 
-def test_secrets_do_not_print_themselves():
+def test_secrets_do_not_print_themselves() -> None:
     wanted = change(f"private_key={PRIVATE}", f"public_key={PUBLIC}", f"preshared_key={OTHER}")
     description = Description(
         wanted.private_key, 0, 0, (PeerDescription(status(), None, bytes.fromhex(OTHER), None),)
@@ -290,7 +290,7 @@ def read(*pieces: bytes) -> list[Request]:
     return [request for piece in pieces for request in reader.feed(piece)]
 
 
-def test_requests_follow_one_another_on_one_connection():
+def test_requests_follow_one_another_on_one_connection() -> None:
     assert read(b"get=1\n\nset=1\nfwmark=1\n\nget=1\n\n") == [
         Request(Operation.GET, []),
         Request(Operation.SET, ["fwmark=1"]),
@@ -299,19 +299,19 @@ def test_requests_follow_one_another_on_one_connection():
 
 
 @pytest.mark.parametrize("data", [b"get=2\n", b"set=2\n", b"foo=1\n\n", b"\n", b" get=1\n", b"get=1\r\n"])
-def test_there_are_two_operations_and_no_others(data):
+def test_there_are_two_operations_and_no_others(data: bytes) -> None:
     with pytest.raises(MalformedPacket):
         read(data)
 
 
-def test_a_line_has_a_limit_before_and_after_its_end():
+def test_a_line_has_a_limit_before_and_after_its_end() -> None:
     with pytest.raises(MalformedPacket):
         read(b"set=1\n", b"x" * (MAX_LINE_SIZE + 1))
     with pytest.raises(MalformedPacket):
         read(b"set=1\n", b"x" * MAX_LINE_SIZE, b"xx\n")
 
 
-def test_a_request_has_a_limit_and_the_next_one_has_it_anew():
+def test_a_request_has_a_limit_and_the_next_one_has_it_anew() -> None:
     reader = RequestReader()
     megabyte = b"x=" + b"1" * 1021 + b"\n"
     for _ in range(2):
@@ -321,7 +321,7 @@ def test_a_request_has_a_limit_and_the_next_one_has_it_anew():
         list(reader.feed(b"set=1\n" + megabyte * 1024 * 17))
 
 
-def test_a_set_may_end_with_the_connection_but_not_within_a_line():
+def test_a_set_may_end_with_the_connection_but_not_within_a_line() -> None:
     reader = RequestReader()
     assert reader.is_between_requests
     assert not list(reader.feed(b"set=1\nfwmark=1\n"))
@@ -332,5 +332,5 @@ def test_a_set_may_end_with_the_connection_but_not_within_a_line():
         reader.finish()
 
 
-def test_a_connection_that_says_nothing_wants_nothing():
+def test_a_connection_that_says_nothing_wants_nothing() -> None:
     assert RequestReader().finish() is None
