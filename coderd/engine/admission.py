@@ -3,7 +3,7 @@
 from coderd.model.keys import NodePublic
 from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.ports import PortSet
-from coderd.packetfilter import InboundPolicy, device_policy, workspace_policy
+from coderd.packetfilter import InboundPolicy, PacketFilter, device_policy, workspace_policy
 
 
 def inbound_policies(
@@ -28,3 +28,11 @@ def inbound_policies(
         )
         for peer in netmap.peers.values()
     }
+
+
+def admit(
+    packet_filter: PacketFilter, netmap: NetMap, accepted: PortSet, *, is_workspace: bool, now: float
+) -> None:
+    """Lets the peers of a map begin what ``inbound_policies`` says, and nobody anything else."""
+    policies = inbound_policies(netmap, accepted, is_workspace=is_workspace)
+    packet_filter.set_peers(netmap.self_node.address.packed, policies, now)

@@ -34,43 +34,16 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from coderd.engine.admission import inbound_policies
-from coderd.engine.commands import (
-    CloseSockets,
-    Command,
-    ListenAt,
-    NetMapChanged,
-    OpenSockets,
-    ProbeHttps,
-    Redial,
-    ResolveRelays,
-    SaveMark,
-    SecretReceived,
-    TellServer,
-    TunnelEvent,
-)
+from coderd import magicsock
+from coderd.engine import commands
+from coderd.engine.admission import admit
+from coderd.engine.commands import Command
 from coderd.engine.dataplane import DataPlane, PathTransmit, PlaneEvent
 from coderd.engine.introduction import SecretTold
 from coderd.engine.own_reach import OwnReach
 from coderd.engine.pins import Pins
 from coderd.engine.roster import Roster
-from coderd.magicsock import (
-    Conn,
-    ConnEvent,
-    DiscoUnreadable,
-    EndpointsChanged,
-    HomeChanged,
-    HttpsProbeWanted,
-    NetcheckDone,
-    PathChanged,
-    PathLost,
-    PingReply,
-    PortOrder,
-    RelayFound,
-    Slept,
-    SocketsUnwanted,
-    SocketsWanted,
-)
+from coderd.magicsock import Conn, ConnEvent, PortOrder
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.addresses import AddrPort
@@ -88,20 +61,10 @@ from coderd.wireguard import Device, PeerStatus
 from coderd.wireguard.tai64n import next_mark, stamp_of
 
 CAPABILITIES: Final = (Capability.PACKET_FILTER, Capability.TUNNEL_SECRET)
-"""What every node of this program can do, for its hello."""
+"""What every node of this program can do, as it tells the server."""
 
 EVENTS_PER_TURN: Final = 512
 """Events of children that end in one ``drain``: each costs some 10 us, so that a turn lasts a few milliseconds."""
-
-_HANDSHAKE_FAILURES: Final = {
-    "no_answer": "wireguard.gave_up",
-    "refused": "wireguard.drop.handshake_refused",
-    "unknown_peer": "wireguard.drop.unknown_peer",
-    "rate": "wireguard.drop.handshake_rate",
-    "mac1": "wireguard.drop.mac1",
-    "queue_full": "wireguard.drop.handshake_queue_full",
-}
-"""Causes in the server's words, and the counters that count them."""
 
 
 class Node:
@@ -120,9 +83,9 @@ class Node:
 
     Attributes:
         disco_key: this start's.
-        generation: this start's random number, by which peers tell it from the last.
+        generation: this start's random number, by which peers distinguish it from the last.
         netmap: the NetMap in force; None before the first.
-        secrets: what peers' daemons have sent, for whoever serves connections from peers.
+        secrets: by which ports 3 and 4 recognise connections that come by a peer's daemon, and it ours.
     """
 
     def __init__(
@@ -142,8 +105,7 @@ class Node:
         self.disco_key: DiscoPublic = disco_key.public()
         self.generation = int.from_bytes(rng(8))
         self.netmap: NetMap | None = None
-        self._reach = OwnReach()
-        self._counters = counters
+        self._filter = packet_filter
         self._device = Device(rng=rng, now=now, mtu=mtu, counters=counters, tai64n_floor=tai64n_mark)
         self._device.set_private_key(key, now)
         self._conn = Conn(
@@ -155,7 +117,6 @@ class Node:
             counters=counters,
             plays_birthday=plays_birthday,
         )
-        self._filter = packet_filter
         self._plane = DataPlane(
             self._device,
             self._conn,
@@ -174,12 +135,15 @@ class Node:
         )
         self.secrets = self._roster.secrets
         self._pins = Pins()
-        self._commands: deque[Command] = deque()
+        self._reach = OwnReach()
         self._derp_map = DerpMap()
-        self._wanted_map: DerpMap | None = None
+        """Relays in use: their names are resolved."""
+        self._asked_map: DerpMap | None = None
+        """Relays of the last NetMap, which the shell was asked to resolve."""
         self._mark = tai64n_mark
         self._last_stamp = tai64n_mark
         self._last_token = 0
+        self._commands: deque[Command] = deque()
         self._now = now
         self._has_more = False
 
@@ -208,41 +172,21 @@ class Node:
             now: seconds on the node's clock.
             unix_now: the wall clock, for handshakes that follow.
         """
-        self._admit(netmap, accepted, is_workspace=is_workspace, now=now)
+        admit(self._filter, netmap, accepted, is_workspace=is_workspace, now=now)
         self.netmap = self._roster.set_netmap(netmap, now, unix_now)
         for peer in self._pins.peers() & self._roster.keys():
             self._conn.pin_path(peer, self._pins.of(peer), now)
-        if netmap.derp_map != self._wanted_map:
-            self._wanted_map = netmap.derp_map
-            self._commands.append(ResolveRelays(netmap.derp_map))
+        if netmap.derp_map != self._asked_map:
+            self._asked_map = netmap.derp_map
+            self._commands.append(commands.ResolveRelays(netmap.derp_map))
 
     def accept(self, accepted: PortSet, *, is_workspace: bool = False, now: float) -> None:
         """Changes what peers of the present map may begin; the arguments are those of ``set_netmap``."""
         if self.netmap is not None:
-            self._admit(self.netmap, accepted, is_workspace=is_workspace, now=now)
-
-    def _admit(self, netmap: NetMap, accepted: PortSet, *, is_workspace: bool, now: float) -> None:
-        policies = inbound_policies(netmap, accepted, is_workspace=is_workspace)
-        self._filter.set_peers(netmap.self_node.address.packed, policies, now)
-
-    def set_relays(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
-        """Takes a relay map with the addresses of its host names. Starts a netcheck."""
-        self._derp_map = derp_map
-        self._conn.set_derp_map(derp_map, resolved, now)
-
-    def set_local_endpoints(
-        self,
-        v4_port: int | None,
-        v6_port: int | None,
-        addresses: Sequence[str],
-        now: float,
-        tunnels: Collection[str] = (),
-    ) -> None:
-        """Takes the bound UDP ports (None: no socket of that family) and this host's addresses, tunnels' apart."""
-        self._conn.set_local_endpoints(v4_port, v6_port, addresses, now, tunnels)
+            admit(self._filter, self.netmap, accepted, is_workspace=is_workspace, now=now)
 
     def set_server_connected(self, is_connected: bool) -> None:
-        """Says whether the server is there to tell peers of a new home; without it, a home that is alive is kept."""
+        """Sets whether the server can tell peers of a new home. While it cannot, a home that is alive is kept."""
         self._conn.set_can_tell(is_connected)
 
     def ping(self, peer: NodePublic, now: float) -> int:
@@ -273,7 +217,7 @@ class Node:
         """Asks a peer's daemon for its tunnel secret, unless it was asked a moment ago."""
         self._roster.ask_secret(peer, now, unix_now)
 
-    # What happened: data
+    # What happened: packets
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
         """Takes one TUN read: a packet or super-packet behind its virtio header. Buffers are borrowed."""
@@ -297,12 +241,35 @@ class Node:
         """Takes a run of one sender's packets from a relay. Buffers are borrowed."""
         self._plane.handle_relayed(region, sender, packets, now, unix_now)
 
-    # What happened: the rest
+    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
+        """Notes that the kernel refused to send to an address, with this errno."""
+        self._conn.handle_send_error(addr, error, now)
+
+    # What happened: the network, and the answers to commands
+
+    def set_local_endpoints(
+        self,
+        v4_port: int | None,
+        v6_port: int | None,
+        addresses: Sequence[str],
+        now: float,
+        tunnels: Collection[str] = (),
+    ) -> None:
+        """Takes where this host is: its bound UDP ports and its addresses.
+
+        Args:
+            v4_port: the port of the IPv4 socket; None without one.
+            v6_port: the port of the IPv6 socket; None without one.
+            addresses: those of interfaces that peers may reach.
+            now: seconds on the node's clock.
+            tunnels: those of tunnels, which are never published.
+        """
+        self._conn.set_local_endpoints(v4_port, v6_port, addresses, now, tunnels)
 
     def handle_network_changed(self, now: float) -> None:
         """Forgets what was measured: this host's addresses or default routes are others."""
         self._conn.handle_rebound(now)
-        self._commands.append(Redial())
+        self._commands.append(commands.Redial())
 
     def handle_relay_connected(self, region: int, now: float) -> None:
         """Notes that the link to a region's relay is up."""
@@ -316,27 +283,30 @@ class Node:
         """Notes that a relay does not have a peer."""
         self._conn.handle_peer_gone(region, peer, now)
 
+    def set_relays(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
+        """Takes the answer to a ``ResolveRelays``: a map with the addresses of its host names. Starts a netcheck."""
+        self._derp_map = derp_map
+        self._conn.set_derp_map(derp_map, resolved, now)
+
     def handle_sockets_opened(self, sockets: Iterable[SocketId], now: float) -> None:
-        """Notes which sockets of an ``OpenSockets`` are bound."""
+        """Takes the answer to an ``OpenSockets``: those that could be bound."""
         self._conn.handle_sockets_opened(sockets, now)
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
-        """Takes the answer to a ``ProbeHttps``; None: the relay could not be reached."""
+        """Takes the answer to a ``ProbeHttps``, in seconds; None where the relay could not be reached."""
         self._conn.handle_https_latency(region, seconds, now)
 
-    def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
-        """Notes that the kernel refused to send to an address, with this errno."""
-        self._conn.handle_send_error(addr, error, now)
+    # The clock
 
     def handle_timeout(self, now: float, unix_now: float) -> None:
-        """Fires every timer that is due."""
+        """Fires every timer that is due by ``now``."""
         self._plane.handle_timeout(now, unix_now)
         self._roster.handle_timeout(now, unix_now)
 
     # What to do next
 
     def drain(self, now: float, unix_now: float) -> None:
-        """Moves what is ready across the walls and ends the children's events. Call it before polling."""
+        """Moves what is ready across the walls, and ends the children's events. Call it after anything above."""
         self._now = now
         for _ in range(EVENTS_PER_TURN):
             self._plane.drain(now, unix_now)
@@ -362,11 +332,11 @@ class Node:
         return self._plane.poll_tun()
 
     def poll_command(self) -> Command | None:
-        """Returns the next thing to do that is no packet."""
+        """Returns the next thing that the shell or its owner must do."""
         return self._commands.popleft() if self._commands else None
 
     def poll_timeout(self) -> Deadline | None:
-        """Returns when to call ``handle_timeout``, and why; at once, where a ``drain`` left something."""
+        """Returns when to call ``handle_timeout``, and why; at once where ``drain`` has left something."""
         if self._has_more or self._commands:
             return Deadline(self._now, "more")
         return earliest(self._plane.poll_timeout(), self._roster.poll_timeout())
@@ -387,19 +357,6 @@ class Node:
         """Returns WireGuard's view of a peer; None for a key that is no peer's."""
         return self._device.status(now).peer(peer)
 
-    def secret_for(self, peer: NodePublic) -> bytes:
-        """Returns the tunnel secret that connections from this node show to a peer."""
-        return self.secrets.ours(peer)
-
-    def handshake_failures(self) -> dict[str, int]:
-        """Returns how many handshakes have failed since the start, by cause."""
-        counts = {cause: self._counters[name] for cause, name in _HANDSHAKE_FAILURES.items()}
-        return {cause: count for cause, count in counts.items() if count}
-
-    def is_relay_connected(self) -> bool:
-        """Returns whether the link to the home relay is up."""
-        return self._conn.is_relay_connected(self.home_region)
-
     def has_mtu_black_hole(self, peer: NodePublic, now: float) -> bool:
         """Returns whether a peer answers small datagrams directly, and none of the tunnel's size."""
         return self._conn.has_mtu_black_hole(peer, now)
@@ -410,76 +367,73 @@ class Node:
 
     @property
     def home_region(self) -> int:
-        """The relay region at which this node listens; 0 while unknown."""
+        """Returns the relay region at which this node listens; 0 while unknown."""
         return self._reach.home_region
 
     @property
+    def is_relay_connected(self) -> bool:
+        """Returns whether the link to the home relay is up."""
+        return self._conn.is_relay_connected(self.home_region)
+
+    @property
     def report(self) -> Report | None:
-        """What the last finished netcheck found."""
+        """Returns what the last finished netcheck found; None before the first."""
         return self._reach.report
 
     @property
     def endpoints(self) -> tuple[AddrPort, ...]:
-        """Where this node may be reached directly."""
+        """Returns the addresses at which this node may be reached directly."""
         return self._reach.endpoints
 
     @property
     def tai64n_mark(self) -> bytes | None:
-        """The timestamp of the last handshake that was begun; None before the first."""
+        """Returns the timestamp of the last handshake that was begun; None before the first."""
         return self._device.tai64n_mark
 
-    # The children's events, each of which ends here
+    # The children's events end here
 
     def _handle_plane_event(self, event: PlaneEvent, now: float, unix_now: float) -> None:
         peer = self._roster.get(event.peer)
         name = peer.name if peer is not None else event.peer.short
-        self._commands.append(TunnelEvent(type(event).__name__, name))
+        self._commands.append(commands.TunnelEvent(type(event).__name__, name))
         if self._roster.handle_event(event, now, unix_now) is not None and self._roster.netmap is not None:
             self.netmap = self._roster.netmap
-            self._commands.append(NetMapChanged(self.netmap))
+            self._commands.append(commands.NetMapChanged(self.netmap))
         if isinstance(event, SecretTold):
-            self._commands.append(SecretReceived())
+            self._commands.append(commands.SecretReceived())
 
     def _handle_conn_event(self, event: ConnEvent, now: float, unix_now: float) -> None:
         match event:
-            case EndpointsChanged() | HomeChanged() | NetcheckDone():
-                self._note_reachability(event)
-            case DiscoUnreadable():
+            case magicsock.EndpointsChanged() | magicsock.HomeChanged() | magicsock.NetcheckDone():
+                self._commands.extend(self._reach.handle(event))
+            case magicsock.DiscoUnreadable():
                 self._roster.handle_unreadable(event.peer, now, unix_now)
-            case RelayFound():
+            case magicsock.RelayFound():
                 self._roster.handle_path_found(event.peer, now)
-            case PathLost():
+            case magicsock.PathLost():
                 self._roster.handle_path_lost(event.peer, now, unix_now)
-            case PathChanged():
+            case magicsock.PathChanged():
                 if event.path.kind is PathKind.DIRECT:
                     self._roster.handle_path_found(event.peer, now)
                 self._commands.append(event)
-            case PingReply():
+            case magicsock.PingReply():
                 self._commands.append(event)
-            case Slept():
-                self._commands.append(Redial(event.seconds))
-            case SocketsWanted():
-                self._commands.append(OpenSockets(event.sockets))
-            case SocketsUnwanted():
-                self._commands.append(CloseSockets(event.sockets))
-            case HttpsProbeWanted():
+            case magicsock.Slept():
+                self._commands.append(commands.Redial(event.seconds))
+            case magicsock.SocketsWanted():
+                self._commands.append(commands.OpenSockets(event.sockets))
+            case magicsock.SocketsUnwanted():
+                self._commands.append(commands.CloseSockets(event.sockets))
+            case magicsock.HttpsProbeWanted():
                 self._probe_https(event.region, now)
-
-    def _note_reachability(self, event: EndpointsChanged | HomeChanged | NetcheckDone) -> None:
-        update = self._reach.handle(event)
-        if isinstance(event, HomeChanged):
-            self._commands.append(ListenAt(event.region))
-        elif isinstance(event, NetcheckDone):
-            self._commands.append(event)
-        self._commands.append(TellServer(update))
 
     def _probe_https(self, region_id: int, now: float) -> None:
         if (region := self._derp_map.regions.get(region_id)) is not None:
-            self._commands.append(ProbeHttps(region))
+            self._commands.append(commands.ProbeHttps(region))
         else:
             self._conn.handle_https_latency(region_id, None, now)
 
     def _keep_mark(self, last: bytes) -> None:
         if (mark := next_mark(self._mark, last)) is not None:
             self._mark = mark
-            self._commands.append(SaveMark(mark))
+            self._commands.append(commands.SaveMark(mark))

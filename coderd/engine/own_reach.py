@@ -1,5 +1,6 @@
 """Where this node can be reached, as its paths find out and its server is told. Pure."""
 
+from coderd.engine.commands import Command, ListenAt, TellServer
 from coderd.magicsock import EndpointsChanged, HomeChanged, NetcheckDone
 from coderd.model.addresses import AddrPort
 from coderd.model.reachability import NodeUpdate
@@ -21,17 +22,20 @@ class OwnReach:
 
     @property
     def endpoints(self) -> tuple[AddrPort, ...]:
-        """Where this node may be reached directly, the best first."""
+        """Returns the addresses at which this node may be reached directly, the best first."""
         return tuple(addr for addr, _ in self._endpoints)
 
-    def handle(self, event: EndpointsChanged | HomeChanged | NetcheckDone) -> NodeUpdate:
-        """Takes what the paths have found out, and returns what the server is told of it."""
+    def handle(self, event: EndpointsChanged | HomeChanged | NetcheckDone) -> list[Command]:
+        """Takes what the paths have found out. Returns what is to be done about it, the server's report last."""
+        commands: list[Command] = []
         match event:
             case EndpointsChanged():
                 self._endpoints = event.endpoints
             case HomeChanged():
                 self.home_region = event.region
+                commands.append(ListenAt(event.region))
             case NetcheckDone():
                 self.report = event.report
+                commands.append(event)
         latencies = dict(self.report.region_latency) if self.report is not None else {}
-        return NodeUpdate(self.home_region, self._endpoints, latencies)
+        return [*commands, TellServer(NodeUpdate(self.home_region, self._endpoints, latencies))]

@@ -193,7 +193,7 @@ def test_news_of_a_restart_does_not_end_the_session_that_is_with_the_new_process
 def knows_who_comes(world: World) -> bool:
     """Whether the workspace has the secret of the user's newest start."""
     user, dev = world.user.running, world.dev.running
-    return dev.core.secrets.is_shown(world.user.public, user.core.secret_for(world.dev.public))
+    return dev.core.secrets.is_shown(world.user.public, user.core.secrets.ours(world.dev.public))
 
 
 @pytest.mark.parametrize("who", ["user", "dev"])

@@ -28,6 +28,7 @@ from coderd.engine.commands import (
     SecretReceived,
     TunnelEvent,
 )
+from coderd.engine.handshake_failures import handshake_failures
 from coderd.engine.io.answers import Answers, Pong
 from coderd.engine.io.driver import Driver
 from coderd.engine.io.network_feed import NetworkFeed
@@ -235,7 +236,7 @@ class Tunnel:
 
     def secret_for(self, peer: NodePublic) -> str:
         """Returns in hex what a connection from this node shows at a peer's ports 3 and 4."""
-        return self._node.secret_for(peer).hex()
+        return self._node.secrets.ours(peer).hex()
 
     def path(self, peer: NodePublic) -> PathInfo:
         """Returns how a peer is reached now, and the bytes moved each way by kind of path."""
@@ -247,7 +248,7 @@ class Tunnel:
 
     def handshake_failures(self) -> dict[str, int]:
         """Returns how many handshakes have failed since the start, by cause."""
-        return self._node.handshake_failures()
+        return handshake_failures(self.counters)
 
     def wireguard(self, peer: NodePublic) -> PeerStatus | None:
         """Returns WireGuard's view of a peer; None for a key that is no peer's."""
@@ -266,7 +267,7 @@ class Tunnel:
     @property
     def is_relay_connected(self) -> bool:
         """Whether the link to the home relay is up."""
-        return self._node.is_relay_connected()
+        return self._node.is_relay_connected
 
     @property
     def relays(self) -> tuple[RelayInfo, ...]:
