@@ -10,6 +10,7 @@ The node's side:
 netmap_client  what the server says, collected into one NetMap
 dialled_map    the server's relay map as this node may dial it
 saved_netmap   the NetMap in the node's state file
+outbox         what a node still has to tell its server
 reporter       what a node reports of its paths, and when
 server_state   whether the node is connected
 
@@ -18,10 +19,16 @@ registry       who is connected, and who may see whom
 viewer         what one connection was told, is owed and holds back
 shown_entry    what others are shown of a node
 publication    how often what others are shown of a node may change
-nodes_by_user  which nodes a change may concern
-paths          what nodes have reported of their paths
+neighbours     which nodes may have to do with each other, by users (nodes_by_user) and the server's meetings
+paths          what one connection has reported of its paths, and the counts of all
+path_reports   what all connections have reported, looked at together
 farewell       when each node shall come back to a server that ends
 
-io             coordination_client (dials and redials), coordination_server (the WebSocket endpoint),
-keepalive: shells
+io, shells:
+coordination_client   dials the server, and redials
+link_end              what an error of that link means
+coordination_server   the WebSocket endpoint
+admission             who a node is that connects, and whether it may
+node_link             one admitted node's WebSocket
+keepalive             one timer for all links
 """

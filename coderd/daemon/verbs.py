@@ -33,7 +33,7 @@ from coderd.control.messages import (
     UpResult,
     WhyParams,
 )
-from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
+from coderd.coordination.io.link_end import AWAITS_APPROVAL
 from coderd.daemon.diagnosis.ask import absent, netcheck, why
 from coderd.daemon.diagnosis.measure import Emit, offline, ping, speedtest
 from coderd.daemon.diagnosis.relay_check import derp_map

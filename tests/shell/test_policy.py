@@ -18,7 +18,7 @@ from coderd.api.io.machine import enrol_device
 from coderd.api.messages import PREFIX
 from coderd.api.rules import RULES, ResourceScope
 from coderd.config.lifetimes import LifetimeOptions
-from coderd.coordination.io.coordination_client import APPROVAL_INTERVAL, AWAITS_APPROVAL
+from coderd.coordination.io.link_end import APPROVAL_INTERVAL, AWAITS_APPROVAL
 from coderd.model.errors import UserError
 from coderd.model.keys import NodePrivate
 from coderd.model.netmap import PeerAccess

@@ -36,7 +36,7 @@ from coderd.control.messages import (
     Waiting,
     WhyParams,
 )
-from coderd.coordination.io.coordination_client import AWAITS_APPROVAL
+from coderd.coordination.io.link_end import AWAITS_APPROVAL
 from coderd.coordination.server_state import ServerState
 from coderd.daemon import verbs
 from coderd.daemon.diagnosis import measure

@@ -9,14 +9,21 @@ from collections.abc import Callable, Iterable, Set
 from typing import cast
 from uuid import UUID
 
-import msgspec
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection
+from trio_websocket import ConnectionRejected, WebSocketConnection
 from trio_websocket import wrap_client_stream as wrap_websocket
 
 from coderd.config.url import parse_server_url
-from coderd.coordination.entries import update_message
+from coderd.coordination.io.link_end import (
+    LINK_ERRORS,
+    ServerLeaves,
+    explain,
+    first_cause,
+    judge,
+    refused,
+    wrong_kind,
+)
 from coderd.coordination.message import (
     ALIVE_INTERVAL,
     FINAL_CODES,
@@ -30,7 +37,6 @@ from coderd.coordination.message import (
     Hello,
     Message,
     Peers,
-    Ready,
     Reconnect,
     Refusal,
     ServerMessage,
@@ -39,14 +45,15 @@ from coderd.coordination.message import (
     parse_server_message,
 )
 from coderd.coordination.netmap_client import NetMapClient
+from coderd.coordination.outbox import Outbox
 from coderd.coordination.proof import NONCE_SIZE, make_proof
-from coderd.coordination.reporter import NOTHING_NEW, Reports
-from coderd.coordination.server_state import WRONG_KIND, ServerState
+from coderd.coordination.reporter import Reports
+from coderd.coordination.server_state import ServerState
 from coderd.http.dialer import dial
-from coderd.http.pinned import WrongCertificate, server_context
+from coderd.http.pinned import server_context
 from coderd.model import RandomBytes
 from coderd.model.backoff import Backoff
-from coderd.model.errors import Exit, MalformedPacket, UserError
+from coderd.model.errors import MalformedPacket, UserError
 from coderd.model.keys import DiscoPublic, NodePrivate, NodePublic
 from coderd.model.netmap import NetMap, NodeKind
 from coderd.model.reachability import NodeUpdate
@@ -60,46 +67,8 @@ LONGEST_WAIT = 10.0
 log = structlog.get_logger(__name__)
 
 
-APPROVAL_INTERVAL = 10.0
-"""Seconds between two questions whether an admin has approved this device."""
-AWAITS_APPROVAL = (
-    "this device waits for an admin's approval (coderctl devices approve), and joins by itself then"
-)
-_EXPIRED = "this device's time there has ended"
-_HINTS = {
-    "unauthorized": "Join it again with a new token.",
-    "expired": "Sign in again: sudo coderctl up https://SERVER:3000",
-}
-
-
-class ServerLeaves(Exception):
-    """The server ends the connection and expects us back, after ``delay`` seconds."""
-
-    def __init__(self, delay: float, reason: str = "the server restarts") -> None:
-        super().__init__(reason)
-        self.delay = delay
-
-
-class _Rejection(msgspec.Struct, frozen=True):
-    """What a server says instead of opening the link."""
-
-    code: str
-
-
 RECEIVE_SIZE = 4096
 """Bytes of one read: the library works off all frames of it in one go, and they may be tiny."""
-LINK_ERRORS = (
-    OSError,
-    UnicodeError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio.TooSlowError,
-    HandshakeError,
-    ConnectionClosed,
-    MalformedPacket,
-    ServerLeaves,
-)
-"""What ends a connection but not our patience."""
 
 
 class CoordinationClient:
@@ -153,10 +122,7 @@ class CoordinationClient:
         self._tls = tls
         self._core = NetMapClient(self._url, netmap)
         self._backoff = Backoff(rng, longest=LONGEST_WAIT)
-        self._update: NodeUpdate | None = None
-        self._outbox: list[Message] = []
-        self._is_update_owed = False
-        self._reports = NOTHING_NEW
+        self._outbox = Outbox(generation)
         self._welcomed_at: float | None = None
         self._is_leaving = False
         self._wake = trio.Event()
@@ -174,16 +140,13 @@ class CoordinationClient:
 
         The latest state wins and is said again after a reconnect.
         """
-        if update != self._update:
-            self._update = update
-            self._is_update_owed = True
+        if self._outbox.update(update):
             self._wake.set()
 
     def report(self, reports: Reports) -> None:
         """Tells the server, on this connection alone, by which paths this node reaches its peers."""
         if self._welcomed_at is not None:
-            self._reports = self._reports.then(reports)
-            self._is_update_owed = True
+            self._outbox.report(reports)
             self._wake.set()
 
     def forget_peers(self, node_ids: Set[UUID]) -> None:
@@ -216,7 +179,7 @@ class CoordinationClient:
                 machine has taken this node's place, or the server takes this one for another kind of node.
         """
         if not (self._token.isascii() and self._token.isprintable()) or " " in self._token:
-            raise _refusal("the token contains characters that no token has")
+            raise refused("the token contains characters that no token has")
         with self._scope:
             while not self._is_leaving:
                 delay = await self._attempt()
@@ -228,11 +191,11 @@ class CoordinationClient:
         try:
             await self._connect()
         except* LINK_ERRORS as group:
-            error = _leaf(group)
+            error = first_cause(group)
         except* UserError as group:
-            error = _leaf(group)  # the last word, whatever broke beside it
+            error = first_cause(group)  # the last word, whatever broke beside it
         if isinstance(error, ConnectionRejected):
-            error = _judge(error)
+            error = judge(error)
         if isinstance(error, UserError):
             self._on_state(ServerState(False, error.message, self._backoff.attempts))
             raise error
@@ -246,7 +209,7 @@ class CoordinationClient:
         delay = self._backoff.next_delay()
         if isinstance(error, ServerLeaves):
             delay = max(delay, error.delay)
-        reason = "the node leaves" if self._is_leaving else _explain(error)
+        reason = "the node leaves" if self._is_leaving else explain(error)
         log.info("server_lost", reason=reason, attempts=self._backoff.attempts, retry_in=round(delay, 3))
         self._on_state(ServerState(False, reason, self._backoff.attempts))
         return 0.0 if self._is_leaving else delay
@@ -298,9 +261,7 @@ class CoordinationClient:
             raise MalformedPacket("the server did not answer with a welcome")
         self._resume_token = welcome.resume_token
         self._welcomed_at = trio.current_time()
-        self._outbox.clear()
-        self._is_update_owed = self._update is not None
-        self._reports = NOTHING_NEW
+        self._outbox.handle_joined()
         self._take(welcome)
         log.info("server_joined")
         self._on_state(ServerState(True, resume_token=self._resume_token))
@@ -331,8 +292,7 @@ class CoordinationClient:
             if isinstance(message, Reconnect):
                 raise ServerLeaves(message.after_ms / 1000)
             self._take(message)
-            if isinstance(message, Peers) and message.upsert:
-                self._outbox.append(Ready([entry.id for entry in message.upsert]))
+            if isinstance(message, Peers) and self._outbox.confirm(message):
                 self._wake.set()
 
     async def _next_message(self, websocket: WebSocketConnection) -> ServerMessage:
@@ -340,13 +300,13 @@ class CoordinationClient:
         if isinstance(message, Refusal):
             log.warning("server_refuses", code=message.code, reason=message.message)
             if message.code in FINAL_CODES:
-                raise _refusal(message.message, message.code)
+                raise refused(message.message, message.code)
             raise ServerLeaves(0.0, message.message)
         return message
 
     def _take(self, message: ServerMessage) -> None:
         if isinstance(message, Welcome) and self._kind is not None and message.self.kind != self._kind.value:
-            raise _wrong_kind(self._kind)
+            raise wrong_kind(self._kind)
         netmap = self._core.handle_message(message)
         if netmap is not None:
             self._on_netmap(netmap)
@@ -354,7 +314,7 @@ class CoordinationClient:
     async def _write(self, websocket: WebSocketConnection, connection: trio.CancelScope) -> None:
         """Sends what is owed, ``alive`` when nothing is, and the goodbye last."""
         while not self._is_leaving:
-            message = self._next_owed()
+            message: Message | None = self._outbox.take()
             if message is None:
                 self._wake = trio.Event()
                 with trio.move_on_after(ALIVE_INTERVAL) as waited:
@@ -370,82 +330,3 @@ class CoordinationClient:
         with trio.move_on_after(GOODBYE_TIMEOUT):
             await websocket.send_message(encode_message(Goodbye()))
             await websocket.aclose()
-
-    def _next_owed(self) -> Message | None:
-        if self._is_update_owed and self._update is not None:
-            self._is_update_owed = False
-            reports, self._reports = self._reports, NOTHING_NEW
-            return update_message(self._update, self._generation, reports)
-        return self._outbox.pop(0) if self._outbox else None
-
-
-def _refusal(reason: str, code: str = "unauthorized") -> UserError:
-    return UserError(
-        f"the server refused this node: {reason}",
-        exit_code=Exit.REFUSED,
-        hint=_HINTS.get(code, ""),
-        code=code,
-    )
-
-
-def _wrong_kind(kind: NodeKind) -> UserError:
-    return UserError(
-        f"the server calls this machine another kind of node than the {kind.value} that its person made it",
-        exit_code=Exit.REFUSED,
-        hint="Do not use that server before its admin has explained this.",
-        code=WRONG_KIND,
-    )
-
-
-def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first single error inside a group; a rejection, which explains the others, before them."""
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves.append(_leaf(error) if isinstance(error, BaseExceptionGroup) else error)
-    return next((leaf for leaf in leaves if isinstance(leaf, ConnectionRejected)), leaves[0])
-
-
-def _judge(rejected: ConnectionRejected) -> Exception:
-    """What a server means that does not open the link: a last word, a wait, or just a failure.
-
-    The sentences are ours, not the server's.
-    """
-    code = _code_of(rejected)
-    if rejected.status_code == 401:
-        return _refusal(_EXPIRED if code == "expired" else "the server does not know this token", code)
-    if rejected.status_code == 403 and code == "awaits_approval":
-        return ServerLeaves(APPROVAL_INTERVAL, AWAITS_APPROVAL)
-    return rejected
-
-
-def _code_of(rejected: ConnectionRejected) -> str:
-    """The code that a refusal names, if it is one that means something here."""
-    try:
-        code = msgspec.json.decode(rejected.body or b"", type=_Rejection).code
-    except msgspec.DecodeError:
-        return "unauthorized"
-    return code if code in ("expired", "awaits_approval") else "unauthorized"
-
-
-def _explain(error: BaseException | None) -> str:
-    """One clause for people about why the link is down."""
-    match error:
-        case None | ConnectionClosed():
-            return "the server closed the connection"
-        case ServerLeaves() | MalformedPacket():
-            return str(error)
-        case trio.TooSlowError():
-            return "the server does not answer"
-        case ConnectionRejected():
-            return f"the server answered {error.status_code} instead of opening the link"
-        case HandshakeError():
-            return "the server does not speak WebSocket"
-        case WrongCertificate():
-            return f"the server is not trusted: {error}"
-        case ssl.SSLError():
-            return f"TLS failed: {error.reason or error}"
-        case OSError():
-            return error.strerror or str(error) or "the server cannot be reached"
-        case UserError():
-            return error.message
-    return "the connection broke"
