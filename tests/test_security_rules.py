@@ -61,7 +61,7 @@ OTHERS_TOO = {"sessions"}
 COMMANDS = {"amend", "expel", "forget", "introduce", "note_rekeyed", "close_client"}
 MAY_COMMAND = {
     "coderd/server/effects.py": "the one place",
-    "coderd/coordination/io/coordination_server.py": "a node that joins while it is changed is looked at again",
+    "coderd/coordination/io/admission.py": "a node that joins while it is changed is looked at again",
     "coderd/coordination/registry.py": "the registry itself",
     "coderd/derp/io/server.py": "the relay itself",
 }

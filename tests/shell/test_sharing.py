@@ -113,7 +113,8 @@ async def test_who_is_at_a_workspace_is_listed_by_user_with_what_they_have_open(
     lab = Node(UUID(int=7), NodeKind.WORKSPACE, "lab", ann, 0.0)
     laptop = Node(UUID(int=8), NodeKind.DEVICE, "laptop", bob, 0.0)
     visits = Visits(lambda: 500.0)
-    registry = SimpleNamespace(tunnels=lambda _node, _now: [(laptop, "direct", 60.0)])
+    reports = SimpleNamespace(tunnels=lambda _node, _now: [(laptop, "direct", 60.0)])
+    registry = SimpleNamespace(path_reports=reports)
     directory = cast(Directory, SimpleNamespace(registry=registry, visits=visits))
     with (
         visits.during(ann, dev),

@@ -13,7 +13,7 @@ HERE, THERE = NodeUpdate(999, ()), NodeUpdate(1, ())
 
 
 def taken(outbox: Outbox) -> list[object]:
-    found = []
+    found: list[object] = []
     while (message := outbox.take()) is not None:
         found.append(message)
     return found
