@@ -36,7 +36,7 @@ def fit(
 ) -> tuple[list[M], str | None]:
     """Returns as many items of a page as may be sent at once, and the cursor of the next page.
 
-    Whoever asks without a limit knows no pages, and is sent all.
+    Without a limit all items are returned: a client of before pages knows no cursor.
     """
     n_fit, n_bytes = len(shown), 0
     for index, each in enumerate(shown if query.limit is not None else ()):

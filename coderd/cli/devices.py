@@ -19,7 +19,7 @@ NewName = Annotated[str, typer.Argument(metavar="NAME", help="A DNS label: lette
 
 
 def list_devices(
-    everybodys: All = False,
+    everyones: All = False,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
@@ -31,7 +31,7 @@ def list_devices(
       coderctl devices list
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    found = client.list_devices(everybodys=everybodys)
+    found = client.list_devices(everyones=everyones)
     if json:
         print_json(found)
         return Exit.DONE

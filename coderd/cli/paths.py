@@ -11,7 +11,7 @@ _HEAD = ("FROM", "TO", "PATH", "RTT", "SINCE")
 
 
 def paths(
-    everybodys: All = False,
+    everyones: All = False,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
@@ -25,7 +25,7 @@ def paths(
       coderctl paths --json | jq '.[] | select(.path == "relay")'
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    found = client.list_paths(everybodys=everybodys)
+    found = client.list_paths(everyones=everyones)
     if json:
         print_json(found)
         return Exit.DONE

@@ -41,7 +41,7 @@ def create(
 
 
 def list_workspaces(
-    everybodys: All = False,
+    everyones: All = False,
     url: Url = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
@@ -53,7 +53,7 @@ def list_workspaces(
       coderctl workspaces list
     """
     client, _ = open_api(url, token_file, insecure=insecure)
-    found = client.list_workspaces(everybodys=everybodys)
+    found = client.list_workspaces(everyones=everyones)
     if json:
         print_json(found)
         return Exit.DONE

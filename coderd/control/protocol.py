@@ -1,4 +1,4 @@
-r"""The control socket's lines: how they are framed, what they hold, and who may ask for what. Pure.
+r"""The control socket's lines: framing, contents, and which caller may call which method. Pure.
 
 request   {"v":1,"id":n,"method":"ping","params":{...}}\n
 answer    {"id":n,"event":{...}}\n               any number of them, then one of
@@ -75,7 +75,7 @@ class LineSplitter:
 
 
 class Request(NamedTuple):
-    """A request whose parameters have been checked against its method's type."""
+    """A request with parameters of its method's type."""
 
     id: int
     method: AnyMethod
@@ -113,7 +113,7 @@ _ANSWER = msgspec.json.Decoder(_AnswerLine)
 
 
 class Refusal(UserError):
-    """A line that is no request we can serve. ``request_id`` is None where not even that could be read."""
+    """An invalid request line; ``request_id`` is None if it has no valid id."""
 
     def __init__(self, message: str, *, code: str, request_id: int | None, hint: str = "") -> None:
         super().__init__(message, code=code, hint=hint)
@@ -121,7 +121,7 @@ class Refusal(UserError):
 
 
 def parse_request(line: Buffer) -> Request:
-    """Reads a request of any bytes; raises Refusal, and nothing else, on what is none."""
+    """Parses a request. Raises only Refusal, on any bytes that are no valid request."""
     try:
         head = _REQUEST.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from coderd.peerapi.message import MAX_LINE
 
 
 class LineReader:
-    """Bounded reader of the one line that opens a stream; the bytes behind its newline belong to somebody else.
+    """Bounded reader of the one line that opens a stream; bytes behind its newline are left to the caller.
 
     Args:
         limit: bytes of the line at most, its newline included.
@@ -25,7 +25,7 @@ class LineReader:
         """Returns how many bytes the line may still have, so how many are worth reading ahead."""
         return self._limit - len(self._begun) if self.line is None else 0
 
-    def feed(self, data: Buffer) -> int:
+    def take(self, data: Buffer) -> int:
         """Takes the line's bytes from the front of what a stream holds; empty data is the stream's end, as ``recv`` has it.
 
         Returns:

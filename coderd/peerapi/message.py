@@ -1,4 +1,4 @@
-r"""The node API's lines, on tailnet port 4: a peer asks for a TCP service of this machine, for a terminal, or how its network is. Pure.
+r"""The node API's lines, on tailnet port 4: requests of peers for a TCP service, a terminal, or facts. Pure.
 
 caller   {"v":1,"method":"dial","port":N,"secret":"..."}\n     secret: see Request, in each of the three
 node     {"ok":true}\n  or  {"ok":false,"error":{"code":"refused","message":"..."}}\n     then the service's own bytes
@@ -32,12 +32,12 @@ _REFUSALS = (NOT_ALLOWED, NOT_SHARED, NO_PROOF)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"):
-    """What a caller asks for.
+    """Request of a caller.
 
     Attributes:
-        v: of the protocol.
-        secret: 64 hex digits, which the caller's daemon has told this node and hands to those whom its control socket allows, so
-            that not anybody on the caller's machine may come. Callers of earlier releases have none.
+        v: version of the protocol.
+        secret: 64 hex digits that the caller's daemon has sent to this node, and gives to users that its control
+            socket admits, so that other users of that machine are refused. Earlier releases have none.
     """
 
     v: Literal[1] = 1
@@ -61,8 +61,8 @@ class TerminalRequest(Request, frozen=True, kw_only=True, tag="terminal"):
     """Asks for a terminal.
 
     Attributes:
-        grace: seconds that its shell should outlast the caller's right to come, as far as the node lets it: a server's node is
-            unknown to the workspace for a moment when the server starts anew.
+        grace: seconds for which its shell should outlast the caller's access, if the node permits it: while a
+            server restarts, its node is unknown to the workspace.
     """
 
     grace: Annotated[float, msgspec.Meta(ge=0)] = 0.0
@@ -108,10 +108,10 @@ def parse_node_request(line: Buffer) -> AnyRequest:
 
 
 def parse_dial_reply(line: Buffer) -> None:
-    """Checks a reply; returns if the service's bytes follow.
+    """Checks a reply; returns if it is positive, so that the service's bytes follow.
 
     Raises:
-        UserError: the node's own words for why they do not.
+        UserError: the node's own words for its refusal.
         MalformedPacket: the line is no reply.
     """
     try:
@@ -131,7 +131,7 @@ def parse_facts_reply(line: Buffer) -> Facts:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedPacket(f"not an answer of the node API: {error}") from None
     if reply.facts is None:
-        raise MalformedPacket("the node told no facts")
+        raise MalformedPacket("the node's reply holds no facts")
     return reply.facts
 
 
@@ -163,7 +163,7 @@ def objection(peer: Peer, request: Request, workspace: str) -> DialError | None:
 
 
 def _name_ports(ports: str) -> str:
-    """A set of ports in a sentence."""
+    """Names a set of ports in a sentence."""
     if ports == "none":
         return "no port"
     return f"port {ports}" if ports.isdigit() else f"ports {ports.replace(',', ', ')}"

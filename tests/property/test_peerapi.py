@@ -10,7 +10,7 @@ def read(chunks: list[bytes], limit: int) -> tuple[bytes | None, bytes]:
     reader, left = LineReader(limit), b""
     for chunk in chunks:
         assert 0 <= reader.n_missing <= limit
-        n_taken = reader.feed(chunk)
+        n_taken = reader.take(chunk)
         assert 0 <= n_taken <= len(chunk)
         left += chunk[n_taken:]
     return reader.line, left
@@ -37,7 +37,7 @@ def test_any_bytes_are_a_line_or_malformed_and_never_more_than_the_limit_is_held
     n_taken = 0
     for chunk in chunks:
         try:
-            n_taken += reader.feed(chunk)
+            n_taken += reader.take(chunk)
         except MalformedPacket:
             assert reader.line is None
             break

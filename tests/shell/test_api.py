@@ -200,7 +200,7 @@ async def test_users_see_their_own_and_not_each_others(tmp_path: Path) -> None:
         assert len(await in_thread(ann.list_workspaces)) == 1
         owner = world.admin
         assert await in_thread(owner.list_workspaces) == []
-        (seen,) = await in_thread(lambda: owner.list_workspaces(everybodys=True))
+        (seen,) = await in_thread(lambda: owner.list_workspaces(everyones=True))
         assert await in_thread(lambda: owner.get_workspace("ann/dev")) == seen
 
 

@@ -97,9 +97,9 @@ class ApiClient:
 
     # Workspaces, by id, name or owner/name
 
-    def list_workspaces(self, *, everybodys: bool = False) -> list[WorkspaceInfo]:
+    def list_workspaces(self, *, everyones: bool = False) -> list[WorkspaceInfo]:
         """Returns the caller's workspaces and those shared with the caller."""
-        pages = self._exchange.pages(WorkspaceList, _listing("/workspaces", everybodys))
+        pages = self._exchange.pages(WorkspaceList, _listing("/workspaces", everyones))
         return [workspace for page in pages for workspace in page.workspaces]
 
     def create_workspace(self, name: str) -> WorkspaceCreated:
@@ -182,9 +182,9 @@ class ApiClient:
 
     # Devices, by id, name or owner/name
 
-    def list_devices(self, *, everybodys: bool = False) -> list[DeviceInfo]:
+    def list_devices(self, *, everyones: bool = False) -> list[DeviceInfo]:
         """Returns the caller's devices, or everyone's."""
-        pages = self._exchange.pages(DeviceList, _listing("/devices", everybodys))
+        pages = self._exchange.pages(DeviceList, _listing("/devices", everyones))
         return [device for page in pages for device in page.devices]
 
     def get_device(self, key: str) -> DeviceInfo:
@@ -261,9 +261,9 @@ class ApiClient:
             AuditPage, "GET", f"/{'openings' if opened else 'audit'}?limit={limit}{older}"
         )
 
-    def list_paths(self, *, everybodys: bool = False) -> list[ReachInfo]:
+    def list_paths(self, *, everyones: bool = False) -> list[ReachInfo]:
         """Returns the paths that the caller's nodes, or everyone's, report."""
-        return self._exchange.ask(PathList, "GET", _listing("/paths", everybodys)).paths
+        return self._exchange.ask(PathList, "GET", _listing("/paths", everyones)).paths
 
     def reflection(self) -> Reflection:
         """Returns how this request reached the server."""
@@ -281,10 +281,10 @@ def _quoted(key: str) -> str:
 
 def _token_path(token_id: str, user: str | None, rest: str, nodes: bool) -> str:
     """Returns the path of a token of the caller's, or of a user's."""
-    whose = "" if user is None else f"/users/{_quoted(user)}"
-    return f"{whose}/tokens/{_quoted(token_id)}{rest}{'?nodes=true' if nodes else ''}"
+    prefix = "" if user is None else f"/users/{_quoted(user)}"
+    return f"{prefix}/tokens/{_quoted(token_id)}{rest}{'?nodes=true' if nodes else ''}"
 
 
-def _listing(path: str, everybodys: bool) -> str:
+def _listing(path: str, everyones: bool) -> str:
     """Returns the path of a list of the caller's things, or of everyone's."""
-    return f"{path}?all=true" if everybodys else path
+    return f"{path}?all=true" if everyones else path

@@ -98,7 +98,7 @@ class Call(NamedTuple):
 Handler: TypeAlias = Callable[[Call], Awaitable[ApiMessage | bytes]]
 """Answers with the rule's message, or with JSON that is ready."""
 Identify: TypeAlias = Callable[[str, str], Awaitable[Caller]]
-"""Whose token this is, coming from this address; may refuse with ``ApiError``."""
+"""Identifies the caller by a token and the address that it came from. Raises ``ApiError`` to refuse."""
 
 _BROKEN = HTTPStatus.INTERNAL_SERVER_ERROR
 

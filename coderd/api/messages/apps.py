@@ -17,9 +17,9 @@ class AppInfo(ApiMessage, frozen=True):
     port: int
     """On the workspace's loopback."""
     share: ShareText
-    """Whom it is for, beside the workspace's owner."""
+    """Who may open it, beside the workspace's owner."""
     path: str
-    """Where it is on the server's host."""
+    """Its path on the server's host."""
     host: str = ""
     """Its own host, if apps have hosts and its names allow one."""
 
@@ -31,7 +31,7 @@ class AppList(ApiMessage, frozen=True):
 
 
 class SetApp(ApiMessage, frozen=True):
-    """What a web app shall be from now on."""
+    """New settings of a web app."""
 
     name: NameText
     share: ShareText = "owner"

@@ -9,7 +9,7 @@ from coderd.api.messages.message import MAX_PAGE, ApiMessage
 
 
 class AuditQuery(ApiMessage, frozen=True):
-    """Which page of the audit log."""
+    """Selection of a page of the audit log."""
 
     before: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
     """Only entries with smaller numbers."""
@@ -17,7 +17,7 @@ class AuditQuery(ApiMessage, frozen=True):
 
 
 class AuditEntry(ApiMessage, frozen=True):
-    """Who changed what."""
+    """One change: its actor, action and target."""
 
     number: int
     at: float

@@ -12,7 +12,7 @@ KeyText: TypeAlias = Annotated[str, msgspec.Meta(max_length=80)]
 
 
 class EnrolDevice(ApiMessage, frozen=True):
-    """A machine wants to join as the caller's device; the same key enrols the same device again."""
+    """Request of a machine to become a device of the caller's; the same key enrols the same device again."""
 
     name: NameText
     """What the machine calls itself."""
@@ -22,7 +22,7 @@ class EnrolDevice(ApiMessage, frozen=True):
 
 
 class DeviceEnrolled(ApiMessage, frozen=True):
-    """The device, under the name that it has got, and its token, shown this once."""
+    """The device with the name that it was given, and its token, shown this once."""
 
     id: UUID
     name: str
@@ -30,7 +30,7 @@ class DeviceEnrolled(ApiMessage, frozen=True):
     address: str
     token: str
     is_waiting: bool = False
-    """Whether it connects nowhere until an admin approves it."""
+    """Whether it may not connect until an admin approves it."""
 
 
 class DeviceInfo(ApiMessage, frozen=True):
@@ -43,7 +43,7 @@ class DeviceInfo(ApiMessage, frozen=True):
     online: bool
     created_at: float
     is_waiting: bool = False
-    """Whether it connects nowhere until an admin approves it."""
+    """Whether it may not connect until an admin approves it."""
     expires_at: float | None = None
     """When it has to sign in again, in wall-clock seconds; null: never."""
 
@@ -55,6 +55,6 @@ class DeviceList(ListPage, frozen=True, kw_only=True):
 
 
 class ChangeDevice(ApiMessage, frozen=True):
-    """What shall become of a device."""
+    """New name of a device."""
 
     name: NameText

@@ -4,7 +4,7 @@ from coderd.api.messages.message import ApiMessage
 
 
 class Health(ApiMessage, frozen=True):
-    """The server is up."""
+    """Sign of life of the server, and its version."""
 
     status: str
     version: str
@@ -17,23 +17,23 @@ class RelayClient(ApiMessage, frozen=True):
     node: str
     """``owner/name``, empty where the store no longer knows the key."""
     bytes_in: int
-    """What it sent to the relay."""
+    """Bytes that it sent to the relay."""
     bytes_out: int
-    """What the relay sent to it."""
+    """Bytes that the relay sent to it."""
     packets_in: int
     packets_out: int
 
 
 class ServerCounters(ApiMessage, frozen=True):
-    """What the server has moved and refused since it started."""
+    """Traffic and drops of the server since its start."""
 
     counters: dict[str, int]
     n_connections: int
     """Nodes on the coordination link."""
     relay: list[RelayClient]
     relay_bytes: int
-    """Taken on by the relay for nodes that were connected, with frame headers; what a full queue then dropped of it is
-    counted, in packets, as ``derp.drop.queue_full``."""
+    """Bytes that the relay accepted for connected nodes, with frame headers. Packets of them that a full queue
+    dropped are counted as ``derp.drop.queue_full``."""
     relay_packets: int
 
 

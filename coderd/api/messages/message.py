@@ -20,11 +20,11 @@ Lifetime: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=316_224_000)]
 
 
 class ApiMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Anything said at the API."""
+    """A message of the API: the body of a request or of an answer, or a query."""
 
 
 class ErrorBody(ApiMessage, frozen=True):
-    """Why a request was refused."""
+    """A refusal: a code for programs, a sentence for people, and a hint."""
 
     code: str
     """A short word for programs."""
@@ -35,30 +35,30 @@ class ErrorBody(ApiMessage, frozen=True):
 
 
 class Nothing(ApiMessage, frozen=True):
-    """Done."""
+    """Empty answer."""
 
 
 class PageQuery(ApiMessage, frozen=True):
-    """Which page of a list."""
+    """Selection of a page of a list."""
 
     after: Annotated[str, msgspec.Meta(max_length=200)] = ""
     """The ``next`` of the page before; empty for the first."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIST)] | None = None
-    """Things at most, a page may have fewer and go on; null: all in one answer."""
+    """Most entries of the page, which may have fewer and still not be the last; null: all in one answer."""
 
 
 class ListQuery(PageQuery, frozen=True):
-    """Whose things to list."""
+    """Selection of a page of a list: of the caller's things, or of everyone's."""
 
     all: bool = False
-    """Everybody's."""
+    """Whether to list everyone's; for admins and owners."""
 
 
 class ListPage(ApiMessage, frozen=True, kw_only=True):
-    """A list that may go on."""
+    """A page of a list."""
 
     next: str | None = None
-    """What to ask for as ``after``; null where this is the end."""
+    """The ``after`` of the next page; null on the last."""
 
 
 M = TypeVar("M", bound=ApiMessage)

@@ -7,7 +7,7 @@ from coderd.model.paths import PathKind
 
 
 class ReachInfo(ApiMessage, frozen=True):
-    """One node reaches another, as it reports itself."""
+    """A node's path to a peer, as the node reports it."""
 
     node: str
     """``owner/name``."""
@@ -20,11 +20,11 @@ class ReachInfo(ApiMessage, frozen=True):
     path: PathKind
     """``none``: not in use."""
     since: float
-    """Seconds for which it has been this path."""
+    """Seconds since it became this path."""
     region: str = ""
     """Code of the relay's region, where the path is relayed."""
     rtt: float | None = None
-    """Seconds there and back; null while unmeasured."""
+    """Round trip in seconds; null while unmeasured."""
 
 
 class PathList(ApiMessage, frozen=True):
@@ -34,13 +34,13 @@ class PathList(ApiMessage, frozen=True):
 
 
 class RelayLoad(ApiMessage, frozen=True):
-    """What the server's own relay does; counts since the server's start."""
+    """Load of the server's own relay; counts are since the server's start."""
 
     clients: int
     bytes: int
     packets: int
     drops: int
-    """Packets that could not be handed on."""
+    """Packets that could not be forwarded."""
     queued_packets: int
     """Packets that wait for clients now."""
     queued_bytes: int
@@ -55,11 +55,11 @@ class RelayRegionInfo(ApiMessage, frozen=True):
     relays: list[str]
     """Host names; a region of STUN servers alone has none."""
     home_of: int
-    """Nodes that listen there."""
+    """Number of nodes with this home region."""
     latency: float | None
-    """Median of what nodes measured, in seconds; null where none did."""
+    """Median latency that nodes measured, in seconds; null if none did."""
     measured_by: int
-    """How many did."""
+    """Number of nodes that measured it."""
     load: RelayLoad | None = None
     """Of the server's own relay; for admins and owners."""
 

@@ -14,19 +14,20 @@ class ShareInfo(ApiMessage, frozen=True):
     """A share or an offer, as the workspace's owner is shown it."""
 
     user: str
-    """Whom it is shared with or offered to. That it is offered does not say that there is such a user."""
+    """The guest's name. An offer does not prove that there is such a user."""
     state: Literal["offered", "accepted"]
     ports: str
     """What the guest may reach: ``all``, ``none``, a list such as ``22,8000-8999``, or ``apps``."""
     open_ports: str
-    """Lists the ports that ``ports`` opens now; of ``apps``, those of the workspace's apps that others than its owner may open."""
+    """The ports that ``ports`` opens now; of ``apps``, those of the workspace's apps that others than its owner may
+    open."""
     terminal: bool
     """Whether the guest may open a shell."""
     created_at: float
     lapses_at: float | None
-    """Of an offer: when it is gone unless it was accepted."""
+    """Of an offer: when it lapses unless it is accepted."""
     expires_at: float | None
-    """When the share ends; null: when it is taken back or left."""
+    """When the share expires; null: it lasts until it is revoked or left."""
 
 
 class OfferInfo(ApiMessage, frozen=True):
@@ -51,13 +52,13 @@ class OfferList(ApiMessage, frozen=True):
 
 
 class OfferShare(ApiMessage, frozen=True):
-    """Terms of a share; null: as they are, and of a new one the narrow default."""
+    """Terms of a share; null leaves a term as it is, and gives a new share the narrow default."""
 
     ports: PortsText | None = None
     """``all``, ``none``, a list, or ``apps``, which is the default."""
     terminal: bool | None = None
-    """By default no."""
+    """Whether the guest may open a shell; by default no."""
     lifetime: Lifetime | None = None
-    """Seconds from now until it ends; by default it does not."""
+    """Seconds from now until the share expires; by default it does not."""
     endless: bool = False
-    """Takes an end away that was set."""
+    """Whether to remove an expiry that was set."""

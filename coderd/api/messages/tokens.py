@@ -10,23 +10,23 @@ from coderd.model.roles import Scope
 
 
 class CreateToken(ApiMessage, frozen=True):
-    """Wishes for a token."""
+    """Properties of a new token."""
 
     kind: Literal["session", "join"]
     name: Annotated[str, msgspec.Meta(max_length=63)] = ""
-    """For people, to know it again: empty, or a DNS label."""
+    """A name to recognise it by: empty, or a DNS label."""
     scope: Scope = Scope.ALL
     """Of a session: ``read`` changes nothing, ``enrol`` enrols devices and nothing else."""
     lifetime: Lifetime | None = None
-    """Seconds; null: as long as the token used."""
+    """Seconds; null: it expires with the token used."""
     reusable: bool = False
-    """A join key for any number of machines."""
+    """Whether a join key joins any number of machines."""
     workspace: NameText | None = None
     """The caller's workspace that a join key joins; null: a new one each time."""
 
 
 class TokenInfo(ApiMessage, frozen=True):
-    """A token, never in clear."""
+    """Properties of a token, without its secret."""
 
     id: UUID
     kind: str
@@ -40,19 +40,19 @@ class TokenInfo(ApiMessage, frozen=True):
     node: str
     """The workspace or device that it speaks for, or the workspace that a join key joins: ``owner/name``."""
     made_with: UUID | None = None
-    """The token that it was made with: who revokes that ends this, unless it is a node's or another user's."""
+    """The token that created it; revoking that one revokes this, unless it is a node's or another user's."""
     is_sign_in: bool = False
-    """Whether it stands for a person having been let in: a first token, one given since, or a browser's opened with such."""
+    """Whether it is a sign-in: a user's first token, one given later, or a browser's session from either."""
 
 
 class TokenList(ListPage, frozen=True, kw_only=True):
-    """Tokens in the order in which they were made."""
+    """Tokens in the order of their creation."""
 
     tokens: list[TokenInfo]
 
 
 class RevokeQuery(ApiMessage, frozen=True):
-    """How much ends with a token."""
+    """Extent of a token's revocation."""
 
     nodes: bool = False
     """Also revokes the tokens of nodes that joined with it, and sign-ins that it gave to other users."""

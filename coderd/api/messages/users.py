@@ -9,7 +9,7 @@ from coderd.model.roles import UserRole
 
 
 class Usage(ApiMessage, frozen=True):
-    """How many things of a kind a user has, and may have."""
+    """A user's number of things of a kind, and the quota."""
 
     used: int
     most: int
@@ -34,14 +34,14 @@ class UserList(ListPage, frozen=True, kw_only=True):
 
 
 class CreateUser(ApiMessage, frozen=True):
-    """Wishes for a new user."""
+    """Name and role of a new user."""
 
     name: NameText
     role: UserRole = UserRole.MEMBER
 
 
 class ChangeUser(ApiMessage, frozen=True):
-    """What shall become of a user; null: as it is."""
+    """Changes to a user; null leaves a property as it is."""
 
     name: NameText | None = None
     role: UserRole | None = None

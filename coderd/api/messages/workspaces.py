@@ -11,7 +11,7 @@ from coderd.model.paths import PathRule
 
 
 class CreateWorkspace(ApiMessage, frozen=True):
-    """Wishes for a new workspace."""
+    """Name of a new workspace."""
 
     name: NameText
 
@@ -27,7 +27,7 @@ class WorkspaceCreated(ApiMessage, frozen=True):
 
 
 class JoinWorkspace(ApiMessage, frozen=True):
-    """A machine with a join key wants to be a workspace."""
+    """Request of a machine with a join key to become a workspace."""
 
     name: NameText
     """What the machine calls itself."""
@@ -50,7 +50,7 @@ class WorkspaceInfo(ApiMessage, frozen=True):
     shares: list[ShareInfo] = msgspec.field(default_factory=list)
     """Lists shares and open offers with their terms; only for callers who may change the workspace."""
     enforces: bool | None = None
-    """Whether the program that runs there keeps guests to these terms; null while it is not connected."""
+    """Whether the workspace's release enforces these terms; null while it is not connected."""
 
 
 class WorkspaceList(ListPage, frozen=True, kw_only=True):
@@ -60,31 +60,31 @@ class WorkspaceList(ListPage, frozen=True, kw_only=True):
 
 
 class ChangeWorkspace(ApiMessage, frozen=True):
-    """What shall become of a workspace; null: as it is."""
+    """Changes to a workspace; null leaves a property as it is."""
 
     name: NameText | None = None
     path: PathRule | None = None
 
 
 class ConnectionInfo(ApiMessage, frozen=True):
-    """Somebody has something open to a workspace."""
+    """A user's open connection to a workspace."""
 
     user: str
     """Name of the user; empty for an unauthenticated browser at a public app."""
     device: str
-    """The device's name; empty where it is a browser."""
+    """The device's name; empty for a browser."""
     kind: Literal["tunnel", "app", "terminal"]
     what: str
-    """Of an app its name."""
+    """Of an app: its name."""
     path: str
-    """Of a tunnel: direct, relay, or empty while the device has not said it."""
+    """Of a tunnel: direct, relay, or empty until the device has reported it."""
     since: float
     """Wall-clock seconds."""
     is_owner: bool
-    """Whether it is the workspace's owner."""
+    """Whether the user is the workspace's owner."""
 
 
 class ConnectionList(ApiMessage, frozen=True):
-    """Who is connected, by user and device."""
+    """Connections to a workspace, by user and device."""
 
     connections: list[ConnectionInfo]

@@ -58,12 +58,12 @@ class ControlClient:
             return
 
     def start(self, method: Method[P, E, R], params: P, *, patience: float | None = PATIENCE) -> "Call[E, R]":
-        """Sends a request, whose events and result the returned call reads.
+        """Sends a request. Returns the call, which reads its events and its result.
 
         Args:
-            method: what is asked.
-            params: for what.
-            patience: seconds to wait for each line of the answer, None for ever.
+            method: the one to call.
+            params: its parameters.
+            patience: seconds to wait for each line of the answer; None: without a limit.
         """
         request_id, self._next_id = self._next_id, self._next_id + 1
         try:

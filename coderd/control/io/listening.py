@@ -86,7 +86,7 @@ def _is_alive(path: Path) -> bool:
             probe.connect(os.fsencode(path))
         except ConnectionRefusedError:
             return False
-        except BlockingIOError:  # its backlog is full: somebody keeps it
+        except BlockingIOError:  # its backlog is full, so a process listens
             return True
     return True
 

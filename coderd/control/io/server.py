@@ -1,12 +1,13 @@
-"""The daemon's end of the control socket: who calls is asked of the kernel, what is said is bounded, nothing hangs.
+"""The daemon's end of the control socket: the kernel identifies callers, and all they may do is bounded.
 
-The socket is open to everybody, so places are kept apart: those who manage the node, those who use it, and those who are only
-told that they may not. Within each, one user has a share, and whoever has the fewest comes first. Who gets no place is told so
-at once, without a task and without waiting; and the loop accepts a bounded number in a turn. So however many connect, root's
-connection waits for those before it in the kernel's queue, some tenths of a second, and is served.
+Every local user may connect, so there are three pools of places: for callers that manage the node, for those
+that use it, and for those that are only refused. Within a pool each user has a share, and the user with the
+fewest places comes first. A caller without a place is refused at once, without a task and without waiting, and
+the loop accepts a bounded number in a turn: under a flood of connections root's waits some tenths of a second
+in the kernel's queue, and is served.
 
-Each connection has a reader, so that a caller who leaves is noticed while its request is being served, and a server that
-answers one request after the other. Whatever a caller does is answered and counted, never raised.
+Each connection has a reader, which notices that a caller leaves while its request is served, and a server,
+which answers one request after the other. Errors of callers are answered and counted, not raised.
 """
 
 import errno
@@ -44,16 +45,16 @@ from coderd.model.seats import NoSeat, Seats
 SO_PEERGROUPS = 59
 """The caller's supplementary groups, which SO_PEERCRED does not carry (``asm-generic/socket.h``)."""
 MAX_MANAGERS_CONNECTIONS = 64
-"""Of root and the operator; nobody else can take one of these."""
+"""Of root and the operator alone."""
 MAX_USERS_CONNECTIONS = 96
 MAX_USERS_CONNECTIONS_EACH = 32
 """Of the group's members."""
 MAX_OTHERS_CONNECTIONS = 32
 MAX_OTHERS_CONNECTIONS_EACH = 4
-"""Of those who may do nothing here but read that."""
+"""Of callers that may use no method, and read only that."""
 ACCEPTED_AT_ONCE = 64
 ACCEPT_PAUSE = 0.005
-"""Seconds after so many in a row: the tunnel's turn."""
+"""Seconds after so many in a row, for the tunnel's tasks."""
 OUT_OF_FILES_PAUSE = 0.1
 MAX_WAITING_LINES = 16
 IDLE_TIMEOUT = 30.0
@@ -93,18 +94,18 @@ async def serve_control(
     group: str = GROUP,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listens on ``path`` until cancelled, and takes the socket's file away at the end.
+    """Listens on ``path`` until cancelled, and removes the socket's file at the end.
 
     Args:
-        path: where the socket is made, mode 0666; the kernel says who calls.
-        handler: serves what is asked.
-        operator_uid: a user who may do what root may.
+        path: of the socket, which is made with mode 0666: the kernel identifies callers.
+        handler: serves requests.
+        operator_uid: of a user with root's rights on the socket.
         counters: refused and hostile callers, as ``control.*``.
-        group: whose members may use what needs no rights over the node.
+        group: its members may call the methods of ``Access.USE``.
         task_status: started once callers can connect.
 
     Raises:
-        UserError: another daemon lives behind ``path``, or no socket can be made there.
+        UserError: another daemon listens at ``path``, or no socket can be made there.
     """
     server = _ControlServer(
         handler, operator_uid, group_id(group), counters if counters is not None else Counters()

@@ -8,12 +8,12 @@ DebugAction: TypeAlias = Literal["rebind", "netcheck", "break-relay", "break-ser
 
 
 class DebugParams(Message, frozen=True, kw_only=True):
-    """``debug``: cause a fault, or ask for work now."""
+    """Parameters of ``debug``: the fault to cause, or the work to do now."""
 
     action: DebugAction
 
 
 class DebugResult(Message, frozen=True, kw_only=True):
-    """What was done."""
+    """Action that was taken, as a sentence."""
 
     text: str

@@ -6,14 +6,14 @@ from coderd.control.messages.message import Message
 
 
 class DerpMapParams(Message, frozen=True, kw_only=True):
-    """``derp-map``: the relays that this node knows."""
+    """Parameters of ``derp-map``."""
 
     check: bool = False
-    """Probe every one of them, from here."""
+    """Whether to probe every relay from this node."""
 
 
 class RelayCheck(Message, frozen=True, kw_only=True):
-    """What a probe of one node of the map found. Null: not asked, because the map or this machine has no such way."""
+    """Findings of a probe of one node of the map; null where the map or this machine has no such way."""
 
     region: int
     node: str
@@ -38,8 +38,8 @@ class DerpMapInfo(Message, frozen=True, kw_only=True):
     map: dict[str, object]
     """Tailscale's JSON, with the server's own region as this node dials it."""
     home: int = 0
-    """The region that peers find this node at; 0 while unknown."""
+    """This node's home region; 0 while unknown."""
     server_region: int = 0
     """The region that is the server itself; 0 where it has no relay."""
     checks: tuple[RelayCheck, ...] | None = None
-    """In the map's order; null where nobody asked for them."""
+    """In the map's order; null unless they were requested."""

@@ -8,7 +8,7 @@ from coderd.control.messages.message import Message, Text
 
 
 class UpParams(Message, frozen=True, kw_only=True):
-    """``up``: join. Without ``url`` as this node was enrolled before; with ``url`` and ``token`` enrol anew."""
+    """Parameters of ``up``. Without ``url`` the node joins as it was enrolled, else it enrols anew."""
 
     url: Text | None = None
     token: Text | None = None
@@ -16,14 +16,15 @@ class UpParams(Message, frozen=True, kw_only=True):
     name: Annotated[str, Meta(max_length=63)] | None = None
     """The device's name, a DNS label; the host's name by default."""
     accept_inbound: Text | None = None
-    """Ports that peers may connect to: ``all``, ``none``, or ``22,8000-8999``. None leaves them as they are, of a device that is new at none."""
+    """Ports that peers may connect to: ``all``, ``none``, or a list such as ``22,8000-8999``. Null leaves them as they
+    are, for a new device at ``none``."""
 
     def __repr__(self) -> str:
         return f"UpParams(url={self.url!r}, token={'<redacted>' if self.token else None}, name={self.name!r})"
 
 
 class UpResult(Message, frozen=True, kw_only=True):
-    """Joined: who this node is now."""
+    """This node's name and address, and its server, once it has joined."""
 
     name: str
     address: str
@@ -31,8 +32,8 @@ class UpResult(Message, frozen=True, kw_only=True):
 
 
 class DownParams(Message, frozen=True, kw_only=True):
-    """``down``: leave, but keep the enrolment."""
+    """Parameters of ``down``: none. The node leaves and keeps its enrolment."""
 
 
 class LogoutParams(Message, frozen=True, kw_only=True):
-    """``logout``: leave and forget keys, tokens and map."""
+    """Parameters of ``logout``: none. The node leaves and deletes its keys, tokens and map."""

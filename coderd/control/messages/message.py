@@ -11,14 +11,14 @@ Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of everything on the control socket."""
+    """Base of all messages of the control socket."""
 
 
 class Progress(Message, frozen=True, kw_only=True):
-    """What is being done, for a person who waits."""
+    """Step of a long request, as a sentence for the user."""
 
     text: str
 
 
 class Done(Message, frozen=True, kw_only=True):
-    """The end of a request without more to say."""
+    """Empty result of a request."""

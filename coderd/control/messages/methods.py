@@ -16,7 +16,7 @@ from coderd.control.messages.why import Why, WhyParams
 
 
 class Access(Enum):
-    """Who may call a method."""
+    """Callers that a method admits."""
 
     USE = "use"
     """root, the operator, and members of group ``coderd``."""

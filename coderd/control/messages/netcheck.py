@@ -6,11 +6,11 @@ from coderd.control.messages.message import Message
 
 
 class NetcheckParams(Message, frozen=True, kw_only=True):
-    """``netcheck``: measure the network in full, now."""
+    """Parameters of ``netcheck``: none. The network is measured in full, now."""
 
 
 class RegionDistance(Message, frozen=True, kw_only=True):
-    """One relay region and how far it is; null where it was not measured."""
+    """A relay region and its latency; null if it was not measured."""
 
     id: int
     code: str
@@ -23,7 +23,7 @@ class RegionDistance(Message, frozen=True, kw_only=True):
 
 
 class Netcheck(Message, frozen=True, kw_only=True):
-    """What a full netcheck found. Names in capitals are Tailscale's, latencies among them in nanoseconds by region id."""
+    """Findings of a full netcheck. Names in capitals are Tailscale's, with latencies in nanoseconds by region id."""
 
     udp: bool = msgspec.field(name="UDP")
     ipv4: bool = msgspec.field(name="IPv4")
@@ -52,7 +52,8 @@ class Netcheck(Message, frozen=True, kw_only=True):
     hairpin: bool | None = msgspec.field(default=None, name="HairPinning")
     """Whether the NAT turns around what is sent to its own outer address; null without NAT, or where that is unknown."""
     captive_portal: bool | None = msgspec.field(default=None, name="CaptivePortal")
-    """Whether something else answers in place of the server; null where nobody answers, or over https nobody we trust."""
+    """Whether something else answers in place of the server; null without an answer, or over https without a
+    trusted one."""
     server: str = "unknown"
     """What stands before the server: nothing (``open``), something that lets UDP and its senders through (``forwarded``),
     that hides senders (``masked``), or that lets no UDP through (``closed``); or ``unknown``."""
@@ -69,4 +70,4 @@ class Netcheck(Message, frozen=True, kw_only=True):
     regions: tuple[RegionDistance, ...] = ()
     """The nearest first, those without a measurement last."""
     warnings: tuple[str, ...] = ()
-    """What stands in the way, one sentence each."""
+    """Obstacles to direct paths, one sentence each."""

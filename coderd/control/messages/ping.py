@@ -9,7 +9,7 @@ from coderd.model.paths import PathKind
 
 
 class PingParams(Message, frozen=True, kw_only=True):
-    """``ping``: disco pings on the path that is best at that moment."""
+    """Parameters of ``ping``: disco pings, each on the best path of its moment."""
 
     peer: PeerName
     count: Annotated[int, Meta(ge=0, le=1_000_000)] = 10
@@ -18,11 +18,11 @@ class PingParams(Message, frozen=True, kw_only=True):
     timeout_s: Annotated[float, Meta(ge=0.01, le=3600)] = 5.0
     """For each ping."""
     until_direct: bool = False
-    """Stop at the first pong that came directly."""
+    """Whether to stop at the first direct pong."""
 
 
 class Pong(Message, frozen=True, kw_only=True):
-    """The fate of one ping: a pong, or nothing in time."""
+    """Result of one ping: a pong, or a timeout."""
 
     seq: int
     """From 1."""

@@ -8,14 +8,14 @@ from coderd.model.paths import PathKind, Pin
 
 
 class SpeedtestParams(Message, frozen=True, kw_only=True):
-    """``speedtest``: hold this path to the peer until the caller closes."""
+    """Parameters of ``speedtest``: the path to a peer that is held until the caller closes."""
 
     peer: PeerName
     path: Pin = Pin.ANY
 
 
 class Waiting(Message, frozen=True, kw_only=True, tag_field="type", tag="waiting"):
-    """Once a second while only another path than the wanted one answers."""
+    """Event, once a second, while only another path than the requested one answers."""
 
     path: PathKind
     via: str = ""
@@ -23,7 +23,7 @@ class Waiting(Message, frozen=True, kw_only=True, tag_field="type", tag="waiting
 
 
 class Ready(Message, frozen=True, kw_only=True, tag_field="type", tag="ready"):
-    """The path is there: the caller may dial ``[address]:port``."""
+    """Event: the path is held, and the caller may dial ``[address]:port``."""
 
     name: str
     """The peer's full name."""
@@ -33,7 +33,7 @@ class Ready(Message, frozen=True, kw_only=True, tag_field="type", tag="ready"):
     via: str
     latency_ms: float
     secret: str = ""
-    """To be shown there, and kept from everybody else."""
+    """Secret that the caller presents there; grants access, so not to be shown."""
 
     def __repr__(self) -> str:
         return f"<Ready {self.name!r} secret redacted>"

@@ -13,7 +13,7 @@ State: TypeAlias = Literal["logged-out", "connecting", "running", "down"]
 
 
 class StatusParams(Message, frozen=True, kw_only=True):
-    """``status`` asks for everything."""
+    """Parameters of ``status``: none."""
 
 
 class SelfStatus(Message, frozen=True, kw_only=True):
@@ -27,7 +27,8 @@ class SelfStatus(Message, frozen=True, kw_only=True):
     node_key: str
     """``nodekey:<hex>``."""
     accept_inbound: str | None = None
-    """Of a device: the ports that peers may connect to, ``none`` unless it was said; null where the server says it of each peer."""
+    """Of a device: the ports that peers may connect to, by default ``none``; null where the server decides for
+    each peer."""
 
 
 class ServerStatus(Message, frozen=True, kw_only=True):
@@ -36,13 +37,13 @@ class ServerStatus(Message, frozen=True, kw_only=True):
     url: str
     connected: bool
     since_s: float | None = None
-    """Since when it has been so, in seconds ago."""
+    """Seconds since the link was connected, or lost."""
     error: str = ""
     """Why it is not connected, in one sentence."""
 
 
 class Region(Message, frozen=True, kw_only=True):
-    """The relay region that peers find this node at."""
+    """This node's home: the relay region at which peers reach it."""
 
     id: int
     code: str
@@ -64,7 +65,7 @@ class RelayLink(Message, frozen=True, kw_only=True):
 
 
 class PeerPath(Message, frozen=True, kw_only=True):
-    """How bytes travel to a peer now."""
+    """Current path to a peer."""
 
     kind: PathKind
     via: str = ""
@@ -84,7 +85,7 @@ class PeerStatus(Message, frozen=True, kw_only=True):
     node_key: str
     path: PeerPath
     last_handshake_s: float | None = None
-    """Seconds ago; null where there never was one."""
+    """Seconds since the last handshake; null before the first."""
     tx_bytes: int = 0
     rx_bytes: int = 0
     tx_relay_bytes: int = 0
@@ -103,7 +104,7 @@ class Batches(Message, frozen=True, kw_only=True):
 
 
 class Status(Message, frozen=True, kw_only=True):
-    """Everything that a person or a script may want to know of a node. Result of ``status``."""
+    """State of a node, its server, its relays and its peers. Result of ``status``."""
 
     version: str
     state: State
@@ -119,4 +120,4 @@ class Status(Message, frozen=True, kw_only=True):
     counters: dict[str, int] = msgspec.field(default_factory=dict)
     batches: Batches = Batches()
     health: tuple[str, ...] = ()
-    """What is wrong, one sentence each."""
+    """Problems, one sentence each."""

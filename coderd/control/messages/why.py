@@ -8,7 +8,7 @@ from coderd.netcheck.facts import Facts
 
 
 class WhyParams(Message, frozen=True, kw_only=True):
-    """``why``: why a peer is reached as it is."""
+    """Parameters of ``why``."""
 
     peer: PeerName
 
@@ -24,7 +24,7 @@ class Cause(Message, frozen=True, kw_only=True):
 
 
 class Why(Message, frozen=True, kw_only=True):
-    """How a peer is reached, and where not directly why: the deciding cause first."""
+    """Path to a peer and, if it is not direct, the causes, the deciding one first."""
 
     name: str
     """The peer's full name."""
@@ -36,4 +36,4 @@ class Why(Message, frozen=True, kw_only=True):
     not_asked: str = ""
     """Why the peer could not be asked."""
     notes: tuple[str, ...] = ()
-    """What is worth knowing besides, one sentence each: no cause of the path's being what it is."""
+    """Remarks that are no cause of the path, one sentence each."""

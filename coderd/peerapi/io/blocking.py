@@ -1,4 +1,4 @@
-"""The caller's end of the node API without trio, whose import costs a command a tenth of a second."""
+"""The caller's end of the node API without trio: its import would cost a command a tenth of a second."""
 
 import socket
 import time
@@ -25,6 +25,6 @@ def ask(sock: socket.socket, request: Request, timeout: float) -> bytes:
     sock.sendall(encode(request))
     while reader.line is None:
         sock.settimeout(max(0.001, deadline - time.monotonic()))
-        sock.recv(reader.feed(sock.recv(reader.n_missing, socket.MSG_PEEK)))
+        sock.recv(reader.take(sock.recv(reader.n_missing, socket.MSG_PEEK)))
     sock.settimeout(None)
     return reader.line

@@ -25,7 +25,7 @@ async def ask(stream: trio.SocketStream, request: Request) -> bytes:
         await stream.send_all(encode(request))
         while reader.line is None:
             seen = await stream.socket.recv(reader.n_missing, socket.MSG_PEEK)
-            await stream.socket.recv(reader.feed(seen))
+            await stream.socket.recv(reader.take(seen))
     except trio.BrokenResourceError:
         raise ConnectionResetError(errno.ECONNRESET, "the connection broke") from None
     return reader.line

@@ -1,8 +1,9 @@
 """The node API's listener: serves this node's loopback ports, terminals and facts to peers.
 
-Listens on the tailnet address, port 4. One bounded line each way, then bytes are spliced both ways, each direction closed
-on its own as its sender closes it. What a peer may have is ``objection``'s to say, when it asks and again with every new map
-for as long as it has it. Before it has said what it wants, and after, each person has a bounded share of the places.
+Listens on the tailnet address, port 4. One bounded line each way, then bytes are spliced both ways, each
+direction closed on its own as its sender closes it. ``objection`` decides what a peer may have, when it asks
+and again with every new map while it has it. Each user has a bounded share of two kinds of places: those of
+callers until their request has come, and those of visits.
 """
 
 import socket
@@ -47,16 +48,16 @@ MAX_CONNECTIONS_PER_PERSON: Final = limits.MAX_NODE_API_CONNECTIONS_PER_PERSON
 MAX_STRANGERS: Final = limits.MAX_NODE_API_STRANGERS
 MAX_STRANGERS_PER_PERSON: Final = limits.MAX_NODE_API_STRANGERS_PER_PERSON
 LAST_WORDS = 1.0
-"""Seconds that a terminal whose right has ended gets to tell its client so."""
+"""Seconds that a terminal without access any more gets to notify its client."""
 
 ServeTerminal: TypeAlias = Callable[[trio.SocketStream, bytes, Peer, float], Awaitable[None]]
-"""Speaks with whoever was authorised, from the bytes on that have come behind the request; then the grace that it asks for."""
+"""Serves a terminal on a stream, from the bytes behind the request, for a peer, with a grace in seconds."""
 
 log = structlog.get_logger()
 
 
 class Host(Protocol):
-    """What the node API asks of the workspace that it belongs to."""
+    """The workspace, as its node API uses it."""
 
     @property
     def name(self) -> str:
@@ -78,12 +79,12 @@ class Host(Protocol):
         """
 
     async def facts(self, peer: Peer) -> Facts:
-        """Returns what a peer that asks is told of this node's network."""
+        """Returns the facts of this node's network that a peer may have."""
 
 
 @dataclass(eq=False, slots=True)
 class _Visit:
-    """A peer that was given what it asked for."""
+    """A peer with what it asked for."""
 
     peer: Peer
     request: AnyRequest
@@ -91,7 +92,7 @@ class _Visit:
 
 
 class NodeApi:
-    """Serves the node API to peers. Owns who is there, and ends what the newest map does not allow any more.
+    """Server of the node API. Owns the visits of peers, and ends those that the newest map does not allow.
 
     Args:
         host: knows the newest map.
@@ -114,7 +115,7 @@ class NodeApi:
         await trio.serve_listeners(self.serve, list(listeners))
 
     def review(self) -> None:
-        """Ends what is open and no longer allowed; to be called with every new map."""
+        """Ends visits that are no longer allowed; called with every new map."""
         for visit in self._visits:
             standing = self._host.standing(visit.peer.node_id)
             if isinstance(standing, AbsentNode) or (
@@ -151,7 +152,7 @@ class NodeApi:
             await _refuse(
                 stream,
                 NO_PROOF,
-                f"the daemon of {caller.name} has not let this connection come; use coderctl there",
+                f"the daemon of {caller.name} has not authorised this connection; use coderctl there",
             )
         elif (caller := self._host.peer_at(ip)) is None:  # it may have become so meanwhile
             await self._refuse_stranger(stream)
@@ -166,7 +167,11 @@ class NodeApi:
         await _refuse(stream, NOT_ALLOWED, "this machine may not use the workspace's services")
 
     async def _hear(self, stream: trio.SocketStream, caller: Peer) -> tuple[AnyRequest, bytes, bool] | None:
-        """Reads a request. Returns it, the bytes behind it, and whether it showed the secret; None if it was refused already."""
+        """Reads a request.
+
+        Returns:
+            The request, the bytes behind it, and whether it proved the secret; None if it is refused already.
+        """
         rest = b""
         request: AnyRequest | None = None
         why, is_proved = "", False
@@ -261,7 +266,7 @@ async def _read_line(stream: trio.SocketStream) -> tuple[bytes, bytes]:
     reader = LineReader()
     while True:
         chunk = await stream.receive_some(MAX_LINE)
-        n_taken = reader.feed(chunk)
+        n_taken = reader.take(chunk)
         if reader.line is not None:
             return reader.line, bytes(chunk[n_taken:])
 
