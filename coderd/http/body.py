@@ -1,4 +1,4 @@
-"""A request's body, read whole: no more than so many bytes, in no more than so many seconds."""
+"""Reads a request's whole body within a limit of bytes and a timeout."""
 
 from contextlib import aclosing
 from typing import Final
@@ -9,25 +9,25 @@ from starlette.requests import Request
 from coderd.model import limits
 
 MAX_PIECES: Final = limits.MAX_BODY_PIECES
-"""Each costs the same however small it is."""
+"""Most pieces of a body: each costs as much time however small it is."""
 
 
 class BodyTooLarge(Exception):
-    """More than the reader is ready to take."""
+    """The error of a body with more bytes or pieces than its reader accepts."""
 
 
 async def read_body(request: Request, *, limit: int, timeout: float) -> bytes:
-    """The body.
+    """Reads a request's whole body and returns it.
 
     Args:
-        request: whose; its body has not been read.
-        limit: bytes.
-        timeout: seconds for all of it.
+        request: a request with an unread body.
+        limit: most bytes.
+        timeout: seconds for the whole body.
 
     Raises:
-        BodyTooLarge: it goes on beyond the limit, or comes in too many pieces.
-        trio.TooSlowError: it has not ended in time.
-        starlette.requests.ClientDisconnect: the client left before its end.
+        BodyTooLarge: the body is longer than the limit, or comes in more than ``MAX_PIECES`` pieces.
+        trio.TooSlowError: the body has not ended in time.
+        starlette.requests.ClientDisconnect: the client left before the body's end.
     """
     body = bytearray()
     n_pieces = 0

@@ -1,4 +1,4 @@
-"""Dialling out: TCP, through an HTTP CONNECT proxy where the environment names one, and TLS. For relay links and WebSockets."""
+"""Dials TCP, directly or through the environment's HTTP proxy, and TLS: for relay links and WebSockets."""
 
 import base64
 import errno
@@ -23,19 +23,19 @@ _READ_SIZE: Final = 4096
 _PROTOCOL: Final = b"HTTP/1."
 _SCHEME_PORTS: Final = {"http": 80, "https": 443}
 _UNMARKED_DELAY: Final = 0.5
-"""Seconds that a connection past another tunnel gets before one through it is tried as well."""
+"""Seconds that a marked connection has before an unmarked one is tried as well."""
 _marks: Final = trio.lowlevel.RunVar("marks of connections", (0, 0))
-"""Of IPv4 and IPv6; a process has one network."""
+"""SO_MARK of IPv4 and of IPv6 connections, for the whole process; 0 is no mark."""
 
 
 class Target(NamedTuple):
-    """One TCP dial: a literal or a name, resolved in ``family`` (``trio.socket.AF_UNSPEC`` for any)."""
+    """An address to dial by TCP: an IP literal, or a name that is resolved in ``family``, and a port."""
 
     family: int
     host: str
     port: int
     may_be_here: bool = True
-    """Whether the host may be this very machine; False for names that somebody else chose."""
+    """Whether addresses of this machine may be dialled; False for names that come from outside."""
 
 
 async def dial(
@@ -45,11 +45,13 @@ async def dial(
 
     Args:
         host: a name or an IP literal.
-        port: its port.
-        tls: does the handshake with this context.
+        port: the TCP port.
+        tls: the context of the TLS handshake; None for plain TCP.
         server_name: the name that TLS asks for and checks, ``host`` by default.
 
-    Raises OSError (ssl.SSLError among them), also for what trio calls a broken stream. The caller sets the deadline.
+    There is no timeout: the caller sets the deadline.
+
+    Raises: OSError (ssl.SSLError among them), also where the stream breaks.
     """
     return await dial_first(
         [Target(trio.socket.AF_UNSPEC, host, port)], host=host, port=port, tls=tls, server_name=server_name
@@ -65,9 +67,17 @@ async def dial_first(
     server_name: str | None = None,
     tcp_timeout: float = float("inf"),
 ) -> trio.abc.Stream:
-    """Like ``dial``, but races several targets for the one host, and gives TCP alone ``tcp_timeout`` seconds.
+    """Connects to a host by the first of several targets to answer, or the environment's proxy; then TLS.
 
-    A proxy is given the host's name, never a target.
+    Args:
+        targets: addresses of the host, dialled at once; a proxy is given ``host`` and ``port`` instead.
+        host: a name or an IP literal.
+        port: the TCP port.
+        tls: the context of the TLS handshake; None for plain TCP.
+        server_name: the name that TLS asks for and checks, ``host`` by default.
+        tcp_timeout: seconds for the TCP connection or the proxy's answer, without TLS.
+
+    Raises: OSError: TimeoutError and ssl.SSLError among them.
     """
     proxy = proxy_for(host, is_tls=tls is not None)
     stream: trio.abc.Stream | None = None
@@ -81,9 +91,12 @@ async def dial_first(
 
 
 def proxy_for(host: str, *, is_tls: bool) -> SplitResult | None:
-    """The environment's proxy for a host (``https_proxy``, ``http_proxy``, ``all_proxy``; not in ``no_proxy``).
+    """Returns the environment's HTTP proxy for a host, or None.
 
-    One of another kind, SOCKS say, is passed by. Raises OSError where the variable's value is no URL at all.
+    The variable is ``https_proxy`` with TLS, else ``http_proxy``; ``all_proxy`` where that is not set.
+    Loopback hosts and those in ``no_proxy`` have none; a proxy that is not HTTP (SOCKS) is ignored.
+
+    Raises: OSError if the variable's value is not a URL.
     """
     proxies = getproxies()
     url = proxies.get("https" if is_tls else "http") or proxies.get("all")
@@ -92,29 +105,39 @@ def proxy_for(host: str, *, is_tls: bool) -> SplitResult | None:
     try:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         is_usable = parts.scheme in _SCHEME_PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the value may contain a password, so it is not told
+    except ValueError:  # the value may contain a password, so it is not in the message
         raise OSError("the proxy that the environment names is no URL") from None
     return parts if is_usable else None
 
 
 def mark_connections(v4: int, v6: int) -> None:
-    """Has whatever this process dials from now on try the way that packets with these marks take first; 0: no mark.
+    """Sets the marks (SO_MARK) of the connections that this process dials from now on.
 
-    Where that way leads nowhere within half a second the usual one is tried as well: a server may be inside the very
-    tunnel that the mark leads past.
+    A marked connection avoids another tunnel's routes. If it is not up within half a second, an unmarked one
+    is dialled as well, as the server may be inside that tunnel.
+
+    Args:
+        v4: for IPv4; 0 for none.
+        v6: for IPv6; 0 for none.
     """
     _marks.set((v4, v6))
 
 
 async def race(targets: Sequence[Target]) -> trio.SocketStream:
-    """Dials all at once; the first connection wins. Raises OSError, the first target's, when none does."""
+    """Dials all targets at once and returns the first connection; the others are closed.
+
+    Raises: OSError, the first target's, when all fail or there is none.
+    """
     if not targets:
         raise OSError("no address to dial")
     return await _first([partial(_dial_target, target) for target in targets])
 
 
 async def _first(attempts: Sequence[Callable[[], Awaitable[trio.SocketStream]]]) -> trio.SocketStream:
-    """Makes all attempts at once. Raises OSError, the first one's, when all have failed."""
+    """Makes all attempts at once and returns the first to succeed.
+
+    Raises the first attempt's OSError if all fail.
+    """
     winner: trio.SocketStream | None = None
     errors: dict[int, OSError] = {}
 
@@ -135,7 +158,7 @@ async def _first(attempts: Sequence[Callable[[], Awaitable[trio.SocketStream]]])
         async with trio.open_nursery() as nursery:
             for index, attempt in enumerate(attempts):
                 nursery.start_soon(run, index, attempt)
-    except BaseException:  # cancelled in the very moment in which there was a winner
+    except BaseException:  # cancelled after one attempt has won
         if winner is not None:
             winner.socket.close()
         raise
@@ -145,17 +168,20 @@ async def _first(attempts: Sequence[Callable[[], Awaitable[trio.SocketStream]]])
 
 
 def _in_plain_words(error: OSError) -> OSError:
-    """The kernel's words alone: trio's name the address too, as Python writes a tuple."""
+    """Returns the kernel's error alone: trio's message has the address too, as the repr of a tuple."""
     leaf: BaseException | None = error
     while isinstance(leaf, BaseExceptionGroup) or (isinstance(leaf, OSError) and leaf.errno is None):
         leaf = leaf.exceptions[0] if isinstance(leaf, BaseExceptionGroup) else leaf.__cause__
     if not isinstance(leaf, OSError) or leaf.errno is None or leaf.errno not in errno.errorcode:
-        return error  # a name that does not resolve has numbers of its own
+        return error  # getaddrinfo has error numbers of its own
     return OSError(leaf.errno, os.strerror(leaf.errno))
 
 
 async def start_tls(stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> TlsStream:
-    """Does the handshake. Raises OSError, the stream closed."""
+    """Does the TLS handshake of a client and returns the encrypted stream.
+
+    Raises OSError, the stream closed.
+    """
     try:
         secured = TlsStream(stream, context, server_hostname=server_name)
     except (ValueError, TypeError):
@@ -172,9 +198,12 @@ async def start_tls(stream: trio.abc.Stream, context: ssl.SSLContext, server_nam
 
 
 async def read_response_head(stream: trio.abc.Stream) -> tuple[ResponseHead, bytes]:
-    """Reads an HTTP response's head, and says what was read past it. Raises OSError, MalformedPacket.
+    """Reads an HTTP/1.x response's head. Returns it, and the bytes that were read past it.
 
-    What cannot become an answer is told at once, not waited for: an HTTP/2 server's first frame, say.
+    Raises:
+        OSError: the server closes the connection; ``trio.BrokenResourceError`` where it breaks.
+        MalformedPacket: the bytes are not a response's, told by the first ones (an HTTP/2 server's frame, for
+            example), or the head is longer than ``MAX_RESPONSE_HEAD``.
     """
     received = b""
     while (end := find_head_end(received)) < 0:
@@ -190,7 +219,7 @@ async def read_response_head(stream: trio.abc.Stream) -> tuple[ResponseHead, byt
 
 
 async def _dial_target(target: Target) -> trio.SocketStream:
-    """Tries a target's addresses in turn."""
+    """Resolves a target and tries its addresses in turn. Raises OSError, the last address's."""
     try:
         found = await trio.socket.getaddrinfo(
             target.host, target.port, target.family, trio.socket.SOCK_STREAM
@@ -222,7 +251,7 @@ async def _dial_address(family: int, address: object) -> trio.SocketStream:
 
 
 async def _connect(family: int, address: object, *, mark: int = 0, after: float = 0.0) -> trio.SocketStream:
-    """A wish, the mark: without the privilege for it the connection is one like any other."""
+    """Connects to an address after a delay in seconds; a mark is left out without the privilege for it."""
     await trio.sleep(after)
     socket = trio.socket.socket(family, trio.socket.SOCK_STREAM)
     try:
@@ -237,7 +266,7 @@ async def _connect(family: int, address: object, *, mark: int = 0, after: float 
 
 
 async def _connect_through(proxy: SplitResult, host: str, port: int) -> trio.abc.Stream:
-    """A tunnel to the host through an HTTP proxy. Raises OSError."""
+    """Returns a tunnel to a host through an HTTP proxy (CONNECT, RFC 9110 §9.3.6). Raises OSError."""
     proxy_host, proxy_port = proxy.hostname or "", proxy.port or _SCHEME_PORTS[proxy.scheme]
     stream: trio.abc.Stream = await race([Target(trio.socket.AF_UNSPEC, proxy_host, proxy_port)])
     if proxy.scheme == "https":
@@ -271,6 +300,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _cause(error: BaseException, message: str) -> OSError:
-    """The OSError behind a broken stream, or one that says what happened."""
+    """Returns the OSError that caused another error, or a new one with the message."""
     cause = error.__cause__
     return cause if isinstance(cause, OSError) else OSError(message)

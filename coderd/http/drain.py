@@ -1,10 +1,13 @@
-"""The end of a server in good order: nobody new comes in, and requests that are being answered are answered."""
+"""The graceful end of a server: no new connection is accepted, and requests in flight are answered."""
 
 import trio
 
 
 class Drain:
-    """Requests in flight on one ``serve_http``, and the wish to end. WebSockets and relay links are told by their owners."""
+    """Count of the requests in flight on one ``serve_http``, and the request to end it.
+
+    WebSockets and relay links are not counted: their owners end them.
+    """
 
     def __init__(self) -> None:
         self._asked = trio.Event()
@@ -13,26 +16,26 @@ class Drain:
         self._n_requests = 0
 
     def ask(self) -> None:
-        """No connection is accepted any more: the listeners close."""
+        """Asks the server to accept no more connections, so that its listeners close."""
         self._asked.set()
 
     async def wait_asked(self) -> None:
-        """Returns once somebody has asked."""
+        """Waits until ``ask`` has been called."""
         await self._asked.wait()
 
     def enter(self) -> None:
-        """A request has come."""
+        """Counts a request that has begun."""
         self._n_requests += 1
         self._idle = trio.Event() if self._idle.is_set() else self._idle
 
     def leave(self) -> None:
-        """It has been answered, or will never be."""
+        """Counts a request as ended: answered or given up."""
         self._n_requests -= 1
         if self._n_requests == 0:
             self._idle.set()
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Whether all requests were answered within so many seconds."""
+        """Waits until no request is in flight. Returns False if ``timeout`` seconds pass first."""
         with trio.move_on_after(timeout):
             await self._idle.wait()
             return True

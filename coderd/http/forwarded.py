@@ -1,10 +1,10 @@
-"""Parses ``X-Forwarded-For``, whose word counts only from proxies that the operator has named. Pure.
+"""Parses ``X-Forwarded-For``, which is believed only from trusted proxies. Pure.
 
     X-Forwarded-For: 203.0.113.7, 198.51.100.2      from 10.0.0.5
-    ^ anybody may have written it   ^ written by the proxy at 10.0.0.5, if that is one of ours
+    ^ any client can send this      ^ appended by the proxy at 10.0.0.5, if that is trusted
 
-So the field is read from its end: the first address that is no proxy of ours is the client's, and what stands before it is
-its own tale. Without ``--proxy-trusted-origins`` nothing is believed.
+The field is therefore read from its end: the first address that is not a trusted proxy's is the client's, and
+addresses before it are the client's own claim. Without ``--proxy-trusted-origins`` the field is ignored.
 """
 
 from collections.abc import Sequence
@@ -18,28 +18,28 @@ from coderd.model.addresses import canonical_ip
 FORWARDED_FOR: Final = "x-forwarded-for"
 FORWARDED_PROTO: Final = "x-forwarded-proto"
 MAX_HOPS: Final = limits.MAX_PROXY_HOPS
-"""Proxies in a row that are looked through; a longer tale is not believed at all."""
+"""Most addresses that are read, from the field's end; addresses before them are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """The proxies whose word counts, and the fields in which they give it."""
+    """The networks of trusted proxies, and the header fields in which they report the client's address."""
 
     origins: tuple[IPv4Network | IPv6Network, ...] = ()
     headers: tuple[str, ...] = (FORWARDED_FOR,)
-    """Names in lower case, looked for in this order."""
+    """Field names in lower case; the first one that a request has is read."""
 
     def trusts(self, ip: str) -> bool:
-        """Whether an address is one of the proxies'."""
+        """Returns whether an IP address belongs to a trusted proxy."""
         address = ip_address(ip)
         return any(address.version == network.version and address in network for network in self.origins)
 
     def client_of(self, peer: str, fields: Sequence[tuple[str, str]]) -> str:
-        """The address that a request comes from.
+        """Returns the IP address of the client that sent a request.
 
         Args:
-            peer: who is at the other end of the connection.
-            fields: the request's, names in lower case.
+            peer: the IP address at the other end of the connection.
+            fields: names, in lower case, and values of the request's header fields.
         """
         if not self.origins or not self.trusts(peer):
             return peer
@@ -50,14 +50,21 @@ class TrustedProxies:
         return peer
 
     def scheme_of(self, peer: str, fields: Sequence[tuple[str, str]], own: str) -> str:
-        """As the client spoke HTTP to the proxy, in plain or by TLS; ``own`` where nobody who is trusted says so."""
+        """Returns the scheme, ``http`` or ``https``, that the client spoke to a trusted proxy.
+
+        Args:
+            peer: the IP address at the other end of the connection.
+            fields: names, in lower case, and values of the request's header fields.
+            own: the scheme of the connection itself, returned where the peer is not trusted or does not send
+                the field.
+        """
         if not self.origins or not self.trusts(peer):
             return own
         said = next((value.strip().lower() for name, value in fields if name == FORWARDED_PROTO), "")
         return said if said in ("http", "https") else own
 
     def _first_stranger(self, peer: str, hops: list[str]) -> str:
-        """From the end: the first address that is no proxy of ours. What is no address ends the tale where it is true yet."""
+        """Returns the last hop that is not a trusted proxy's, searching backwards until an invalid one."""
         client = peer
         for hop in reversed(hops[-MAX_HOPS:]):
             address = _address(hop)
@@ -70,11 +77,11 @@ class TrustedProxies:
 
 
 NO_PROXIES: Final = TrustedProxies()
-"""Trusts no proxy."""
+"""The setting without trusted proxies: the connection's address is the client's."""
 
 
 def _address(hop: str) -> str | None:
-    """An address, with or without a port and brackets; None for anything else."""
+    """Parses an address, with or without port and brackets; returns None if it is invalid."""
     text = hop.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,6 +1,7 @@
-"""The head of an HTTP/1.1 message (RFC 9112 §2.1): everything up to the blank line. Pure.
+"""The head of an HTTP/1.1 message (RFC 9112 §2.1): the bytes up to and including the blank line. Pure.
 
-Only what deciding needs is read here: the request is handed on byte for byte, and whoever answers parses it again.
+Parsing serves only to choose the handler: the request is handed on byte for byte, and parsed again by
+Hypercorn.
 """
 
 import re
@@ -20,7 +21,7 @@ _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's first lines. Field names are in lower case; of a repeated field all values are kept, in order."""
+    """A request's line and header fields: names in lower case, all values of a repeated field in order."""
 
     method: str
     target: str
@@ -28,24 +29,32 @@ class RequestHead:
 
     @property
     def path(self) -> str:
-        """The target without its query."""
+        """The request's target without its query."""
         return self.target.partition("?")[0]
 
     def field(self, name: str) -> str:
-        """The first value of a field, empty where it is absent."""
+        """Returns the first value of a request's header field, empty where it is absent."""
         return next((value for field, value in self.fields if field == name), "")
 
     def has_token(self, name: str, token: str) -> bool:
-        """Whether any value of a comma-separated field contains a token, without regard to case."""
+        """Returns whether any value of a comma-separated field contains a token, without regard to case.
+
+        Args:
+            name: of the field, in lower case.
+            token: in lower case.
+        """
         values = (value for field, value in self.fields if field == name)
         return any(token == item.strip().lower() for value in values for item in value.split(","))
 
     def wants_derp(self) -> bool:
-        """Whether the connection shall become a relay's: an upgrade at ``/derp``, to DERP itself or to a WebSocket."""
+        """Returns whether the request is an upgrade of ``/derp``, to DERP itself or to a WebSocket."""
         return self.path == "/derp" and self.field("upgrade").lower() in ("derp", "websocket")
 
     def wants_derp_in_websocket(self) -> bool:
-        """Whether DERP shall go in WebSocket messages. Without the subprotocol it never has: that is a plain upgrade."""
+        """Returns whether the request asks for DERP in WebSocket messages: with the subprotocol ``derp``.
+
+        A WebSocket upgrade without it is served as plain DERP.
+        """
         return self.field("upgrade").lower() == "websocket" and self.has_token(
             "sec-websocket-protocol", "derp"
         )
@@ -53,29 +62,29 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """A response's first lines; see ``RequestHead`` for the fields."""
+    """A response's status and header fields: names in lower case, all values of a repeated field in order."""
 
     status: int
     fields: tuple[tuple[str, str], ...] = ()
 
     def field(self, name: str) -> str:
-        """The first value of a field, empty where it is absent."""
+        """Returns the first value of a response's header field, empty where it is absent."""
         return next((value for field, value in self.fields if field == name), "")
 
 
 def find_head_end(data: bytes | bytearray, start: int = 0) -> int:
-    """Where the head ends, just past its blank line; -1 while that has not come.
+    """Returns the offset just past a head's blank line, or -1 if there is none yet.
 
     Args:
-        data: what has been received.
-        start: how much of it was searched before.
+        data: the bytes received.
+        start: the number of bytes that were searched before.
     """
     match = _BLANK_LINE.search(data, max(0, start - 2))
     return match.end() if match else -1
 
 
 def parse_request_head(head: bytes) -> RequestHead:
-    """Reads a request's head. Raises MalformedPacket, also on any version but 1.0 and 1.1."""
+    """Parses a request's head. Raises MalformedPacket, also on an HTTP version other than 1.0 and 1.1."""
     first, fields = _lines(head)
     match = _REQUEST_LINE.fullmatch(first)
     if match is None:
@@ -84,7 +93,7 @@ def parse_request_head(head: bytes) -> RequestHead:
 
 
 def parse_response_head(head: bytes) -> ResponseHead:
-    """Reads a response's head. Raises MalformedPacket."""
+    """Parses the head of an HTTP/1.0 or 1.1 response. Raises MalformedPacket."""
     first, fields = _lines(head)
     match = _STATUS_LINE.fullmatch(first)
     if match is None:

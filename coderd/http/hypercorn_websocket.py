@@ -1,7 +1,8 @@
-"""Hypercorn's WebSockets within our bounds: frames come in turns, whatever their size, and nothing is unpacked.
+"""Hypercorn's WebSockets with bounds on frames, and without compression.
 
-Hypercorn works off all frames of a read without letting go of the event loop, counts no empty ones, reads on behind a message that
-was too big, and agrees to compression, of which 64 KiB may be 64 MiB.
+Hypercorn itself handles all frames of a read without a checkpoint, does not count empty frames against a
+message's size, reads on behind a message that was too big, and agrees to permessage-deflate, by which 64 KiB
+may become 64 MiB.
 """
 
 from typing import Final, assert_never, cast
@@ -24,22 +25,22 @@ from coderd.model import limits
 
 MAX_WEBSOCKET_MESSAGE: Final = limits.MAX_WEBSOCKET_MESSAGE
 CLOSE_TIMEOUT: Final = limits.WEBSOCKET_CLOSE_TIMEOUT
-"""Seconds for the other end to answer that its message was too big."""
+"""Seconds before a WebSocket is closed after its client was told that a message was too big."""
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 
 
 class Http1Protocol(H11Protocol):
-    """Hypercorn's HTTP/1.1, whose WebSockets are ours."""
+    """Hypercorn's HTTP/1.1 protocol, with ``WebSocketStream`` for WebSockets and a limit of header fields."""
 
     _is_refused = False
 
     async def _send_error_response(self, status_code: int) -> None:
-        """What the client sent cannot be read, or not any more: the connection ends with this."""
+        """Answers a request that cannot be parsed, after which the connection ends."""
         self._is_refused = True
         await super()._send_error_response(status_code)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """Sends an event of h11; drops what comes after a refusal, which only a client's fault can cause."""
+        """Sends an event of h11; one that h11 does not allow after a refusal ends the connection instead."""
         try:
             await super()._send_h11_event(event)
         except h11.LocalProtocolError:
@@ -82,7 +83,7 @@ class Http1Protocol(H11Protocol):
 
 
 class WebSocketStream(WSStream):
-    """One WebSocket."""
+    """A WebSocket of Hypercorn's with a limit of message size, and a checkpoint after every few frames."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]  # Hypercorn's nine, passed through
@@ -91,7 +92,7 @@ class WebSocketStream(WSStream):
         self._is_over = False
 
     async def _handle_events(self) -> None:
-        """Works off what has been received."""
+        """Handles the received frames: passes messages to the app, answers pings and the close."""
         while not self._is_over and (event := next_frame(self.connection)) is not None:
             await self._turn.count()
             match event:
@@ -128,13 +129,13 @@ class WebSocketStream(WSStream):
             )
 
     async def handle(self, event: object) -> None:
-        """Takes what comes, but no more data once the last word was said."""
+        """Handles an event of the connection; data after the close is dropped."""
         if self._is_over and isinstance(event, Data):
             return
         await super().handle(event)  # type: ignore[arg-type]
 
     async def _close_soon(self) -> None:
-        """The other end may read why; whatever else it sends is thrown away."""
+        """Ends the stream after ``CLOSE_TIMEOUT`` seconds, in which the client can read the close frame."""
         await trio.sleep(CLOSE_TIMEOUT)
         await self.send(StreamClosed(stream_id=self.stream_id))
 

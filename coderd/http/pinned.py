@@ -1,7 +1,8 @@
-"""TLS towards a server as its URL says: most of all, one that shows a certificate of its own making, exactly the pinned one.
+"""TLS contexts of clients by a server's URL: the system's authorities, a file of them, or a pin.
 
-The check of the pin is part of the handshake, in whichever library does it: a wrong certificate ends the connection before a byte of
-ours, a token say, has left. Names, dates and authorities say nothing about a certificate that is known whole.
+A pin is checked as part of the handshake, in any library that does it: another certificate ends the
+connection before application data, a token for example, is sent. Names, dates and authorities of a pinned
+certificate are not checked, as its SHA-256 identifies it.
 """
 
 import errno
@@ -15,11 +16,11 @@ from coderd.config.url import ServerUrl
 
 
 class WrongCertificate(ssl.SSLCertVerificationError):
-    """The server shows another certificate than the pinned one.
+    """The error of a server that presents another certificate than the pinned one.
 
     Attributes:
-        presented: the SHA-256 of what it shows, in hexadecimal.
-        pin: that of the one that it should.
+        presented: SHA-256 of the certificate that it presents, in hexadecimal.
+        pin: SHA-256 of the pinned certificate, in hexadecimal.
     """
 
     def __init__(self, presented: str, pin: str) -> None:
@@ -32,11 +33,13 @@ class WrongCertificate(ssl.SSLCertVerificationError):
 
 
 class BadAuthorities(OSError):
-    """A file that should name authorities does not, now."""
+    """The error of a file of certificate authorities that cannot be used."""
 
 
 def server_context(url: ServerUrl) -> ssl.SSLContext:
-    """The trust that a server's URL asks for: its pin, its file of authorities, else the system's or SSL_CERT_FILE's.
+    """Returns a client's TLS context for a server's URL, by its file of authorities or its pin.
+
+    A URL without either is held to the system's authorities, or those of SSL_CERT_FILE.
 
     Raises:
         BadAuthorities: the file of authorities cannot be used.
@@ -51,7 +54,7 @@ def server_context(url: ServerUrl) -> ssl.SSLContext:
 
 
 def _private_context(path: str) -> ssl.SSLContext:
-    """Asks the authorities of a file. A pipe, say, is not read: nobody may ever write to it."""
+    """Returns a context that trusts the authorities of a regular file; reading a pipe might block."""
     try:
         if not Path(path).is_file():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -62,7 +65,11 @@ def _private_context(path: str) -> ssl.SSLContext:
 
 
 def why_untrusted(error: BaseException) -> str:
-    """What is wrong with the certificate, as a clause, if that is what another library's error is about; else empty."""
+    """Returns, as a clause, why a server's certificate was rejected; empty if the error has another cause.
+
+    Args:
+        error: any library's; its causes and contexts are searched.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
@@ -72,7 +79,7 @@ def why_untrusted(error: BaseException) -> str:
 
 
 class _PinnedSocket(ssl.SSLSocket):
-    """For blocking clients."""
+    """A blocking client's TLS socket that checks the pin in its handshake."""
 
     def do_handshake(self, block: bool = False) -> None:
         super().do_handshake(block)
@@ -80,7 +87,7 @@ class _PinnedSocket(ssl.SSLSocket):
 
 
 class _PinnedObject(ssl.SSLObject):
-    """For trio, and for TLS through a proxy's."""
+    """A TLS connection over memory buffers that checks the pin: for trio, and inside a proxy's TLS."""
 
     def do_handshake(self) -> None:
         super().do_handshake()
@@ -88,7 +95,7 @@ class _PinnedObject(ssl.SSLObject):
 
 
 class _PinnedContext(ssl.SSLContext):
-    """Asks no authority. Its connections check the pin themselves."""
+    """A context without authorities: its connections check the pin instead."""
 
     sslsocket_class = _PinnedSocket
     sslobject_class = _PinnedObject
@@ -101,7 +108,10 @@ class _PinnedContext(ssl.SSLContext):
 
 
 def _check(connection: ssl.SSLSocket | ssl.SSLObject) -> None:
-    """Fails closed: a context without a pin fits no certificate. Raises WrongCertificate."""
+    """Compares the presented certificate's SHA-256 with the pin; without a pin none matches.
+
+    Raises WrongCertificate.
+    """
     pin = connection.context.pin if isinstance(connection.context, _PinnedContext) else ""
     presented = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
     if not hmac.compare_digest(presented, pin):

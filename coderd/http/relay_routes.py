@@ -1,7 +1,7 @@
-"""What a relay answers to plain HTTP requests, for the app that shares its port.
+"""The app's answers to plain HTTP requests at a relay's paths.
 
-The upgrade itself never comes here: ``serve_http`` sees it before. What does come is a request on a kept-alive
-connection, or one that asks for no upgrade: it is told to come back on a new connection, and this one closes.
+``serve_http`` serves an upgrade to DERP that is a connection's first request. A later request on a kept-alive
+connection, or one without an upgrade, is answered here: 426, for a new connection, and the connection closes.
 """
 
 import re
@@ -27,9 +27,9 @@ _CHALLENGE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 def relay_routes() -> list[BaseRoute]:
-    """Routes for ``/derp``, its two latency probes and ``/generate_204``: exact paths, any method.
+    """Returns routes for ``/derp``, its two latency probes and ``/generate_204``: exact paths, any method.
 
-    The app keeps Starlette's ``redirect_slashes`` off or has a page of its own at ``/derp/``.
+    The app must switch off Starlette's ``redirect_slashes`` or have a page of its own at ``/derp/``.
     """
     return [
         Route("/derp", _any_method(_upgrade_required)),
@@ -41,18 +41,18 @@ def relay_routes() -> list[BaseRoute]:
 
 
 async def refuse_derp(stream: ServerStream, head: RequestHead, leftover: bytes) -> None:
-    """Answers an upgrade to DERP where there is no relay. A ``DerpHandler``."""
+    """Answers an upgrade to DERP with 404, where there is no relay. A ``DerpHandler``."""
     with trio.move_on_after(_REFUSAL_TIMEOUT):
         await stream.send_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 
 
 def _any_method(respond: Callable[[Request], Response]) -> ASGIApp:
-    """An endpoint for every method: Starlette holds plain functions to GET, but not ASGI objects."""
+    """Returns an endpoint for all methods: Starlette restricts functions to GET, but not ASGI objects."""
     return _Endpoint(respond)
 
 
 class _Endpoint:
-    """The ASGI object around a function from request to response."""
+    """An ASGI app that calls a function from request to response."""
 
     def __init__(self, respond: Callable[[Request], Response]) -> None:
         self._respond = respond
@@ -66,7 +66,7 @@ def _upgrade_required(request: Request) -> Response:
 
 
 async def _refuse_websocket(websocket: WebSocket) -> None:
-    """Refuses a relay's WebSocket that a proxy has sent over a connection that was used for something else before."""
+    """Refuses a relay's WebSocket with 426 where a proxy sends it over a connection that was used before."""
     await websocket.send_denial_response(PlainTextResponse(_COME_BACK, 426, headers=_NEW_CONNECTION))
 
 

@@ -1,6 +1,7 @@
-"""The certificate that a server makes for itself, where nobody has given it one.
+"""The certificate that a server makes for itself where none is configured.
 
-Nobody vouches for it: whoever connects is told its SHA-256 beforehand and accepts this very certificate, none else.
+No authority signs it: clients are given its SHA-256 beforehand and accept this certificate only
+(``coderd.http.pinned``).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 LIFETIME = timedelta(days=3650)
 MAX_COMMON_NAME = 64
-"""X.520's limit."""
+"""Most characters of a common name: X.520's ub-common-name (RFC 5280, appendix A)."""
 
 
 def make_certificate(host: str, now: datetime | None = None) -> bytes:
-    """A private key and a certificate for a host name or IP address, one after the other, in PEM."""
+    """Makes a P-256 key and a self-signed certificate for a host name or IP address. Returns both, in PEM.
+
+    The certificate is valid from a day before ``now`` (the wall clock by default) for ``LIFETIME`` after it.
+    """
     now = now or datetime.now(UTC)
     key = generate_private_key(SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host[:MAX_COMMON_NAME])])

@@ -1,8 +1,9 @@
 """``serve_http``: one port for the relay, the API, WebSockets and pages.
 
-Each connection's first request head is read here, within a size and a time. An upgrade to DERP takes the stream away
-for good; everything else is played back to Hypercorn, which then owns the connection. All streams are kept in a set
-and aborted at the end: Hypercorn writes in a shield that no cancellation passes.
+Each connection's first request head is read here, within a size and a time. An upgrade to DERP, or to a
+WebSocket of a known path, takes over the stream; any other head is replayed to Hypercorn, which then owns the
+connection. All streams are kept in a set and aborted at the end, as Hypercorn writes in a cancel scope that
+is shielded.
 """
 
 import errno
@@ -30,23 +31,23 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.origins import Origin
 
 HEAD_TIMEOUT: Final = limits.HTTP_HEAD_TIMEOUT
-"""For the TLS handshake, and again for the head."""
+"""Seconds for the TLS handshake, and as many again for the first head."""
 REFUSAL_TIMEOUT: Final = limits.HTTP_REFUSAL_TIMEOUT
 ACCEPT_PAUSE: Final = 0.1
 MAX_STRANGERS: Final = limits.MAX_HTTP_STRANGERS
-"""Connections of clients that have not said who they are; with one more, the oldest of whatever address has most is given up."""
+"""Most connections of unauthenticated clients; beyond it the oldest of the fullest origin is aborted."""
 _READ_SIZE: Final = 64 * 1024
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 Listener: TypeAlias = trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[TlsStream]
 DerpHandler: TypeAlias = Callable[[ServerStream, RequestHead, bytes], Awaitable[None]]
-"""Takes over a connection: its stream, the request's head, and what was read past the head."""
+"""Owner of a connection: called with its stream, the request's head, and the bytes that were read past it."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _HeadTooLarge(Exception):
-    """A head that does not end within its size."""
+    """The error of a head with more than ``MAX_HEAD_SIZE`` bytes or ``MAX_FIELDS`` fields."""
 
 
 async def serve_http(
@@ -65,17 +66,21 @@ async def serve_http(
 
     Args:
         listeners: TCP listeners, or TLS ones that offer no ALPN but ``http/1.1``.
-        app: answers all HTTP requests and WebSockets, ``relay_routes`` among them. Its lifespan is not run.
+        app: answers all other HTTP requests and WebSockets, with ``relay_routes`` in it. Its lifespan is not
+            run.
         derp: owns a connection that asked for DERP until it returns.
-        websockets: by path, what is served without the app where a connection begins with it.
+        websockets: by path, the WebSockets that are served without the app if they are a connection's first
+            request.
         counters: ``http.connections``, ``http.connections.closed``, and ``http.drop.*`` by reason.
-        proxies: whose word counts about where a request comes from, for relay and app alike.
-        drain: once it is asked for, the listeners close, and what is open goes on.
-        is_apps_host: by a Host field, whether every path there is the app's, ``/derp`` and those of ``websockets`` too.
+        proxies: trusted to report a client's address, to relay and app alike.
+        drain: once it is asked for, the listeners close; open connections go on.
+        is_apps_host: by a Host field, whether the app serves every path there, ``/derp`` and those of
+            ``websockets`` too.
         task_status: started once all listeners are being accepted from.
 
-    Whoever holds connections open without saying who it is cannot shut others out: where there are too many such
-    strangers, of those who have most, by address and of IPv6 by /48, the one that came first goes. Relay links and coordination stop being strangers once they are admitted.
+    Connections of unauthenticated clients are limited (``MAX_STRANGERS``, at most half the open files):
+    beyond that, of the origin with most of them (an address; of IPv6 a /48) the oldest is aborted. Relay
+    links and coordination count as authenticated once they are admitted.
     """
     drain = Drain() if drain is None else drain
     server = _Server(
@@ -95,7 +100,7 @@ async def serve_http(
 
 
 class _Server:
-    """The connections of one ``serve_http``."""
+    """The open connections of one ``serve_http``, and the count of those with unauthenticated clients."""
 
     def __init__(
         self,
@@ -116,7 +121,7 @@ class _Server:
         self._is_apps_host = is_apps_host
         self._streams: set[ServerStream] = set()
         self._strangers: dict[str, dict[ServerStream, None]] = {}
-        """By where they come from, each place's oldest first."""
+        """Connections of unauthenticated clients by origin, each origin's oldest first."""
         self._n_strangers = 0
         self._max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
@@ -138,7 +143,7 @@ class _Server:
                 nursery.start_soon(self._own, accepted)
 
     async def _own(self, accepted: AcceptedStream) -> None:
-        """One connection from accepting to closing. Nothing that a client does passes beyond here."""
+        """Serves one connection until it is closed; errors that a client causes are counted, not raised."""
         try:
             stream = ServerStream(accepted)
         except OSError:  # it has gone already
@@ -176,7 +181,7 @@ class _Server:
             self._counters["http.drop.stranger"] += 1
 
     def _forget_stranger(self, place: str, stream: ServerStream) -> None:
-        """Harmless when done again."""
+        """Stops counting a connection as unauthenticated, if it still is."""
         here = self._strangers.get(place, {})
         if stream in here:
             del here[stream]
@@ -201,7 +206,10 @@ class _Server:
             await self._dispatch(stream, *received)
 
     async def _shake_hands(self, stream: ServerStream) -> None:
-        """TLS's handshake, if the port has one. Who speaks plain HTTP to it, or does not trust us, is counted."""
+        """Does the TLS handshake, if the port has TLS; a failed one is counted.
+
+        Raises trio.BrokenResourceError.
+        """
         try:
             await stream.handshake()
         except trio.BrokenResourceError:
@@ -229,7 +237,10 @@ class _Server:
 
 
 async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:
-    """The first head, and what was read past it; None where the client leaves or does not speak HTTP at all."""
+    """Returns the first head, and the bytes that were read past it; None where the client leaves first.
+
+    Raises: _HeadTooLarge.
+    """
     received = bytearray()
     while True:
         data = await stream.receive_some(_READ_SIZE)
@@ -238,7 +249,7 @@ async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:
         searched = len(received)
         received += data
         if not received[:1].isalpha():
-            # No method begins so: a TLS hello, say. Taken for a whole head it is refused at once.
+            # No method begins so (a TLS ClientHello does). Taken for a whole head it is refused at once.
             return bytes(received), b""
         end = find_head_end(received, searched)
         if end > MAX_HEAD_SIZE or (end < 0 and len(received) > MAX_HEAD_SIZE):
@@ -250,7 +261,7 @@ async def _read_head(stream: ServerStream) -> tuple[bytes, bytes] | None:
 
 
 def _without_h2c(request: RequestHead, head: bytes) -> bytes:
-    """The head without its wish to go on in HTTP/2, which HTTP allows to be ignored."""
+    """Returns the head without its upgrade to HTTP/2 (h2c), which a server may ignore (RFC 9110 §7.8)."""
     if not request.has_token("upgrade", "h2c"):
         return head
     lines = head.split(b"\n")
@@ -260,7 +271,10 @@ def _without_h2c(request: RequestHead, head: bytes) -> bytes:
 
 
 async def _refuse(stream: ServerStream, status: bytes) -> None:
-    """Answers with a bare status, then reads on for a moment: closing over unread bytes would destroy the answer."""
+    """Answers with a bare status, then reads until the client closes, for ``REFUSAL_TIMEOUT`` seconds.
+
+    A socket closed with unread bytes sends a reset, by which the client may lose the answer.
+    """
     with trio.move_on_after(REFUSAL_TIMEOUT):
         await stream.send_all(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         if not stream.is_tls:
@@ -270,15 +284,15 @@ async def _refuse(stream: ServerStream, status: bytes) -> None:
 
 
 def _nothing() -> None:
-    """A connection that is over counts nowhere."""
+    """Ignores that a request was answered: a closed connection is not counted."""
 
 
 def _kind(error: BaseException) -> str:
-    """The kinds of what went wrong, without values: those may be a client's."""
+    """Returns the class names of an error or of a group's errors; values may come from a client."""
     if isinstance(error, BaseExceptionGroup):
         return "+".join(_kind(inner) for inner in error.exceptions)
     return type(error).__name__
 
 
 open_tcp_listeners = partial(trio.open_tcp_listeners, backlog=1024)
-"""Listeners for ``serve_http``."""
+"""``trio.open_tcp_listeners`` with a backlog of 1024 connections, for ``serve_http``."""

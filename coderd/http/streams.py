@@ -1,4 +1,4 @@
-"""The streams of a server: what was read too early is read again, nobody writes for ever, and every one can be aborted."""
+"""Accepted streams: bytes can be put back, writes have a timeout, and every stream can be aborted at once."""
 
 import os
 import select
@@ -14,7 +14,7 @@ from coderd.model.addresses import AddrPort, canonical_ip
 AcceptedStream: TypeAlias = trio.SocketStream | TlsStream
 
 WRITE_TIMEOUT: Final = limits.HTTP_WRITE_TIMEOUT
-"""How long a client may take nothing of what is written to it."""
+"""Seconds after which a write without progress fails."""
 CLOSE_TIMEOUT: Final = limits.HTTP_CLOSE_TIMEOUT
 KEEPALIVE_IDLE: Final = 60
 USER_TIMEOUT_MS: Final = limits.HTTP_USER_TIMEOUT_MS
@@ -22,7 +22,7 @@ _TCP_USER_TIMEOUT: Final = 18
 
 
 class WriteTimeout(trio.BrokenResourceError):
-    """A peer took no bytes for too long; the stream is useless now."""
+    """The error of a write of which the peer took no bytes for too long; the stream is aborted."""
 
 
 class ServerStream(trio.abc.Stream):
@@ -35,10 +35,11 @@ class ServerStream(trio.abc.Stream):
         remote: the client's address, an IPv4-mapped one as IPv4.
         local: the address that the client reached.
         is_closed: whether it was closed or aborted at this end.
-        write_timeout: seconds without progress after which ``send_all`` gives up.
-        note_known: to be called by whoever has learned who the client is; a stranger's connection may be
-            given up for another's.
-        note_answered: to be called when a request was answered: until the next one says who asks, it is a stranger's again.
+        write_timeout: seconds without progress after which ``send_all`` fails.
+        note_known: to be called once the client is authenticated; connections of unauthenticated clients are
+            limited.
+        note_answered: to be called when a request was answered: until the next one the client counts as
+            unauthenticated.
     """
 
     def __init__(self, accepted: AcceptedStream) -> None:
@@ -59,20 +60,23 @@ class ServerStream(trio.abc.Stream):
         return self._inner is not self._tcp
 
     async def handshake(self) -> None:
-        """Does the TLS handshake, if there is one to do. Raises trio.BrokenResourceError."""
+        """Does the TLS handshake; without effect on a plain connection. Raises trio.BrokenResourceError."""
         if isinstance(self._inner, TlsStream):
             await self._inner.do_handshake()
 
     def set_write_ahead(self, n_bytes: int) -> None:
-        """How many bytes may wait in the kernel beyond what is on its way; trio's own figure suits small answers."""
+        """Sets the most unsent bytes in the kernel: TCP_NOTSENT_LOWAT, 16 KiB by trio's default."""
         self._tcp.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, n_bytes)
 
     def replay(self, data: bytes) -> None:
-        """Puts bytes back: the next ``receive_some`` returns them."""
+        """Puts bytes back, so that the next ``receive_some`` returns them."""
         self._replayed = data + self._replayed
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Bytes that were put back, then what arrives."""
+        """Returns bytes that were put back, or else received; at most ``max_bytes``, empty at the end.
+
+        Raises: trio.BrokenResourceError, trio.ClosedResourceError.
+        """
         if self._replayed:
             await trio.lowlevel.checkpoint()
             end = len(self._replayed) if max_bytes is None else max_bytes
@@ -81,7 +85,11 @@ class ServerStream(trio.abc.Stream):
         return await self._inner.receive_some(max_bytes)
 
     async def send_all(self, data: Buffer) -> None:
-        """Writes everything. Raises WriteTimeout, after aborting, where the peer takes nothing for ``write_timeout``."""
+        """Writes all of the data.
+
+        Raises: trio.BrokenResourceError; WriteTimeout if the peer takes no byte for ``write_timeout``
+            seconds, after which the stream is aborted.
+        """
         try:
             if isinstance(self._inner, TlsStream):
                 await self._inner.send_with(self._send, data)
@@ -94,9 +102,10 @@ class ServerStream(trio.abc.Stream):
             raise trio.BrokenResourceError(str(error)) from error
 
     def send_some_nowait(self, data: bytes) -> int:
-        """How many of these few bytes are taken at once, none where the kernel has no room; TLS takes all or none.
+        """Writes some bytes without waiting, and returns how many were taken; with TLS all or none.
 
-        Nobody else may be sending. Raises OSError or trio.BrokenResourceError.
+        The number is 0 if the kernel has no room. No other task may be sending. Raises OSError or
+        trio.BrokenResourceError.
         """
         if self.is_closed or (self.is_tls and not self._has_room()):
             return 0
@@ -106,11 +115,11 @@ class ServerStream(trio.abc.Stream):
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that was taken at once still waits to leave; to send nothing more waits for it."""
+        """Whether a TLS record of ``send_some_nowait`` waits in part; ``send_all(b"")`` waits for it."""
         return isinstance(self._inner, TlsStream) and self._inner.is_behind
 
     def _has_room(self) -> bool:
-        """Whether the kernel would take something: a record that was made cannot be unmade."""
+        """Returns whether the kernel has room: a TLS record, once encrypted, must be sent."""
         watch = select.poll()
         watch.register(self._tcp.socket.fileno(), select.POLLOUT)
         return bool(watch.poll(0))
@@ -125,23 +134,29 @@ class ServerStream(trio.abc.Stream):
         await _send_with_progress(self._tcp.socket.send, data, self.write_timeout)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Waits until a write may go through."""
+        """Waits until a write might not block."""
         await self._inner.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """Ends our side of a plain connection. TLS has no such thing: AttributeError tells Hypercorn so."""
+        """Shuts down the sending side of a plain connection.
+
+        Raises AttributeError on TLS, as Hypercorn expects.
+        """
         if not isinstance(self._inner, trio.SocketStream):
             raise AttributeError("send_eof")
         await self._inner.send_eof()
 
     async def aclose(self) -> None:
-        """Closes in good order if that goes quickly."""
+        """Closes the stream gracefully within ``CLOSE_TIMEOUT`` seconds, else aborts it."""
         with trio.move_on_after(CLOSE_TIMEOUT):
             await self._inner.aclose()
         self.abort()
 
     def abort(self) -> None:
-        """Closes at once. Whoever waits on the stream gets trio.ClosedResourceError, shielded or not."""
+        """Closes the socket at once.
+
+        Tasks that wait on it get trio.ClosedResourceError, even in a shielded scope.
+        """
         self.is_closed = True
         self._tcp.socket.close()
 
@@ -149,7 +164,7 @@ class ServerStream(trio.abc.Stream):
 async def _send_with_progress(
     send: Callable[[memoryview], Awaitable[int]], data: Buffer, timeout: float
 ) -> None:
-    """Sends piece by piece; each gets the whole timeout, so a slow peer is not taken for a dead one."""
+    """Sends data piece by piece, ``timeout`` seconds for each. Raises WriteTimeout."""
     view = memoryview(data)
     sent = 0
     with trio.move_on_after(timeout) as scope:
@@ -166,11 +181,11 @@ def _tcp_of(stream: TlsStream) -> trio.SocketStream:
 
 
 def _nobody_asks() -> None:
-    """Outside ``serve_http`` nobody counts strangers."""
+    """Ignores a notice about the client's authentication: only ``serve_http`` counts them."""
 
 
 def _watch_for_dead_peer(stream: trio.SocketStream) -> None:
-    """Has the kernel end a connection whose peer has vanished."""
+    """Sets TCP keepalive and TCP_USER_TIMEOUT, so that the kernel ends the connection of a vanished peer."""
     stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
     stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
     stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

@@ -1,7 +1,7 @@
-"""The server's end of TLS: which certificate is shown to whom, and reading them again while connections go on.
+"""The server's end of TLS: certificates by the client's server name (SNI), reloaded at runtime.
 
-A new context is made on every reload and serves the connections that come after it; those that are open keep theirs. Only
-``http/1.1`` is ever agreed on: an HTTP/2 connection can carry no relay.
+Every reload makes a new context, for the connections that come after it; open ones keep theirs. ALPN offers
+``http/1.1`` only, as an HTTP/2 connection cannot carry a relay.
 """
 
 import os
@@ -29,21 +29,22 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """One certificate, ready to be shown."""
+    """A certificate, and the context that presents it."""
 
     context: ssl.SSLContext
     leaf: x509.Certificate
 
 
 class ServerTls:
-    """The certificates of a server.
+    """The certificates of a server, and the context that presents them.
 
     Args:
-        options: where they are.
-        appended: a further certificate, in PEM, to follow each chain: see ``coderd.derp.io.meta_certificate``.
+        options: the certificates' files, and the lowest TLS version.
+        appended: a further certificate, in PEM, to follow each chain: see
+            ``coderd.derp.io.meta_certificate``.
 
     Raises:
-        UserError: one cannot be used; the message says which and why.
+        UserError: a file cannot be used; the message says which and why.
     """
 
     def __init__(self, options: TlsOptions, appended: bytes = b"") -> None:
@@ -53,16 +54,19 @@ class ServerTls:
         self._context = self._load()
 
     def validity(self) -> tuple[float, float]:
-        """When the last of the certificates in force begins to be valid, and the first of them ends, in wall-clock seconds."""
+        """Returns when the last certificate becomes valid and when the first one expires, in Unix seconds."""
         begins = max(leaf.not_valid_before_utc for leaf in self._leaves)
         return begins.timestamp(), min(leaf.not_valid_after_utc for leaf in self._leaves).timestamp()
 
     def context(self) -> ssl.SSLContext:
-        """For the next connection."""
+        """Returns the TLS context for the next connection."""
         return self._context
 
     def reload(self) -> None:
-        """Reads all files again. Raises UserError where one cannot be used; the old ones then stay in force."""
+        """Reads all files again.
+
+        Raises UserError if one cannot be used; the certificates then stay as they are.
+        """
         self._context = self._load()
 
     def _load(self) -> ssl.SSLContext:
@@ -95,11 +99,11 @@ class ServerTls:
 
 
 class TlsListener(trio.abc.Listener[TlsStream]):
-    """A TCP listener whose connections speak TLS, each with the certificates of the moment in which it came.
+    """A listener for TLS connections, each with the context that is current when it is accepted.
 
     Args:
-        listener: accepts them.
-        context: the certificates of this moment.
+        listener: accepts the TCP connections.
+        context: returns the current TLS context, such as ``ServerTls.context``.
     """
 
     def __init__(self, listener: trio.SocketListener, context: Callable[[], ssl.SSLContext]) -> None:
@@ -107,22 +111,25 @@ class TlsListener(trio.abc.Listener[TlsStream]):
         self._context = context
 
     async def accept(self) -> TlsStream:
-        """The next connection, its handshake still to be done."""
+        """Waits for the next connection and returns it; its handshake has yet to be done. Raises OSError."""
         stream = await self._listener.accept()
         return TlsStream(stream, self._context(), server_side=True)
 
     async def aclose(self) -> None:
-        """Stops listening."""
+        """Closes the TCP listener; accepted connections go on."""
         await self._listener.aclose()
 
 
 def fingerprint(certificate: Path) -> str:
-    """The SHA-256 of a file's first certificate, in hexadecimal: what clients pin. Raises UserError."""
+    """Returns the SHA-256 of a file's first certificate, in hexadecimal, which clients pin.
+
+    Raises UserError.
+    """
     return _leaf(_read(certificate, "certificate"), certificate).fingerprint(SHA256()).hex()
 
 
 def is_certificate_for(certificate: Path, host: str) -> bool:
-    """Whether a file's first certificate is for a host name or address. Raises UserError where it cannot be read."""
+    """Returns whether a file's first certificate is for a host name or IP address. Raises UserError."""
     leaf = _leaf(_read(certificate, "certificate"), certificate)
     return host in _addresses(leaf) or _is_for(leaf, host.lower())
 
@@ -130,7 +137,7 @@ def is_certificate_for(certificate: Path, host: str) -> bool:
 def _chooser(
     loaded: Sequence[_Loaded],
 ) -> Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], None]:
-    """Picks the certificate for the host that a client names, the first where none is for it."""
+    """Returns an SNI callback that chooses a certificate by the client's server name, else the first one."""
 
     def choose(connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         if name is not None:
@@ -160,7 +167,10 @@ def _names(leaf: x509.Certificate) -> x509.SubjectAlternativeName | None:
 
 
 def _use(context: ssl.SSLContext, chain: bytes, key: Path) -> None:
-    """Loads a chain from memory, for Python wants a file. Raises OSError, ssl.SSLError among them."""
+    """Loads a chain of certificates into a context through a memfd, as Python reads files only.
+
+    Raises: OSError, ssl.SSLError among them.
+    """
     file = os.memfd_create("chain", os.MFD_CLOEXEC)
     try:
         os.write(file, chain)
@@ -170,7 +180,7 @@ def _use(context: ssl.SSLContext, chain: bytes, key: Path) -> None:
 
 
 def _no_password() -> str:
-    """Instead of OpenSSL's question on the terminal."""
+    """Returns an empty password, so that OpenSSL does not ask for one on the terminal."""
     return ""
 
 
@@ -203,7 +213,7 @@ def _warn(leaf: x509.Certificate, files: CertificateFiles) -> None:
     try:
         mode = files.key.stat().st_mode
     except OSError:
-        return  # loading it tells
+        return  # loading the key raises the error
     if mode & stat.S_IROTH:
         _log.warning("everybody on this machine can read the server's private key", key=str(files.key))
 

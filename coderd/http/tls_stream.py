@@ -1,11 +1,12 @@
-"""TLS over a stream, for bulk: as many records as there are go through one call, one write and one wake-up.
+"""TLS over a stream, for bulk: all records of a read or write in one call, one system call and one wake-up.
 
-A record carries at most 16 KiB (RFC 8446, section 5.1); a stream that waits for each by itself pays for the event loop
-at each of them. A read takes all records that have arrived, and a write encrypts all of its data before any of it leaves.
-Measured against ``trio.SSLStream`` it takes 1.4 to 1.6 times less processor time per byte (docs/benchmarks.md), and
-``send_nowait`` writes without waiting, which that one cannot.
+A record carries at most 16 KiB (RFC 8446 §5.1); a stream that waits for each one pays for the event loop at
+each of them. Here a read returns all records that have arrived, and a write encrypts all of its data before
+it sends. Measured against ``trio.SSLStream`` it takes 1.4 to 1.6 times less processor time per byte
+(docs/benchmarks.md), and it has ``send_nowait``, which writes without waiting.
 
-The connection may be cut without TLS's own goodbye, as HTTP has always allowed; what is said over it tells its ends itself.
+The end of the connection without a close_notify is not an error: the protocols inside mark the ends of their
+messages.
 """
 
 import ssl
@@ -18,23 +19,23 @@ import trio
 from coderd.model import Buffer
 
 READ_SIZE: Final = 256 * 1024
-"""Bytes taken from the transport at once."""
+"""Most bytes that are read from the transport at once."""
 RECORD_SIZE: Final = 16 * 1024
-"""Bytes that one record carries at most. RFC 8446, section 5.1."""
+"""Most bytes of data in one TLS record (RFC 8446 §5.1)."""
 
 
 class TlsStream(trio.abc.Stream):
-    """One end of a TLS connection. At most one task reads and one writes, at the same time if they like.
+    """One end of a TLS connection; one task may read while another writes.
 
     Args:
-        transport: carries the records, and belongs to this stream from now on.
-        context: certificates and rules.
+        transport: carries the records; this stream closes it.
+        context: certificates and settings.
         server_hostname: the name that a client asks for and checks.
-        server_side: which end this is.
+        server_side: whether this is the server's end.
 
     Attributes:
         transport_stream: the transport.
-        ssl_object: the connection's state, for looking at.
+        ssl_object: the connection's state, not to be written to.
     """
 
     def __init__(
@@ -50,11 +51,14 @@ class TlsStream(trio.abc.Stream):
         self.ssl_object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        # Records are numbered: they must leave in the order in which they were made, whoever made them.
+        # Records are numbered, so they must be written in the order of their encryption, from whatever task.
         self._leaving = trio.Lock()
 
     async def do_handshake(self) -> None:
-        """Does the handshake. Raises trio.BrokenResourceError, an ssl.SSLError its cause where TLS itself failed."""
+        """Does the TLS handshake.
+
+        Raises trio.BrokenResourceError, caused by an ssl.SSLError where TLS failed.
+        """
         while True:
             try:
                 self.ssl_object.do_handshake()
@@ -71,12 +75,15 @@ class TlsStream(trio.abc.Stream):
                 return
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """All that has arrived, or waits for something; empty at the end. Raises trio.BrokenResourceError."""
+        """Returns all data that has arrived, or waits for some; at most ``max_bytes``, 256 KiB by default.
+
+        Empty at the end. Raises trio.BrokenResourceError.
+        """
         limit = READ_SIZE if max_bytes is None else max_bytes
         while True:
             received, is_ended = self._decrypt(limit)
             if self._outgoing.pending:
-                await self._flush()  # an answer that TLS itself has to give
+                await self._flush()  # a record of TLS itself, such as an answer to a key update
             if received or is_ended:
                 await trio.lowlevel.checkpoint()
                 return received
@@ -84,25 +91,31 @@ class TlsStream(trio.abc.Stream):
                 return b""
 
     async def send_all(self, data: Buffer) -> None:
-        """Writes everything. Raises trio.BrokenResourceError."""
+        """Encrypts and writes all of the data. Raises trio.BrokenResourceError."""
         await self.send_with(self.transport_stream.send_all, data)
 
     async def send_with(self, send: Callable[[bytes], Awaitable[None]], data: Buffer) -> None:
-        """Sends all data, its records written to the transport by ``send``. Raises trio.BrokenResourceError."""
+        """Encrypts all of the data, and writes its records by ``send``.
+
+        Raises: trio.BrokenResourceError, and the errors of ``send``.
+        """
         async with self._leaving:
             self._encrypt(data)
             await send(self._outgoing.read())
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that was sent still waits to leave; to send nothing more waits for it."""
+        """Whether a record of ``send_nowait`` still waits in part; sending empty data waits for it."""
         return self._outgoing.pending > 0
 
     def send_nowait(self, send_some: Callable[[bytes], int], data: bytes) -> bool:
-        """Whether a little data was taken at once: not while anybody else writes, or something still waits to leave.
+        """Encrypts and writes a little data without waiting.
 
-        What the transport does not take of its record leaves before whatever is sent next. Raises trio.BrokenResourceError,
-        and what ``send_some`` raises.
+        Returns False, with the data not taken, while a task writes or a record still waits.
+
+        The rest of a record that the transport takes in part is written before the next one.
+
+        Raises: trio.BrokenResourceError, and the errors of ``send_some``.
         """
         if self._leaving.locked() or self._outgoing.pending:
             return False
@@ -112,12 +125,12 @@ class TlsStream(trio.abc.Stream):
         return True
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Waits until a write may go through."""
+        """Waits until a write to the transport might not block."""
         await self.transport_stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Says goodbye as far as that goes at once, and closes."""
-        # It may go on waiting for the other's goodbye, or there never was a handshake.
+        """Sends a close_notify without waiting for the other end's, and closes the transport."""
+        # unwrap raises as the other end's close_notify has not come, or there was no handshake.
         with suppress(ssl.SSLError, ValueError):
             self.ssl_object.unwrap()
         try:
@@ -128,17 +141,17 @@ class TlsStream(trio.abc.Stream):
     # Looking
 
     def getpeercert(self, binary_form: bool = False) -> object:
-        """The other end's certificate, as ``ssl.SSLObject`` gives it."""
+        """Returns the other end's certificate: DER bytes, or a dictionary as of ``ssl.SSLObject``."""
         return self.ssl_object.getpeercert(binary_form)
 
     def version(self) -> str | None:
-        """The protocol's version, such as ``TLSv1.3``; None before the handshake."""
+        """Returns the TLS version, such as ``TLSv1.3``; None before the handshake."""
         return self.ssl_object.version()
 
     # Inside
 
     def _encrypt(self, data: Buffer) -> None:
-        """Makes records of all the data. Raises trio.BrokenResourceError."""
+        """Encrypts all of the data into records that wait in memory. Raises trio.BrokenResourceError."""
         view = memoryview(data)
         try:
             while view:
@@ -147,7 +160,10 @@ class TlsStream(trio.abc.Stream):
             raise trio.BrokenResourceError(str(error)) from error
 
     def _decrypt(self, limit: int) -> tuple[bytes, bool]:
-        """Whole records' worth of what has arrived, up to the limit, and whether the other end has said goodbye."""
+        """Returns at most ``limit`` bytes of the records that have come, and whether a close_notify did.
+
+        Raises: trio.BrokenResourceError.
+        """
         pieces: list[bytes] = []
         size = 0
         try:
@@ -162,12 +178,12 @@ class TlsStream(trio.abc.Stream):
         except ssl.SSLZeroReturnError:
             return b"".join(pieces), True
         except ssl.SSLError as error:
-            if not pieces:  # what came before the fault is handed over first
+            if not pieces:  # data before an invalid record is returned first
                 raise trio.BrokenResourceError(str(error)) from error
         return b"".join(pieces), False
 
     async def _fill(self) -> bool:
-        """Takes bytes from the transport; False at its end."""
+        """Reads records from the transport. Returns False at its end."""
         data = await self.transport_stream.receive_some(READ_SIZE)
         if data:
             self._incoming.write(data)

@@ -1,4 +1,4 @@
-"""Hypercorn's HTTP/1.1 and WebSocket server over one of our streams."""
+"""Hypercorn's HTTP/1.1 and WebSocket server over one ``ServerStream``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 def note_known(scope: Scope) -> None:
-    """An app has learned who is at the other end of this connection: see ``ServerStream.note_known``."""
+    """Notes that the client of an app's request is authenticated: see ``ServerStream.note_known``."""
     scope[_NOTE_KNOWN]()
 
 
@@ -42,11 +42,16 @@ async def serve_web(
     proxies: TrustedProxies = NO_PROXIES,
     drain: Drain | None = None,
 ) -> None:
-    """Answers requests on a connection until it ends; each comes from where a trusted proxy says that it does.
+    """Answers the requests of a connection by the app until the connection ends.
 
-    Where the client is gone, what it had asked for besides is not answered.
+    A request's client is the one that a trusted proxy reports. Once the client is gone, its further requests
+    are not answered. Errors that Hypercorn raises concern this connection alone and go to the caller.
 
-    Whatever Hypercorn raises is about this connection alone, and left to the caller.
+    Args:
+        stream: the connection.
+        app: an ASGI app.
+        proxies: trusted to report the client's address and scheme.
+        drain: counts the requests in flight.
     """
     async with trio.open_nursery() as nursery:
         wrapper = ASGIWrapper(_ConnectionApp(app, stream, nursery, proxies, drain or Drain()))
@@ -66,10 +71,11 @@ def _config() -> Config:
 
 
 class _Http1Server(TCPServer):
-    """Speaks HTTP/1.1 and nothing else.
+    """Hypercorn's server of one connection, held to HTTP/1.1.
 
-    Hypercorn would follow a client to HTTP/2 by ``Upgrade: h2c`` or its preface. An HTTP/2 connection can carry no
-    relay, so only the HTTP/1.1 protocol inside its wrapper is used, and such a client's connection ends.
+    Hypercorn would follow a client to HTTP/2 by ``Upgrade: h2c`` or its preface. An HTTP/2 connection cannot
+    carry a relay, so only the HTTP/1.1 protocol inside its wrapper is used, and such a client's connection
+    ends.
     """
 
     @property  # type: ignore[override]
@@ -95,7 +101,7 @@ class _Http1Server(TCPServer):
 
 
 class _Socket:
-    """The addresses of a connection in the form in which Hypercorn asks for them."""
+    """The addresses of a connection, with the methods of a socket that Hypercorn calls."""
 
     def __init__(self, stream: ServerStream) -> None:
         self._remote = stream.remote
@@ -110,7 +116,7 @@ class _Socket:
 
 
 class _WebStream:
-    """A plain connection as Hypercorn knows it."""
+    """A plain connection with the attributes of a ``trio.SocketStream`` that Hypercorn uses."""
 
     def __init__(self, stream: ServerStream) -> None:
         self.socket = _Socket(stream)
@@ -121,7 +127,7 @@ class _WebStream:
 
 
 class _TlsWebStream:
-    """A TLS connection as Hypercorn knows it: it tells the two apart by these attributes."""
+    """A TLS connection with the attributes of a ``trio.SSLStream`` that Hypercorn uses, and knows TLS by."""
 
     def __init__(self, stream: ServerStream) -> None:
         self.transport_stream = _WebStream(stream)
@@ -130,7 +136,7 @@ class _TlsWebStream:
         self.aclose = stream.aclose
 
     async def do_handshake(self) -> None:
-        """Nothing: it was done before the head was read."""
+        """Has no effect: the handshake was done before the head was read."""
 
     async def send_eof(self) -> None:
         raise AttributeError("send_eof")
@@ -140,7 +146,10 @@ class _TlsWebStream:
 
 
 async def _send_or_abort(stream: ServerStream, data: bytes) -> None:
-    """Hypercorn goes on with requests that were read already whoever is there: that nobody is has to be known to the stream."""
+    """Sends data, and aborts the stream if that fails, so that ``_ConnectionApp`` answers no more requests.
+
+    Raises: trio.BrokenResourceError.
+    """
     try:
         await stream.send_all(data)
     except trio.BrokenResourceError:
@@ -149,11 +158,11 @@ async def _send_or_abort(stream: ServerStream, data: bytes) -> None:
 
 
 class _ConnectionApp:
-    """The app, seen from one connection.
+    """The app on one connection, behind the checks that come first and the count of requests in flight.
 
-    Hypercorn hands an app its request through a bounded channel and waits while that is full. An app that answers
-    without reading a large body would thus leave the connection waiting for ever; so once an app has answered,
-    what is left of its request is read and thrown away here.
+    Hypercorn hands an app its request through a bounded channel and waits while that is full. An app that
+    answers without reading a large body would leave the connection waiting for ever, so the rest of a request
+    is read and discarded here once the app has answered.
     """
 
     def __init__(
@@ -193,7 +202,7 @@ class _ConnectionApp:
                 self._drain.leave()
 
     def _look_through_proxies(self, scope: Any) -> None:
-        """One connection of a proxy carries many clients' requests: whose it is, each of them says anew."""
+        """Sets the request's client and scheme to those that a trusted proxy reports with this request."""
         if "headers" not in scope or not scope.get("client"):
             return
         peer, port = scope["client"]
@@ -214,7 +223,11 @@ class _ConnectionApp:
 
 
 def _refusal(scope: Scope) -> tuple[int, list[tuple[bytes, bytes]]] | None:
-    """Status and headers for what no app is asked: no ordinary request, or one of which nobody knows where it ends."""
+    """Returns status and headers for a request that the app must not get; None for any other.
+
+    400 where the request's end is ambiguous (``is_framing_in_doubt``), 405 for a method that is not in
+    ``METHODS``.
+    """
     if "headers" in scope and is_framing_in_doubt(scope["http_version"], scope["headers"]):
         return 400, []
     if scope["type"] == "http" and scope["method"] not in METHODS:
@@ -230,14 +243,14 @@ async def _refuse(scope: Scope, send: Send, status: int, headers: list[tuple[byt
 
 
 class _ClientGone(ConnectionResetError):
-    """The client has closed its connection before it was answered."""
+    """The error of a client that closed its connection before it was answered."""
 
 
 class _Answer:
-    """What an app sends, watched for its end.
+    """An app's answer to one request: its messages are passed to Hypercorn, and its end is noticed.
 
-    Hypercorn swallows what is sent to a client that has left, without a checkpoint: an app that answers for ever
-    would then never let go of the event loop. Here it gets the OSError that ASGI promises.
+    Hypercorn discards messages to a client that has left, without a checkpoint: an app with an endless answer
+    would then block the event loop. Here its ``send`` raises the OSError of the ASGI specification.
     """
 
     def __init__(self, stream: ServerStream, send: Send, on_end: Callable[[], None]) -> None:
@@ -256,13 +269,16 @@ class _Answer:
         await self._send(message)
 
     def end(self) -> None:
-        """Nobody reads the request any more."""
+        """Marks the answer as ended; the rest of the request may be discarded.
+
+        Further calls have no effect.
+        """
         if not self._is_ended:
             self._is_ended = True
             self._on_end()
 
     async def fail(self, scope: Scope) -> None:
-        """Answers 500 where nothing has been answered yet."""
+        """Answers 500 if the answer to an HTTP request has not begun and the client is there."""
         if self._is_started or self._stream.is_closed or scope["type"] != "http":
             return
         await self.send(

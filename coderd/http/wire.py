@@ -9,27 +9,31 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from coderd.model.errors import MalformedPacket
 
 FrameEvent: TypeAlias = TextMessage | BytesMessage | Ping | Pong | CloseConnection
-"""All that a connection has once it is open; a broken protocol is a CloseConnection, too."""
+"""Events of an open WebSocket; wsproto reports a violation of the protocol as a CloseConnection, too."""
 FRAME_COST: Final = 14
-"""Bytes that a frame of a longer message counts beside its own: the longest header there is (§5.2). So empty ones cost, too."""
+"""Bytes added to a message's size for each frame before its last: the longest header (RFC 6455 §5.2).
+
+They bound the number of empty frames.
+"""
 
 
 class MessageTooBig(MalformedPacket):
-    """A message that goes on beyond its limit."""
+    """The error of a message that is longer than its limit, the cost of its frames included."""
 
 
 def next_frame(wire: Connection) -> FrameEvent | None:
-    """The next frame, or as much of a long one as has come; None where nothing waits."""
+    """Returns the next received frame, or as much of a long one as has come; None if there is none."""
     event = next(wire.events(), None)
     assert event is None or isinstance(event, FrameEvent)
     return event
 
 
 class Gathering:
-    """Makes messages of frames.
+    """The message that is being received, gathered from its frames.
 
     Args:
-        limit: bytes of binary messages, and characters of texts, with what their frames cost.
+        limit: most bytes of a binary message or characters of a text, with ``FRAME_COST`` for each frame but
+            the last.
     """
 
     def __init__(self, limit: int) -> None:
@@ -38,7 +42,7 @@ class Gathering:
         self._size = 0
 
     def add(self, event: TextMessage | BytesMessage) -> str | bytes | None:
-        """The message that this frame ends, if it does. Raises MessageTooBig."""
+        """Adds a frame's data; returns the message if the frame ends it, else None. Raises MessageTooBig."""
         if isinstance(event, TextMessage):
             parts = self._parts if isinstance(self._parts, StringIO) else StringIO()
             self._size += parts.write(event.data)

@@ -1,4 +1,4 @@
-"""How a WebSocket is opened (RFC 6455, sections 4.1 and 4.2): the client's key, the server's proof, and the fields around them. Pure."""
+"""The opening handshake of a WebSocket: key, proof and header fields (RFC 6455 §4). Pure."""
 
 import base64
 import binascii
@@ -9,20 +9,20 @@ from coderd.http.head import RequestHead
 from coderd.model import RandomBytes
 
 VERSION: Final = "13"
-"""Of the protocol, the only one there is. RFC 6455, section 4.1."""
+"""The only version of the WebSocket protocol (RFC 6455 §4.1)."""
 KEY_SIZE: Final = 16
-"""Bytes of a key before base64. RFC 6455, section 4.1."""
+"""Bytes of a key before base64 (RFC 6455 §4.1)."""
 _ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""RFC 6455, section 1.3."""
+"""The constant that is hashed behind a key (RFC 6455 §1.3)."""
 
 
 def make_key(rng: RandomBytes) -> str:
-    """Returns a fresh value for Sec-WebSocket-Key."""
+    """Returns a random value for Sec-WebSocket-Key: 16 bytes in base64."""
     return base64.b64encode(rng(KEY_SIZE)).decode()
 
 
 def is_key(key: str) -> bool:
-    """Returns whether a client's Sec-WebSocket-Key is valid."""
+    """Returns whether a client's Sec-WebSocket-Key is valid: 16 bytes in base64."""
     try:
         return len(base64.b64decode(key, validate=True)) == KEY_SIZE
     except (binascii.Error, ValueError):
@@ -30,12 +30,12 @@ def is_key(key: str) -> bool:
 
 
 def accept_proof(key: str) -> str:
-    """Returns the Sec-WebSocket-Accept by which a server shows that it has read this key and speaks WebSocket."""
+    """Returns the Sec-WebSocket-Accept that answers a key (RFC 6455 §4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.encode() + _ACCEPT_GUID).digest()).decode()
 
 
 def request_fields(key: str) -> list[str]:
-    """Returns the fields of a client's request, without a subprotocol."""
+    """Returns the header fields of a client's opening request, without a subprotocol."""
     return [
         "Connection: Upgrade",
         "Upgrade: websocket",
@@ -45,11 +45,11 @@ def request_fields(key: str) -> list[str]:
 
 
 def response(key: str, subprotocol: str = "") -> bytes:
-    """Returns the answer that opens a WebSocket, without any extension.
+    """Returns the answer that opens a WebSocket, without extensions (RFC 6455 §4.2.2).
 
     Args:
-        key: the client's.
-        subprotocol: of those that the client has named; empty for none.
+        key: the client's Sec-WebSocket-Key.
+        subprotocol: one of those that the client has named; empty for none.
     """
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -62,7 +62,7 @@ def response(key: str, subprotocol: str = "") -> bytes:
 
 
 def is_request(head: RequestHead) -> bool:
-    """Returns whether a request can be answered by a WebSocket. RFC 6455, section 4.2.1."""
+    """Returns whether a request is a valid opening of a WebSocket (RFC 6455 §4.2.1)."""
     return (
         head.method == "GET"
         and head.has_token("upgrade", "websocket")
