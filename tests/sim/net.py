@@ -3,7 +3,7 @@
 ```
  host a --- NAT a ---+                +--- NAT b --- host b     between two public places: ``wire``
                      +--- internet ---+
-                                      +--- STUN servers         to them and back: ``stun``
+                                      +--- STUN servers         to each and back: ``stun_servers``
 ```
 
 Nothing here waits: time jumps from one event to the next, so that a virtual day takes as long as its events do, and
@@ -123,25 +123,17 @@ class Network(Clock):
     Args:
         seed: decides losses and jitter.
         wire: between two public places.
-        stun: between a public place and a STUN server, each way.
-        stun_servers: their addresses; they answer nothing else.
         now: where the clock begins.
+
+    Attributes:
+        stun_servers: STUN servers by address, and the wire from any public place to each, and back.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        *,
-        wire: Wire,
-        stun: Wire,
-        stun_servers: tuple[AddrPort, ...] = (),
-        now: float = 1000.0,
-    ) -> None:
+    def __init__(self, seed: int, *, wire: Wire, now: float = 1000.0) -> None:
         super().__init__(now)
         self.rng = Random(seed)
         self.wire = wire
-        self.stun = stun
-        self.stun_servers = stun_servers
+        self.stun_servers: dict[AddrPort, Wire] = {}
 
     def hosts(self) -> Sequence[Host]:
         """Returns every machine, in a fixed order."""
@@ -182,8 +174,8 @@ class Network(Clock):
         """Carries datagrams from a host's socket, through its NAT, to a public address."""
         source = host.nat.outbound(inside, to) if host.nat is not None else inside
         for datagram in datagrams:
-            if to in self.stun_servers:
-                for delay in self.stun.delays(self.rng):
+            if (stun := self.stun_servers.get(to)) is not None:
+                for delay in stun.delays(self.rng):
                     self.after(delay, partial(self._answer_stun, source, to, datagram))
             elif len(datagram) <= self.wire.largest:
                 for delay in self.wire.delays(self.rng):
@@ -197,7 +189,7 @@ class Network(Clock):
             response = encode_response(parse_request(datagram), source)
         except MalformedPacket:
             return
-        for delay in self.stun.delays(self.rng):
+        for delay in self.stun_servers[server].delays(self.rng):
             self.after(delay, partial(self._land, server, source, response))
 
     def _land(self, source: AddrPort, to: AddrPort, datagram: bytes, is_congested: bool = False) -> None:

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from tests.sim.world import EASY, EVERY_KIND, HARD, OPEN, Kind, Nat, World, is_direct
+from tests.sim.world import EASY, EVERY_KIND, HARD, OPEN, Kind, Nat, Pair, is_direct
 
 pytestmark = pytest.mark.slow
 
@@ -19,13 +19,13 @@ DIRECT = [(EASY, EASY), (EASY, None), (OPEN, HARD)]
 """Pairs of places between which a direct path can be had."""
 
 
-def joined(rtt: float, user: Kind | None = EASY, dev: Kind | None = EASY, **options: object) -> World:
-    world = World(rtt=rtt, user=user, dev=dev, **options)  # type: ignore[arg-type]
+def joined(rtt: float, user: Kind | None = EASY, dev: Kind | None = EASY, **options: object) -> Pair:
+    world = Pair(rtt=rtt, user=user, dev=dev, **options)  # type: ignore[arg-type]
     world.join()
     return world
 
 
-def streaming(rtt: float, user: Kind | None = EASY, dev: Kind | None = EASY) -> World:
+def streaming(rtt: float, user: Kind | None = EASY, dev: Kind | None = EASY) -> Pair:
     """Two nodes on a direct path, with packets both ways."""
     world = joined(rtt, user, dev)
     world.run_until(world.is_direct, 10)
@@ -35,8 +35,8 @@ def streaming(rtt: float, user: Kind | None = EASY, dev: Kind | None = EASY) -> 
     return world
 
 
-def streaming_relayed(rtt: float) -> World:
-    world = World(rtt=rtt, user=HARD, dev=HARD)
+def streaming_relayed(rtt: float) -> Pair:
+    world = Pair(rtt=rtt, user=HARD, dev=HARD)
     world.join()
     world.stream(A_TICK)
     world.run_for(3)
@@ -45,7 +45,7 @@ def streaming_relayed(rtt: float) -> World:
 
 @pytest.mark.parametrize("rtt", AIM_RTTS)
 def test_the_first_byte_comes_by_the_relay_within_three_round_trips(rtt: float) -> None:
-    world = World(rtt=rtt, user=EASY, dev=EASY)
+    world = Pair(rtt=rtt, user=EASY, dev=EASY)
     world.wire.is_cut = True
     world.join()
     world.user.send(world.dev, 0)

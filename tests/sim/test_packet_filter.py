@@ -7,7 +7,7 @@ import pytest
 
 from coderd.model.netmap import NodeKind, PeerAccess
 from coderd.model.ports import parse_ports
-from tests.sim.world import OPEN, World
+from tests.sim.world import OPEN, Pair
 from tests.sim.world.node import Node
 from tests.unit.packetfilter.support import (
     ACK,
@@ -29,8 +29,8 @@ STRANGERS = ["::1", "fd00::1", "192.0.2.1", "2001:db8::1", "ff02::1"]
 
 
 @pytest.fixture
-def world() -> World:
-    world = World(user=OPEN, dev=OPEN)
+def world() -> Pair:
+    world = Pair(user=OPEN, dev=OPEN)
     world.join()
     return world
 
@@ -39,7 +39,7 @@ def address(node: Node) -> bytes:
     return node.identity.address.packed
 
 
-def inject(world: World, sender: Node, *packets: bytes) -> None:
+def inject(world: Pair, sender: Node, *packets: bytes) -> None:
     """Sends packets past the sender's own filter and routes; WireGuard takes any that begin with a true address."""
     to = next(node for node in world.nodes if node is not sender)
     process = sender.running
@@ -80,7 +80,7 @@ def hostile_packets(sender: Node, to: Node, port: int = 22) -> list[bytes]:
     ]
 
 
-def test_nothing_that_a_hostile_workspace_sends_reaches_a_device(world: World) -> None:
+def test_nothing_that_a_hostile_workspace_sends_reaches_a_device(world: Pair) -> None:
     packets = hostile_packets(world.dev, world.user)
     inject(world, world.dev, *packets)
     assert world.user.written == []
@@ -92,7 +92,7 @@ def test_nothing_that_a_hostile_workspace_sends_reaches_a_device(world: World) -
     assert counters["wireguard.drop.foreign_source"] >= 4
 
 
-def test_nothing_of_a_hostile_guest_reaches_what_its_share_does_not_name(world: World) -> None:
+def test_nothing_of_a_hostile_guest_reaches_what_its_share_does_not_name(world: Pair) -> None:
     narrow(world, world.dev, "8000")
     inject(world, world.user, *hostile_packets(world.user, world.dev))
     assert world.dev.written == []
@@ -101,7 +101,7 @@ def test_nothing_of_a_hostile_guest_reaches_what_its_share_does_not_name(world: 
     assert world.dev.written == [wanted]
 
 
-def test_an_unmodified_pair_talks_both_ways_once_the_device_has_begun(world: World) -> None:
+def test_an_unmodified_pair_talks_both_ways_once_the_device_has_begun(world: Pair) -> None:
     world.dev.send(world.user, 1)
     world.run_for(1)
     assert world.user.arrived == []
@@ -113,7 +113,7 @@ def test_an_unmodified_pair_talks_both_ways_once_the_device_has_begun(world: Wor
     assert [number for _, number in world.user.arrived] == [3]
 
 
-def test_who_is_refused_is_told_so_through_both_filters(world: World) -> None:
+def test_who_is_refused_is_told_so_through_both_filters(world: Pair) -> None:
     """The device's refusal is an error that quotes a flow of the workspace's, so that its kernel gives up at once."""
     syn = ipv6(address(world.dev), address(world.user), TCP, tcp_body(40000, 22, SYN))
     world.dev.running.handle_tun(syn)
@@ -123,7 +123,7 @@ def test_who_is_refused_is_told_so_through_both_filters(world: World) -> None:
     assert (refusal[6], refusal[40:42], refusal[48:]) == (ICMP, b"\x01\x01", syn)
 
 
-def test_a_daemon_that_is_killed_in_mid_stream_takes_the_stream_up_again(world: World) -> None:
+def test_a_daemon_that_is_killed_in_mid_stream_takes_the_stream_up_again(world: Pair) -> None:
     """The kernels at both ends notice nothing but lost packets; the device's acknowledges or repeats."""
     up = ipv6(address(world.user), address(world.dev), TCP, tcp_body(40000, 22, ACK))
     down = ipv6(address(world.dev), address(world.user), TCP, tcp_body(22, 40000, ACK, b"data"))
@@ -142,7 +142,7 @@ def test_a_daemon_that_is_killed_in_mid_stream_takes_the_stream_up_again(world: 
 
 
 def test_when_access_narrows_the_next_packet_of_what_stood_is_the_first_that_does_not_pass(
-    world: World,
+    world: Pair,
 ) -> None:
     narrow(world, world.dev, "22,8000")
     typed = ipv6(address(world.user), address(world.dev), TCP, tcp_body(50000, 22, ACK, b"typed"))
@@ -162,7 +162,7 @@ def test_when_access_narrows_the_next_packet_of_what_stood_is_the_first_that_doe
         assert all(packet[53] & RST for packet in node.written[1:])  # so that both kernels drop it
 
 
-def narrow(world: World, workspace: Node, ports: str) -> None:
+def narrow(world: Pair, workspace: Node, ports: str) -> None:
     """The server says of every peer what it may reach."""
     assert workspace.identity.kind is NodeKind.WORKSPACE
     process = workspace.running

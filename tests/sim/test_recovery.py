@@ -4,7 +4,7 @@ import pytest
 
 from coderd.wireguard.tai64n import stamp_of
 from tests.sim.test_aims import A_TICK, AIM_RTTS, streaming, streaming_relayed
-from tests.sim.world import EASY, OPEN, Nat, World
+from tests.sim.world import EASY, OPEN, Nat, Pair
 
 pytestmark = pytest.mark.slow
 
@@ -190,7 +190,7 @@ def test_news_of_a_restart_does_not_end_the_session_that_is_with_the_new_process
     assert not device.status(world.now).peers[0].has_session
 
 
-def knows_who_comes(world: World) -> bool:
+def knows_who_comes(world: Pair) -> bool:
     """Whether the workspace has the secret of the user's newest start."""
     user, dev = world.user.running, world.dev.running
     return dev.core.secrets.is_shown(world.user.public, user.core.secrets.ours(world.dev.public))
@@ -214,7 +214,7 @@ def test_the_secret_of_a_start_is_there_with_its_first_packets(who: str, has_ser
 
 def test_a_peers_own_word_is_saved_and_outlives_the_restart_of_who_heard_it() -> None:
     """No server says it: the map in force follows the introduction, and the next life begins with it."""
-    world = World(user=OPEN, dev=OPEN)
+    world = Pair(user=OPEN, dev=OPEN)
     world.join()
     world.stream()
     world.run_for(5)

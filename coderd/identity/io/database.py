@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -36,7 +37,7 @@ class Database:
 
     Args:
         path: the SQLite file; made, readable by us alone, if it is missing.
-        rng: randomness for tokens.
+        rng: randomness for tokens and ids.
         clock: wall-clock seconds.
         terms: how long what is let in may stay.
         quotas: how much one user may have.
@@ -70,6 +71,10 @@ class Database:
         """Closes every connection to the database."""
         self._watcher.close()
         self._engine.dispose()
+
+    def new_id(self) -> UUID:
+        """Returns a random id for a user, a node or a share (RFC 9562 §5.4, version 4)."""
+        return UUID(bytes=self.rng(16), version=4)
 
     def data_version(self) -> int:
         """Returns a number that differs after every commit, by this or another program.

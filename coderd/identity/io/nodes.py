@@ -5,7 +5,7 @@ Every method blocks: call it in a thread.
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -137,7 +137,7 @@ class Nodes:
             if node is None:
                 name = free_name(connection, owner, NodeKind.DEVICE, device_label(host_name))
                 is_waiting = self._database.terms.needs_approval
-                node = Node(uuid4(), NodeKind.DEVICE, name, owner, now, is_waiting=is_waiting)
+                node = Node(self._database.new_id(), NodeKind.DEVICE, name, owner, now, is_waiting=is_waiting)
                 insert_node(connection, node, self._database.quotas, node_key)
                 effects = Effects(introduced=(node,))
             else:
@@ -326,7 +326,7 @@ def _claim_key(
 def add_workspace(connection: Connection, database: Database, owner: User, name: str, by: Actor) -> Issued:
     """Creates a workspace inside a transaction; a broken constraint is an IntegrityError. Raises NotFound."""
     owner = get_user(connection, owner.user_id)
-    node = Node(uuid4(), NodeKind.WORKSPACE, name, owner, database.now())
+    node = Node(database.new_id(), NodeKind.WORKSPACE, name, owner, database.now())
     token = make_token(TokenKind.WORKSPACE, database.rng)
     insert_node(connection, node, database.quotas)
     insert_token(

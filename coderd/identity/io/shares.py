@@ -5,7 +5,7 @@ yet.
 """
 
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -210,7 +210,7 @@ class Shares:
         user_id = sa.select(users.c.id).where(users.c.name == guest, ~met).scalar_subquery()
         n_given = count_shares(node.owner.user_id, now)
         values: dict[str, object] = {
-            "id": uuid4(),
+            "id": self._database.new_id(),
             "workspace_id": node.node_id,
             "offered_to": guest,
             "state": _OFFERED,

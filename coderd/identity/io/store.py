@@ -32,7 +32,7 @@ class Store:
 
     Args:
         path: the SQLite file; made, readable by us alone, if it is missing.
-        rng: randomness for tokens.
+        rng: randomness for tokens and ids.
         clock: wall-clock seconds.
         terms: how long what is let in may stay.
         quotas: how much one user may have.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -58,7 +58,7 @@ class Users:
             BadName, NameTaken: the name cannot be had.
             TokenGone: the token that was shown is good no more.
         """
-        user, now = User(uuid4(), check_user_name(name), role), self._database.now()
+        user, now = User(self._database.new_id(), check_user_name(name), role), self._database.now()
         with (
             write_as(self._database, by, role=role) as connection,
             unique(f"there is a user named {name} already"),
@@ -78,7 +78,7 @@ class Users:
             deliver: given the session token before anything is committed, so that no crash leaves an owner
                 without it.
         """
-        user, now = User(uuid4(), name, UserRole.OWNER), self._database.now()
+        user, now = User(self._database.new_id(), name, UserRole.OWNER), self._database.now()
         role = user.role.value
         row = sa.select(
             sa.literal(user.user_id, sa.Uuid), sa.literal(name), sa.literal(role), sa.literal(now)

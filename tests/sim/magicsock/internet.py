@@ -106,8 +106,9 @@ class Internet(Network):
     """Conns that a server introduces to each other at once, and their relay."""
 
     def __init__(self, seed: int = 1) -> None:
-        servers = tuple((RELAY_IP, port) for port in STUN_PORTS)
-        super().__init__(seed, wire=Wire(delay=HOP), stun=Wire(delay=HOP), stun_servers=servers)
+        super().__init__(seed, wire=Wire(delay=HOP))
+        self.stun = Wire(delay=HOP)
+        self.stun_servers |= {(RELAY_IP, port): self.stun for port in STUN_PORTS}
         self.nodes: list[Node] = []
 
     def hosts(self) -> list[Node]:

@@ -5,16 +5,16 @@ sockets, streams and tasks, the world does with its queue of events.
 """
 
 import struct
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from coderd.config.url import parse_server_url
 from coderd.coordination.entries import update_message
-from coderd.coordination.message import Message, Peers, Ready, ServerMessage
+from coderd.coordination.message import Message, Peers, Ready, Refusal, ServerMessage
 from coderd.coordination.netmap_client import NetMapClient
 from coderd.coordination.saved_netmap import decode_netmap, encode_netmap
 from coderd.engine import node as engine
@@ -32,16 +32,16 @@ from coderd.engine.commands import (
 )
 from coderd.identity.people import Node as Identity
 from coderd.model.addresses import AddrPort
-from coderd.model.backoff import Backoff
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePrivate, NodePublic
-from coderd.model.netmap import NetMap, NodeKind
+from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
 from coderd.model.paths import PathKind
 from coderd.model.ports import NO_PORTS, PortSet
 from coderd.model.reachability import NodeUpdate
 from coderd.model.transport import MAIN_SOCKET, SocketId, UdpSource
 from coderd.packetfilter import PacketFilter
 from tests.sim.nat import Nat
+from tests.sim.world.stream import Stream
 
 if TYPE_CHECKING:
     from tests.sim.world.world import World
@@ -65,6 +65,12 @@ class Node:
     ip: str
     nat: Nat | None
     rng: Random
+    token: str = ""
+    """What it shows to a server with identities of its own; see ``Office``."""
+    capabilities: tuple[str, ...] = (Capability.TUNNEL_SECRET,)
+    """What its hello says that it can do."""
+    refusal: Refusal | None = None
+    """Why the server has ended its session for good."""
     wall_clock_error: float = 0.0
     """Seconds that its idea of the date is off."""
     accepts: PortSet = NO_PORTS
@@ -132,8 +138,13 @@ class Node:
     def kill(self) -> None:
         """SIGKILL: nothing is said to anybody, its streams are reset."""
         process, self.process = self.running, None
-        process.coordination.cut()
-        process.relay.cut()
+        for stream in process.streams():
+            stream.cut()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Ends its session, as ``Session`` does where the server refuses the node for good."""
+        self.refusal = refusal
+        self.kill()
 
     def move(self, ip: str, nat: Nat | None) -> None:
         """Another address, perhaps on another network; the kernel says so at once."""
@@ -143,20 +154,34 @@ class Node:
     def sleep(self) -> None:
         """The machine is suspended."""
         self.is_asleep = True
-        self.running.coordination.fall_silent()
-        self.running.relay.fall_silent()
+        for stream in self.running.streams():
+            stream.fall_silent()
 
     def wake(self) -> None:
         """It resumes: every deadline that has passed is due at once."""
         self.is_asleep = False
-        self.running.coordination.redial_now()
-        self.running.relay.redial_now()
+        self.running.redial()
         self.running.handle_timeout()
 
     def send(self, to: "Node", number: int) -> None:
         """A small packet into its TUN."""
         if self.process is not None and not self.is_asleep:
             self.process.handle_tun(inner_packet(self, to, number))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether its link to the server is up."""
+        return self.process is not None and self.process.coordination.is_up
+
+    @property
+    def peers(self) -> dict[str, Peer]:
+        """The peers of its NetMap, by their name."""
+        netmap = self.process.core.netmap if self.process is not None else None
+        return {peer.name: peer for peer in netmap.peers.values()} if netmap is not None else {}
+
+    def sees(self, name: str) -> bool:
+        """Returns whether a peer of the name is online."""
+        return name in self.peers and self.peers[name].online
 
     def path_to(self, other: "Node") -> PathKind:
         """How it reaches another."""
@@ -181,11 +206,38 @@ class Process:
         )
         last = decode_netmap(node.saved_netmap, URL) if node.saved_netmap else None
         self.client = NetMapClient(parse_server_url(URL), last)
-        self.coordination = Stream(self, self._handle_joined, lambda: None)
-        self.relay = Stream(self, self._handle_relay_up, self._handle_relay_broken)
+        self.coordination = Stream(self, self.world.server, self._handle_joined, lambda: None)
+        self.relays: dict[int, Stream] = {}
+        """Links to relays by region, the home's and others that were sent to."""
         self.spare: dict[SocketId, int] = {}
         """Ports of the spare sockets."""
+        self.homes: list[int] = []
+        """Every home region that it has chosen, in order."""
         self._said: NodeUpdate | None = None
+
+    # Its links
+
+    def relay(self, region: int) -> Stream:
+        """Returns the link to a region's relay, dialled or not."""
+        if region not in self.relays:
+            up, broken = partial(self._handle_relay_up, region), partial(self._handle_relay_broken, region)
+            self.relays[region] = Stream(self, self.world.relays[region], up, broken)
+        return self.relays[region]
+
+    def streams(self) -> list[Stream]:
+        """Returns every link."""
+        return [self.coordination, *self.relays.values()]
+
+    def redial(self) -> None:
+        """Dials every link anew that is wanted."""
+        for stream in self.streams():
+            stream.redial_now()
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the link to the home's relay is up."""
+        home = self.relays.get(self.core.home_region)
+        return home is not None and home.is_up
 
     # Its life
 
@@ -274,10 +326,11 @@ class Process:
             case NetMapChanged():
                 self._save(command.netmap)
             case Redial():
-                self.coordination.redial_now()
-                self.relay.redial_now()
+                self.redial()
             case ListenAt():
-                self.relay.dial()
+                self.homes.append(command.region)
+                if command.region:
+                    self.relay(command.region).dial()
             case ResolveRelays():
                 self.core.set_relays(command.derp_map, {}, self.world.now)
             case ProbeHttps():
@@ -310,103 +363,17 @@ class Process:
             self._said = update
             self.say(update_message(update, self.core.generation))
 
-    def _handle_relay_up(self) -> None:
-        self.core.handle_relay_connected(self.core.home_region, self.world.now)
+    def _handle_relay_up(self, region: int) -> None:
+        self.core.handle_relay_connected(region, self.world.now)
         self.drain()
 
-    def _handle_relay_broken(self) -> None:
-        self.core.handle_relay_broken(self.core.home_region, self.world.now)
+    def _handle_relay_broken(self, region: int) -> None:
+        self.core.handle_relay_broken(region, self.world.now)
         self.drain()
 
     def _save(self, netmap: NetMap | None) -> None:
         if netmap is not None:
             self.node.saved_netmap = encode_netmap(netmap)
-
-
-class Stream:
-    """A TCP connection to the server, dialled again whenever it breaks, as both links of a daemon are.
-
-    From SYN to the last word of the join are three round trips: TCP, the Upgrade, and who we are.
-    """
-
-    def __init__(self, process: Process, on_up: Callable[[], None], on_down: Callable[[], None]) -> None:
-        self._process = process
-        self._world = process.world
-        self._on_up, self._on_down = on_up, on_down
-        self._backoff = Backoff(process.node.rng.randbytes, longest=5.0)
-        self._attempt = 0
-        self._is_wanted = False
-        self._waiting: deque[Callable[[], None]] = deque(maxlen=256)
-        self.is_up = False
-        self.peer_sees_it = False
-        """Whether the server's end is open."""
-
-    def send(self, action: Callable[[], None]) -> None:
-        """Does what sending something means: now, or once the connection that is being dialled is up."""
-        if self.is_up:
-            action()
-        else:
-            self._waiting.append(action)
-
-    def dial(self) -> None:
-        self._is_wanted = True
-        if not self.is_up:
-            self.redial_now()
-
-    def redial_now(self) -> None:
-        """What there was is worth nothing: another connection, at once."""
-        if self._is_wanted:
-            self.cut()
-            self._is_wanted = True
-            self._try(self._attempt)
-
-    def cut(self) -> None:
-        """Ends it, and what was being dialled."""
-        self._attempt += 1
-        self._is_wanted = False
-        was_up, self.is_up = self.is_up, False
-        if was_up:
-            self._world.handle_stream_gone(self)
-            if self._process.node.process is self._process:
-                self._on_down()
-
-    def fall_silent(self) -> None:
-        """Our end no longer speaks: the server's gives it up after its patience."""
-        self._world.after(self._world.SILENCE, lambda: self._world.handle_stream_gone(self))
-
-    def handle_reset(self) -> None:
-        """The server's end is gone."""
-        if self.is_up and not self._process.node.is_asleep:
-            self.is_up = False
-            self._attempt += 1
-            self._on_down()
-            self._retry(self._attempt)
-
-    def _try(self, attempt: int) -> None:
-        world, node = self._world, self._process.node
-        takes = 3 * world.rtt if world.is_server_up and not node.is_unplugged else world.rtt
-        world.after(takes, lambda: self._handle_answer(attempt))
-
-    def _handle_answer(self, attempt: int) -> None:
-        node = self._process.node
-        if attempt != self._attempt or node.process is not self._process or node.is_asleep:
-            return
-        if not self._world.is_server_up or node.is_unplugged:
-            self._retry(attempt)
-            return
-        self.is_up = True
-        self._backoff.reset()
-        self._world.handle_stream_up(self)
-        self._on_up()
-        while self._waiting:
-            self._waiting.popleft()()
-
-    def _retry(self, attempt: int) -> None:
-        def again() -> None:
-            if attempt == self._attempt and self._process.node.process is self._process:
-                self._try(attempt)
-
-        self._world.after(self._backoff.next_delay(), again)
 
 
 def inner_packet(sender: Node, receiver: Node, number: int) -> bytes:

@@ -10,24 +10,33 @@ Time jumps from event to event, so that a virtual day takes as long as its event
 """
 
 import errno
-import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
-from coderd.coordination.message import Goodbye, Message, Ready, SelfEntry, Update, Welcome
+from coderd.coordination.message import (
+    Goodbye,
+    Message,
+    Ready,
+    Refusal,
+    SelfEntry,
+    ServerMessage,
+    Update,
+    Welcome,
+)
 from coderd.coordination.registry import Registry
 from coderd.coordination.viewer import NodeFacts, Viewer
 from coderd.engine.dataplane import PathTransmit
 from coderd.identity.people import Node as Identity
-from coderd.identity.people import User
 from coderd.model.derpmap import DerpMap, DerpNode, DerpRegion
 from coderd.model.derpmap_json import derp_map_to_json
 from coderd.model.keys import NodePrivate
-from coderd.model.netmap import Capability, NodeKind
-from coderd.model.paths import PathKind
 from coderd.model.transport import DerpTransmit
 from tests.sim.nat import Kind, Nat
 from tests.sim.net import Network, Wire
-from tests.sim.world.node import Node, Process, Stream, node_id
+from tests.sim.world.node import Node, Process
+from tests.sim.world.stream import Place, Stream
 
 REGION = 999
 SERVER_IP = "192.0.2.10"
@@ -35,116 +44,116 @@ STUN_PORTS = (3478, 3479)
 UNIX_START = 1_700_000_000.0
 
 
+@dataclass
+class Region(Place):
+    """A relay of its own, with a STUN server beside it, whose delay is ``stun.delay`` each way."""
+
+    stun: Wire = field(default_factory=Wire)
+
+
 class World(Network):
-    """Two nodes, ``user`` and ``dev``, and all that is between them.
+    """A server with its relay and STUN, and the machines that are added.
 
     Args:
         rtt: seconds from any public place to any other and back.
-        user: the NAT before the user; None: a public address.
-        dev: the same for the workspace.
         seed: decides keys, ports, losses, jitter.
         loss: share of UDP datagrams that vanish.
+
+    Attributes:
+        server: the coordination server.
+        relays: by region; that of ``REGION`` is in the server's process.
+        stun: between a public place and the server's STUN ports, each way.
     """
 
     SILENCE = 10.0
     """Seconds of silence after which the server's end of a stream gives up."""
 
-    def __init__(
-        self, *, rtt: float = 0.05, user: Kind | None, dev: Kind | None, seed: int = 1, loss: float = 0.0
-    ) -> None:
-        wires = [Wire(delay=rtt / 2, loss=loss) for _ in range(2)]
-        servers = tuple((SERVER_IP, port) for port in STUN_PORTS)
-        super().__init__(seed, wire=wires[0], stun=wires[1], stun_servers=servers)
+    def __init__(self, *, rtt: float = 0.05, seed: int = 1, loss: float = 0.0) -> None:
+        super().__init__(seed, wire=Wire(delay=rtt / 2, loss=loss))
         self.rtt = rtt
-        self.is_server_up = True
-        self._stream: object = None
+        self.stun = Wire(delay=rtt / 2, loss=loss)
+        self.stun_servers |= {(SERVER_IP, port): self.stun for port in STUN_PORTS}
+        self.server = Place(rtt)
+        self.relays = {REGION: self.server}
+        self.nodes: list[Node] = []
+        self._derp_map = derp_map()
         self._registry = Registry()
         self._connections: dict[Stream, Viewer] = {}
-        self._owner = User(node_id(self.rng), "team")
-        self.user = self._add("laptop", NodeKind.DEVICE, "10.0.1.2", "198.51.100.2", user)
-        self.dev = self._add("dev", NodeKind.WORKSPACE, "10.0.2.2", "203.0.113.2", dev)
-        self.nodes = [self.user, self.dev]
-
-    def _add(self, name: str, kind: NodeKind, inside: str, outside: str, nat: Kind | None) -> Node:
-        rng = Random(self.rng.randbytes(8))
-        identity = Identity(node_id(rng), kind, name, self._owner, 0.0)
-        key = NodePrivate.generate(rng.randbytes)
-        place = Nat(outside, *nat, rng=rng) if nat is not None else None
-        return Node(self, identity, key, outside if nat is None else inside, place, rng)
 
     def hosts(self) -> list[Node]:
         """Returns every machine, in the order of their making."""
         return self.nodes
 
+    # Building
+
+    def add_node(
+        self, identity: Identity, place: Kind | None, rng: Random, *, key: NodePrivate, token: str = ""
+    ) -> Node:
+        """Adds a machine that is off.
+
+        Args:
+            identity: what the server knows it as.
+            place: the NAT before it; None: a public address.
+            rng: its own.
+            key: its node key.
+            token: what it shows to a server that asks for one.
+        """
+        number = len(self.nodes)
+        outside = ("198.51.100.2", "203.0.113.2")[number] if number < 2 else f"203.0.113.{10 + number}"
+        nat = Nat(outside, *place, rng=rng) if place is not None else None
+        ip = outside if nat is None else f"10.0.{number + 1}.2"
+        self.nodes.append(Node(self, identity, key, ip, nat, rng, token))
+        return self.nodes[-1]
+
+    def add_region(self, region: int, rtt: float) -> Region:
+        """Adds a relay with STUN, which answers after ``rtt`` seconds. Nodes learn of it when they join."""
+        ip = f"192.0.2.{100 + region}"
+        added = Region(rtt, stun=Wire(delay=rtt / 2))
+        self.relays[region] = added
+        self.stun_servers[ip, STUN_PORTS[0]] = added.stun
+        node = DerpNode(f"{region}a", region, ip, ipv4=ip, ipv6="none", stun_port=STUN_PORTS[0])
+        described = DerpRegion(region, f"r{region}", f"Region {region}", (node,))
+        self._derp_map = DerpMap({**self._derp_map.regions, region: described})
+        return added
+
     # Commands
 
-    def join(self) -> None:
-        """Starts both daemons, and runs until each has its relay and the other's entry."""
-        for node in self.nodes:
-            node.start()
-        self.run_until(self.is_joined, 10)
-        assert self.is_joined()
-
-    def is_joined(self) -> bool:
-        """Whether both are connected to the relay and know of each other."""
-        return all(
-            node.running.relay.is_up and node.path_to(other) is not PathKind.NONE
-            for node, other in ((self.user, self.dev), (self.dev, self.user))
-        )
-
-    def is_direct(self) -> bool:
-        """Whether both use a direct path."""
-        return {self.user.path_to(self.dev), self.dev.path_to(self.user)} == {PathKind.DIRECT}
-
     def stop_server(self) -> None:
-        """The server's process dies: streams are reset, whoever was relayed is not."""
-        self.is_server_up = False
+        """Kills the server's process: its streams are reset, and what it knew is gone but for its database."""
         self.stun.is_cut = True
         self._registry = Registry()
-        streams = [s for n in self.nodes if n.process for s in (n.process.coordination, n.process.relay)]
         self._connections.clear()
-        for stream in streams:
-            stream.peer_sees_it = False
-            self.after(self.rtt / 2, stream.handle_reset)
+        self.stop(self.server)
 
     def start_server(self) -> None:
-        """It is back, with nothing but its database."""
-        self.is_server_up = True
+        """Starts the server again, with nothing but its database."""
+        self.server.is_up = True
         self.stun.is_cut = False
 
-    def stream(self, interval: float = 0.005) -> None:
-        """From now on both nodes send each other numbered packets, the user's even, dev's odd."""
-        numbers = itertools.count()
-        run = self._stream = object()
+    def stop(self, place: Place) -> None:
+        """Kills a relay's process, and not its STUN: every stream to it is reset."""
+        place.is_up = False
+        for node in self.nodes:
+            for stream in node.process.streams() if node.process is not None else []:
+                if stream.place is place:
+                    stream.peer_sees_it = False
+                    self.after(self.rtt / 2, stream.handle_reset)
 
-        def tick() -> None:
-            if self._stream is not run:
-                return
-            number = next(numbers)
-            self.user.send(self.dev, 2 * number)
-            self.dev.send(self.user, 2 * number + 1)
-            self.after(interval, tick)
-
-        tick()
-
-    def pause_stream(self) -> None:
-        """Both fall silent."""
-        self._stream = None
-
-    def gap(self, since: float) -> float:
-        """The longest time since an instant for which either node received nothing of the other's stream."""
-        return max(longest_gap([at for at, _ in node.arrived], since, self.now) for node in self.nodes)
-
-    # Time
+    def until(self, condition: Callable[[], bool], patience: float = 10.0) -> float:
+        """Runs until a condition holds, which it must within ``patience`` seconds. Returns the seconds that took."""
+        took = self.run_until(condition, patience)
+        assert condition(), f"not within {patience} seconds"
+        return took
 
     @property
     def unix(self) -> float:
+        """The true wall clock."""
         return UNIX_START + self.now
 
     # Wires
 
     def carry(self, sender: Node, transmit: PathTransmit) -> None:
-        """What a node sends sets out."""
+        """Takes what a node sends."""
         if sender.is_unplugged:
             return
         if isinstance(transmit, DerpTransmit):
@@ -158,72 +167,89 @@ class World(Network):
 
     def _carry_relayed(self, sender: Node, transmit: DerpTransmit) -> None:
         receiver = next((node for node in self.nodes if node.public == transmit.to), None)
+        link = sender.running.relay(transmit.region)
+        half = link.place.rtt / 2
 
         def pass_on() -> None:
-            if receiver is not None and receiver.process is not None and self._relays_to(receiver):
-                self.after(self.rtt / 2, deliver)
+            there = self._link_of(receiver, transmit.region)
+            if link.place.is_up and there is not None and there.peer_sees_it:
+                self.after(half, deliver)
 
         def deliver() -> None:
-            if receiver is not None and receiver.is_reachable and receiver.running.relay.is_up:
-                receiver.running.handle_relayed(REGION, sender.public, transmit.datagrams)
+            there = self._link_of(receiver, transmit.region)
+            if receiver is not None and receiver.is_reachable and there is not None and there.is_up:
+                receiver.running.handle_relayed(transmit.region, sender.public, list(transmit.datagrams))
 
-        sender.running.relay.send(lambda: self.after(self.rtt / 2, pass_on))
+        if not link.is_wanted:
+            link.dial()
+        link.send(lambda: self.after(half, pass_on))
 
-    def _relays_to(self, receiver: Node) -> bool:
-        return self.is_server_up and receiver.running.relay.peer_sees_it
+    @staticmethod
+    def _link_of(node: Node | None, region: int) -> Stream | None:
+        return node.process.relays.get(region) if node is not None and node.process is not None else None
 
     def probe_https(self, process: Process, region: int) -> None:
-        """A node measures its relay without UDP."""
+        """Measures a relay for a node without UDP."""
+        place = self.relays[region]
 
         def answer() -> None:
             if process.node.process is process:
-                process.handle_https_latency(region, self.rtt if self.is_server_up else None)
+                process.handle_https_latency(region, place.rtt if place.is_up else None)
 
-        self.after(2 * self.rtt, answer)
+        self.after(2 * place.rtt, answer)
 
     # The server
 
+    def admit(self, node: Node) -> tuple[Identity, list[Identity]] | Refusal:
+        """Lets a node in that has proven its key. Returns its identity and those that it may meet."""
+        return node.identity, [other.identity for other in self.nodes if other is not node]
+
     def handle_stream_up(self, stream: Stream) -> None:
-        """The server's end is open."""
+        """Opens the other end of a stream."""
         stream.peer_sees_it = True
 
     def handle_stream_gone(self, stream: Stream) -> None:
-        """The server's end is closed: of a coordination connection, the node is lost."""
+        """Closes the other end of a stream: of a coordination connection, the node is lost."""
         stream.peer_sees_it = False
         connection = self._connections.pop(stream, None)
         if connection is not None:
             self._registry.lost(connection)
 
     def introduce(self, process: Process) -> None:
-        """A node has proven itself: the server welcomes it. That is part of the stream's three round trips."""
-        node = process.node
+        """Welcomes a node, or refuses it. That is part of the stream's three round trips."""
+        admitted = self.admit(process.node)
+        if isinstance(admitted, Refusal):
+            process.node.refuse(admitted)
+            return
+        identity, partners = admitted
         facts = NodeFacts(
-            node.public, process.core.disco_key, process.core.generation, (Capability.TUNNEL_SECRET,)
+            process.node.public, process.core.disco_key, process.core.generation, process.node.capabilities
         )
-        others = [other.identity for other in self.nodes if other is not node]
         stream = process.coordination
-
-        def pump() -> None:
-            connection = self._connections.get(stream)
-            if connection is None:
-                return
-            while (message := self._registry.poll(connection, self.now)) is not None:
-                self._tell(process, message)
-            if (deadline := self._registry.poll_timeout(connection)) is not None:
-                self.after(max(0.0, deadline.when - self.now), pump)
-
-        connection = self._registry.connect(
-            node.identity, facts, partners=others, resumed=True, wake=lambda: self.after(0.0, pump)
-        )
+        wake = partial(self.after, 0.0, partial(self._pump, process))
+        connection = self._registry.connect(identity, facts, partners=partners, resumed=True, wake=wake)
         self._connections[stream] = connection
-        me = node.identity
-        entry = SelfEntry(me.node_id, me.kind.value, me.full_name, str(me.address))
-        process.handle_message(Welcome(entry, derp_map_to_json(derp_map()), "resume"))
+        me = SelfEntry(identity.node_id, identity.kind.value, identity.full_name, str(identity.address))
+        process.handle_message(Welcome(me, derp_map_to_json(self._derp_map), "resume"))
+
+    def _pump(self, process: Process) -> None:
+        """Says what a node is owed; to one that is refused that alone, before its connection ends."""
+        stream = process.coordination
+        connection = self._connections.get(stream)
+        if connection is None:
+            return
+        while (message := self._registry.poll(connection, self.now)) is not None:
+            self._tell(process, message)
+        if isinstance(connection.end, Refusal):
+            self._tell(process, connection.end)
+            self.handle_stream_gone(stream)
+        elif (deadline := self._registry.poll_timeout(connection)) is not None:
+            self.after(max(0.0, deadline.when - self.now), partial(self._pump, process))
 
     def tell_server(self, process: Process, message: Message) -> None:
-        """A node says something to the server."""
+        """Takes what a node says to the server."""
         if process.coordination.is_up:
-            self.after(self.rtt / 2, lambda: self._hear(process.coordination, message))
+            self.after(self.rtt / 2, partial(self._hear, process.coordination, message))
 
     def _hear(self, stream: Stream, message: Message) -> None:
         connection = self._connections.get(stream)
@@ -237,18 +263,17 @@ class World(Network):
             case Goodbye():
                 self._registry.goodbye(connection)
 
-    def _tell(self, process: Process, message: Message) -> None:
-        def arrive() -> None:
-            if process.node.process is process and process.coordination.is_up and process.node.is_reachable:
-                process.handle_message(message)  # type: ignore[arg-type]
+    def _tell(self, process: Process, message: ServerMessage) -> None:
+        self.after(self.rtt / 2, partial(self._arrive, process, message))
 
-        self.after(self.rtt / 2, arrive)
-
-
-def longest_gap(times: list[float], since: float, until: float) -> float:
-    """The longest interval between two of some instants, from one instant to another."""
-    within = [since, *(at for at in times if since <= at <= until), until]
-    return max(after - before for before, after in itertools.pairwise(within))
+    def _arrive(self, process: Process, message: ServerMessage) -> None:
+        node = process.node
+        if node.process is not process or not process.coordination.is_up or not node.is_reachable:
+            return
+        if isinstance(message, Refusal):
+            node.refuse(message)
+        else:
+            process.handle_message(message)
 
 
 def derp_map() -> DerpMap:
