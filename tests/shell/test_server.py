@@ -5,7 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -151,55 +150,6 @@ async def test_the_relay_admits_whom_coordination_has_admitted_and_nobody_else(t
         counted = await in_thread(world.admin.counters)
         assert counted.relay_bytes >= 1000
         assert {client.node for client in counted.relay} == {"admin/a", "admin/b"}
-        nursery.cancel_scope.cancel()
-
-
-async def test_deleting_a_workspace_closes_its_relay_link(tmp_path: Path) -> None:
-    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
-        node = JoinedNode(await world.add_workspace("dev"))
-        async with trio.open_nursery() as machine:
-            machine.start_soon(node.client(world.url).run)
-            await node.until(lambda node: node.is_connected)
-            machine.cancel_scope.cancel()
-        relay = await link(world, node.key)
-        closed = trio.Event()
-
-        async def run() -> None:
-            with suppress(OSError, trio.BrokenResourceError, trio.EndOfChannel):
-                await relay.run(Inbox())
-            closed.set()
-
-        nursery.start_soon(run)
-        with trio.fail_after(5):
-            await in_thread(lambda: world.admin.delete_workspace("dev"))
-            await closed.wait()
-        await relay.aclose()
-
-
-async def test_a_new_key_closes_the_relay_links_of_the_old(tmp_path: Path) -> None:
-    async with serving(tmp_path) as world, trio.open_nursery() as nursery:
-        token = await world.add_workspace("dev")
-        old, new = JoinedNode(token), JoinedNode(token)
-
-        async def run_old() -> None:
-            with pytest.raises(UserError):
-                await old.client(world.url).run()
-
-        nursery.start_soon(run_old)
-        await old.until(lambda node: node.is_connected)
-        relay = await link(world, old.key)
-        closed = trio.Event()
-
-        async def run() -> None:
-            with suppress(OSError, trio.BrokenResourceError, trio.EndOfChannel):
-                await relay.run(Inbox())
-            closed.set()
-
-        nursery.start_soon(run)
-        nursery.start_soon(new.client(world.url).run)
-        with trio.fail_after(5):
-            await closed.wait()
-        await relay.aclose()
         nursery.cancel_scope.cancel()
 
 

@@ -101,7 +101,7 @@ class Stream:
         node = self._process.node
         if attempt != self._attempt or node.process is not self._process or node.is_asleep:
             return
-        if not self.place.is_up or node.is_unplugged:
+        if not self.place.is_up or node.is_unplugged or not self._world.lets_in(self):
             self._retry(attempt)
             return
         self.is_up = True

@@ -19,6 +19,7 @@ from coderd.coordination.message import (
     Goodbye,
     Message,
     Ready,
+    Reconnect,
     Refusal,
     SelfEntry,
     ServerMessage,
@@ -204,6 +205,10 @@ class World(Network):
         """Lets a node in that has proven its key. Returns its identity and those that it may meet."""
         return node.identity, [other.identity for other in self.nodes if other is not node]
 
+    def lets_in(self, stream: Stream) -> bool:
+        """Returns whether the other end serves who dials; coordination says so itself, in ``admit``."""
+        return True
+
     def handle_stream_up(self, stream: Stream) -> None:
         """Opens the other end of a stream."""
         stream.peer_sees_it = True
@@ -230,17 +235,19 @@ class World(Network):
         connection = self._registry.connect(identity, facts, partners=partners, resumed=True, wake=wake)
         self._connections[stream] = connection
         me = SelfEntry(identity.node_id, identity.kind.value, identity.full_name, str(identity.address))
-        process.handle_message(Welcome(me, derp_map_to_json(self._derp_map), "resume"))
+        welcome = Welcome(me, derp_map_to_json(self._derp_map), "resume")
+        self.note_said(process.node, welcome)
+        process.handle_message(welcome)
 
     def _pump(self, process: Process) -> None:
-        """Says what a node is owed; to one that is refused that alone, before its connection ends."""
+        """Says what a node is owed, and ends its connection where the registry has."""
         stream = process.coordination
         connection = self._connections.get(stream)
         if connection is None:
             return
         while (message := self._registry.poll(connection, self.now)) is not None:
             self._tell(process, message)
-        if isinstance(connection.end, Refusal):
+        if connection.end is not None:
             self._tell(process, connection.end)
             self.handle_stream_gone(stream)
         elif (deadline := self._registry.poll_timeout(connection)) is not None:
@@ -263,7 +270,11 @@ class World(Network):
             case Goodbye():
                 self._registry.goodbye(connection)
 
+    def note_said(self, node: Node, message: ServerMessage) -> None:
+        """Keeps what the server says to a node, for who looks at it later."""
+
     def _tell(self, process: Process, message: ServerMessage) -> None:
+        self.note_said(process.node, message)
         self.after(self.rtt / 2, partial(self._arrive, process, message))
 
     def _arrive(self, process: Process, message: ServerMessage) -> None:
@@ -272,6 +283,8 @@ class World(Network):
             return
         if isinstance(message, Refusal):
             node.refuse(message)
+        elif isinstance(message, Reconnect):
+            self.after(message.after_ms / 1000, process.coordination.redial_now)
         else:
             process.handle_message(message)
 
