@@ -26,7 +26,7 @@ class LineReader:
         return self._limit - len(self._begun) if self.line is None else 0
 
     def take(self, data: Buffer) -> int:
-        """Takes the line's bytes from the front of what a stream holds; empty data is the stream's end, as ``recv`` has it.
+        """Takes the line's bytes from the front of received data; empty data is the stream's end.
 
         Returns:
             How many bytes were taken, the newline among them; 0 once the line is whole.

@@ -1,4 +1,4 @@
-r"""The node API's lines, on tailnet port 4: requests of peers for a TCP service, a terminal, or facts. Pure.
+r"""Lines of the node API, on tailnet port 4: requests for a TCP service, a terminal, or facts. Pure.
 
 caller   {"v":1,"method":"dial","port":N,"secret":"..."}\n     secret: see Request, in each of the three
 node     {"ok":true}\n  or  {"ok":false,"error":{"code":"refused","message":"..."}}\n     then the service's own bytes
@@ -36,8 +36,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"):
 
     Attributes:
         v: version of the protocol.
-        secret: 64 hex digits that the caller's daemon has sent to this node, and gives to users that its control
-            socket admits, so that other users of that machine are refused. Earlier releases have none.
+        secret: 64 hex digits that the caller's daemon has sent to this node, and gives to users that its
+            control socket admits, so that other users of that machine are refused. Earlier releases have none.
     """
 
     v: Literal[1] = 1

@@ -1,4 +1,4 @@
-"""One request to the API and its answer: within bounds, to the server that the token was given with, and to no other.
+"""One request to the API and its answer, bounded; a token goes to the server that it was given with alone.
 
 No redirect is followed, every answer is bounded in size and time, and whatever goes wrong is a ``UserError``.
 """

@@ -35,8 +35,8 @@ async def enrol_device(
         tls: trust for https; the URL's when None.
 
     Raises:
-        UserError: Exit.REFUSED for a bad token, Exit.UNREACHABLE for a server that does not answer, Exit.FAILED if
-            the key belongs to another identity.
+        UserError: Exit.REFUSED for a bad token, Exit.UNREACHABLE for a server that does not answer, Exit.FAILED
+            if the key belongs to another identity.
     """
     client = ApiClient(url, token, tls=tls)
     return await _in_thread(partial(client.enrol_device, name, node_key, own_token))
@@ -45,7 +45,7 @@ async def enrol_device(
 async def remove_device(
     url: str, token: str, device_id: UUID | str, *, tls: ssl.SSLContext | None = None
 ) -> None:
-    """Deletes a device at the server, for which its own device token suffices. Raises UserError as ``enrol_device``."""
+    """Deletes a device at the server; its own device token suffices. Raises UserError as ``enrol_device``."""
     client = ApiClient(url, token, tls=tls)
     await _in_thread(partial(client.delete_device, str(device_id)))
 
@@ -64,5 +64,5 @@ async def join_workspace(
 
 
 async def _in_thread(question: Callable[[], T]) -> T:
-    """Asks in a thread, which is left behind when the task is cancelled: a daemon asks too rarely for a second client."""
+    """Asks in a thread, left behind on cancellation: a daemon asks too rarely for a second client."""
     return await trio.to_thread.run_sync(question, abandon_on_cancel=True)

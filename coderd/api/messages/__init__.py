@@ -1,6 +1,7 @@
-"""Messages of ``/api/v1``: JSON objects, unknown fields ignored, every text bounded. ``rules`` says where and by whom.
+"""Messages of ``/api/v1``: JSON objects, unknown fields ignored, every text bounded.
 
-A refusal has a status of 400 or more and an ``ErrorBody``. Tokens travel as ``Authorization: Bearer``, nowhere else.
+``rules`` says which operation has which, and who may call it. A refusal has a status of 400 or more and an
+``ErrorBody``. Tokens travel as ``Authorization: Bearer``, nowhere else.
 
 message     bounds, errors and pages of a list; encoding as JSON
 users       users and their sign-ins

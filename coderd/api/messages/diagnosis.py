@@ -32,8 +32,8 @@ class ServerCounters(ApiMessage, frozen=True):
     """Nodes on the coordination link."""
     relay: list[RelayClient]
     relay_bytes: int
-    """Bytes that the relay accepted for connected nodes, with frame headers. Packets of them that a full queue
-    dropped are counted as ``derp.drop.queue_full``."""
+    """Bytes that the relay accepted for connected nodes, with frame headers. Packets of them that a full
+    queue dropped are counted as ``derp.drop.queue_full``."""
     relay_packets: int
 
 

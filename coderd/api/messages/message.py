@@ -1,4 +1,4 @@
-"""What every message of the API has in common: its bounds, its errors, pages of a list, and its encoding as JSON."""
+"""What messages of the API have in common: bounds, errors, pages of a list, and encoding as JSON."""
 
 from typing import Annotated, Final, TypeAlias, TypeVar
 

@@ -24,7 +24,8 @@ class UserInfo(ApiMessage, frozen=True):
     """Whether the role is admin or owner."""
     role: str = ""
     usage: dict[str, Usage] = msgspec.field(default_factory=dict)
-    """Of workspaces, devices, tokens, apps and shares; empty in a list of users, and where they are changed."""
+    """Of workspaces, devices, tokens, apps and shares; empty in a list of users, and where they are
+    changed."""
 
 
 class UserList(ListPage, frozen=True, kw_only=True):

@@ -2,9 +2,9 @@
 
 Every local user may connect, so there are three pools of places: for callers that manage the node, for those
 that use it, and for those that are only refused. Within a pool each user has a share, and the user with the
-fewest places comes first. A caller without a place is refused at once, without a task and without waiting, and
-the loop accepts a bounded number in a turn: under a flood of connections root's waits some tenths of a second
-in the kernel's queue, and is served.
+fewest places comes first. A caller without a place is refused at once, without a task and without waiting,
+and the loop accepts a bounded number in a turn: under a flood of connections root's waits some tenths of a
+second in the kernel's queue, and is served.
 
 Each connection has a reader, which notices that a caller leaves while its request is served, and a server,
 which answers one request after the other. Errors of callers are answered and counted, not raised.

@@ -1,24 +1,25 @@
 """Messages of the control socket: the parameters, events and result of every method, and who may call it.
 
-One schema for both ends and for ``--json``. It only ever grows: a field is added, never renamed or taken away, and
-readers ignore what they do not know. Durations in ``*_s`` are seconds, latencies in ``*_ms`` are milliseconds.
-Bounds stand in the types, so that what reaches a handler is within them.
+One schema for both ends and for ``--json``. It only ever grows: a field is added, never renamed or taken
+away, and readers ignore what they do not know. Durations in ``*_s`` are seconds, latencies in ``*_ms`` are
+milliseconds. Bounds stand in the types, so that what reaches a handler is within them.
 
-method        params             events                     result                                      module
-status        StatusParams       -                          Status                                      status
-ping          PingParams         Pong                       PingResult                                  ping
-netcheck      NetcheckParams     -                          Netcheck                                    netcheck
-why           WhyParams          -                          Why                                         why
-derp-map      DerpMapParams      -                          DerpMapInfo                                 derp_map
-speedtest     SpeedtestParams    Waiting, Ready, PathBytes  Done (never: it lasts until the caller closes)  speedtest
-port-forward  DialParams         -                          DialTarget                                  dial
-nc            DialParams         -                          DialTarget                                  dial
-up            UpParams           Progress                   UpResult                                    membership
-down          DownParams         -                          Done                                        membership
-logout        LogoutParams       Progress                   Done                                        membership
-debug         DebugParams        -                          DebugResult                                 debug
+method        params           events                     result       module
+status        StatusParams     -                          Status       status
+ping          PingParams       Pong                       PingResult   ping
+netcheck      NetcheckParams   -                          Netcheck     netcheck
+why           WhyParams        -                          Why          why
+derp-map      DerpMapParams    -                          DerpMapInfo  derp_map
+speedtest     SpeedtestParams  Waiting, Ready, PathBytes  -            speedtest
+port-forward  DialParams       -                          DialTarget   dial
+nc            DialParams       -                          DialTarget   dial
+up            UpParams         Progress                   UpResult     membership
+down          DownParams       -                          Done         membership
+logout        LogoutParams     Progress                   Done         membership
+debug         DebugParams      -                          DebugResult  debug
 
-``message`` has what several of them share, ``methods`` the table of methods.
+``speedtest`` lasts until the caller closes, so it has no result. ``message`` has what several of them share,
+``methods`` the table of methods.
 """
 
 from coderd.control.messages.debug import DebugAction, DebugParams, DebugResult

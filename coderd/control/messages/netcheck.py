@@ -23,7 +23,7 @@ class RegionDistance(Message, frozen=True, kw_only=True):
 
 
 class Netcheck(Message, frozen=True, kw_only=True):
-    """Findings of a full netcheck. Names in capitals are Tailscale's, with latencies in nanoseconds by region id."""
+    """Findings of a full netcheck. Names in capitals are Tailscale's, their latencies nanoseconds by region."""
 
     udp: bool = msgspec.field(name="UDP")
     ipv4: bool = msgspec.field(name="IPv4")
@@ -44,13 +44,16 @@ class Netcheck(Message, frozen=True, kw_only=True):
     nat: bool | None = None
     """Whether the address is translated on the way; null where no STUN server answered."""
     mapping: str = "unknown"
-    """RFC 4787: ``endpoint-independent``, ``address-dependent``, ``address-and-port-dependent`` or ``unknown``."""
+    """RFC 4787: ``endpoint-independent``, ``address-dependent``, ``address-and-port-dependent`` or
+    ``unknown``."""
     filtering: str = "unknown"
     """As for ``mapping``. Without a second address of a STUN server only the strictest can be told."""
     filters_by_port: bool | None = None
-    """Whether an answer from another port than was asked is kept out; null where no server could answer so."""
+    """Whether an answer from another port than was asked is kept out; null where no server could answer
+    so."""
     hairpin: bool | None = msgspec.field(default=None, name="HairPinning")
-    """Whether the NAT turns around what is sent to its own outer address; null without NAT, or where that is unknown."""
+    """Whether the NAT turns around what is sent to its own outer address; null without NAT, or where that
+    is unknown."""
     captive_portal: bool | None = msgspec.field(default=None, name="CaptivePortal")
     """Whether something else answers in place of the server; null without an answer, or over https without a
     trusted one."""
@@ -58,13 +61,15 @@ class Netcheck(Message, frozen=True, kw_only=True):
     """What stands before the server: nothing (``open``), something that lets UDP and its senders through (``forwarded``),
     that hides senders (``masked``), or that lets no UDP through (``closed``); or ``unknown``."""
     proxy: str = ""
-    """The HTTP proxy that the server is reached through, without its credentials; empty where there is none."""
+    """The HTTP proxy that the server is reached through, without its credentials; empty where there is
+    none."""
     mtu: int | None = None
     """Of the way to the home relay, as far as this host knows."""
     mtu_needed: int | None = None
     """What the tunnel needs of a direct path."""
     carries_full: bool | None = None
-    """Whether packets of that size came through, to a STUN server and back; null where no server could be asked."""
+    """Whether packets of that size came through, to a STUN server and back; null where no server could be
+    asked."""
     clock_skew_s: float | None = None
     """This machine's clock less the server's; null where the server did not say."""
     regions: tuple[RegionDistance, ...] = ()

@@ -30,7 +30,8 @@ class Pong(Message, frozen=True, kw_only=True):
     via: str = ""
     latency_ms: float | None = None
     direct_after_s: float | None = None
-    """With the first direct pong, where the path became direct meanwhile: how many seconds after the first ping."""
+    """With the first direct pong, where the path became direct meanwhile: how many seconds after the first
+    ping."""
     timeout: bool = False
 
 
@@ -41,4 +42,5 @@ class PingResult(Message, frozen=True, kw_only=True):
     received: int
     direct: bool
     direct_after_s: float | None = None
-    """Seconds after the first ping at which the path became direct, 0 where it was before; null where no pong was direct."""
+    """Seconds after the first ping at which the path became direct, 0 where it was before; null where no
+    pong was direct."""

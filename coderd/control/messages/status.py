@@ -27,8 +27,8 @@ class SelfStatus(Message, frozen=True, kw_only=True):
     node_key: str
     """``nodekey:<hex>``."""
     accept_inbound: str | None = None
-    """Of a device: the ports that peers may connect to, by default ``none``; null where the server decides for
-    each peer."""
+    """Of a device: the ports that peers may connect to, by default ``none``; null where the server decides
+    for each peer."""
 
 
 class ServerStatus(Message, frozen=True, kw_only=True):

@@ -262,7 +262,7 @@ class NodeApi:
 
 
 async def _read_line(stream: trio.SocketStream) -> tuple[bytes, bytes]:
-    """Returns the first line, and what came behind it. Raises MalformedPacket if it is too long or has no end."""
+    """Returns the first line and the bytes behind it. Raises MalformedPacket if it is no line."""
     reader = LineReader()
     while True:
         chunk = await stream.receive_some(MAX_LINE)
