@@ -1,8 +1,8 @@
 """The client's end of one DERP connection, from the ServerKey frame on. Pure.
 
-Feed it what arrived (``handle_data``) and drain it: ``poll_transmit`` for bytes to write, ``poll_event`` for what
-came, ``poll_timeout`` for when to call ``handle_timeout``. Bytes that break the protocol raise MalformedPacket: the
-connection is then useless and its owner closes it.
+The owner passes received bytes to ``handle_data``, then drains: ``poll_transmit`` returns bytes to write,
+``poll_event`` events, ``poll_timeout`` when to call ``handle_timeout``. Bytes that violate the protocol raise
+MalformedPacket, after which the owner closes the connection.
 """
 
 from collections import deque
@@ -40,36 +40,37 @@ from coderd.model.timers import TimerTable
 from coderd.model.token_bucket import TokenBucket
 
 MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
-"""How many frames one ``handle_data`` works off; a run of packets counts as many as it has ``RUN`` of them."""
+"""Most frames that one ``handle_data`` handles; ``RUN`` packets of a run count as one frame."""
 RUN: Final = 16
+"""Packets of one sender and size in a row that together count as one frame."""
 PING_INTERVAL: Final = 2.0
-"""Silence after which a relay is asked whether it lives."""
+"""Seconds of silence after which the relay is sent a Ping."""
 SILENCE_TIMEOUT: Final = 2.5
-"""How long it may stay silent after that question: together, a dead relay is noticed within 5 s."""
+"""Seconds of silence after the Ping until the relay counts as dead: in all less than 5 s."""
 QUEUE_PACKETS: Final = 512
 QUEUE_BYTES: Final = 1 << 20
 DISCO_QUEUE_PACKETS: Final = 64
 WRITE_SIZE: Final = 64 * 1024
-"""Small enough that a ping does not queue for long behind a write on a slow line."""
+"""Bytes of one write, about: a Ping then does not wait long behind it on a slow line."""
 PING_SIZE: Final = 8
 
 
 class Ready(NamedTuple):
-    """The relay has admitted this node."""
+    """Event of admission: the relay serves this node's key."""
 
     server_key: ServerPublic
     info: ServerInfo
 
 
 class Packets(NamedTuple):
-    """Packets that arrived from one sender in one piece, in order."""
+    """Event of packets from one sender, in order."""
 
     sender: NodePublic
     packets: list[bytes]
 
 
 class Health(NamedTuple):
-    """The relay's complaint about this connection; empty when it has none any more."""
+    """Event of a Health frame: the relay's problem with this connection, empty once it is solved."""
 
     problem: str
 
@@ -78,27 +79,29 @@ ClientEvent: TypeAlias = Ready | Packets | PeerGone | Health | Restarting
 
 
 class Timer(IntEnum):
-    """What a connection waits for."""
+    """Timers of a connection; one of the two is armed at any time."""
 
     PING = 0
-    """Nothing has been heard for PING_INTERVAL."""
+    """Due when no byte has come for PING_INTERVAL: sends a Ping."""
     SILENCE = 1
-    """Nothing has been heard since our ping left, SILENCE_TIMEOUT ago."""
+    """Due when no byte has come for SILENCE_TIMEOUT since the Ping: the relay is dead."""
 
 
 class DerpClient:
-    """One connection to a relay.
+    """The client's end of one connection to a relay.
 
     Args:
-        private: this node's key, which the relay proves by a box.
+        private: this node's key, of which a NaCl box proves the possession to the relay.
         is_home: whether this relay is where peers look for this node.
         rng: randomness for nonces and pings.
         now: seconds on the clock of all other ``now`` arguments.
         counters: ``derp.drop.*`` by reason.
-        server_key: the relay's, where it is known beforehand: this end then speaks first (fast start).
+        server_key: the relay's key if it is known beforehand: ClientInfo is then sent at once (fast start).
 
     Attributes:
-        is_greeted: whether the relay has shown itself to be one, by its first frame.
+        is_greeted: whether the relay's first frame, ServerKey, has come.
+        server_key: the relay's key, None until it is known.
+        server_info: the relay's ServerInfo, None until this node is admitted.
     """
 
     def __init__(
@@ -132,13 +135,21 @@ class DerpClient:
 
     @property
     def n_waiting(self) -> int:
-        """Packets that have not been taken for writing yet, disco apart."""
+        """Number of packets in the queue, without disco's."""
         return self._data.n_packets
 
     # Commands
 
     def send(self, to: NodePublic, packets: Sequence[bytes], now: float) -> None:
-        """Queues packets for a peer; drops and counts the oldest where too many wait. Never blocks."""
+        """Queues packets for a peer; drops those above the relay's rate, and the oldest of a full queue.
+
+        Args:
+            to: the peer's key.
+            packets: all of them disco's if the first one is; at most ``MAX_PACKET_SIZE`` bytes each.
+            now: seconds.
+
+        Raises: ValueError on a packet that is too large.
+        """
         if self._bucket is not None:
             packets = self._within_rate(self._bucket, packets, now)
         if not packets:
@@ -149,7 +160,7 @@ class DerpClient:
             self._counters["derp.drop.queue_full"] += dropped
 
     def note_preferred(self, is_home: bool) -> None:
-        """Tells the relay whether it is this node's home now; nothing where it knows."""
+        """Sends NotePreferred, whether the relay is this node's home, if that has changed."""
         if is_home == self._is_home:
             return
         self._is_home = is_home
@@ -159,9 +170,10 @@ class DerpClient:
     # What happened
 
     def handle_data(self, data: Buffer, now: float) -> bool:
-        """Takes bytes of the stream, cut anywhere. Raises MalformedPacket where they break the protocol.
+        """Handles received bytes of the stream, cut anywhere, up to ``MAX_FRAMES`` frames.
 
-        Returns: whether frames may be left, more than one turn is for: to be called again, without data, when others have run.
+        Returns: whether frames may be left: call again, with empty data, after other tasks have run.
+        Raises: MalformedPacket where the bytes violate the protocol.
         """
         self._timers.arm(Timer.PING, now + PING_INTERVAL)
         self._timers.disarm(Timer.SILENCE)
@@ -174,7 +186,10 @@ class DerpClient:
         return n_left <= 0
 
     def handle_timeout(self, now: float) -> None:
-        """Asks a silent relay for a sign of life. Raises MalformedPacket when it has given none in time."""
+        """Queues a Ping to a silent relay.
+
+        Raises MalformedPacket if it has not answered in SILENCE_TIMEOUT.
+        """
         match self._timers.pop_due(now):
             case Timer.SILENCE:
                 raise MalformedPacket("the relay has fallen silent")
@@ -185,7 +200,10 @@ class DerpClient:
     # What to do next
 
     def poll_transmit(self) -> bytes | None:
-        """Everything that waits, up to about 64 KiB, as one piece to write; None when nothing does."""
+        """Returns the frames that wait, joined for one write (control, disco, data), or None.
+
+        Disco and data are about WRITE_SIZE bytes each at most.
+        """
         pieces: list[Buffer] = [*self._control]
         self._control.clear()
         if self._pong is not None:
@@ -197,11 +215,11 @@ class DerpClient:
         return b"".join(pieces) if pieces else None
 
     def poll_event(self) -> ClientEvent | None:
-        """The next event, None when there is none."""
+        """Returns the next event, or None if there is none."""
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline:
-        """Returns when to call ``handle_timeout``: a connection always waits for something, until it is given up."""
+        """Returns when to call ``handle_timeout``, and which timer is due then."""
         deadline = self._timers.poll_timeout()
         assert deadline is not None, "one timer is armed until the relay has fallen silent"
         return deadline
@@ -209,7 +227,10 @@ class DerpClient:
     # Reading
 
     def _handle_greeting(self) -> int:
-        """ServerKey, which is answered, and ServerInfo; leaves later frames in the reader. Returns how many frames it took."""
+        """Handles frames up to ServerInfo, and answers ServerKey; later frames stay in the reader.
+
+        Returns: the number of frames up to ServerInfo; MAX_FRAMES or 0 before it, as frames are left or not.
+        """
         for n_frames, frame in enumerate(islice(self._reader, MAX_FRAMES), 1):
             if not self.is_greeted:
                 self._take_server_key(frame)
@@ -221,7 +242,7 @@ class DerpClient:
         return MAX_FRAMES if self._reader.has_frame() else 0
 
     def _take_server_key(self, frame: Frame) -> None:
-        """The relay's first frame; after a fast start it says what is known."""
+        """Handles ServerKey, the relay's first frame; after a fast start it is not answered again."""
         if frame.kind != FrameType.SERVER_KEY:
             raise MalformedPacket(f"a relay's first frame is ServerKey, not {frame.kind:#x}")
         key = parse_server_key(frame.payload)
@@ -245,7 +266,10 @@ class DerpClient:
         self._events.append(Ready(server_key, info))
 
     def _handle_frames(self, n_most: int) -> int:
-        """Whole frames in the buffer, so many at most; runs of packets of one sender become one event. Returns their number."""
+        """Handles whole frames in the buffer, ``n_most`` at most, ``RUN`` packets as one; returns how many.
+
+        Packets of one sender in a row become one event. Raises MalformedPacket.
+        """
         data = bytes(self._reader.buffer)
         offset, end, n_frames = 0, len(data), 0
         while end - offset >= HEADER_SIZE and n_frames < n_most:
@@ -266,9 +290,11 @@ class DerpClient:
         return n_frames
 
     def _take_run(self, data: bytes, start: int, stop: int, n_most: int) -> int:
-        """Takes a RecvPacket and those after it with the very same header, so of one sender and size: ``n_most`` in all.
+        """Handles a RecvPacket, and those behind it with an equal header: ``n_most`` in all.
 
-        Returns: where the run ends.
+        An equal header means one sender and one size.
+
+        Returns: the offset of the run's end.
         """
         size = stop - start
         head = data[start : start + KEYED_HEADER_SIZE]
@@ -285,7 +311,7 @@ class DerpClient:
         return stop
 
     def _handle_frame(self, frame: Frame) -> None:
-        """Any frame but a packet. What is too short is dropped, what is unknown skipped."""
+        """Handles a frame other than a packet; counts and drops short ones, ignores unknown ones."""
         try:
             match frame.kind:
                 case FrameType.PING if len(frame.payload) >= PING_SIZE:

@@ -1,4 +1,4 @@
-"""One client's connection as the relay sees it: what it has to be told, and what has been counted. Pure."""
+"""The relay's end of one client's connection: frames that wait for the client, and its counters. Pure."""
 
 from enum import Enum
 from typing import Final
@@ -17,7 +17,7 @@ QUEUE_BYTES: Final = limits.DERP_QUEUE_BYTES
 DISCO_QUEUE_PACKETS: Final = limits.DERP_DISCO_QUEUE_PACKETS
 DISCO_QUEUE_BYTES: Final = limits.DERP_DISCO_QUEUE_BYTES
 WRITE_SIZE: Final = 256 * 1024
-"""How much is joined into one write."""
+"""Bytes of one write, about, of disco and of data each."""
 KEEP_ALIVE_INTERVAL: Final = 60.0
 KEEP_ALIVE_JITTER: Final = 5.0
 NOT_HERE_RATE: Final = limits.DERP_NOT_HERE_RATE
@@ -40,13 +40,16 @@ class CloseReason(Enum):
 
 
 class Connection:
-    """An admitted client's connection. Belongs to the ``Relay``; the shell only polls it.
+    """An admitted client's connection. ``Relay`` owns it; the shell polls it.
 
     Attributes:
-        key: the client's proved key.
-        is_home: whether the client calls this relay its home.
-        closing: set when the connection has to end; what still waits is then not worth writing.
-        heard: of whom this connection was sent a packet, the latest ``MAX_HEARD``. Such a peer's leaving is told once.
+        key: the client's key, proved by its ClientInfo.
+        info: the client's ClientInfo.
+        is_home: whether this relay is the client's home.
+        closing: why the connection must end, None while it goes on; frames that wait are then not written.
+        heard: peers from which this connection was sent packets, at most ``MAX_HEARD``: it gets one PeerGone
+            of each.
+        not_here: limits the PeerGone frames for destinations that are not connected.
     """
 
     def __init__(
@@ -68,27 +71,27 @@ class Connection:
         self._keep_alive_at = now + self._keep_alive_interval
 
     def throttle(self, n_bytes: int, now: float) -> float:
-        """Bytes were read from the client; returns the seconds for which no more are to be read."""
+        """Spends bytes that were read from the client; returns the seconds until more may be read."""
         return self._bucket.spend(n_bytes, now) if self._bucket is not None else 0.0
 
     @property
     def queued(self) -> tuple[int, int]:
-        """Packets that wait for it, and their bytes."""
+        """Numbers of packets and bytes that wait for the client."""
         queues = (self._disco, self._data)
         return sum(queue.n_packets for queue in queues), sum(queue.n_bytes for queue in queues)
 
-    # What others have for it
+    # Frames for the client
 
     def push(self, run: bytes, n_packets: int, *, is_disco: bool) -> int:
-        """Queues a run of RecvPacket frames; returns how many packets had to be dropped."""
+        """Queues a run of RecvPacket frames; returns how many packets a full queue dropped, the oldest."""
         return (self._disco if is_disco else self._data).push(run, n_packets)
 
     def push_control(self, frame: bytes) -> None:
-        """Queues a frame that is not a packet."""
+        """Queues a frame other than a packet, to be written before packets."""
         self._control.append(frame)
 
     def push_pong(self, payload: bytes) -> bool:
-        """Queues the answer to a ping, unless one waits already."""
+        """Queues the answer to a Ping. Returns False, with no effect, if one waits already."""
         if self._pong is not None:
             return False
         self._pong = payload
@@ -97,7 +100,10 @@ class Connection:
     # What to do next
 
     def poll_transmit(self) -> bytes | None:
-        """What waits, as one piece to write: control, then disco, then data up to WRITE_SIZE. None when nothing does."""
+        """Returns the frames that wait, joined for one write (control, disco, data), or None.
+
+        Disco and data are about WRITE_SIZE bytes each at most.
+        """
         pieces: list[Buffer] = [*self._control]
         self._control.clear()
         if self._pong is not None:
@@ -112,11 +118,11 @@ class Connection:
         return b"".join(pieces) if pieces else None
 
     def poll_timeout(self) -> Deadline:
-        """When the next KeepAlive is due; it is sent whatever else flows."""
+        """Returns when the next KeepAlive is due; other traffic does not delay it."""
         return Deadline(self._keep_alive_at, "KEEP_ALIVE")
 
     def handle_timeout(self, now: float) -> None:
-        """Queues a KeepAlive that is due."""
+        """Queues a KeepAlive if it is due at ``now``."""
         if now >= self._keep_alive_at:
             self._keep_alive_at = now + self._keep_alive_interval
             self._control.append(encode_frame(FrameType.KEEP_ALIVE))

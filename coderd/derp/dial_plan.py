@@ -1,4 +1,4 @@
-"""How a region's node is dialled: addresses, names and certificate rules. Pure."""
+"""Plans how a region's nodes are dialled: addresses, names and certificate rules. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from coderd.model.derpmap import DEFAULT_DERP_PORT, DerpNode, DerpRegion
 HTTP_PORT: Final = 80
 MAX_PORT: Final = 65535
 MAX_NAME: Final = 253
-"""Characters of a name in DNS."""
+"""Most characters of a DNS name without its last dot (RFC 1035 §2.3.4)."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 PIN_PREFIX: Final = "sha256-raw:"
 
@@ -25,7 +25,7 @@ class Family(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One TCP dial. ``host`` is a literal, or a name to be resolved in this family alone."""
+    """An address to dial by TCP: ``host`` is a literal, or a name that is resolved in this family only."""
 
     family: Family
     host: str
@@ -34,13 +34,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class DialPlan:
-    """One node: its attempts race, the first connection wins.
+    """A node, the addresses to dial at once, of which the first connection wins, and the names to send.
 
     Attributes:
-        attempts: empty where the node has no address of either family, or a host name that is none: that goes into
-            headers, and whoever writes the map may not write more than a name there.
-        host_header: HostName, with a port that is not the scheme's own.
+        node: the node of the relay map.
+        attempts: empty where the node has no address of either family or port, or an invalid host name, which
+            would otherwise go into HTTP headers.
+        host_header: the Host field: HostName, with the port unless it is the scheme's default.
         server_name: the name sent in the ClientHello, None for an IP literal or plain HTTP.
+        is_plain_http: whether the node is dialled without TLS.
     """
 
     node: DerpNode
@@ -51,7 +53,7 @@ class DialPlan:
 
 
 class CertificateRule(Enum):
-    """What a relay's certificate is held to."""
+    """Rules by which a relay's certificate is verified."""
 
     SERVER = "what the server itself is held to"
     HOST_NAME = "the chain for the host name"
@@ -61,12 +63,12 @@ class CertificateRule(Enum):
 
 
 def dial_plans(region: DerpRegion) -> tuple[DialPlan, ...]:
-    """The nodes to try, in order; those for STUN only are left out."""
+    """Returns the plans of a region's nodes in the map's order, without nodes for STUN only."""
     return tuple(dial_plan(node) for node in region.nodes if not node.stun_only)
 
 
 def dial_plan(node: DerpNode) -> DialPlan:
-    """How to dial one node."""
+    """Returns the plan for dialling one node of a region."""
     default_port = HTTP_PORT if node.force_http else DEFAULT_DERP_PORT
     port = node.derp_port or default_port
     attempts: list[Attempt] = []
@@ -86,7 +88,7 @@ def dial_plan(node: DerpNode) -> DialPlan:
 
 
 def is_host(text: str) -> bool:
-    """Whether a text is an IP literal, or a name that may stand in DNS, in a ClientHello and in a header."""
+    """Returns whether a text is an IP literal without zone, or a name valid in DNS, ClientHello and Host."""
     if _version(text) is not None:
         return "%" not in text
     try:
@@ -97,7 +99,10 @@ def is_host(text: str) -> bool:
 
 
 def certificate_rule(node: DerpNode) -> CertificateRule:
-    """What the node's certificate is held to. A pin or another name is checked in tests too, see the TLS shell."""
+    """Returns the rule for verifying a node's certificate.
+
+    A pin or another name is checked even with ``insecure_for_tests`` (``derp.io.tls``).
+    """
     if node.server_trust:
         return CertificateRule.SERVER
     if node.cert_name.startswith(PIN_PREFIX):
@@ -108,7 +113,10 @@ def certificate_rule(node: DerpNode) -> CertificateRule:
 
 
 def _target(host_name: str, literal: str, family: Family) -> str | None:
-    """What a family's attempt dials: the map's literal, else the host name unless it is a literal of the other one."""
+    """Returns the host that a family's attempt dials, or None: the map's literal, else the host name.
+
+    A literal of the other family is not dialled.
+    """
     if literal:
         return literal if _version(literal) == family.value else None
     return host_name if _version(host_name) in (None, family.value) else None

@@ -1,12 +1,15 @@
-"""DERP frames.
+"""DERP frames: types, encoders, parsers, and a reader of a byte stream.
+
+Offsets, sizes in bytes, and fields:
 
     0   1  type
     1   4  length of the payload, big-endian
     5   …  payload
 
 A packet travels to the relay as SendPacket (destination key, packet) and leaves it as RecvPacket (source key,
-packet): same length, so a relay rewrites 37 bytes in place and never touches the packet. Unknown types are read
-and thrown away by both sides. There is no error frame; closing the connection is the only complaint.
+packet): the lengths are equal, so a relay rewrites 37 bytes in place and leaves the packet as it is. Both
+ends ignore frames of unknown types. There is no error frame: an end that finds a violation closes the
+connection.
 """
 
 import struct
@@ -21,19 +24,19 @@ from coderd.model.keys import KEY_SIZE, NodePublic, ServerPublic
 MAGIC: Final = b"DERP\xf0\x9f\x94\x91"
 PROTOCOL_VERSION: Final = 2
 MAX_PACKET_SIZE: Final = limits.MAX_DERP_PACKET
-"""The largest datagram inside SendPacket, RecvPacket and ForwardPacket."""
+"""Most bytes of the datagram in SendPacket, RecvPacket or ForwardPacket."""
 MAX_FRAME_SIZE: Final = limits.MAX_DERP_FRAME
-"""The largest payload of any frame that is read at all."""
+"""Most bytes of the payload of a frame that is read."""
 HEADER: Final = struct.Struct(">BI")
 HEADER_SIZE: Final = HEADER.size
 KEYED_HEADER_SIZE: Final = HEADER_SIZE + KEY_SIZE
-"""Header and key in front of a relayed packet."""
+"""Bytes of header and key in front of a relayed packet."""
 DISCO_MAGIC: Final = b"TS\xf0\x9f\x92\xac"
 MIN_DISCO_SIZE: Final = 62
 
 
 class FrameType(IntEnum):
-    """The first byte of a frame."""
+    """Types of frames, the first byte of each."""
 
     SERVER_KEY = 0x01
     CLIENT_INFO = 0x02
@@ -54,59 +57,63 @@ class FrameType(IntEnum):
 
 
 class PeerGoneReason(IntEnum):
-    """Why a relay says that a peer is gone. A reader takes unknown numbers as they come."""
+    """Reasons of a PeerGone frame; a reader passes unknown numbers on."""
 
     DISCONNECTED = 0x00
     NOT_HERE = 0x01
 
 
 class Frame(NamedTuple):
-    """A frame as read: a type number, perhaps unknown, and its payload."""
+    """A received frame: the number of its type, perhaps unknown, and its payload."""
 
     kind: int
     payload: bytes
 
 
 class PeerGone(NamedTuple):
-    """A peer has left the region, or was never there."""
+    """A PeerGone frame: a peer has left the relay, or a disco message's destination is not connected."""
 
     key: NodePublic
     reason: int
 
 
 class Restarting(NamedTuple):
-    """The relay is about to restart. Seconds."""
+    """A Restarting frame: seconds after which to connect again, and seconds for which to try."""
 
     reconnect_in: float
     try_for: float
 
 
 def looks_like_disco(packet: Buffer) -> bool:
-    """Whether a relayed packet can be a disco message, by its size and first bytes."""
+    """Returns whether a relayed packet can be a disco message, by its size and first 6 bytes."""
     return len(packet) >= MIN_DISCO_SIZE and packet[:6] == DISCO_MAGIC
 
 
 def encode_frame(kind: FrameType, payload: bytes = b"") -> bytes:
-    """Any frame."""
+    """Encodes a frame of any type: header and payload."""
     return HEADER.pack(kind, len(payload)) + payload
 
 
 def encode_server_key(key: ServerPublic) -> bytes:
-    """The server's first frame."""
+    """Encodes ServerKey, the relay's first frame: magic and public key."""
     return encode_frame(FrameType.SERVER_KEY, MAGIC + key)
 
 
 def parse_server_key(payload: bytes) -> ServerPublic:
-    """The relay's public key; what follows it is ignored. Raises MalformedPacket."""
+    """Parses ServerKey's payload and returns the relay's public key; later bytes are ignored.
+
+    Raises: MalformedPacket.
+    """
     if not 40 <= len(payload) <= 1024 or not payload.startswith(MAGIC):
         raise MalformedPacket("not a DERP relay: its first frame lacks the magic")
     return ServerPublic(payload[8:40])
 
 
 def encode_send_packets(to: NodePublic, packets: Sequence[Buffer]) -> bytes:
-    """One SendPacket frame per packet, ready for one write.
+    """Encodes packets for one destination as SendPacket frames, joined for one write.
 
-    A batch of equal sizes, save a shorter last one, costs one join. Raises ValueError on an oversized packet.
+    Packets of one size, the last of any, cost one join. Raises ValueError on a packet above
+    ``MAX_PACKET_SIZE``.
     """
     if not packets:
         return b""
@@ -124,17 +131,20 @@ def encode_send_packets(to: NodePublic, packets: Sequence[Buffer]) -> bytes:
 
 
 def encode_note_preferred(is_home: bool) -> bytes:
-    """Whether this relay is the client's home."""
+    """Encodes NotePreferred: whether the relay is the client's home."""
     return encode_frame(FrameType.NOTE_PREFERRED, b"\x01" if is_home else b"\x00")
 
 
 def encode_peer_gone(key: NodePublic, reason: PeerGoneReason) -> bytes:
-    """Tells a client that a peer is gone."""
+    """Encodes PeerGone: a peer's key and the reason."""
     return encode_frame(FrameType.PEER_GONE, key + bytes((reason,)))
 
 
 def parse_peer_gone(payload: bytes) -> PeerGone:
-    """Reads PeerGone; the old form has no reason, which means 0. Raises MalformedPacket."""
+    """Parses PeerGone's payload; an old relay's has no reason, read as DISCONNECTED.
+
+    Raises MalformedPacket.
+    """
     if len(payload) < KEY_SIZE:
         raise MalformedPacket(f"PeerGone of {len(payload)} bytes")
     reason = payload[KEY_SIZE] if len(payload) > KEY_SIZE else PeerGoneReason.DISCONNECTED
@@ -142,13 +152,13 @@ def parse_peer_gone(payload: bytes) -> PeerGone:
 
 
 def encode_restarting(restarting: Restarting) -> bytes:
-    """Tells a client that the relay is about to restart."""
+    """Encodes Restarting, with both durations in milliseconds."""
     payload = struct.pack(">II", round(restarting.reconnect_in * 1000), round(restarting.try_for * 1000))
     return encode_frame(FrameType.RESTARTING, payload)
 
 
 def parse_restarting(payload: bytes) -> Restarting:
-    """Reads Restarting. Raises MalformedPacket."""
+    """Parses Restarting's payload into seconds. Raises MalformedPacket."""
     if len(payload) < 8:
         raise MalformedPacket(f"Restarting of {len(payload)} bytes")
     reconnect_in, try_for = struct.unpack_from(">II", payload)
@@ -156,9 +166,13 @@ def parse_restarting(payload: bytes) -> Restarting:
 
 
 class FrameReader:
-    """Takes a byte stream in pieces of any size and yields whole frames.
+    """A reader of a byte stream, given in pieces of any size, that yields whole frames.
 
-    The hot paths of client and relay read ``buffer`` themselves and ``consume`` what they have used up.
+    The hot paths of client and relay read ``buffer`` themselves and ``consume`` the bytes that they have
+    handled.
+
+    Args:
+        max_size: most bytes of a payload.
     """
 
     def __init__(self, max_size: int = MAX_FRAME_SIZE) -> None:
@@ -166,15 +180,18 @@ class FrameReader:
         self._max_size = max_size
 
     def feed(self, data: Buffer) -> None:
-        """Appends received bytes."""
+        """Appends received bytes to the buffer."""
         self.buffer += data
 
     def consume(self, n_bytes: int) -> None:
-        """Forgets the first bytes of the buffer."""
+        """Removes the first bytes of the buffer."""
         del self.buffer[:n_bytes]
 
     def has_frame(self) -> bool:
-        """Whether the buffer begins with a whole frame. Raises MalformedPacket if it begins with an oversized one."""
+        """Returns whether the buffer begins with a whole frame.
+
+        Raises MalformedPacket on an oversized one.
+        """
         if len(self.buffer) < HEADER_SIZE:
             return False
         kind: int
@@ -184,7 +201,7 @@ class FrameReader:
         return len(self.buffer) >= HEADER_SIZE + length
 
     def next_frame(self) -> Frame | None:
-        """Takes the next whole frame, None while there is none. Raises MalformedPacket on an oversized one."""
+        """Removes and returns the next whole frame, or None. Raises MalformedPacket on an oversized one."""
         if not self.has_frame():
             return None
         kind, length = HEADER.unpack_from(self.buffer)
@@ -199,6 +216,6 @@ class FrameReader:
 
 
 def check_size(kind: int, length: int, max_size: int = MAX_FRAME_SIZE) -> None:
-    """Raises MalformedPacket where a header promises more than its reader takes."""
+    """Checks the length in a frame's header. Raises MalformedPacket if it is more than ``max_size`` bytes."""
     if length > max_size:
         raise MalformedPacket(f"frame of type {kind:#x} with {length} bytes, at most {max_size} are taken")

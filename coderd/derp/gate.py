@@ -1,10 +1,11 @@
-"""Who may try to come in: bounds on what strangers can make a relay do before it knows them. Pure.
+"""Limits the handshakes and connections of a relay's unauthenticated clients. Pure.
 
-A handshake costs the relay a key agreement and a question to its directory, and whose key it is shows only in it. So what counts
-before is where somebody comes from. Each network has its own share, and each IPv6 site (``model.origins``), so that few
-addresses cannot use up everybody's. A handshake that ends in a key that is admitted is given back to its network: behind an
-address with a thousand nodes only those who fail count. When everybody's share is used up all the same, by very many addresses,
-another one is left, which is only for networks from which a key was admitted lately.
+A handshake costs the relay a key agreement and a query of its directory, and the client's key is known only
+in it; limits before it therefore go by the client's address. Each network has a token bucket, and each IPv6
+site (``model.origins``), so that a few addresses cannot use up the bucket of all. A handshake that ends in an
+admitted key is given back to its network: behind an address with a thousand nodes only failures count. When
+very many addresses have emptied the bucket of all, a second one is left, for networks from which a key was
+admitted lately.
 """
 
 from collections import Counter, OrderedDict
@@ -16,26 +17,26 @@ from coderd.model.origins import Origin, OriginBuckets
 from coderd.model.token_bucket import Rate
 
 HANDSHAKES: Final = Rate(limits.DERP_HANDSHAKE_BURST, limits.DERP_HANDSHAKE_RATE)
-"""That may begin, of all clients together: a relay that restarts is met by everybody at once."""
+"""Handshakes of all clients together that may begin; after a restart all clients come at once."""
 HANDSHAKES_OF_KNOWN: Final = Rate(limits.DERP_KNOWN_HANDSHAKE_BURST, limits.DERP_KNOWN_HANDSHAKE_RATE)
 HANDSHAKES_OF_SOURCE: Final = Rate(limits.DERP_SOURCE_HANDSHAKE_BURST, limits.DERP_SOURCE_HANDSHAKE_RATE)
 """Handshakes of one network that do not end in an admitted key."""
 HANDSHAKES_OF_SITE: Final = Rate(limits.DERP_SITE_HANDSHAKE_BURST, limits.DERP_SITE_HANDSHAKE_RATE)
 HANDSHAKES_PER_SOURCE: Final = limits.DERP_HANDSHAKES_PER_SOURCE
-"""Under way from one network; behind a proxy that is not trusted everybody has the same."""
+"""Most handshakes in progress from one network, which a proxy that is not trusted is, too."""
 HANDSHAKES_PER_SITE: Final = limits.DERP_HANDSHAKES_PER_SITE
 MAX_SOURCES: Final = limits.MAX_DERP_SOURCES
 MAX_KNOWN_KEYS: Final = limits.MAX_DERP_KNOWN_KEYS
-"""Keys whose last network is remembered; the one that was admitted longest ago goes first."""
+"""Most keys of which the last network is remembered; the one admitted longest ago is forgotten first."""
 RETURN_INTERVAL: Final = limits.DERP_RETURN_INTERVAL
-"""Seconds after which the same key's handshake is given back again: one that comes and goes without pause pays for it."""
+"""Seconds before another handshake of a key is given back: a key that reconnects more often pays for each."""
 
 
 class Gate:
-    """Counts those who come.
+    """The limits of a relay's connections and handshakes, and the state that they depend on.
 
     Args:
-        max_connections: held at all, those under way included.
+        max_connections: most connections at once, handshakes in progress included.
     """
 
     def __init__(self, max_connections: int) -> None:
@@ -49,7 +50,10 @@ class Gate:
         self._n_connections = 0
 
     def enter(self, origin: Origin, now: float) -> bool:
-        """Lets a connection begin its handshake, or not. One that was let in ``settle``s and ``leave``s."""
+        """Returns whether a connection may begin its handshake, and counts it if so.
+
+        ``settle`` must follow at the handshake's end, ``leave`` at the connection's.
+        """
         if self._n_connections >= self._max_connections or self._is_crowded(origin):
             return False
         if not self._origins.allows(origin, now):
@@ -63,7 +67,7 @@ class Gate:
         return True
 
     def admit(self, origin: Origin, key: NodePublic, now: float) -> None:
-        """A handshake from there has proven a key that is served."""
+        """Notes that a handshake has proved an admitted key, and gives the handshake back to its origin."""
         network, at = self._admitted.pop(key, ("", -RETURN_INTERVAL))
         if now - at >= RETURN_INTERVAL:
             self._origins.give(origin, now)
@@ -75,14 +79,14 @@ class Gate:
             self._forget(self._admitted.popitem(last=False)[1][0])
 
     def settle(self, origin: Origin) -> None:
-        """A handshake is over, whatever its outcome."""
+        """Counts a handshake as ended, whatever its outcome."""
         for place in origin.places:
             self._under_way[place] -= 1
             if not self._under_way[place]:
                 del self._under_way[place]
 
     def leave(self) -> None:
-        """A connection is over."""
+        """Counts a connection as ended."""
         self._n_connections -= 1
 
     def _is_crowded(self, origin: Origin) -> bool:

@@ -1,12 +1,14 @@
-"""Who is at each end: ClientInfo and ServerInfo.
+"""The handshake's payloads, ClientInfo and ServerInfo: JSON in NaCl boxes.
+
+Offsets, sizes in bytes, and fields:
 
     ClientInfo   0  32  client's public key          ServerInfo   0  24  nonce
                 32  24  nonce                                    24   …  box
                 56   …  box
 
-A box is NaCl's ``crypto_box`` over a JSON object, from the sender's private key to the receiver's public key; that it
-opens proves the sender's key. JSON is read as Go reads it: names match without regard to case, unknown names and
-nulls are ignored, a value of another type than expected is an error.
+A box is NaCl's ``crypto_box`` over a JSON object, from the sender's private key to the receiver's public key;
+a box that opens proves the sender's key. JSON is read as Go reads it: names match without regard to case,
+unknown names and nulls are ignored, a value of an unexpected type is an error.
 """
 
 import json
@@ -38,7 +40,7 @@ MAX_SERVER_INFO_SIZE: Final = NONCE_SIZE + (1 << 20)
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What a client says about itself. The mesh key is a secret and stays out of the repr."""
+    """A client's version, abilities and name. The mesh key is a secret, so the repr leaves it out."""
 
     version: int = PROTOCOL_VERSION
     can_ack_pings: bool = False
@@ -47,11 +49,11 @@ class ClientInfo:
     mesh_key: bytes | None = None
 
     def __repr__(self) -> str:
-        """All but the mesh key."""
+        """Returns a text without the mesh key."""
         return f"ClientInfo(version={self.version}, app_name={self.app_name!r}, mesh={self.mesh_key is not None})"
 
     def to_json(self) -> bytes:
-        """Compact JSON, in the order and with the omissions that relays have always seen."""
+        """Returns compact JSON in the order of Tailscale's clients, without optional empty fields."""
         fields: dict[str, object] = {}
         if self.mesh_key is not None:
             fields["meshKey"] = self.mesh_key.hex()
@@ -65,14 +67,14 @@ class ClientInfo:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a relay says about itself; a rate of 0 means unlimited."""
+    """A relay's version, and the rate and burst that it grants a client, in bytes; 0 is unlimited."""
 
     version: int = PROTOCOL_VERSION
     token_bucket_bytes_per_second: int = 0
     token_bucket_bytes_burst: int = 0
 
     def to_json(self) -> bytes:
-        """Compact JSON, zero rates left out."""
+        """Returns compact JSON, without a rate or burst of 0."""
         fields: dict[str, object] = {"version": self.version}
         if self.token_bucket_bytes_per_second:
             fields["TokenBucketBytesPerSecond"] = self.token_bucket_bytes_per_second
@@ -84,12 +86,18 @@ class ServerInfo:
 def encode_client_info(
     info: ClientInfo, private: NodePrivate, server: ServerPublic, rng: RandomBytes
 ) -> bytes:
-    """The client's first frame. Raises MalformedPacket if the relay's key cannot be a key."""
+    """Encodes ClientInfo, the client's first frame.
+
+    Raises MalformedPacket if the relay's key is of low order.
+    """
     return encode_frame(FrameType.CLIENT_INFO, private.public() + _seal(info.to_json(), private, server, rng))
 
 
 def parse_client_info(payload: bytes, private: ServerPrivate) -> tuple[NodePublic, ClientInfo]:
-    """The client's key, proved to be its own, and what it says. Raises MalformedPacket."""
+    """Parses ClientInfo's payload. Returns the client's key, which its box proves, and the ClientInfo.
+
+    Raises: MalformedPacket.
+    """
     if not MIN_CLIENT_INFO_SIZE <= len(payload) <= MAX_CLIENT_INFO_SIZE:
         raise MalformedPacket(f"ClientInfo of {len(payload)} bytes")
     key = NodePublic(payload[:KEY_SIZE])
@@ -99,12 +107,15 @@ def parse_client_info(payload: bytes, private: ServerPrivate) -> tuple[NodePubli
 def encode_server_info(
     info: ServerInfo, private: ServerPrivate, client: NodePublic, rng: RandomBytes
 ) -> bytes:
-    """The relay's answer to ClientInfo."""
+    """Encodes ServerInfo, the relay's answer to ClientInfo.
+
+    Raises MalformedPacket if the key is of low order.
+    """
     return encode_frame(FrameType.SERVER_INFO, _seal(info.to_json(), private, client, rng))
 
 
 def parse_server_info(payload: bytes, private: NodePrivate, server: ServerPublic) -> ServerInfo:
-    """What the relay says, proved to be from that relay. Raises MalformedPacket."""
+    """Parses ServerInfo's payload, which its box proves to be the relay's. Raises MalformedPacket."""
     if len(payload) > MAX_SERVER_INFO_SIZE:
         raise MalformedPacket(f"ServerInfo of {len(payload)} bytes")
     fields = _load(_open(payload, private, server), "ServerInfo")
@@ -116,7 +127,7 @@ def parse_server_info(payload: bytes, private: NodePrivate, server: ServerPublic
 
 
 def parse_client_info_json(text: bytes) -> ClientInfo:
-    """Reads ClientInfo's JSON. Raises MalformedPacket."""
+    """Parses the JSON of a ClientInfo. Raises MalformedPacket."""
     fields = _load(text, "ClientInfo")
     return ClientInfo(
         version=fields.integer("version"),
@@ -128,7 +139,10 @@ def parse_client_info_json(text: bytes) -> ClientInfo:
 
 
 def _mesh_key(fields: Fields) -> bytes | None:
-    """Exactly 64 hex digits where the name occurs at all; all zeros is no key."""
+    """Returns the mesh key, or None where it is absent or all zeros.
+
+    Raises MalformedPacket unless 64 hex digits.
+    """
     if "MeshKey" not in fields:
         return None
     value = fields.get("MeshKey")

@@ -3,18 +3,18 @@
 from typing import Final, NamedTuple
 
 MIN_BURST: Final = 65_568
-"""Bytes: the largest frame has to fit."""
+"""Least bytes of a burst, so that the largest frame fits in it."""
 
 
 class ClientRate(NamedTuple):
-    """What one client may send. A relay tells it in ServerInfo, and stops reading from whoever sends more."""
+    """Bytes that a client may send per second and at once; back-pressure enforces them."""
 
     bytes_per_second: int
     burst: int
 
     @classmethod
     def of(cls, bytes_per_second: int) -> "ClientRate | None":
-        """With half a second's worth at once; None for 0, which is no limit."""
+        """Returns a rate with a burst of half a second's bytes, at least ``MIN_BURST``; None for 0."""
         if bytes_per_second <= 0:
             return None
         return cls(bytes_per_second, max(MIN_BURST, bytes_per_second // 2))

@@ -1,8 +1,8 @@
-"""Packets that wait for one connection.
+"""Queue of the packets that wait for one connection.
 
-Packets arrive as *runs*: encoded frames of one sender and receiver, laid end to end, as one piece of bytes. A run is
-stored and sent whole and costs nothing per packet; only where packets must be dropped is a run walked. The oldest
-packets go first: for a tunnel a fresh packet is worth more than a stale one.
+Packets come as *runs*: encoded frames of one sender and receiver, joined. A run is stored and sent whole,
+without a cost per packet; its frames are parsed only to drop some. The oldest packets are dropped first, as a
+tunnel has more use for a fresh packet than for a stale one.
 """
 
 from collections import deque
@@ -15,8 +15,12 @@ class PacketQueue:
     """A bounded queue of runs of frames that drops at its head.
 
     Args:
-        max_packets: how many packets may wait.
-        max_bytes: how many bytes of frames may wait.
+        max_packets: most packets that wait.
+        max_bytes: most bytes of frames that wait.
+
+    Attributes:
+        n_packets: packets that wait.
+        n_bytes: bytes of their frames.
     """
 
     __slots__ = ("_max_bytes", "_max_packets", "_runs", "n_bytes", "n_packets")
@@ -34,7 +38,7 @@ class PacketQueue:
     def push(self, run: bytes, n_packets: int) -> int:
         """Appends a run of ``n_packets`` frames and drops the oldest packets that no longer fit.
 
-        Returns: how many packets were dropped; some may be of this very run.
+        Returns: how many packets were dropped, those of the new run included.
         """
         self._runs.append((run, n_packets))
         self.n_packets += n_packets
@@ -66,7 +70,7 @@ class PacketQueue:
         return dropped
 
     def _drop_head(self) -> None:
-        """Drops the first run, or of a longer one as many first packets as are too many."""
+        """Drops packets from the start of the first run until the queue fits, or the run is empty."""
         run, n_packets = self._runs.popleft()
         dropped = cut = 0
         while dropped < n_packets and (

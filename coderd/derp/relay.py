@@ -1,8 +1,8 @@
-"""The relay: who is connected, who gets what, who is told that a peer has gone. Pure.
+"""The relay: connected clients by key, delivery of their packets, and PeerGone. Pure.
 
-The shell reads a connection's stream into ``handle_data``; packets for others land in their queues, and
-``poll_woken`` names each connection that has something to write or must close. Per packet the relay compares one
-header and rewrites it in place; per run of packets to one destination it makes one copy.
+The shell passes a connection's received bytes to ``handle_data``, which queues packets at their receivers'
+connections; ``poll_woken`` returns each connection that has frames to write or must close. Per packet the
+relay compares one header and rewrites it in place; per run of packets to one destination it makes one copy.
 """
 
 from collections.abc import Iterable
@@ -40,25 +40,25 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import KEY_SIZE, NodePublic, ServerPrivate, ServerPublic
 
 MAX_FRAMES: Final = limits.MAX_DERP_FRAMES_PER_TURN
-"""How many frames one ``handle_data`` works off; a run of packets counts as many as it has ``RUN`` of them."""
+"""Most frames that one ``handle_data`` handles; ``RUN`` packets of a run count as one frame."""
 RUN: Final = 16
-"""Packets of one destination and size in a row cost no more, together, than any other frame."""
+"""Packets of one destination and size in a row that cost about as much time as one other frame."""
 MAX_PING_SIZE: Final = limits.MAX_DERP_PING
 PING_SIZE: Final = 8
 MAX_CONNECTIONS: Final = limits.MAX_DERP_CONNECTIONS_OF_KEY
-"""Of one key: room for those that broke without a word, and no more for a client that dials for ever."""
+"""Most connections of one key: room for some that broke without a close."""
 _DISCO_FIRST_BYTE: Final = DISCO_MAGIC[0]
 _MESH_SIZES: Final = {
     FrameType.WATCH_CONNS: (0, 0),
     FrameType.FORWARD_PACKET: (2 * KEY_SIZE, 2 * KEY_SIZE + MAX_PACKET_SIZE),
     FrameType.CLOSE_PEER: (KEY_SIZE, KEY_SIZE),
 }
-"""Frames between relays, and how long they may be."""
+"""Least and most payload bytes of the frames between relays of a mesh."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientStats:
-    """What one key's connections have moved since they were made; sizes with frame headers."""
+    """Counters of one key's open connections; bytes include frame headers."""
 
     n_connections: int
     is_home: bool
@@ -69,14 +69,17 @@ class ClientStats:
 
 
 class Introduction:
-    """A connection before its client has said who it is."""
+    """A connection up to its client's first frame, ClientInfo."""
 
     def __init__(self, private: ServerPrivate) -> None:
         self._private = private
         self._reader = FrameReader(MAX_CLIENT_INFO_SIZE)
 
     def handle_data(self, data: Buffer) -> tuple[NodePublic, ClientInfo] | None:
-        """Takes bytes until ClientInfo is whole. Raises MalformedPacket on anything else."""
+        """Adds received bytes; returns the client's key and ClientInfo once that is whole.
+
+        Raises: MalformedPacket, also where the first frame is another one.
+        """
         self._reader.feed(data)
         buffer = self._reader.buffer
         if buffer and buffer[0] != FrameType.CLIENT_INFO:
@@ -85,18 +88,18 @@ class Introduction:
         return None if frame is None else parse_client_info(frame.payload, self._private)
 
     def leftover(self) -> bytes:
-        """What came after ClientInfo, for ``Relay.handle_data``."""
+        """Returns the bytes that came behind ClientInfo, for ``Relay.handle_data``."""
         return bytes(self._reader.buffer)
 
 
 class Relay:
-    """Everybody connected to one relay.
+    """The connections of one relay, by the clients' keys.
 
     Args:
         private: the relay's key.
         rng: randomness for nonces and keep-alive jitter.
-        counters: ``derp.relay.*`` for what was moved, ``derp.drop.*`` for what was not, by reason.
-        client_rate: what each connection may send; None for no limit.
+        counters: ``derp.relay.*`` of relayed packets, ``derp.drop.*`` of dropped ones by reason.
+        client_rate: announced to each client, and enforced on its connection; None for no limit.
     """
 
     def __init__(
@@ -126,15 +129,18 @@ class Relay:
     # Commands
 
     def greeting(self) -> bytes:
-        """The first frame on every connection."""
+        """Returns ServerKey, the first frame of every connection."""
         return encode_server_key(self._public)
 
     def introduction(self) -> Introduction:
-        """A reader for what a new client sends first."""
+        """Returns a new reader of a client's ClientInfo."""
         return Introduction(self._private)
 
     def connect(self, key: NodePublic, info: ClientInfo, now: float) -> Connection:
-        """Takes an admitted client in: its newest connection gets its packets, its quietest makes room where it has many."""
+        """Adds an admitted client's connection, which gets the key's packets from now on; queues ServerInfo.
+
+        Beyond MAX_CONNECTIONS of the key, the one that was silent longest is closed.
+        """
         jitter = int.from_bytes(self._rng(2)) / 65536
         connection = Connection(key, info, jitter=jitter, now=now, rate=self._client_rate)
         self._readers[connection] = FrameReader()
@@ -153,7 +159,7 @@ class Relay:
         return ServerInfo(token_bucket_bytes_per_second=rate, token_bucket_bytes_burst=burst)
 
     def disconnect(self, connection: Connection) -> None:
-        """Forgets a connection; when it was its key's last, whoever heard of the key is told."""
+        """Removes a connection; if it was its key's last, receivers of the key's packets get PeerGone."""
         if self._readers.pop(connection, None) is None:
             return
         self._woken.pop(connection, None)
@@ -166,14 +172,14 @@ class Relay:
             self._announce_gone(connection.key)
 
     def close_client(self, key: NodePublic) -> int:
-        """Asks the shell to end all connections of a key; returns how many there are."""
+        """Marks all connections of a key as closing; returns how many there are."""
         connections = self._clients.get(key, [])
         for connection in connections:
             self._close(connection, CloseReason.KEY_REPLACED)
         return len(connections)
 
     def announce_restart(self, reconnect_in: float, try_for: float) -> None:
-        """Tells every client that the relay is about to end; seconds after which, and for which, to try again."""
+        """Queues Restarting to every client: seconds after which to connect again, and for which to try."""
         frame = encode_restarting(Restarting(reconnect_in, try_for))
         for connections in self._clients.values():
             for connection in connections:
@@ -183,9 +189,11 @@ class Relay:
     # What happened
 
     def handle_data(self, connection: Connection, data: Buffer, now: float) -> bool:
-        """Takes bytes of an admitted client's stream, cut anywhere, and closes it where they break the protocol.
+        """Handles received bytes of a client's stream, cut anywhere, up to MAX_FRAMES frames.
 
-        Returns: whether frames may be left, more than one turn is for: to be called again, without data, when others have run.
+        A violation of the protocol marks the connection as closing.
+
+        Returns: whether frames may be left: call again, with empty data, after other tasks have run.
         """
         reader = self._readers.get(connection)
         if reader is None or connection.closing is not None:
@@ -205,24 +213,27 @@ class Relay:
     # What to do next
 
     def poll_woken(self) -> Connection | None:
-        """A connection that has something to write or must close; None when there is none left."""
+        """Removes and returns a connection that has frames to write or must close; None if there is none."""
         return self._woken.popitem()[0] if self._woken else None
 
     # Looking
 
     def stats(self) -> dict[NodePublic, ClientStats]:
-        """What each connected key has moved."""
+        """Returns the counters of each connected key."""
         return {key: _stats(connections) for key, connections in self._clients.items()}
 
     def queued(self) -> tuple[int, int]:
-        """Packets that wait for any client, and their bytes."""
+        """Returns the numbers of packets and bytes that wait, for all clients together."""
         waiting = [connection.queued for connections in self._clients.values() for connection in connections]
         return sum(n_packets for n_packets, _ in waiting), sum(n_bytes for _, n_bytes in waiting)
 
     # Frames
 
     def _handle_frames(self, connection: Connection, buffer: bytearray, now: float) -> tuple[int, int]:
-        """Works off whole frames, as many as one turn is for; returns where they end, and their number. Raises MalformedPacket."""
+        """Handles whole frames, MAX_FRAMES at most. Returns the offset of their end, and their number.
+
+        ``RUN`` packets of a run are one frame. Raises MalformedPacket.
+        """
         offset, end, n_frames = 0, len(buffer), 0
         while end - offset >= HEADER_SIZE and connection.closing is None and n_frames < MAX_FRAMES:
             kind, length = HEADER.unpack_from(buffer, offset)
@@ -244,10 +255,13 @@ class Relay:
     def _relay_run(
         self, connection: Connection, buffer: bytearray, start: int, stop: int, now: float, n_most: int
     ) -> int:
-        """Relays a SendPacket and those after it with the very same header, so of one destination and size: ``n_most`` in all.
+        """Relays a SendPacket, and those behind it with an equal header: ``n_most`` in all.
 
-        Each becomes a RecvPacket where it lies. Disco packets travel alone, in their own queue.
-        Returns: where the run ends.
+        An equal header means one destination and one size.
+
+        Each is rewritten as RecvPacket in place. A disco packet is a run of its own, for a queue of its own.
+
+        Returns: the offset of the run's end.
         """
         size = stop - start
         head = buffer[start : start + KEYED_HEADER_SIZE]
@@ -290,7 +304,7 @@ class Relay:
             self.counters["derp.drop.queue_full"] += dropped
 
     def _note_heard(self, receiver: Connection, sender: NodePublic) -> None:
-        """The receiver will be told when the sender leaves, unless too many others come in between."""
+        """Notes that the receiver gets PeerGone when the sender leaves; forgets the oldest past MAX_HEARD."""
         receiver.heard[sender] = None
         self._heard_of.setdefault(sender, {})[receiver] = None
         if len(receiver.heard) > MAX_HEARD:
@@ -301,34 +315,37 @@ class Relay:
     def _answer_not_here(
         self, sender: Connection, to: NodePublic, n_packets: int, *, is_disco: bool, now: float
     ) -> None:
-        """Tells a disco sender, at a bounded rate, that nobody has this key; WireGuard packets vanish silently."""
+        """Counts packets to a key that is not connected; a disco sender gets PeerGone, at a limited rate."""
         self.counters["derp.drop.unknown_destination"] += n_packets
         if is_disco and sender.not_here.take(1.0, now):
             sender.push_control(encode_peer_gone(to, PeerGoneReason.NOT_HERE))
             self._woken[sender] = None
 
     def _handle_frame(self, connection: Connection, kind: int, payload: bytes) -> None:
-        """Any frame but SendPacket; its size has been checked. Unknown ones are skipped."""
+        """Handles a frame other than SendPacket, of a valid size; unknown ones are ignored."""
         if kind == FrameType.PING:
             if connection.push_pong(payload[:PING_SIZE]):
                 self._woken[connection] = None
         elif kind == FrameType.NOTE_PREFERRED:
             connection.is_home = payload != b"\x00"
         elif kind in _MESH_SIZES:
-            # This relay has no mesh key, so nobody can have shown it.
+            # This relay has no mesh key, so no client can have proved it.
             self._close(connection, CloseReason.NO_MESH)
 
     # Connections
 
     def _note_activity(self, connection: Connection) -> None:
-        """Of several connections of one key, the one that was heard last gets the packets."""
+        """Makes a connection, of several of its key, the one that gets the key's packets."""
         connections = self._clients[connection.key]
         if connections[-1] is not connection:
             connections.remove(connection)
             connections.append(connection)
 
     def _announce_gone(self, key: NodePublic) -> None:
-        """Tells those who heard from a key that it left. Nobody hears it twice: ``heard`` keeps the key."""
+        """Queues PeerGone to each connection that was sent packets from a key.
+
+        ``heard`` keeps the key, so a connection gets one PeerGone of it at most.
+        """
         for listener in self._heard_of.pop(key, {}):
             listener.push_control(encode_peer_gone(key, PeerGoneReason.DISCONNECTED))
             self._woken[listener] = None
@@ -339,7 +356,7 @@ class Relay:
 
 
 def _check_client_frame(kind: int, length: int) -> None:
-    """The sizes that a client's frames may have. Raises MalformedPacket, before the payload is read."""
+    """Checks the length in the header of a client's frame. Raises MalformedPacket."""
     if kind == FrameType.SEND_PACKET:
         is_valid = KEY_SIZE <= length <= KEY_SIZE + MAX_PACKET_SIZE
     elif kind == FrameType.PING:

@@ -1,8 +1,9 @@
-"""The HTTP that turns a connection into DERP: requests, answers, and what a refusal means. Pure.
+"""HTTP requests and responses that turn a connection into DERP, and texts of why an upgrade failed. Pure.
 
-Two ways in. *Upgrade* asks for the protocol by its name: ``Upgrade: DERP``. Many a proxy, balancer or inspecting firewall
-passes no upgrade that it does not know, so the second is a *WebSocket* with the subprotocol ``derp``. A client that knows
-the relay's key beforehand may add a *fast start* to the first: it then sends on at once and gets no HTTP answer at all.
+An *upgrade* asks for the protocol by its name: ``Upgrade: DERP``. Many proxies, balancers and inspecting
+firewalls pass no upgrade that they do not know; for them there is a *WebSocket* with the subprotocol
+``derp``. A client that knows the relay's key beforehand may ask for a *fast start* of the upgrade: it sends
+frames at once, and gets no HTTP response.
 """
 
 from typing import Final
@@ -19,17 +20,17 @@ WHY_GARBLED: Final = "what answered the upgrade to DERP was no relay"
 
 
 def why_status(status: int) -> str:
-    """Why a node is reached by WebSocket where its upgrade got an HTTP answer other than 101."""
+    """Returns the text of why an upgrade failed that was answered with a status other than 101."""
     return f"the proxy answered {status} to the upgrade"
 
 
 def upgrade_request(plan: DialPlan, ideal_node: str, *, fast_start: bool = False) -> bytes:
-    """The request for an upgrade to DERP.
+    """Returns the request for an upgrade to DERP.
 
     Args:
         plan: the node that was reached.
-        ideal_node: the name of the region's first node; sent where it is another, and fit for a header.
-        fast_start: whether the client goes on without waiting for the answer.
+        ideal_node: the name of the region's first node; sent if it is another node and printable ASCII.
+        fast_start: whether the client sends frames without waiting for a response.
     """
     fields = ["Connection: Upgrade"]
     if fast_start:
@@ -40,7 +41,7 @@ def upgrade_request(plan: DialPlan, ideal_node: str, *, fast_start: bool = False
 
 
 def upgrade_response(server_key: bytes) -> bytes:
-    """The relay's answer; ServerKey follows in the same write."""
+    """Returns the relay's response to an upgrade, to be written together with ServerKey."""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\nDerp-Version: 2\r\n"
         b"Derp-Public-Key: " + server_key.hex().encode() + b"\r\n\r\n"
@@ -48,12 +49,12 @@ def upgrade_response(server_key: bytes) -> bytes:
 
 
 def websocket_request(plan: DialPlan, key: str) -> bytes:
-    """Returns the request for a WebSocket that carries DERP."""
+    """Returns the request for a WebSocket that carries DERP; ``key`` is its Sec-WebSocket-Key."""
     return _request(plan, [*ws_handshake.request_fields(key), f"Sec-WebSocket-Protocol: {SUBPROTOCOL}"])
 
 
 def websocket_refusal() -> bytes:
-    """The answer to a WebSocket of another version, or without a key."""
+    """Returns the response to a WebSocket request of another version or with an invalid key."""
     return (
         b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n"
         b"Sec-WebSocket-Version: " + ws_handshake.VERSION.encode() + b"\r\n\r\n"

@@ -1,8 +1,8 @@
-"""DERP's byte stream inside WebSocket messages (RFC 6455), from the end of the handshake on. Pure but for the masks.
+"""DERP's byte stream in WebSocket messages (RFC 6455), after the handshake. Pure but for the masks.
 
-Messages are binary and their ends mean nothing: one may hold part of a frame or several. Nothing is gathered here, so no
-length that a peer announces costs memory: what has come of a message is handed on at once. Of control frames at most one
-pong and one close wait to be written.
+Messages are binary and their ends have no meaning: one may hold part of a frame or several. The bytes of a
+message are passed on as they come, so a length that a peer announces costs no memory. Of control frames, at
+most one pong and one close wait to be written.
 """
 
 from itertools import islice
@@ -16,22 +16,22 @@ from wsproto.utilities import LocalProtocolError
 from coderd.model import Buffer, limits
 
 MAX_MESSAGE: Final = 32 * 1024
-"""Bytes of one message that is written; Tailscale's relay takes no longer ones."""
+"""Most bytes of one message that is written; Tailscale's relay refuses longer ones."""
 MAX_FRAMES: Final = limits.MAX_DERP_WEBSOCKET_FRAMES
-"""How many WebSocket frames one ``poll_data`` works off: tiny ones cost much more than their bytes."""
+"""Most WebSocket frames that one ``poll_data`` handles, as each costs time however small it is."""
 
 _FrameEvent: TypeAlias = TextMessage | BytesMessage | Ping | Pong | CloseConnection
-"""All that a connection has once it is open."""
+"""Events of an open WebSocket."""
 
 
 class WebSocket:
-    """One end of a WebSocket that carries bytes.
+    """One end of a WebSocket that carries a byte stream.
 
     Args:
-        is_client: clients mask what they write.
+        is_client: whether this is the client's end, which masks its frames (RFC 6455 §5.3).
 
     Attributes:
-        is_ended: nothing more will come: the peer closed, or broke the protocol.
+        is_ended: whether either end has closed, or the peer has violated the protocol.
     """
 
     def __init__(self, *, is_client: bool) -> None:
@@ -43,20 +43,23 @@ class WebSocket:
     # What happened
 
     def handle_data(self, data: Buffer) -> None:
-        """Takes what arrived, cut anywhere; ``poll_data`` then has it."""
+        """Adds received bytes, cut anywhere, for ``poll_data``."""
         if not self.is_ended:
             self._wire.receive_data(bytes(data))
 
     def poll_data(self) -> bytes | None:
-        """Bytes of the stream; empty where only control frames had come; None when no whole frame waits."""
+        """Handles received frames, MAX_FRAMES at most, and returns their bytes of the stream.
+
+        Empty where only control frames had come; None if no frame waits, or the WebSocket has ended.
+        """
         if self.is_ended:
             return None
-        # Each event is taken before the next is made: the wire's state is that of the last one.
+        # Each event is handled before wsproto makes the next: its state is that of the last event.
         taken = [self._take(event) for event in islice(self._wire.events(), MAX_FRAMES)]
         return b"".join(taken) if taken else None
 
     def _take(self, event: Event) -> bytes:
-        """Bytes of a message; anything else is answered or ends the connection."""
+        """Returns a message's bytes; answers a ping; ends the WebSocket on a close or a text."""
         if self.is_ended:
             return b""
         assert isinstance(event, _FrameEvent)
@@ -79,18 +82,18 @@ class WebSocket:
         self.is_ended = True
         try:
             self._close = self._wire.send(close)
-        except LocalProtocolError:  # the last word was ours
+        except LocalProtocolError:  # this end has sent a close before
             self._close = b""
 
     # Commands
 
     def close(self) -> None:
-        """Says that the connection ends here."""
+        """Ends the WebSocket with a close frame, to be written by ``poll_control``."""
         if not self.is_ended:
             self._end(CloseConnection(CloseReason.NORMAL_CLOSURE))
 
     def encode(self, data: Buffer) -> bytes:
-        """Bytes of the stream as messages, ready to be written; nothing once the connection has ended."""
+        """Encodes bytes of the stream as messages of ``MAX_MESSAGE`` bytes at most; empty after the end."""
         if self.is_ended:
             return b""
         view = memoryview(data)
@@ -100,6 +103,6 @@ class WebSocket:
         )
 
     def poll_control(self) -> bytes:
-        """Control frames that have to be written, empty where none has."""
+        """Removes and returns the control frames that wait to be written, empty if there are none."""
         waiting, self._pong, self._close = self._pong + self._close, b"", b""
         return waiting

@@ -1,4 +1,4 @@
-"""``DerpLink``: one connection to one region's relay."""
+"""``DerpLink``: a node's connection to one region's relay."""
 
 from collections.abc import Sequence
 from typing import Final, Protocol, Self
@@ -19,10 +19,10 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic, ServerPublic
 
 CONNECT_TIMEOUT: Final = 10.0
-"""For everything: name, TCP, TLS, upgrade and the relay's admission."""
+"""Seconds for reaching a region: name, TCP, TLS, upgrade and admission, of all its nodes that are tried."""
 CROWDED: Final = QUEUE_PACKETS // 2
 ROOMY: Final = QUEUE_PACKETS // 8
-"""Packets that wait to be written: so many are a crowd, so few make room again."""
+"""Waiting packets: a link is crowded at CROWDED of them, and has room again at ROOMY."""
 CLOSED_BY_RELAY: Final = "the relay closed the connection"
 RESTARTING: Final = "the relay restarts"
 
@@ -30,22 +30,22 @@ _log = structlog.get_logger(__name__)
 
 
 class DerpHandler(Protocol):
-    """What a link's owner does with what arrives. Called in order, from one task; must not wait."""
+    """Receiver of a link's packets and PeerGone frames, called in order from one task; must not wait."""
 
     def on_packets(self, sender: NodePublic, packets: list[bytes]) -> None:
-        """Packets of one sender that arrived in one piece, in order."""
+        """Handles packets of one sender, in the order of their arrival."""
 
     def on_peer_gone(self, key: NodePublic, reason: int) -> None:
-        """A peer has left this region, or was never there (``PeerGoneReason``)."""
+        """Handles that a peer has left this relay, or is not connected to it (``PeerGoneReason``)."""
 
 
 class DerpLink:
-    """One connection to one region's relay, admitted.
+    """An admitted connection to one region's relay.
 
     Attributes:
         region: the region as it was when dialled.
-        node: which of its relays was reached.
-        why_websocket: why the bytes go in WebSocket messages; empty where they do not.
+        node: the relay of the region that was reached.
+        why_websocket: why the bytes go in WebSocket messages; empty where the upgrade to DERP worked.
     """
 
     def __init__(self, region: DerpRegion, node: DerpNode, opened: Opened, history: DialHistory) -> None:
@@ -74,15 +74,17 @@ class DerpLink:
         """Dials the region's nodes in order and returns once a relay has admitted this node.
 
         Args:
-            region: whose relays.
+            region: the region of the relay map.
             private: this node's key.
             is_home: whether the region is this node's home.
-            rng: for nonces and pings.
+            rng: randomness for nonces and pings.
             counters: ``derp.drop.*``.
-            history: what was learned of these relays before, and learns more.
-            force_websocket: whether the upgrade is not even tried.
+            history: outcomes of earlier dials; that of this one is noted in it.
+            force_websocket: whether to dial by WebSocket without trying the upgrade.
 
-        Raises OSError where no node can be reached, refuses us, or is no relay; the first node's failure is told.
+        Raises:
+            OSError: the first node's failure, where each could not be reached, refused this node, or is not a
+                relay.
         """
         history = DialHistory() if history is None else history
 
@@ -103,31 +105,31 @@ class DerpLink:
 
     @property
     def server_key(self) -> ServerPublic | None:
-        """The relay's key."""
+        """The relay's public key, as its ServerKey says."""
         return self._client.server_key
 
     def send_nowait(self, to: NodePublic, packets: Sequence[bytes]) -> None:
-        """Queues packets, all to leave in one write; the oldest are dropped and counted where too many wait."""
+        """Queues packets for a peer; the oldest of a full queue are dropped and counted."""
         self._client.send(to, packets, trio.current_time())
         self._woken.set()
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so many packets wait to be written that more will soon be dropped."""
+        """Whether half of the queue's packets wait to be written."""
         return self._client.n_waiting >= CROWDED
 
     async def wait_room(self) -> None:
-        """Waits until most of what waits has been written; for ever where the link breaks first."""
+        """Waits until at most ROOMY packets are in the queue; for ever if the link breaks first."""
         while self._client.n_waiting > ROOMY:
             await self._roomy.wait()
 
     def note_preferred(self, home: bool) -> None:
-        """Tells the relay whether it is this node's home."""
+        """Sends the relay NotePreferred, whether it is this node's home, if that has changed."""
         self._client.note_preferred(home)
         self._woken.set()
 
     async def run(self, handler: DerpHandler) -> str:
-        """Moves packets until the link breaks, and returns why it did. Leaves the stream closed."""
+        """Sends and receives packets until the link breaks; returns why it did, with the stream closed."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, nursery.cancel_scope)
@@ -139,13 +141,13 @@ class DerpLink:
         return self._why or "closed"
 
     async def aclose(self) -> None:
-        """Closes the connection; ``run`` then returns."""
+        """Closes the connection, so that ``run`` returns."""
         await trio.aclose_forcefully(self._stream)
         self._woken.set()
 
     async def _read(self, handler: DerpHandler) -> None:
         try:
-            await self._work_off(b"", handler)  # what has come with the greeting
+            await self._work_off(b"", handler)  # frames that came behind ServerInfo
             while data := await self._stream.receive_some(READ_SIZE):
                 await self._work_off(data, handler)
             self._break(CLOSED_BY_RELAY)
@@ -153,7 +155,7 @@ class DerpLink:
             self._break(reason(error))
 
     async def _work_off(self, data: bytes | bytearray, handler: DerpHandler) -> None:
-        """Turn by turn: the frames of one read may be tiny and many."""
+        """Handles the frames of one read, with a checkpoint between turns: they may be tiny and many."""
         is_more = self._client.handle_data(data, trio.current_time())
         self._dispatch(handler)
         self._woken.set()
@@ -174,7 +176,7 @@ class DerpLink:
                 self._break(RESTARTING)
 
     async def _write(self, everything: trio.CancelScope) -> None:
-        """Writes what waits, all of it in one piece."""
+        """Writes the frames that wait, as ``poll_transmit`` joins them, until the stream breaks."""
         try:
             while True:
                 data = self._client.poll_transmit()
@@ -191,7 +193,10 @@ class DerpLink:
             everything.cancel()
 
     async def _watch(self, everything: trio.CancelScope) -> None:
-        """Asks a silent relay whether it lives. Apart from the writer, which a dead relay would block."""
+        """Sends a silent relay pings, and breaks the link if it stays silent.
+
+        A task apart from the writer's, which a dead relay would block.
+        """
         try:
             while True:
                 deadline = self._client.poll_timeout()
@@ -204,7 +209,7 @@ class DerpLink:
             everything.cancel()
 
     def _break(self, why: str) -> None:
-        """The first reason is the true one."""
+        """Sets why the link broke, unless a reason was set before."""
         self._why = self._why or why
 
 
@@ -216,7 +221,10 @@ async def _open_region(
     force_websocket: bool,
     rng: RandomBytes,
 ) -> tuple[DerpNode, Opened]:
-    """Tries nodes one by one until one admits us, and notes how each did. Raises OSError, the first node's."""
+    """Tries nodes one by one until one admits this node, noting each outcome.
+
+    Raises OSError, the first node's.
+    """
     failures: list[OSError] = []
     node: DerpNode | None = None
     with trio.move_on_after(CONNECT_TIMEOUT) as timeout:

@@ -1,4 +1,4 @@
-"""Reaching one node of a region: for a relay link, and for whoever measures the way there."""
+"""Dials one node of a region: for a relay link, and for measuring latency."""
 
 from typing import Final
 
@@ -10,12 +10,15 @@ from coderd.http.dialer import Target, dial_first
 from coderd.http.tls_stream import TlsStream
 
 NODE_TIMEOUT: Final = 1.5
-"""For TCP to one node."""
+"""Seconds for the TCP connection to one node."""
 _FAMILIES: Final = {Family.IPV4: trio.socket.AF_INET, Family.IPV6: trio.socket.AF_INET6}
 
 
 async def dial_node(plan: DialPlan) -> trio.abc.Stream:
-    """TCP and TLS, or a tunnel through the environment's proxy, the certificate checked. Raises OSError."""
+    """Connects to a node by TCP, or the environment's proxy, and TLS, and checks the node's certificate.
+
+    Raises: OSError.
+    """
     node = plan.node
     if not plan.attempts:
         raise OSError(f"relay {node.name} has no address that can be dialled")

@@ -1,8 +1,9 @@
-"""The certificate in which a relay tells its DERP key: the last of those that it presents, and no part of the chain.
+"""The certificate that announces a relay's DERP key: presented last, and not part of the chain of trust.
 
-Its common name is ``derpkey`` and the key in hexadecimal, its serial number the protocol's version. A client that reads it
-in a TLS 1.3 handshake (older ones show certificates to anybody on the way) may start without waiting for an HTTP answer.
-It proves nothing by itself: who is at the other end is for the real certificate to say, which comes first.
+Its common name is ``derpkey`` and the key in hexadecimal, its serial number the protocol's version. A client
+that reads it in a TLS 1.3 handshake, which encrypts certificates (RFC 8446 §4.4), may start without waiting
+for an HTTP response. The announcement is no proof: the relay's own certificate, presented first,
+authenticates the relay.
 """
 
 import ssl
@@ -21,12 +22,12 @@ from coderd.model.keys import KEY_SIZE, ServerPublic
 
 PREFIX: Final = "derpkey"
 LIFETIME: Final = timedelta(days=30)
-"""Around the day on which the certificate is made; nobody checks it."""
+"""Validity of the certificate before and after the day on which it is made; clients do not check it."""
 _MAX_VERSION: Final = 255
 
 
 def meta_certificate(server_key: ServerPublic, now: datetime | None = None) -> bytes:
-    """The certificate for a relay's key, in PEM: to be appended to the chain that its TLS presents."""
+    """Makes the certificate that announces a relay's key, in PEM, to be appended to the relay's chain."""
     now = now or datetime.now(UTC)
     private = Ed25519PrivateKey.generate()
     with warnings.catch_warnings():
@@ -47,12 +48,15 @@ def meta_certificate(server_key: ServerPublic, now: datetime | None = None) -> b
 
 
 def is_meta(der: bytes) -> bool:
-    """Whether this is such a certificate, usable or not."""
+    """Returns whether a certificate (DER) is meant to announce a relay's key, by its common name's prefix."""
     return PREFIX.encode() in der and any(name.startswith(PREFIX) for name in _common_names(der)[1])
 
 
 def announced_key(stream: trio.abc.Stream) -> ServerPublic | None:
-    """The relay's key as its TLS announces it; None without TLS 1.3, or where nothing usable was announced."""
+    """Returns the key that a relay's TLS announces; None without TLS 1.3, or without a valid announcement.
+
+    Raises: ssl.CertificateError.
+    """
     if not isinstance(stream, TlsStream) or stream.version() != "TLSv1.3":
         return None
     for der in presented(stream):
@@ -62,7 +66,10 @@ def announced_key(stream: trio.abc.Stream) -> ServerPublic | None:
 
 
 def presented(stream: TlsStream) -> list[bytes]:
-    """All certificates that were presented, where this Python can tell; else the first. Raises ssl.CertificateError."""
+    """Returns all certificates that the relay presented (DER); only the first where Python cannot tell.
+
+    Raises: ssl.CertificateError.
+    """
     sslobj = getattr(stream.ssl_object, "_sslobj", None)
     get_chain = getattr(sslobj, "get_unverified_chain", None)
     if get_chain is None:
@@ -72,7 +79,7 @@ def presented(stream: TlsStream) -> list[bytes]:
 
 
 def leaf(stream: TlsStream) -> bytes:
-    """The relay's own certificate. Raises ssl.CertificateError."""
+    """Returns the relay's own certificate (DER), the first presented. Raises ssl.CertificateError."""
     der = stream.ssl_object.getpeercert(binary_form=True)
     if not der:
         raise ssl.CertificateError("the relay presented no certificate")
@@ -80,7 +87,7 @@ def leaf(stream: TlsStream) -> bytes:
 
 
 def key_of(der: bytes) -> ServerPublic | None:
-    """The key that such a certificate announces; None where it is unusable."""
+    """Returns the relay's key that a certificate (DER) announces; None where there is no valid one."""
     serial, names = _common_names(der)
     digits = next((name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)), "")
     if not 0 < serial <= _MAX_VERSION or len(digits) != 2 * KEY_SIZE:
@@ -92,7 +99,7 @@ def key_of(der: bytes) -> ServerPublic | None:
 
 
 def _common_names(der: bytes) -> tuple[int, list[str]]:
-    """Serial number and common names; nothing of what is no certificate."""
+    """Returns a certificate's serial number and common names; 0 and none where it cannot be parsed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

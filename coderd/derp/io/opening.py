@@ -1,8 +1,8 @@
-"""From one node's address to an admitted connection: by the upgrade to DERP, or by WebSocket where that is refused.
+"""Opens an admitted connection to one node: by the upgrade to DERP, or by WebSocket where that is refused.
 
-The upgrade is refused by whoever stands in between, in every imaginable way: with a status, with silence, with a closed
-connection, with another protocol. Each of them is worth one try by WebSocket, on a fresh connection, and the reason is kept.
-What the relay itself refuses, once it has shown itself to be one, is final.
+Proxies and firewalls refuse the upgrade by a status, by silence, by closing the connection, or with another
+protocol. After each of these a WebSocket is tried once, on a new connection, and the reason is kept. A
+refusal by the relay itself, after its ServerKey, is final.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ from coderd.model.errors import MalformedPacket
 from coderd.model.keys import ServerPublic
 
 ANSWER_TIMEOUT: Final = 2.5
-"""Seconds for a relay to show itself, once TCP and TLS stand."""
+"""Seconds from the end of the TLS handshake to the relay's ServerKey."""
 ATTEMPTS: Final = 2
-"""For the upgrade: a proxy's connection to the relay may have been used for something else before, a new one has not."""
+"""Tries of the upgrade on status 426, the answer where a proxy sends it over a used connection."""
 SWITCHING_PROTOCOLS: Final = 101
 UPGRADE_REQUIRED: Final = 426
 TOO_MANY_REQUESTS: Final = 429
@@ -45,14 +45,18 @@ USER_TIMEOUT_MS: Final = 5000
 _TCP_USER_TIMEOUT: Final = 18
 
 MakeClient: TypeAlias = Callable[[ServerPublic | None], DerpClient]
-"""A fresh client's end; its argument is the relay's key where TLS has announced it."""
+"""Maker of a new client's end; its argument is the relay's key if TLS has announced it."""
 
 
 class Opened(NamedTuple):
-    """An admitted connection.
+    """An admitted connection, and how it was opened.
 
-    ``why_websocket`` is empty where the upgrade worked. It is a lesson for the next time where the upgrade was tried
-    and refused, unless that may have been an outage: a server that restarts behind its proxy.
+    Attributes:
+        stream: carries DERP's bytes.
+        client: the client's end, with ServerInfo received.
+        why_websocket: why the upgrade was not used; empty where it was.
+        is_lesson: whether the next dial should begin with a WebSocket: the upgrade was tried and refused,
+            other than by an outage, such as a server that restarts behind its proxy.
     """
 
     stream: trio.abc.Stream
@@ -62,7 +66,11 @@ class Opened(NamedTuple):
 
 
 class NotAdmitted(ConnectionRefusedError):
-    """The relay has shown itself, and does not serve this node's key. ``why_websocket`` as in ``Opened``."""
+    """The error of a relay that sent ServerKey, then closed: it does not serve this node's key.
+
+    Attributes:
+        why_websocket: why a WebSocket was used; empty for an upgrade.
+    """
 
     def __init__(self, why_websocket: str) -> None:
         super().__init__("the relay closed the connection: it did not admit this node's key")
@@ -70,12 +78,12 @@ class NotAdmitted(ConnectionRefusedError):
 
 
 class UpgradeRefused(Exception):
-    """Nothing that speaks DERP was reached by the upgrade.
+    """The error of an upgrade that did not reach a relay.
 
     Attributes:
-        why: as a reason for a WebSocket.
-        error: the same as a failure of the node.
-        is_outage: whether a proxy says that the server is away.
+        why: the reason, as ``Opened.why_websocket`` has it.
+        error: the error to raise if the WebSocket fails, too.
+        is_outage: whether a proxy answered that the server is down (502, 503, 504).
     """
 
     def __init__(self, why: str, error: OSError, *, is_outage: bool = False) -> None:
@@ -88,14 +96,16 @@ class UpgradeRefused(Exception):
 async def open_node(
     plan: DialPlan, make_client: MakeClient, *, ideal_node: str, detour: str, rng: RandomBytes
 ) -> Opened:
-    """Reaches a node and is admitted. Raises OSError, of several failures the first.
+    """Connects to a node and waits for its admission.
 
     Args:
         plan: the node.
-        make_client: called anew for each connection.
+        make_client: called for each connection.
         ideal_node: the name of the region's first node.
-        detour: why the upgrade is not to be tried; empty where it is.
-        rng: for the WebSocket's key.
+        detour: why the upgrade is not to be tried; empty to try it.
+        rng: randomness for the WebSocket's key.
+
+    Raises: OSError: NotAdmitted, or the upgrade's failure if the WebSocket fails, too.
     """
     if detour:
         return await _by_websocket(plan, make_client, detour, rng)
@@ -105,7 +115,7 @@ async def open_node(
         refusal = refused
     try:
         opened = await _by_websocket(plan, make_client, refusal.why, rng)
-    except NotAdmitted:  # so the WebSocket was the right way
+    except NotAdmitted:  # the WebSocket did reach the relay
         raise
     except OSError:
         raise refusal.error from None
@@ -136,7 +146,10 @@ async def _by_upgrade(plan: DialPlan, make_client: MakeClient, ideal_node: str) 
 async def _ask(
     stream: trio.abc.Stream, client: DerpClient, request: bytes, plan: DialPlan, *, fast_start: bool
 ) -> int:
-    """Asks for the upgrade, and reads up to the relay's first frame. Returns the status; raises UpgradeRefused, OSError."""
+    """Asks for the upgrade, and reads up to the relay's ServerKey. Returns the status, 101 on success.
+
+    Raises: UpgradeRefused, OSError.
+    """
     try:
         with trio.fail_after(ANSWER_TIMEOUT):
             if fast_start:
@@ -145,7 +158,7 @@ async def _ask(
             else:
                 await stream.send_all(request)
                 answer, leftover = await read_response_head(stream)
-                if answer.status == TOO_MANY_REQUESTS:  # that is the relay's own word
+                if answer.status == TOO_MANY_REQUESTS:  # the relay's own answer
                     raise ConnectionRefusedError(
                         f"{plan.host_header} turns us away: too many connect at once"
                     )
@@ -165,7 +178,7 @@ async def _ask(
 
 
 async def _by_websocket(plan: DialPlan, make_client: MakeClient, why: str, rng: RandomBytes) -> Opened:
-    """Raises OSError."""
+    """Opens a connection by WebSocket; ``why`` says why the upgrade is not used. Raises OSError."""
     stream = await dial_node(plan)
     _tune(stream)
     try:
@@ -191,7 +204,7 @@ async def _by_websocket(plan: DialPlan, make_client: MakeClient, why: str, rng: 
 
 
 def _check_websocket(plan: DialPlan, answer: ResponseHead, key: str) -> None:
-    """Raises OSError where the answer opens no WebSocket."""
+    """Checks that an answer opens a WebSocket (RFC 6455 §4.1). Raises OSError if it does not."""
     if answer.status != SWITCHING_PROTOCOLS:
         raise _no_relay(plan, answer.status)
     if answer.field("sec-websocket-accept") != ws_handshake.accept_proof(key):
@@ -201,7 +214,10 @@ def _check_websocket(plan: DialPlan, answer: ResponseHead, key: str) -> None:
 async def _converse(
     stream: trio.abc.Stream, client: DerpClient, data: bytes | bytearray, is_done: Callable[[], bool]
 ) -> None:
-    """Reads and answers until something has become true. Raises MalformedPacket, and OSError at the stream's end."""
+    """Handles received bytes and writes answers until ``is_done`` returns True.
+
+    Raises: MalformedPacket; OSError at the stream's end.
+    """
     while True:
         client.handle_data(data, trio.current_time())
         if (answer := client.poll_transmit()) is not None:
@@ -214,7 +230,7 @@ async def _converse(
 
 
 async def _be_admitted(stream: trio.abc.Stream, client: DerpClient, why_websocket: str) -> None:
-    """Waits for ServerInfo. Raises OSError."""
+    """Waits for ServerInfo, by which the relay admits this node. Raises OSError, NotAdmitted among them."""
     try:
         await _converse(stream, client, b"", lambda: client.server_info is not None)
     except MalformedPacket as error:
@@ -228,7 +244,7 @@ def _no_relay(plan: DialPlan, status: int) -> OSError:
 
 
 def _tune(stream: trio.abc.Stream) -> None:
-    """Lets writes be large, and has the kernel give up on a relay that acknowledges nothing."""
+    """Sets TCP options: large writes, and an end of the connection after 5 s without acknowledgement."""
     while isinstance(stream, TlsStream):
         stream = stream.transport_stream
     if isinstance(stream, trio.SocketStream):
@@ -237,7 +253,7 @@ def _tune(stream: trio.abc.Stream) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Why a stream broke, in words: a broken stream's own message says little, its cause more."""
+    """Returns why a stream broke: the message of the error's cause, if it has one, else its own."""
     if isinstance(error, trio.ClosedResourceError):
         return "closed"
     return str(error.__cause__ or error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The relay's shell: deadlines, admission, one reader and one writer per client, by upgrade and by WebSocket alike."""
+"""The relay's shell: deadlines, admission, and a reader and a writer per client, by upgrade or WebSocket."""
 
 import resource
 from collections.abc import Awaitable, Callable
@@ -28,24 +28,27 @@ from coderd.model.keys import NodePublic, ServerPrivate, ServerPublic
 from coderd.model.origins import Origin
 
 HANDSHAKE_TIMEOUT: Final = limits.DERP_HANDSHAKE_TIMEOUT
-"""For our greeting to leave, and again for ClientInfo to come."""
+"""Seconds for ServerKey to be sent, and as many again for ClientInfo to come."""
 ADMIT_TIMEOUT: Final = limits.DERP_ADMIT_TIMEOUT
 WRITE_TIMEOUT: Final = limits.DERP_WRITE_TIMEOUT
-"""A client that takes nothing for so long is closed: its packets are stale anyway."""
+"""Seconds without progress of a write after which a client's connection is closed."""
 REFUSAL_TIMEOUT: Final = limits.DERP_REFUSAL_TIMEOUT
 RESTART_TIMEOUT: Final = 0.5
-"""For the news of a restart to reach everybody."""
+"""Seconds for writing Restarting to all clients."""
 RECONNECT_IN: Final = 0.1
 TRY_FOR: Final = 30.0
-"""What clients are told of a restart: when to come back, and for how long to try."""
+"""Seconds in Restarting: clients reconnect after RECONNECT_IN, and try for TRY_FOR."""
 READ_SIZE: Final = 256 * 1024
 WRITE_AHEAD: Final = 128 * 1024
 
 Admit: TypeAlias = Callable[[NodePublic, str], Awaitable[object | None]]
-"""Who a key belongs to, whose connection comes from an IP address; None for nobody. An exception or silence for ADMIT_TIMEOUT means nobody, too."""
+"""Lookup of the identity of a key, given the key and the client's IP address; None refuses the client.
+
+An exception, or no answer within ADMIT_TIMEOUT seconds, refuses it, too.
+"""
 
 _Introduced: TypeAlias = tuple[NodePublic, ClientInfo, bytes]
-"""A client's proved key, what it says of itself, and what it sent past that."""
+"""A client's proved key, its ClientInfo, and the bytes that it sent behind that."""
 _TOO_MANY: Final = (
     b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
@@ -56,14 +59,15 @@ _log = structlog.get_logger(__name__)
 
 
 class RelayServer:
-    """A relay for streams that others accept.
+    """A relay that serves clients on streams which ``serve_http`` accepts.
 
     Args:
         private: the relay's key.
-        admit: asked once per connection, after the client has proved its key.
+        admit: called once per connection, after the client has proved its key.
         rng: randomness for nonces and jitter.
-        client_rate: what each connection may send; None for no limit.
-        counters: ``derp.accept.*`` by the way in, ``derp.relay.*``, ``derp.drop.*``, ``derp.close.*`` by reason.
+        counters: ``derp.accept.*`` by kind of upgrade, ``derp.relay.*``, ``derp.drop.*``, ``derp.close.*`` by
+            reason.
+        client_rate: the limit of each connection's bytes; None for no limit.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class RelayServer:
         client_rate: ClientRate | None = None,
     ) -> None:
         self._relay = Relay(private, rng=rng, counters=counters, client_rate=client_rate)
-        # No read may cost a limited client a silence in which it would give its relay up.
+        # One read must not be followed by a pause in which a limited client would take its relay for dead.
         self._read_size = READ_SIZE if client_rate is None else min(READ_SIZE, client_rate.bytes_per_second)
         self._admit = admit
         self._gate: Gate | None = None
@@ -90,21 +94,21 @@ class RelayServer:
 
     @property
     def counters(self) -> Counters:
-        """What was moved and dropped; the relay alone increments."""
+        """Counters of relayed and dropped packets and of connections; only the relay increments them."""
         return self._relay.counters
 
     def stats(self) -> dict[NodePublic, ClientStats]:
-        """What each connected key has moved."""
+        """Returns the counters of each connected key."""
         return self._relay.stats()
 
     def queued(self) -> tuple[int, int]:
-        """Packets that wait for any client, and their bytes."""
+        """Returns the numbers of packets and bytes that wait, for all clients together."""
         return self._relay.queued()
 
     def close_client(self, key: NodePublic) -> int:
-        """Ends all connections of a key, whose owner has another now; returns how many there were.
+        """Ends all connections of a key that was replaced or revoked; returns how many there were.
 
-        An admission that is still being asked for is void: its answer may be from before.
+        An admission of the key that is in progress fails, as its answer may be older than the change.
         """
         for question in self._questions:
             question.is_void |= question.key == key
@@ -113,7 +117,7 @@ class RelayServer:
         return n_connections
 
     async def announce_restart(self) -> None:
-        """Tells every client that the relay is about to end, and gives that news half a second to arrive."""
+        """Sends Restarting to every client, within RESTART_TIMEOUT seconds."""
         self._relay.announce_restart(RECONNECT_IN, TRY_FOR)
         with trio.move_on_after(RESTART_TIMEOUT):
             async with trio.open_nursery() as nursery:
@@ -121,7 +125,7 @@ class RelayServer:
                     nursery.start_soon(link.flush)
 
     async def handle_upgrade(self, stream: ServerStream, head: RequestHead, leftover: bytes) -> None:
-        """What ``serve_http`` calls for an upgrade to DERP, or to a WebSocket that shall carry it."""
+        """Serves a request for an upgrade to DERP, or to a WebSocket with DERP in it. A ``DerpHandler``."""
         stream.set_write_ahead(WRITE_AHEAD)
         if not head.wants_derp_in_websocket():
             is_fast = head.field("derp-fast-start") == "1"
@@ -141,14 +145,20 @@ class RelayServer:
 
         Args:
             stream: just past the HTTP request.
-            fast_start: the client knows the relay's key and wants no HTTP response.
-            leftover: what was read past the request.
+            fast_start: whether the client knows the relay's key, and expects no HTTP response.
+            leftover: the bytes that were read past the request.
         """
         stream.replay(leftover)
         await self._serve(stream, stream, b"" if fast_start else upgrade_response(self._relay.public))
 
     async def _serve(self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes) -> None:
-        """Serves a client whose bytes go through ``carrier``, which is the stream itself or lies upon it."""
+        """Serves a client until its connection ends: gate, handshake, packets.
+
+        Args:
+            stream: the client's connection.
+            carrier: carries DERP's bytes: the stream itself, or a WebSocket on it.
+            response: the HTTP response, empty for a fast start.
+        """
         gate = self._open_gate()
         origin = Origin.of(stream.remote[0])
         if not gate.enter(origin, trio.current_time()):
@@ -172,7 +182,7 @@ class RelayServer:
         self.counters[f"derp.close.{reason.value}"] += 1
 
     def _open_gate(self) -> Gate:
-        """The gate is as old as the first who comes: before that no clock runs."""
+        """Returns the gate, made for the first client: its buckets need trio's clock."""
         if self._gate is None:
             max_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
             self._gate = Gate(max_connections)
@@ -187,7 +197,7 @@ class RelayServer:
     async def _receive(
         self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes
     ) -> _Introduced | CloseReason:
-        """The handshake: who the client is, or why it is sent away."""
+        """Does the handshake. Returns the admitted client, or why it is refused."""
         try:
             key, info, rest = await self._introduce(stream, carrier, response)
         except trio.TooSlowError:
@@ -204,7 +214,10 @@ class RelayServer:
     async def _introduce(
         self, stream: ServerStream, carrier: trio.abc.Stream, response: bytes
     ) -> _Introduced:
-        """Greets, and learns who the client is and what it sent already."""
+        """Sends response and ServerKey, and receives ClientInfo.
+
+        Raises: trio.TooSlowError, MalformedPacket; trio.EndOfChannel where the client leaves.
+        """
         with trio.fail_after(HANDSHAKE_TIMEOUT):
             if carrier is stream:
                 await stream.send_all(response + self._relay.greeting())
@@ -221,7 +234,7 @@ class RelayServer:
                     return *client, introduction.leftover()
 
     async def _is_admitted(self, key: NodePublic, source: str) -> bool:
-        """Fails closed: an error or no answer in time is a no."""
+        """Returns whether a key is admitted; False on an error, or without an answer in ADMIT_TIMEOUT."""
         identity: object | None = None
         question = _Question(key)
         self._questions.add(question)
@@ -266,7 +279,10 @@ class RelayServer:
         return connection.closing or CloseReason.LEFT
 
     async def _read(self, link: "_Link", rest: bytes) -> None:
-        """Everything the client sends. Receivers are only woken: nothing here waits for them."""
+        """Handles the client's bytes until it leaves, at the rate that it is granted.
+
+        Receivers of its packets are woken, not waited for.
+        """
         data: bytes | bytearray = rest
         while True:
             if data:
@@ -282,7 +298,7 @@ class RelayServer:
                 return
 
     async def _work_off(self, link: "_Link", data: bytes | bytearray) -> None:
-        """Turn by turn: the frames of one read may be tiny and many."""
+        """Handles the frames of one read, with a checkpoint between turns: they may be tiny and many."""
         is_more = self._relay.handle_data(link.connection, data, trio.current_time())
         self._drain()
         while is_more:
@@ -298,7 +314,7 @@ class RelayServer:
 
 
 class _Question:
-    """Whether a key is admitted, asked and not yet acted upon."""
+    """An admission in progress of a key; ``is_void`` once the key was closed meanwhile."""
 
     def __init__(self, key: NodePublic) -> None:
         self.key = key
@@ -306,7 +322,7 @@ class _Question:
 
 
 class _Link:
-    """A client's connection and the stream that it is written to."""
+    """A client's connection, its stream, and the wake-ups of its writer."""
 
     def __init__(self, connection: Connection, stream: trio.abc.Stream) -> None:
         self.connection = connection
@@ -321,13 +337,13 @@ class _Link:
         self._woken.set()
 
     async def flush(self) -> None:
-        """Waits until everything that waits now has been written, or nothing ever will be."""
+        """Waits until all frames that wait have been written, or the writer has ended."""
         self._flushed = trio.Event()
         self._woken.set()
         await self._flushed.wait()
 
     async def write(self) -> None:
-        """Writes what waits, all of it in one piece, and a KeepAlive when it is due."""
+        """Writes the frames that wait, and a KeepAlive when it is due, until the stream breaks."""
         try:
             while True:
                 data = self.connection.poll_transmit()

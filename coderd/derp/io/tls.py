@@ -1,4 +1,4 @@
-"""TLS towards a relay: which names and certificates are good enough."""
+"""TLS contexts for relays, and the checks of a relay's certificate beyond those of a context."""
 
 import hashlib
 import hmac
@@ -16,10 +16,10 @@ from coderd.model.derpmap import DerpNode
 
 
 def client_context(node: DerpNode) -> ssl.SSLContext:
-    """A context for one node: TLS 1.2 or newer, no ALPN but ``http/1.1``.
+    """Returns the TLS context for one node: TLS 1.2 or newer, ALPN ``http/1.1`` only.
 
-    Where the certificate's name is not the host's, ``check_certificate`` has to follow the handshake. Raises OSError where the
-    server is trusted by a file that cannot be read.
+    ``check_certificate`` must follow the handshake. Raises OSError if the server's file of authorities cannot
+    be used.
     """
     rule = certificate_rule(node)
     context = _server_context(node) if rule is CertificateRule.SERVER else ssl.create_default_context()
@@ -33,12 +33,12 @@ def client_context(node: DerpNode) -> ssl.SSLContext:
 
 
 def _server_context(node: DerpNode) -> ssl.SSLContext:
-    """The server's own relay shows the server's certificate: trust is the one that the server's URL came with."""
+    """Returns a context with the trust of the server's URL, as its own relay presents its certificate."""
     return server_context(with_trust(ServerUrl("https", node.host_name, node.derp_port), node.server_trust))
 
 
 def check_certificate(stream: TlsStream, node: DerpNode, server_name: str | None) -> None:
-    """What the context could not check. Raises ssl.CertificateError."""
+    """Checks a relay's pin or other name, which the context does not. Raises ssl.CertificateError."""
     rule = certificate_rule(node)
     if rule is CertificateRule.PIN:
         _check_pin(presented(stream), node.cert_name, server_name)
@@ -49,7 +49,10 @@ def check_certificate(stream: TlsStream, node: DerpNode, server_name: str | None
 
 
 def _check_pin(presented: list[bytes], pin: str, server_name: str | None) -> None:
-    """The one certificate has the hash that the map says, is valid today, and fits the name that was asked for."""
+    """Checks that a relay presents one certificate: the pinned one, valid today, for the server name.
+
+    Raises: ssl.CertificateError.
+    """
     certificates = [der for der in presented if not is_meta(der)]
     if len(certificates) != 1:
         raise ssl.CertificateError(
@@ -66,7 +69,7 @@ def _check_pin(presented: list[bytes], pin: str, server_name: str | None) -> Non
 
 
 def _covers(certificate: x509.Certificate, name: str) -> bool:
-    """Whether a certificate's alternative names include a DNS name or address, by the rules of RFC 6125."""
+    """Returns whether a certificate's alternative names include a DNS name or IP address (RFC 6125)."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -78,7 +81,7 @@ def _covers(certificate: x509.Certificate, name: str) -> bool:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """A wildcard stands for exactly the first label."""
+    """Returns whether a name matches a pattern; ``*`` is exactly one label (RFC 6125 §6.4.3)."""
     if not pattern.startswith("*."):
         return pattern == name
     first, dot, rest = name.partition(".")

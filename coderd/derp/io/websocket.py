@@ -1,4 +1,4 @@
-"""``WebSocketStream``: DERP's bytes over a stream that only passes WebSockets."""
+"""``WebSocketStream``: DERP's bytes in WebSocket messages, for ways that pass no other upgrade."""
 
 from typing import Final
 
@@ -8,19 +8,19 @@ from coderd.derp.websocket import WebSocket
 from coderd.model import Buffer
 
 READ_SIZE: Final = 64 * 1024
-"""At one time: every byte from a client is unmasked, and nobody else moves meanwhile."""
+"""Most bytes of one read: a client's bytes are unmasked in one go, while no other task runs."""
 CLOSE_TIMEOUT: Final = 0.5
 
 
 class WebSocketStream(trio.abc.Stream):
-    """A byte stream over one that has done the WebSocket handshake.
+    """A byte stream in the messages of a WebSocket, after its opening handshake.
 
-    The deadlines are those of the stream below. Whatever a peer sends against RFC 6455 reads as the stream's end.
+    Deadlines are those of the inner stream. A peer's violation of RFC 6455 reads as the stream's end.
 
     Args:
         inner: the stream just past the handshake.
-        is_client: which end of it this is.
-        leftover: what was read past the handshake.
+        is_client: whether this is the client's end.
+        leftover: the bytes that were read past the handshake.
     """
 
     def __init__(self, inner: trio.abc.Stream, *, is_client: bool, leftover: bytes = b"") -> None:
@@ -31,11 +31,15 @@ class WebSocketStream(trio.abc.Stream):
 
     @property
     def transport_stream(self) -> trio.abc.Stream:
-        """The stream below."""
+        """The inner stream, which carries the WebSocket."""
         return self._inner
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Bytes of the stream, whatever the messages were; empty at its end. ``max_bytes`` bounds one read below."""
+        """Returns received bytes of the stream, empty at its end.
+
+        ``max_bytes`` limits one read of the inner stream. Raises: trio.BrokenResourceError,
+        trio.ClosedResourceError.
+        """
         while True:
             await trio.lowlevel.checkpoint()
             data = self._socket.poll_data()
@@ -53,7 +57,7 @@ class WebSocketStream(trio.abc.Stream):
         return bool(received)
 
     async def _answer(self) -> None:
-        """Writes pongs and closes, unless somebody is writing: that one takes them along."""
+        """Writes a pong or close that waits, unless a task is writing, which then writes it."""
         if not self._writing.locked():
             async with self._writing:
                 await self._write_control()
@@ -63,17 +67,17 @@ class WebSocketStream(trio.abc.Stream):
             await self._inner.send_all(control)
 
     async def send_all(self, data: Buffer) -> None:
-        """Writes everything, as messages."""
+        """Writes all of the data in binary messages. Raises trio.BrokenResourceError."""
         async with self._writing:
             await self._inner.send_all(self._socket.encode(data))
             await self._write_control()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Waits until a write may go through."""
+        """Waits until a write to the inner stream might not block."""
         await self._inner.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Says so and closes; a peer that does not take even that is closed at once."""
+        """Sends a close frame, for CLOSE_TIMEOUT seconds at most, and closes the inner stream."""
         self._socket.close()
         try:
             with trio.move_on_after(CLOSE_TIMEOUT):
