@@ -70,7 +70,7 @@ NO_LIMIT = {
     ("dashboard/paths.py", "MAX_ROWS"): "what is shown of our own",
     ("derp/handshake.py", "MAX_SERVER_INFO_SIZE"): "what a node reads",
     ("derp/io/server.py", "RESTART_TIMEOUT"): "what the server tells others",
-    ("derp/limit.py", "MIN_BURST"): "the operator's rate, rounded up",
+    ("derp/client_rate.py", "MIN_BURST"): "the operator's rate, rounded up",
     ("derp/websocket.py", "MAX_MESSAGE"): "what is written",
     ("http/streams.py", "KEEPALIVE_IDLE"): "how TCP looks whether somebody is there",
     ("http/streams.py", "_TCP_USER_TIMEOUT"): "a number of Linux",

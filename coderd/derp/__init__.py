@@ -3,7 +3,7 @@
 frame         the frame table, encoders, and a reader over whole receive buffers
 handshake     ClientInfo and ServerInfo: JSON in a NaCl box
 queue         packets that wait for one connection: bounded, the oldest dropped first
-limit         the rate of bytes that a relay grants each client
+client_rate   the rate of bytes that a relay grants each client
 client        the client's end of a connection, pure
 connection    the relay's end of one client's connection, pure
 relay         the relay: connected clients, delivery of packets, PeerGone; pure

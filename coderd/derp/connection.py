@@ -3,9 +3,9 @@
 from enum import Enum
 from typing import Final
 
+from coderd.derp.client_rate import ClientRate
 from coderd.derp.frame import FrameType, encode_frame
 from coderd.derp.handshake import ClientInfo
-from coderd.derp.limit import ClientRate
 from coderd.derp.queue import PacketQueue
 from coderd.model import Buffer, limits
 from coderd.model.deadline import Deadline

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from coderd.derp.client_rate import ClientRate
 from coderd.derp.connection import MAX_HEARD, CloseReason, Connection
 from coderd.derp.frame import (
     DISCO_MAGIC,
@@ -33,7 +34,6 @@ from coderd.derp.handshake import (
     encode_server_info,
     parse_client_info,
 )
-from coderd.derp.limit import ClientRate
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes, limits
 from coderd.model.errors import MalformedPacket

@@ -20,9 +20,9 @@ from coderd.coordination.message import MAX_NODE_MESSAGE
 from coderd.coordination.message import PATH as COORDINATE
 from coderd.coordination.registry import Registry
 from coderd.dashboard.io.dashboard_site import DashboardSite
+from coderd.derp.client_rate import ClientRate
 from coderd.derp.io.meta_certificate import meta_certificate
 from coderd.derp.io.server import RelayServer
-from coderd.derp.limit import ClientRate
 from coderd.http.drain import Drain
 from coderd.http.forwarded import TrustedProxies
 from coderd.http.relay_routes import refuse_derp, relay_routes

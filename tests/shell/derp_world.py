@@ -13,9 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from coderd.derp.client_rate import ClientRate
 from coderd.derp.io.client import DerpLink
 from coderd.derp.io.server import RelayServer
-from coderd.derp.limit import ClientRate
 from coderd.http.relay_routes import relay_routes
 from coderd.http.server import Listener, serve_http
 from coderd.http.web import note_known

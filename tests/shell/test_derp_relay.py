@@ -12,10 +12,10 @@ import pytest
 import trio
 import trustme
 
+from coderd.derp.client_rate import ClientRate
 from coderd.derp.frame import FrameReader, FrameType, encode_send_packets
 from coderd.derp.handshake import ClientInfo, encode_client_info
 from coderd.derp.io.client import DerpLink
-from coderd.derp.limit import ClientRate
 from coderd.derp.relay import MAX_CONNECTIONS
 from coderd.http.tls import TlsListener
 from coderd.model.derpmap import DerpRegion

@@ -7,11 +7,11 @@ from typing import Final, TypeAlias
 import structlog
 import trio
 
+from coderd.derp.client_rate import ClientRate
 from coderd.derp.connection import CloseReason, Connection
 from coderd.derp.gate import Gate
 from coderd.derp.handshake import ClientInfo
 from coderd.derp.io.websocket import WebSocketStream
-from coderd.derp.limit import ClientRate
 from coderd.derp.relay import ClientStats, Relay
 from coderd.derp.upgrade import (
     SUBPROTOCOL,
