@@ -119,7 +119,7 @@ RULES: tuple[Rule, ...] = (
     Rule("healthz", "GET", "/healthz", ANYBODY, "Whether the server is up", Health),
     Rule("openapi", "GET", "/openapi.json", ANYBODY, "This API, as OpenAPI 3.1", None),
 
-    Rule("me", "GET", "/users/me", SESSION, "The user whose token was used", UserInfo, other_scopes=_ENROL),
+    Rule("me", "GET", "/users/me", SESSION, "The user that the token belongs to", UserInfo, other_scopes=_ENROL),
     Rule("end_session", "DELETE", "/sessions/me", SESSION, "Revokes the token used", Nothing, other_scopes=_ANY_SCOPE),
     Rule("list_users", "GET", _USERS, MANAGERS, "All users", UserList, query=PageQuery),
     Rule("create_user", "POST", _USERS, MANAGERS, "Creates a user, with a session token that is shown only once; only owners may give another role than member", UserCreated, CreateUser, status=_CREATED, needs_sign_in=True),

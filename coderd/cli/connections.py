@@ -65,7 +65,7 @@ def cut(
     client, _ = open_api(url, token_file, insecure=insecure)
     if user == client.get_workspace(name).owner:
         raise UserError(
-            f"{whom} is the workspace's owner, whose devices always reach it",
+            f"{whom} is the workspace's owner: an owner's devices always reach it",
             exit_code=Exit.USAGE,
             hint=f"Delete a device with: coderctl devices delete {device or 'DEVICE'}",
             code="own_device",

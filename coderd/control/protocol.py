@@ -125,7 +125,7 @@ def parse_request(line: Buffer) -> Request:
     try:
         head = _REQUEST.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise Refusal(f"this is no request: {error}", code="malformed", request_id=None) from None
+        raise Refusal(f"this is not a valid request: {error}", code="malformed", request_id=None) from None
     if head.v != VERSION:
         raise Refusal(
             f"the daemon speaks version {VERSION} of the control protocol, not {head.v}",

@@ -60,7 +60,7 @@ class NetMapClient:
             elif isinstance(message, Peers):
                 self._handle_peers(message)
         except ValueError as error:
-            raise MalformedPacket(f"the server's message makes no sense: {error}") from None
+            raise MalformedPacket(f"the server's message is invalid: {error}") from None
         return self._netmap if self._netmap != before else None
 
     def forget(self, node_ids: Set[UUID]) -> NetMap | None:

@@ -120,7 +120,7 @@ class Verbs:
     def _dial(self, params: DialParams) -> DialTarget:
         session, peer = self._find(params.peer)
         if peer.kind is not NodeKind.WORKSPACE:
-            raise UserError(f"{peer.name} is no workspace, and only workspaces open their services")
+            raise UserError(f"{peer.name} is not a workspace, and only workspaces open their services")
         secret = session.tunnel.secret_for(peer.node_key)
         return DialTarget(name=peer.name, address=str(peer.address), secret=secret)
 

@@ -106,7 +106,7 @@ def proxy_for(host: str, *, is_tls: bool) -> SplitResult | None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         is_usable = parts.scheme in _SCHEME_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:  # the value may contain a password, so it is not in the message
-        raise OSError("the proxy that the environment names is no URL") from None
+        raise OSError("the proxy in the environment is not a valid URL") from None
     return parts if is_usable else None
 
 
@@ -186,7 +186,7 @@ async def start_tls(stream: trio.abc.Stream, context: ssl.SSLContext, server_nam
         secured = TlsStream(stream, context, server_hostname=server_name)
     except (ValueError, TypeError):
         await trio.aclose_forcefully(stream)
-        raise OSError(f"{server_name} is no name of a host") from None
+        raise OSError(f"{server_name} is not a valid host name") from None
     try:
         await secured.do_handshake()
     except BaseException as error:
@@ -225,7 +225,7 @@ async def _dial_target(target: Target) -> trio.SocketStream:
             target.host, target.port, target.family, trio.socket.SOCK_STREAM
         )
     except ValueError:  # IDNA cannot express it
-        raise OSError(f"{target.host} is no name of a host") from None
+        raise OSError(f"{target.host} is not a valid host name") from None
     error: OSError = OSError(f"{target.host} has no address")
     for family, _, _, _, address in found:
         if not target.may_be_here and is_this_machine(str(address[0])):

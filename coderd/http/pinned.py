@@ -75,7 +75,7 @@ def why_untrusted(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     if isinstance(cause, WrongCertificate):
         return str(cause)
-    return "" if cause is None else f"nobody vouches for its certificate ({cause.verify_message})"
+    return "" if cause is None else f"its certificate is not trusted ({cause.verify_message})"
 
 
 class _PinnedSocket(ssl.SSLSocket):

@@ -215,7 +215,7 @@ def _warn(leaf: x509.Certificate, files: CertificateFiles) -> None:
     except OSError:
         return  # loading the key raises the error
     if mode & stat.S_IROTH:
-        _log.warning("everybody on this machine can read the server's private key", key=str(files.key))
+        _log.warning("every user of this machine can read the server's private key", key=str(files.key))
 
 
 def _refusal(path: Path, what: str, why: str) -> UserError:

@@ -75,7 +75,7 @@ def _receive(handed: str) -> str:
             return os.fsdecode(file.read(MAX_SECRET))
     except (ValueError, OverflowError, OSError):
         raise UserError(
-            f"the variable that ends in {_SUFFIX} is this program's own, and was set by somebody else",
+            f"the variable that ends in {_SUFFIX} is this program's own, and was set by another program",
             exit_code=Exit.USAGE,
             hint="Unset it.",
             code="no_memfd",

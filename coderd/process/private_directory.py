@@ -130,7 +130,7 @@ class _Opening:
         status = self._directory.stat()
         hint = f"Name a directory of the {self._user}'s own with --state-dir."
         if status.st_uid != os.geteuid() and not self._may_be_anothers:
-            raise self._unusable("is somebody else's, and can be written by others", hint)
+            raise self._unusable("belongs to another user, and can be written by others", hint)
         if status.st_mode & _OTHERS_WRITE:
             raise self._unusable("can be written by others", hint)
         for parent in self._directory.resolve().parents:
@@ -165,10 +165,10 @@ def _read(path: Path, limit: int, may_be_anothers: bool) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{path} is no regular file", code="state_unreadable")
+                raise UserError(f"{path} is not a regular file", code="state_unreadable")
             if status.st_uid not in (os.geteuid(), 0) and not may_be_anothers:
                 raise UserError(
-                    f"{path} is somebody else's, who may know what is in it",
+                    f"{path} belongs to another user, who may know its content",
                     hint="Remove it, or make it this user's with chown if you know where it comes from.",
                     code="state_unreadable",
                 )
@@ -190,7 +190,7 @@ def write_private(path: Path, data: bytes) -> None:
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror}",
-            hint="See whether the disk is full, and whose directory it is.",
+            hint="See whether the disk is full, and which user owns the directory.",
             code="state_unwritable",
         ) from None
 

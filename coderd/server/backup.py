@@ -177,7 +177,7 @@ def _unpack(source: Path, directory: Path) -> _Manifest:
 def _read_manifest(source: Path, tar: tarfile.TarFile) -> _Manifest:
     entry = tar.next()
     if entry is None or entry.name != MANIFEST or not entry.isreg() or entry.size > MAX_SMALL_FILE:
-        raise _unusable(source, "it is no backup of a coderd server")
+        raise _unusable(source, "it is not a backup of a coderd server")
     content = tar.extractfile(entry)
     assert content is not None, "it is a regular file"
     try:

@@ -310,7 +310,7 @@ def _parse_true(text: str) -> bool:
 def _parse_endpoint(text: str, interface_index: InterfaceIndex) -> AddrPort:
     ip, port = parse_addr_port(text)
     if port == 0:
-        raise ValueError("nobody receives on port 0")
+        raise ValueError("port 0 is not a valid destination")
     ip, percent, zone = ip.partition("%")
     if not percent:
         return (ip, port)

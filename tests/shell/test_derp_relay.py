@@ -333,7 +333,7 @@ async def test_a_server_that_is_no_relay_is_named_as_such() -> None:
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         server = Server(listener.socket.getsockname()[1], None, None, None)  # type: ignore[arg-type]
-        with pytest.raises(ConnectionRefusedError, match="is no relay: it answers 200"):
+        with pytest.raises(ConnectionRefusedError, match="is not a relay: it answers 200"):
             await server.link(A)
         nursery.cancel_scope.cancel()
 

@@ -200,7 +200,7 @@ async def test_where_websockets_are_refused_too_the_first_reason_is_told() -> No
         (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         server = Server(listener.socket.getsockname()[1], None, None, None)  # type: ignore[arg-type]
         history = DialHistory()
-        with pytest.raises(ConnectionRefusedError, match="is no relay: it answers 404"):
+        with pytest.raises(ConnectionRefusedError, match="is not a relay: it answers 404"):
             await connect(server.region(), history=history)
         (node,) = server.region().nodes
         assert history.detour(node, trio.current_time()) == "", "only what worked is worth remembering"

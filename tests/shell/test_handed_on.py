@@ -88,7 +88,7 @@ def test_what_somebody_else_handed_on_is_refused(handed: str) -> None:
     with started(argv, CODER_AGENT_TOKEN_MEMFD=handed) as process:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert "set by somebody else" in errors
+    assert "set by another program" in errors
 
 
 @pytest.mark.slow

@@ -360,7 +360,7 @@ async def test_a_proxy_that_is_no_url_is_an_error_of_the_network(
 ) -> None:
     monkeypatch.setenv("http_proxy", url)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(OSError, match="is no URL"):
+    with pytest.raises(OSError, match="is not a valid URL"):
         await dial("server.example", 80)
 
 

@@ -150,7 +150,7 @@ def test_a_directory_that_others_can_replace_is_refused(tmp_path: Path) -> None:
 def test_what_is_somebody_elses_is_refused(tmp_path: Path) -> None:
     StateStore(tmp_path / "one").close()
     os.chown(tmp_path / "one" / "node.json", 65534, 65534)
-    with pytest.raises(UserError, match="is somebody else's"):
+    with pytest.raises(UserError, match="belongs to another user"):
         StateStore(tmp_path / "one")
     os.chown(tmp_path / "one", 65534, 65534)
     with pytest.raises(UserError, match="can be written by others"):

@@ -90,7 +90,7 @@ async def test_a_wrong_pin_is_refused_with_both_fingerprints(tmp_path: Path) -> 
 async def test_without_a_pin_the_systems_authorities_decide(tmp_path: Path) -> None:
     async with serving(tmp_path, **OWN) as world:
         url = f"https://127.0.0.1:{world.started.http_address[1]}"
-        with pytest.raises(UserError, match="nobody vouches for its certificate") as refused:
+        with pytest.raises(UserError, match="its certificate is not trusted") as refused:
             await in_thread(ApiClient(url, "cdrs_x").me)
         assert refused.value.exit_code is Exit.REFUSED
 

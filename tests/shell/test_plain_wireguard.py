@@ -179,7 +179,7 @@ def test_a_living_daemon_is_respected_a_dead_ones_file_replaced(tmp_path: Path) 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     file = socket_path("wg0", tmp_path)
     file.write_text("precious")
-    with pytest.raises(UserError, match="no socket"), bound_socket("wg0", tmp_path):
+    with pytest.raises(UserError, match="not a socket"), bound_socket("wg0", tmp_path):
         pass
     assert file.read_text() == "precious"
 

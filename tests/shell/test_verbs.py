@@ -160,7 +160,7 @@ async def test_a_bare_name_is_never_a_strangers_workspace(
 async def test_only_workspaces_are_dialled_and_measured(autojump_clock: MockClock, tmp_path: Path) -> None:
     async with joined(tmp_path) as (world, verb):
         for params in (SpeedtestParams(peer="phone"), DialParams(peer="phone", port=22)):
-            with pytest.raises(UserError, match="no workspace"):
+            with pytest.raises(UserError, match="not a workspace"):
                 await verb.handle("x", params, world.emit)
 
 

@@ -22,7 +22,7 @@ class EnrolDevice(ApiMessage, frozen=True):
 
 
 class DeviceEnrolled(ApiMessage, frozen=True):
-    """The device with the name that it was given, and its token, shown this once."""
+    """The device with the name that it was given, and its token, shown only once."""
 
     id: UUID
     name: str

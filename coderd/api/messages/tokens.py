@@ -59,7 +59,7 @@ class RevokeQuery(ApiMessage, frozen=True):
 
 
 class TokenCreated(ApiMessage, frozen=True):
-    """A token, shown this once."""
+    """A token, shown only once."""
 
     token: str
     info: TokenInfo

@@ -49,7 +49,7 @@ class ChangeUser(ApiMessage, frozen=True):
 
 
 class UserCreated(ApiMessage, frozen=True):
-    """The new user and a session token, shown this once."""
+    """The new user and a session token, shown only once."""
 
     id: UUID
     name: str
@@ -61,7 +61,7 @@ class GiveSignIn(ApiMessage, frozen=True):
 
 
 class SignInGiven(ApiMessage, frozen=True):
-    """A sign-in, shown this once."""
+    """A sign-in, shown only once."""
 
     id: UUID
     """The user's."""

@@ -17,7 +17,7 @@ class CreateWorkspace(ApiMessage, frozen=True):
 
 
 class WorkspaceCreated(ApiMessage, frozen=True):
-    """The new workspace and the token that lets its machine join, shown this once."""
+    """The new workspace and the token that lets its machine join, shown only once."""
 
     id: UUID
     name: str

@@ -184,7 +184,7 @@ class CoordinationServer:
         while True:
             message = await link.receive()
             if not link.allowance.take(1, link.heard_at):
-                raise Refused(Refusal("too_fast", "the node says more than anybody needs to know"))
+                raise Refused(Refusal("too_fast", "the node sends too many messages"))
             if isinstance(message, Goodbye):
                 self.registry.goodbye(link.viewer)
                 log.info("node_left", node_id=str(link.viewer.node.node_id))

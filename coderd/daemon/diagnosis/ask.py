@@ -234,7 +234,7 @@ async def _look_here(session: Session, peer: Peer, look: _Look) -> None:
 
 async def _look_there(session: Session, peer: Peer, look: _Look) -> None:
     if peer.kind is not NodeKind.WORKSPACE:
-        look.not_asked = "it is a user's device, and those answer nobody"
+        look.not_asked = "it is a user's device, and devices answer no one"
         return
     try:
         secret = session.tunnel.secret_for(peer.node_key)

@@ -88,7 +88,7 @@ async def speedtest(session: Session, peer: Peer, params: SpeedtestParams, emit:
             requested.
     """
     if peer.kind is not NodeKind.WORKSPACE:
-        raise UserError(f"{peer.name} is no workspace, and only workspaces serve the speed test")
+        raise UserError(f"{peer.name} is not a workspace, and only workspaces serve the speed test")
     # A wait for the direct path is not pinned to it: only pongs by the relay tell it from no path at all.
     with session.tunnel.pinned(peer.node_key, Pin.RELAY if params.path is Pin.RELAY else Pin.ANY):
         pong = await _reach(session, peer, params.path, emit)

@@ -208,7 +208,7 @@ def _check_websocket(plan: DialPlan, answer: ResponseHead, key: str) -> None:
     if answer.status != SWITCHING_PROTOCOLS:
         raise _no_relay(plan, answer.status)
     if answer.field("sec-websocket-accept") != ws_handshake.accept_proof(key):
-        raise ConnectionRefusedError(f"{plan.host_header} is no relay: it does not speak WebSocket")
+        raise ConnectionRefusedError(f"{plan.host_header} is not a relay: it does not speak WebSocket")
 
 
 async def _converse(
@@ -240,7 +240,7 @@ async def _be_admitted(stream: trio.abc.Stream, client: DerpClient, why_websocke
 
 
 def _no_relay(plan: DialPlan, status: int) -> OSError:
-    return ConnectionRefusedError(f"{plan.host_header} is no relay: it answers {status}")
+    return ConnectionRefusedError(f"{plan.host_header} is not a relay: it answers {status}")
 
 
 def _tune(stream: trio.abc.Stream) -> None:
