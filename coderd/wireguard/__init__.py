@@ -1,8 +1,8 @@
 """WireGuard as a pure state machine, from bytes, commands and ``now`` to batches, packets and one deadline.
 
-device        all peers of one key: routes by allowed IPs and index, processes handshakes, keeps the schedule
+device        all peers of one key: routes by allowed IPs and index, keeps the schedule
 peer          one peer: keypairs, timers, staged packets; handshake: its pending and accepted handshakes
-handshake_queue  bounded queue of handshake messages, and the measure of load
+handshake_gate  handshake messages: MAC1, a bounded queue, and under load MAC2 and a rate; the measure of load
 transport     seal and open: all the cryptography of the data path, a batch at a time
 inner         checks of decrypted packets, destination of a packet; ecn: congestion bits across the tunnel
 noise         the handshake (Noise IKpsk2) as pure steps

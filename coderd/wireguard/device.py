@@ -17,26 +17,21 @@ from collections.abc import Iterable, Sequence
 from coderd.metrics import Counters
 from coderd.model import Buffer, RandomBytes
 from coderd.model.deadline import Deadline
-from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.schedule import Schedule
 from coderd.wireguard.allowed_ips import AllowedIps
 from coderd.wireguard.batch import cut_batches
-from coderd.wireguard.cookie import CookieChecker
-from coderd.wireguard.ecn import HANDSHAKE_TOS, with_congestion
-from coderd.wireguard.handshake_queue import COST_OF_HANDSHAKE, COST_OF_VERDICT, HandshakeQueue, Queued
+from coderd.wireguard.ecn import with_congestion
+from coderd.wireguard.handshake_gate import HandshakeGate, Queued
 from coderd.wireguard.index_table import IndexTable
 from coderd.wireguard.inner import admit, destination
-from coderd.wireguard.limiter import HandshakeLimiter, limiter_key
 from coderd.wireguard.local import IndexEntry, Local
 from coderd.wireguard.message import (
-    COOKIE_REPLY_SIZE,
     TRANSPORT,
     TRANSPORT_MIN_SIZE,
     CookieReply,
     Initiation,
     Response,
-    parse_handshake,
 )
 from coderd.wireguard.noise import HandshakeRejected, Identity, open_static
 from coderd.wireguard.peer import Peer
@@ -77,7 +72,6 @@ class Device:
         tai64n_floor: bytes | None = None,
     ) -> None:
         self._counters: Counters = Counter() if counters is None else counters
-        self._rng = rng
         indices: IndexTable[IndexEntry] = IndexTable(rng)
         self._local = Local(
             rng=rng, clock=TimestampClock(tai64n_floor), indices=indices, counters=self._counters
@@ -86,11 +80,9 @@ class Device:
         self._peers: dict[NodePublic, Peer] = {}
         self._allowed_ips: AllowedIps[Peer] = AllowedIps()
         self._schedule: Schedule[Peer] = Schedule()
-        self._checker: CookieChecker | None = None
-        self._limiter = HandshakeLimiter()
-        self._handshakes = HandshakeQueue()
         self._with_output: dict[NodePublic, Peer] = {}
         self._transmits: deque[Transmit] = deque()
+        self._handshakes = HandshakeGate(self._local, self._transmits.append)
         self._received: deque[Received] = deque()
         self._own_address: bytes | None = None
         self._is_congested = False
@@ -108,11 +100,10 @@ class Device:
         if key == (old.private if old is not None else None):
             return
         self._local.identity = Identity(key) if key is not None else None
-        self._checker = None
-        self._forget_queued()
-        if self._local.identity is not None:
-            self._checker = CookieChecker(self._local.identity.public, self._rng)
-            self.remove_peer(self._local.identity.public, now)
+        public = self.public_key
+        self._handshakes.set_identity(public)
+        if public is not None:
+            self.remove_peer(public, now)
         for peer in self._peers.values():
             peer.handle_identity(now)
             self._touch(peer)
@@ -187,7 +178,7 @@ class Device:
     def down(self, now: float) -> None:
         """Stops processing: destroys all sessions, drops staged packets and output, keeps configuration."""
         self._local.is_up = False
-        self._forget_queued()
+        self._handshakes.clear()
         self._with_output.clear()
         self._transmits.clear()
         for peer in self._peers.values():
@@ -388,7 +379,7 @@ class Device:
                         run, run_index = [], index
                     run.append(datagram)
                     continue
-            self._queue_handshake(bytes(datagram), source, now)
+            self._handshakes.receive(bytes(datagram), source, now)
         self._open(run_index, run, source, now, unix_now)
 
     def _open(
@@ -429,54 +420,12 @@ class Device:
 
     # Handshakes
 
-    def _queue_handshake(self, data: bytes, source: Source, now: float) -> None:
-        try:
-            message = parse_handshake(data)
-        except MalformedPacket:
-            self._counters["wireguard.drop.malformed"] += 1
-            return
-        is_cookie_reply = isinstance(message, CookieReply)
-        if not is_cookie_reply and (self._checker is None or not self._checker.has_valid_mac1(data)):
-            self._counters["wireguard.drop.mac1"] += 1
-        elif not isinstance(message, Initiation) and self._local.indices.get(message.receiver) is None:
-            # No answer to a message of this device: it must not take an initiation's place in the queue.
-            self._counters["wireguard.drop.unknown_index"] += 1
-        elif not self._handshakes.push(Queued(data, message, source, now)):
-            self._counters["wireguard.drop.handshake_queue_full"] += 1
-
-    def _forget_queued(self) -> None:
-        if self._handshakes:
-            self._counters["wireguard.drop.down"] += len(self._handshakes)
-            self._handshakes.clear()
-
     def _work_off_handshakes(self, now: float, unix_now: float) -> None:
         while (queued := self._handshakes.pop(now)) is not None:
             if isinstance(queued.message, CookieReply):
-                self._handshakes.spend(COST_OF_VERDICT)
                 self._handle_cookie_reply(queued.message, now)
-            elif self._handshakes.is_under_load(now) and not self._may_pass(queued, now):
-                self._handshakes.spend(COST_OF_VERDICT)
             else:
-                self._handshakes.spend(COST_OF_HANDSHAKE)
                 self._handle_handshake(queued, now, unix_now)
-
-    def _may_pass(self, queued: Queued, now: float) -> bool:
-        """Returns whether a message may pass under load: its MAC2 is valid and its source is within the rate.
-
-        A message without a valid MAC2 is answered by a cookie reply.
-        """
-        if self._checker is None:
-            return False
-        address = queued.source.cookie_bytes
-        if not self._checker.has_valid_mac2(queued.data, address, now):
-            reply = self._checker.create_reply(queued.data, address, now)
-            self._transmits.append(Transmit(queued.source, [reply], COOKIE_REPLY_SIZE, HANDSHAKE_TOS))
-            self._counters["wireguard.cookie_replies_sent"] += 1
-            return False
-        if self._limiter.allow(limiter_key(address), int(now * 1_000_000_000)):
-            return True
-        self._counters["wireguard.drop.handshake_rate"] += 1
-        return False
 
     def _handle_cookie_reply(self, reply: CookieReply, now: float) -> None:
         entry = self._local.indices.get(reply.receiver)
