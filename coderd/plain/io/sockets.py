@@ -8,7 +8,8 @@ import errno
 import socket
 from collections.abc import Callable
 
-from coderd.magicsock.io.sockets import UdpSockets, addr_port, ask_local_address, local_address
+from coderd.magicsock.io.ancillary import addr_port, ask_local_address, local_address
+from coderd.magicsock.io.sockets import UdpSockets
 from coderd.metrics import Counters
 from coderd.model.transport import LocalAddress, UdpSource, UdpTransmit
 
