@@ -11,7 +11,9 @@ prober           one peer's addresses and the pings to them
 best_path        the direct path in use: its state, its trust, and doubt
 path_state       the states of a path, and the table of what moves it from one to another
 path             how good a path is: a total order
-rounds           when all addresses are tried again
+rounds           all addresses tried at once, and when that is done again
+path_timers      everything that an endpoint does by the clock
+peer_relay       the relays at which one peer may be
 candidates       the addresses at which one peer may be: a bounded table of
 candidate        one address: who named it, how it answered
 pings            one peer's pings, sent and heard

@@ -273,8 +273,8 @@ class Conn:
             self._drop("unknown_relay_sender", len(packets))
             return source, []
         self._local_network.handle_relay_heard(region, now)
-        if state.endpoint.heard_region != region:
-            state.endpoint.heard_region = region
+        if state.relay.heard != region:
+            state.relay.hear(region)
             self._dispatcher.note_path(state, now)
             self._dispatcher.emit(RelayFound(sender))
         rest = []
@@ -307,15 +307,14 @@ class Conn:
         self._local_network.handle_relay_connected(region)
         self._dispatcher.note_paths(now)
         for state in self._peers:
-            if state.endpoint.kind is PathKind.RELAY and self._relays.region_for(state.endpoint) == region:
+            if state.endpoint.kind is PathKind.RELAY and self._relays.region_for(state.relay) == region:
                 self._dispatcher.emit(RelayFound(state.peer.node_key))
 
     def handle_relay_broken(self, region: int, now: float) -> None:
         """Notes that the link to a region's relay is down: no peer is known to be there any more."""
         self._relays.handle_broken(region)
         for state in self._peers:
-            if state.endpoint.heard_region == region:
-                state.endpoint.heard_region = 0
+            state.relay.lose(region)
         self._local_network.handle_relay_broken(region, now)
         self._local_network.check(now)
         self._dispatcher.drain_common(now)
@@ -323,8 +322,7 @@ class Conn:
 
     def handle_peer_gone(self, region: int, key: NodePublic, now: float) -> None:
         """Notes that a region's relay does not have a peer."""
-        if (state := self._peers.get(key)) is not None and state.endpoint.heard_region == region:
-            state.endpoint.heard_region = 0
+        if (state := self._peers.get(key)) is not None and state.relay.lose(region):
             self._dispatcher.note_path(state, now)
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:

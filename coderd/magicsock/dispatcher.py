@@ -104,7 +104,7 @@ class Dispatcher:
         if kind is PathKind.DIRECT and endpoint.best is not None:
             via = endpoint.best.addr
         elif kind is PathKind.RELAY:
-            via = self._relays.region_for(endpoint)
+            via = self._relays.region_for(state.relay)
         if kind is PathKind.DIRECT and state.log.kind is not kind:
             self._punching.handle_direct(endpoint.key)
         if state.log.kind is PathKind.DIRECT and kind is not PathKind.DIRECT:
@@ -121,7 +121,7 @@ class Dispatcher:
         """Perhaps a NAT has forgotten us, or the peer has restarted where no server can say so."""
         if state.endpoint.is_active(now):
             self._local_network.check(now)
-            if not self._relays.reaches(state.endpoint):
+            if not self._relays.reaches(state.relay):
                 self._events.append(PathLost(state.peer.node_key))
 
     # An endpoint's wishes

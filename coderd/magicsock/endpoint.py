@@ -13,21 +13,21 @@ An endpoint never seals a packet: what is to be sent comes out of ``poll_wish``.
 """
 
 from collections.abc import Iterable
-from enum import IntEnum
 from typing import NamedTuple
 
 from coderd.magicsock.best_path import DOUBT_INTERVAL, BestPath
 from coderd.magicsock.path import PathQuality
+from coderd.magicsock.path_timers import PathTimers, Timer
+from coderd.magicsock.peer_relay import PeerRelay
 from coderd.magicsock.ping_budget import PingBudget
 from coderd.magicsock.pings import PingAnswered, Purpose, SentPing, Wish
 from coderd.magicsock.prober import Answer, Prober
-from coderd.magicsock.rounds import ROUND_INTERVAL, Rounds
+from coderd.magicsock.rounds import Rounds
 from coderd.model import RandomBytes
 from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline
 from coderd.model.keys import NodePublic
 from coderd.model.paths import PathKind, Pin
-from coderd.model.timers import TimerTable
 from coderd.model.transport import MAIN_SOCKET, SocketId
 
 HEARTBEAT_INTERVAL = 3.0
@@ -44,23 +44,6 @@ _CALL_ME_MAYBE_GAP = 0.1
 """Least seconds between two rounds that a peer's call-me-maybes start."""
 
 _NEVER = float("-inf")
-
-
-class Timer(IntEnum):
-    """Everything that an endpoint does by the clock."""
-
-    HEARTBEAT = 0
-    """Every 3 s while active: pings the best path."""
-    ROUND = 1
-    """Burst, then every 5 s while relayed and active, every 60 s while direct but far."""
-    OPEN = 2
-    """0.1 s after a ping came from an address that has not answered, until it does, or for a second."""
-    PING_TIMEOUT = 3
-    """5 s after the oldest ping in flight."""
-    TRUST = 4
-    """6.5 s after the best path's last pong."""
-    DOUBT = 5
-    """Every 0.15 s from a silence under load until a pong or the end of trust."""
 
 
 class Route(NamedTuple):
@@ -87,20 +70,17 @@ class Endpoint:
         self.prober = Prober(key, rng=rng, probe_size=probe_size, budget=budget)
         """What is known of the addresses at which the peer may be."""
         self.pin = Pin.ANY
-        self.home_region = 0
-        self.heard_region = 0
-        """Where a relay last delivered something of the peer's; 0 for nowhere, or no longer."""
-        self.relay_latency: float | None = None
+        self.relay = PeerRelay()
+        """The relays at which the peer may be."""
         self._allows_direct = True
         self._budget = budget
         self._best = BestPath()
         self._active_since = _NEVER
-        self._relay_pinged_at = _NEVER
         self._called_at = _NEVER
         self._heard_elsewhere: AddrPort | None = None
         """Last address, other than the best path's, from which WireGuard heard the peer."""
-        self._rounds = Rounds()
-        self._timers = TimerTable(Timer)
+        self._rounds = Rounds(self.prober, self.relay)
+        self._timers = PathTimers()
 
     # Commands
 
@@ -108,8 +88,8 @@ class Endpoint:
         self, endpoints: Iterable[AddrPort], home_region: int, *, allows_direct: bool, now: float
     ) -> None:
         """Takes what the server says of the peer. News starts a burst of rounds at once."""
-        is_news = home_region != self.home_region or allows_direct != self._allows_direct
-        self.home_region = home_region
+        is_news = self.relay.set_home(home_region)
+        is_news |= allows_direct != self._allows_direct
         self._allows_direct = allows_direct
         is_news |= self.prober.candidates.name_in_netmap(endpoints if allows_direct else ())
         if not allows_direct:
@@ -125,13 +105,11 @@ class Endpoint:
         """Forgets what an earlier process of the peer said and proved. ``update`` follows."""
         self._forget_direct()
         self.prober.forget_heard()
-        self.heard_region = 0
-        self.relay_latency = None
-        self.home_region = 0
+        self.relay.restart()
 
     def route(self, n_datagrams: int, now: float) -> Route:
         """Chooses the way of one batch, and notes that the peer is active."""
-        best, has_relay = self._best, self.has_relay
+        best, has_relay = self._best, self.relay.is_known
         best.note_wanted(now)
         if not self._timers.is_armed(Timer.HEARTBEAT):
             self._wake(now)
@@ -147,10 +125,7 @@ class Endpoint:
         return Route(addr if n_datagrams <= FEW_DATAGRAMS else None, True, socket)
 
     def ping(self, token: int, now: float) -> None:
-        """Sends a user's ping by the path that traffic takes.
-
-        While that is unclear, every promising path is pinged.
-        """
+        """Sends a user's ping by the path that traffic takes; by every promising one, while that is unclear."""
         self._best.note_wanted(now)
         if not self._timers.is_armed(Timer.HEARTBEAT):
             self._wake(now)
@@ -158,7 +133,7 @@ class Endpoint:
         if self.pin is not Pin.RELAY:
             self._ping_direct(token, now)
         if self.pin is Pin.RELAY or (self.pin is Pin.ANY and not is_trusted):
-            self._ping_relay(now, token)
+            self._rounds.ping_relay(now, token)
         if not is_trusted and self._rounds.may_hurry(now):
             self._round(now)
         self._rearm()
@@ -194,10 +169,7 @@ class Endpoint:
     # What happened
 
     def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: SocketId = MAIN_SOCKET) -> bool:
-        """Takes a ping of the peer's from an address to a local socket.
-
-        Returns whether it deserves a pong.
-        """
+        """Takes a ping of the peer's from an address to a local socket. Returns whether it deserves a pong."""
         trusted = self._best.addr if self._best.is_trusted(now) else None
         if not self._allows_direct or not self.prober.handle_ping(addr, tx_id, socket, now, trusted=trusted):
             return False
@@ -209,16 +181,13 @@ class Endpoint:
         return True
 
     def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> bool:
-        """Takes a pong from an address, or through a region's relay.
-
-        Returns whether it answered a ping sent that way.
-        """
+        """Takes a pong from an address, or through a region's relay. Returns whether it answered a ping sent there."""
         answer = self.prober.handle_pong(tx_id, source, now)
         if answer is None:
             return False
         ping, latency = answer.ping, answer.latency
         if ping.to is None:
-            self.relay_latency = latency
+            self.relay.latency = latency
         elif answer.candidate is not None:
             self._offer(ping, latency, now)
             self._ask_for_size(answer, now)
@@ -228,10 +197,7 @@ class Endpoint:
         return True
 
     def handle_call_me_maybe(self, endpoints: Iterable[AddrPort], now: float) -> bool:
-        """Takes where the peer says it is, and pings it everywhere: it has just pinged us.
-
-        Returns whether that was due.
-        """
+        """Takes where the peer says it is, and pings it there, as it has just pinged us. Returns whether that was due."""
         if not self._allows_direct or not self._budget.take_call(self.key, now):
             return False
         self.prober.candidates.name_in_call(endpoints, now)
@@ -239,7 +205,9 @@ class Endpoint:
         if is_due:
             self._called_at = now
             self.prober.candidates.forget_pings(now)
-        self._ping_candidates(now)
+        self._delete_unvouched(now)
+        self.prober.ping_all(now)
+        self._rearm()
         return is_due
 
     def handle_heard(self, addr: AddrPort, now: float) -> None:
@@ -253,10 +221,7 @@ class Endpoint:
             self._rearm()
 
     def handle_heard_elsewhere(self, now: float) -> None:
-        """Notes authenticated data that did not come by the best path.
-
-        If that is trusted but silent, starts doubt.
-        """
+        """Notes authenticated data that did not come by the best path: if that is trusted but silent, starts doubt."""
         if self._best.doubt_if_deserted(now):
             self._doubt(now)
 
@@ -273,12 +238,9 @@ class Endpoint:
                 self.discover(now)
 
     def handle_rebound(self, now: float) -> None:
-        """Forgets all that was measured, as the network changed under this node.
-
-        Looks again if the peer is active.
-        """
+        """Forgets all that was measured, as the network changed under this node; looks again if the peer is active."""
         self.prober.handle_rebound()
-        self.relay_latency = None
+        self.relay.latency = None
         self._withdraw(now)
 
     def handle_timeout(self, now: float) -> None:
@@ -321,16 +283,11 @@ class Endpoint:
         return self._allows_direct
 
     @property
-    def has_relay(self) -> bool:
-        """Returns whether any relay is known at which the peer may be."""
-        return bool(self.home_region or self.heard_region)
-
-    @property
     def kind(self) -> PathKind:
         """Returns how traffic goes, as of the last command or event."""
         if self.pin is not Pin.RELAY and self._best.was_trusted:
             return PathKind.DIRECT
-        return PathKind.RELAY if self.has_relay and self.pin is not Pin.DIRECT else PathKind.NONE
+        return PathKind.RELAY if self.relay.is_known and self.pin is not Pin.DIRECT else PathKind.NONE
 
     @property
     def best(self) -> PathQuality | None:
@@ -427,29 +384,21 @@ class Endpoint:
         self._timers.set(Timer.ROUND, now + delay if delay is not None else None)
 
     def _rearm(self) -> None:
-        """Sets the timers that follow from the best path and the pings in flight."""
-        self._timers.set(Timer.PING_TIMEOUT, self.prober.expires_at())
-        self._timers.set(Timer.TRUST, self._best.trust_until)
-        if not self._best.is_in_doubt:
-            self._timers.disarm(Timer.DOUBT)
+        self._timers.follow(self._best, self.prober)
 
     # Rounds and pings
 
     def _round(self, now: float) -> None:
-        self._rounds.note(now)
         if self._allows_direct:
-            self._ping_candidates(now)
-            if self.has_relay:
-                self.prober.call_me_maybe()
-        if now - self._relay_pinged_at >= ROUND_INTERVAL:
-            self._ping_relay(now)
+            self._delete_unvouched(now)
+        self._rounds.run(now, allows_direct=self._allows_direct)
+        self._rearm()
 
-    def _ping_candidates(self, now: float) -> None:
+    def _delete_unvouched(self, now: float) -> None:
+        """Deletes candidates that nothing names any more, and the best path if it goes to one."""
         self.prober.candidates.delete_unvouched(now)
         if self._best.addr is not None and not self.is_at(self._best.addr):
             self._best.clear()
-        self.prober.ping_all(now)
-        self._rearm()
 
     def _ping_direct(self, token: int, now: float) -> None:
         if self._best.addr is not None:
@@ -460,20 +409,12 @@ class Endpoint:
             for candidate in self.prober.candidates:
                 self._ping(candidate.addr, Purpose.USER, now, token)
 
-    def _ping_relay(self, now: float, token: int | None = None) -> None:
-        if self.has_relay:
-            self._relay_pinged_at = now
-            self._ping(None, Purpose.DISCOVERY if token is None else Purpose.USER, now, token)
-
-    def _ping(self, to: AddrPort | None, purpose: Purpose, now: float, token: int | None = None) -> None:
+    def _ping(self, to: AddrPort, purpose: Purpose, now: float, token: int | None = None) -> None:
         self.prober.ping(to, purpose, now, token)
         self._rearm()
 
     def _ask_for_size(self, answer: Answer, now: float) -> None:
-        """Finds out whether the path carries the tunnel.
-
-        A first answer is news, so that one lost ping costs little.
-        """
+        """Finds out whether the path carries the tunnel. A first answer is news, so that one lost ping costs little."""
         if answer.ping.to == self._best.addr or not self.prober.ask_for_size(answer, now):
             return
         if answer.is_first and not self._best.is_trusted(now):
@@ -481,10 +422,7 @@ class Endpoint:
             self._schedule_round(now)
 
     def _offer(self, ping: SentPing, latency: float, now: float) -> None:
-        """Offers a pong over UDP to the best path.
-
-        A small one renews that path only, since it proves nothing about size.
-        """
+        """Offers a pong over UDP to the best path; a small one only renews that path: it proves nothing about size."""
         assert ping.to is not None
         if not self.prober.proves_size(ping) and ping.to != self._best.addr:
             return

@@ -59,7 +59,7 @@ class Outbound:
 
     def send_relayed(self, state: PeerState, packet: bytes) -> None:
         """Queues one packet to a peer through the relay that reaches it."""
-        region = self._relays.region_for(state.endpoint)
+        region = self._relays.region_for(state.relay)
         self._transmits.append(DerpTransmit(region, state.peer.node_key, [packet]))
 
     def answer(self, source: DerpSource, packet: bytes) -> None:
@@ -102,7 +102,9 @@ class Outbound:
             )
         if route.by_relay:
             log.tx_relay += n_bytes
-            self._transmits.append(DerpTransmit(self._relays.region_for(endpoint), endpoint.key, datagrams))
+            self._transmits.append(
+                DerpTransmit(self._relays.region_for(state.relay), endpoint.key, datagrams)
+            )
         if route.udp is None and len(datagrams) <= FEW_DATAGRAMS:
             self._send_unproven(state, datagrams, segment_size, now, tos, is_handshake=is_handshake)
         if route.udp is None and not route.by_relay:
@@ -130,7 +132,7 @@ class Outbound:
         endpoint = state.endpoint
         if not endpoint.allows_direct or endpoint.pin is Pin.RELAY:
             return
-        if self._relays.reaches(endpoint) and not is_handshake:
+        if self._relays.reaches(state.relay) and not is_handshake:
             return
         heard = state.heard_from
         if heard is not None and now - heard.at <= HEARD_LATELY:
@@ -153,7 +155,7 @@ def _with_relay(route: Route, state: PeerState, now: float) -> Route:
     A lost handshake costs five seconds; the second copy is dropped as a replay before it counts towards a
     flood.
     """
-    may_be_relayed = state.endpoint.has_relay and state.endpoint.pin is Pin.ANY
+    may_be_relayed = state.relay.is_known and state.endpoint.pin is Pin.ANY
     return route._replace(
         by_relay=route.by_relay or (may_be_relayed and now - state.log.since < SETTLED_AFTER)
     )

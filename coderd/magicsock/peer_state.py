@@ -93,11 +93,12 @@ class PathLog:
 class PeerState:
     """One peer as ``Conn`` keeps it."""
 
-    __slots__ = ("endpoint", "heard_from", "log", "peer", "unreadable_at")
+    __slots__ = ("endpoint", "heard_from", "log", "peer", "relay", "unreadable_at")
 
     def __init__(self, peer: Peer, endpoint: Endpoint, now: float) -> None:
         self.peer = peer
         self.endpoint = endpoint
+        self.relay = endpoint.relay
         self.log = PathLog(now)
         self.heard_from: HeardFrom | None = None
         self.unreadable_at = float("-inf")
@@ -113,4 +114,4 @@ class PeerState:
         """Returns a snapshot of the path that traffic takes."""
         if self.log.kind is PathKind.DIRECT:
             return self.log.info(self.endpoint.best.latency if self.endpoint.best is not None else None)
-        return self.log.info(self.endpoint.relay_latency if self.log.kind is PathKind.RELAY else None)
+        return self.log.info(self.relay.latency if self.log.kind is PathKind.RELAY else None)

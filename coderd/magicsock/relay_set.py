@@ -1,6 +1,6 @@
 """Which relays are up, and which of them reaches a peer."""
 
-from coderd.magicsock.endpoint import Endpoint
+from coderd.magicsock.peer_relay import PeerRelay
 
 
 class RelaySet:
@@ -20,17 +20,16 @@ class RelaySet:
         """Notes that the link to a region's relay is down."""
         self._connected.discard(region)
 
-    def region_for(self, endpoint: Endpoint) -> int:
+    def region_for(self, peer: PeerRelay) -> int:
         """Chooses the relay to reach a peer by; 0 if none is known.
 
-        That is its home if connected, else where it was last heard if that is connected, else its home, to be
-        dialled.
+        That is its home if connected, else where it was last heard if that is connected, else its home, to be dialled.
         """
-        home, heard = endpoint.home_region, endpoint.heard_region
+        home, heard = peer.home, peer.heard
         if home not in self._connected and heard in self._connected:
             return heard
         return home or heard
 
-    def reaches(self, endpoint: Endpoint) -> bool:
+    def reaches(self, peer: PeerRelay) -> bool:
         """Returns whether a peer can be reached by relay without dialling one."""
-        return endpoint.has_relay and self.region_for(endpoint) in self._connected
+        return peer.is_known and self.region_for(peer) in self._connected

@@ -3,6 +3,9 @@
 from collections import deque
 
 from coderd.magicsock.best_path import BestPath
+from coderd.magicsock.peer_relay import PeerRelay
+from coderd.magicsock.pings import Purpose
+from coderd.magicsock.prober import Prober
 
 ROUND_INTERVAL = 5.0
 """Seconds between rounds while relayed and in use."""
@@ -19,9 +22,16 @@ _NEVER = float("-inf")
 
 
 class Rounds:
-    """Schedule of one peer's rounds; ``Endpoint`` does what a round is."""
+    """Rounds of discovery for one peer: what is sent in one, and when the next is due.
 
-    def __init__(self) -> None:
+    Args:
+        prober: knows the peer's addresses, and sends to them.
+        relay: says whether the peer can be called and pinged by relay.
+    """
+
+    def __init__(self, prober: Prober, relay: PeerRelay) -> None:
+        self._prober = prober
+        self._relay = relay
         self._burst: deque[float] = deque()
         self._at = _NEVER
 
@@ -29,9 +39,21 @@ class Rounds:
         """Lets the next rounds come quickly, until a path is found: there is news."""
         self._burst = deque(BURST)
 
-    def note(self, now: float) -> None:
-        """Notes that a round takes place now."""
+    def run(self, now: float, *, allows_direct: bool) -> None:
+        """Does a round: pings every address, asks the peer by relay to do so too, and pings the relay every five seconds."""
         self._at = now
+        if allows_direct:
+            self._prober.ping_all(now)
+            if self._relay.is_known:
+                self._prober.call_me_maybe()
+        if now - self._relay.pinged_at >= ROUND_INTERVAL:
+            self.ping_relay(now)
+
+    def ping_relay(self, now: float, token: int | None = None) -> None:
+        """Pings the peer by relay, if one is known; for a user where there is a token."""
+        if self._relay.is_known:
+            self._relay.pinged_at = now
+            self._prober.ping(None, Purpose.DISCOVERY if token is None else Purpose.USER, now, token)
 
     def may_hurry(self, now: float) -> bool:
         """Returns whether a user's ping may start a round."""

@@ -77,9 +77,9 @@ def test_a_peer_that_is_not_kept_has_no_name_and_no_deadline(table: Table) -> No
 def test_a_new_start_forgets_what_the_last_one_proved(table: Table) -> None:
     state = table.peers.set(peer(), T)
     assert state is not None
-    state.endpoint.heard_region = 9
+    state.relay.hear(9)
     table.peers.set(replace(peer(), disco_key=TWO, generation=2), T)
-    assert state.endpoint.heard_region == 0
+    assert state.relay.heard == 0
     assert table.names.nodes_of(TWO) == (ALICE,)
 
 
