@@ -2,6 +2,7 @@
 
 import pytest
 
+from coderd.model.transport import UdpSource
 from coderd.wireguard.tai64n import stamp_of
 from tests.sim.test_aims import A_TICK, AIM_RTTS, streaming, streaming_relayed
 from tests.sim.world import EASY, OPEN, Nat, Pair
@@ -160,7 +161,7 @@ def test_without_a_relay_a_bulk_of_nonsense_disco_causes_one_handshake_a_second(
     for _ in range(1000):
         assert world.dev.nat is not None
         source = world.dev.nat.outbound(world.dev.addr, ("198.51.100.2", 1))
-        world.user.running.handle_udp(source, nonsense)
+        world.user.running.handle_udp(UdpSource(source), nonsense)
         world.run_for(0.01)
     assert world.user.running.counters["wireguard.initiations_sent"] - before <= 11
     assert world.is_direct()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from coderd.model.keys import NodePrivate
 from coderd.wireguard import Authenticated, Device, Event
@@ -157,5 +157,5 @@ class Net(Clock):
 
 def sources_of(node: Node) -> list[Source]:
     """Where a node's peer was, each time anew."""
-    sources = [event.source for _, event in node.events if isinstance(event, Authenticated)]
+    sources = [cast(Source, event.source) for _, event in node.events if isinstance(event, Authenticated)]
     return [source for n, source in enumerate(sources) if n == 0 or source != sources[n - 1]]

@@ -1,5 +1,6 @@
 """A day in a second: two peers, everything that may happen to them in a day, and still they talk at midnight."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,13 +15,18 @@ DAY = 24 * HOUR
 EVERY = 60
 
 
+def move(net: Net, name: str, source: Source) -> None:
+    """Gives a node another address."""
+    net.nodes[name].source = source
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_day_of_loss_moves_cuts_and_restarts_ends_with_a_tunnel_that_works(seed):
+def test_a_day_of_loss_moves_cuts_and_restarts_ends_with_a_tunnel_that_works(seed: int) -> None:
     net = Net(seed=seed, wire=Wire(loss=0.05, duplicate=0.05, delay=0.02, jitter=0.5))
     for number in range(DAY // EVERY):
-        net.at(number * EVERY, lambda number=number: net.send("a", number))
-        net.at(number * EVERY + 7, lambda number=number: net.send("b", number))
+        net.at(number * EVERY, partial(net.send, "a", number))
+        net.at(number * EVERY + 7, partial(net.send, "b", number))
     for hour in range(1, 24):
         at = hour * HOUR + 31.0
         name = "ab"[hour % 2]
@@ -29,9 +35,9 @@ def test_a_day_of_loss_moves_cuts_and_restarts_ends_with_a_tunnel_that_works(see
             net.at(at, lambda: setattr(net.wire, "is_cut", True))
             net.at(at + 400, lambda: setattr(net.wire, "is_cut", False))
         elif hour % 3 == 1:
-            net.at(at, lambda name=name: net.restart(name))
+            net.at(at, partial(net.restart, name))
         else:
-            net.at(at, lambda name=name, moved=moved: setattr(net.nodes[name], "source", moved))
+            net.at(at, partial(move, net, name, moved))
     net.run_until(float(DAY))
     for name in "ab":
         delivered = net.delivered(name)
@@ -40,12 +46,12 @@ def test_a_day_of_loss_moves_cuts_and_restarts_ends_with_a_tunnel_that_works(see
 
 
 @pytest.mark.slow
-def test_a_day_of_steady_traffic_renews_its_keys_every_two_minutes_and_loses_nothing():
+def test_a_day_of_steady_traffic_renews_its_keys_every_two_minutes_and_loses_nothing() -> None:
     net = Net()
     n = DAY // 30
     for number in range(n):
-        net.at(number * 30.0, lambda number=number: net.send("a", number))
-        net.at(number * 30.0 + 1.0, lambda number=number: net.send("b", number))
+        net.at(number * 30.0, partial(net.send, "a", number))
+        net.at(number * 30.0 + 1.0, partial(net.send, "b", number))
     net.run_until(float(DAY))
     completed = net.a.events_of(HandshakeCompleted)
     assert all(120.0 < later - earlier <= 151.0 for earlier, later in pairwise(completed))

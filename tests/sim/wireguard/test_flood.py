@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,7 @@ def initiations(rng: random.Random, stamp: MacStamp, n: int) -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_a_session_survives_a_flood_of_initiations_and_every_one_of_them_is_accounted_for():
+def test_a_session_survives_a_flood_of_initiations_and_every_one_of_them_is_accounted_for() -> None:
     net = Net()
     net.send("a", 0)
     net.run_until(1.0)
@@ -53,10 +54,10 @@ def test_a_session_survives_a_flood_of_initiations_and_every_one_of_them_is_acco
                     answers.extend(map(len, transmit.datagrams))
 
     for number in range(20):
-        net.at(1.0 + number / 20, lambda number=number: wave(number))
+        net.at(1.0 + number / 20, partial(wave, number))
     for number in range(100):
-        net.at(1.0 + number / 100 + 0.001, lambda number=number: net.send("a", 1000 + number))
-        net.at(1.0 + number / 100 + 0.002, lambda number=number: net.send("b", 2000 + number))
+        net.at(1.0 + number / 100 + 0.001, partial(net.send, "a", 1000 + number))
+        net.at(1.0 + number / 100 + 0.002, partial(net.send, "b", 2000 + number))
     net.run_until(3.0)
 
     counted = device._counters - before
@@ -78,7 +79,7 @@ def replies_on_the_wire(net: Net) -> int:
 
 
 @pytest.mark.slow
-def test_a_peer_gets_its_handshake_through_a_flood_by_a_cookie():
+def test_a_peer_gets_its_handshake_through_a_flood_by_a_cookie() -> None:
     net = Net()
     flood = initiations(random.Random(2), MacStamp(net.b.key.public()), 1000)
     device = net.b.device

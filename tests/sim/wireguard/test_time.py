@@ -16,7 +16,7 @@ def net() -> Net:
 
 
 @pytest.fixture
-def connected(net) -> Net:
+def connected(net: Net) -> Net:
     """A session that ``a`` initiated at 0 and that carried one packet each way."""
     net.send("a", 1)
     net.run_until(0.1)
@@ -25,7 +25,7 @@ def connected(net) -> Net:
     return net
 
 
-def test_a_silent_peer_gets_twenty_initiations_and_then_no_more():
+def test_a_silent_peer_gets_twenty_initiations_and_then_no_more() -> None:
     net = Net(wire=Wire(is_cut=True))
     net.send("a", 1)
     net.run_until(2000.0)
@@ -40,7 +40,7 @@ def test_a_silent_peer_gets_twenty_initiations_and_then_no_more():
     assert len(net.seen("a", INITIATION)) == 21
 
 
-def test_what_was_staged_arrives_when_the_peer_comes_back_in_time():
+def test_what_was_staged_arrives_when_the_peer_comes_back_in_time() -> None:
     net = Net(wire=Wire(is_cut=True))
     for number in range(10):
         net.send("a", number)
@@ -50,7 +50,7 @@ def test_what_was_staged_arrives_when_the_peer_comes_back_in_time():
     assert list(net.delivered("b")) == list(range(10))
 
 
-def test_a_receiver_with_nothing_to_say_answers_once_after_ten_seconds(net):
+def test_a_receiver_with_nothing_to_say_answers_once_after_ten_seconds(net: Net) -> None:
     net.send("a", 1)
     net.run_until(60.0)
     (keepalive,) = net.keepalives("b")
@@ -59,7 +59,7 @@ def test_a_receiver_with_nothing_to_say_answers_once_after_ten_seconds(net):
     assert net.keepalives("a") == []  # a keepalive is not answered
 
 
-def test_steady_one_way_data_is_answered_every_ten_seconds(net):
+def test_steady_one_way_data_is_answered_every_ten_seconds(net: Net) -> None:
     for second in range(60):
         net.at(float(second), lambda: net.send("a"))
     net.run_until(100.0)
@@ -69,7 +69,7 @@ def test_steady_one_way_data_is_answered_every_ten_seconds(net):
     assert gaps == pytest.approx([10.0] * 6, abs=0.1)
 
 
-def test_data_without_any_answer_starts_a_handshake_after_fifteen_seconds(connected):
+def test_data_without_any_answer_starts_a_handshake_after_fifteen_seconds(connected: Net) -> None:
     connected.wire.is_cut = True
     connected.run_until(20.0)
     connected.send("a", 2)
@@ -78,7 +78,7 @@ def test_data_without_any_answer_starts_a_handshake_after_fifteen_seconds(connec
     assert 35.0 <= again <= 35.334
 
 
-def test_only_the_initiator_renews_and_only_when_it_sends(connected):
+def test_only_the_initiator_renews_and_only_when_it_sends(connected: Net) -> None:
     connected.at(125.0, lambda: connected.send("b", 2))
     connected.run_until(130.0)
     assert len(connected.seen("a", INITIATION)) == 1
@@ -89,7 +89,7 @@ def test_only_the_initiator_renews_and_only_when_it_sends(connected):
     assert connected.delivered("b")[2] == 1
 
 
-def test_an_initiator_that_only_receives_renews_with_its_keepalive(net):
+def test_an_initiator_that_only_receives_renews_with_its_keepalive(net: Net) -> None:
     net.send("a", 1)
     for second in range(1, 178):
         net.at(float(second) + 0.5, lambda: net.send("b"))
@@ -98,14 +98,14 @@ def test_an_initiator_that_only_receives_renews_with_its_keepalive(net):
     assert 120.0 < net.seen("a", INITIATION)[1] < 131.0
 
 
-def test_an_initiator_that_hears_of_an_old_session_renews_it_in_the_last_minute(connected):
+def test_an_initiator_that_hears_of_an_old_session_renews_it_in_the_last_minute(connected: Net) -> None:
     connected.run_until(166.0)
     connected.send("b", 2)
     connected.run_until(166.05)
     assert connected.seen("a", INITIATION)[1:] == [pytest.approx(166.02)]
 
 
-def test_a_session_of_three_minutes_carries_nothing_more(connected):
+def test_a_session_of_three_minutes_carries_nothing_more(connected: Net) -> None:
     connected.run_until(179.9)
     assert connected.b.device.status(connected.now).peers[0].has_session
     connected.run_until(181.0)
@@ -116,7 +116,7 @@ def test_a_session_of_three_minutes_carries_nothing_more(connected):
     assert connected.delivered("a")[2] == 1
 
 
-def test_keys_are_destroyed_after_nine_minutes_and_it_is_said(connected):
+def test_keys_are_destroyed_after_nine_minutes_and_it_is_said(connected: Net) -> None:
     connected.run_until(539.0)
     assert connected.a.events_of(SessionExpired) == []
     connected.run_until(541.0)
@@ -126,7 +126,7 @@ def test_keys_are_destroyed_after_nine_minutes_and_it_is_said(connected):
         assert node.device.poll_timeout() is None
 
 
-def test_a_persistent_keepalive_counts_from_the_last_authentic_packet_either_way(connected):
+def test_a_persistent_keepalive_counts_from_the_last_authentic_packet_either_way(connected: Net) -> None:
     key = connected.b.key.public()
     connected.command("a", lambda device: device.set_peer(key, connected.now, persistent_keepalive=25))
     connected.run_until(0.3)
@@ -141,7 +141,7 @@ def test_a_persistent_keepalive_counts_from_the_last_authentic_packet_either_way
 
 
 @pytest.mark.slow
-def test_a_persistent_keepalive_keeps_a_tunnel_alive_for_a_day():
+def test_a_persistent_keepalive_keeps_a_tunnel_alive_for_a_day() -> None:
     net = Net()
     key = net.b.key.public()
     net.command("a", lambda device: device.set_peer(key, 0.0, persistent_keepalive=25))
@@ -152,7 +152,7 @@ def test_a_persistent_keepalive_keeps_a_tunnel_alive_for_a_day():
     assert net.a.device.status(net.now).peers[0].has_session
 
 
-def test_a_persistent_keepalive_goes_on_trying_to_reach_a_peer_that_is_gone():
+def test_a_persistent_keepalive_goes_on_trying_to_reach_a_peer_that_is_gone() -> None:
     net = Net(wire=Wire(is_cut=True))
     key = net.b.key.public()
     net.command("a", lambda device: device.set_peer(key, 0.0, persistent_keepalive=25))
@@ -162,7 +162,7 @@ def test_a_persistent_keepalive_goes_on_trying_to_reach_a_peer_that_is_gone():
     assert net.a.device.status(net.now).peers[0].has_session
 
 
-def test_crossing_initiations_complete_in_one_round_trip(net):
+def test_crossing_initiations_complete_in_one_round_trip(net: Net) -> None:
     net.send("a", 1)
     net.send("b", 1)
     net.run_until(1.0)
@@ -176,7 +176,7 @@ def test_crossing_initiations_complete_in_one_round_trip(net):
     assert len(net.delivered("a")) == len(net.delivered("b")) == 199
 
 
-def test_a_lost_response_is_made_up_for_after_five_seconds(net):
+def test_a_lost_response_is_made_up_for_after_five_seconds(net: Net) -> None:
     net.wire.is_cut = True
     net.send("a", 1)
     net.wire.is_cut = False
@@ -185,7 +185,7 @@ def test_a_lost_response_is_made_up_for_after_five_seconds(net):
     assert net.delivered("b") == {1: 1}
 
 
-def test_a_responder_whose_initiator_vanished_asks_again_by_itself(net):
+def test_a_responder_whose_initiator_vanished_asks_again_by_itself(net: Net) -> None:
     net.send("a", 1)
     net.run_until(0.03)
     net.wire.is_cut = True
@@ -198,7 +198,7 @@ def test_a_responder_whose_initiator_vanished_asks_again_by_itself(net):
     assert net.delivered("a") == {1: 1}
 
 
-def test_a_peer_that_restarted_is_back_within_a_round_trip_once_it_is_known(connected):
+def test_a_peer_that_restarted_is_back_within_a_round_trip_once_it_is_known(connected: Net) -> None:
     connected.run_until(30.0)
     connected.restart("b")
     key = connected.b.key.public()
@@ -209,7 +209,7 @@ def test_a_peer_that_restarted_is_back_within_a_round_trip_once_it_is_known(conn
     assert connected.delivered("b") == {7: 1}
 
 
-def test_a_peer_that_restarted_unnoticed_is_back_within_twenty_seconds(connected):
+def test_a_peer_that_restarted_unnoticed_is_back_within_twenty_seconds(connected: Net) -> None:
     connected.run_until(30.0)
     connected.restart("b")
     for second in range(30, 60):
@@ -218,7 +218,7 @@ def test_a_peer_that_restarted_unnoticed_is_back_within_twenty_seconds(connected
     assert connected.delivered("b")[7] > 0
 
 
-def test_the_wall_clock_may_step_back_without_locking_us_out(connected):
+def test_the_wall_clock_may_step_back_without_locking_us_out(connected: Net) -> None:
     connected.run_until(300.0)
     connected.command("a", lambda device: device.initiate(connected.b.key.public(), 300.0, 1000.0))
     connected.run_until(301.0)

@@ -33,6 +33,7 @@ from coderd.engine.commands import (
 from coderd.identity.people import Node as Identity
 from coderd.model.addresses import AddrPort
 from coderd.model.deadline import Deadline
+from coderd.model.errors import MalformedPacket
 from coderd.model.keys import NodePrivate, NodePublic
 from coderd.model.netmap import Capability, NetMap, NodeKind, Peer
 from coderd.model.paths import PathKind
@@ -41,7 +42,7 @@ from coderd.model.reachability import NodeUpdate
 from coderd.model.transport import MAIN_SOCKET, SocketId, UdpSource
 from coderd.packetfilter import PacketFilter
 from tests.sim.nat import Nat
-from tests.sim.world.stream import Stream
+from tests.sim.world.stream import Place, Stream
 
 if TYPE_CHECKING:
     from tests.sim.world.world import World
@@ -211,6 +212,8 @@ class Process:
         """Links to relays by region, the home's and others that were sent to."""
         self.spare: dict[SocketId, int] = {}
         """Ports of the spare sockets."""
+        self.failures: list[str] = []
+        """Why connections to the server have been given up, in order."""
         self.homes: list[int] = []
         """Every home region that it has chosen, in order."""
         self._said: NodeUpdate | None = None
@@ -221,7 +224,8 @@ class Process:
         """Returns the link to a region's relay, dialled or not."""
         if region not in self.relays:
             up, broken = partial(self._handle_relay_up, region), partial(self._handle_relay_broken, region)
-            self.relays[region] = Stream(self, self.world.relays[region], up, broken)
+            nowhere = Place(self.world.rtt, is_up=False)
+            self.relays[region] = Stream(self, self.world.relays.get(region, nowhere), up, broken)
         return self.relays[region]
 
     def streams(self) -> list[Stream]:
@@ -282,7 +286,15 @@ class Process:
         self.drain()
 
     def handle_message(self, message: ServerMessage) -> None:
-        if (netmap := self.client.handle_message(message)) is not None:
+        """Takes what the server says; a lie ends the connection, and the server is dialled again."""
+        try:
+            netmap = self.client.handle_message(message)
+        except MalformedPacket as error:
+            self.failures.append(str(error))
+            self.client.handle_disconnected()
+            self.coordination.redial_now()
+            return
+        if netmap is not None:
             self.take_netmap(netmap)
             self.drain()
         if isinstance(message, Peers) and message.upsert:

@@ -191,7 +191,7 @@ class World(Network):
 
     def probe_https(self, process: Process, region: int) -> None:
         """Measures a relay for a node without UDP."""
-        place = self.relays[region]
+        place = process.relay(region).place
 
         def answer() -> None:
             if process.node.process is process:
