@@ -67,9 +67,17 @@ class Seal:
 def open_released(
     secret: bytes, label: bytes, text: str, payload_size: int, unix_now: float
 ) -> Opened | None:
-    """Returns what 0.1.0 has sealed, with the secret itself as key; None for any other text, and one that has expired.
+    """Returns what release 0.1.0 sealed with the secret itself as key; None for other and for expired text.
 
-    For cookies that outlive an upgrade, by twelve hours at most, so that nobody has to sign in again; goes with the next release.
+    Used for the cookies of web apps (``browser.passes``), which expire after twelve hours: an upgrade from
+    0.1.0 signs no one out. The first release after 0.1.0 has this function, and the second removes it.
+
+    Args:
+        secret: the server's secret, which keyed the HMAC.
+        label: what 0.1.0 put before the sealed bytes: the purpose and the context.
+        text: as the client shows it.
+        payload_size: in bytes.
+        unix_now: wall-clock seconds.
     """
 
     def is_mac(mac: bytes, head: bytes) -> bool:
