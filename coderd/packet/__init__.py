@@ -1,7 +1,9 @@
-"""Parsers of IP, TCP and UDP headers, and Internet checksums. Pure; parsers raise only ``MalformedPacket``.
+"""IP, TCP and UDP headers as far as a tunnel reads them, and Internet checksums. Pure.
 
-ip          version, addresses, length; the IPv4 and IPv6 headers
-transport   the TCP and UDP headers
+Parsers raise only ``MalformedPacket``.
+
+ip          source address and length of an IPv4 or IPv6 packet
+transport   sizes and flags of the TCP and UDP headers
 checksum    RFC 1071 sums: of one buffer, and of all segments of a super-packet in one vectorised pass
 """
 
@@ -9,29 +11,16 @@ from coderd.packet.checksum import checksum, ones_sum, pseudo_header_sum
 from coderd.packet.ip import (
     PROTOCOL_TCP,
     PROTOCOL_UDP,
-    IPv4Header,
-    IPv6Header,
-    destination_of,
     length_of,
-    parse_ip,
     source_of,
 )
-from coderd.packet.transport import TcpHeader, UdpHeader, parse_tcp, parse_udp
 
 __all__ = [
     "PROTOCOL_TCP",
     "PROTOCOL_UDP",
-    "IPv4Header",
-    "IPv6Header",
-    "TcpHeader",
-    "UdpHeader",
     "checksum",
-    "destination_of",
     "length_of",
     "ones_sum",
-    "parse_ip",
-    "parse_tcp",
-    "parse_udp",
     "pseudo_header_sum",
     "source_of",
 ]

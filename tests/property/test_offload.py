@@ -11,19 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coderd.model.errors import MalformedPacket
-from coderd.packet import (
-    checksum,
-    destination_of,
-    length_of,
-    ones_sum,
-    parse_ip,
-    parse_tcp,
-    parse_udp,
-    source_of,
-)
+from coderd.packet import checksum, length_of, ones_sum, source_of
 from coderd.packet.checksum import segment_sums
 from coderd.tun import coalesce, split
 from coderd.tun.virtio import HEADER_SIZE, NO_OFFLOAD
+from tests.headers import destination_of, parse_ip, parse_tcp, parse_udp
 
 TCP, UDP = 6, 17
 

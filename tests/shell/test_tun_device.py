@@ -9,10 +9,10 @@ import pytest
 import pytun
 
 from coderd.model.errors import Exit, UserError
-from coderd.packet import parse_ip
 from coderd.tun import coalesce
 from coderd.tun.io.device import Offloads, TunDevice
 from coderd.tun.virtio import NO_OFFLOAD
+from tests.headers import parse_ip
 
 BOTH, TSO, NONE = 0x67, 0x07, 0x00
 

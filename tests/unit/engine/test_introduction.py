@@ -21,7 +21,7 @@ from coderd.engine.introduction import (
     want_secret,
 )
 from coderd.model.keys import DiscoPublic, NodePublic
-from coderd.packet.ip import parse_ip
+from tests.headers import parse_ip
 
 PEER = NodePublic(bytes(range(32)))
 KEY = DiscoPublic(bytes(range(1, 33)))

@@ -8,7 +8,7 @@ from coderd.engine.introduction import NEXT_HEADER
 from coderd.model import Buffer
 from coderd.model.netmap import PeerAccess
 from coderd.model.ports import ALL_PORTS, NO_PORTS, parse_ports
-from coderd.packet import checksum, parse_tcp, pseudo_header_sum
+from coderd.packet import checksum, pseudo_header_sum
 from coderd.packetfilter import workspace_policy
 from coderd.packetfilter.flow import (
     CLOSING_LIFETIME,
@@ -19,6 +19,7 @@ from coderd.packetfilter.flow import (
     UDP_LIFETIME,
 )
 from coderd.packetfilter.peer import MOST_FORMER, MOST_SERVED
+from tests.headers import parse_tcp
 from tests.unit.packetfilter.support import (
     ACK,
     FIN,

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from coderd.model.errors import MalformedPacket
-from coderd.packet import ones_sum, parse_tcp
+from coderd.packet import ones_sum
 from coderd.tun import split
 from coderd.tun.split import MAX_SEGMENTS
 from coderd.tun.virtio import NO_OFFLOAD, VirtioHeader, parse_virtio_header
+from tests.headers import parse_tcp
 
 EXAMPLES = json.loads((Path(__file__).parent / "examples.json").read_text())["split"]
 BY_NAME = {
