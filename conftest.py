@@ -1,7 +1,8 @@
 """Rules of every test run: how tests share the workers, which run alone, and that CI skips none.
 
-`scripts/test` runs the suite in two parts. In the first, several workers of pytest-xdist take tests side by side
-(``--dist loadgroup``); in the second, tests marked ``alone`` run one after another, with the machine to themselves.
+`scripts/test` runs the suite in two parts. In the first, several workers of pytest-xdist take tests side by
+side (``--dist loadgroup``); in the second, tests marked ``alone`` run one after another, with the machine to
+themselves.
 """
 
 import os
@@ -33,9 +34,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group(item: pytest.Item) -> str:
     """Returns what a test runs on one worker together with.
 
-    Tests that share a fixture of their module (a laboratory, say) share one worker, or it would be built twice; a slow
-    test is a group by itself, so that the load spreads; quick tests go by file, which costs few messages. Hosts that
-    systemd has booted meet in the cgroup of this run, where each finds the other's units: one after another.
+    Tests that share a fixture of their module (a laboratory, say) share one worker, or it would be built
+    twice; a slow test is a group by itself, so that the load spreads; quick tests go by file, which costs few
+    messages. Hosts that systemd has booted meet in the cgroup of this run, where each finds the other's
+    units: one after another.
     """
     if item.get_closest_marker("booted") is not None:
         return "booted"

@@ -1,4 +1,6 @@
-"""``scripts/bench handshakes``: how many handshakes a core answers, ours and a real peer's, and what a flood of them costs.
+"""``scripts/bench handshakes``.
+
+How many handshakes a core answers, ours and a real peer's, and what a flood of them costs.
 
 ::
 
@@ -6,7 +8,8 @@
       ours0 (coderd wireguard)                  wg0 (wireguard-go)
                           eve: a thousand peers of both, each with an initiation made beforehand; then a flood
 
-Never more than a few dozen are under way, so that nobody calls for cookies; a handshake's cost is the daemon's CPU time.
+Never more than a few dozen are under way, so that nobody calls for cookies; a handshake's cost is the
+daemon's CPU time.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """A real Chromium on a machine of the laboratory, driven from the test's own process.
 
-Playwright speaks to Chromium by two pipes that it inherits (3 and 4), and Chromium is started through a script that first enters
-the machine's network. So its connections alone are the machine's; the test clicks and looks as if it were nowhere else.
+Playwright speaks to Chromium by two pipes that it inherits (3 and 4), and Chromium is started through a
+script that first enters the machine's network. So its connections alone are the machine's; the test clicks
+and looks as if it were nowhere else.
 """
 
 import shutil

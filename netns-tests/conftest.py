@@ -22,7 +22,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of a fixture's laboratory with the failure; one within the test has written its own already."""
+    """Show the logs of a fixture's laboratory with the failure.
+
+    One within the test has written its own already.
+    """
     report = yield
     if report.failed:
         report.sections += [("laboratory", lab.story()) for lab in OPEN]

@@ -1,6 +1,9 @@
-"""``scripts/demo``: two machines behind NATs meet, live. Each claim prints the value that was read; a false one ends it.
+"""``scripts/demo``: two machines behind NATs meet, live.
 
-The commands shown are run as they stand on the user's machine. What is claimed of them is read from their ``--json``.
+Each claim prints the value that was read; a false one ends it.
+
+The commands shown are run as they stand on the user's machine. What is claimed of them is read from their
+``--json``.
 """
 
 import argparse

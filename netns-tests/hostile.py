@@ -1,4 +1,7 @@
-"""What somebody sends who means ill or speaks something else: datagrams and streams for every socket there is."""
+"""What somebody sends who means ill or speaks something else.
+
+Datagrams and streams for every socket there is.
+"""
 
 import base64
 import hashlib

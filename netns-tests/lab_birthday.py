@@ -1,4 +1,6 @@
-"""Birthdays in the laboratory: random ports on one side, filtering by port on the other, ``--birthday`` on both.
+"""Birthdays in the laboratory.
+
+Random ports on one side, filtering by port on the other, ``--birthday`` on both.
 
 The oracle foretells the relay for such pairs, since nobody plays by default; so these are reported apart::
 
@@ -19,7 +21,10 @@ PATIENCE = 30.0
 
 
 def birthday() -> float | None:
-    """One try. Seconds from when the user had dev online until both ends were direct; None where they were not."""
+    """One try.
+
+    Seconds from when the user had dev online until both ends were direct; None where they were not.
+    """
     with Lab(TOPOLOGY) as lab:
         lab.server.start()
         lab.dev.join_as_workspace(lab.server.url, lab.server.create_workspace("dev"), "--birthday")

@@ -1,4 +1,7 @@
-"""``scripts/lab``: build one of the laboratory's internets, with coderd on it, and run something on the user's host."""
+"""``scripts/lab``.
+
+Build one of the laboratory's internets, with coderd on it, and run something on the user's host.
+"""
 
 import argparse
 import os
@@ -24,7 +27,7 @@ GRACE = 5.0
 
 DESCRIPTION = """\
 Whole internets of network namespaces, on this machine and in memory: a server, a workspace "dev" and a user, with
-whatever NATs and firewalls a topology puts between them. Nothing of it is left when the command ends, however it ends."""
+whatever NATs and firewalls a topology puts between them."""
 
 EPILOG = """\
 COMMAND runs on the user's host, where coderctl is on PATH and finds the daemon. Its exit code is the exit code;
@@ -148,7 +151,10 @@ def wait(child: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def terminal_of(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """While it runs, the terminal is the child's, so that ^C and ^Z reach it and not us; as a shell does it."""
+    """While it runs, the terminal is the child's, so that ^C and ^Z reach it and not us.
+
+    As a shell does it.
+    """
     if not sys.stdin.isatty() or os.tcgetpgrp(0) != os.getpgrp():
         yield
         return

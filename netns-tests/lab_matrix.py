@@ -1,10 +1,12 @@
-"""``scripts/lab matrix``: every topology, what the oracle foretells for it, and what coderd does; a table of both.
+"""``scripts/lab matrix``: every topology, what the oracle foretells for it, and what coderd does.
 
-The named topologies are each built anew. The grid of NAT kinds is gone through in batches: one laboratory, whose
-routers become other NATs from pair to pair, with coderd stopped and conntrack empty in between.
+A table of both.
 
-Each batch has a process of its own (`lab.workers`). What happened when is read from the daemons' logs and from a probe
-in the tunnel, all on one clock; this program only waits until it has happened.
+The named topologies are each built anew. The grid of NAT kinds is gone through in batches: one laboratory,
+whose routers become other NATs from pair to pair, with coderd stopped and conntrack empty in between.
+
+Each batch has a process of its own (`lab.workers`). What happened when is read from the daemons' logs and
+from a probe in the tunnel, all on one clock; this program only waits until it has happened.
 """
 
 import fnmatch
@@ -63,7 +65,10 @@ def run_topologies(wanted: Sequence[str], *, jobs: int) -> list[Outcome]:
 
 
 def run_birthdays(n_tries: int, *, jobs: int) -> list[float | None]:
-    """Seconds of each try until the path was direct, None where it was not. The oracle says nothing of them."""
+    """Seconds of each try until the path was direct, None where it was not.
+
+    The oracle says nothing of them.
+    """
     with closing(in_processes(lambda _: birthdays(1), range(n_tries), jobs=jobs)) as coming:
         tries = list(coming)
     if tries:
@@ -72,7 +77,10 @@ def run_birthdays(n_tries: int, *, jobs: int) -> list[float | None]:
 
 
 def run_scenarios(wanted: Sequence[str]) -> list[Row]:
-    """What becomes of each scenario; told as it comes. One at a time: what else runs here would lengthen a gap."""
+    """What becomes of each scenario; told as it comes.
+
+    One at a time: what else runs here would lengthen a gap.
+    """
     rows = []
     with closing(in_processes(run_scenario, wanted, jobs=1)) as coming:
         for found in coming:
@@ -125,7 +133,10 @@ def first_line(error: Exception) -> str:
 
 
 def change(lab: Lab, topology: Topology) -> None:
-    """Make the routers of a laboratory those of another topology. Of coderd dev alone is there then, starting afresh."""
+    """Make the routers of a laboratory those of another topology.
+
+    Of coderd dev alone is there then, starting afresh.
+    """
     assert topology.dev is not None
     for node in (lab.user, lab.dev):
         assert node.daemon is not None

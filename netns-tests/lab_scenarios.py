@@ -1,9 +1,10 @@
-"""What a tunnel lives through, and for how long it is silent; ``scripts/lab matrix --only 'kill-*'`` tries some.
+"""What a tunnel lives through, and how long it is silent (``scripts/lab matrix --only 'kill-*'``).
 
-Each scenario takes a laboratory whose two ends have settled on a path and stream small datagrams to each other through
-the tunnel, 5 ms apart, both ways, beside one TCP connection. Then something breaks. The gap is the longest silence at
-either end, counted from the instant at which things could have worked again: at once for an address that changes, from
-its being up for a daemon, a link or a relay that was down (Python's own start takes longer than all that follows it).
+Each scenario takes a laboratory whose two ends have settled on a path and stream small datagrams to each
+other through the tunnel, 5 ms apart, both ways, beside one TCP connection. Then something breaks. The gap is
+the longest silence at either end, counted from the instant at which things could have worked again: at once
+for an address that changes, from its being up for a daemon, a link or a relay that was down (Python's own
+start takes longer than all that follows it).
 """
 
 import fnmatch
@@ -276,7 +277,10 @@ def traffic(lab: Lab) -> Iterator[Traffic]:
 
 
 def restart_both_without_server(lab: Lab) -> float:
-    """Kill both daemons, start them again; seconds from their start until the tunnel is direct and carries packets."""
+    """Kill both daemons, start them again.
+
+    Seconds from their start until the tunnel is direct and carries packets.
+    """
     for node in (lab.user, lab.dev):
         node.kill()
     for node in (lab.user, lab.dev):

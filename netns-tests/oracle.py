@@ -1,16 +1,16 @@
 """What path two sites must end up with, foretold from the words of their topology alone.
 
-For a site behind a NAT, RFC 4787 says whether its outer port can be known beforehand (mapping) and who may answer
-through it (filtering). A stateful firewall keeps addresses, so it maps independently of the endpoint and filters by
-address and port. Both ends know the outer address and port at which a server saw the other, and send there again and
-again; an answer goes back the way on which its question came.
+For a site behind a NAT, RFC 4787 says whether its outer port can be known beforehand (mapping) and who may
+answer through it (filtering). A stateful firewall keeps addresses, so it maps independently of the endpoint
+and filters by address and port. Both ends know the outer address and port at which a server saw the other,
+and send there again and again; an answer goes back the way on which its question came.
 
-Random ports are nobody's to guess. Sequential ones are foretold, one end at a time: what an end sends to the other's
-address lies in its NAT's sequence between two servers' sightings, and the other is told. Two ends cannot both foretell,
-since each one's next port depends on where it sends, which is the other's.
+Random ports are nobody's to guess. Sequential ones are foretold, one end at a time: what an end sends to the
+other's address lies in its NAT's sequence between two servers' sightings, and the other is told. Two ends
+cannot both foretell, since each one's next port depends on where it sends, which is the other's.
 
-A server that sees no sources, since something stands before it, tells nobody an outer address. Then only public
-addresses are known, to whom they belong and so to the other end.
+A server that sees no sources, since something stands before it, tells nobody an outer address. Then only
+public addresses are known, to whom they belong and so to the other end.
 """
 
 from typing import Literal
@@ -77,7 +77,8 @@ def predict_nats(one: Nat, other: Nat, *, foretells: bool = True) -> Path:
     Args:
         one: of the two.
         other: of the two.
-        foretells: whether ends behind sequential ports foretell them; else they know what servers saw, and no more.
+        foretells: whether ends behind sequential ports foretell them; else they know what servers saw, and no
+            more.
     """
     is_open = _gets_in(one, other, foretells) or _gets_in(other, one, foretells)
     return "direct" if is_open else "relay"
@@ -86,9 +87,9 @@ def predict_nats(one: Nat, other: Nat, *, foretells: bool = True) -> Path:
 def _gets_in(sender: Nat, receiver: Nat, foretells: bool) -> bool:
     """Whether what the sender sends to a port that it knows of the receiver's arrives.
 
-    The receiver has sent to the sender, too. If its mapping depends on the endpoint, it did so from another port than
-    the one that the server saw, which is open to the server alone, unless the NAT filters nothing. That other port is
-    known only where it can be foretold.
+    The receiver has sent to the sender, too. If its mapping depends on the endpoint, it did so from another
+    port than the one that the server saw, which is open to the server alone, unless the NAT filters nothing.
+    That other port is known only where it can be foretold.
     """
     if receiver.filtering is Filtering.ENDPOINT_INDEPENDENT:
         return True

@@ -31,7 +31,8 @@ def as_user(uid: int) -> list[str]:
 def as_service(uid: int) -> list[str]:
     """The same for a program that asks by access(2) what it may read, where that one right does not count.
 
-    It sees directories on the way to the project and its Python that are closed as open ones, in a mount namespace of its own.
+    It sees directories on the way to the project and its Python that are closed as open ones, in a mount
+    namespace of its own.
     """
     opened = "".join(OPEN_DIRECTORY.format(shlex.quote(str(path))) for path in _closed_directories())
     return ["unshare", "--mount", "--", "sh", "-ec", f'{opened}\nexec "$@"', "sh", *as_user(uid)]

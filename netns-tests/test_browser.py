@@ -1,4 +1,6 @@
-"""A person with nothing but a browser: a real Chromium behind the user's NAT, the server's pages, and an app of a workspace.
+"""A person with nothing but a browser.
+
+A real Chromium behind the user's NAT, the server's pages, and an app of a workspace.
 
 ::
 
@@ -81,7 +83,10 @@ def create_workspace(browser: Browser, lab: Lab) -> None:
 
 
 def join_by(line: str, lab: Lab) -> None:
-    """What the line says, where there is neither sudo nor a socket of one's own: the token is handed over by file."""
+    """What the line says, where there is neither sudo nor a socket of one's own.
+
+    The token is handed over by file.
+    """
     _, token, _, *command = shlex.split(line)
     assert command[:3] == ["sudo", "coderd", "run"]
     assert command[-2:] == ["--token-file", "-"]
@@ -120,7 +125,7 @@ def cut_and_restore(browser: Browser, lab: Lab) -> None:
 
 
 def work_in_terminal(browser: Browser, lab: Lab) -> None:
-    """A shell, which is still there with what it knew after the user's router has forgotten every connection."""
+    """A shell, still there with what it knew after the router has forgotten every connection."""
     page = browser.page
     page.goto(f"{lab.server.url}/")
     page.get_by_role("link", name="Terminal").click()

@@ -1,4 +1,4 @@
-"""The deployments of docs/server.md and docs/nodes.md, their very commands and files, on hosts that systemd has booted.
+"""The deployments of docs/server.md and docs/nodes.md, word for word, on hosts that systemd has booted.
 
 Not run: ``scripts/install``, which has made the environment that this test runs in.
 """

@@ -1,4 +1,6 @@
-"""The relay map of a running team: read again while all run, probed by its nodes, and without any way but the relay.
+"""The relay map of a running team.
+
+Read again while all run, probed by its nodes, and without any way but the relay.
 
 ::
 

@@ -1,4 +1,6 @@
-"""End-to-end encryption, proved: what the server relays, what it can know, and that the bytes are really there.
+"""End-to-end encryption, proved.
+
+What the server relays, what it can know, and that the bytes are really there.
 
 ::
 
@@ -6,10 +8,10 @@
                             │
                          server   a capture here sees all that is relayed
 
-The user's machine sends a known text to dev through the relay. In the capture every relayed payload is WireGuard or
-disco, and the text is absent; with both nodes' private keys, the ephemeral ones included, it comes out whole. The
-long-term keys alone would not do: the handshake has forward secrecy. So the nodes run here under a launcher that notes
-every 32-byte draw of randomness, and nothing else is changed.
+The user's machine sends a known text to dev through the relay. In the capture every relayed payload is
+WireGuard or disco, and the text is absent; with both nodes' private keys, the ephemeral ones included, it
+comes out whole. The long-term keys alone would not do: the handshake has forward secrecy. So the nodes run
+here under a launcher that notes every 32-byte draw of randomness, and nothing else is changed.
 """
 
 import re

@@ -1,6 +1,7 @@
 """NATs that give each flow a port of its own, opened all the same: in sequence always, at random on wish.
 
-``test_matrix.py`` and ``scripts/lab matrix`` go through the pairs; here data goes by the spare socket, at its full size.
+``test_matrix.py`` and ``scripts/lab matrix`` go through the pairs; here data goes by the spare socket, at its
+full size.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Nobody's loops: with another tunnel as the host's default route, our datagrams enter neither that one nor our own.
+"""Nobody's loops.
+
+With another tunnel as the host's default route, our datagrams enter neither that one nor our own.
 
 ::
 
@@ -101,7 +103,10 @@ def count(lab: Lab) -> None:
 
 @contextmanager
 def network_changing(node: Node) -> Iterator[None]:
-    """What happens within is known to the node afterwards: it looks as soon as the kernel tells, which is not at once."""
+    """What happens within is known to the node afterwards.
+
+    It looks as soon as the kernel tells, which is not at once.
+    """
     daemon = node.daemon
     assert daemon is not None
     n_changes = daemon.output.count("network changed")

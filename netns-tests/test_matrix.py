@@ -9,7 +9,10 @@ from lab_report import ALL, Outcome
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 DIRECT_CEILING = 0.6
-"""Seconds: three times the 200 ms and six round trips that 99 of 100 shall take; round trips take nothing here."""
+"""Seconds: three times the 200 ms and six round trips that 99 of 100 shall take.
+
+Round trips take nothing here.
+"""
 
 
 @pytest.mark.parametrize(

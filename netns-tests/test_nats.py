@@ -5,9 +5,11 @@
     inside 10.0.1.2 ──[ NAT 198.51.100.2 ]── core ── server 192.0.2.10 and 192.0.2.11, two ports each
                                                └──── a second site, for punching
 
-And coturn's ``turnutils_natdiscovery`` (RFC 5780) is asked as well, since it has never heard of these recipes.
+And coturn's ``turnutils_natdiscovery`` (RFC 5780) is asked as well, since it has never heard of these
+recipes.
 
-The servers here are this test's own sockets: they note whom a datagram came from, and answer from where we like.
+The servers here are this test's own sockets: they note whom a datagram came from, and answer from where we
+like.
 """
 
 import socket
@@ -25,7 +27,10 @@ from oracle import behaviour, predict_nats
 AddrPort = tuple[str, int]
 
 SILENCE = 0.15
-"""Seconds without a datagram that count as "never": a path through these kernels takes under a millisecond."""
+"""Seconds without a datagram that count as "never".
+
+A path through these kernels takes under a millisecond.
+"""
 
 
 @dataclass
@@ -117,7 +122,8 @@ def test_coturn_finds_the_same(nat: Nat) -> None:
         for server in product((one, two), (3478, 3479)):
             with lab.server.host.udp("0.0.0.0") as sock:
                 until(partial(answers_stun, sock, server), f"coturn to answer at {server}")
-        # An answer that does not come is no verdict but silence, which UDP may always have: asked again, a little.
+        # An answer that does not come is no verdict but silence, which UDP may always have: asked again, a
+        # little.
         asked = (verdicts(lab.user.run(["turnutils_natdiscovery", "-m", "-f", one])) for _ in range(3))
         found = next((both for both in asked if len(both) == 2), [])
     assert found == [f"{kind.value}!".replace("-", " ") for kind in (nat.mapping, nat.filtering)]

@@ -1,4 +1,4 @@
-"""Nobody reaches through a tunnel what its other end did not agree to, also not with a daemon of their own making.
+"""Nobody reaches through a tunnel what its other end did not agree to, even with their own daemon.
 
 ::
 
@@ -6,8 +6,8 @@
       sshd on ::                  │                   services on ::, another address
                                 server
 
-Both daemons are hostile senders: they put any packet into the tunnel, wherever it goes. What they receive they treat as
-ours does, so each is a modified peer to an unmodified receiver.
+Both daemons are hostile senders: they put any packet into the tunnel, wherever it goes. What they receive
+they treat as ours does, so each is a modified peer to an unmodified receiver.
 """
 
 import errno
@@ -87,7 +87,7 @@ def install(node: Node) -> None:
 
 
 def add_surroundings(lab: Lab) -> None:
-    """Another address of dev, a host behind it to which it forwards, and routes of the laptop's to both through the tunnel."""
+    """Another address of dev, a host behind it, and the laptop's routes to both through the tunnel."""
     host = lab.dev.host
     behind = host.start(
         ["unshare", "--net", "sh", "-c", "ip link set lo up; echo apart; exec sleep 600"], name="behind"

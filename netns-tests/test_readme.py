@@ -6,8 +6,9 @@
                           │
               server 192.0.2.10, as in the README
 
-What says ``sudo`` is run by root, everything else by alice, an ordinary user. What must be copied from machine to machine by
-hand (the admin's token, the workspace's, the server's pin) is copied by the test, under the names that the README uses.
+What says ``sudo`` is run by root, everything else by alice, an ordinary user. What must be copied from
+machine to machine by hand (the admin's token, the workspace's, the server's pin) is copied by the test, under
+the names that the README uses.
 """
 
 import json
@@ -64,7 +65,10 @@ class Reader:
             make_alice(host)
 
     def argv(self, command: str, *, is_sudo: bool = False) -> list[str]:
-        """A line of a shell in alice's home, by root or by herself; with sudo, too, it is her shell that reads it."""
+        """A line of a shell in alice's home, by root or by herself.
+
+        With sudo, too, it is her shell that reads it.
+        """
         who = [] if is_sudo else as_user(ALICE)
         environment = ["env", f"--chdir={HOME}", "USER=alice", f"HOME={HOME}", f"PIN={self.pin}"]
         return [*who, *environment, "sh", "-c", command]

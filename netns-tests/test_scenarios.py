@@ -1,10 +1,13 @@
-"""What a tunnel lives through, in namespaces and with real daemons: how long it is silent, and that TCP goes on.
+"""What a tunnel lives through, in namespaces and with real daemons.
+
+How long it is silent, and that TCP goes on.
 
 ::
 
     user ──[NAT]── core ──[NAT]── dev            server: relay, STUN, coordination
 
-Times are asserted with three times their aim, since everything shares one machine; exactly, they are in ``tests/sim``.
+Times are asserted with three times their aim, since everything shares one machine; exactly, they are in
+``tests/sim``.
 """
 
 import os
@@ -94,7 +97,10 @@ def test_without_a_server_the_user_roams_and_the_peer_that_lets_everybody_in_fol
 
 
 def give_homes_of_their_own(lab: Lab) -> None:
-    """Before they join: STUN answers the user from the first relay alone, and dev from the second; TCP passes everywhere."""
+    """Before they join: STUN answers the user from the first relay alone, and dev from the second.
+
+    TCP passes everywhere.
+    """
     for site, far in (("user", lab.relays[1]), ("dev", lab.relays[0])):
         lab.internet.routers[site].nft(NO_STUN.format(address=far.address))
 

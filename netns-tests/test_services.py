@@ -231,7 +231,9 @@ def test_a_local_port_that_is_taken_gives_a_sentence(world: World) -> None:
 
 
 def test_whoever_goes_past_the_daemon_is_refused_by_the_workspace(world: World) -> None:
-    """Any user of the machine can connect through its kernel; the secret is handed to those whom the control socket allows.
+    """Any user of the machine can connect through its kernel.
+
+    The secret is handed to those whom the control socket allows.
 
     Nobody is allowed there, and root, who is, has nothing for coming this way.
     """
@@ -290,7 +292,10 @@ def ssh(world: World) -> Iterator[list[str]]:
 
 
 def make_keys(world: World) -> None:
-    """A host key that the user knows, and a user key that dev knows; each private one only where it belongs."""
+    """A host key that the user knows, and a user key that dev knows.
+
+    Each private one only where it belongs.
+    """
     dev, user = world.lab.dev.host, world.lab.user.host
     for host, name in ((dev, "host_key"), (user, "user_key")):
         host.path("/run/ssh").mkdir(mode=0o700)

@@ -1,4 +1,6 @@
-"""A real Tailscale data plane at both ends, in a network that leaves it no other way: through ``coderd derp``, and then straight.
+"""A real Tailscale data plane at both ends, in a network that leaves it no other way.
+
+Through ``coderd derp``, and then straight.
 
 ::
 
@@ -30,7 +32,10 @@ def lab() -> Iterator[Lab]:
 
 
 def start_relay(lab: Lab) -> str:
-    """Our relay alone, for everybody, with a certificate of its own making; the map that it prints of itself."""
+    """Our relay alone, for everybody, with a certificate of its own making.
+
+    The map that it prints of itself.
+    """
     address = lab.server.address
     options = [
         "--allow-any-client",

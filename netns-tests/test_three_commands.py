@@ -1,4 +1,6 @@
-"""Joining takes three commands in all: two are pasted as they were printed, one is typed. No token is in any argument.
+"""Joining takes three commands in all: two are pasted as they were printed, one is typed.
+
+No token is in any argument.
 
 ::
 
@@ -30,7 +32,10 @@ class Shells:
         self.commands: list[str] = []
 
     def file(self, host: Host, line: str) -> list[str]:
-        """A shell that reads this line, which is thus in no process's arguments; sudo is for those who are not root."""
+        """A shell that reads this line, which is thus in no process's arguments.
+
+        Sudo is for those who are not root.
+        """
         self.commands.append(line)
         script = host.path("/run/line.sh")
         script.write_text(line.replace("sudo ", "") + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """On each topology the nodes settle on the path that the oracle foretells, and data flows over it.
 
-And when UDP is lost later on, a TCP stream under way returns to the relay, and to the direct path with UDP, without
-its noticing.
+And when UDP is lost later on, a TCP stream under way returns to the relay, and to the direct path with UDP,
+without its noticing.
 """
 
 import json

@@ -6,8 +6,9 @@
   10.77.0.1, fd77::1    <------------------ and back ----------------->    10.77.0.2, fd77::2
 ```
 
-Every namespace is anonymous and belongs to a child process: this file, run as a program under ``unshare``. When the child ends,
-however it ends, the kernel takes namespace and interface away. Children print one JSON value.
+Every namespace is anonymous and belongs to a child process: this file, run as a program under ``unshare``.
+When the child ends, however it ends, the kernel takes namespace and interface away. Children print one JSON
+value.
 """
 
 import errno
@@ -388,7 +389,7 @@ def ip(*args: str) -> list[dict[str, Any]]:
 
 
 async def silence() -> object:
-    """Whatever the interface says by itself within two seconds, longer than the kernel waits with a solicitation."""
+    """What the interface says by itself in two seconds, longer than the kernel waits with a solicitation."""
     with TunDevice.open("tun0") as device:
         await Router("tun0").configure([ip_interface("fd77::1/128")], 1280)
         header, buffer = bytearray(10), bytearray(65536)

@@ -1,4 +1,6 @@
-"""A terminal as a person has it who has nothing but a browser: bob's Chromium, and a workspace that the admin shares with him.
+"""A terminal as a person has it who has nothing but a browser.
+
+Bob's Chromium, and a workspace that the admin shares with him.
 
 ::
 

@@ -46,10 +46,12 @@ def first_cause(found: dict[str, Any]) -> tuple[str, str]:
 
 
 def why_caused(host: Host, expected: tuple[str, str]) -> dict[str, Any]:
-    """What ``why dev --json`` says of a relayed path: up to three times, until the expected cause comes first.
+    """What ``why dev --json`` says of a relayed path.
 
-    Where the machine is overloaded a STUN answer may come too late; then a fact is missing, and ``why`` names what is likely
-    without it.
+    Up to three times, until the expected cause comes first.
+
+    Where the machine is overloaded a STUN answer may come too late; then a fact is missing, and ``why`` names
+    what is likely without it.
     """
     for _ in range(3):
         found = why(host, ONLY_RELAYED)

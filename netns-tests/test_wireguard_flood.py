@@ -1,4 +1,7 @@
-"""Twenty thousand initiations at a tunnel's end, half of them with a true MAC1: whoever had a session keeps it."""
+"""Twenty thousand initiations at a tunnel's end, half of them with a true MAC1.
+
+Whoever had a session keeps it.
+"""
 
 from base64 import b64decode
 

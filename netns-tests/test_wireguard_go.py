@@ -1,4 +1,6 @@
-"""``coderd wireguard`` against Debian's wireguard-go on one wire: outside IPv4 or IPv6, inside both, with a pre-shared key or not.
+"""``coderd wireguard`` against Debian's wireguard-go on one wire.
+
+Outside IPv4 or IPv6, inside both, with a pre-shared key or not.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The mark of handshakes that ``coderd run`` keeps, so that peers go on believing it after a crash, whatever its clock says."""
+"""The mark of handshakes that ``coderd run`` keeps, so that peers believe it after a crash."""
 
 import json
 import time

@@ -1,4 +1,6 @@
-"""``coderd wireguard`` on the move: either end changes port or address while traffic flows, and both ends follow.
+"""``coderd wireguard`` on the move.
+
+Either end changes port or address while traffic flows, and both ends follow.
 
 ::
 

@@ -1,4 +1,7 @@
-"""The stock ``wg`` against ``coderd wireguard``: everything that it can show and set, and what it must be told when it cannot."""
+"""The stock ``wg`` against ``coderd wireguard``.
+
+Everything that it can show and set, and what it must be told when it cannot.
+"""
 
 import base64
 import os

@@ -44,7 +44,10 @@ document.getElementById("file").onchange = async (event) => {
 
 
 async def page(request: Request) -> Response:
-    """Something to look at: it opens a WebSocket, again when nothing is heard on it for a second, and uploads what file it is given."""
+    """Something to look at.
+
+    It opens a WebSocket, again when nothing is heard on it for a second, and uploads what file it is given.
+    """
     return HTMLResponse(PAGE)
 
 

@@ -1,4 +1,7 @@
-"""Content Security Policy Level 3, as far as our pages use it: whether a policy lets a page load, ask or send to a URL."""
+"""Content Security Policy Level 3, as far as our pages use it.
+
+Whether a policy lets a page load, ask or send to a URL.
+"""
 
 from urllib.parse import unquote, urlsplit
 

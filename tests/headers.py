@@ -1,4 +1,7 @@
-"""Whole IP, TCP and UDP headers, read in the plain way: what the program's own short cuts are compared with."""
+"""Whole IP, TCP and UDP headers, read in the plain way.
+
+What the program's own short cuts are compared with.
+"""
 
 import struct
 from typing import NamedTuple

@@ -1,7 +1,8 @@
 """Messages of released versions, as JSON, and what their parsers take.
 
-``tests/fixtures/released_<version>/`` has a file for each protocol: *facts* that both ends must agree on, a *message* of each
-kind as that version wrote it, and the *types* that its parsers read, as JSON Schema without the documentation.
+``tests/fixtures/released_<version>/`` has a file for each protocol: *facts* that both ends must agree on, a
+*message* of each kind as that version wrote it, and the *types* that its parsers read, as JSON Schema without
+the documentation.
 
 ``python -m tests.released VERSION`` pins the messages of the code as it is, before a release.
 """
@@ -47,7 +48,10 @@ class Protocol:
     """JSON Schemas by the type's name."""
 
     def parses(self, kind: str, message: object) -> bool:
-        """Returns whether that version's parser of a type took a message. Fields that it did not know it ignored."""
+        """Returns whether that version's parser of a type took a message.
+
+        Fields that it did not know it ignored.
+        """
         schema = {"$ref": _REF.format(name=kind), "types": self.types}
         return jsonschema_rs.Draft202012Validator(schema, validate_formats=True).is_valid(plain(message))
 
@@ -126,7 +130,10 @@ def _bare(schema: Any) -> Any:
 
 
 def _pin_current(version: str) -> None:
-    """Pins the code as it is, with the newest release's messages. New kinds of message are added to the file by hand."""
+    """Pins the code as it is, with the newest release's messages.
+
+    New kinds of message are added to the file by hand.
+    """
     for protocol, module in MODULES.items():
         save(version, protocol, describe(protocol, module, load(VERSIONS[-1], protocol).messages))
 

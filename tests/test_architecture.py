@@ -1,4 +1,7 @@
-"""``ARCHITECTURE.md`` and ``docs/architecture/`` name what exists: packages, files, names, tests; and the pages' links lead somewhere."""
+"""``ARCHITECTURE.md`` and ``docs/architecture/`` name what exists: packages, files, names, tests.
+
+And the pages' links lead somewhere.
+"""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Numbers in the documents are those of the code: sentences as they must stand, made from the constants. See also test_limits.py."""
+"""Numbers in the documents are those of the code: sentences as they must stand, made from the constants.
+
+See also test_limits.py.
+"""
 
 import re
 from pathlib import Path

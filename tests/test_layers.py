@@ -1,4 +1,6 @@
-"""The import rules of ARCHITECTURE.md, read from the syntax trees: who may import whom, and what purity means.
+"""The import rules of ARCHITECTURE.md, read from the syntax trees.
+
+Who may import whom, and what purity means.
 
 To move a wall, change the tables and their reasons in the same commit.
 """
@@ -31,7 +33,10 @@ SIBLINGS = {
 }
 
 SHELL_PACKAGES = frozenset({"process", "http", "daemon", "server", "cli"})
-"""Packages of shells: they wait, open and assemble. A module there is pure if its docstring's first paragraph says "Pure."."""
+"""Packages of shells: they wait, open and assemble.
+
+A module there is pure if its docstring's first paragraph says "Pure.".
+"""
 
 PURE_BANS = {
     "trio": "a pure core never waits",

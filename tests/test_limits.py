@@ -1,4 +1,4 @@
-"""Limits on what comes from outside stand in ``coderd/model/limits.py`` alone, and ``docs/limits.md`` shows them as they are."""
+"""Limits on what comes from outside stand in ``model/limits.py`` alone; ``docs/limits.md`` shows them."""
 
 import ast
 import re

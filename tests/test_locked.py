@@ -1,4 +1,7 @@
-"""What scripts/install installs: locked versions by their hashes alone, and each within the bounds that pyproject.toml gives."""
+"""What scripts/install installs.
+
+Locked versions by their hashes alone, and each within the bounds that pyproject.toml gives.
+"""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Classes keep to their own privates, read from the syntax trees: ``x._name`` only where ``x`` is the class's own.
+"""Classes keep to their own privates: ``x._name`` only where ``x`` is the class's own.
 
 Where a class reads another's privates, one state has two owners, and neither file tells the whole of it.
 """
@@ -31,7 +31,8 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 def foreign_accesses(tree: ast.AST) -> Iterator[ast.Attribute]:
     """Yields each access to a private name of an object that the code around does not own.
 
-    Owned are ``self`` and ``cls``, what a class method makes by ``cls(...)``, and the ``other`` of a comparison.
+    Owned are ``self`` and ``cls``, what a class method makes by ``cls(...)``, and the ``other`` of a
+    comparison.
     """
     yield from _foreign(tree, frozenset({"self", "cls"}))
 
@@ -49,7 +50,7 @@ def _name(value: ast.expr) -> str:
 
 
 def _made_by_cls(function: Function) -> frozenset[str]:
-    """Names that a function gives to new objects of its own class, or by which it knows one that it is compared to."""
+    """Names that a function gives to objects of its own class, new or compared with."""
     made = {
         target.id
         for node in ast.walk(function)

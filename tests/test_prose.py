@@ -1,7 +1,7 @@
 """Docstrings of public names can be read alone: an editor shows one of them, without its neighbours.
 
-``python tests/test_prose.py [package ...]`` lists what is left in a package, a line each. A package that is not
-in ``LEFT`` is held to every rule; one that is there may have no more offences than its number.
+``python tests/test_prose.py [package ...]`` lists what is left in a package, a line each. A package that is
+not in ``LEFT`` is held to every rule; one that is there may have no more offences than its number.
 """
 
 import ast

@@ -1,6 +1,7 @@
-"""A loop over what a parser makes of received bytes counts its events, or stands in a table with the reason why it need not.
+"""A loop over what a parser makes of received bytes counts its events, or stands in a table with a reason.
 
-Read from the syntax trees: whoever asks a parser for events in a loop lets others run in between (``coderd.http.turns``).
+Read from the syntax trees: whoever asks a parser for events in a loop lets others run in between
+(``coderd.http.turns``).
 """
 
 import ast
@@ -64,7 +65,10 @@ def test_the_table_names_loops_that_exist() -> None:
 
 
 def is_reading_on(where: tuple[str, str]) -> bool:
-    """Whether all loops of a function end as soon as there is an event: ``while (x := next_…()) is None: read``."""
+    """Whether all loops of a function end as soon as there is an event: ``while (x := next_…()) is None.
+
+    Read``.
+    """
     return all(
         isinstance(node, ast.While)
         and isinstance(node.test, ast.Compare)

@@ -1,4 +1,7 @@
-"""What no line of the program may do, read from the syntax trees; and that docs/security.md names tests that exist."""
+"""What no line of the program may do, read from the syntax trees.
+
+And that docs/security.md names tests that exist.
+"""
 
 import ast
 import re

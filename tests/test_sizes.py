@@ -1,7 +1,7 @@
 """Files and functions stay small enough to be read at once, measured on the syntax trees of the program.
 
-A function has at most 60 lines, a file 500. What is longer stands below with its length, by which it may only shrink:
-an exception that is not needed any more fails too, and its line goes.
+A function has at most 60 lines, a file 500. What is longer stands below with its length, by which it may only
+shrink: an exception that is not needed any more fails too, and its line goes.
 """
 
 import ast

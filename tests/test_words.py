@@ -1,6 +1,7 @@
 """What people read is in the field's plain words: errors, help, the dashboard's templates and scripts.
 
-``python tests/test_words.py`` lists what breaks the rule, a line each. Other docstrings are ``tests/test_prose.py``'s.
+``python tests/test_words.py`` lists what breaks the rule, a line each. Other docstrings are
+``tests/test_prose.py``'s.
 """
 
 import ast

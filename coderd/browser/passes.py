@@ -1,8 +1,10 @@
-"""The cookie of an app's host, and of the server's own: it stands for a session of the server, for one host and a while. Pure.
+"""The cookie of an app's host, and of the server's own.
 
-A ``model.sealed`` text over the session's hash (32 bytes), its host the context. Whoever steals it from an app's host can use
-that app and nothing else: what it holds of the session is the hash by which the server looks it up, so that a revoked
-session ends its passes, too. Nothing is stored.
+It stands for a session of the server, for one host and a while. Pure.
+
+A ``model.sealed`` text over the session's hash (32 bytes), its host the context. Whoever steals it from an
+app's host can use that app and nothing else: what it holds of the session is the hash by which the server
+looks it up, so that a revoked session ends its passes, too. Nothing is stored.
 """
 
 from typing import Final, NamedTuple

@@ -10,7 +10,10 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Names in lower case, in order, repeated ones too."""
 
 SESSION_COOKIES: Final = ("coderd_session", "__Host-coderd_session")
-"""The browser's session with the server: over http, and over https, where no app's host could set or shadow it."""
+"""The browser's session with the server.
+
+Over http, and over https, where no app's host could set or shadow it.
+"""
 FORM_TOKEN: Final = "csrf"
 """The hidden field of every form that changes something."""
 
@@ -37,8 +40,8 @@ def header(headers: Headers, name: bytes) -> str:
 def is_own_request(method: str, origin: str, fetch_site: str, fetch_mode: str, own_origin: str) -> bool:
     """Returns whether a cookie counts for a request: the server's own page made it.
 
-    Other apps live on the same site, so that SameSite keeps none of their requests away: a page of one must not read from,
-    post to or open a WebSocket with another in the name of whoever looks at it.
+    Other apps live on the same site, so that SameSite keeps none of their requests away: a page of one must
+    not read from, post to or open a WebSocket with another in the name of whoever looks at it.
 
     Args:
         method: of the request.

@@ -1,4 +1,6 @@
-"""The two commands: ``coderd`` runs things, ``coderctl`` asks running things. Imports late, so that asking is quick.
+"""The two commands: ``coderd`` runs things, ``coderctl`` asks running things.
+
+Imports late, so that asking is quick.
 
 coderd, coderctl   the entry points: which commands there are
 shell              runs an app: errors to sentences, and their exit codes

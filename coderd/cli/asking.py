@@ -35,7 +35,10 @@ def print_facts(facts: dict[str, str]) -> None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks for confirmation at a terminal. Raises UserError if the answer is no, or if stdin is not a terminal."""
+    """Asks for confirmation at a terminal.
+
+    Raises UserError if the answer is no, or if stdin is not a terminal.
+    """
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():

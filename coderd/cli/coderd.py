@@ -1,4 +1,7 @@
-"""``coderd``: runs a server, a node, a relay or a plain WireGuard. What each needs is imported only when it runs."""
+"""``coderd``: runs a server, a node, a relay or a plain WireGuard.
+
+What each needs is imported only when it runs.
+"""
 
 import os
 from pathlib import Path
@@ -26,8 +29,9 @@ Start with:
 def run_node(flags: Flags, config: Path | None) -> int:
     """Run this machine's node.
 
-    A user's machine waits for: sudo coderctl up https://SERVER:3000. A workspace joins unattended with --access-url and
-    --token-file, and keeps trying while the server cannot be reached; it exits with 4 if the server rejects the token.
+    A user's machine waits for: sudo coderctl up https://SERVER:3000. A workspace joins unattended with
+    --access-url and --token-file, and keeps trying while the server cannot be reached; it exits with 4 if the
+    server rejects the token.
 
     Examples:
       sudo coderd run

@@ -131,7 +131,10 @@ def _takes_value(command: Any, word: str) -> bool:
 
 
 def _line(shell: str, candidate: Candidate) -> str:
-    """Returns a candidate as its shell's script reads it: zsh ends the word at a colon; fish's script makes one a tab."""
+    """Returns a candidate as its shell's script reads it: zsh ends the word at a colon.
+
+    Fish's script makes one a tab.
+    """
     if shell == "zsh":
         word = candidate.word.replace(":", "\\:")
         return f"{word}:{candidate.help}"

@@ -1,4 +1,7 @@
-"""``coderctl workspaces connections`` and ``cut``: the users connected to a workspace, and how to disconnect one."""
+"""``coderctl workspaces connections`` and ``cut``.
+
+The users connected to a workspace, and how to disconnect one.
+"""
 
 from typing import Annotated
 
@@ -25,7 +28,8 @@ def connections(
 ) -> int:
     """Show who is connected to one of your workspaces, how, and since when.
 
-    Tunnels are listed as their ends report them, within seconds. Web apps and terminals by browser go through the server.
+    Tunnels are listed as their ends report them, within seconds. Web apps and terminals by browser go through
+    the server.
 
     Examples:
       coderctl workspaces connections dev
@@ -53,9 +57,10 @@ def cut(
 ) -> int:
     """Stop sharing one of your workspaces with a user, and close all that they have open there.
 
-    This revokes the share, which is for the user, not for one device: they can connect again only after you share it again
-    and they accept. Your own devices always reach your workspaces: to stop one, use coderctl devices delete. A web app that
-    is authenticated or public needs no share: change it with coderctl apps set.
+    This revokes the share, which is for the user, not for one device: they can connect again only after you
+    share it again and they accept. Your own devices always reach your workspaces: to stop one, use coderctl
+    devices delete. A web app that is authenticated or public needs no share: change it with coderctl apps
+    set.
 
     Examples:
       coderctl workspaces cut dev bob

@@ -13,13 +13,13 @@ from coderd.model.errors import Exit
 def derp(flags: Flags, config: Path | None) -> int:
     """Run a relay alone, for a region far from the server.
 
-    It prints itself as a region for the server's --derp-config-path. A client is refused unless the verify URL clearly
-    allows it; while nothing answers there, every client is refused.
+    It prints itself as a region for the server's --derp-config-path. A client is refused unless the verify
+    URL clearly allows it; while nothing answers there, every client is refused.
 
-    Examples:
-      coderd derp --access-url https://derp.example.com --verify-url https://coder.example.com/derp/verify
-      coderd derp --access-url http://192.0.2.20:3340 --verify-url http://192.0.2.10:3000/derp/verify
-      coderd derp --access-url https://derp.example.com --tls-cert-file c.pem --tls-key-file k.pem --allow-any-client
+    Examples: coderd derp --access-url https://derp.example.com --verify-url
+      https://coder.example.com/derp/verify coderd derp --access-url http://192.0.2.20:3340 --verify-url
+      http://192.0.2.10:3000/derp/verify coderd derp --access-url https://derp.example.com --tls-cert-file
+      c.pem --tls-key-file k.pem --allow-any-client
     """
     from coderd.config.io.file import read_config_file
     from coderd.server.process import serve_relay

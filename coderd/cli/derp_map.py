@@ -42,8 +42,8 @@ def derp_map(
       coderctl derp-map --file derpmap.json --check
       coderctl derp-map --json | jq .map
 
-    With --file it needs no daemon: try a map this way before the server uses it. With --check it exits with 0 if every
-    relay works as the map says, else with 1.
+    With --file it needs no daemon: try a map this way before the server uses it. With --check it exits with 0
+    if every relay works as the map says, else with 1.
     """
     found = _read(file, check) if file is not None else _ask(socket, check)
     if json:

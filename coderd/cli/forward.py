@@ -35,8 +35,8 @@ def port_forward(
 ) -> int:
     """Listen on this machine and forward each TCP connection to a port of a workspace.
 
-    It also reaches services that listen only on the workspace's loopback. Without an address it listens on this machine's
-    loopback.
+    It also reaches services that listen only on the workspace's loopback. Without an address it listens on
+    this machine's loopback.
 
     Examples:
       coderctl port-forward dev 8080

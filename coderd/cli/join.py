@@ -48,8 +48,9 @@ def up(
 ) -> int:
     """Sign in, enrol this machine as your device and join the network.
 
-    The token is read from --token-file, a pipe or a prompt. The daemon exchanges it for a token of its own. Yours is saved in
-    ~/.config/coderd/session.json for the commands that ask the server, with the server's URL and what it is trusted by.
+    The token is read from --token-file, a pipe or a prompt. The daemon exchanges it for a token of its own.
+    Yours is saved in ~/.config/coderd/session.json for the commands that ask the server, with the server's
+    URL and what it is trusted by.
 
     Examples:
       sudo coderctl up https://coder.example.com --token-file token.txt

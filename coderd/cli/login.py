@@ -29,7 +29,10 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def session_path() -> Path:
-    """Returns ``$XDG_CONFIG_HOME/coderd/session.json``, by default under ~/.config; under sudo, the calling user's."""
+    """Returns ``$XDG_CONFIG_HOME/coderd/session.json``, by default under ~/.config.
+
+    Under sudo, the calling user's.
+    """
     person = _behind_sudo()
     if person is not None:
         return Path(person.pw_dir) / ".config" / "coderd" / "session.json"
@@ -71,7 +74,10 @@ def forget_session() -> None:
 
 
 def _behind_sudo() -> pwd.struct_passwd | None:
-    """Returns the user who called ``sudo coderctl``: the login is theirs, so that ``coderctl`` without sudo finds it."""
+    """Returns the user who called ``sudo coderctl``.
+
+    The login is theirs, so that ``coderctl`` without sudo finds it.
+    """
     uid = os.environ.get("SUDO_UID", "")
     if os.geteuid() != 0 or not uid.isascii() or not uid.isdigit() or int(uid) == 0:
         return None
@@ -83,7 +89,7 @@ def _behind_sudo() -> pwd.struct_passwd | None:
 
 @contextmanager
 def _as_owner() -> Iterator[None]:
-    """Runs its block with the rights of the user behind sudo, so that root follows no symbolic link of theirs."""
+    """Runs its block with the rights of the user behind sudo, so that root follows none of their links."""
     person = _behind_sudo()
     if person is None:
         yield

@@ -70,7 +70,10 @@ def programs() -> dict[str, typer.Typer]:
 
 
 def commands(program: str, app: typer.Typer) -> Iterator[CommandText]:
-    """Yields a program's commands in the order of its help, each before those behind it; hidden ones are left out."""
+    """Yields a program's commands in the order of its help, each before those behind it.
+
+    Hidden ones are left out.
+    """
     yield from _walk(typer.main.get_command(app), None, program)
 
 
@@ -205,7 +208,10 @@ def _man_options(command: CommandText) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    """Escapes what troff would take for a command: backslashes, hyphens, and a dot or quote that begins a line."""
+    """Escapes what troff would take for a command.
+
+    Backslashes, hyphens, and a dot or quote that begins a line.
+    """
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 

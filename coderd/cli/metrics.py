@@ -1,4 +1,7 @@
-"""``coderctl metrics``: the status in Prometheus's text format, on stdout or in a file for a node exporter."""
+"""``coderctl metrics``.
+
+The status in Prometheus's text format, on stdout or in a file for a node exporter.
+"""
 
 import os
 from collections.abc import Iterator

@@ -16,7 +16,9 @@ PATIENCE = 20.0
 
 
 def netcheck(socket: Socket = SOCKET, json: Json = False) -> int:
-    """Measure the network now: UDP, NAT, MTU, clock, what is in front of the server, and the latency of each relay.
+    """Measure the network now.
+
+    UDP, NAT, MTU, clock, what is in front of the server, and the latency of each relay.
 
     Examples:
       coderctl netcheck

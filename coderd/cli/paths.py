@@ -17,7 +17,7 @@ def paths(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Show by which path your machines reach their peers, how fast, and since when, as they report it to the server.
+    """Show by which path your machines reach their peers, how fast, and since when.
 
     Examples:
       coderctl paths

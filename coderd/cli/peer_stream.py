@@ -15,7 +15,10 @@ TIMEOUT = 15.0
 
 
 def open_peer_stream(control: Path, peer: str, port: int) -> socket.socket:
-    """Connects to a port of a peer, also to one that listens only on the peer's loopback. Raises UserError."""
+    """Connects to a port of a peer, also to one that listens only on the peer's loopback.
+
+    Raises UserError.
+    """
     return _open(control, peer, port, lambda secret: DialRequest(port=port, secret=secret))
 
 

@@ -32,14 +32,14 @@ def ping(
     socket: Socket = SOCKET,
     json: Json = False,
 ) -> int:
-    """Ping a workspace on the best path of the moment, and show which path that was and when it became direct.
+    """Ping a workspace on its best path, and show which path that was and when it became direct.
 
     Examples:
       coderctl ping dev
       coderctl ping dev -c 30 --until-direct
 
-    Exits with 0 if any pong came, by any path, else with 6. With --until-direct: 0 if one came directly, 10 if only by
-    relay, 11 if none came.
+    Exits with 0 if any pong came, by any path, else with 6. With --until-direct: 0 if one came directly, 10
+    if only by relay, 11 if none came.
     """
     params = PingParams(
         peer=workspace,

@@ -1,7 +1,9 @@
-"""All that commands print: every line goes through ``visible`` here, as parts of it may come from other machines.
+"""All that commands print.
 
-Nothing else in this package writes to stdout or stderr, but bytes of a workspace's own services (``nc``, ``terminal``);
-``tests/unit/cli/test_say.py`` reads that from the syntax trees.
+Every line goes through ``visible`` here, as parts of it may come from other machines.
+
+Nothing else in this package writes to stdout or stderr, but bytes of a workspace's own services (``nc``,
+``terminal``); ``tests/unit/cli/test_say.py`` reads that from the syntax trees.
 """
 
 import sys

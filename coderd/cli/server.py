@@ -1,4 +1,7 @@
-"""``coderd server``: runs it; with a command behind it, makes or restores a backup of its state, or recovers a user."""
+"""``coderd server``: runs it.
+
+With a command behind it, makes or restores a backup of its state, or recovers a user.
+"""
 
 import os
 import sys
@@ -81,7 +84,8 @@ def backup(
 ) -> int:
     """Write the whole state of a server to one file, mode 0600, while the server runs.
 
-    It holds private keys: anyone who has it can impersonate this server. The files of --tls-cert-file are not in it.
+    It holds private keys: anyone who has it can impersonate this server. The files of --tls-cert-file are not
+    in it.
 
     Examples:
       sudo coderd server backup /var/backups/coderd-server.tar
@@ -126,7 +130,8 @@ def create_admin(
 ) -> int:
     """Create an owner, a user with every right, on the server's machine, whether the server runs or not.
 
-    The token to sign in with goes into a file, mode 0600, in the state directory; with --show, to the terminal, too.
+    The token to sign in with goes into a file, mode 0600, in the state directory; with --show, to the
+    terminal, too.
 
     Examples:
       sudo coderd server create-admin --name root
@@ -150,8 +155,8 @@ def reset_user(
 ) -> int:
     """Revoke all sessions and join keys of a user, and create a new token to sign in with.
 
-    The server may run meanwhile. Their machines stay connected unless --with-nodes revokes their tokens, too: a server
-    that runs disconnects them within two seconds.
+    The server may run meanwhile. Their machines stay connected unless --with-nodes revokes their tokens, too:
+    a server that runs disconnects them within two seconds.
 
     Examples:
       sudo coderd server reset-user ann

@@ -1,4 +1,7 @@
-"""Options of a command out of its table of settings: typed in ``--help``, passed on as the texts that were given."""
+"""Options of a command out of its table of settings.
+
+Typed in ``--help``, passed on as the texts that were given.
+"""
 
 import functools
 import inspect
@@ -76,7 +79,10 @@ class BareValues(TyperGroup):
 
 
 def with_bare_value(arguments: list[str], flag: str, default: str) -> list[str]:
-    """Returns the arguments with ``flag=default`` wherever ``flag`` stands alone: last, or before another option."""
+    """Returns the arguments with ``flag=default`` wherever ``flag`` stands alone.
+
+    Last, or before another option.
+    """
     found: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "-"], strict=False):
         is_bare = argument == flag and following.startswith("-")

@@ -52,8 +52,9 @@ def share(
 ) -> int:
     """Offer one of your workspaces to another user, or change what they may reach.
 
-    Nothing is shared before they accept it, with coderctl shares accept. An offer expires after 14 days. The answer does not
-    show whether a user of that name exists. Options that are not given stay as they are. Changes take effect at once.
+    Nothing is shared before they accept it, with coderctl shares accept. An offer expires after 14 days. The
+    answer does not show whether a user of that name exists. Options that are not given stay as they are.
+    Changes take effect at once.
 
     Examples:
       coderctl share dev --with bob

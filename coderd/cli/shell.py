@@ -1,4 +1,7 @@
-"""Runs a typer app so that no traceback reaches a user: every error is a sentence, a next step and an exit code."""
+"""Runs a typer app so that no traceback reaches a user.
+
+Every error is a sentence, a next step and an exit code.
+"""
 
 import io
 import os
@@ -37,7 +40,10 @@ def run(app: typer.Typer, program: str) -> NoReturn:
 
 
 def warn_of_unknown_names(program: str, environment: Mapping[str, str]) -> None:
-    """Warns on stderr of variables that look like ours and are not, once: not again in a process begun anew."""
+    """Warns on stderr of variables that look like ours and are not, once.
+
+    Not again in a process begun anew.
+    """
     if f"{TOKEN_ENVIRONMENT}_MEMFD" not in environment:
         for unknown in unknown_names(environment):
             note(f"{program}: {unknown.sentence}")
@@ -127,5 +133,8 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 
 def _silence_stdout() -> None:
-    """Sends what is still buffered to /dev/null: stdout's reader has gone, and Python's exit must not complain."""
+    """Sends what is still buffered to /dev/null.
+
+    Stdout's reader has gone, and Python's exit must not complain.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,5 +10,8 @@ Shown = NewType("Shown", str)
 
 
 def lines_text(lines: Iterable[str]) -> Shown:
-    """Returns lines that a terminal may have, a newline behind each; control characters in a line are made visible."""
+    """Returns lines that a terminal may have, a newline behind each.
+
+    Control characters in a line are made visible.
+    """
     return Shown("".join(f"{visible(line)}\n" for line in lines))

@@ -1,4 +1,7 @@
-"""``coderctl speedtest``: the daemon pins the path, this process transfers the bytes, the daemon's counters name the path."""
+"""``coderctl speedtest``.
+
+The daemon pins the path, this process transfers the bytes, the daemon's counters name the path.
+"""
 
 import sys
 import threading
@@ -183,7 +186,10 @@ def _run(plan: _Plan, ready: Ready) -> SpeedtestRun:
 
 @contextmanager
 def _live_rows() -> Iterator[Callable[[Interval], None]]:
-    """Shows rows as they come, only where stderr is a terminal; removes them when the table follows on the same one."""
+    """Shows rows as they come, only where stderr is a terminal.
+
+    Removes them when the table follows on the same one.
+    """
     if not sys.stderr.isatty():
         yield lambda row: None
         return

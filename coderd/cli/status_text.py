@@ -52,7 +52,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cells(row: Sequence[str]) -> list[str]:
-    """Returns a row's cells, made visible and cut at ``MAX_CELL``, except the last, so that the table stays readable."""
+    """Returns a row's cells, made visible and cut at ``MAX_CELL``, except the last."""
     return [visible(cell, MAX_CELL) for cell in row[:-1]] + [visible(cell) for cell in row[-1:]]
 
 

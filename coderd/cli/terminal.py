@@ -1,4 +1,7 @@
-"""``coderctl terminal``: a shell in a workspace on this terminal. If the path breaks, it resumes the same shell."""
+"""``coderctl terminal``: a shell in a workspace on this terminal.
+
+If the path breaks, it resumes the same shell.
+"""
 
 import os
 import select
@@ -64,10 +67,13 @@ def terminal(
     ] = "",
     socket: Socket = SOCKET,
 ) -> int:
-    """Open a shell in a workspace that offers terminals. Enter ~ . closes it if it hangs, Enter ~ d leaves it running.
+    """Open a shell in a workspace that offers terminals.
 
-    Exits with the shell's exit code. If the path breaks, the shell goes on running, and this command resumes it once there is
-    a path. A shell that was left running, by Enter ~ d or because the path did not come back, waits an hour for --resume.
+    Enter ~ . closes it if it hangs, Enter ~ d leaves it running.
+
+    Exits with the shell's exit code. If the path breaks, the shell goes on running, and this command resumes
+    it once there is a path. A shell that was left running, by Enter ~ d or because the path did not come
+    back, waits an hour for --resume.
 
     Examples:
       coderctl terminal dev

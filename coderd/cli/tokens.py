@@ -75,7 +75,8 @@ def create(
 ) -> int:
     """Create a token and print it. It is shown only once.
 
-    Without --join it is a session of yours. With --join it is a join key: the machine that uses it becomes your workspace.
+    Without --join it is a session of yours. With --join it is a join key: the machine that uses it becomes
+    your workspace.
 
     Examples:
       coderctl tokens create ci --scope read --expires 24h
@@ -121,7 +122,7 @@ def list_tokens(
 
 
 def token_rows(found: Sequence[TokenInfo]) -> list[tuple[str, ...]]:
-    """Returns a row for each token, with the id of the token it was created with, which revokes it as well."""
+    """Returns a row for each token, with the id of its parent, whose revocation revokes it."""
     return [
         (
             str(each.id),
@@ -166,8 +167,8 @@ def revoke(
 ) -> int:
     """Revoke a token, and the sessions and join keys created with it. All of them are listed first.
 
-    Revoking a workspace's or device's token closes its tunnels at once. Machines that a session or join key enrolled stay,
-    unless --with-nodes revokes their tokens, too, and the sign-ins that it gave to others.
+    Revoking a workspace's or device's token closes its tunnels at once. Machines that a session or join key
+    enrolled stay, unless --with-nodes revokes their tokens, too, and the sign-ins that it gave to others.
 
     Examples:
       coderctl tokens revoke 5f0c2a52-6b43-4f0e-9d5e-0c7f7f0e8a11

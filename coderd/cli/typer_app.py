@@ -1,4 +1,7 @@
-"""How both programs make their typer apps: plain help out of docstrings, and the options every program has."""
+"""How both programs make their typer apps.
+
+Plain help out of docstrings, and the options every program has.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -34,13 +37,19 @@ def add(
     cls: type[TyperCommand] | None = None,
     hidden: bool = False,
 ) -> None:
-    """Adds a command: its docstring is its help, ``short`` its line in the list of commands, ``cls`` its parser."""
+    """Adds a command.
+
+    Its docstring is its help, ``short`` its line in the list of commands, ``cls`` its parser.
+    """
     text = help_text(command.__doc__ or "")
     app.command(name, cls=cls, help=text, short_help=short, hidden=hidden)(command)
 
 
 def program(text: str) -> typer.Typer:
-    """Returns the app of a whole program, with ``--version`` and shell completion; its commands are still to be added."""
+    """Returns the app of a whole program, with ``--version`` and shell completion.
+
+    Its commands are still to be added.
+    """
     app = new_app(text)
     app.callback()(only_version)
     return app
@@ -53,7 +62,10 @@ def add_completion(app: typer.Typer) -> None:
 
 
 def help_text(docstring: str) -> str:
-    """Returns a docstring as typer's help: paragraphs with indented lines stay as they are, quotes of code go."""
+    """Returns a docstring as typer's help.
+
+    Paragraphs with indented lines stay as they are, quotes of code go.
+    """
     paragraphs = inspect.cleandoc(docstring).replace("``", "").split("\n\n")
     return "\n\n".join(
         f"\b\n{part}" if "\n " in part or part.startswith(" ") else part for part in paragraphs

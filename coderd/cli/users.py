@@ -103,7 +103,9 @@ def set_role(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Make a user an owner, an admin or a member. Admins manage members and what they own; owners manage everyone.
+    """Make a user an owner, an admin or a member.
+
+    Admins manage members and what they own; owners manage everyone.
 
     Examples:
       coderctl users set-role ann admin
@@ -153,7 +155,9 @@ def revoke_session(
 def sign_in(
     name: Name, url: Url = None, token_file: TokenFile = None, insecure: Insecure = False, json: Json = False
 ) -> int:
-    """Create a new token for a user to sign in with, and print it. It is shown only once. Their other tokens stay.
+    """Create a new token for a user to sign in with, and print it.
+
+    It is shown only once. Their other tokens stay.
 
     Examples:
       coderctl users sign-in ann

@@ -19,7 +19,10 @@ _FORWARD = re.compile(
 
 
 def parse_duration(text: str) -> float:
-    """Parses ``5s``, ``500ms``, ``1m30s``, ``1h``, ``7d`` or a plain number into seconds. Raises UserError on others."""
+    """Parses ``5s``, ``500ms``, ``1m30s``, ``1h``, ``7d`` or a plain number into seconds.
+
+    Raises UserError on others.
+    """
     try:
         return duration_of(text)
     except ValueError as error:
@@ -62,7 +65,10 @@ def parse_forward(text: str) -> Forward:
 
 
 def parse_forwards(texts: list[str]) -> list[Forward]:
-    """Parses all forwards of a command. Raises UserError if there are none, or if two listen on one address."""
+    """Parses all forwards of a command.
+
+    Raises UserError if there are none, or if two listen on one address.
+    """
     if not texts:
         raise UserError(
             "no port to forward is given",

@@ -1,4 +1,7 @@
-"""``--version`` of every program, and ``coderctl version``: what runs here, as the daemon and at the server."""
+"""``--version`` of every program, and ``coderctl version``.
+
+What runs here, as the daemon and at the server.
+"""
 
 import re
 from pathlib import Path

@@ -25,8 +25,8 @@ def why(workspace: Workspace, socket: Socket = SOCKET, json: Json = False) -> in
       coderctl why dev
       coderctl why dev --json | jq '.causes[0].cause'
 
-    Both ends measure their network, which takes a few seconds. Exits with 0 if the path is direct, 10 if it is relayed, 11 if
-    there is none.
+    Both ends measure their network, which takes a few seconds. Exits with 0 if the path is direct, 10 if it
+    is relayed, 11 if there is none.
     """
     with ControlClient(socket) as client:
         found = client.call(WHY, WhyParams(peer=workspace), patience=PATIENCE)

@@ -1,4 +1,7 @@
-"""``coderd wireguard``, also as the program ``coderd-wireguard``: wg-quick takes a program's name, no arguments."""
+"""``coderd wireguard``, also as the program ``coderd-wireguard``.
+
+Wg-quick takes a program's name, no arguments.
+"""
 
 import os
 from typing import Annotated
@@ -23,8 +26,9 @@ def wireguard(
 ) -> int:
     """Run a plain userspace WireGuard, for wg and wg-quick: a drop-in for wireguard-go.
 
-    Makes the interface and returns once wg can configure it. It continues in the background until the interface is deleted,
-    its socket in /var/run/wireguard is removed, or it gets SIGTERM. LOG_LEVEL=debug or error keeps its log on stderr.
+    Makes the interface and returns once wg can configure it. It continues in the background until the
+    interface is deleted, its socket in /var/run/wireguard is removed, or it gets SIGTERM. LOG_LEVEL=debug or
+    error keeps its log on stderr.
 
     Examples:
       sudo coderd wireguard wg0 && sudo wg setconf wg0 wg0.conf

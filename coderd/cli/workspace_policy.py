@@ -1,4 +1,7 @@
-"""``coderctl workspaces show``, ``rename``, ``unshare`` and ``set``: one workspace, and who may reach it how."""
+"""``coderctl workspaces show``, ``rename``, ``unshare`` and ``set``.
+
+One workspace, and who may reach it how.
+"""
 
 from typing import Annotated
 
@@ -79,7 +82,9 @@ def set_policy(
     insecure: Insecure = False,
     json: Json = False,
 ) -> int:
-    """Set by which paths a workspace may be reached. What the server forbids for all workspaces stays forbidden.
+    """Set by which paths a workspace may be reached.
+
+    What the server forbids for all workspaces stays forbidden.
 
     Examples:
       coderctl workspaces set dev --path relay-only

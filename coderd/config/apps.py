@@ -66,7 +66,10 @@ class AppOptions:
     has_path_apps: bool = True
     """Whether apps are served at paths of the access URL."""
     trusts_path_apps: bool = False
-    """Whether apps at paths may do what the server's own pages may: no sandbox, and for a workspace's owner only."""
+    """Whether apps at paths may do what the server's own pages may.
+
+    No sandbox, and for a workspace's owner only.
+    """
 
     @property
     def has_apps(self) -> bool:

@@ -1,4 +1,7 @@
-"""The settings of ``coderd server`` about relays: its own region, a map of others, and how nodes may use them."""
+"""The settings of ``coderd server`` about relays.
+
+Its own region, a map of others, and how nodes may use them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +57,10 @@ def _name(value: Value) -> str:
 
 
 def _stun_servers(value: Value) -> tuple[StunServer, ...] | None:
-    """Parses STUN servers with commas between them; None where STUN is disabled, the server's own included."""
+    """Parses STUN servers with commas between them.
+
+    None where STUN is disabled, the server's own included.
+    """
     if not value.text.strip():
         return ()
     if value.text.strip() == DISABLED:
@@ -191,7 +197,10 @@ class DerpOptions:
 
 
 def parse_derp_options(sources: Sources) -> DerpOptions:
-    """Returns the options out of all sources. Raises UserError with Exit.USAGE, naming the setting and its origin."""
+    """Returns the options out of all sources.
+
+    Raises UserError with Exit.USAGE, naming the setting and its origin.
+    """
     map_url, map_path = sources.find(MAP_URL), sources.find(MAP_PATH)
     if map_url is not None and map_path is not None:
         raise _contradiction(map_url, map_path)
@@ -215,7 +224,10 @@ def parse_derp_options(sources: Sources) -> DerpOptions:
 
 
 def _region_id(sources: Sources, n_following: int) -> int:
-    """Returns the server's region; STUN servers follow it, a number each, and must fit below ``MAX_REGION_ID``."""
+    """Returns the server's region.
+
+    STUN servers follow it, a number each, and must fit below ``MAX_REGION_ID``.
+    """
     value = sources.find(REGION_ID)
     assert value is not None
     return number(1, MAX_REGION_ID - n_following).parse(value)

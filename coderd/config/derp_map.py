@@ -1,6 +1,7 @@
 """A DERP map as an operator writes it: Tailscale's JSON, parsed strictly; each fault is named.
 
-A node uses what it can of a map and ignores the rest. An operator wants to know of faults before any node has the map.
+A node uses what it can of a map and ignores the rest. An operator wants to know of faults before any node has
+the map.
 """
 
 import json

@@ -24,7 +24,10 @@ OTHERS: Final = {
 """Variables that are no setting of a table, and what each does."""
 
 _INTERNAL: Final = frozenset({f"{TOKEN_ENVIRONMENT}_MEMFD", "CODERD_RUN_OPTIONS"})
-"""The token's descriptor, passed to the same process begun anew; and the unit's own, see systemd/coderd.service."""
+"""The token's descriptor, passed to the same process begun anew.
+
+And the unit's own, see systemd/coderd.service.
+"""
 _KUBERNETES: Final = re.compile(
     r"CODERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)", re.ASCII
 )
@@ -37,7 +40,10 @@ KNOWN: Final = frozenset(
 
 
 class UnknownName(NamedTuple):
-    """A variable that no command reads, and the nearest one that some command does; empty where none is near."""
+    """A variable that no command reads, and the nearest one that some command does.
+
+    Empty where none is near.
+    """
 
     name: str
     nearest: str
@@ -52,8 +58,9 @@ class UnknownName(NamedTuple):
 def unknown_names(names: Iterable[str]) -> list[UnknownName]:
     """Finds variables that are probably mistakes, in alphabetical order.
 
-    These are names in ``CODERD_`` that no command reads, and names in ``CODER_`` that are one letter away from one that
-    some command reads: inserted, left out, replaced, or two of them exchanged. Others in ``CODER_`` are Coder's own.
+    These are names in ``CODERD_`` that no command reads, and names in ``CODER_`` that are one letter away
+    from one that some command reads: inserted, left out, replaced, or two of them exchanged. Others in
+    ``CODER_`` are Coder's own.
     """
     found = []
     for name in sorted(set(names) - KNOWN - _INTERNAL):
@@ -66,7 +73,7 @@ def unknown_names(names: Iterable[str]) -> list[UnknownName]:
 
 
 def is_one_letter_away(one: str, other: str) -> bool:
-    """Tells whether one insertion, deletion, replacement or exchange of two neighbours makes one text the other."""
+    """Tells whether one insertion, deletion, replacement or swap of neighbours makes one text the other."""
     if abs(len(one) - len(other)) > 1 or one == other:
         return False
     start = next(

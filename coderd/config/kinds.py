@@ -42,7 +42,10 @@ def as_address(value: Value) -> AddrPort:
 
 
 def parse_address(value: Value, text: str) -> AddrPort:
-    """Parses one ``ip:port`` or ``:port`` of a setting that may hold several. Raises UserError naming the setting."""
+    """Parses one ``ip:port`` or ``:port`` of a setting that may hold several.
+
+    Raises UserError naming the setting.
+    """
     try:
         return parse_addr_port(f"[::]{text}" if text.startswith(":") else text)
     except ValueError:

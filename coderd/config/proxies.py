@@ -1,4 +1,4 @@
-"""The settings of ``coderd server`` about proxies in front of it and about Prometheus, named as Coder names them."""
+"""The settings of ``coderd server`` about proxies and Prometheus, named as Coder names them."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network

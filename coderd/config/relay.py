@@ -140,7 +140,10 @@ def parse_relay_config(
 
 
 def _admission(sources: Sources) -> str | None:
-    """Returns the URL that says who may use this relay, None for every client. Raises UserError unless one is chosen."""
+    """Returns the URL that says who may use this relay, None for every client.
+
+    Raises UserError unless one is chosen.
+    """
     url, is_open = sources.given(VERIFY_URL), sources.get(ALLOW_ANY_CLIENT)
     if (url is not None) == is_open:
         wrong = "both are given" if is_open else "neither is given"

@@ -99,7 +99,10 @@ class ServerConfig:
     tls: TlsOptions | None = None
     """Certificates and versions of TLS; None without TLS."""
     stun_addresses: tuple[AddrPort, ...] = DEFAULT_STUN_ADDRESSES
-    """Where it answers STUN over UDP; empty = nowhere. Two ports on one address tell nodes more about their NAT."""
+    """Where it answers STUN over UDP; empty = nowhere.
+
+    Two ports on one address tell nodes more about their NAT.
+    """
     state_dir: Path = DEFAULT_STATE_DIR
     derp: DerpOptions = field(default_factory=DerpOptions)
     """The relay map."""

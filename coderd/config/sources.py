@@ -1,8 +1,8 @@
 """Settings, and where their values come from: flag > environment > file.
 
-A ``Setting`` is one line of a command's table: its names, its kind, its default and its help. The typer options, the
-configuration file, ``docs/options.md`` and the man pages are made from these tables. A ``Value`` remembers where it
-came from, so that its error can say so.
+A ``Setting`` is one line of a command's table: its names, its kind, its default and its help. The typer
+options, the configuration file, ``docs/options.md`` and the man pages are made from these tables. A ``Value``
+remembers where it came from, so that its error can say so.
 """
 
 import tomllib
@@ -125,13 +125,16 @@ class Sources(NamedTuple):
         return setting.kind.parse(value)
 
     def given(self, setting: Setting[T]) -> T | None:
-        """Returns a setting's value, or None where there is none. Raises UserError where its text is invalid."""
+        """Returns a setting's value, or None where there is none.
+
+        Raises UserError where its text is invalid.
+        """
         value = self.find(setting)
         return None if value is None else setting.kind.parse(value)
 
 
 def parse_file(text: str, settings: Sequence[Setting[object]], path: str) -> dict[str, str]:
-    """Reads a TOML file of texts, booleans, whole numbers and lists of texts, each as the text that a flag would have.
+    """Reads a TOML file of texts, booleans, whole numbers and lists of texts, each as a flag's text.
 
     Raises:
         UserError: invalid TOML, an unknown name or a value of another type, naming it.

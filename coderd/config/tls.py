@@ -1,8 +1,8 @@
 """Whether this server speaks TLS, where, and with which certificates; named as Coder names them.
 
-TLS is on where certificate files are given, where ``--tls-enable`` asks for it, and where the access URL is https and
-nothing says that a proxy in front speaks TLS: neither ``--http-address``, which such a proxy would connect to, nor
-``--tls-enable=false``. Without files the server makes a certificate of its own.
+TLS is on where certificate files are given, where ``--tls-enable`` asks for it, and where the access URL is
+https and nothing says that a proxy in front speaks TLS: neither ``--http-address``, which such a proxy would
+connect to, nor ``--tls-enable=false``. Without files the server makes a certificate of its own.
 """
 
 from dataclasses import dataclass
@@ -97,7 +97,8 @@ def parse_listening(
     Args:
         sources: where settings are looked for.
         access_url: where clients reach the server.
-        http_address: ``--http-address``, if it was given. With TLS and no ``--tls-address``, TLS listens there.
+        http_address: ``--http-address``, if it was given. With TLS and no ``--tls-address``, TLS listens
+            there.
         default_port: for plain HTTP behind an https access URL.
 
     Raises:

@@ -25,7 +25,10 @@ _PIN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ServerUrl:
-    """An origin: scheme, host (an IPv6 literal without brackets, lower case) and port; as a string it is that alone."""
+    """An origin: scheme, host (an IPv6 literal without brackets, lower case) and port.
+
+    As a string it is that alone.
+    """
 
     scheme: str
     host: str
@@ -104,7 +107,10 @@ def check_secrecy(url: ServerUrl) -> None:
 
 
 def parse_server_url(text: str) -> ServerUrl:
-    """Parses a server's URL, with or without trust. Raises UserError with the reason, without a password in it."""
+    """Parses a server's URL, with or without trust.
+
+    Raises UserError with the reason, without a password in it.
+    """
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
@@ -138,7 +144,10 @@ def with_trust(url: ServerUrl, text: str) -> ServerUrl:
 
 
 def _with_ca_file(url: ServerUrl, path: str) -> ServerUrl:
-    """Returns the URL with a file of authorities; its path must be absolute, as command and daemon differ in directory."""
+    """Returns the URL with a file of authorities.
+
+    Its path must be absolute, as command and daemon differ in directory.
+    """
     if not path.startswith("/") or "\0" in path:
         raise _no_trust(
             "the path of the file of authorities is not absolute",
@@ -152,7 +161,10 @@ def _with_ca_file(url: ServerUrl, path: str) -> ServerUrl:
 
 
 def _with_pin(url: ServerUrl, text: str) -> ServerUrl:
-    """Returns the URL with a pin; its digits may be grouped by colons and of any case, as openssl prints them."""
+    """Returns the URL with a pin.
+
+    Its digits may be grouped by colons and of any case, as openssl prints them.
+    """
     digits = text.strip().lower().removeprefix(PIN_PREFIX).replace(":", "")
     if not _PIN.fullmatch(digits):
         raise UserError(

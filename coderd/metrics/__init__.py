@@ -1,7 +1,13 @@
-"""Counters by reason: what was dropped and why, what was moved and how. Pure; shown by status and /metrics."""
+"""Counters by reason: what was dropped and why, what was moved and how.
+
+Pure; shown by status and /metrics.
+"""
 
 from collections import Counter
 from typing import TypeAlias
 
 Counters: TypeAlias = Counter[str]
-"""Counts by dotted name, such as ``wireguard.drop.replay``; its owner increments, others take ``dict(counters)``."""
+"""Counts by dotted name, such as ``wireguard.drop.replay``.
+
+Its owner increments, others take ``dict(counters)``.
+"""

@@ -20,4 +20,7 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 """A source of randomness: ``os.urandom`` in production, ``random.Random(seed).randbytes`` in tests."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""Bytes of a datagram or packet. A ``memoryview`` is the reader's buffer: use it before returning, never keep it."""
+"""Bytes of a datagram or packet.
+
+A ``memoryview`` is the reader's buffer: use it before returning, never keep it.
+"""

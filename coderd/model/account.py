@@ -39,7 +39,8 @@ def check_account(account: Account | None, *, daemon_uid: int, is_asked_for: boo
         is_asked_for: whether this account was named for terminals, rather than taken by default.
 
     Raises:
-        UserError: with Exit.USAGE: it was taken by default and is root, or the daemon's own, which can read the node's keys.
+        UserError: with Exit.USAGE: it was taken by default and is root, or the daemon's own, which can read
+            the node's keys.
     """
     if account is None:
         raise _bad("the terminal has no user that this machine knows", "Add --terminal-user USER.")

@@ -1,7 +1,8 @@
 """Addresses: ip:port pairs as the data path carries them, the 18-byte wire form, and tailnet addresses.
 
-An ``AddrPort`` is what ``recvmsg`` returns, cut to two fields, so no packet ever pays for parsing: canonical text of
-an IPv4 or IPv6 address (never ``::ffff:a.b.c.d``) and a port. IPv6 link-local carries its scope as ``%<ifindex>``.
+An ``AddrPort`` is what ``recvmsg`` returns, cut to two fields, so no packet ever pays for parsing: canonical
+text of an IPv4 or IPv6 address (never ``::ffff:a.b.c.d``) and a port. IPv6 link-local carries its scope as
+``%<ifindex>``.
 """
 
 import struct
@@ -24,7 +25,7 @@ _PORT = struct.Struct(">H")
 
 
 class AddressScope(Enum):
-    """How far an address reaches, by the table of the path rules (not by ``ipaddress``, which calls documentation ranges private)."""
+    """How far an address reaches, by the path rules; ``ipaddress`` calls documentation ranges private."""
 
     LOOPBACK = "loopback"
     LINK_LOCAL = "link-local"
@@ -108,7 +109,8 @@ def canonical_ip(ip: str) -> str:
 def encode_addr_port(addr: AddrPort) -> bytes:
     """Returns the 18-byte wire form of disco: 16-byte address (IPv4 mapped), port, big-endian.
 
-    Remembered for a while: parsing costs as much as a handshake's MACs, and a flood asks for one address again and again.
+    Remembered for a while: parsing costs as much as a handshake's MACs, and a flood asks for one address
+    again and again.
     """
     ip = addr[0].partition("%")[0]
     packed = IPv6Address(ip).packed if ":" in ip else _MAPPED + IPv4Address(ip).packed

@@ -1,7 +1,10 @@
-"""How long to wait before dialling again: doubling, jittered, so that what restarts is not met by everybody at once.
+"""How long to wait before dialling again.
 
-What has just been lost is mostly restarting, and back within seconds: the waits stop growing at ``BRISK`` until ``BRISK_FOR`` seconds
-of them have passed, so that whoever waits is never more than a second late. Then they grow on.
+Doubling, jittered, so that what restarts is not met by everybody at once.
+
+What has just been lost is mostly restarting, and back within seconds: the waits stop growing at ``BRISK``
+until ``BRISK_FOR`` seconds of them have passed, so that whoever waits is never more than a second late. Then
+they grow on.
 """
 
 from typing import Final
@@ -12,7 +15,10 @@ FIRST: Final = 0.05
 BRISK: Final = 1.0
 BRISK_FOR: Final = 30.0
 STEADY: Final = 10.0
-"""Seconds that a connection must have lasted for the next wait to be short again: one that breaks at once has failed."""
+"""Seconds that a connection must have lasted for the next wait to be short again.
+
+One that breaks at once has failed.
+"""
 
 
 class Backoff:

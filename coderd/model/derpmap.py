@@ -1,6 +1,9 @@
-"""Relay regions and their nodes: Tailscale's DERP map in JSON, with two fields of ours, ``ForceHTTP`` and ``ForceWebSockets``.
+"""Relay regions and their nodes.
 
-Field names on the wire are Tailscale's; a reader takes absent, null and zero alike and ignores what it does not know.
+Tailscale's DERP map in JSON, with two fields of ours, ``ForceHTTP`` and ``ForceWebSockets``.
+
+Field names on the wire are Tailscale's; a reader takes absent, null and zero alike and ignores what it does
+not know.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +36,10 @@ class DerpNode:
     force_http: bool = False
     """Ours: reach the relay by plain HTTP, as its access URL is http."""
     server_trust: str = ""
-    """Of the own server's relay alone, and in no JSON: what this node trusts its server by, as in the server's URL."""
+    """Of the own server's relay alone, and in no JSON.
+
+    What this node trusts its server by, as in the server's URL.
+    """
     is_elsewhere: bool = field(default=False, compare=False)
     """In no JSON: a server elsewhere has named it, so that it is never looked for on this machine itself."""
 

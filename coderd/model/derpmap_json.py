@@ -1,7 +1,7 @@
 """The DERP map's JSON, as Tailscale writes it: names match in any case, absent, null and zero mean the same.
 
-Two names are ours: ``ForceHTTP`` on a node and ``ForceWebSockets`` on the map. The writer leaves out what is zero, empty or
-false, where upstream does.
+Two names are ours: ``ForceHTTP`` on a node and ``ForceWebSockets`` on the map. The writer leaves out what is
+zero, empty or false, where upstream does.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,10 +19,13 @@ _MAX_PORT = 65535
 
 
 def parse_derp_map(value: object) -> DerpMap:
-    """Reads a decoded JSON value. A STUN port outside its range means *no STUN* here as upstream; a relay's is an error.
+    """Reads a decoded JSON value.
+
+    A STUN port outside its range means *no STUN* here as upstream; a relay's is an error.
 
     Raises:
-        ValueError: something has the wrong type or an impossible value; the message begins with the field's path.
+        ValueError: something has the wrong type or an impossible value; the message begins with the field's
+            path.
     """
     fields = _Fields(value, "DERPMap")
     params = fields.get("HomeParams")

@@ -32,10 +32,12 @@ class UserError(Exception):
     """Something a person must know: what happened and why in one sentence, and what to do next.
 
     Args:
-        message: one sentence, what and why, as it stands after ``coderctl:``: no capital of its own, no full stop.
+        message: one sentence, what and why, as it stands after ``coderctl:``: no capital of its own, no full
+            stop.
         exit_code: the process's exit code if nothing handles it.
         hint: what to do next, a whole sentence on its own line; may be empty.
-        code: a short machine-readable word for ``--json`` and the control socket, such as ``no_such_workspace``.
+        code: a short machine-readable word for ``--json`` and the control socket, such as
+            ``no_such_workspace``.
     """
 
     def __init__(
@@ -54,7 +56,10 @@ class UserError(Exception):
 
 
 def first_user_error(group: BaseExceptionGroup[UserError]) -> UserError:
-    """Returns the first error of a group, however deep: what a nursery's tasks raised, for a person to read."""
+    """Returns the first error of a group, however deep.
+
+    What a nursery's tasks raised, for a person to read.
+    """
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,4 +1,7 @@
-"""Room that is shared by many, so that nobody can take another's part: whoever has most gives way first. Pure."""
+"""Room that is shared by many, so that nobody can take another's part: whoever has most gives way first.
+
+Pure.
+"""
 
 from collections import deque
 from collections.abc import Hashable, Mapping
@@ -25,7 +28,9 @@ def fair_excess(counts: Mapping[K, int], room: int) -> dict[K, int]:
 
 
 class FairQueue(Generic[K, T]):
-    """A queue with room for ``limit`` things of all owners together. Where it is full, the owner of most gives way.
+    """A queue with room for ``limit`` things of all owners together.
+
+    Where it is full, the owner of most gives way.
 
     Args:
         limit: things that wait at most.
@@ -41,7 +46,10 @@ class FairQueue(Generic[K, T]):
         return self._n_waiting
 
     def push(self, owner: K, thing: T) -> bool:
-        """Puts one at the end; whether nothing was given up for it, neither itself nor the newest of who has most."""
+        """Puts one at the end.
+
+        Whether nothing was given up for it, neither itself nor the newest of who has most.
+        """
         is_full = self._n_waiting >= self._limit
         if is_full:
             greediest = max(self._waiting, key=lambda one: len(self._waiting[one]), default=owner)

@@ -1,4 +1,7 @@
-"""JSON objects as Go's ``encoding/json`` reads them: names match in any case, and absent and null mean zero. Pure."""
+"""JSON objects as Go's ``encoding/json`` reads them: names match in any case, and absent and null mean zero.
+
+Pure.
+"""
 
 import math
 
@@ -15,7 +18,8 @@ class Fields:
         path: what it is called in errors.
 
     Raises:
-        MalformedPacket: it is no object; the message begins with the path, here and in each method that raises.
+        MalformedPacket: it is no object; the message begins with the path, here and in each method that
+            raises.
     """
 
     def __init__(self, value: object, path: str) -> None:
@@ -47,7 +51,10 @@ class Fields:
         return value or False
 
     def integer(self, name: str) -> int:
-        """Returns a whole number of 64 bits. Raises MalformedPacket on another type, and outside that range."""
+        """Returns a whole number of 64 bits.
+
+        Raises MalformedPacket on another type, and outside that range.
+        """
         value = self.get(name)
         if value is None:
             return 0

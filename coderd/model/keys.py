@@ -1,8 +1,8 @@
 """Curve25519 keys by their role, and Tailscale's text forms for them.
 
-A node key is the WireGuard key and the relay address of a node; a disco key is new at every start and lives in
-memory only; a server key is a relay's. Public keys are ``bytes`` (they are dictionary keys on the data path);
-private keys never show themselves in a repr, and compare in constant time.
+A node key is the WireGuard key and the relay address of a node; a disco key is new at every start and lives
+in memory only; a server key is a relay's. Public keys are ``bytes`` (they are dictionary keys on the data
+path); private keys never show themselves in a repr, and compare in constant time.
 """
 
 import hmac

@@ -1,8 +1,9 @@
 """Every limit on what comes from outside, in one place: sizes in bytes, times in seconds, rates per second, unless said otherwise.
 
-Whoever applies a limit names it in its own module, where its reason stands, and has the value from here. Not here: what a
-protocol fixes (WireGuard's timers, sizes of keys and headers), what a node or the command line waits for by itself, and limits on
-files of the operator. ``docs/limits.md`` shows all of them; ``tests/test_limits.py`` holds code and page to this module.
+Whoever applies a limit names it in its own module, where its reason stands, and has the value from here. Not
+here: what a protocol fixes (WireGuard's timers, sizes of keys and headers), what a node or the command line
+waits for by itself, and limits on files of the operator. ``docs/limits.md`` shows all of them;
+``tests/test_limits.py`` holds code and page to this module.
 """
 
 from typing import Final

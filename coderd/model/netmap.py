@@ -1,4 +1,7 @@
-"""Who this node is and whom it may talk to, as the server said it last. Frozen: a new map replaces the old."""
+"""Who this node is and whom it may talk to, as the server said it last.
+
+Frozen: a new map replaces the old.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,11 +22,17 @@ class NodeKind(StrEnum):
     DEVICE = "device"
     """A user's machine."""
     SERVER = "server"
-    """The server itself, where web apps are relayed by it. To its peers it looks like a device, which is all that it is to them."""
+    """The server itself, where web apps are relayed by it.
+
+    To its peers it looks like a device, which is all that it is to them.
+    """
 
 
 class Capability(StrEnum):
-    """What a node's program can do that earlier releases could not. A node says it in its hello; the server tells its peers."""
+    """What a node's program can do that earlier releases could not.
+
+    A node says it in its hello; the server tells its peers.
+    """
 
     PACKET_FILTER = "packet-filter"
     """Admits inbound packets by ``PeerAccess`` alone.
@@ -38,7 +47,9 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerAccess:
-    """What a peer may reach of this node, as the server says it. Enforced here, at the receiver; see ``packetfilter``.
+    """What a peer may reach of this node, as the server says it.
+
+    Enforced here, at the receiver; see ``packetfilter``.
 
     The defaults are what a server of an earlier release means, which says nothing: everything.
     """
@@ -124,7 +135,8 @@ class NetMap:
     def find(self, name: str) -> list[Peer]:
         """Returns the peers called ``name``: a full name, or the bare name of a peer with this node's owner.
 
-        A bare name is one's own or nobody's, also while one's own is not there: others can name what they share as they like.
+        A bare name is one's own or nobody's, also while one's own is not there: others can name what they
+        share as they like.
         """
         meant = self._full_names(name)
         return [peer for peer in self.peers.values() if peer.name in meant]

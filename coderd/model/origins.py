@@ -1,10 +1,12 @@
-"""Where strangers come from, and what each such place still may: buckets by address, network and site. Pure; ``now`` is passed in.
+"""Where strangers come from, and what each such place still may: buckets by address, network and site.
 
-Of IPv6 one customer has a /64 at least, and often a /48, which is 65,536 of them: a /64 alone would be a new stranger with each
-try. So an address is counted as the network that is one customer's at least, and as the site that may be one customer's
-at most. A site has more to spend than a network, but not per network; the price is that where a provider gives its
-customers less than a /48, one of them uses up neighbours' share. Of IPv4 there is nothing wider: who shares an address there
-shares it already.
+Pure; ``now`` is passed in.
+
+Of IPv6 one customer has a /64 at least, and often a /48, which is 65,536 of them: a /64 alone would be a new
+stranger with each try. So an address is counted as the network that is one customer's at least, and as the
+site that may be one customer's at most. A site has more to spend than a network, but not per network; the
+price is that where a provider gives its customers less than a /48, one of them uses up neighbours' share. Of
+IPv4 there is nothing wider: who shares an address there shares it already.
 """
 
 from dataclasses import dataclass

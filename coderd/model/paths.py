@@ -1,4 +1,7 @@
-"""How traffic to a peer travels, and how it may: the one set of words for paths, used by every layer and message."""
+"""How traffic to a peer travels, and how it may.
+
+The one set of words for paths, used by every layer and message.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,8 +51,8 @@ class PathInfo:
         via: the address of a direct path, the region of a relayed one, or None.
         latency: round trip by this path in seconds; None while unmeasured.
         since: the instant at which traffic took this path.
-        time_to_direct: seconds that this direct path took to find, since data was first sent or the last direct path
-            was lost; None on other paths.
+        time_to_direct: seconds that this direct path took to find, since data was first sent or the last
+            direct path was lost; None on other paths.
         n_changes: how often the path has changed while the peer was active.
         tx_direct: WireGuard bytes sent over UDP, IP and UDP headers not counted.
         rx_direct: WireGuard bytes received over UDP.

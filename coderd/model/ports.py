@@ -1,7 +1,7 @@
 """Sets of TCP and UDP ports, as people write them: ``all``, ``none`` or ``22,8000-8999``.
 
-A share names the ports of a workspace that its guests may reach, and ``coderctl up --accept-inbound`` those of a device:
-one notation for the command line, the API, the store, the NetMap and the packet filter.
+A share names the ports of a workspace that its guests may reach, and ``coderctl up --accept-inbound`` those
+of a device: one notation for the command line, the API, the store, the NetMap and the packet filter.
 """
 
 from collections.abc import Iterable
@@ -48,7 +48,8 @@ def port_set(ranges: Iterable[tuple[int, int]]) -> PortSet:
     """Merges ranges of ports into a set.
 
     Raises:
-        ValueError: a range is reversed or leaves 0 to 65535, or more than ``MAX_RANGES`` remain after merging.
+        ValueError: a range is reversed or leaves 0 to 65535, or more than ``MAX_RANGES`` remain after
+            merging.
     """
     merged: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
@@ -67,7 +68,8 @@ def parse_ports(text: str) -> PortSet:
     """Parses ``all``, ``none``, or ports and ranges with commas between them: ``22,8000-8999``.
 
     Raises:
-        ValueError: anything else; the message says what is wrong and repeats at most 40 characters of the text.
+        ValueError: anything else; the message says what is wrong and repeats at most 40 characters of the
+            text.
     """
     if len(text) > MAX_TEXT:
         raise ValueError(f"a list of ports has at most {MAX_TEXT} characters")

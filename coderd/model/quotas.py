@@ -7,12 +7,18 @@ from coderd.model import limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """Of one user. Decided when a thing is made: who has more already, as the operator has lowered a number, keeps it."""
+    """Of one user.
+
+    Decided when a thing is made: who has more already, as the operator has lowered a number, keeps it.
+    """
 
     workspaces: int = limits.MAX_WORKSPACES_PER_USER
     devices: int = limits.MAX_DEVICES_PER_USER
     tokens: int = limits.MAX_TOKENS_PER_USER
-    """Sessions, browsers' among them, and join keys; not the tokens of workspaces and devices, of which each has one."""
+    """Sessions, browsers' among them, and join keys.
+
+    Not the tokens of workspaces and devices, of which each has one.
+    """
     apps: int = limits.MAX_APPS_PER_USER
     """Web apps that were set, of all workspaces."""
 

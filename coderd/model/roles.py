@@ -14,7 +14,10 @@ class UserRole(StrEnum):
 
 
 class Role(StrEnum):
-    """What a caller of the API is by its token. A session token has its user's role, so these hold ``UserRole``."""
+    """What a caller of the API is by its token.
+
+    A session token has its user's role, so these hold ``UserRole``.
+    """
 
     NOBODY = "nobody"
     """No token, or an unknown one."""

@@ -1,7 +1,7 @@
 """The earliest of many machines' deadlines, without asking them all at every packet.
 
-A heap of what each machine said last. Deadlines on a busy path move later with every batch, so one that has moved
-later keeps its entry and is looked at again when that entry comes to the top.
+A heap of what each machine said last. Deadlines on a busy path move later with every batch, so one that has
+moved later keeps its entry and is looked at again when that entry comes to the top.
 """
 
 from heapq import heapify, heappop, heappush
@@ -24,7 +24,7 @@ class HasDeadline(Protocol):
 
 T = TypeVar("T", bound=HasDeadline)
 _Entry: TypeAlias = tuple[float, int, T]
-"""Instant, number of the entry (so that machines which are due together come in the order they were planned in), machine."""
+"""Instant, number of the entry (machines due together come in the order of planning), machine."""
 
 
 class Schedule(Generic[T]):
@@ -41,7 +41,10 @@ class Schedule(Generic[T]):
         return len(self._planned)
 
     def update(self, machine: T) -> None:
-        """Takes note of a machine's deadline: to be called after anything that may have brought it forward."""
+        """Takes note of a machine's deadline.
+
+        To be called after anything that may have brought it forward.
+        """
         when, planned = machine.next_at(), self._planned.get(machine)
         if when < (inf if planned is None else planned[0]):
             self._plan(machine, when)
@@ -69,7 +72,10 @@ class Schedule(Generic[T]):
         return None
 
     def first_due(self, now: float) -> T | None:
-        """Returns the machine that has been due for longest, None where none is due. It stays due until its deadline moves."""
+        """Returns the machine that has been due for longest, None where none is due.
+
+        It stays due until its deadline moves.
+        """
         machine = self.first()
         return machine if machine is not None and machine.next_at() <= now else None
 

@@ -1,9 +1,13 @@
-"""What the server hands out and recognises later without storing it: payloads under an HMAC, a key for each purpose. Pure.
+"""What the server hands out and recognises later without storing it.
 
-    base64url( expires_at (8, big-endian) | payload | HMAC-SHA256 over the context's size (2), the context and both before (32) )
+Payloads under an HMAC, a key for each purpose. Pure.
 
-Not itsdangerous: it knows an issuing time and not an expiry, one secret and salts joined to it as text, and no context that
-is not in the token; and resume tokens, which nodes keep over an upgrade, have a form of their own (``coordination.resume``).
+    base64url( expires_at (8, big-endian) | payload | HMAC-SHA256 over the context's size (2), the context and
+    both before (32) )
+
+Not itsdangerous: it knows an issuing time and not an expiry, one secret and salts joined to it as text, and
+no context that is not in the token; and resume tokens, which nodes keep over an upgrade, have a form of their
+own (``coordination.resume``).
 """
 
 import hashlib
@@ -31,8 +35,9 @@ class Opened(NamedTuple):
 class Seal:
     """Makes and checks HMACs for one purpose.
 
-    The secret keys none of them: each purpose has a key of its own, BLAKE2b over the secret with the purpose as
-    personalisation (RFC 7693, section 2.5, and the BLAKE2 paper, section 2.8), so that nothing made for one passes for another.
+    The secret keys none of them: each purpose has a key of its own, BLAKE2b over the secret with the purpose
+    as personalisation (RFC 7693, section 2.5, and the BLAKE2 paper, section 2.8), so that nothing made for
+    one passes for another.
 
     Args:
         secret: 32 random bytes.
@@ -49,11 +54,14 @@ class Seal:
         return hmac.digest(self._key, data, hashlib.sha256)
 
     def is_mac(self, mac: bytes, data: bytes) -> bool:
-        """Returns whether ``mac`` is the data's, or its first bytes as many as there are; compared in constant time."""
+        """Returns whether ``mac`` is the data's, or its first bytes as many as there are.
+
+        Compared in constant time.
+        """
         return hmac.compare_digest(mac, self.mac(data)[: len(mac)])
 
     def seal(self, payload: bytes, context: bytes, expires_at: int) -> str:
-        """Returns a text that ``open`` takes until ``expires_at``, wall-clock seconds, for the same context alone."""
+        """Returns a text that ``open`` takes for this context until ``expires_at``, wall-clock seconds."""
         head = expires_at.to_bytes(_TIME_SIZE, "big") + payload
         return urlsafe_b64encode(head + self.mac(_framed(context) + head)).decode()
 

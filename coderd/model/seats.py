@@ -1,7 +1,10 @@
-"""Who may have how many of a bounded number of places, so that nobody takes all of them from the others. Pure.
+"""Who may have how many of a bounded number of places, so that nobody takes all of them from the others.
 
-Each person has at most ``limit_each``. Where all places are taken, whoever has the fewest comes first: a newcomer takes the
-newest place of whoever has the most, as long as that one keeps at least as many as the newcomer then has.
+Pure.
+
+Each person has at most ``limit_each``. Where all places are taken, whoever has the fewest comes first: a
+newcomer takes the newest place of whoever has the most, as long as that one keeps at least as many as the
+newcomer then has.
 """
 
 from collections.abc import Hashable
@@ -20,7 +23,8 @@ class Seats(Generic[Place]):
     Args:
         limit: places in all.
         limit_each: places of one person.
-        displaces_own: whether a newcomer beyond ``limit_each`` takes the place of the same person's oldest, instead of being refused.
+        displaces_own: whether a newcomer beyond ``limit_each`` takes the place of the same person's oldest,
+            instead of being refused.
     """
 
     def __init__(self, *, limit: int, limit_each: int, displaces_own: bool = False) -> None:
@@ -34,7 +38,9 @@ class Seats(Generic[Place]):
         return len(self._person_of)
 
     def take(self, person: str, place: Place) -> Place | None:
-        """Gives a person one more place. Returns whose place that was, to be ended by the caller; None: it was free.
+        """Gives a person one more place.
+
+        Returns whose place that was, to be ended by the caller; None: it was free.
 
         Raises:
             NoSeat: the person has as many as one may have, or as anybody has while all are taken.
@@ -54,7 +60,10 @@ class Seats(Generic[Place]):
         return displaced
 
     def leave(self, place: Place) -> None:
-        """Frees a place; one that was given to somebody else meanwhile, or never taken, is nobody's to free."""
+        """Frees a place.
+
+        One that was given to somebody else meanwhile, or never taken, is nobody's to free.
+        """
         if (person := self._person_of.pop(place, None)) is not None:
             del self._taken[person][place]
             if not self._taken[person]:

@@ -13,11 +13,12 @@ TimerName = TypeVar("TimerName", bound=IntEnum)
 class TimerTable(Generic[TimerName]):
     """When each timer of one machine fires, at most once until it is armed again.
 
-    The instants are a list with the enum's members as indices: an ``IntEnum`` hashes and indexes at the speed of an int,
-    and WireGuard moves its timers with every batch of packets.
+    The instants are a list with the enum's members as indices: an ``IntEnum`` hashes and indexes at the speed
+    of an int, and WireGuard moves its timers with every batch of packets.
 
     Args:
-        timers: the enum. Its values are 0, 1, 2 …; its names in lower case are the reasons that a ``Deadline`` gives.
+        timers: the enum. Its values are 0, 1, 2 …; its names in lower case are the reasons that a
+            ``Deadline`` gives.
 
     Attributes:
         is_changed: whether an instant has changed since the reader of this flag cleared it.

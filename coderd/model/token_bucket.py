@@ -1,6 +1,7 @@
 """Token buckets: so much at once, and so much per second after that. Pure; ``now`` is passed in.
 
-WireGuard's handshake limiter is not one of these (``wireguard.limiter``): it counts in whole nanoseconds, as its vectors do.
+WireGuard's handshake limiter is not one of these (``wireguard.limiter``): it counts in whole nanoseconds, as
+its vectors do.
 """
 
 from collections import OrderedDict
@@ -33,7 +34,8 @@ class TokenBucket:
     Args:
         rate: tokens gained per second.
         burst: tokens held at most; the bucket starts full.
-        now: the instant from which tokens are gained. A full bucket gains none, so any earlier instant does as well.
+        now: the instant from which tokens are gained. A full bucket gains none, so any earlier instant does
+            as well.
     """
 
     __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
@@ -59,7 +61,10 @@ class TokenBucket:
         return True
 
     def take_some(self, n_wanted: int, now: float) -> int:
-        """Spends as many of ``n_wanted`` tokens as the bucket holds whole. Returns their number, 0 for a negative wish."""
+        """Spends as many of ``n_wanted`` tokens as the bucket holds whole.
+
+        Returns their number, 0 for a negative wish.
+        """
         n_taken = max(0, min(n_wanted, int(self.level(now))))
         self.take(n_taken, now)
         return n_taken
@@ -70,7 +75,10 @@ class TokenBucket:
         self._filled_at = now
 
     def spend(self, cost: float, now: float) -> float:
-        """Spends ``cost`` whatever the bucket holds. Returns the seconds until the debt is gone, 0 without one."""
+        """Spends ``cost`` whatever the bucket holds.
+
+        Returns the seconds until the debt is gone, 0 without one.
+        """
         if not self.take(cost, now):
             self._tokens -= cost
         return max(0.0, -self._tokens / self._rate)

@@ -1,8 +1,9 @@
 """Text that others have written, as it may stand on a terminal, in a log or on a page. Pure.
 
-A terminal does what it reads: ESC and the C1 controls move its cursor, name its window, write its clipboard or answer in the
-place of whoever sits there; a newline begins what looks like a line of ours; an override for right-to-left text shows a name that
-is another. What no eye sees and what turns text around is shown as �, each as one.
+A terminal does what it reads: ESC and the C1 controls move its cursor, name its window, write its clipboard
+or answer in the place of whoever sits there; a newline begins what looks like a line of ours; an override for
+right-to-left text shows a name that is another. What no eye sees and what turns text around is shown as �,
+each as one.
 """
 
 from typing import Final
@@ -16,7 +17,10 @@ MORE: Final = "…"
 """Stands where a text was too long."""
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Unicode's general categories (UAX 44): controls, formats, unassigned, private, surrogates, separators of lines and paragraphs."""
+"""Unicode's general categories (UAX 44).
+
+Controls, formats, unassigned, private, surrogates, separators of lines and paragraphs.
+"""
 _FORMLESS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
     map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
 )

@@ -42,7 +42,7 @@ UNKNOWN_BEHAVIOR = NatBehavior()
 
 
 def alternates_of(answer: Answer) -> tuple[bool, bool]:
-    """Returns whether a server can answer from another port, and from another address, by its OTHER-ADDRESS (RFC 5780 §7.4).
+    """Returns whether a server can answer from another port, and another address (RFC 5780 §7.4).
 
     A server that names no other port does not support RFC 5780.
     """

@@ -263,7 +263,7 @@ class Run:
     # The end
 
     def _note_enough(self, now: float) -> None:
-        """From the third region on (or the last, of a small map) the run waits as long as the slowest took, no more."""
+        """From the third region on (or the last) the run waits as long as the slowest took, no more."""
         n_enough = min(ENOUGH_REGIONS, self._n_regions)
         if self._enough_at is not None or len(self._findings.region_latency) < n_enough:
             return

@@ -53,7 +53,7 @@ def is_test_node(node: DerpNode) -> bool:
 
 
 def _of_family(text: str, family: Family) -> str | None:
-    """The canonical address if the text is one of that family, None where it is a name or of the other family."""
+    """The canonical address if the text is one of that family, else None."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,36 +1,42 @@
-"""Which packets of peers reach this host. Everything that nobody asked for is refused, unless the peer's policy accepts it.
+"""Which packets of peers reach this host.
 
-**Who began.** Of TCP, whoever sent the SYN: an inbound SYN without ACK begins a connection, and the policy alone decides
-on it, whatever flow has its ports. Of UDP and echo, whoever sent first. What this node sends is believed: it opens flows.
+Everything that nobody asked for is refused, unless the peer's policy accepts it.
 
-**Always admitted:** what belongs to a flow; ICMPv6 errors that quote a packet of one; ``ECHO_RATE`` echo requests a second of
-each peer. Of a peer that may begin everything all passes, of whatever protocol but the daemons' own, and its flows
-are followed all the same, for the day when it may not.
+**Who began.** Of TCP, whoever sent the SYN: an inbound SYN without ACK begins a connection, and the policy
+alone decides on it, whatever flow has its ports. Of UDP and echo, whoever sent first. What this node sends is
+believed: it opens flows.
 
-**What cannot be read is not guessed.** Only the first header decides. An extension header is a protocol of its own, and
-no port is ever read from behind one, save in fragments: the first one decides for UDP and ICMPv6 as the whole packet
-would, and the rest passes if it comes after. TCP in fragments, whose flags can be hidden in a second one, is refused.
-The tunnel's MTU makes fragments rare: only datagrams larger than it have any.
+**Always admitted:** what belongs to a flow; ICMPv6 errors that quote a packet of one; ``ECHO_RATE`` echo
+requests a second of each peer. Of a peer that may begin everything all passes, of whatever protocol but the
+daemons' own, and its flows are followed all the same, for the day when it may not.
 
-**After a restart** the table is empty while the kernels' connections go on, so flows are picked up where they stand: by
-an inbound TCP packet that is no SYN to a port that the peer may begin; by an outbound one, if its local port is such a
-port, or one of those that the kernel gives to whoever connects (``ephemeral``). The second condition is what keeps a
-connection ended that the peer began while it was allowed: its local port is a service's. A service's port that is an
-ephemeral one too counts as the service's once the peer could begin on it, whatever has become of the flow; only where
-the daemon restarts in the very moment that access narrows does such a connection live on. A client that binds a low port
-must connect anew after a restart. Who only reads sends nothing by which its connection could be picked up: so where
-the peer speaks on an ephemeral port, this host is asked, by a segment to which a connection answers with an
-acknowledgement, and anything else with a RST.
+**What cannot be read is not guessed.** Only the first header decides. An extension header is a protocol of
+its own, and no port is ever read from behind one, save in fragments: the first one decides for UDP and ICMPv6
+as the whole packet would, and the rest passes if it comes after. TCP in fragments, whose flags can be hidden
+in a second one, is refused. The tunnel's MTU makes fragments rare: only datagrams larger than it have any.
 
-**When access narrows,** what the peer began and may not begin any more ends at once, both ways: its flow is kept, shut,
-so that our own kernel's retransmissions do not open it anew. With its next segment, whichever end sends it, both kernels
-are sent a RST: a shell on it ends then, and nobody waits for hours. A service by UDP does not know that a flow has
-ended and may send for ever: from a port on which the peer has begun, and may not any more, nothing opens a flow. (A daemon that restarts has forgotten
-that: a UDP service that still sends to somebody should be restarted as well.)
+**After a restart** the table is empty while the kernels' connections go on, so flows are picked up where they
+stand: by an inbound TCP packet that is no SYN to a port that the peer may begin; by an outbound one, if its
+local port is such a port, or one of those that the kernel gives to whoever connects (``ephemeral``). The
+second condition is what keeps a connection ended that the peer began while it was allowed: its local port is
+a service's. A service's port that is an ephemeral one too counts as the service's once the peer could begin
+on it, whatever has become of the flow; only where the daemon restarts in the very moment that access narrows
+does such a connection live on. A client that binds a low port must connect anew after a restart. Who only
+reads sends nothing by which its connection could be picked up: so where the peer speaks on an ephemeral port,
+this host is asked, by a segment to which a connection answers with an acknowledgement, and anything else with
+a RST.
 
-**Refused** packets are counted as ``packetfilter.drop.*``. Whoever opened a TCP connection or sent UDP is told so by an
-ICMPv6 error, so that ``connect`` fails at once and does not hang for two minutes; a RST would say that nobody listens,
-which is not known here. Errors are limited, and smaller than the packet's headers and ours together.
+**When access narrows,** what the peer began and may not begin any more ends at once, both ways: its flow is
+kept, shut, so that our own kernel's retransmissions do not open it anew. With its next segment, whichever end
+sends it, both kernels are sent a RST: a shell on it ends then, and nobody waits for hours. A service by UDP
+does not know that a flow has ended and may send for ever: from a port on which the peer has begun, and may
+not any more, nothing opens a flow. (A daemon that restarts has forgotten that: a UDP service that still sends
+to somebody should be restarted as well.)
+
+**Refused** packets are counted as ``packetfilter.drop.*``. Whoever opened a TCP connection or sent UDP is
+told so by an ICMPv6 error, so that ``connect`` fails at once and does not hang for two minutes; a RST would
+say that nobody listens, which is not known here. Errors are limited, and smaller than the packet's headers
+and ours together.
 
 Cost: one lookup per run of packets with equal headers, and per TUN read.
 """
@@ -69,11 +75,14 @@ from coderd.packetfilter.reset import encode_question, encode_reset_back, encode
 MAX_ANSWERS = 256
 """Refusals and resets that wait to be sent."""
 LINUX_EPHEMERAL = (32_768, 60_999)
-"""The ports that Linux gives to sockets that connect, unless told otherwise (``net.ipv4.ip_local_port_range``)."""
+"""Linux's default ports of sockets that connect (``net.ipv4.ip_local_port_range``)."""
 
 PROTOCOL_FRAGMENT = 44
 PROTOCOL_DAEMONS = 99
-"""What daemons say to each other (``engine/introduction.py``): the data plane takes it out before, and no host ever gets any."""
+"""What daemons say to each other (``engine/introduction.py``).
+
+The data plane takes it out before, and no host ever gets any.
+"""
 
 _HEAD = 44
 """Bytes that decide: the IPv6 header, and both ports."""
@@ -113,7 +122,9 @@ class PacketFilter:
     def set_peers(
         self, own_address: bytes, peers: Mapping[NodePublic, tuple[bytes, InboundPolicy]], now: float
     ) -> None:
-        """Makes the peers these. Flows of who is gone are forgotten; those that are not allowed any more end at once.
+        """Makes the peers these.
+
+        Flows of who is gone are forgotten; those that are not allowed any more end at once.
 
         Args:
             own_address: this node's packed address.
@@ -170,7 +181,10 @@ class PacketFilter:
         return admitted
 
     def note_outbound(self, packet: Buffer, now: float) -> bool:
-        """Follows what this host sends: a packet or super-packet as the TUN gave it. False: it belongs to a flow that has ended."""
+        """Follows what this host sends: a packet or super-packet as the TUN gave it.
+
+        False: it belongs to a flow that has ended.
+        """
         head = bytes(packet[6:_HEAD])
         if (
             head == self._last_head
@@ -299,7 +313,10 @@ class PacketFilter:
         return ADMITTED if flow is not None and not flow.is_ended else "icmp_error"
 
     def _judge_fragment(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
-        """The first fragment decides, for UDP and ICMPv6; what follows it passes for as long as it could be reassembled."""
+        """The first fragment decides, for UDP and ICMPv6.
+
+        What follows it passes for as long as it could be reassembled.
+        """
         if len(packet) < _BEHIND_FRAGMENT + 8:
             return "fragment"
         key = bytes((PROTOCOL_FRAGMENT,)) + bytes(packet[44:48])
@@ -327,7 +344,10 @@ class PacketFilter:
     def _reset(
         self, peer: PeerFlows, segment: Buffer, now: float, *, onward: deque[bytes], back: deque[bytes]
     ) -> None:
-        """Has both kernels drop a connection that is not allowed any more: what runs on it ends, and nobody waits."""
+        """Has both kernels drop a connection that is not allowed any more.
+
+        What runs on it ends, and nobody waits.
+        """
         flags = segment[_TCP_FLAGS]
         if flags & TCP_ACK and not flags & TCP_RST and peer.refusals.take(now):
             onward.append(encode_reset_onward(segment))
@@ -335,7 +355,10 @@ class PacketFilter:
             self._counters["packetfilter.resets"] += 1
 
     def _ask_host(self, peer: PeerFlows, segment: Buffer, key: bytes, now: float) -> None:
-        """Whether this host has a connection that was there before the table: its acknowledgement will be picked up."""
+        """Whether this host has a connection that was there before the table.
+
+        Its acknowledgement will be picked up.
+        """
         is_of_connection = segment[_TCP_FLAGS] & (TCP_ACK | TCP_SYN | TCP_RST) == TCP_ACK
         port = int.from_bytes(key[1:3])
         if is_of_connection and self._is_clients(peer, port) and peer.questions.take(now):
@@ -350,7 +373,10 @@ class PacketFilter:
     # Outbound
 
     def _follow(self, peer: PeerFlows, head: bytes, packet: Buffer, now: float) -> str:
-        """Notes what this host sends to a peer, in the table. ``head``: the packet from its next header on."""
+        """Notes what this host sends to a peer, in the table.
+
+        ``head``: the packet from its next header on.
+        """
         protocol, at = head[0], IPV6_HEADER_SIZE
         if protocol == PROTOCOL_TCP:
             if len(packet) < _TCP_END:

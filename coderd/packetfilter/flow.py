@@ -1,11 +1,12 @@
 """One flow, and the bounded table of one peer's flows.
 
-A flow's key is its protocol, this node's port and the peer's: ``protocol(1) port(2) port(2)``, of ICMPv6 echo the
-identifier instead of ports, of fragments the identification that they share.
+A flow's key is its protocol, this node's port and the peer's: ``protocol(1) port(2) port(2)``, of ICMPv6 echo
+the identifier instead of ports, of fragments the identification that they share.
 
-Two shares, of flows that the peer began and of those that this node began, each with its own limit: so a peer pushes
-out neither another's flows, whose table is another, nor those that this node began with it. In a full share the
-longest untouched *fleeting* flow makes room (all but established TCP is fleeting); where all are established, one more is refused.
+Two shares, of flows that the peer began and of those that this node began, each with its own limit: so a peer
+pushes out neither another's flows, whose table is another, nor those that this node began with it. In a full
+share the longest untouched *fleeting* flow makes room (all but established TCP is fleeting); where all are
+established, one more is refused.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +24,10 @@ ESTABLISHED_LIFETIME = 5 * 86_400.0
 CLOSING_LIFETIME = 120.0
 """Seconds after the last packet of one that has ended: two maximum segment lifetimes (RFC 9293)."""
 ENDED_LIFETIME = 8 * 3600.0
-"""Seconds since its last packet that a TCP flow is kept shut which is not allowed any more: beyond its ends' own patience."""
+"""Seconds since its last packet that a TCP flow is kept shut which is not allowed any more.
+
+Beyond its ends' own patience.
+"""
 UDP_LIFETIME = 300.0
 """Seconds (RFC 4787, REQ-5, recommends five minutes)."""
 ECHO_LIFETIME = 60.0
@@ -104,7 +108,10 @@ class FlowTable:
         return flow
 
     def open(self, key: bytes, flow: Flow, now: float) -> bool:
-        """Remembers a flow, in place of one with the same key. False: its share is full of established ones."""
+        """Remembers a flow, in place of one with the same key.
+
+        False: its share is full of established ones.
+        """
         self.remove(key)
         share = self._share_of(flow)
         self._forget_some(share, now)
@@ -152,7 +159,10 @@ class FlowTable:
         return self._theirs if flow.is_theirs else self._ours
 
     def _forget_some(self, share: _Share, now: float) -> None:
-        """Looks at the next two that would make room: what has died goes, what lives goes to the end of the row."""
+        """Looks at the next two that would make room.
+
+        What has died goes, what lives goes to the end of the row.
+        """
         for key in list(_first_two(share.fleeting)):
             if share.fleeting[key].expires_at <= now:
                 self.remove(key)

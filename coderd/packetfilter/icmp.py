@@ -53,7 +53,10 @@ def quoted_key(packet: Buffer, at: int) -> bytes | None:
 
 
 def encode_refusal(packet: Buffer) -> bytes:
-    """Tells the sender of an IPv6 packet: communication with the destination is administratively prohibited."""
+    """Tells the sender of an IPv6 packet.
+
+    Communication with the destination is administratively prohibited.
+    """
     quote = bytes(packet[:_MAX_QUOTE])
     source, destination = bytes(packet[24:40]), bytes(packet[8:24])
     body = struct.pack(">BBHI", _UNREACHABLE, _PROHIBITED, 0, 0) + quote

@@ -54,7 +54,10 @@ class PeerFlows:
 
 
 class FormerPolicies:
-    """What peers could begin before, by address: their connections may outlive the flow, the policy, and the key."""
+    """What peers could begin before, by address.
+
+    Their connections may outlive the flow, the policy, and the key.
+    """
 
     def __init__(self) -> None:
         self._of: dict[bytes, tuple[InboundPolicy, ...]] = {}
@@ -74,7 +77,10 @@ class FormerPolicies:
 
 
 class ServedPorts:
-    """On which UDP ports peers have begun, by address: what this host sends from there is an answer, however late."""
+    """On which UDP ports peers have begun, by address.
+
+    What this host sends from there is an answer, however late.
+    """
 
     def __init__(self) -> None:
         self._of: dict[bytes, set[int]] = {}

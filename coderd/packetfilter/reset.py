@@ -1,4 +1,7 @@
-"""Segments that the filter makes of one of a TCP connection (RFC 9293, 3.10.7): resets for both ends, a question to its receiver."""
+"""Segments that the filter makes of one of a TCP connection (RFC 9293, 3.10.7).
+
+Resets for both ends, a question to its receiver.
+"""
 
 import struct
 
@@ -37,8 +40,9 @@ def encode_reset_back(segment: Buffer) -> bytes:
 def encode_question(segment: Buffer) -> bytes:
     """Encodes a probe, as TCP keepalive sends, that asks a segment's receiver whether it has the connection.
 
-    The sequence number is far behind what any receiver waits for: a connection answers with an acknowledgement and takes
-    nothing from it. Where there is none the answer is a RST that the sender believes.
+    The sequence number is far behind what any receiver waits for: a connection answers with an
+    acknowledgement and takes nothing from it. Where there is none the answer is a RST that the sender
+    believes.
     """
     source, destination = bytes(segment[8:24]), bytes(segment[24:40])
     behind = (int.from_bytes(segment[_SEQUENCE]) - _FAR) % (1 << 32)

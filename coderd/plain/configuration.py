@@ -2,8 +2,8 @@
 
 Pure.
 
-Port and mark belong to the sockets, so they are not here: whoever owns those sees to them first, as they may fail. What is
-left cannot.
+Port and mark belong to the sockets, so they are not here: whoever owns those sees to them first, as they may
+fail. What is left cannot.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,10 @@ from coderd.wireguard.uapi import NO_KEY, Change, Description, PeerChange, PeerD
 
 
 def apply(change: Change, device: Device, paths: PlainPaths, now: float) -> None:
-    """Applies a ``set`` in the order in which it was written, but for port and mark: they are the sockets'."""
+    """Applies a ``set`` in the order in which it was written, but for port and mark.
+
+    They are the sockets'.
+    """
     if change.private_key is not None or change.is_key_removal:
         device.set_private_key(change.private_key, now)
     if change.replaces_peers:

@@ -1,10 +1,10 @@
 """Paths without magicsock: one endpoint per peer, as a stock WireGuard has it. Pure.
 
-A peer's endpoint is configured, or learned from the source of whatever WireGuard authenticated last (roaming). With it goes
-the address of ours that the peer spoke to: answers leave from there (the *sticky source*), so that a host with several
-addresses is one host to each of its peers. That half is forgotten whenever it may have become wrong, and learned again
-from the next packet. There is no relay, no probing, no deadline: what has no endpoint is dropped and counted, and
-WireGuard's timers try again.
+A peer's endpoint is configured, or learned from the source of whatever WireGuard authenticated last
+(roaming). With it goes the address of ours that the peer spoke to: answers leave from there (the *sticky
+source*), so that a host with several addresses is one host to each of its peers. That half is forgotten
+whenever it may have become wrong, and learned again from the next packet. There is no relay, no probing, no
+deadline: what has no endpoint is dropped and counted, and WireGuard's timers try again.
 """
 
 from collections import deque

@@ -3,8 +3,9 @@ r"""How a test begins: one JSON line each way, in the form that Tailscale's and 
 client   {"version":2,"time":<nanoseconds>,"direction":0|1,"path":"any"|"direct"|"relay","secret":"..."}\n
 server   {}\n  or  {"error":"<one sentence>"}\n     then the bytes flow
 
-Direction 0: the client downloads, 1: it uploads. ``path`` is ours: the serving node keeps its own sending to it; a client
-that does not send it means "any". So is ``secret``. The sender stops after ``time`` and closes; the receiver reads to the end.
+Direction 0: the client downloads, 1: it uploads. ``path`` is ours: the serving node keeps its own sending to
+it; a client that does not send it means "any". So is ``secret``. The sender stops after ``time`` and closes;
+the receiver reads to the end.
 """
 
 from enum import IntEnum

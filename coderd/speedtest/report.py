@@ -8,8 +8,8 @@ INTERVAL       TRANSFER         BANDWIDTH
 ----------------------------------------------------
 0.00-5.02 sec  4283.6480 MBits  853.8217 Mbits/sec
 
-Cells are left-aligned and padded to the widest of their column; two spaces follow every column, the last one too; the rule
-is as wide as a row.
+Cells are left-aligned and padded to the widest of their column; two spaces follow every column, the last one
+too; the rule is as wide as a row.
 """
 
 from collections.abc import Sequence

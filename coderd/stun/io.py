@@ -161,7 +161,10 @@ def _other(here: AddrPort, sock: socket.socket, sockets: Sequence[socket.socket]
 
 
 def _difference(sock: socket.socket, other: socket.socket) -> tuple[bool, bool] | None:
-    """Whether another socket differs in address, and in port; None where it may be either, or speaks no such addresses."""
+    """Whether another socket differs in address, and in port.
+
+    None where it may be either, or speaks no such addresses.
+    """
     (ip, port), (other_ip, other_port) = _name_of(sock), _name_of(other)
     is_elsewhere = ip != other_ip
     if sock.family != other.family or (is_elsewhere and (ip in _ANY or other_ip in _ANY)):
@@ -228,7 +231,10 @@ def _name_of(sock: socket.socket) -> AddrPort:
 
 
 async def stun_round_trip(target: AddrPort) -> float | None:
-    """Measures the seconds from a Binding request to its answer, from a socket of its own; None after three without one."""
+    """Measures the seconds from a Binding request to its answer, from a socket of its own.
+
+    None after three without one.
+    """
     family = trio.socket.AF_INET6 if is_ipv6(target) else trio.socket.AF_INET
     with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
         await sock.connect(target)

@@ -194,7 +194,7 @@ def encode_response(tx: bytes, mapped: AddrPort) -> bytes:
 
 
 def encode_answer(answer: Answer, *, size: int = 0) -> bytes:
-    """Encodes a success response with RFC 5780's attributes, padded to ``size`` bytes where that is more than it has."""
+    """Encodes a success response with RFC 5780's attributes, padded to at least ``size`` bytes."""
     plain = encode_response(answer.tx, answer.mapped)
     places = ((_RESPONSE_ORIGIN, answer.origin), (_OTHER_ADDRESS, answer.other))
     attributes = plain[HEADER_SIZE:] + b"".join(

@@ -1,4 +1,4 @@
-r"""What a terminal and its client say to each other, on a stream of the node API after ``{"method":"terminal"}``. Pure.
+r"""What a terminal and its client say to each other, on a stream of the node API. Pure.
 
 offset size field
 0      1    kind
@@ -12,8 +12,8 @@ client to workspace                               workspace to client
 04 ping    8 bytes of the client's                84 pong     the same 8 bytes
 05 close   nothing: ends the shell                85 refused  a word, a space and a sentence, UTF-8
 
-``open`` comes first and once; without a token it makes a shell, with one it comes back to it. ``seen`` is the place behind
-the last byte that the client has.
+``open`` comes first and once; without a token it makes a shell, with one it comes back to it. ``seen`` is the
+place behind the last byte that the client has.
 """
 
 import struct
@@ -148,7 +148,10 @@ class FrameSplitter:
         self._at = 0
 
     def feed(self, data: Buffer) -> Iterator[tuple[int, bytes]]:
-        """Takes what arrived, cut anywhere; returns this splitter's frames, each cut off when it is asked for."""
+        """Takes what arrived, cut anywhere.
+
+        Returns this splitter's frames, each cut off when it is asked for.
+        """
         self._data = self._data[self._at :] + bytes(data)
         self._at = 0
         return iter(self)

@@ -5,7 +5,10 @@ SCROLLBACK = 256 * 1024
 
 
 class Scrollback:
-    """The last ``limit`` bytes. ``start`` and ``end`` are places: the first byte that is kept, and behind the last one."""
+    """The last ``limit`` bytes.
+
+    ``start`` and ``end`` are places: the first byte that is kept, and behind the last one.
+    """
 
     def __init__(self, limit: int = SCROLLBACK) -> None:
         self.end = 0

@@ -1,8 +1,11 @@
-"""Whose shells there are: how many at most, who is attached to which, and which nobody has come back for. Pure.
+"""Whose shells there are: how many at most, who is attached to which, and which nobody has come back for.
 
-Owns the table. ``open`` and ``find`` answer a client, ``attach`` and ``detach`` follow its stream, ``close`` the shell's end,
-``expired`` the clock, ``forsaken`` the server's word on who may still come. A session belongs to the peer that made it; its token, 16 random bytes, is what tells the sessions of
-one peer apart, and of the people behind that peer, where it is a server.
+Pure.
+
+Owns the table. ``open`` and ``find`` answer a client, ``attach`` and ``detach`` follow its stream, ``close``
+the shell's end, ``expired`` the clock, ``forsaken`` the server's word on who may still come. A session
+belongs to the peer that made it; its token, 16 random bytes, is what tells the sessions of one peer apart,
+and of the people behind that peer, where it is a server.
 """
 
 import hmac

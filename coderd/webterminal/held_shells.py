@@ -1,7 +1,7 @@
 """The shells that browsers have in workspaces, as the server knows them. Pure.
 
-To a workspace all browsers are one peer, the server. So it is the server that notices when somebody's right to a workspace has
-ended, and then ends the shells that they left behind there.
+To a workspace all browsers are one peer, the server. So it is the server that notices when somebody's right
+to a workspace has ended, and then ends the shells that they left behind there.
 """
 
 from dataclasses import dataclass, field

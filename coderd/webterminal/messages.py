@@ -1,4 +1,6 @@
-r"""What a browser and the server say to each other about a terminal, one message of a WebSocket each: bytes. Pure.
+r"""What a browser and the server say to each other about a terminal, one message of a WebSocket each: bytes.
+
+Pure.
 
 The first byte is the kind, the rest the body; kinds and bodies are those of ``frames``, and these:
 
@@ -6,9 +8,9 @@ browser to server                                  server to browser
 01 open   seen 8, rows 2, columns 2, id 0|32       81 opened  place 8, id 32: this shell's, to come back with
 06 seen   place 8: behind the last byte shown      86 path    UTF-8: "direct", or "relay" and a region's name
 
-A browser takes whatever is sent to it, so it says how much it has shown, and no more than ``WINDOW`` bytes are under way. The id
-of a shell is its token in the workspace and a MAC over it, user and workspace: it opens nothing for anybody else, though all
-who come by browser are one peer to the workspace.
+A browser takes whatever is sent to it, so it says how much it has shown, and no more than ``WINDOW`` bytes
+are under way. The id of a shell is its token in the workspace and a MAC over it, user and workspace: it opens
+nothing for anybody else, though all who come by browser are one peer to the workspace.
 """
 
 import struct

@@ -1,7 +1,7 @@
 """The page with a terminal in it. Pure.
 
-xterm.js makes style sheets as it runs. A nonce, new for each page, lets those in that our script has made, and nothing else:
-there is no ``unsafe-inline``, and no script but the server's own files.
+xterm.js makes style sheets as it runs. A nonce, new for each page, lets those in that our script has made,
+and nothing else: there is no ``unsafe-inline``, and no script but the server's own files.
 """
 
 from base64 import b64encode

@@ -1,4 +1,6 @@
-"""``scripts/bench``: our data path against a real peer's, in one run, on one pair of hosts; ratios, not boasts.
+"""``scripts/bench``: our data path against a real peer's, in one run, on one pair of hosts.
+
+Ratios, not boasts.
 
 ::
 
@@ -13,6 +15,6 @@
     packet        one command: each function of the data path by itself
     __main__      the command line; ``handshakes`` lives in bench_handshakes
 
-Contenders alternate within every case, and who begins changes with every round, so that whatever else the machine does
-meets all of them.
+Contenders alternate within every case, and who begins changes with every round, so that whatever else the
+machine does meets all of them.
 """

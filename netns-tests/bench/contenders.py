@@ -1,4 +1,6 @@
-"""Tunnels between a laboratory's two hosts, side by side: each with interfaces, ports and inner addresses of its own.
+"""Tunnels between a laboratory's two hosts, side by side.
+
+Each with interfaces, ports and inner addresses of its own.
 
 ::
 
@@ -64,7 +66,8 @@ def plain(lab: Lab, name: str, command: Sequence[str], place: Place, mtu: int) -
     Args:
         lab: where.
         name: what tables call it.
-        command: makes an interface whose name is added, and stays in the foreground for WG_PROCESS_FOREGROUND=1.
+        command: makes an interface whose name is added, and stays in the foreground for
+            WG_PROCESS_FOREGROUND=1.
         place: its own.
         mtu: of the tunnel.
     """
@@ -110,7 +113,10 @@ def _bring_up(host: Host, place: Place, inner: Mapping[Family, str], mtu: int) -
 
 @contextmanager
 def nodes(lab: Lab, name: str, mtu: int) -> Iterator[Tunnel]:
-    """The product as people run it: a server, a workspace and a user, joined, on a direct path. IPv6 alone is inside."""
+    """The product as people run it: a server, a workspace and a user, joined, on a direct path.
+
+    IPv6 alone is inside.
+    """
     lab.server.start()
     token = lab.server.create_workspace(WORKSPACE)
     user, dev = lab.user, lab.dev

@@ -1,12 +1,13 @@
 """``scripts/bench coordinator``: what one server carries of nodes that only join, stay, change and come back.
 
-The server is the real program on a database on disk, over loopback without TLS; the nodes are the real client core over real
-WebSockets, all in one process on the other core (``coordinator_load``). Two kinds of team:
+The server is the real program on a database on disk, over loopback without TLS; the nodes are the real client
+core over real WebSockets, all in one process on the other core (``coordinator_load``). Two kinds of team:
 
     teams   users with 1 to 3 devices and 1 to 4 workspaces, one workspace in five shared with somebody else
     ops     the same, and one user with whom every workspace is shared: this one's device sees them all
 
-Below the table each load is held against the aims, and it says how busy both cores were: what fills its core sets the pace.
+Below the table each load is held against the aims, and it says how busy both cores were: what fills its core
+sets the pace.
 """
 
 import argparse
@@ -214,7 +215,10 @@ def memory(pid: int) -> float:
 
 
 def prepare(directory: Path, n_nodes: int, *, has_ops: bool) -> Path:
-    """Fills a state directory's database and writes the load's file; made in memory, as every change waits for the disk."""
+    """Fills a state directory's database and writes the load's file.
+
+    Made in memory, as every change waits for the disk.
+    """
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         state = Path(name) / "state"
         state.mkdir(mode=0o700)
@@ -308,7 +312,10 @@ def loads_of(results: Results) -> list[tuple[str, int]]:
 
 
 def verdicts(results: Results) -> list[str]:
-    """A sentence for each load: which aims it meets, and how busy both cores were while everybody joined and came back."""
+    """A sentence for each load.
+
+    Which aims it meets, and how busy both cores were while everybody joined and came back.
+    """
     return [_verdict(results, kind, size) for kind, size in loads_of(results)]
 
 

@@ -1,17 +1,20 @@
-"""The load of ``scripts/bench coordinator``: so many nodes in one process, each with the node's own client core and WebSocket.
+"""The load of ``scripts/bench coordinator``.
+
+So many nodes in one process, each with the node's own client core and WebSocket.
 
     python -m bench.coordinator_load URL FLEET
 
-FLEET is a file that ``coordinator`` wrote: who the nodes are and whom each may meet. Orders come on stdin, an answer to each
-goes to stdout, both in JSON by line, times in seconds of CLOCK_MONOTONIC, which all processes of a machine share:
+FLEET is a file that ``coordinator`` wrote: who the nodes are and whom each may meet. Orders come on stdin, an
+answer to each goes to stdout, both in JSON by line, times in seconds of CLOCK_MONOTONIC, which all processes
+of a machine share:
 
     {"do": "join"}                    everybody joins, IN_FLIGHT at a time; -> when it began, when all were in, when all had converged
     {"do": "change", "count": …}      one node after the other has new endpoints; -> how long each of its peers took to know
     {"do": "return"}                  answered at once; then the server restarts, and the next order is
     {"do": "returned"}                -> when the first was cut off, when all were in again, when all had converged
 
-Converged means that each node knows, of every node that it may meet, the endpoints that this one has had *since* the join or
-the restart: what it remembers from before does not count.
+Converged means that each node knows, of every node that it may meet, the endpoints that this one has had
+*since* the join or the restart: what it remembers from before does not count.
 """
 
 import gc
@@ -207,7 +210,8 @@ async def main(url: str, path: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with open(path, encoding="utf-8") as file:  # noqa: ASYNC230 -- nothing else runs yet
         fleet = Fleet(url, json.load(file))
-    gc.disable()  # what is timed is the server, not a search through all nodes' objects: each would have its own process
+    # What is timed is the server, not a search through all nodes' objects: each would have its own process.
+    gc.disable()
     print("ready", flush=True)
     stdin = trio.wrap_file(sys.stdin)
     async with trio.open_nursery() as nursery:

@@ -1,12 +1,15 @@
-"""A load of relay clients: pairs of them, a sender and a receiver each, in one process that does nothing else.
+"""A load of relay clients.
+
+Pairs of them, a sender and a receiver each, in one process that does nothing else.
 
 Run as a program it connects, says ``ready`` and then answers each line of JSON with a line of JSON::
 
     {"rate": 100000, "seconds": 2}      frames per second over all pairs together; null: as many as the relay takes
     {"seconds": …, "sent": …, "received": …, "delay_p50": …, "delay_p99": …}
 
-Every frame carries the time at which it was made, so what it waited for, in our sockets, in the relay and in the kernel, is
-seen where it arrives. What was sent before the end of a run and has not come SETTLE seconds after it is lost.
+Every frame carries the time at which it was made, so what it waited for, in our sockets, in the relay and in
+the kernel, is seen where it arrives. What was sent before the end of a run and has not come SETTLE seconds
+after it is lost.
 """
 
 import json
@@ -29,7 +32,7 @@ from coderd.http.head import find_head_end
 from coderd.model.keys import NodePrivate, NodePublic
 
 PACKET_SIZE = 1340
-"""Bytes of a WireGuard datagram with a full packet of MTU 1280 and some padding, as the figures of others have it."""
+"""Bytes of a WireGuard datagram with a full packet of MTU 1280 and some padding."""
 FRAME_SIZE = KEYED_HEADER_SIZE + PACKET_SIZE
 BURST = 44
 """Frames written at once: what a node makes of one super-packet."""

@@ -1,4 +1,6 @@
-"""``scripts/bench hostile``: how soon the server answers ``/healthz`` while one client of each kind does its worst.
+"""``scripts/bench hostile``.
+
+How soon the server answers ``/healthz`` while one client of each kind does its worst.
 
 ::
 
@@ -6,7 +8,8 @@
          |
     dev: a workspace with a hostile app, and terminals; its daemon's control socket
 
-One kind after the other, and each within its limits: what is too much is cut off by the server, and comes back at once.
+One kind after the other, and each within its limits: what is too much is cut off by the server, and comes
+back at once.
 """
 
 import argparse

@@ -1,11 +1,14 @@
-"""Clients that do their worst within their limits, the app and the probe that go with them; one of them for each process.
+"""Clients that do their worst within their limits, the app and the probe that go with them.
+
+One of them for each process.
 
     python -m bench.hostile_load probe HOST PORT SECONDS         JSON on stdout: seconds that each /healthz took
     python -m bench.hostile_load probe-control SOCKET SECONDS    the same of the daemon's status
     python -m bench.hostile_load app PORT                        a web app in the workspace, as hostile as its browsers
     python -m bench.hostile_load KIND HOST PORT                  a client until killed; what it may use in JSON on stdin
 
-A client that the server cuts off comes back at once. What it sends is made beforehand, so that the server has the work.
+A client that the server cuts off comes back at once. What it sends is made beforehand, so that the server has
+the work.
 """
 
 import json

@@ -69,9 +69,12 @@ print("per second:", receive(seconds))
 
 
 def iperf(lab: Lab, address: str, options: Sequence[str], seconds: int) -> float:
-    """Gbit/s of TCP that arrived, from the user to an address on dev or as the options say; both directions added up.
+    """Gbit/s of TCP that arrived, from the user to an address on dev or as the options say.
 
-    Fails only when it fails twice: a connection that a busy machine timed out is no reason to throw a whole run away.
+    Both directions added up.
+
+    Fails only when it fails twice: a connection that a busy machine timed out is no reason to throw a whole
+    run away.
     """
     try:
         return _iperf(lab, address, options, seconds)
@@ -109,7 +112,7 @@ def round_trip(lab: Lab, address: str) -> float:
 
 
 def small_packets(lab: Lab, tunnel: Tunnel, family: Family, seconds: float) -> float:
-    """Small datagrams per second that a program of dev's receives while one of the user's sends as fast as it can."""
+    """Small datagrams per second that a program of dev's receives from one that sends as fast as it can."""
     address, port = tunnel.addresses[family], str(SMALL_PORT)
     receive = ["python3", "-c", RECEIVER, address, port, str(SMALL_WARM_UP), str(seconds)]
     send = ["python3", "-c", SENDER, address, port, str(SMALL), str(seconds + 30)]

@@ -1,4 +1,7 @@
-"""What the functions of the data path cost per packet, alone in one process: no socket, no TUN, no other load."""
+"""What the functions of the data path cost per packet, alone in one process.
+
+No socket, no TUN, no other load.
+"""
 
 import argparse
 import gc
@@ -68,7 +71,10 @@ def filter_of_a_download(outbound: bytes) -> PacketFilter:
 
 
 def per_packet(call: Callable[[], object]) -> list[float]:
-    """Microseconds of CPU time per packet of one call, several trials: a machine that others use tells the same."""
+    """Microseconds of CPU time per packet of one call, several trials.
+
+    A machine that others use tells the same.
+    """
     found = []
     for _ in range(TRIALS):
         begun = time.process_time()

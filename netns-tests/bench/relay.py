@@ -1,8 +1,9 @@
 """``scripts/bench relay``: what one relay process carries, raw and as the way of whole nodes.
 
-Whole nodes: see ``relay_nodes``. Raw: clients that only speak DERP, over loopback; the relay on one core, the load on another. Of every load three things are
-asked: what is delivered when everybody sends as fast as the relay takes it, the highest rate at which no more than one frame
-in a thousand is lost, and how long frames wait at half of that rate.
+Whole nodes: see ``relay_nodes``. Raw: clients that only speak DERP, over loopback; the relay on one core, the
+load on another. Of every load three things are asked: what is delivered when everybody sends as fast as the
+relay takes it, the highest rate at which no more than one frame in a thousand is lost, and how long frames
+wait at half of that rate.
 """
 
 import argparse

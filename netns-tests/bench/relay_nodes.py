@@ -1,7 +1,10 @@
-"""Whole nodes through one relay: TCP inside tunnels that may not go direct, beside plain TCP between the same hosts.
+"""Whole nodes through one relay.
 
-Pairs run on hosts of their own, all with public addresses; the server lets nobody go direct, so every packet goes through its
-one process. The peer to compare with is the network itself, and the same TCP through haproxy, a relay of plain streams in C.
+TCP inside tunnels that may not go direct, beside plain TCP between the same hosts.
+
+Pairs run on hosts of their own, all with public addresses; the server lets nobody go direct, so every packet
+goes through its one process. The peer to compare with is the network itself, and the same TCP through
+haproxy, a relay of plain streams in C.
 """
 
 import json

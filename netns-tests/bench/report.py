@@ -1,4 +1,7 @@
-"""Where results go: to stdout as a table or as JSON, and into the command's own section of docs/benchmarks.md."""
+"""Where results go.
+
+To stdout as a table or as JSON, and into the command's own section of docs/benchmarks.md.
+"""
 
 import argparse
 import json

@@ -1,4 +1,7 @@
-"""Figures of alternating rounds: medians with their ranges, ratios to the others, and their two written forms."""
+"""Figures of alternating rounds.
+
+Medians with their ranges, ratios to the others, and their two written forms.
+"""
 
 import statistics
 from collections.abc import Iterator, Sequence

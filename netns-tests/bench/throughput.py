@@ -162,7 +162,10 @@ def _spent(lab: Lab, tunnel: Tunnel) -> tuple[float, float]:
 
 
 def small(this: Run, lab: Lab, tunnels: Sequence[Tunnel], mtu: int, family: Family) -> None:
-    """Small datagrams, and the round trip that a tunnel adds; MTU matters to neither, so each family has its turn once."""
+    """Small datagrams, and the round trip that a tunnel adds.
+
+    MTU matters to neither, so each family has its turn once.
+    """
     packets, trip = f"udp-small{suffix(family)}", f"rtt{suffix(family)}"
     if this.wants(packets):
         for tunnel in tunnels:
@@ -181,7 +184,10 @@ def suffix(family: Family) -> str:
 
 @contextmanager
 def _batches(this: Run, lab: Lab, tunnel: Tunnel, *, is_one_way: bool) -> Iterator[None]:
-    """Adds up how many segments one system call of ours moved, from the end that does most of it: do offloads work?"""
+    """Adds up how many segments one system call of ours moved, from the end that does most of it.
+
+    Do offloads work?
+    """
     if tunnel.name != OURS or this.options.ours != "node" or not is_one_way:
         yield
         return

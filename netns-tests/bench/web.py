@@ -1,4 +1,6 @@
-"""``scripts/bench web``: one web service of a workspace, by the server's web apps, by ``port-forward``, and without any of us.
+"""``scripts/bench web``.
+
+One web service of a workspace, by the server's web apps, by ``port-forward``, and without any of us.
 
 ::
 
@@ -6,7 +8,8 @@
              │
            server       ours: user -> server (HTTP) -> tunnel -> dev;  port-forward: user -> tunnel -> dev
 
-All have public addresses, so both tunnels are direct, and HTTP is not encrypted: what is measured is the way, not TLS.
+All have public addresses, so both tunnels are direct, and HTTP is not encrypted: what is measured is the way,
+not TLS.
 """
 
 import argparse

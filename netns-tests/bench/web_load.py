@@ -1,6 +1,7 @@
 """Requests as a browser makes them, over bare sockets: what it costs beside the way itself is little.
 
-python -m bench.web_load HOST PORT PREFIX SECONDS, the Authorization header's value on stdin (empty: none); JSON on stdout.
+python -m bench.web_load HOST PORT PREFIX SECONDS, the Authorization header's value on stdin (empty: none);
+JSON on stdout.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""A web service that costs next to nothing itself: a thread per connection, HTTP/1.1 as far as the load asks for it.
+"""A web service that costs next to nothing itself.
+
+A thread per connection, HTTP/1.1 as far as the load asks for it.
 
 python -m bench.web_service PORT
 

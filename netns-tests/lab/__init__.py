@@ -22,9 +22,9 @@
     laboratory  all of it together: ``with Lab("easy-nat") as lab``
     waiting     polling with a deadline; nothing here sleeps and hopes
 
-Nothing is made in the machine's own namespaces, so there is nothing to undo there: a network namespace lives as long
-as the processes in it, those live in one pid namespace, and its first process ends when our end of a pipe closes,
-whether we returned, failed, were interrupted or were killed.
+Nothing is made in the machine's own namespaces, so there is nothing to undo there: a network namespace lives
+as long as the processes in it, those live in one pid namespace, and its first process ends when our end of a
+pipe closes, whether we returned, failed, were interrupted or were killed.
 """
 
 from lab.capture import Capture, Packet

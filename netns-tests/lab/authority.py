@@ -23,7 +23,7 @@ class Authority:
         self._authority = trustme.CA(organization_name="The laboratory")
 
     def make_known(self, host: Host) -> None:
-        """Make it the one authority that a host's programs trust, as an administrator does it for one service."""
+        """Makes it the one authority that a host's programs trust, as an administrator does."""
         self._authority.cert_pem.write_to_path(str(host.path(ROOTS)))
         host.environment["SSL_CERT_FILE"] = ROOTS
 

@@ -1,8 +1,11 @@
-"""A Debian host with systemd as its first process: for what is true only where systemd itself has read the units.
+"""A Debian host with systemd as its first process.
 
-The host is this machine's files under an overlay in memory, in namespaces of its own, so it boots in half a second, may change
-any file, and leaves nothing. It has this project at ``CHECKOUT`` as ``scripts/install`` would have left it there, since a service
-sees neither root's home nor wherever else the tests may lie. One script runs on it as root; when that ends the host is switched off.
+For what is true only where systemd itself has read the units.
+
+The host is this machine's files under an overlay in memory, in namespaces of its own, so it boots in half a
+second, may change any file, and leaves nothing. It has this project at ``CHECKOUT`` as ``scripts/install``
+would have left it there, since a service sees neither root's home nor wherever else the tests may lie. One
+script runs on it as root; when that ends the host is switched off.
 """
 
 import subprocess

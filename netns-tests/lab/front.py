@@ -1,4 +1,7 @@
-"""What people put before a server: nginx and haproxy, with the configurations that their manuals give for WebSockets."""
+"""What people put before a server.
+
+Nginx and haproxy, with the configurations that their manuals give for WebSockets.
+"""
 
 import shutil
 import subprocess

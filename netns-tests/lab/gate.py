@@ -4,8 +4,8 @@
 
     core ── wan 192.0.2.10 [ gate ] 192.168.7.1 ── 192.168.7.2 server
 
-A router that forwards ports; the same hiding who sends, as routers do whose owner wants the server to have no route
-back; or a machine with haproxy in its TCP mode, as a cloud's load balancer, that knows nothing of UDP.
+A router that forwards ports; the same hiding who sends, as routers do whose owner wants the server to have no
+route back; or a machine with haproxy in its TCP mode, as a cloud's load balancer, that knows nothing of UDP.
 """
 
 from lab.front import start_front

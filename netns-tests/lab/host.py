@@ -119,7 +119,10 @@ class Host:
         env: Mapping[str, str] | None = None,
         stderr_apart: bool = False,
     ) -> Process:
-        """Start a program here and go on. Its output goes to its log; stderr to nowhere if ``stderr_apart``."""
+        """Start a program here and go on.
+
+        Its output goes to its log; stderr to nowhere if ``stderr_apart``.
+        """
         log = memory_file("log")
         with memory_file("stdin", (input or "").encode()) as stdin:
             child = self._realm.spawn(
@@ -143,7 +146,10 @@ class Host:
         return self.run([sys.executable, "-c", code, *arguments], timeout=timeout).stdout
 
     def environ(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of programs here: ours without its own opinions on coderd, home and temporary files."""
+        """The environment of programs here.
+
+        Ours without its own opinions on coderd, home and temporary files.
+        """
         kept = {
             name: value
             for name, value in os.environ.items()

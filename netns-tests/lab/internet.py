@@ -11,11 +11,12 @@
   user 10.0.1.2          198.18.x.2              dev 10.0.2.2
                        guests, by add_host
 
-A site with a second NAT has its provider's router between its own and the core, with ``198.51.100.2`` or ``203.0.113.2``.
+A site with a second NAT has its provider's router between its own and the core, with ``198.51.100.2`` or
+``203.0.113.2``.
 
-With IPv6: the server at 2001:db8:0:1::10, the routers in 2001:db8:0:2::/64 and 2001:db8:0:3::/64, the sites' LANs
-2001:db8:1::/64 and 2001:db8:2::/64. A site without router has its host in the router's place. The core forwards
-between the sites and knows no way to private addresses.
+With IPv6: the server at 2001:db8:0:1::10, the routers in 2001:db8:0:2::/64 and 2001:db8:0:3::/64, the sites'
+LANs 2001:db8:1::/64 and 2001:db8:2::/64. A site without router has its host in the router's place. The core
+forwards between the sites and knows no way to private addresses.
 """
 
 import json
@@ -150,7 +151,10 @@ class Internet:
         return self.add_host(name, host_name, isolated=site.isolates)
 
     def change_router(self, name: SiteName, site: Site) -> None:
-        """Give a site's router other rules, and let it forget all that passed it. Links and addresses stay."""
+        """Give a site's router other rules, and let it forget all that passed it.
+
+        Links and addresses stay.
+        """
         router = self.routers[name]
         router.nft("flush ruleset\n" + ruleset(site, WAN[name][4].at(2)))
         router.run(["conntrack", "-F"])
@@ -226,8 +230,8 @@ class Internet:
 
     @staticmethod
     def _addresses(interface: str, net: Net, places: tuple[int, ...]) -> list[str]:
-        # nodad: an address is else tentative for two seconds. A link-local one, since who forwards for others asks
-        # for neighbours from it; none where IPv6 is not what the topology is about.
+        # nodad: an address is else tentative for two seconds. A link-local one, since who forwards for others
+        # asks for neighbours from it; none where IPv6 is not what the topology is about.
         wanted = [net.interface(place) for place in places]
         if ":" in net.prefix:
             wanted.append(f"fe80::{places[0]:x}/64")
@@ -248,8 +252,8 @@ class Internet:
     def _route_between_ports(router: Host) -> None:
         """Keep a bridge out of IP's hooks, where the machine has br_netfilter loaded.
 
-        It would else run prerouting itself, and what that turns around to a host of the same LAN it would bridge there
-        at once, past the router's forwarding and into the isolation of the ports.
+        It would else run prerouting itself, and what that turns around to a host of the same LAN it would
+        bridge there at once, past the router's forwarding and into the isolation of the ports.
         """
         with router.network():
             for hook in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
@@ -285,7 +289,9 @@ class Internet:
 
     @property
     def stopped_datagrams(self) -> int:
-        """How many datagrams the hold in the core and the sites' own firewalls have stopped: proof that somebody tried.
+        """How many datagrams the hold in the core and the sites' own firewalls have stopped.
+
+        Proof that somebody tried.
 
         Releasing the hold sets its count to zero.
         """

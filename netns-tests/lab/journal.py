@@ -1,4 +1,7 @@
-"""What a daemon's log says happened, and when: to the microsecond, on the clock that all daemons of a laboratory share."""
+"""What a daemon's log says happened, and when.
+
+To the microsecond, on the clock that all daemons of a laboratory share.
+"""
 
 import re
 from datetime import datetime

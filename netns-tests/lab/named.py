@@ -192,7 +192,10 @@ TOPOLOGIES: dict[str, Topology] = {
 
 
 def nat_grid() -> dict[str, Topology]:
-    """Every pair of kinds of NAT. Which end has which does not matter to a path, so each pair is there once."""
+    """Every pair of kinds of NAT.
+
+    Which end has which does not matter to a path, so each pair is there once.
+    """
     names = list(NAT_KINDS)
     return {
         f"{one}/{other}": Topology(

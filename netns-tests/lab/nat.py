@@ -1,14 +1,14 @@
 """Kinds of NAT as nftables rulesets for a router with the interfaces ``lan`` and ``wan``.
 
-Every one of them drops new inbound in its input hook. Without that, conntrack records a peer's early ping to the
-router's own address, our ping to that peer then finds its natural port taken and gets another, and two easy NATs
-never meet.
+Every one of them drops new inbound in its input hook. Without that, conntrack records a peer's early ping to
+the router's own address, our ping to that peer then finds its natural port taken and gets another, and two
+easy NATs never meet.
 
-Nothing else needs to stop strangers: a datagram to the router's outer address goes to its input hook unless conntrack
-(address-and-port-dependent filtering comes free with it) or a ``dnat`` rule below sends it inside.
+Nothing else needs to stop strangers: a datagram to the router's outer address goes to its input hook unless
+conntrack (address-and-port-dependent filtering comes free with it) or a ``dnat`` rule below sends it inside.
 
-Looser filtering keeps a table of its own of the outer ports in use: ``inner`` says whose each is, ``spoken`` which
-addresses were spoken to from it. Both are written after translation and only by what inner hosts begin.
+Looser filtering keeps a table of its own of the outer ports in use: ``inner`` says whose each is, ``spoken``
+which addresses were spoken to from it. Both are written after translation and only by what inner hosts begin.
 """
 
 from lab.topology import Filtering, Mapping, Nat, Site

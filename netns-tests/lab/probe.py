@@ -1,4 +1,7 @@
-"""When the first byte gets through the tunnel: full datagrams from the user's host, echoed on dev's, one every few ms."""
+"""When the first byte gets through the tunnel.
+
+Full datagrams from the user's host, echoed on dev's, one every few ms.
+"""
 
 import select
 import socket

@@ -80,7 +80,10 @@ class Process:
         return self.code is None
 
     def wait_for(self, text: str, *, timeout: float = 20.0) -> str:
-        """Wait until its log contains a text, and return the log; LabError when it ends first or takes too long."""
+        """Wait until its log contains a text, and return the log.
+
+        LabError when it ends first or takes too long.
+        """
         deadline = time.monotonic() + timeout
         while text not in (output := self.output):
             if not self.is_running and text not in self.output:

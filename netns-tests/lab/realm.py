@@ -6,8 +6,8 @@
      │                                      └─ its end is the end of every process below
      └── keepers of hosts, daemons, tools: our children, yet members of the realm
 
-``setns`` with a pid namespace moves only the children to come. So a program is an ordinary child of ours, with a pid
-that we can signal and wait for, and still dies with the realm.
+``setns`` with a pid namespace moves only the children to come. So a program is an ordinary child of ours,
+with a pid that we can signal and wait for, and still dies with the realm.
 """
 
 import ctypes
@@ -66,7 +66,10 @@ def entered(namespace: str, kind: int) -> Iterator[None]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Within, the handlers of Python wait: an interrupt between a fork and our noting of the child would lose it."""
+    """Within, the handlers of Python wait.
+
+    An interrupt between a fork and our noting of the child would lose it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # handlers run in the main thread alone
         return
@@ -121,7 +124,10 @@ class Realm:
         return child
 
     def keep(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a process that holds namespaces until the realm closes; it has said ``ready`` when this returns."""
+        """Start a process that holds namespaces until the realm closes.
+
+        It has said ``ready`` when this returns.
+        """
         keeper = self.spawn(
             argv,
             stdin=subprocess.DEVNULL,
@@ -136,7 +142,10 @@ class Realm:
         return keeper
 
     def close(self) -> None:
-        """Kill everything inside. Our own children must be reaped, else the kernel holds the realm open for them."""
+        """Kill everything inside.
+
+        Our own children must be reaped, else the kernel holds the realm open for them.
+        """
         assert self._unshare.stdin is not None
         self._unshare.stdin.close()
         for child in self._children:

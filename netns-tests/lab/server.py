@@ -1,4 +1,7 @@
-"""``coderd server`` on a host, reached as its topology says: bare, through a proxy or a gate, by http or https."""
+"""``coderd server`` on a host, reached as its topology says.
+
+Bare, through a proxy or a gate, by http or https.
+"""
 
 import json
 import re
@@ -133,7 +136,7 @@ class Server:
         return self.host.run(["coderctl", *arguments, *where, *accepting], input=input).stdout
 
     def share(self, workspace: str, user: str, token: str) -> None:
-        """Share a workspace of the admin's with somebody, all of it; ``token`` is theirs, with which it is accepted."""
+        """Shares a workspace of the admin's, all of it, with the user of ``token``, who accepts it."""
         self.coderctl("share", workspace, "--with", user, "--ports", "all", "--terminal")
         where = ["--url", self._url(self._near) + self._pin, "--token-file", "-"]
         accepting = ["--insecure"] if self.url.startswith("http:") else []

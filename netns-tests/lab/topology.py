@@ -1,4 +1,7 @@
-"""The words: RFC 4787's for a NAT, ours for sites, for what is before a server, and for the whole. No code of lab or product."""
+"""The words: RFC 4787's for a NAT, ours for sites, for what is before a server, and for the whole.
+
+No code of lab or product.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -45,7 +48,10 @@ HARD = Nat(Mapping.ADDRESS_AND_PORT_DEPENDENT, Filtering.ADDRESS_AND_PORT_DEPEND
 
 
 def nat_kinds() -> dict[str, Nat]:
-    """Every kind that the lab can build, by the name that its tests use: four mappings times three filterings."""
+    """Every kind that the lab can build, by the name that its tests use.
+
+    Four mappings times three filterings.
+    """
     mappings = {
         "easy": (Mapping.ENDPOINT_INDEPENDENT, False),
         "address": (Mapping.ADDRESS_DEPENDENT, False),
@@ -77,7 +83,8 @@ UpstreamNet = Literal["100.64.0.", "192.168.100."]
 class Site:
     """One place with hosts: behind a router that translates or filters, or straight on the internet.
 
-    NATs translate IPv4 alone. With IPv6 a site behind a NAT has real addresses and whatever ``firewall`` says.
+    NATs translate IPv4 alone. With IPv6 a site behind a NAT has real addresses and whatever ``firewall``
+    says.
     """
 
     nat: Nat | None = None
@@ -115,12 +122,16 @@ class Service:
     """How the server is reached, and what it lets its nodes do."""
 
     front: Front = "none"
-    """What takes the server's connections first; STUN is asked of the server itself. The last, ``websockets``, upgrades
+    """What takes the server's connections first; STUN is asked of the server itself.
+
+    The last, ``websockets``, upgrades
     to WebSocket alone, and lets anything else that wants an upgrade through without it."""
     gate: Gate = "none"
-    """What stands at the server's public address, the server itself having a private one: a router that ``forwards``
-    its TCP and UDP ports; one that ``masks`` besides, so that all senders look like the router; or a machine that
-    ``balances`` TCP connections, which hides who makes them, and knows nothing of UDP."""
+    """What stands at the server's public address, the server itself having a private one.
+
+    A router that ``forwards``
+    its TCP and UDP ports; one that ``masks`` besides, so that all senders look like the router; or a machine
+    that ``balances`` TCP connections, which hides who makes them, and knows nothing of UDP."""
     is_encrypted: bool = False
     """Its URL is https, with a certificate by an authority that the lab's hosts trust and nobody else."""
     is_pinned: bool = False
@@ -130,7 +141,10 @@ class Service:
     blocks_direct: bool = False
     """The team wants all traffic on its relays."""
     n_relays: int = 0
-    """Relays on hosts of their own, each a region; the server itself is none then. 0: the server is the one relay."""
+    """Relays on hosts of their own, each a region; the server itself is none then.
+
+    0: the server is the one relay.
+    """
     loses_relay: bool = False
     """The relay at which dev listens is killed once data flows, for good."""
 
@@ -148,5 +162,5 @@ class Topology:
     second: Family | None = None
     """The other one, where every host has addresses of both."""
     second_works: bool = True
-    """Else packets of the second family vanish in the core, though addresses and routes say that it is there."""
+    """Else packets of the second family vanish in the core, in spite of addresses and routes."""
     service: Service = Service()

@@ -1,8 +1,8 @@
 """Processes that go through pieces of work, some at a time, and end with whoever set them to it.
 
-Each piece gets a process of its own, whose signals and namespaces are nobody else's. It is the leader of its own
-session, so that a terminal's ^C reaches us alone, and we end it: by SIGTERM, which leaves every ``with``, and by
-SIGKILL where that takes long. If we are killed ourselves, the kernel kills it.
+Each piece gets a process of its own, whose signals and namespaces are nobody else's. It is the leader of its
+own session, so that a terminal's ^C reaches us alone, and we end it: by SIGTERM, which leaves every ``with``,
+and by SIGKILL where that takes long. If we are killed ourselves, the kernel kills it.
 """
 
 import ctypes
@@ -30,7 +30,9 @@ PR_SET_PDEATHSIG = 1
 def in_processes(
     work: Callable[[Item], Iterable[Result]], items: Iterable[Item], *, jobs: int
 ) -> Generator[Result, None, None]:
-    """What ``work`` yields for each item, as it comes. Closing the iterator ends all processes and starts no more.
+    """What ``work`` yields for each item, as it comes.
+
+    Closing the iterator ends all processes and starts no more.
 
     Args:
         work: called once for each item, in a process of its own.

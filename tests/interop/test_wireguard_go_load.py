@@ -1,6 +1,9 @@
-"""Cookies both ways and sessions that wear out, between our device and a live wireguard-go: ours is the clock that jumps.
+"""Cookies both ways and sessions that wear out, between our device and a live wireguard-go.
 
-The laboratory is that of ``test_wireguard_go_wire``: one namespace, one loopback, one TUN behind which a kernel answers.
+Ours is the clock that jumps.
+
+The laboratory is that of ``test_wireguard_go_wire``: one namespace, one loopback, one TUN behind which a
+kernel answers.
 """
 
 import os

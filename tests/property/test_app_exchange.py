@@ -1,4 +1,7 @@
-"""An app may answer anything, in any order, to any method: every exchange comes to an end, and says nothing that is not HTTP."""
+"""An app may answer anything, in any order, to any method.
+
+Every exchange comes to an end, and says nothing that is not HTTP.
+"""
 
 from typing import Any
 

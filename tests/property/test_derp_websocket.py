@@ -1,4 +1,4 @@
-"""A WebSocket that carries bytes carries all of them in order, however it is cut, and takes anything without raising."""
+"""A WebSocket carries all bytes in order, however it is cut, and takes anything without raising."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Whatever answers come and when, a run ends within five seconds and asks to be woken no more often than it must."""
+"""Whatever answers come and when, a run ends within five seconds and wakes no more often than it must."""
 
 import random
 

@@ -1,6 +1,7 @@
 """split and coalesce against slow, obvious oracles, on generated traffic and on any bytes.
 
-The oracles know headers as byte offsets and checksums as a loop over words; they share no code with what they judge.
+The oracles know headers as byte offsets and checksums as a loop over words; they share no code with what they
+judge.
 """
 
 import struct

@@ -1,4 +1,7 @@
-"""Laws of the packet filter: total over any bytes, and equal to a slow model of its policy over whole conversations."""
+"""Laws of the packet filter.
+
+Total over any bytes, and equal to a slow model of its policy over whole conversations.
+"""
 
 from collections import Counter
 
@@ -67,9 +70,12 @@ ports, peer_ports = st.sampled_from(PORTS), st.sampled_from(PEER_PORTS)
 
 
 class Conversations(RuleBasedStateMachine):
-    """The filter beside a model that knows nothing of tables, runs or caches: who began what, and what is allowed now.
+    """The filter beside a model that knows nothing of tables, runs or caches.
 
-    Time stands still and no daemon restarts here, so what passes is a question of the policy and of the past alone.
+    Who began what, and what is allowed now.
+
+    Time stands still and no daemon restarts here, so what passes is a question of the policy and of the past
+    alone.
     """
 
     def __init__(self) -> None:
@@ -77,11 +83,14 @@ class Conversations(RuleBasedStateMachine):
         self.host = Host("22")
         self.accepted = {22}
         self.was_accepted: set[int] = set()
-        """Ports on which the peer could begin before a change: what is there is never this node's own, though nobody knows."""
+        """Ports on which the peer could begin before a change.
+
+        What is there is never this node's own, though nobody knows.
+        """
         self.was_served: set[int] = set()
         """The same of UDP ports on which the peer has begun."""
         self.begun: dict[tuple[int, int, int], str] = {}
-        """Who began a flow of protocol, port and peer's port; ``ended`` where that is not allowed any more."""
+        """Who began a flow of protocol, port and peer's port; ``ended`` if no longer allowed."""
         self.closed: set[tuple[int, int, int]] = set()
         """Those that have been reset: whoever connects next has begun a new one."""
 
@@ -186,7 +195,10 @@ TestConversations.settings = settings(max_examples=60, stateful_step_count=40)
 def test_what_a_peer_may_begin_is_what_the_policy_says(
     protocol: int, port: int, text: str, has_services: bool
 ) -> None:
-    """Every protocol, every port: compiled or not, a first packet passes where the policy has it, and nowhere else."""
+    """Every protocol, every port.
+
+    Compiled or not, a first packet passes where the policy has it, and nowhere else.
+    """
     services = parse_ports("3-4") if has_services else PortSet()
     policy = InboundPolicy(parse_ports(text), services)
     packet_filter = PacketFilter(counters=Counter())

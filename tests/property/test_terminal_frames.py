@@ -1,4 +1,7 @@
-"""Terminals' frames are total and the same however the stream is cut; the scrollback is the end of all that was written."""
+"""Terminals' frames are total and the same however the stream is cut.
+
+The scrollback is the end of all that was written.
+"""
 
 import contextlib
 

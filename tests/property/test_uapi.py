@@ -1,4 +1,7 @@
-"""Laws of the configuration protocol: total over any text, cut anywhere, and nothing changes where something is refused."""
+"""Laws of the configuration protocol.
+
+Total over any text, cut anywhere, and nothing changes where something is refused.
+"""
 
 import errno
 import random

@@ -1,4 +1,7 @@
-"""What was tampered with is dropped, counted under its reason and never answered; what travelled beside it arrives."""
+"""What was tampered with is dropped, counted under its reason and never answered.
+
+What travelled beside it arrives.
+"""
 
 from collections import Counter
 from ipaddress import ip_address, ip_network
@@ -140,7 +143,10 @@ destinations = st.sampled_from([OWN, "::1", "fd00::1", "ff02::1", "2001:db8::1",
 
 @given(st.lists(st.tuples(destinations, st.integers(60, 64)), min_size=1, max_size=12))
 def test_only_what_is_for_this_nodes_own_address_comes_out(sent: list[tuple[str, int]]) -> None:
-    """Packets of one flow label and size to many addresses: nothing in the run before may decide about the next."""
+    """Packets of one flow label and size to many addresses.
+
+    Nothing in the run before may decide about the next.
+    """
     pair = Pair()
     pair.connect()
     pair.a.set_peer(pair.key_b.public(), 0.0, allowed_ips=[ip_network("::/0")])

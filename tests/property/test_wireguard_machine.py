@@ -1,4 +1,6 @@
-r"""Three devices, every command, and a wire that does anything to datagrams: what holds whatever Hypothesis thinks of.
+r"""Three devices, every command, and a wire that does anything to datagrams.
+
+What holds whatever Hypothesis thinks of.
 
 ::
 
@@ -6,9 +8,9 @@ r"""Three devices, every command, and a wire that does anything to datagrams: wh
      \    /        damages or misdirects one of them; virtual time passes only by ``tick``
        c
 
-Nothing may raise; a packet comes out where it was sent to, of whom sent it, at most once; every datagram that goes in is
-accepted or counted under one reason; what is damaged is never answered; no two datagrams share index and counter; and
-however badly a run has gone, once the wire is whole again every pair talks.
+Nothing may raise; a packet comes out where it was sent to, of whom sent it, at most once; every datagram that
+goes in is accepted or counted under one reason; what is damaged is never answered; no two datagrams share
+index and counter; and however badly a run has gone, once the wire is whole again every pair talks.
 """
 
 import random

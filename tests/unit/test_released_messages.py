@@ -1,4 +1,7 @@
-"""Nodes of released versions work with this server and the reverse: each end's messages are read by the other."""
+"""Nodes of released versions work with this server and the reverse.
+
+Each end's messages are read by the other.
+"""
 
 from typing import Any, get_args
 from uuid import UUID
@@ -19,7 +22,10 @@ FROM_NODE = {kind.__name__ for kind in get_args(coordination.NodeMessage)}
 
 
 def said(protocol: str) -> list[Any]:
-    """Returns a parameter for each message of each released version: what it said of the protocol, and the name."""
+    """Returns a parameter for each message of each released version.
+
+    What it said of the protocol, and the name.
+    """
     return [
         pytest.param(then, name, id=f"{version}-{name}")
         for version in VERSIONS

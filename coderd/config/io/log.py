@@ -13,7 +13,10 @@ from coderd.model.visible import visible
 
 
 def configure_logging(level: int = logging.INFO) -> None:
-    """Sends log lines to stderr: key=value, coloured on a terminal; from debug on where ``CODERD_DEBUG`` is set."""
+    """Sends log lines to stderr: key=value, coloured on a terminal.
+
+    From debug on where ``CODERD_DEBUG`` is set.
+    """
     if os.environ.get(DEBUG):
         level = logging.DEBUG
     structlog.configure(
@@ -30,7 +33,7 @@ def configure_logging(level: int = logging.INFO) -> None:
 
 
 def _show_values(logger: object, method: str, event: Any) -> Any:
-    """Makes control characters in values visible, so that a value neither ends its line nor commands a terminal."""
+    """Makes control characters in values visible, so that none ends its line or commands a terminal."""
     return {key: value if key == "exc_info" else _shown(value) for key, value in event.items()}
 
 

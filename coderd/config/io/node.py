@@ -44,7 +44,9 @@ def parse_node_config(
     file_text: str = "",
     file_path: str = str(DEFAULT_FILE),
 ) -> NodeConfig:
-    """Returns the configuration out of flags (by setting name), environment and the file's text; reads the token, if any.
+    """Returns the configuration out of flags (by setting name), environment and the file's text.
+
+    Reads the token, if any.
 
     Raises:
         UserError: with Exit.USAGE, naming the setting and where its value came from.
@@ -68,7 +70,7 @@ def parse_node_config(
 
 
 def _identity(sources: Sources) -> tuple[str | None, str | None]:
-    """Returns server and token of a node that joins unattended; (None, None) where it waits for ``coderctl up``."""
+    """Returns an unattended node's server and token; (None, None) where it waits for ``coderctl up``."""
     url, file = sources.given(ACCESS_URL), sources.given(TOKEN_FILE)
     token = sources.environment.get(TOKEN_ENVIRONMENT)
     if url is None and file is None and not token:

@@ -15,7 +15,8 @@ def read_token(token_file: str | None, url: str) -> str:
     """Returns a token out of a file, stdin or a prompt.
 
     Args:
-        token_file: a path, ``-`` for stdin, or None: stdin where it is a pipe, a prompt where it is a terminal.
+        token_file: a path, ``-`` for stdin, or None: stdin where it is a pipe, a prompt where it is a
+            terminal.
         url: the server, for the prompt.
 
     Raises:

@@ -12,7 +12,8 @@ def detach(*, keeps_output: bool) -> Callable[[], None]:
     """Goes on in a child process; the calling one exits with 0 when the child is ready, with 1 if it failed.
 
     Args:
-        keeps_output: whether stdout and stderr stay open; else they are let go when ready, lest a pipeline wait for us.
+        keeps_output: whether stdout and stderr stay open; else they are let go when ready, lest a pipeline
+            wait for us.
 
     Returns: what to call when ready.
     """

@@ -1,4 +1,7 @@
-"""Waiting for a file to go away, by inotify: Python has no word for it, so it is two functions of the C library."""
+"""Waiting for a file to go away, by inotify.
+
+Python has no word for it, so it is two functions of the C library.
+"""
 
 import ctypes
 import os

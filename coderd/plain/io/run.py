@@ -1,7 +1,7 @@
 """``coderd wireguard``: a stock WireGuard on the same engine, configured by ``wg``.
 
-No server, no magicsock, no state: what ``wg`` has set lives as long as the process. Interface and socket exist before the
-command returns; addresses, routes and the link itself are other people's, and followed.
+No server, no magicsock, no state: what ``wg`` has set lives as long as the process. Interface and socket
+exist before the command returns; addresses, routes and the link itself are other people's, and followed.
 """
 
 import errno
@@ -147,7 +147,10 @@ class PlainWireGuard:
         self._paths.forget_sources()
 
     def _up_if_wanted(self) -> None:
-        """Without sockets there is no being up; another port, or another change of the link, is another try."""
+        """Without sockets there is no being up.
+
+        Another port, or another change of the link, is another try.
+        """
         if self._is_up or not self._is_wanted_up:
             return
         try:
@@ -219,7 +222,10 @@ class _NoLinks:
 
 
 async def _main(tun: TunDevice, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Until a signal comes, or the interface or the socket's file is removed: each is a way to say that it is enough."""
+    """Until a signal comes, or the interface or the socket's file is removed.
+
+    Each is a way to say that it is enough.
+    """
     wireguard = PlainWireGuard(tun)
     try:
         with ending_signals() as signals, TurnWatch(wireguard.counters):

@@ -1,7 +1,10 @@
-"""The UDP sockets of a plain WireGuard: open while its interface is up, with a port and a mark that change under way.
+"""The UDP sockets of a plain WireGuard.
 
-New sockets are bound before the old ones are given up, so that a port that is taken costs nothing but an error message. They
-fragment where need be, as the kernel's WireGuard does, and tell which of our addresses each batch was sent to.
+Open while its interface is up, with a port and a mark that change under way.
+
+New sockets are bound before the old ones are given up, so that a port that is taken costs nothing but an
+error message. They fragment where need be, as the kernel's WireGuard does, and tell which of our addresses
+each batch was sent to.
 """
 
 import errno
@@ -89,7 +92,10 @@ class PlainSockets:
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
     ) -> tuple[UdpSource, list[memoryview], bool] | None:
-        """Reads one batch into ``buffer`` (64 KiB), and whether it met congestion; None when there is nothing."""
+        """Reads one batch into ``buffer`` (64 KiB), and whether it met congestion.
+
+        None when there is nothing.
+        """
         message = self._udp.receive_message(sock, buffer)
         if message is None:
             return None
@@ -97,7 +103,10 @@ class PlainSockets:
         return source, message.datagrams, message.is_congested
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
-        """Sends one batch; where its source address is not ours any more, from any. Returns an errno, 0 for success."""
+        """Sends one batch; where its source address is not ours any more, from any.
+
+        Returns an errno, 0 for success.
+        """
         error = self._udp.send_nowait(transmit)
         if error in _NOT_FROM_THERE and transmit.local is not None:
             self._on_stale(transmit.local)

@@ -1,8 +1,8 @@
-"""The socket at which ``wg`` and ``wg-quick`` find a userspace WireGuard: ``/var/run/wireguard/<interface>.sock``.
+"""The socket at which ``wg`` finds a userspace WireGuard: ``/var/run/wireguard/<interface>.sock``.
 
-Whoever may connect reads the private key, so the file's mode, 0700, is all the protection that there is. ``wg`` removes sockets that
-refuse it, therefore ours listens as soon as it has a name; and it removes nothing else, so a file that disappears means that
-somebody wants us to end.
+Whoever may connect reads the private key, so the file's mode, 0700, is all the protection that there is.
+``wg`` removes sockets that refuse it, therefore ours listens as soon as it has a name; and it removes nothing
+else, so a file that disappears means that somebody wants us to end.
 """
 
 import errno
@@ -83,7 +83,10 @@ async def serve_uapi(listening: socket.socket, answer: Callable[[Request], bytes
 
 
 async def _converse(stream: trio.SocketStream, answer: Callable[[Request], bytes]) -> None:
-    """One connection. Who asks for what does not exist, or breaks off, gets no reply; ``wg`` often connects to see if we live."""
+    """One connection.
+
+    Who asks for what does not exist, or breaks off, gets no reply; ``wg`` often connects to see if we live.
+    """
     reader = RequestReader()
     with suppress(MalformedPacket, trio.BrokenResourceError, trio.TooSlowError):
         while True:

@@ -1,1 +1,4 @@
-"""The speed test's sockets: streams and client and worker block, without trio; server belongs to the daemon."""
+"""The speed test's sockets: streams and client and worker block, without trio.
+
+Server belongs to the daemon.
+"""

@@ -48,10 +48,12 @@ async def serve_speedtest(
 
     Args:
         listeners: on the node's tailnet address, port 3.
-        authorise: who has this source address, None for whoever may not run tests; WireGuard has proved the address.
+        authorise: who has this source address, None for whoever may not run tests; WireGuard has proved the
+            address.
         pin: keeps this node's sending to a peer to a path, while its context lasts.
         person: whose machine a peer is: each person has a share of the connections that wait.
-        proves: whether who shows a secret comes by way of a peer's daemon; None: anybody at the peer may come.
+        proves: whether who shows a secret comes by way of a peer's daemon; None: anybody at the peer may
+            come.
         counters: ``speedtest.*``.
     """
     server = _SpeedtestServer(

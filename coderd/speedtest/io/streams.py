@@ -1,7 +1,7 @@
 """Moves a test's bytes over a connected TCP socket, as fast as one process can. Blocking; never hangs.
 
-The sender counts what the peer's kernel has acknowledged, not what its own has swallowed, so that an upload's figures are
-as honest as a download's.
+The sender counts what the peer's kernel has acknowledged, not what its own has swallowed, so that an upload's
+figures are as honest as a download's.
 """
 
 import os
@@ -77,7 +77,7 @@ def _read(sock: socket.socket, buffer: bytearray) -> int | None:
 
 
 def send(sock: socket.socket, *, duration: float, progress: Progress) -> None:
-    """Sends random bytes for a time, then closes its direction and waits shortly for the receiver to have them.
+    """Sends random bytes for a time, then closes its direction and waits for the receiver to have them.
 
     Raises:
         StreamBroken: the connection was reset, stalled, or the receiver left before the time was over.

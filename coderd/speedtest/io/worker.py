@@ -1,7 +1,7 @@
 """The serving node's process for one test: ``python -m coderd.speedtest.io.worker FD DIRECTION NANOSECONDS``.
 
-The daemon has read and granted the request and hands over the connected socket; the bytes never pass through its loop.
-Says ``{}`` when it is ready, moves the bytes, ends. An alarm ends it whatever happens.
+The daemon has read and granted the request and hands over the connected socket; the bytes never pass through
+its loop. Says ``{}`` when it is ready, moves the bytes, ends. An alarm ends it whatever happens.
 """
 
 import signal

@@ -1,8 +1,11 @@
-"""Becomes a user's login shell on a terminal. A process of its own: ``python -I -S login.py NAME UID GID HOME SHELL``.
+"""Becomes a user's login shell on a terminal.
 
-Stands alone, with the standard library's help only, since it runs between the daemon and the user: what is done here is
-done in one thread, before any code of the user's, and each id is looked at again after it was given up. stdin is the PTY's
-slave; the process leads a session already. Environment: nothing of the daemon's but the language.
+A process of its own: ``python -I -S login.py NAME UID GID HOME SHELL``.
+
+Stands alone, with the standard library's help only, since it runs between the daemon and the user: what is
+done here is done in one thread, before any code of the user's, and each id is looked at again after it was
+given up. stdin is the PTY's slave; the process leads a session already. Environment: nothing of the daemon's
+but the language.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-r"""A login shell that systemd starts, as the user of its unit, for a connection of the daemon's: ``coderd-login``.
+r"""A login shell that systemd starts as its unit's user, for a connection of the daemon: ``coderd-login``.
 
     daemon                                   coderd-login, stdin is the connection
      |                      <- "terminal\n"  |   with the master of a PTY of the user's own
@@ -6,8 +6,8 @@ r"""A login shell that systemd starts, as the user of its unit, for a connection
      |                      <- "0\n"         |   its exit code; the connection ends
      |  shutdown ->                           |   hangs up on the shell, and kills it if it stays
 
-So a daemon without any right to become somebody offers shells that nothing of its sandbox confines. Who may connect is the
-socket's mode; whose shells they are is the unit's ``User=``, which root has written.
+So a daemon without any right to become somebody offers shells that nothing of its sandbox confines. Who may
+connect is the socket's mode; whose shells they are is the unit's ``User=``, which root has written.
 """
 
 import fcntl

@@ -1,9 +1,9 @@
 """The terminals of a workspace: frames on streams of the node API to shells on PTYs.
 
-Owns the shells; whose they are and how long they last is ``Sessions``'. A stream opens a shell or comes back to one, and is
-then two tasks: one reads frames, one sends what lies behind the place that the client has seen. A newer client takes over
-from the one before. A stream that ends, or on which nothing comes for a while, detaches; only ``close``, the clock and the end
-of its owner's right to come end a shell.
+Owns the shells; whose they are and how long they last is ``Sessions``'. A stream opens a shell or comes back
+to one, and is then two tasks: one reads frames, one sends what lies behind the place that the client has
+seen. A newer client takes over from the one before. A stream that ends, or on which nothing comes for a
+while, detaches; only ``close``, the clock and the end of its owner's right to come end a shell.
 """
 
 import os
@@ -84,7 +84,7 @@ class TerminalService:
                 self.sweep()
 
     def sweep(self) -> None:
-        """Ends the shells that nobody has come back for in time, and those whose owner may not come any more."""
+        """Ends shells without a client for too long, and those of owners who may not come any more."""
         now = trio.current_time()
         for session in (*self._sessions.forsaken(self._may_come, now), *self._sessions.expired(now)):
             if (live := self._live.get(session)) is not None:  # else its shell is just being started

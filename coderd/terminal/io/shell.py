@@ -12,7 +12,10 @@ from coderd.terminal.frames import MAX_BODY, Size
 from coderd.terminal.scrollback import SCROLLBACK, Scrollback
 
 DRAIN_TIMEOUT = 0.2
-"""Seconds after the shell's end that its last output may take: what runs on in the background may hold the PTY."""
+"""Seconds after the shell's end that its last output may take.
+
+What runs on in the background may hold the PTY.
+"""
 AHEAD = SCROLLBACK // 2
 """Bytes that a shell may be ahead of a client who is attached."""
 

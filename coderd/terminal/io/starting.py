@@ -1,4 +1,7 @@
-"""How a shell comes to be: a process of the daemon's that becomes the user, or one that systemd starts as the user."""
+"""How a shell comes to be.
+
+A process of the daemon's that becomes the user, or one that systemd starts as the user.
+"""
 
 import os
 import socket

@@ -1,7 +1,9 @@
-"""One terminal in a browser: messages of a WebSocket to frames on a stream of a workspace, and back, each end waiting for the other.
+"""One terminal in a browser.
 
-Three tasks: one takes from the browser, one from the workspace, one looks every second whether the person still may and which
-way the path goes. Whichever is first to see an end says so to both.
+Messages of a WebSocket to frames on a stream of a workspace, and back, each end waiting for the other.
+
+Three tasks: one takes from the browser, one from the workspace, one looks every second whether the person
+still may and which way the path goes. Whichever is first to see an end says so to both.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,9 +1,9 @@
 """Terminals by browser: the page ``/@owner/workspace/terminal``, and the WebSocket behind it.
 
-Whoever may have a shell of a workspace from their own machine may have one here: its owner, and those whose share says so. The browser's
-session says who it is; it counts for requests of the server's own pages alone, and a WebSocket must say by its Origin that it
-is one. Both are looked at again every second, and a shell whose user may not come any more is ended, also where nobody is
-attached to it.
+Whoever may have a shell of a workspace from their own machine may have one here: its owner, and those whose
+share says so. The browser's session says who it is; it counts for requests of the server's own pages alone,
+and a WebSocket must say by its Origin that it is one. Both are looked at again every second, and a shell
+whose user may not come any more is ended, also where nobody is attached to it.
 """
 
 from collections.abc import Callable
@@ -116,7 +116,7 @@ class TerminalSite:
         ]
 
     async def run(self) -> None:
-        """Ends the shells that people left behind whose right to the workspace is no more, until cancelled."""
+        """Ends the shells left by people who may no longer use the workspace, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(RECHECK_INTERVAL)

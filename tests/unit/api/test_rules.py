@@ -1,4 +1,7 @@
-"""The table of routes: each line can be called by somebody, and the OpenAPI document says what the table says."""
+"""The table of routes.
+
+Each line can be called by somebody, and the OpenAPI document says what the table says.
+"""
 
 import re
 

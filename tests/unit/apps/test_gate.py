@@ -1,4 +1,7 @@
-"""What is open is judged again side by side: many wishes, or a slow store, delay no revocation by their number."""
+"""What is open is judged again side by side.
+
+Many wishes, or a slow store, delay no revocation by their number.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 from uuid import UUID

@@ -1,4 +1,7 @@
-"""What others have written on the pages that need nothing but themselves: no markup, and nothing that no eye sees."""
+"""What others have written on the pages that need nothing but themselves.
+
+No markup, and nothing that no eye sees.
+"""
 
 import re
 from html import unescape

@@ -1,4 +1,7 @@
-"""The policies of all pages for browsers: what they need, and nothing that an app in the path form could answer."""
+"""The policies of all pages for browsers.
+
+What they need, and nothing that an app in the path form could answer.
+"""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Every ``coderd`` and ``coderctl`` command on the pages is one that the programs take: command, options and arguments."""
+"""Every ``coderd`` and ``coderctl`` command on the pages is one that the programs take.
+
+Command, options and arguments.
+"""
 
 import itertools
 import re
@@ -84,7 +87,7 @@ def parse(words: list[str]) -> None:
 
 
 def alternatives(quoted: str) -> Iterator[list[str]]:
-    """Yields what a quoted synopsis stands for: ``users|tokens list [--json]`` is two calls with an option each."""
+    """Yields what a synopsis stands for: ``users|tokens list [--json]`` is two calls with an option each."""
     words = re.sub(r"[\[\]…]|\.\.\.", " ", quoted).split()
     yield from map(list, itertools.product(*(word.split("|") for word in words)))
 
@@ -96,7 +99,7 @@ def names_of(command: Any) -> set[str]:
 
 
 def unknown_parts(words: list[str]) -> list[str]:
-    """Returns the words of a synopsis that are neither a command of the group before them nor one of its options."""
+    """Returns the words of a synopsis that are neither a command of their group nor one of its options."""
     command: Any = PROGRAMS[words[0]]
     unknown = []
     options = names_of(command)

@@ -1,4 +1,7 @@
-"""How many messages a node may send: so many at once, so many a second, and an answer to each that calls for one."""
+"""How many messages a node may send.
+
+So many at once, so many a second, and an answer to each that calls for one.
+"""
 
 from coderd.coordination.io.node_link import MESSAGE_BURST, MESSAGE_RATE
 from coderd.model.token_bucket import TokenBucket

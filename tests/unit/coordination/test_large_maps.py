@@ -1,4 +1,4 @@
-"""However many peers there are and whatever is told of each, a map goes out in messages that a node can read, and is kept."""
+"""A map of however many peers goes out in messages that a node can read, and is kept."""
 
 from dataclasses import replace
 from uuid import UUID

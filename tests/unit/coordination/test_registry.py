@@ -463,7 +463,10 @@ def test_closing_tells_everybody_and_loses_nobody() -> None:
 
 
 def test_whatever_happens_a_node_ends_up_with_the_truth() -> None:
-    """Random joins, moves and departures; the device's NetMap then holds exactly the workspaces that are there."""
+    """Random joins, moves and departures.
+
+    The device's NetMap then holds exactly the workspaces that are there.
+    """
     random_ = random.Random(4)
     registry, device = Registry(), laptop()
     spaces = [workspace(f"w{number}") for number in range(6)]

@@ -1,4 +1,7 @@
-"""Who reaches whom, as the page shows it: few in a matrix, many in a list, and ends that differ side by side."""
+"""Who reaches whom, as the page shows it.
+
+Few in a matrix, many in a list, and ends that differ side by side.
+"""
 
 from uuid import UUID
 

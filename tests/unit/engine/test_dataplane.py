@@ -1,4 +1,7 @@
-"""What daemons say to each other inside the tunnel: kept from the hosts, never taken from them, and not too often."""
+"""What daemons say to each other inside the tunnel.
+
+Kept from the hosts, never taken from them, and not too often.
+"""
 
 from collections import deque
 from ipaddress import IPv6Address

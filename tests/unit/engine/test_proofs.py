@@ -1,4 +1,7 @@
-"""A connection that shows a peer's secret is believed; what is under way is waited for, and no longer than that."""
+"""A connection that shows a peer's secret is believed.
+
+What is under way is waited for, and no longer than that.
+"""
 
 from dataclasses import replace
 

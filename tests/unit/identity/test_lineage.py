@@ -201,7 +201,10 @@ def test_nothing_is_made_with_a_token_that_has_been_revoked(store: Store) -> Non
 
 
 def test_who_may_manage_somebody_is_asked_again_as_it_happens(store: Store) -> None:
-    """Between the question and the act others change roles: an admin gets no sign-in of somebody who has become an owner."""
+    """Between the question and the act others change roles.
+
+    An admin gets no sign-in of somebody who has become an owner.
+    """
     admin, token = store.users.create("admin", role=UserRole.ADMIN).result
     bob = store.users.create("bob").result.user
     store.users.create("ann", role=UserRole.OWNER)
@@ -327,7 +330,10 @@ def test_a_device_that_waits_for_approval_is_let_in_by_nobody_else(tmp_path: Pat
 
 
 def test_what_was_approved_is_one_machine_and_no_other_that_names_its_key(tmp_path: Path) -> None:
-    """Node keys are known to all peers: whoever has a session may enrol with one, and prove their own key then."""
+    """Node keys are known to all peers.
+
+    Whoever has a session may enrol with one, and prove their own key then.
+    """
     store = Store(tmp_path / "identity.db", terms=Terms(needs_approval=True))
     ann, token = store.users.create("ann").result
     approved, other = key(), key()

@@ -1,4 +1,7 @@
-"""Databases of every schema that was ever released open with all that is in them; those of a newer program do not."""
+"""Databases of every schema that was ever released open with all that is in them.
+
+Those of a newer program do not.
+"""
 
 import sqlite3
 from pathlib import Path
@@ -32,7 +35,10 @@ MADE_AT = 1_790_000_000.0
 
 @pytest.fixture
 def old(tmp_path: Path) -> tuple[Path, list[str]]:
-    """A database of migration 0001, and the tokens that it knows: those of admin, ann, bob, ann/dev and ann/laptop."""
+    """A database of migration 0001, and the tokens that it knows.
+
+    Those of admin, ann, bob, ann/dev and ann/laptop.
+    """
     return restored(tmp_path, "identity-0001.sql")
 
 

@@ -1,4 +1,7 @@
-"""Shares: offered, accepted, left, ended; what each side is told; and that an offer tells nothing about who there is."""
+"""Shares: offered, accepted, left, ended; what each side is told.
+
+And that an offer tells nothing about who there is.
+"""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Draws the states of a path from ``path_state.TRANSITIONS``, as ``docs/architecture/node-and-paths.md`` shows them.
+"""Draws the states of a path from ``path_state.TRANSITIONS``, for ``architecture/node-and-paths.md``.
 
 ``python -m tests.unit.magicsock.path_picture`` writes the picture into that page.
 """

@@ -545,7 +545,10 @@ def test_a_deadline_that_is_merely_late_is_no_sleep(bench: Bench) -> None:
 
 
 def test_what_was_read_from_a_spare_socket_that_is_closed_is_answered_by_a_usual_one(bench: Bench) -> None:
-    """A read may be under way while its socket is closed: whoever was taken to be reached by it would be reached no more."""
+    """A read may be under way while its socket is closed.
+
+    Whoever was taken to be reached by it would be reached no more.
+    """
     bench.start()
     bench.transmits()
     ping = bench.sealed(Ping(bytes(12), bench.key, 0))

@@ -377,7 +377,10 @@ def test_a_rebound_forgets_trust_and_looks_again_at_the_same_addresses(endpoint:
 
 
 def by_spare(endpoint: Endpoint, now: float) -> SendPing:
-    """Has the peer answer a small ping that left by spare socket 3; the full ping that follows by the same."""
+    """Has the peer answer a small ping that left by spare socket 3.
+
+    The full ping that follows by the same.
+    """
     endpoint.probe(ADDR, SocketId(3), now)
     (small,) = [ping for ping in pings(endpoint) if ping.socket == 3]
     endpoint.handle_pong(small.tx_id, ADDR, now + 0.01)

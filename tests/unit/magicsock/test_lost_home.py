@@ -1,4 +1,7 @@
-"""Homes that are no more: gone from the map, or their relay silent while STUN goes on. The next nearest takes over."""
+"""Homes that are no more: gone from the map, or their relay silent while STUN goes on.
+
+The next nearest takes over.
+"""
 
 from collections.abc import Collection
 from random import Random

@@ -1,4 +1,4 @@
-"""Waits double from 50 ms to the longest, jittered, and shorten after a steady connection or a word of hope."""
+"""Waits double from 50 ms to the longest, jittered, and shorten after a steady connection or a hope."""
 
 from coderd.model.backoff import BRISK, BRISK_FOR, FIRST, STEADY, Backoff
 

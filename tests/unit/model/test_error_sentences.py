@@ -1,4 +1,7 @@
-"""What people read has one form everywhere: a clause that follows ``coderctl:``, and a hint that is a sentence."""
+"""What people read has one form everywhere.
+
+A clause that follows ``coderctl:``, and a hint that is a sentence.
+"""
 
 import ast
 from collections.abc import Iterator

@@ -260,7 +260,10 @@ def test_silence_asks_for_https_after_a_second_and_reports_after_three() -> None
 
 
 def test_where_stun_speaks_for_no_region_to_live_in_those_are_asked_by_https() -> None:
-    """A home whose relay had died was once kept for ever: the only other relay's STUN was blocked, a third server's not."""
+    """A home whose relay had died was once kept for ever.
+
+    The only other relay's STUN was blocked, a third server's not.
+    """
     stun_only = DerpNode("9s", 9, "r9", ipv4="192.0.2.9", ipv6="none", stun_only=True)
     derp_map = DerpMap({**regions(2).regions, 9: DerpRegion(9, "r9", "R9", (stun_only,))})
     bench = Bench(derp_map)

@@ -45,7 +45,10 @@ def error_body(kind: int, quote: bytes, code: int = 0) -> bytes:
 
 
 class Host:
-    """A node with a filter, and one peer unless ``other`` is asked for. Its methods say whether a packet passed."""
+    """A node with a filter, and one peer unless ``other`` is asked for.
+
+    Its methods say whether a packet passed.
+    """
 
     def __init__(
         self, accepts: str | InboundPolicy = "none", *, ephemeral: tuple[int, int] = (32768, 60999)

@@ -139,7 +139,10 @@ class TestAcceptedPorts:
 class TestExtensionHeaders:
     @pytest.mark.parametrize("header", [0, 43, 50, 51, 59, 60, 135, 139, 140, 41, 4, 99, 255])
     def test_no_port_is_read_from_behind_one(self, header: int) -> None:
-        """In a chain that leads to a port that is accepted: hop-by-hop options, say, and then TCP (Nebula #1840)."""
+        """In a chain that leads to a port that is accepted.
+
+        Hop-by-hop options, say, and then TCP (Nebula #1840).
+        """
         host = Host("8000")
         body = bytes([TCP, 0]) + bytes(6) + tcp_body(50000, 8000, SYN)
         assert not host.takes(ipv6(PEER, OWN, header, body))
@@ -410,7 +413,10 @@ class TestWhenAccessChanges:
 
     @pytest.mark.parametrize("how", ["reset", "crowded out", "picked up"])
     def test_what_a_peer_has_made_the_table_forget_does_not_outlive_its_access(self, how: str) -> None:
-        """On a port that is also of those who connect; the kernels know the connection whatever the filter thinks of it."""
+        """On a port that is also of those who connect.
+
+        The kernels know the connection whatever the filter thinks of it.
+        """
         host = Host("50000")
         host.accept(50000, 50000)
         if how == "reset":

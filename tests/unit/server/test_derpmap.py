@@ -1,4 +1,7 @@
-"""The relay map that the server hands out: its own region, STUN servers, the operator's map; and what does not go together."""
+"""The relay map that the server hands out: its own region, STUN servers, the operator's map.
+
+And what does not go together.
+"""
 
 from dataclasses import replace
 

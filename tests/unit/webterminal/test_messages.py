@@ -1,4 +1,7 @@
-"""What browser and server say to each other about a terminal, byte by byte; and the shells that the server remembers."""
+"""What browser and server say to each other about a terminal, byte by byte.
+
+And the shells that the server remembers.
+"""
 
 import struct
 from uuid import UUID

@@ -1,4 +1,7 @@
-"""What the tests of the engine share: vectors, scripted randomness, devices that talk to each other in memory."""
+"""What the tests of the engine share.
+
+Vectors, scripted randomness, devices that talk to each other in memory.
+"""
 
 import json
 import random

@@ -1,4 +1,7 @@
-"""The engine's small parts, each against the reference's own cases: timestamps, window, limiter, prefixes, batches."""
+"""The engine's small parts, each against the reference's own cases.
+
+Timestamps, window, limiter, prefixes, batches.
+"""
 
 from ipaddress import ip_address, ip_network
 from random import Random

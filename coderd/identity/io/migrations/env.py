@@ -1,4 +1,7 @@
-"""Alembic's entry point: migrates over the connection that the store hands in, in the store's own transaction."""
+"""Alembic's entry point.
+
+Migrates over the connection that the store hands in, in the store's own transaction.
+"""
 
 from alembic import context
 
