@@ -8,14 +8,37 @@ from typing import NamedTuple
 
 from coderd.model import Buffer
 from coderd.model.errors import MalformedPacket
-from coderd.packet import length_of
 from coderd.packet.ip import IPV4_HEADER_SIZE, IPV6_HEADER_SIZE
 from coderd.packet.transport import TCP_HEADER_SIZE, UDP_HEADER_SIZE, tcp_header_length
 
+_LENGTH = struct.Struct(">H")
 _IPV4 = struct.Struct(">BBHHHBBH4s4s")
 _IPV6 = struct.Struct(">IHBB16s16s")
 _TCP = struct.Struct(">HHIIBBHHH")
 _UDP = struct.Struct(">HHHH")
+
+
+def length_of(packet: Buffer) -> int:
+    """Returns the length of an IP packet by its header, in bytes; bytes of the buffer behind it are padding.
+
+    Raises: MalformedPacket, also where the buffer is shorter than that or the length does not cover the fixed
+        header.
+    """
+    version = _version_of(packet)
+    length: int = (
+        _LENGTH.unpack_from(packet, 2)[0]
+        if version == 4
+        else IPV6_HEADER_SIZE + _LENGTH.unpack_from(packet, 4)[0]
+    )
+    if not (IPV4_HEADER_SIZE if version == 4 else IPV6_HEADER_SIZE) <= length <= len(packet):
+        raise MalformedPacket(f"an IP packet that claims {length} of {len(packet)} bytes")
+    return length
+
+
+def source_of(packet: Buffer) -> bytes:
+    """Returns the packed source address of an IP packet, 4 or 16 bytes. Raises MalformedPacket."""
+    version = _version_of(packet)
+    return bytes(packet[12:16] if version == 4 else packet[8:24])
 
 
 class IPv4Header(NamedTuple):
@@ -159,3 +182,18 @@ def parse_udp(datagram: Buffer) -> UdpHeader:
     if not UDP_HEADER_SIZE <= header.length <= len(datagram):
         raise MalformedPacket(f"a UDP datagram that claims {header.length} of {len(datagram)} bytes")
     return header
+
+
+def _version_of(packet: Buffer) -> int:
+    """Returns 4 or 6.
+
+    Raises MalformedPacket on another version, or if the buffer is shorter than the fixed header.
+    """
+    if not packet:
+        raise MalformedPacket("an empty packet")
+    version = packet[0] >> 4
+    if (version == 4 and len(packet) >= IPV4_HEADER_SIZE) or (
+        version == 6 and len(packet) >= IPV6_HEADER_SIZE
+    ):
+        return version
+    raise MalformedPacket(f"{len(packet)} bytes of IP version {version}")

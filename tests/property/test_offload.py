@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coderd.model.errors import MalformedPacket
-from coderd.packet import checksum, length_of, ones_sum, source_of
+from coderd.packet import checksum, ones_sum
 from coderd.packet.checksum import segment_sums
 from coderd.tun import coalesce, split
 from coderd.tun.virtio import HEADER_SIZE, NO_OFFLOAD
-from tests.headers import destination_of, parse_ip, parse_tcp, parse_udp
+from tests.headers import destination_of, length_of, parse_ip, parse_tcp, parse_udp, source_of
 
 TCP, UDP = 6, 17
 

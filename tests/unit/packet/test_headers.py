@@ -3,16 +3,17 @@
 import pytest
 
 from coderd.model.errors import MalformedPacket
-from coderd.packet import length_of, source_of
 from tests.headers import (
     IPv4Header,
     IPv6Header,
     TcpHeader,
     UdpHeader,
     destination_of,
+    length_of,
     parse_ip,
     parse_tcp,
     parse_udp,
+    source_of,
 )
 
 UDP4 = bytes.fromhex("4500002012344000401114970a0000010a00000203e807d0000c5d9941414141")
