@@ -149,24 +149,19 @@ class Network(Clock):
         """Runs until a condition holds. Returns the seconds that took, ``limit`` where it never did."""
         began, end = self.now, self.now + limit
         while not condition():
-            when = self._next_event_at()
+            deadlines = [
+                (due.when, host) for host in self.hosts() if (due := host.poll_timeout()) is not None
+            ]
+            when = min([self.next_at(), *(at for at, _ in deadlines)])
             if when > end:
                 self.now = end
                 break
             self.now = max(self.now, when)
-            self._step()
+            self.run_due()
+            for at, host in deadlines:
+                if at <= self.now and host.poll_timeout() is not None:  # it may have been killed meanwhile
+                    host.handle_timeout()
         return self.now - began
-
-    def _next_event_at(self) -> float:
-        deadlines = [due.when for host in self.hosts() if (due := host.poll_timeout()) is not None]
-        return min(deadlines, default=inf) if not self._agenda else min([self.next_at(), *deadlines])
-
-    def _step(self) -> None:
-        self.run_due()
-        for host in self.hosts():
-            deadline = host.poll_timeout()
-            if deadline is not None and deadline.when <= self.now:
-                host.handle_timeout()
 
     # Datagrams
 

@@ -212,6 +212,7 @@ class Process:
         """Links to relays by region, the home's and others that were sent to."""
         self.spare: dict[SocketId, int] = {}
         """Ports of the spare sockets."""
+        self._deadline: Deadline | None = None
         self.failures: list[str] = []
         """Why connections to the server have been given up, in order."""
         self.homes: list[int] = []
@@ -262,7 +263,8 @@ class Process:
         self.drain()
 
     def poll_timeout(self) -> Deadline | None:
-        return self.core.poll_timeout()
+        """Returns when the core is due, as it was after the last drain: nothing moves it without one."""
+        return self._deadline
 
     def handle_tun(self, packet: bytes) -> None:
         self.core.handle_tun(PLAIN, packet, self.world.now, self.unix)
@@ -325,6 +327,7 @@ class Process:
             while (command := self.core.poll_command()) is not None:
                 is_busy = True
                 self._carry_out(command)
+        self._deadline = self.core.poll_timeout()
         if (mark := self.core.tai64n_mark) is not None:
             self.node.stamps.append(mark)
 
