@@ -247,14 +247,6 @@ class AnswerReader(Generic[E, R]):
         self._parts.append(part)
 
 
-def parse_answer(method: Method[P, E, R], request_id: int, line: Buffer) -> Event[E] | Result[R]:
-    """Reads an answer of one line. Raises as ``AnswerReader.read`` does."""
-    answer = AnswerReader(method, request_id).read(line)
-    if answer is None:
-        raise MalformedPacket("a part of an answer")
-    return answer
-
-
 def _user_error(body: _ErrorBody) -> UserError:
     known = body.exit in Exit.__members__.values()
     return UserError(

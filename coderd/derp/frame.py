@@ -84,11 +84,6 @@ class Restarting(NamedTuple):
     try_for: float
 
 
-def looks_like_disco(packet: Buffer) -> bool:
-    """Returns whether a relayed packet can be a disco message, by its size and first 6 bytes."""
-    return len(packet) >= MIN_DISCO_SIZE and packet[:6] == DISCO_MAGIC
-
-
 def encode_frame(kind: FrameType, payload: bytes = b"") -> bytes:
     """Encodes a frame of any type: header and payload."""
     return HEADER.pack(kind, len(payload)) + payload

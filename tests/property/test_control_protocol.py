@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coderd.control.messages import METHODS, PING
-from coderd.control.protocol import LineSplitter, Refusal, parse_answer, parse_request
+from coderd.control.protocol import LineSplitter, Refusal, parse_request
 from coderd.model.errors import MalformedPacket, UserError
 from coderd.peerapi.message import parse_dial_reply, parse_facts_reply, parse_node_request
+from tests.control_answers import parse_answer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -35,13 +35,13 @@ from coderd.control.protocol import (
     encode_request,
     encode_result,
     is_allowed,
-    parse_answer,
     parse_request,
     refusal,
 )
 from coderd.model.errors import Exit, MalformedPacket, UserError
 from coderd.model.netmap import NodeKind
 from coderd.model.paths import PathKind
+from tests.control_answers import parse_answer
 
 OPERATOR, GROUP = 1000, 990
 
