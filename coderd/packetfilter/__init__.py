@@ -1,17 +1,15 @@
-"""What a peer's packets may reach of this host: a small stateful filter at the receiver, deny by default.
+"""Stateful packet filter of a node: admits or drops what its peers send, deny by default. Pure.
 
-Pure.
+policy   the ports on which one peer may open flows
+flow     one flow, and the bounded flow table of a peer
+peer     one peer: policy, flow table, rate limits
+icmp     ICMPv6: the flow that an error quotes, and the error that refuses a packet
+reset    TCP resets for both ends of a connection, and the keepalive probe
+filter   the filter itself: the decision on each packet
 
-policy   what one peer may begin: ports, everything, nothing
-flow     one flow, and the bounded table of a peer's flows
-peer     one peer: its policy, its flows, its limits
-icmp     the flow that an ICMPv6 error quotes; the error that tells a peer that its packet was refused
-reset    the end of a TCP connection, told to both its ends
-filter   the filter of one node: which packets pass, and whose flows they are
-
-It stands between WireGuard and the TUN (``engine/dataplane.py``). WireGuard has made sure by then that a
-packet is from the peer's one address and for this node's own; so here a flow is a protocol and two ports of
-one peer.
+The filter stands between WireGuard and the TUN (``engine/dataplane.py``). WireGuard has verified by then that
+a packet's source is the peer's only address and its destination this node's, so a flow is identified by peer,
+protocol and two ports.
 """
 
 from coderd.packetfilter.filter import PacketFilter

@@ -1,44 +1,40 @@
-"""Which packets of peers reach this host.
+"""Packet filter of one node: admits known flows, and new ones that a peer's policy accepts; drops the rest.
 
-Everything that nobody asked for is refused, unless the peer's policy accepts it.
+**The opener of a flow.** An inbound TCP SYN without ACK opens a connection, and the policy alone decides on
+it, even if a flow with its ports exists. A UDP flow is opened by the first datagram, an echo by the request.
+Packets that this node sends are trusted: they open flows.
 
-**Who began.** Of TCP, whoever sent the SYN: an inbound SYN without ACK begins a connection, and the policy
-alone decides on it, whatever flow has its ports. Of UDP and echo, whoever sent first. What this node sends is
-believed: it opens flows.
+**Always admitted** are packets of a flow, ICMPv6 errors that quote a packet of a flow, and ``ECHO_RATE`` echo
+requests per second of each peer. From a peer with an open policy every protocol passes except the daemons'
+own; its flows are tracked nevertheless, for the case that the policy narrows.
 
-**Always admitted:** what belongs to a flow; ICMPv6 errors that quote a packet of one; ``ECHO_RATE`` echo
-requests a second of each peer. Of a peer that may begin everything all passes, of whatever protocol but the
-daemons' own, and its flows are followed all the same, for the day when it may not.
+**Extension headers and fragments.** The first header decides; an extension header counts as a protocol, and
+no port is read from behind one. The exception are fragments: the first fragment of UDP or ICMPv6 is judged
+like a whole packet, and later fragments pass if they arrive after it. TCP fragments are refused, since the
+flags can hide in a later one. Only datagrams larger than the tunnel's MTU are fragmented.
 
-**What cannot be read is not guessed.** Only the first header decides. An extension header is a protocol of
-its own, and no port is ever read from behind one, save in fragments: the first one decides for UDP and ICMPv6
-as the whole packet would, and the rest passes if it comes after. TCP in fragments, whose flags can be hidden
-in a second one, is refused. The tunnel's MTU makes fragments rare: only datagrams larger than it have any.
+**After a restart** the table is empty while the kernels' connections go on, so flows are picked up: by an
+inbound TCP segment without SYN to a port that the policy accepts; by an outbound segment if its local port is
+accepted by the policy, or is one that the kernel gives to connecting sockets (``ephemeral``). The condition
+on outbound segments keeps a connection ended that the peer opened while it was allowed: its local port is a
+service's. An ephemeral port counts as a service's once a former policy accepted it; such a connection
+survives only a restart that coincides with the change of policy. A client that bound a low port must
+reconnect after a restart. A client that only reads sends no segment that could be picked up, so a peer's
+segment to an ephemeral port makes the filter probe this host: a kernel that has the connection answers with
+an acknowledgement, which is picked up, any other with a RST.
 
-**After a restart** the table is empty while the kernels' connections go on, so flows are picked up where they
-stand: by an inbound TCP packet that is no SYN to a port that the peer may begin; by an outbound one, if its
-local port is such a port, or one of those that the kernel gives to whoever connects (``ephemeral``). The
-second condition is what keeps a connection ended that the peer began while it was allowed: its local port is
-a service's. A service's port that is an ephemeral one too counts as the service's once the peer could begin
-on it, whatever has become of the flow; only where the daemon restarts in the very moment that access narrows
-does such a connection live on. A client that binds a low port must connect anew after a restart. Who only
-reads sends nothing by which its connection could be picked up: so where the peer speaks on an ephemeral port,
-this host is asked, by a segment to which a connection answers with an acknowledgement, and anything else with
-a RST.
+**When a policy narrows,** flows that the peer opened and that are accepted no more end in both directions.
+Each is kept, shut, so that this kernel's retransmissions do not reopen it, and its next segment, from either
+end, makes the filter send a RST to both kernels: programs see the end at once. A UDP service does not learn
+that a flow has ended: packets from a port on which the peer had opened flows, and may not any more, open
+none. (That memory is lost when the daemon restarts: restart UDP services that still send to a removed peer as
+well.)
 
-**When access narrows,** what the peer began and may not begin any more ends at once, both ways: its flow is
-kept, shut, so that our own kernel's retransmissions do not open it anew. With its next segment, whichever end
-sends it, both kernels are sent a RST: a shell on it ends then, and nobody waits for hours. A service by UDP
-does not know that a flow has ended and may send for ever: from a port on which the peer has begun, and may
-not any more, nothing opens a flow. (A daemon that restarts has forgotten that: a UDP service that still sends
-to somebody should be restarted as well.)
+**Dropped** packets are counted as ``packetfilter.drop.*``. A refused TCP SYN or UDP datagram is answered with
+an ICMPv6 error, so that ``connect`` fails at once instead of after two minutes; a RST would claim that the
+port is closed, which is not known here. The errors are rate limited, and quote at most 128 bytes.
 
-**Refused** packets are counted as ``packetfilter.drop.*``. Whoever opened a TCP connection or sent UDP is
-told so by an ICMPv6 error, so that ``connect`` fails at once and does not hang for two minutes; a RST would
-say that nobody listens, which is not known here. Errors are limited, and smaller than the packet's headers
-and ours together.
-
-Cost: one lookup per run of packets with equal headers, and per TUN read.
+Cost: one lookup per run of packets with equal headers, and one per TUN read.
 """
 
 from collections import deque
@@ -73,21 +69,20 @@ from coderd.packetfilter.policy import InboundPolicy
 from coderd.packetfilter.reset import encode_question, encode_reset_back, encode_reset_onward
 
 MAX_ANSWERS = 256
-"""Refusals and resets that wait to be sent."""
+"""Most packets made by the filter that wait in one direction; the oldest is dropped."""
 LINUX_EPHEMERAL = (32_768, 60_999)
-"""Linux's default ports of sockets that connect (``net.ipv4.ip_local_port_range``)."""
+"""Linux's default for the ports of connecting sockets, both ends included
+(``net.ipv4.ip_local_port_range``)."""
 
 PROTOCOL_FRAGMENT = 44
 PROTOCOL_DAEMONS = 99
-"""What daemons say to each other (``engine/introduction.py``).
-
-The data plane takes it out before, and no host ever gets any.
-"""
+"""IP protocol of packets between daemons (``engine/introduction.py``); the data plane takes them, no host
+gets any."""
 
 _HEAD = 44
-"""Bytes that decide: the IPv6 header, and both ports."""
+"""Bytes that identify a flow: the IPv6 header (40), and both ports (4)."""
 _BEHIND_FRAGMENT = 48
-"""Where the header begins that a fragment header says is next."""
+"""Offset of the header that follows IPv6 header (40) and fragment header (8)."""
 _TCP_FLAGS = 53
 _TCP_END = 60
 _CHANGES_STATE = TCP_SYN | TCP_FIN | TCP_RST
@@ -97,11 +92,11 @@ _UDP_BYTE = bytes((PROTOCOL_UDP,))
 
 
 class PacketFilter:
-    """The filter of one node. Knows no peer until ``set_peers``.
+    """Packet filter of one node; drops everything until ``set_peers``.
 
     Args:
-        counters: what was refused, and why, is added here.
-        ephemeral: first and last of the ports that this host's kernel gives to sockets that connect.
+        counters: counts dropped packets by reason, refusals, resets and probes.
+        ephemeral: first and last of the ports that this host's kernel gives to connecting sockets.
     """
 
     def __init__(self, *, counters: Counters, ephemeral: tuple[int, int] = LINUX_EPHEMERAL) -> None:
@@ -114,7 +109,8 @@ class PacketFilter:
         self._answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._for_host: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         self._last_head: bytes | None = None
-        """Of the last outbound packet, where the next like it needs no look at the table."""
+        """Header of the last outbound packet, if a next packet with an equal one needs no lookup in the
+        table."""
         self._last_flow = Flow(is_theirs=False, lifetime=0.0)
 
     # Commands
@@ -122,14 +118,12 @@ class PacketFilter:
     def set_peers(
         self, own_address: bytes, peers: Mapping[NodePublic, tuple[bytes, InboundPolicy]], now: float
     ) -> None:
-        """Makes the peers these.
-
-        Flows of who is gone are forgotten; those that are not allowed any more end at once.
+        """Replaces the peers and their policies; flows of removed peers, and flows no longer accepted, end.
 
         Args:
-            own_address: this node's packed address.
-            peers: each one's packed address, and what it may begin.
-            now: seconds.
+            own_address: this node's packed IPv6 address; if it changes, all state is dropped.
+            peers: packed IPv6 address and policy of each peer.
+            now: seconds on a monotonic clock.
         """
         if own_address != self._own_address:
             self._own_address = own_address
@@ -153,12 +147,12 @@ class PacketFilter:
     # Packets
 
     def admit(self, key: NodePublic, packets: list[Buffer], now: float) -> list[Buffer]:
-        """Returns those of a peer's packets that may enter the TUN, in order; counts the rest.
+        """Returns those of a peer's packets that may enter the TUN, in order; counts the rest by reason.
 
         Args:
-            key: whose they are.
-            packets: whole IP packets from the peer's address to this node's, as WireGuard has made sure.
-            now: seconds.
+            key: the peer that sent them.
+            packets: whole IP packets from the peer's address to this node's, which WireGuard has verified.
+            now: seconds on a monotonic clock.
         """
         peer = self._peers.get(key)
         if peer is None:
@@ -181,9 +175,9 @@ class PacketFilter:
         return admitted
 
     def note_outbound(self, packet: Buffer, now: float) -> bool:
-        """Follows what this host sends: a packet or super-packet as the TUN gave it.
+        """Tracks the flow of an outbound packet or super-packet from the TUN.
 
-        False: it belongs to a flow that has ended.
+        Returns False if the flow has ended.
         """
         head = bytes(packet[6:_HEAD])
         if (
@@ -206,11 +200,11 @@ class PacketFilter:
         return reason is ADMITTED
 
     def poll_answer(self) -> bytes | None:
-        """Returns the next packet that tells a peer of a refusal, or of a connection's end."""
+        """Returns the next ICMPv6 error or TCP reset for a peer; None if there is none."""
         return self._answers.popleft() if self._answers else None
 
     def poll_for_host(self) -> bytes | None:
-        """Returns the next packet that tells this host of a connection's end."""
+        """Returns the next TCP reset or probe for this host's kernel; None if there is none."""
         return self._for_host.popleft() if self._for_host else None
 
     # Looking
@@ -223,7 +217,7 @@ class PacketFilter:
     # Inbound
 
     def _judge(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
-        """Why a packet is refused; ``ADMITTED``: it is not."""
+        """Returns why a packet is dropped, or ``ADMITTED``."""
         peer.steady = None
         if len(packet) < _HEAD or packet[0] >> 4 != 6:
             return "malformed"
@@ -274,12 +268,15 @@ class PacketFilter:
         return ADMITTED
 
     def _judge_syn(self, peer: PeerFlows, packet: Buffer, key: bytes, flow: Flow | None, now: float) -> str:
-        """A beginning: asked of the policy, even where the ports are a flow's that this node began."""
+        """Returns why a SYN is dropped, or ``ADMITTED``.
+
+        The policy decides, even if this node opened a flow so.
+        """
         if not peer.policy.accepts(PROTOCOL_TCP, int.from_bytes(key[1:3])):
             return self._refuse(peer, packet, now)
         if flow is not None and not flow.is_closing:
             flow.touch(now)
-            return ADMITTED  # a repetition, or a matter for the kernel
+            return ADMITTED  # retransmitted, or the kernel decides
         return self._open(peer, key, Flow(is_theirs=True, lifetime=OPENING_LIFETIME), now)
 
     def _judge_udp(self, peer: PeerFlows, packet: Buffer, at: int, now: float) -> str:
@@ -313,9 +310,9 @@ class PacketFilter:
         return ADMITTED if flow is not None and not flow.is_ended else "icmp_error"
 
     def _judge_fragment(self, peer: PeerFlows, packet: Buffer, now: float) -> str:
-        """The first fragment decides, for UDP and ICMPv6.
+        """Judges a fragment.
 
-        What follows it passes for as long as it could be reassembled.
+        The first like a whole UDP or ICMPv6 packet; later ones pass if the first was admitted.
         """
         if len(packet) < _BEHIND_FRAGMENT + 8:
             return "fragment"
@@ -344,10 +341,7 @@ class PacketFilter:
     def _reset(
         self, peer: PeerFlows, segment: Buffer, now: float, *, onward: deque[bytes], back: deque[bytes]
     ) -> None:
-        """Has both kernels drop a connection that is not allowed any more.
-
-        What runs on it ends, and nobody waits.
-        """
+        """Queues a RST for each of the two kernels, on a segment of a connection no longer allowed."""
         flags = segment[_TCP_FLAGS]
         if flags & TCP_ACK and not flags & TCP_RST and peer.refusals.take(now):
             onward.append(encode_reset_onward(segment))
@@ -355,9 +349,9 @@ class PacketFilter:
             self._counters["packetfilter.resets"] += 1
 
     def _ask_host(self, peer: PeerFlows, segment: Buffer, key: bytes, now: float) -> None:
-        """Whether this host has a connection that was there before the table.
+        """Queues a probe of this host for a connection older than the table.
 
-        Its acknowledgement will be picked up.
+        The acknowledgement will be picked up.
         """
         is_of_connection = segment[_TCP_FLAGS] & (TCP_ACK | TCP_SYN | TCP_RST) == TCP_ACK
         port = int.from_bytes(key[1:3])
@@ -366,16 +360,20 @@ class PacketFilter:
             self._counters["packetfilter.questions"] += 1
 
     def _is_clients(self, peer: PeerFlows, port: int) -> bool:
-        """Whether a port is of those that connect, and was none on which the peer could begin."""
+        """Returns whether a local port is ephemeral, and no former policy of the peer accepted it."""
         is_ephemeral = self._ephemeral[0] <= port <= self._ephemeral[1]
         return is_ephemeral and not self._formerly.accepted(peer.address, PROTOCOL_TCP, port)
 
     # Outbound
 
     def _follow(self, peer: PeerFlows, head: bytes, packet: Buffer, now: float) -> str:
-        """Notes what this host sends to a peer, in the table.
+        """Tracks an outbound packet in the peer's table; returns why it is dropped, or ``ADMITTED``.
 
-        ``head``: the packet from its next header on.
+        Args:
+            peer: the destination.
+            head: bytes 6 to 44 of the packet: its IPv6 header from the next-header field on, and both ports.
+            packet: the packet or super-packet.
+            now: seconds on a monotonic clock.
         """
         protocol, at = head[0], IPV6_HEADER_SIZE
         if protocol == PROTOCOL_TCP:
@@ -421,13 +419,16 @@ class PacketFilter:
         return ADMITTED
 
     def _pick_up(self, peer: PeerFlows, key: bytes, flags: int, now: float) -> str:
-        """A connection of before this table; see the module's text."""
+        """Opens a flow for a connection older than the table, if its ports allow it.
+
+        See the module's docstring.
+        """
         if flags & TCP_RST:
             return ADMITTED
         port = int.from_bytes(key[1:3])
         is_theirs = peer.policy.accepts(PROTOCOL_TCP, port)
         if not is_theirs and (flags & TCP_SYN or not self._is_clients(peer, port)):
-            return "ended"  # a SYN here has an ACK: who answers did not begin
+            return "ended"  # a SYN here has an ACK: the peer opened the connection
         flow = Flow(is_theirs=is_theirs, lifetime=OPENING_LIFETIME)
         flow.has_sent = True
         if not peer.flows.open(key, flow, now):
@@ -456,14 +457,14 @@ class PacketFilter:
     # TCP
 
     def _note_fin(self, peer: PeerFlows, key: bytes, flow: Flow, end: int) -> None:
-        """When both ends have sent a FIN the connection is over; half-closed it may go on for long."""
+        """Notes a FIN of one end, and closes the flow once both ends have sent one."""
         flow.fins |= end
         if flow.fins == OURS | THEIRS:
             peer.flows.close(key, flow)
 
 
 def _is_steady_tcp(packet: Buffer) -> bool:
-    """Whether what has been judged of a segment holds for the next with the same ports."""
+    """Returns whether the decision on a TCP segment holds for the next one with equal headers."""
     return len(packet) >= _TCP_END and packet[6] == PROTOCOL_TCP and not packet[_TCP_FLAGS] & _CHANGES_STATE
 
 

@@ -1,12 +1,12 @@
-"""One flow, and the bounded table of one peer's flows.
+"""One flow, and the bounded flow table of one peer.
 
-A flow's key is its protocol, this node's port and the peer's: ``protocol(1) port(2) port(2)``, of ICMPv6 echo
-the identifier instead of ports, of fragments the identification that they share.
+A flow's key is its protocol, this node's port and the peer's port: ``protocol(1) port(2) port(2)``. ICMPv6
+echo has the identifier in place of the ports, and a fragmented packet its fragment identification.
 
-Two shares, of flows that the peer began and of those that this node began, each with its own limit: so a peer
-pushes out neither another's flows, whose table is another, nor those that this node began with it. In a full
-share the longest untouched *fleeting* flow makes room (all but established TCP is fleeting); where all are
-established, one more is refused.
+A table has two shares, each with its own limit: flows that the peer opened, and flows that this node opened.
+A peer that fills its share evicts neither flows of other peers, which have tables of their own, nor flows
+that this node opened. In a full share a *fleeting* flow (any but established TCP) is evicted, the longest
+untouched of those first; where every flow is established TCP, the new one is refused.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,34 +14,34 @@ from collections.abc import Callable, Iterator
 from coderd.packet import PROTOCOL_TCP, PROTOCOL_UDP
 
 MAX_FLOWS_OF_PEER = 4096
-"""Flows that one peer began and that are remembered."""
+"""Most flows in a peer's table that the peer opened."""
 MAX_FLOWS_TO_PEER = 16_384
-"""Flows that this node began with one peer and that are remembered."""
+"""Most flows in a peer's table that this node opened."""
 OPENING_LIFETIME = 150.0
-"""Seconds of a TCP handshake: longer than Linux repeats a SYN (127)."""
+"""Seconds that a TCP connection not yet established may be silent: longer than Linux repeats a SYN (127
+s)."""
 ESTABLISHED_LIFETIME = 5 * 86_400.0
 """Seconds that an established TCP connection may be silent, as in Linux's own connection tracking."""
 CLOSING_LIFETIME = 120.0
-"""Seconds after the last packet of one that has ended: two maximum segment lifetimes (RFC 9293)."""
+"""Seconds that a closed TCP connection outlives its last packet: one maximum segment lifetime (RFC 9293,
+3.4.2)."""
 ENDED_LIFETIME = 8 * 3600.0
-"""Seconds since its last packet that a TCP flow is kept shut which is not allowed any more.
-
-Beyond its ends' own patience.
-"""
+"""Seconds since its last packet that a TCP flow no longer allowed is kept shut: longer than both kernels
+retransmit."""
 UDP_LIFETIME = 300.0
-"""Seconds (RFC 4787, REQ-5, recommends five minutes)."""
+"""Seconds that a UDP flow outlives its last packet: the five minutes that RFC 4787 (REQ-5) recommends."""
 ECHO_LIFETIME = 60.0
 FRAGMENT_LIFETIME = 30.0
-"""Seconds for the rest of a packet whose first fragment was admitted; Linux reassembles within 60."""
+"""Seconds in which the later fragments of an admitted first fragment pass; Linux reassembles within 60."""
 SWEEP_INTERVAL = 60.0
-"""Least seconds between two searches of a share full of established flows for those that have died."""
+"""Least seconds between two sweeps of a share full of established flows for expired ones."""
 
 OURS, THEIRS = 1, 2
-"""Bits of who has sent a FIN."""
+"""Bits of ``Flow.fins``: this node has sent a FIN, the peer has sent one."""
 
 
 class Flow:
-    """One flow, and what its packets have told so far. Changed by the filter alone."""
+    """State of one flow, as its packets have shown it so far; only the filter changes it."""
 
     __slots__ = (
         "expires_at",
@@ -56,17 +56,17 @@ class Flow:
 
     def __init__(self, *, is_theirs: bool, lifetime: float, is_ended: bool = False) -> None:
         self.is_theirs = is_theirs
-        """The peer began it; where nobody can know, whoever is likely to have."""
+        """Whether the peer opened the flow; a guess where the first packet seen does not show it."""
         self.is_ended = is_ended
-        """It was allowed, and is not any more: nothing passes, either way."""
+        """Whether the policy no longer allows the flow: its packets are dropped in both directions."""
         self.is_established = False
-        """TCP only: both ends have spoken, and the peer after this node."""
+        """TCP only: the peer has sent a segment after this node had sent one."""
         self.is_closing = False
         self.has_sent = False
-        """This node has sent something in it."""
+        """TCP only: this node has sent a segment of the flow."""
         self.fins = 0
         self.lifetime = lifetime
-        """Seconds that it outlives its last packet."""
+        """Seconds that the flow outlives its last packet."""
         self.expires_at = 0.0
 
     def touch(self, now: float) -> None:
@@ -75,7 +75,7 @@ class Flow:
 
 
 class _Share:
-    """Flows that one end began: how many, and those that may make room, the one to go next first."""
+    """Flows that one end opened: their number and limit, and those that may be evicted, in that order."""
 
     __slots__ = ("fleeting", "limit", "n", "swept_at")
 
@@ -87,7 +87,7 @@ class _Share:
 
 
 class FlowTable:
-    """The flows of one peer."""
+    """Bounded flow table of one peer."""
 
     def __init__(self) -> None:
         self._flows: dict[bytes, Flow] = {}
@@ -100,7 +100,7 @@ class FlowTable:
         return iter(self._flows.items())
 
     def find(self, key: bytes, now: float) -> Flow | None:
-        """Returns the flow of a key, if it lives."""
+        """Returns the flow of a key; None if there is none or it has expired."""
         flow = self._flows.get(key)
         if flow is not None and flow.expires_at <= now:
             self.remove(key)
@@ -108,9 +108,9 @@ class FlowTable:
         return flow
 
     def open(self, key: bytes, flow: Flow, now: float) -> bool:
-        """Remembers a flow, in place of one with the same key.
+        """Adds a flow, in place of one with the same key.
 
-        False: its share is full of established ones.
+        Returns False where its share is full of established flows.
         """
         self.remove(key)
         share = self._share_of(flow)
@@ -123,26 +123,30 @@ class FlowTable:
         return True
 
     def establish(self, key: bytes, flow: Flow) -> None:
-        """Notes that a TCP connection stands: from here on it is not evicted."""
+        """Marks a TCP flow established: it lives ``ESTABLISHED_LIFETIME`` and is not evicted."""
         flow.is_established, flow.lifetime = True, ESTABLISHED_LIFETIME
         self._share_of(flow).fleeting.pop(key, None)
 
     def close(self, key: bytes, flow: Flow) -> None:
-        """Notes that a TCP connection has ended; stragglers still pass."""
+        """Marks a TCP flow closed: late segments pass for ``CLOSING_LIFETIME``, and it may be evicted."""
         flow.is_closing, flow.is_established, flow.lifetime = True, False, CLOSING_LIFETIME
         self._share_of(flow).fleeting[key] = flow
 
     def remove(self, key: bytes) -> None:
-        """Forgets a flow; a key that has none is no error."""
+        """Removes the flow of a key, if there is one, and expires it."""
         flow = self._flows.pop(key, None)
         if flow is not None:
-            flow.expires_at = float("-inf")  # whoever still holds it sees that it is gone
+            flow.expires_at = float("-inf")  # the filter may hold it as the last packet's flow
             share = self._share_of(flow)
             share.fleeting.pop(key, None)
             share.n -= 1
 
     def hold_to(self, accepts: Callable[[int, int], bool], now: float) -> None:
-        """Ends what the peer began and may not begin any more, and lets begin again what it may now."""
+        """Applies a changed policy to the flows that the peer opened.
+
+        TCP and UDP flows that are refused now are kept, shut; shut flows that are accepted again are removed,
+        so that they can be opened anew; flows of other protocols are removed.
+        """
         for key, flow in list(self._flows.items()):
             if not flow.is_theirs:
                 continue
@@ -159,10 +163,7 @@ class FlowTable:
         return self._theirs if flow.is_theirs else self._ours
 
     def _forget_some(self, share: _Share, now: float) -> None:
-        """Looks at the next two that would make room.
-
-        What has died goes, what lives goes to the end of the row.
-        """
+        """Checks the next two candidates for eviction: removes expired ones, moves live ones to the end."""
         for key in list(_first_two(share.fleeting)):
             if share.fleeting[key].expires_at <= now:
                 self.remove(key)

@@ -1,4 +1,4 @@
-"""ICMPv6 (RFC 4443), as far as a filter has to do with it.
+"""ICMPv6 (RFC 4443) for a packet filter: keys of flows out of echoes and quoted packets, and the refusal.
 
 ```
  0  1  type: 1..4 errors, 128 echo request, 129 echo reply      errors: 8  ...  as much of the packet as fits
@@ -17,27 +17,28 @@ PROTOCOL_ICMPV6 = 58
 ECHO_REQUEST = 128
 ECHO_REPLY = 129
 ERRORS = frozenset({1, 2, 3, 4})
-"""Unreachable, packet too big, time exceeded, parameter problem."""
+"""ICMPv6 error types: unreachable, packet too big, time exceeded, parameter problem (RFC 4443, 3)."""
 HEADER_SIZE = 8
 
 _UNREACHABLE, _PROHIBITED = 1, 1
 _MAX_QUOTE = 128
-"""Bytes of the packet that a refusal quotes: its headers are enough for whoever sent it."""
+"""Bytes of the refused packet that an ICMPv6 error quotes: its headers, by which the sender finds the
+socket."""
 _IPV6 = struct.Struct(">IHBB16s16s")
 _VERSION_6 = 6 << 28
 
 
 def echo_key(packet: Buffer, at: int) -> bytes:
-    """Returns the key of the flow of an echo request or reply whose ICMPv6 header begins at ``at``."""
+    """Returns the flow key of an echo request or reply; its ICMPv6 header begins at offset ``at``."""
     return bytes((PROTOCOL_ICMPV6,)) + bytes(packet[at + 4 : at + 6])
 
 
 def quoted_key(packet: Buffer, at: int) -> bytes | None:
-    """Returns the flow key of the packet that an ICMPv6 error quotes; None if it cannot be this node's.
+    """Returns the flow key of the packet that an ICMPv6 error quotes; None if this node cannot have sent it.
 
     Args:
         packet: the error, from its IPv6 header on.
-        at: where its ICMPv6 header begins.
+        at: offset of its ICMPv6 header.
     """
     quote = bytes(packet[at + HEADER_SIZE : at + HEADER_SIZE + IPV6_HEADER_SIZE + HEADER_SIZE])
     if len(quote) < IPV6_HEADER_SIZE + HEADER_SIZE or quote[0] >> 4 != 6:
@@ -53,10 +54,7 @@ def quoted_key(packet: Buffer, at: int) -> bytes | None:
 
 
 def encode_refusal(packet: Buffer) -> bytes:
-    """Tells the sender of an IPv6 packet.
-
-    Communication with the destination is administratively prohibited.
-    """
+    """Encodes the ICMPv6 error "administratively prohibited" (RFC 4443, 3.1) for a packet's sender."""
     quote = bytes(packet[:_MAX_QUOTE])
     source, destination = bytes(packet[24:40]), bytes(packet[8:24])
     body = struct.pack(">BBHI", _UNREACHABLE, _PROHIBITED, 0, 0) + quote

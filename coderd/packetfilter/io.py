@@ -1,11 +1,11 @@
-"""What the packet filter wants to know of this host's kernel."""
+"""Reads the settings of this host's kernel that the packet filter needs."""
 
 from pathlib import Path
 
 from coderd.packetfilter.filter import LINUX_EPHEMERAL
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-"""Of IPv6 too, whatever its name says."""
+"""Linux's range of ephemeral ports, for IPv6 too in spite of its name."""
 
 
 def ephemeral_ports() -> tuple[int, int]:

@@ -1,25 +1,26 @@
-"""One peer as the filter knows it: what it may begin, its flows, its limits."""
+"""State that the filter keeps of peers: policy, flows, rate limits, former policies, served UDP ports."""
 
 from coderd.model.ports import ALL_PORTS
 from coderd.packetfilter.flow import Flow, FlowTable
 from coderd.packetfilter.policy import InboundPolicy
 
 ECHO_RATE = 5.0
-"""Echo requests of a peer that pass in a second, and at once."""
+"""Echo requests of one peer admitted per second, and in one burst."""
 REFUSAL_RATE = 10.0
-"""Refusals that a peer is told in a second, and at once."""
+"""Refusals and resets sent to one peer per second, and in one burst."""
 QUESTION_RATE = 10.0
-"""Segments of unknown connections of a peer's on which this host is asked in a second, and at once."""
+"""TCP probes of this host that one peer's segments of unknown connections cause per second, and in one
+burst."""
 MOST_FORMER = 16
-"""Policies of before that are kept of one address; of more, everything counts as once accepted."""
+"""Former policies kept of one address; after one more, every port counts as accepted formerly."""
 MOST_ADDRESSES = 65_536
-"""Addresses of which such things are kept; the one that came first makes room."""
+"""Addresses of which former policies, or served ports, are kept; the oldest is evicted."""
 MOST_SERVED = 1024
-"""Ports that are remembered as served to one address by UDP; of more, all count as served."""
+"""UDP ports kept as served to one address; at this number every port counts as served."""
 
 
 class Bucket:
-    """A token bucket: ``rate`` a second, and as many at once."""
+    """Token bucket of ``rate`` tokens per second, and as many in one burst."""
 
     __slots__ = ("_at", "_rate", "_tokens")
 
@@ -38,7 +39,7 @@ class Bucket:
 
 
 class PeerFlows:
-    """One peer: what it may, its flows, its limits."""
+    """One peer: address, policy, flow table, rate limits."""
 
     __slots__ = ("address", "echoes", "flows", "head", "policy", "questions", "refusals", "steady")
 
@@ -47,23 +48,23 @@ class PeerFlows:
         self.policy = policy
         self.flows = FlowTable()
         self.steady: Flow | None = None
-        """The flow of the last packet, where the next with the same head needs no look at the table."""
+        """Flow of the last packet, if a next packet with equal ``head`` needs no lookup in the table."""
         self.head: bytes | None = None
         self.echoes, self.refusals = Bucket(ECHO_RATE), Bucket(REFUSAL_RATE)
         self.questions = Bucket(QUESTION_RATE)
 
 
 class FormerPolicies:
-    """What peers could begin before, by address.
+    """Policies no longer in force, by peer address.
 
-    Their connections may outlive the flow, the policy, and the key.
+    A connection may outlive its flow, its policy and the peer's key.
     """
 
     def __init__(self) -> None:
         self._of: dict[bytes, tuple[InboundPolicy, ...]] = {}
 
     def note(self, address: bytes, policy: InboundPolicy) -> None:
-        """Notes that a policy is not in force any more."""
+        """Adds a policy that is no longer in force for an address."""
         former = self._of.get(address, ())
         if policy in former or policy == InboundPolicy():
             return
@@ -72,21 +73,21 @@ class FormerPolicies:
             del self._of[next(iter(self._of))]
 
     def accepted(self, address: bytes, protocol: int, port: int) -> bool:
-        """Returns whether a former policy let this address begin a flow to a port."""
+        """Returns whether a former policy let this address open a flow to a port."""
         return any(policy.accepts(protocol, port) for policy in self._of.get(address, ()))
 
 
 class ServedPorts:
-    """On which UDP ports peers have begun, by address.
+    """UDP ports on which peers have opened flows, by peer address.
 
-    What this host sends from there is an answer, however late.
+    What this host sends from there is an answer.
     """
 
     def __init__(self) -> None:
         self._of: dict[bytes, set[int]] = {}
 
     def note(self, address: bytes, port: int) -> None:
-        """Notes that a peer begins a flow to a port."""
+        """Adds a port to which an address opens a flow."""
         ports = self._of.setdefault(address, set())
         if len(ports) < MOST_SERVED:
             ports.add(port)
@@ -94,6 +95,9 @@ class ServedPorts:
             del self._of[next(iter(self._of))]
 
     def has(self, address: bytes, port: int) -> bool:
-        """Returns whether this address has begun a flow to a port."""
+        """Returns whether this address has opened a flow to a port.
+
+        True for all where it has ``MOST_SERVED``.
+        """
         ports = self._of.get(address, ())
         return port in ports or len(ports) >= MOST_SERVED

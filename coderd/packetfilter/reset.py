@@ -1,7 +1,4 @@
-"""Segments that the filter makes of one of a TCP connection (RFC 9293, 3.10.7).
-
-Resets for both ends, a question to its receiver.
-"""
+"""TCP segments that the filter derives from one it saw (RFC 9293, 3.10.7): resets, a keepalive probe."""
 
 import struct
 
@@ -14,13 +11,14 @@ _VERSION_6 = 6 << 28
 _PORTS, _SEQUENCE, _ACKNOWLEDGEMENT = slice(40, 44), slice(44, 48), slice(48, 52)
 _NONE = bytes(4)
 _FAR = 1 << 30
-"""Bytes: more than any window (RFC 7323), less than half of all sequence numbers."""
+"""Distance in bytes outside of every receive window (at most 2^30, RFC 7323), and below half the sequence
+space."""
 
 
 def encode_reset_onward(segment: Buffer) -> bytes:
     """Encodes a TCP reset for a segment's receiver.
 
-    The sequence number is the segment's, which is what its receiver waits for.
+    The reset has the segment's own sequence number, which is the one that the receiver expects.
     """
     source, destination = bytes(segment[8:24]), bytes(segment[24:40])
     numbers = bytes(segment[_SEQUENCE]) + bytes(segment[_ACKNOWLEDGEMENT])
@@ -28,9 +26,9 @@ def encode_reset_onward(segment: Buffer) -> bytes:
 
 
 def encode_reset_back(segment: Buffer) -> bytes:
-    """Encodes a TCP reset for the sender of a segment with an acknowledgement.
+    """Encodes a TCP reset for the sender of a segment that has an acknowledgement.
 
-    The sequence number is the one that it expects next.
+    The reset's sequence number is the one acknowledged, which is what the sender expects next.
     """
     source, destination = bytes(segment[24:40]), bytes(segment[8:24])
     ports = bytes(segment[42:44]) + bytes(segment[40:42])
@@ -38,11 +36,10 @@ def encode_reset_back(segment: Buffer) -> bytes:
 
 
 def encode_question(segment: Buffer) -> bytes:
-    """Encodes a probe, as TCP keepalive sends, that asks a segment's receiver whether it has the connection.
+    """Encodes a TCP keepalive probe that finds out whether a segment's receiver has the connection.
 
-    The sequence number is far behind what any receiver waits for: a connection answers with an
-    acknowledgement and takes nothing from it. Where there is none the answer is a RST that the sender
-    believes.
+    The sequence number lies ``_FAR`` behind the segment's, outside the window: a kernel that has the
+    connection answers with an acknowledgement and changes nothing; a kernel that has none answers with a RST.
     """
     source, destination = bytes(segment[8:24]), bytes(segment[24:40])
     behind = (int.from_bytes(segment[_SEQUENCE]) - _FAR) % (1 << 32)
