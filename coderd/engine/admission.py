@@ -33,6 +33,6 @@ def inbound_policies(
 def admit(
     packet_filter: PacketFilter, netmap: NetMap, accepted: PortSet, *, is_workspace: bool, now: float
 ) -> None:
-    """Lets the peers of a map begin what ``inbound_policies`` says, and nobody anything else."""
+    """Sets the packet filter's peers and policies to those of a NetMap, by ``inbound_policies``."""
     policies = inbound_policies(netmap, accepted, is_workspace=is_workspace)
     packet_filter.set_peers(netmap.self_node.address.packed, policies, now)

@@ -1,7 +1,7 @@
-"""What a ``Node`` asks of the world around it, by ``poll_command``: frozen, and each about one thing. Pure.
+"""Commands of a ``Node``, returned by ``poll_command``: immutable, one action each. Pure.
 
-The shell around the node carries out the first group itself; the second is for whoever runs the tunnel: the daemon's
-session, the server's node, a simulation.
+The shell around the node executes a ``ShellCommand`` itself and hands an ``OwnerCommand`` to the tunnel's
+owner: the daemon's session, the server's node, or a simulation.
 """
 
 from dataclasses import dataclass

@@ -85,10 +85,10 @@ class DataPlane:
     """WireGuard device over a set of paths, with the packet filter between them and the TUN.
 
     Args:
-        device: the WireGuard engine; configured by whoever owns the NetMap.
+        device: the WireGuard engine; configured by the owner of the NetMap.
         paths: knows where peers are.
         uso: whether the kernel takes UDP super-packets on TUN writes.
-        counters: told about TUN reads and writes and what was dropped between the layers.
+        counters: count TUN reads and writes, and packets dropped between the layers.
         takes_introductions: whether peers are daemons of ours, whose introductions are kept from the TUN.
         packet_filter: which of the peers' packets reach this host; None: all, as with ``wg``.
     """

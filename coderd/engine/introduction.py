@@ -9,8 +9,8 @@ offset  size
      0    40  IPv6 header: from the sender's tailnet address to the receiver's, next header 99, hop limit 1
      40     1  kind: 1 an introduction, 2 a secret, 3 its acknowledgement, 4 a question for the secret
     41     .  1: the sender's disco key (32), its generation (8, big-endian)
-              2: its generation (8, big-endian), the secret that whoever comes from its daemon shows (32)
-              3: 8 bytes of a hash of the secret that was told
+              2: its generation (8, big-endian), the secret that connections through its daemon show (32)
+              3: 8 bytes of a hash of the secret received
               4: nothing
 ```
 It is as authentic, fresh and secret as any packet of the tunnel, and says nothing but what the sender may decide about

@@ -1,4 +1,4 @@
-"""A node as one pure machine, from its NetMap to its datagrams: the shell adds sockets, streams and clocks, no decision.
+"""A node as one pure state machine, from its NetMap to its datagrams; the shell adds sockets and clocks.
 
 ```
  the server's NetMap ->  +--------------------------- Node ---------------------------+  -> TellServer, SaveMark,
@@ -11,23 +11,26 @@
                          +------------------------------------------------------------+
 ```
 
-**Owns** the WireGuard device, the paths, the data plane between them, the packet filter, the roster with its tunnel
-secrets, the pins, and the NetMap in force: the server's, with what restarted peers have said of themselves since. Nothing
-outside touches these; what is looked at from outside is frozen.
+**State.** A node owns its children: the WireGuard device, the paths (``Conn``), the data plane between them,
+the packet filter, the roster with its tunnel secrets, the pins; and the NetMap in force, which is the
+server's, updated by what restarted peers have announced since. Nothing outside changes these; what the
+properties and queries return is immutable.
 
-**In** go commands (``set_netmap``, ``ping``, ``pin`` …) and what happened (``handle_*``), in any order, each with ``now``
-in seconds on one monotonic clock, and ``unix_now``, the wall clock, where a handshake may follow.
+**Input:** commands (``set_netmap``, ``ping``, ``pin`` …) and events (``handle_*``), in any order. Each takes
+``now``, seconds on one monotonic clock, and ``unix_now``, seconds of the wall clock, where a handshake may
+follow.
 
-**Out** comes, after ``drain``: ``poll_transmit`` and ``poll_tun``, the data; then ``poll_command``, what the shell must
-do; each until None. What a command brings back (an opened socket, a measured latency) is one more thing that happened,
-and calls for another ``drain``.
+**Output,** after ``drain``: data by ``poll_transmit`` and ``poll_tun``, then commands to the shell by
+``poll_command``, each polled until None. The result of a command (an opened socket, a measured latency) is
+input again, and needs another ``drain``.
 
-**Draining** is a loop, never entered twice: packets cross the walls, then one event of a child ends here (it changes
-another child or becomes a command), and so on until no child has one. At most ``EVENTS_PER_TURN`` end in one ``drain``;
-where more are left, ``poll_timeout`` is due at once, so that readers of sockets have their turn between.
+**Draining** is a loop: packets move between the children, then one child's event is handled (it changes
+another child or becomes a command), until there are no more. One ``drain`` handles at most
+``EVENTS_PER_TURN`` events; if more are left, ``poll_timeout`` is due at once, so that the shell reads its
+sockets in between.
 
-**The clock** is one deadline (``poll_timeout``), the earliest of all children's, which says why; ``handle_timeout`` fires
-whatever is due.
+**Time** is one deadline (``poll_timeout``), the earliest of all children's, with its reason;
+``handle_timeout`` fires every timer that is due.
 """
 
 from collections import deque
@@ -61,31 +64,31 @@ from coderd.wireguard import Device, PeerStatus
 from coderd.wireguard.tai64n import next_mark, stamp_of
 
 CAPABILITIES: Final = (Capability.PACKET_FILTER, Capability.TUNNEL_SECRET)
-"""What every node of this program can do, as it tells the server."""
+"""Capabilities that a node of this program announces to the server."""
 
 EVENTS_PER_TURN: Final = 512
-"""Events of children that end in one ``drain``: each costs some 10 us, so that a turn lasts a few milliseconds."""
+"""Most events handled in one ``drain``: each takes about 10 us, so a turn lasts a few milliseconds."""
 
 
 class Node:
-    """One identity's WireGuard, paths, packet filter and NetMap, drained as one.
+    """State machine of one node: WireGuard, paths, packet filter and NetMap of one identity.
 
     Args:
         key: the identity's private key.
-        packet_filter: decides what peers may begin; new, and this node's alone.
-        rng: for keys, secrets, nonces and jitter.
-        now: seconds on the clock of every later ``now``.
+        packet_filter: decides on the flows that peers open; new, and owned by this node from here on.
+        rng: source of random bytes for keys, secrets, nonces and jitter.
+        now: seconds on the monotonic clock of every later ``now``.
         mtu: of the tunnel, in bytes.
-        counters: drops by reason, and what was carried.
+        counters: counts drops by reason, and packets carried.
         uso: whether the kernel takes UDP super-packets on TUN writes.
-        tai64n_mark: no handshake before this start had a later timestamp; None for none.
-        plays_birthday: whether random ports may cost hundreds of sockets and pings.
+        tai64n_mark: upper bound of handshake timestamps of earlier starts (WireGuard paper, 5.1); None: none.
+        plays_birthday: whether to search random ports of NATs, with hundreds of sockets and pings.
 
     Attributes:
-        disco_key: this start's.
-        generation: this start's random number, by which peers distinguish it from the last.
+        disco_key: public disco key, new at each start.
+        generation: random number of this start, by which peers recognise a restart.
         netmap: the NetMap in force; None before the first.
-        secrets: by which ports 3 and 4 recognise connections that come by a peer's daemon, and it ours.
+        secrets: tunnel secrets, which authenticate connections to ports 3 and 4 as a peer daemon's.
     """
 
     def __init__(
@@ -137,9 +140,9 @@ class Node:
         self._pins = Pins()
         self._reach = OwnReach()
         self._derp_map = DerpMap()
-        """Relays in use: their names are resolved."""
+        """Relay map in use: the last one with host names resolved by the shell."""
         self._asked_map: DerpMap | None = None
-        """Relays of the last NetMap, which the shell was asked to resolve."""
+        """Relay map of the last NetMap, given to the shell to resolve."""
         self._mark = tai64n_mark
         self._last_stamp = tai64n_mark
         self._last_token = 0
@@ -150,7 +153,7 @@ class Node:
     # Commands
 
     def up(self, now: float, unix_now: float) -> None:
-        """Starts to answer and to begin handshakes."""
+        """Enables the node: it answers and initiates handshakes from now on."""
         self._keep_mark(stamp_of(unix_now))
         self._device.up(now)
 
@@ -163,14 +166,14 @@ class Node:
         now: float,
         unix_now: float,
     ) -> None:
-        """Makes the peers those of a map. A restarted peer loses its sessions, and the user's side begins a handshake.
+        """Replaces the NetMap; drops sessions of restarted peers, with whom a device starts a handshake.
 
         Args:
-            netmap: the server's.
-            accepted: ports to which peers may connect, where this node is no workspace.
-            is_workspace: whether the person at this machine made it a workspace, which obeys the map in that.
+            netmap: the NetMap that the server sent.
+            accepted: ports that peers may reach on a device; a workspace takes them from the map.
+            is_workspace: whether this machine was set up as a workspace, and so enforces the map's ports.
             now: seconds on the node's clock.
-            unix_now: the wall clock, for handshakes that follow.
+            unix_now: seconds of the wall clock, for timestamps of handshakes.
         """
         admit(self._filter, netmap, accepted, is_workspace=is_workspace, now=now)
         self.netmap = self._roster.set_netmap(netmap, now, unix_now)
@@ -181,46 +184,49 @@ class Node:
             self._commands.append(commands.ResolveRelays(netmap.derp_map))
 
     def accept(self, accepted: PortSet, *, is_workspace: bool = False, now: float) -> None:
-        """Changes what peers of the present map may begin; the arguments are those of ``set_netmap``."""
+        """Changes the ports that peers may reach, without a new NetMap; arguments as for ``set_netmap``."""
         if self.netmap is not None:
             admit(self._filter, self.netmap, accepted, is_workspace=is_workspace, now=now)
 
     def set_server_connected(self, is_connected: bool) -> None:
-        """Sets whether the server can tell peers of a new home. While it cannot, a home that is alive is kept."""
+        """Sets whether the server is connected. While it is not, a home relay that works is kept."""
         self._conn.set_can_tell(is_connected)
 
     def ping(self, peer: NodePublic, now: float) -> int:
-        """Pings a peer by the path in use. Returns the token of the ``PingReply`` that an answer becomes."""
+        """Pings a peer by the path in use; returns the token that the ``PingReply`` command will carry."""
         self._last_token += 1
         self._conn.ping(peer, self._last_token, now)
         return self._last_token
 
     def pin(self, peer: NodePublic, path: Pin, now: float) -> None:
-        """Keeps traffic to a peer on one kind of path until ``unpin``; of several pins the first counts."""
+        """Restricts traffic to a peer to one kind of path until ``unpin``.
+
+        Of several pins the oldest applies.
+        """
         self._pins.add(peer, path)
         self._conn.pin_path(peer, self._pins.of(peer), now)
 
     def unpin(self, peer: NodePublic, path: Pin, now: float) -> None:
-        """Removes one ``pin`` of a peer."""
+        """Removes one of a peer's pins."""
         self._pins.remove(peer, path)
         self._conn.pin_path(peer, self._pins.of(peer), now)
 
     def check(self, now: float) -> None:
-        """Starts a full netcheck; it ends in a ``NetcheckDone``."""
+        """Starts a full netcheck; its result is a ``NetcheckDone`` command."""
         self._conn.check(now)
 
     def rebind(self, now: float) -> None:
-        """Forgets all trust in paths and measures anew, as after a change of network."""
+        """Discards what is known of all paths and probes them again, as after a change of network."""
         self._conn.handle_rebound(now)
 
     def ask_secret(self, peer: NodePublic, now: float, unix_now: float) -> None:
-        """Asks a peer's daemon for its tunnel secret, unless it was asked a moment ago."""
+        """Requests a peer's tunnel secret, unless it was requested a moment ago."""
         self._roster.ask_secret(peer, now, unix_now)
 
     # What happened: packets
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
-        """Takes one TUN read: a packet or super-packet behind its virtio header. Buffers are borrowed."""
+        """Takes one TUN read, a virtio header and a packet or super-packet; the buffers may be reused after."""
         self._plane.handle_tun(header, packet, now, unix_now)
 
     def handle_udp(
@@ -232,17 +238,17 @@ class Node:
         *,
         is_congested: bool = False,
     ) -> None:
-        """Takes one UDP read: datagrams of one sender, and whether they met congestion. Buffers are borrowed."""
+        """Takes one UDP read, datagrams of one sender and their congestion mark; buffers may be reused after."""
         self._plane.handle_udp(source, datagrams, now, unix_now, is_congested=is_congested)
 
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float, unix_now: float
     ) -> None:
-        """Takes a run of one sender's packets from a relay. Buffers are borrowed."""
+        """Takes consecutive packets of one sender from a relay; the buffers may be reused after."""
         self._plane.handle_relayed(region, sender, packets, now, unix_now)
 
     def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
-        """Notes that the kernel refused to send to an address, with this errno."""
+        """Reports that the kernel refused to send to an address; ``error`` is the errno."""
         self._conn.handle_send_error(addr, error, now)
 
     # What happened: the network, and the answers to commands
@@ -255,45 +261,51 @@ class Node:
         now: float,
         tunnels: Collection[str] = (),
     ) -> None:
-        """Takes where this host is: its bound UDP ports and its addresses.
+        """Sets the UDP ports and the addresses of this host, from which its endpoints are made.
 
         Args:
-            v4_port: the port of the IPv4 socket; None without one.
-            v6_port: the port of the IPv6 socket; None without one.
-            addresses: those of interfaces that peers may reach.
+            v4_port: port of the IPv4 socket; None without one.
+            v6_port: port of the IPv6 socket; None without one.
+            addresses: addresses of interfaces that peers may reach.
             now: seconds on the node's clock.
-            tunnels: those of tunnels, which are never published.
+            tunnels: addresses of tunnel interfaces, which are not published.
         """
         self._conn.set_local_endpoints(v4_port, v6_port, addresses, now, tunnels)
 
     def handle_network_changed(self, now: float) -> None:
-        """Forgets what was measured: this host's addresses or default routes are others."""
+        """Discards all measurements and emits ``Redial``.
+
+        This host's addresses or default routes have changed.
+        """
         self._conn.handle_rebound(now)
         self._commands.append(commands.Redial())
 
     def handle_relay_connected(self, region: int, now: float) -> None:
-        """Notes that the link to a region's relay is up."""
+        """Reports that the link to a region's relay is up."""
         self._conn.handle_relay_connected(region, now)
 
     def handle_relay_broken(self, region: int, now: float) -> None:
-        """Notes that the link to a region's relay is down."""
+        """Reports that the link to a region's relay is down."""
         self._conn.handle_relay_broken(region, now)
 
     def handle_peer_gone(self, region: int, peer: NodePublic, now: float) -> None:
-        """Notes that a relay does not have a peer."""
+        """Reports that a peer is not connected to a region's relay."""
         self._conn.handle_peer_gone(region, peer, now)
 
     def set_relays(self, derp_map: DerpMap, resolved: Mapping[str, Sequence[str]], now: float) -> None:
-        """Takes the answer to a ``ResolveRelays``: a map with the addresses of its host names. Starts a netcheck."""
+        """Sets the relay map and its resolved host names, the result of ``ResolveRelays``.
+
+        Starts a netcheck.
+        """
         self._derp_map = derp_map
         self._conn.set_derp_map(derp_map, resolved, now)
 
     def handle_sockets_opened(self, sockets: Iterable[SocketId], now: float) -> None:
-        """Takes the answer to an ``OpenSockets``: those that could be bound."""
+        """Reports the sockets that could be bound, the result of ``OpenSockets``."""
         self._conn.handle_sockets_opened(sockets, now)
 
     def handle_https_latency(self, region: int, seconds: float | None, now: float) -> None:
-        """Takes the answer to a ``ProbeHttps``, in seconds; None where the relay could not be reached."""
+        """Reports a relay's round trip in seconds, the result of ``ProbeHttps``; None: unreachable."""
         self._conn.handle_https_latency(region, seconds, now)
 
     # The clock
@@ -306,7 +318,7 @@ class Node:
     # What to do next
 
     def drain(self, now: float, unix_now: float) -> None:
-        """Moves what is ready across the walls, and ends the children's events. Call it after anything above."""
+        """Moves packets between the children and handles their events; call it after every input."""
         self._now = now
         for _ in range(EVENTS_PER_TURN):
             self._plane.drain(now, unix_now)
@@ -324,19 +336,19 @@ class Node:
             self._keep_mark(stamp)
 
     def poll_transmit(self) -> PathTransmit | None:
-        """Returns the next batch for a socket or a relay."""
+        """Returns the next batch of datagrams for a socket or a relay; None if there is none."""
         return self._plane.poll_transmit()
 
     def poll_tun(self) -> list[Buffer] | None:
-        """Returns the next TUN write: an iovec of virtio header, headers, payloads."""
+        """Returns the next TUN write, an iovec of virtio header, headers and payloads; None: no more."""
         return self._plane.poll_tun()
 
     def poll_command(self) -> Command | None:
-        """Returns the next thing that the shell or its owner must do."""
+        """Returns the next command to the shell or its owner; None if there is none."""
         return self._commands.popleft() if self._commands else None
 
     def poll_timeout(self) -> Deadline | None:
-        """Returns when to call ``handle_timeout``, and why; at once where ``drain`` has left something."""
+        """Returns when to call ``handle_timeout``, and why: at once where ``drain`` has left events."""
         if self._has_more or self._commands:
             return Deadline(self._now, "more")
         return earliest(self._plane.poll_timeout(), self._roster.poll_timeout())
@@ -344,30 +356,30 @@ class Node:
     # Looking
 
     def path(self, peer: NodePublic) -> PathInfo:
-        """Returns how a peer is reached now, and the bytes moved each way by kind of path."""
+        """Returns the path in use to a peer, and the bytes sent and received by kind of path."""
         return self._conn.path(peer)
 
     def paths(self, now: float) -> Iterator[PeerPath]:
-        """Yields how each peer is reached now, and whether it is used."""
+        """Yields each peer's path, and whether it carries traffic now."""
         for key, path, is_used in self._conn.paths(now):
             if (peer := self._roster.get(key)) is not None:
                 yield PeerPath(peer.node_id, path, is_used)
 
     def wireguard(self, peer: NodePublic, now: float) -> PeerStatus | None:
-        """Returns WireGuard's view of a peer; None for a key that is no peer's."""
+        """Returns the WireGuard status of a peer; None for an unknown key."""
         return self._device.status(now).peer(peer)
 
     def has_mtu_black_hole(self, peer: NodePublic, now: float) -> bool:
-        """Returns whether a peer answers small datagrams directly, and none of the tunnel's size."""
+        """Returns whether a peer's direct path passes small datagrams, but none of the tunnel's MTU."""
         return self._conn.has_mtu_black_hole(peer, now)
 
     def port_order(self, now: float) -> PortOrder:
-        """Returns how this node's NAT chooses ports, as far as that was found out."""
+        """Returns how this node's NAT chooses ports, as far as measurements have shown it."""
         return self._conn.port_order(now)
 
     @property
     def home_region(self) -> int:
-        """Returns the relay region at which this node listens; 0 while unknown."""
+        """Returns the home relay region, where this node receives relayed packets; 0 while unknown."""
         return self._reach.home_region
 
     @property
@@ -377,17 +389,17 @@ class Node:
 
     @property
     def report(self) -> Report | None:
-        """Returns what the last finished netcheck found; None before the first."""
+        """Returns the report of the last finished netcheck; None before the first."""
         return self._reach.report
 
     @property
     def endpoints(self) -> tuple[AddrPort, ...]:
-        """Returns the addresses at which this node may be reached directly."""
+        """Returns the candidate addresses for direct paths to this node."""
         return self._reach.endpoints
 
     @property
     def tai64n_mark(self) -> bytes | None:
-        """Returns the timestamp of the last handshake that was begun; None before the first."""
+        """Returns the timestamp of the last handshake that was initiated; None before the first."""
         return self._device.tai64n_mark
 
     # The children's events end here

@@ -1,4 +1,4 @@
-"""Where this node can be reached, as its paths find out and its server is told. Pure."""
+"""Reachability of this node, as it reports it to its server: endpoints, home relay, last netcheck. Pure."""
 
 from coderd.engine.commands import Command, ListenAt, TellServer
 from coderd.magicsock import EndpointsChanged, HomeChanged, NetcheckDone

@@ -3,12 +3,12 @@
 A peer that restarted has lost its sessions and has a new disco key. There are four ways to learn of it, the quickest wins:
 
     the server says so        a new generation: sessions are dropped, the user's side initiates at once
-    disco that nobody opens   comes from where the peer is, by a key not known: the user's side initiates, sessions stay
+    unreadable disco          from the peer's address, by an unknown key: the user's side initiates, sessions stay
     the path dies             and nothing relays: the same
     the peer says so          an introduction, the first packet of the new session: the map follows, nothing is dropped
 
-The last three need no server. The second is a hint that anybody may forge; so all that it can cause is one handshake with
-the peer itself, once a second at most.
+The last three need no server. The second is unauthenticated and can be forged; all that it causes is one
+handshake with the peer itself, once a second at most.
 """
 
 from dataclasses import replace
@@ -185,7 +185,7 @@ class Roster:
         return self.secrets.poll_timeout()
 
     def _tells_secret_to(self, peer: Peer | None) -> TypeGuard[Peer]:
-        """Whether a peer may ask for secrets: workspaces serve, and nobody comes to them but from devices."""
+        """Returns whether a peer may request secrets: only workspaces may, and only of devices."""
         return self._initiates and peer is not None and peer.kind is NodeKind.WORKSPACE
 
     def _say(self, peer: Peer, body: bytes, now: float, unix_now: float) -> None:

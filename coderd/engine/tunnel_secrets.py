@@ -1,14 +1,15 @@
-"""Secrets between daemons, by which a peer tells who comes from our daemon and who from anybody on our machine. Pure.
+"""Tunnel secrets, which authenticate connections made through a peer's daemon to its node. Pure.
 
-Any local user can open a connection into the tunnel; it comes from this machine's address all the same. So a device tells each
-workspace, in a packet that no local user can send, what whoever comes by way of its daemon will show; the daemon hands that to
-those whom its control socket allows (see ``node_api``). One secret for each pair, new at each start: nobody keeps any.
+Every local user can open a connection into the tunnel, and its source is this machine's address all the
+same. So a device sends each workspace a secret, in a packet that no local user can send, and its daemon gives
+that secret to the clients that its control socket allows (see ``node_api``). There is one secret per pair,
+new at each start and kept in memory only.
 
-    HandshakeCompleted -> told -> acknowledged                 the usual way, in one round trip
-                          told again after REPEATS, then with the next handshake
-    a workspace that misses it -> asks -> told                 at most every ASK_INTERVAL
+    HandshakeCompleted -> sent -> acknowledged                 the usual case, in one round trip
+                          sent again after REPEATS, then with the next handshake
+    a workspace that misses it -> requests it -> sent          at most every ASK_INTERVAL
 
-A workspace demands what it was told; where it was told nothing, it demands it of those who, by the server's word, can tell.
+A workspace demands the secret of a device that has sent one, or that the server says is capable of it.
 """
 
 import hashlib

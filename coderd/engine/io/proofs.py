@@ -34,8 +34,8 @@ class Proofs:
     async def proves(self, peer: Peer, shown: str) -> bool:
         """Returns whether a connection that shows this secret comes by way of a peer's daemon, or needs none.
 
-        Takes up to ``TUNNEL_SECRET_TIMEOUT`` where something else is shown than was told: the daemon may have a new secret, and
-        what told it may be lost.
+        Waits up to ``TUNNEL_SECRET_TIMEOUT`` seconds if the secret is not the one received: the daemon may
+        have a new secret, and the packet that carried it may be lost.
         """
         await trio.lowlevel.checkpoint()
         if not self._secrets.demands(peer):

@@ -1,7 +1,7 @@
 """The one shell around a ``Node``: its sockets, relay links, network watcher and TUN, and what may be asked of it.
 
-Decides nothing. Commands are synchronous and end in ``Driver.drain``, so each takes effect before it returns. What the
-node asks of the world is carried out here (``_carry_out``), or handed to whoever runs the tunnel.
+The node decides, the shell executes. Calls are synchronous and end in ``Driver.drain``, so each takes effect
+before it returns. The node's commands are carried out here (``_carry_out``), or handed to the tunnel's owner.
 """
 
 import errno
@@ -131,7 +131,7 @@ class Tunnel:
 
         Args:
             on_command: carries out what the node asks of its owner; called from within a drain, and must not wait.
-            task_status: told when packets are carried.
+            task_status: trio's, started once packets are carried.
         """
         self._on_command = on_command
         try:
