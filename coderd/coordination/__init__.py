@@ -4,7 +4,7 @@ message        the schema of both ends, in JSON
 entries        the schema's entries to the model's records, and a node's reachability to its message
 parcel         one ``peers`` message as it is filled
 proof          that a node holds the node key that it claims
-resume         tokens by which a machine that connects again is told from a second one
+resume         tokens that distinguish a machine that reconnects from a second one of its identity
 
 The node's side:
 netmap_client  what the server says, collected into one NetMap
@@ -16,7 +16,7 @@ server_state   whether the node is connected
 
 The server's side:
 registry       who is connected, and who may see whom
-viewer         what one connection was told, is owed and holds back
+viewer         what one connection was sent, is owed and holds back
 shown_entry    what others are shown of a node
 publication    how often what others are shown of a node may change
 neighbours     which nodes may have to do with each other, by users (nodes_by_user) and the server's meetings

@@ -12,7 +12,7 @@ class Neighbours:
     """Index of who may have to do with whom.
 
     Two nodes that may meet share a user, so only ``NodesByUser`` is searched. The server's own node shares
-    users with nobody: it meets the workspaces that it has asked for, as far as policy lets it.
+    users with no other node: it meets the workspaces that it has asked for, as far as policy lets it.
     """
 
     def __init__(self) -> None:

@@ -139,7 +139,7 @@ def _with_changes(netmap: NetMap, message: Peers, known: NetMap) -> NetMap:
 
 
 def _access_of(removal: Removal, before: PeerAccess) -> PeerAccess:
-    """What somebody who is away may reach here, of what was said before where nothing is said now.
+    """Returns what an absent peer may reach here: the removal's ports and terminal, or else those of before.
 
     Raises ValueError.
     """

@@ -2,7 +2,7 @@
 
 A tunnel joins a user's device with a workspace that is theirs or shared with them, so two nodes that may meet
 have a user in common, and are not of one kind. To look only there makes a change cost what its circle has,
-not what the server has: a workspace that is shared with somebody who may use thousands is near that one's
+not what the server has: a workspace that is shared with a user who may use thousands is near that user's
 devices, and not near the thousands.
 """
 

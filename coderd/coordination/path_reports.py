@@ -1,6 +1,6 @@
 """What connected nodes report of their paths, looked at together. Pure.
 
-Nothing is decided by it, and no node is told of it: it is for people, counters and the access log.
+They are informational, and not sent to nodes: for people, counters and the access log.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,7 +3,7 @@
 A command changes a presence, or what policy knows of a node, and owes a look at it to every viewer that it
 may concern: ``Neighbours`` names the few. What a peer looks like is decided here from its identity; of what
 a node says of itself, only its proven key, its disco key, its generation, its capabilities and where it can
-be reached are passed on. What each connection was told and is owed is its ``Viewer``'s.
+be reached are passed on. Each connection's ``Viewer`` keeps what was sent to it and what it is owed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +44,7 @@ class _Presence:
     publication: Publication = field(default_factory=Publication)
     """What others are shown of it."""
     is_shown: bool = False
-    """Whether peers may have been told of it since it was last gone."""
+    """Whether the node has been shown to its peers in this connection."""
     gone: RemovalReason = RemovalReason.LOST
     """Why the last connection ended."""
 
@@ -53,7 +53,7 @@ class Registry:
     """Presences of all nodes, and the policy between them.
 
     Args:
-        blocks_direct: every peer is told to be reached by relay only, and no node learns another's addresses.
+        blocks_direct: whether all peers are relay-only, so that no node learns another's addresses.
     """
 
     def __init__(self, *, blocks_direct: bool = False) -> None:
@@ -85,7 +85,7 @@ class Registry:
             node: the identity.
             facts: what its hello proved and said.
             partners: every node that it may meet, connected or not: those absent count as lost, not as
-                removed, and a device is told their names.
+                removed, and a device learns their names.
             resumed: the hello showed a resume token, so an older connection is a stale one of the same
                 machine.
             wake: called, at any time, when ``poll`` may have something new.
@@ -104,7 +104,7 @@ class Registry:
         return viewer
 
     def update(self, viewer: Viewer, update: Update, now: float) -> Refusal | None:
-        """Takes where a node can be reached; its peers are told as often as ``Publication`` lets them.
+        """Takes where a node can be reached, and notifies its peers as often as ``Publication`` allows.
 
         Returns the reason to end its connection if it claims what it must not.
         """
@@ -135,7 +135,7 @@ class Registry:
         self._leave(viewer, RemovalReason.DISCONNECTED)
 
     def lost(self, viewer: Viewer) -> None:
-        """Marks a node lost whose connection broke: peers keep it while their tunnels live.
+        """Marks a node lost after its connection broke: peers keep it while their tunnels live.
 
         Harmless after ``goodbye``.
         """
@@ -211,7 +211,7 @@ class Registry:
     # Commands of the server itself
 
     def meet(self, workspace: Node) -> None:
-        """Lets the server's own node meet a workspace, as far as policy does: both are told of each other."""
+        """Lets the server's own node and a workspace see each other, as far as policy allows."""
         if self._neighbours.meet(workspace.node_id):
             self._mark_meeting(workspace)
 

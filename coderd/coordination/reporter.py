@@ -2,10 +2,10 @@
 
 Pure: its owner wakes it, looks at the paths, and sends.
 
-A change is told after ``SETTLE`` seconds, in which a relayed path mostly becomes direct, and never within
-``INTERVAL`` of the last report; a round trip that has changed is told after ``REFRESH`` seconds at the
-earliest. Peers that nobody talks to are told once as ``none``, so an idle node says nothing. A new connection
-is told everything again, and counts go on from what the last one has heard.
+A change is reported after ``SETTLE`` seconds, in which a relayed path mostly becomes direct, and at least
+``INTERVAL`` after the last report; a round trip that has changed is reported after ``REFRESH`` seconds at the
+earliest. Idle peers are reported once as ``none``, so an idle node sends no reports. Over a new connection
+everything is reported again, and counts start from what was reported over the last one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -52,7 +52,7 @@ NOTHING_NEW: Final = Reports()
 
 @dataclass(slots=True)
 class _Told:
-    """What the server was told of a peer, or will be."""
+    """Last report of one peer's path, sent or owed."""
 
     kind: PathKind = PathKind.NONE
     since: float = float("-inf")
@@ -65,7 +65,7 @@ class _Told:
 
 
 class PathReporter:
-    """What the server was told of each path.
+    """Schedule of the reports of paths to the server, with what was last reported of each.
 
     Ask ``poll`` at ``due_at``; tell it of changes by ``handle_change``.
     """

@@ -1,8 +1,8 @@
-"""Resume tokens: how a machine that connects again is told from a second machine of the same identity.
+"""Resume tokens, which distinguish a machine that reconnects from a second machine of its identity.
 
     <expiry, decimal seconds>.<hex HMAC-SHA256 over node id, node key and expiry>
 
-Identity comes from the bearer token alone; a resume token only tells a returning machine from a second one.
+A resume token authenticates nothing: the identity comes from the bearer token alone.
 """
 
 import hmac

@@ -38,7 +38,7 @@ def encode_netmap(netmap: NetMap) -> bytes:
     """Encodes a NetMap as JSON; it holds no secret.
 
     Of one that is longer than ``MAX_SAVED`` bytes, names of absent nodes and then peers are left out, those
-    offline first: what is saved spares a start the wait for the server, which names everybody.
+    offline first: the server sends the whole map again once the node has connected.
     """
     node = netmap.self_node
     peers = sorted(map(_save_peer, netmap.peers.values()), key=lambda peer: not peer.online)

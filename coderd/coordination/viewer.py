@@ -1,6 +1,6 @@
 """One node's connection, as the server serves it.
 
-What the node was told of its peers, is owed, and what is held back.
+A viewer keeps what the node was sent of its peers, what it is owed, and what is held back.
 
 Nothing is queued. A viewer remembers what was sent of each peer and which peers have changed since; ``take``
 turns that into the next message. A slow node therefore costs a set of ids however much happens meanwhile, and
@@ -85,7 +85,7 @@ class Outlook(Protocol):
 
 
 class Viewer:
-    """What one connection was told, is owed, and holds back.
+    """Record of what one connection was sent, is owed, and holds back.
 
     Args:
         node: the identity that is connected.
@@ -104,7 +104,7 @@ class Viewer:
         self.paths = ConnectionPaths()
         """What the node reports of its paths."""
         self.has_said_where = False
-        """Whether the node has said where it can be reached: from then on it is told of its peers."""
+        """Whether the node has reported where it can be reached: from then on it is sent its peers."""
         self._wake = wake
         self._partners = {partner.node_id: partner for partner in partners}
         self._is_map_owed = False
@@ -125,7 +125,7 @@ class Viewer:
         self._wake()
 
     def owe(self, node_id: UUID) -> None:
-        """Marks a peer that the node has to be told of anew."""
+        """Marks a peer to be sent to the node again."""
         self._changed[node_id] = None
         self._wake()
 
@@ -160,7 +160,7 @@ class Viewer:
     def note_used(self, node_id: UUID) -> bool:
         """Notes that the node reports a path to a peer.
 
-        Returns whether it is the first of a peer that it was told of.
+        Returns whether it is the first of a peer that it was sent.
         """
         if node_id in self._used or node_id not in self._sent:
             return False
@@ -171,12 +171,12 @@ class Viewer:
 
     @property
     def n_told(self) -> int:
-        """Peers that the node has been told of."""
+        """Peers that have been sent to the node."""
         return len(self._sent)
 
     @property
     def n_owed(self) -> int:
-        """Changes that the node has not been told of yet."""
+        """Changes that have not been sent to the node yet."""
         return len(self._changed) + sum(len(message.upsert) + len(message.remove) for message in self._full)
 
     @property
@@ -201,7 +201,7 @@ class Viewer:
         )
 
     def reported_paths(self) -> Iterator[PathKind]:
-        """Yields the kind of path that the node reports, for each peer that it has been told of."""
+        """Yields the kind of path that the node reports, for each peer that it has been sent."""
         return (path for peer, path in self.paths.kinds() if peer in self._sent)
 
     # Polls
@@ -286,7 +286,7 @@ class Viewer:
         return parcel.message() if parcel else None
 
     def _news(self, node_id: UUID, view: View) -> list[PeerEntry | Removal | Absence]:
-        """What the node has not been told yet of a peer, as it sees it now."""
+        """Returns what has not been sent to the node yet of a peer, as it sees it now."""
         if isinstance(view, PeerEntry):
             return [view] if self._sent.get(node_id) != view else []
         if isinstance(view, Unseen):

@@ -1,4 +1,4 @@
-"""Ends of a link to the server: what each error means, and what people are told of it."""
+"""Ends of a link to the server: the meaning of each error, and its explanation for people."""
 
 import ssl
 
