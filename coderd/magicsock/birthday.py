@@ -1,6 +1,6 @@
 """The birthday: a random port on one side, found by many tries on both.
 
-Off unless both ends were told to play.
+Off unless both ends enable it.
 
 The side whose NAT maps at random opens 256 sockets towards the other's address: 256 ports of its NAT let the
 other in. The side whose port is known then sends up to 1,024 pings to random ports of that NAT. It meets one
@@ -11,7 +11,7 @@ Both users have asked for it, as the NetMap says of the peer; no message does: t
 which part. A node whose NAT maps at random names one outer address with several ports in its call-me-maybe,
 which only the holder of its disco key can have sealed. The searcher waits for two seconds of such calls,
 while easier ways are tried and the other side opens its sockets. Where both name several ports, neither
-plays. An address is searched once in two minutes, whoever names it: it may be a third party's.
+plays. An address is searched at most once in two minutes, for all peers together: it may be a third party's.
 
 Source: Tailscale, "How NAT traversal works", on the birthday paradox.
 """
@@ -82,7 +82,7 @@ class Birthdays:
         """When a peer first named one address with several ports."""
         self._played_at: dict[NodePublic, float] = {}
         self._played_with: dict[str, float] = {}
-        """When a birthday was last played with an outer address, whoever named it."""
+        """When each outer address was last searched, for all peers together."""
         self._searches: dict[NodePublic, _Search] = {}
 
     # The side of many sockets

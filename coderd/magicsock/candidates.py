@@ -1,4 +1,4 @@
-"""The addresses at which one peer may be: bounded, and each with somebody who vouches for it."""
+"""Candidate addresses of one peer, in a bounded table."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -1,4 +1,4 @@
-"""The whole of path choice: one socket's datagrams told apart, batches sent by each peer's best path, disco spoken.
+"""Path selection: classifies a socket's datagrams, sends batches by each peer's best path, speaks disco.
 
 ```
  WireGuard batches  --send-->  Outbound, by Endpoint.route  -->  UdpTransmit | DerpTransmit

@@ -36,7 +36,7 @@ class Dispatcher:
     """Drain of all parts, and owner of the events for ``Conn``'s caller.
 
     Args:
-        peers: whose endpoints are drained.
+        peers: their endpoints are drained.
         relays: which relay reaches whom.
         local_network: drained of STUN probes and events, asked to check.
         punching: drained of its wishes, asked to punch.

@@ -12,10 +12,11 @@ from typing import NamedTuple, TypeAlias
 from coderd.model.addresses import TAILNET_PREFIX, AddressScope, address_scope
 
 MOST_IPV6_PER_SUBNET = 2
-"""Privacy extensions give a host many; each told one costs every peer a ping per round."""
+"""IPv6 addresses published per subnet: privacy extensions give a host many, and each costs every peer a ping
+per round."""
 
 _INSIDE = (TAILNET_PREFIX, IPv6Network("fd7a:115c:a1e0::/48"))
-"""Our own tailnet, and Tailscale's: whoever has such an address has it of a tunnel."""
+"""Prefixes of this tailnet and of Tailscale's: their addresses belong to tunnel interfaces."""
 
 Address: TypeAlias = IPv4Address | IPv6Address
 

@@ -1,6 +1,6 @@
 """This node's own place in the network: repeated netchecks, own endpoints, and the relay it calls home.
 
-An endpoint is told as soon as the first STUN server has answered, not when the whole report is done: peers
+An endpoint is published as soon as the first STUN server has answered, before the whole report is done: peers
 may begin to ping it a round trip after the start. A home is there at once where the map offers only one.
 """
 
@@ -67,7 +67,7 @@ class LocalNetwork:
         self._can_tell = True
         self._probed: dict[bytes, AddrPort] = {}
         self._mapped_families: set[bool] = set()
-        """Families that have shown a mapping in this run: the first one seen is the one told."""
+        """Address families with a mapping seen in this run: only the first one of each is published."""
         self._is_wanted_again = False
         self._is_wanted_full = False
         self._in_use_at = _NEVER

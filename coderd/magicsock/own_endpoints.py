@@ -1,7 +1,7 @@
 """Where this node may be reached: what STUN servers saw, then its own interface addresses.
 
-A mapping that is seen no more is still told for a while: one silent STUN server must not close a path that
-works.
+A mapping that is seen no more is still published for a while: one silent STUN server must not close a path
+that works.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ class PathQuality(NamedTuple):
     Attributes:
         addr: where its datagrams are sent.
         latency: seconds there and back.
-        udp_payload: bytes of UDP payload that it was seen to carry; 0 where nobody tried.
+        udp_payload: bytes of UDP payload that it was seen to carry; 0 while unmeasured.
         socket: the local socket that reaches it.
     """
 

@@ -8,7 +8,7 @@ stranger's. So a ping to an address that has not answered is small, and counts h
 ```
 per peer            16 in any second, to all the addresses that are said to be its
 per target          5 in any second, all peers and ports together, until one at that IP (IPv6: its /64) has answered
-in all              2,048 in any second: whoever makes up thousands of peers aims at a whole network
+in all              2,048 in any second: thousands of invented peers could aim at a whole network
 ```
 An address that was pinged within the second leaves two of the five to others, unless a ping has just come
 from there: then both firewalls are open. What has no room waits for its turn. A target's turns go round the
@@ -86,8 +86,8 @@ class PingBudget:
         """Returns whether a peer's address may be pinged now, and counts it; else it waits for its turn.
 
         Args:
-            peer: whose address it is said to be.
-            addr: which has not answered.
+            peer: the peer that the address is said to be of.
+            addr: an address that has not answered.
             now: the instant.
             is_new_flow: a ping has just come from there, or another of our sockets is to be tried: this is no
                 repetition.

@@ -159,8 +159,8 @@ class Pings:
 class HeardPings:
     """Transaction ids of one peer's last pings, so that a copy gets no pong, wherever it comes from.
 
-    A disco packet says who sealed it, not when, nor where it was sent from: anybody on its way can send it
-    again with any source address. Disco keys live as long as a process, so copies of an earlier one's pings
+    A disco packet authenticates its sealer, but neither time nor source: an attacker on its way can replay it
+    from any source address. Disco keys live as long as a process, so replayed pings of an earlier process
     cannot be opened.
     """
 

@@ -30,7 +30,7 @@ MOST_SPARE = 512
 ANSWER_PATIENCE = 1.0
 """Seconds for the servers' answers."""
 CALL_PATIENCE = 2.0
-"""Seconds for the peer to come in where it was told to."""
+"""Seconds that the peer has to arrive at the ports that it was sent."""
 SPARE_LIFETIME = 10.0
 """Seconds that a spare socket is kept without use."""
 

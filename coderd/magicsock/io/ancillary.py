@@ -75,7 +75,7 @@ def addr_port(sender: Any) -> AddrPort:
 
 
 def local_address(ancillary: list[tuple[int, int, bytes]]) -> LocalAddress | None:
-    """Returns which of our addresses a message was sent to, if the socket was told to ask (``ask_local_address``).
+    """Returns which of our addresses a message was sent to, if ``ask_local_address`` has enabled that.
 
     An interface is named only where the address says nothing without it: routing may choose another tomorrow.
     """

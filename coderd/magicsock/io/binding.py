@@ -16,7 +16,7 @@ _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_PROBE = 3
 """Don't fragment, and do not believe ICMP's word on the path MTU: our own padded pings find it out."""
 _PMTUDISC_DONT = 0
-"""Fragment where need be, as the kernel's WireGuard does: nobody measures the path."""
+"""Fragment where need be, as the kernel's WireGuard does: the path's MTU is not probed."""
 _PORT_RETRIES = 100
 
 

@@ -29,7 +29,7 @@ def find_mark(netlink: Any, family: int, tunnels: Collection[int]) -> int:
     Args:
         netlink: pyroute2's, open.
         family: AF_INET or AF_INET6.
-        tunnels: interfaces that lead into somebody's tunnel.
+        tunnels: tunnel interfaces, of this program and of others.
     """
     marks = {rule.get_attr("FRA_FWMARK") or 0 for rule in netlink.get_rules(family=family)} - {0}
     if not marks or _way_out(netlink, family, 0) not in tunnels:

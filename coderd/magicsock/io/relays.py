@@ -156,7 +156,7 @@ class RelayLinks:
     async def wait_room(self) -> None:
         """Waits for links whose queues are filling.
 
-        Whoever feeds them does better to pause than to have packets dropped.
+        The sender pauses meanwhile instead of having packets dropped.
 
         All peers share what is fed, so a link gets PATIENCE. One that makes no room in that time is slower
         than what is sent to it: it is not waited for again before STALLED_FOR, and its queue drops.
@@ -210,7 +210,7 @@ class RelayLinks:
         return entry.region.region_id == self._home or now - entry.used_at < IDLE_TIMEOUT
 
     async def _keep(self, entry: "_Region", receiver: RelayReceiver) -> None:
-        """One region's task: dials, runs, waits, dials again, until nobody wants the region."""
+        """Runs one region's task: dials, runs, waits, dials again, until the region is not wanted."""
         with entry.scope:
             while self._is_wanted(entry, trio.current_time()):
                 with trio.CancelScope() as entry.attempt:
@@ -305,7 +305,7 @@ class _Region:
             link.send_nowait(to, [datagram])
 
     def drop_queue(self, counters: Counters) -> None:
-        """Nobody will dial any more."""
+        """Drops and counts the packets that wait for a link, as it will not be dialled any more."""
         counters["relays.drop.dialling"] += len(self._waiting)
         self._waiting.clear()
 

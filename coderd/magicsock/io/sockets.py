@@ -98,7 +98,7 @@ class UdpSockets:
 
         Args:
             listen_port: the port to try first; 0 for any, None for 41641.
-            counters: told what is sent and received.
+            counters: count what is sent and received.
             gro: whether to take whole batches from it.
             df: whether datagrams are never fragmented on their way.
             is_strict: whether the wished port is the only one that will do.
@@ -119,7 +119,7 @@ class UdpSockets:
             self._apply_mark(sock)
 
     def _apply_mark(self, sock: socket.socket) -> None:
-        """Sets the family's mark. Without the privilege for it, routing's rules are those of everybody."""
+        """Sets the family's mark; without the privilege for it, default routing applies."""
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._marks[sock.family == socket.AF_INET6])
 
