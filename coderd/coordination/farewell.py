@@ -12,8 +12,7 @@ from coderd.model import RandomBytes
 EARLIEST_MS: Final = 500
 """A process needs that long to end and to start again."""
 PER_NODE_MS: Final = 2
-"""What letting a node in costs: a crowd that comes no faster is let in as it comes, and nobody's patience
-ends at the door."""
+"""Milliseconds that admitting a node takes: nodes that return no faster are admitted before they time out."""
 MAX_SPREAD_MS: Final = 10_000
 """No node waits longer than this, however many there are."""
 _STEPS: Final = 1 << 32

@@ -2,7 +2,7 @@
 
     <expiry, decimal seconds>.<hex HMAC-SHA256 over node id, node key and expiry>
 
-A resume token authenticates nothing: the identity comes from the bearer token alone.
+A resume token does not authenticate: the identity comes from the bearer token alone.
 """
 
 import hmac
