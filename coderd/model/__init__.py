@@ -1,4 +1,4 @@
-"""The nouns that every layer shares: keys, addresses, maps, deadlines. Pure, and imports nothing of ours.
+"""Types that every layer shares: keys, addresses, maps, deadlines. Pure; imports no other package of coderd.
 
 keys        node and disco keys, their text forms
 addresses   ip:port pairs, tailnet addresses

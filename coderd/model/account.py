@@ -31,10 +31,10 @@ Login: TypeAlias = Account | LoginSocket
 
 
 def check_account(account: Account | None, *, daemon_uid: int, is_asked_for: bool) -> Account:
-    """Returns the account that shells run as, once it is known to be a safe choice.
+    """Returns the account that shells run as, after checking that it is safe.
 
     Args:
-        account: the one that was named, else the operator's, else the daemon's own.
+        account: the account that the operator named, else the operator's own, else the daemon's.
         daemon_uid: the daemon's own user: only root can become another user.
         is_asked_for: whether this account was named for terminals, rather than taken by default.
 

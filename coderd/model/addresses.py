@@ -109,8 +109,7 @@ def canonical_ip(ip: str) -> str:
 def encode_addr_port(addr: AddrPort) -> bytes:
     """Returns the 18-byte wire form of disco: 16-byte address (IPv4 mapped), port, big-endian.
 
-    Remembered for a while: parsing costs as much as a handshake's MACs, and a flood asks for one address
-    again and again.
+    Results are cached: parsing costs as much as a handshake's MACs, and a flood repeats its addresses.
     """
     ip = addr[0].partition("%")[0]
     packed = IPv6Address(ip).packed if ":" in ip else _MAPPED + IPv4Address(ip).packed

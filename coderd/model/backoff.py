@@ -1,10 +1,10 @@
-"""How long to wait before dialling again.
+"""Waits before dialling again.
 
-Doubling, jittered, so that what restarts is not met by everybody at once.
+They double, with jitter, so that a restarted server is not dialled by all nodes at once.
 
-What has just been lost is mostly restarting, and back within seconds: the waits stop growing at ``BRISK``
-until ``BRISK_FOR`` seconds of them have passed, so that whoever waits is never more than a second late. Then
-they grow on.
+A server that was just lost is mostly restarting, and back within seconds: the waits stop growing at ``BRISK``
+until they add up to ``BRISK_FOR`` seconds, so that a node reconnects at most one second late. Then they keep
+growing.
 """
 
 from typing import Final

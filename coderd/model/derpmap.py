@@ -36,12 +36,10 @@ class DerpNode:
     force_http: bool = False
     """Ours: reach the relay by plain HTTP, as its access URL is http."""
     server_trust: str = ""
-    """Of the own server's relay alone, and in no JSON.
-
-    What this node trusts its server by, as in the server's URL.
-    """
+    """Trust anchor of the own server's relay; empty for others. Not part of the JSON."""
     is_elsewhere: bool = field(default=False, compare=False)
-    """In no JSON: a server elsewhere has named it, so that it is never looked for on this machine itself."""
+    """Whether a server on another machine listed this relay, so that it is never dialled on loopback. Not
+    part of the JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def _parse_node(value: object, path: str) -> DerpNode:
 
 
 def _keyed(fields: "_Fields", name: str, parse: Callable[[object, str], _T]) -> dict[int, _T]:
-    """An object whose keys are region numbers as decimal strings; null values are passed over."""
+    """Parses an object with region numbers as decimal strings for keys; skips null values."""
     value = fields.get(name)
     if value is None:
         return {}

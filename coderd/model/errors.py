@@ -29,7 +29,7 @@ def sentence_of(message: str) -> str:
 
 
 class UserError(Exception):
-    """Something a person must know: what happened and why in one sentence, and what to do next.
+    """Error for a person to read: what happened and why in one sentence, and what to do next.
 
     Args:
         message: one sentence, what and why, as it stands after ``coderctl:``: no capital of its own, no full

@@ -1,4 +1,4 @@
-"""Room that is shared by many, so that nobody can take another's part: whoever has most gives way first.
+"""Fair sharing of bounded room: when it is full, the owner of the most entries loses one first.
 
 Pure.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def fair_excess(counts: Mapping[K, int], room: int) -> dict[K, int]:
     """Returns how many each must give up so that all together fit in ``room``, without those who give none.
 
-    Whoever has no more than the room divided by everybody gives up nothing, whatever the others do.
+    An owner of at most ``room / len(counts)`` entries gives up none, whatever the others have.
     """
     level, left, n_left = 0, room, len(counts)
     for n in sorted(counts.values()):
@@ -46,9 +46,9 @@ class FairQueue(Generic[K, T]):
         return self._n_waiting
 
     def push(self, owner: K, thing: T) -> bool:
-        """Puts one at the end.
+        """Appends a thing; returns whether nothing was dropped for it.
 
-        Whether nothing was given up for it, neither itself nor the newest of who has most.
+        In a full queue the newest thing of the owner with the most is dropped, or else the new one itself.
         """
         is_full = self._n_waiting >= self._limit
         if is_full:

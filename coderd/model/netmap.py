@@ -1,7 +1,4 @@
-"""Who this node is and whom it may talk to, as the server said it last.
-
-Frozen: a new map replaces the old.
-"""
+"""This node and its peers, as the server sent them last. Frozen: a new map replaces the old."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,7 +37,7 @@ class Capability(StrEnum):
     Ports and terminals that a share does not name are closed.
     """
     BIRTHDAY = "birthday"
-    """Its user lets it search for random ports (``--birthday``), with peers whose users do too."""
+    """Searches for random ports (``--birthday``) together with peers that have this capability, too."""
     TUNNEL_SECRET = "tunnel-secret"
     """Announces a secret in its introduction, to be shown by connections to the peer's port 4."""
 
@@ -89,13 +86,13 @@ class Peer:
 
     @property
     def person(self) -> str:
-        """Whose machine it is: the part of its name before the slash, or the server's name."""
+        """The peer's owner: the part of its name before the slash, or the server's name."""
         return self.name.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class AbsentNode:
-    """Somebody whom this node may meet, but who is not there: a name to be told apart from a wrong one."""
+    """Peer that this node may reach, but that is not connected now."""
 
     node_id: UUID
     kind: NodeKind
@@ -117,7 +114,7 @@ class SelfNode:
 
 @dataclass(frozen=True, slots=True)
 class NetMap:
-    """Everything the server has told this node."""
+    """Network map: all that the server has sent to this node."""
 
     self_node: SelfNode
     derp_map: DerpMap
@@ -128,15 +125,15 @@ class NetMap:
 
     @property
     def owner(self) -> str:
-        """Whose this node is: the name before the slash; empty where it has none."""
+        """The user that owns this node: the name before the slash; empty where there is no slash."""
         owner, slash, _ = self.self_node.name.partition("/")
         return owner if slash else ""
 
     def find(self, name: str) -> list[Peer]:
         """Returns the peers called ``name``: a full name, or the bare name of a peer with this node's owner.
 
-        A bare name is one's own or nobody's, also while one's own is not there: others can name what they
-        share as they like.
+        A bare name never stands for another user's node, even while the own one is not connected: others
+        choose the names of the workspaces that they share.
         """
         meant = self._full_names(name)
         return [peer for peer in self.peers.values() if peer.name in meant]

@@ -1,4 +1,4 @@
-"""Where strangers come from, and what each such place still may: buckets by address, network and site.
+"""Token buckets for unauthenticated clients, by the network and site of their address.
 
 Pure; ``now`` is passed in.
 
@@ -17,7 +17,7 @@ from coderd.model.token_bucket import BucketTable, Rate
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where somebody comes from, as it is counted."""
+    """Network and site of a client's address, for rate limits."""
 
     network: str
     """The address; of IPv6 its /64."""
@@ -26,7 +26,7 @@ class Origin:
 
     @classmethod
     def of(cls, source: str) -> "Origin":
-        """Reads an address, its zone left aside; what is none counts as it is."""
+        """Returns the origin of an address, without its zone; an invalid address is its own network."""
         try:
             address = ip_address(source.partition("%")[0])
         except ValueError:

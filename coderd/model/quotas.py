@@ -1,4 +1,4 @@
-"""How much of each kind one user may have. Pure."""
+"""Quotas of one user: most workspaces, devices, tokens and apps. Pure."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,7 @@ from coderd.model import limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """Of one user.
-
-    Decided when a thing is made: who has more already, as the operator has lowered a number, keeps it.
-    """
+    """Quotas of one user, checked at creation: lowering one deletes nothing."""
 
     workspaces: int = limits.MAX_WORKSPACES_PER_USER
     devices: int = limits.MAX_DEVICES_PER_USER

@@ -1,4 +1,4 @@
-"""What a node says of its own reachability, and by which path it reaches each peer."""
+"""A node's report of its endpoints, its relay latencies, and its path to each peer."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple

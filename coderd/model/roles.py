@@ -1,10 +1,10 @@
-"""Who may do what: the words for roles and scopes, used by the store, the API and the command line alike."""
+"""Roles of users and callers, and scopes of tokens, as the store, the API and the command line name them."""
 
 from enum import StrEnum
 
 
 class UserRole(StrEnum):
-    """What a user may do beside using what is theirs; ``identity.policy`` says what follows from it."""
+    """Role of a user, which decides what they may manage beyond their own; see ``identity.policy``."""
 
     OWNER = "owner"
     """May do anything; there is always at least one owner."""

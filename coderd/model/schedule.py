@@ -1,7 +1,7 @@
 """The earliest of many machines' deadlines, without asking them all at every packet.
 
-A heap of what each machine said last. Deadlines on a busy path move later with every batch, so one that has
-moved later keeps its entry and is looked at again when that entry comes to the top.
+Keeps a heap of the deadline that each machine reported last. Deadlines on a busy path move later with every
+batch, so one that has moved later keeps its entry and is looked at again when that entry comes to the top.
 """
 
 from heapq import heapify, heappop, heappush

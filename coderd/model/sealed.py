@@ -1,4 +1,4 @@
-"""What the server hands out and recognises later without storing it.
+"""Sealed tokens that the server issues and verifies later without storing them.
 
 Payloads under an HMAC, a key for each purpose. Pure.
 
@@ -35,9 +35,9 @@ class Opened(NamedTuple):
 class Seal:
     """Makes and checks HMACs for one purpose.
 
-    The secret keys none of them: each purpose has a key of its own, BLAKE2b over the secret with the purpose
-    as personalisation (RFC 7693, section 2.5, and the BLAKE2 paper, section 2.8), so that nothing made for
-    one passes for another.
+    The secret itself is never a key: each purpose has a key of its own, BLAKE2b over the secret with the
+    purpose as personalisation (RFC 7693, section 2.5, and the BLAKE2 paper, section 2.8), so that nothing
+    made for one passes for another.
 
     Args:
         secret: 32 random bytes.

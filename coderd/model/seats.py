@@ -1,10 +1,9 @@
-"""Who may have how many of a bounded number of places, so that nobody takes all of them from the others.
+"""Fair division of a bounded number of places between persons.
 
 Pure.
 
-Each person has at most ``limit_each``. Where all places are taken, whoever has the fewest comes first: a
-newcomer takes the newest place of whoever has the most, as long as that one keeps at least as many as the
-newcomer then has.
+Each person has at most ``limit_each``. When all places are taken, a newcomer displaces the newest place of
+the person with the most, as long as that person keeps at least as many as the newcomer then has.
 """
 
 from collections.abc import Hashable
@@ -14,7 +13,7 @@ Place = TypeVar("Place", bound=Hashable)
 
 
 class NoSeat(Exception):
-    """There is no place for a newcomer, who has a fair share already."""
+    """No place is free, and the newcomer already has a fair share."""
 
 
 class Seats(Generic[Place]):
@@ -38,12 +37,11 @@ class Seats(Generic[Place]):
         return len(self._person_of)
 
     def take(self, person: str, place: Place) -> Place | None:
-        """Gives a person one more place.
-
-        Returns whose place that was, to be ended by the caller; None: it was free.
+        """Gives a person a place; returns the place that it displaces, for the caller to end, or None.
 
         Raises:
-            NoSeat: the person has as many as one may have, or as anybody has while all are taken.
+            NoSeat: the person has ``limit_each`` places, or all are taken and no other person has at least
+                two more.
         """
         own = self._taken.get(person, {})
         displaced: Place | None = None
@@ -62,7 +60,7 @@ class Seats(Generic[Place]):
     def leave(self, place: Place) -> None:
         """Frees a place.
 
-        One that was given to somebody else meanwhile, or never taken, is nobody's to free.
+        Does nothing if the place was displaced or never taken.
         """
         if (person := self._person_of.pop(place, None)) is not None:
             del self._taken[person][place]

@@ -1,4 +1,4 @@
-"""Token buckets: so much at once, and so much per second after that. Pure; ``now`` is passed in.
+"""Token buckets, which bound a burst and a rate per second. Pure; ``now`` is passed in.
 
 WireGuard's handshake limiter is not one of these (``wireguard.limiter``): it counts in whole nanoseconds, as
 its vectors do.

@@ -1,4 +1,4 @@
-"""Sources and transmits: where batches of datagrams come from and go to, whoever chooses the paths.
+"""Sources and transmits: where batches of datagrams come from and go to, independent of how paths are chosen.
 
 The data plane (``engine``), magicsock and plain WireGuard endpoints speak of paths in these words only.
 """

@@ -1,9 +1,8 @@
-"""Text that others have written, as it may stand on a terminal, in a log or on a page. Pure.
+"""Untrusted text made safe to show on a terminal, in a log or on a page. Pure.
 
-A terminal does what it reads: ESC and the C1 controls move its cursor, name its window, write its clipboard
-or answer in the place of whoever sits there; a newline begins what looks like a line of ours; an override for
-right-to-left text shows a name that is another. What no eye sees and what turns text around is shown as �,
-each as one.
+A terminal obeys control characters: ESC and the C1 controls move its cursor, set its window title, write its
+clipboard or type in the user's place; a newline forges a line of output; a right-to-left override disguises a
+name. Each invisible or direction-changing character is shown as one �.
 """
 
 from typing import Final
