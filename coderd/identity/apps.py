@@ -1,4 +1,4 @@
-"""Web apps as their workspace's owner has set them: a name, a port, and who may open it. Pure."""
+"""Web apps of a workspace: a name, a port, and the users who may open it. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum

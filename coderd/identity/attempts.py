@@ -1,11 +1,11 @@
-"""How many unknown tokens may be tried: per address, and by everybody together. Pure; ``now`` is passed in.
+"""Rate limits on unknown tokens: per address, per IPv6 /48, and overall. Pure; ``now`` is passed in.
 
-Guessing 256 bits is hopeless; the limits keep those who try from costing a look into the store each, and show
-in the log. Only failures count. An address that has used up its own is refused; when everybody's are used up,
-those who had no part in it are still let in.
+Guessing 256 bits is hopeless; the limits spare the store a lookup per guess, and make guessing visible in the
+log. Only failures count. An address that has used up its own limit is refused; when the overall limit is used
+up, addresses without recent failures are still served.
 
-How addresses are counted is told in ``model.origins``. Where a neighbour in a /48 guesses, those are shut out
-while it lasts whose token has not been seen since the server started.
+``model.origins`` defines how addresses are counted. While one /64 of a /48 guesses, the /48's other clients
+are refused unless the server has seen their token since it started.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from coderd.model.token_bucket import Rate
 BURST: Final = limits.ATTEMPTS_BURST
 """Failures that one address may have at once."""
 RATE: Final = limits.ATTEMPTS_RATE
-"""Failures per second that it may have in the long run."""
+"""Failures per second that one address may have in the long run."""
 SITE_BURST: Final = limits.SITE_ATTEMPTS_BURST
 """Failures that one site may have at once, whichever of its networks they come from."""
 SITE_RATE: Final = limits.SITE_ATTEMPTS_RATE

@@ -1,8 +1,8 @@
-"""What a change of identities ends or begins for those who are connected.
+"""Effects of a change of identities on connected nodes.
 
-Said by the store, applied in one place. Pure.
+The store returns them, and one module applies them. Pure.
 
-Every method of the store that changes who may be here, and whom they may meet, returns a ``Change``.
+Every method of the store that changes which nodes may connect, and to which peers, returns a ``Change``.
 ``server/effects.py`` applies its effects to the registry and the relay; a handler has no other way to a
 changing method, and a test holds it to that.
 """
@@ -19,22 +19,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What connections have to learn of one change; ``+`` joins those of two."""
+    """Effects of one change on connections; ``+`` joins the effects of two changes."""
 
     amended: tuple[Node, ...] = ()
-    """Nodes whose name, owner's name, sharing, path rule or approval is another, as they are now."""
+    """Nodes with a changed name, owner's name, sharing, path rule or approval, as they are after the
+    change."""
     expelled: tuple[Node, ...] = ()
-    """Nodes whose right to be here has ended, though they exist: their connections end."""
+    """Nodes that still exist but may not connect any more: their connections end."""
     expired: tuple[Node, ...] = ()
-    """Nodes whose time is up: their connections end, and they are told why."""
+    """Nodes that have expired: their connections end with that reason."""
     removed: tuple[Node, ...] = ()
-    """Nodes that exist no more."""
+    """Deleted nodes."""
     introduced: tuple[Node, ...] = ()
-    """Nodes that are new."""
+    """New nodes."""
     rekeyed: tuple[Node, ...] = ()
-    """Nodes that have proven another key than before."""
+    """Nodes that have proven a new key."""
     closed_keys: tuple[NodePublic, ...] = ()
-    """Node keys whose connections to the relay end."""
+    """Node keys that lose their connections to the relay."""
 
     def __add__(self, other: "Effects") -> "Effects":
         return Effects(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
@@ -49,7 +50,7 @@ def total(effects: Iterable[Effects]) -> Effects:
 
 
 def expulsion(node: Node, node_key: NodePublic | None) -> Effects:
-    """Returns the effects on a node that may not be here until it comes with another token.
+    """Returns the effects on a node that may not connect until it presents a new token.
 
     ``node_key`` is its proven key.
     """

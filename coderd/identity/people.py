@@ -1,4 +1,4 @@
-"""Users and their nodes, as the store hands them out, and the names that they may bear."""
+"""Users and their nodes, as the store returns them, and the rules for their names."""
 
 import re
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """On whose behalf something is changed, for the audit log."""
+    """The user or program that makes a change, for the audit log."""
 
     name: str
     user_id: UUID | None = None
     source: str = ""
     """The address that the request came from."""
     token_id: UUID | None = None
-    """The token that was shown: what is made now is made with it."""
+    """The token that the request presented, which becomes the parent of tokens that the change creates."""
 
 
 SERVER = Actor("server")
-"""What the server does of itself."""
+"""The server itself, as the author of its own changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Node:
     shares: tuple[Share, ...] = ()
     """Who else may meet a workspace, by name, and what of it."""
     is_waiting: bool = False
-    """A device that no admin has approved yet: it meets nobody."""
+    """Whether the device waits for an admin's approval and has no peers until then."""
 
     @property
     def shared_with(self) -> tuple[User, ...]:
@@ -115,7 +115,7 @@ class KeyTaken(IdentityError):
 
 
 class LastOwner(IdentityError):
-    """Without an owner nobody could manage anything."""
+    """The last owner can be neither removed nor demoted, as only owners can manage owners."""
 
     code = "last_owner"
     hint = "Make another user an owner first."
@@ -159,14 +159,14 @@ class TooManyAttempts(IdentityError):
 
 
 class TokenGone(IdentityError):
-    """The token that was shown is not valid any more."""
+    """The presented token is not valid any more."""
 
     code = "unauthorized"
     hint = "Sign in with a valid session token."
 
 
 class TooWide(IdentityError):
-    """A token for more than the one that it would be made with."""
+    """The requested token would have a wider scope than the presented one."""
 
     code = "too_wide"
     hint = "Use a token of a wider scope, or sign in."
@@ -193,14 +193,14 @@ class AwaitsApproval(IdentityError):
 
 
 class TimeIsUp(IdentityError):
-    """A device whose time at this server has ended."""
+    """The device has expired and must sign in again."""
 
     code = "expired"
     hint = "Sign in again: sudo coderctl up https://SERVER:3000"
 
 
 class NotFound(IdentityError):
-    """No such thing, or not the caller's: which of the two is not told."""
+    """The object does not exist or is not the caller's; the error does not say which."""
 
     code = "not_found"
 

@@ -1,9 +1,9 @@
-"""Who may meet whom, who may manage what, and what a token may make: the one place that answers it.
+"""Access policy: which nodes may connect, who may manage what, and which tokens a token may create.
 
 A tunnel joins a device and a workspace, never two of a kind. The device's user must own the workspace or have
-it shared, and the workspace must not be denied to everybody; a share opens the ports that it names, and a
-terminal if it says so. No role opens a tunnel: an admin manages, and meets nobody by that. The server itself
-may meet any workspace, and does when somebody who may use it comes by browser: see ``apps``.
+it shared, and the workspace's path rule must not be ``deny``; a share opens the ports that it names, and a
+terminal if it says so. No role opens a tunnel: an admin manages nodes without access to them. The server
+itself may connect to any workspace, and does when a browser's user may use it: see ``apps``.
 
 A *sign-in* is a session that stands for a person having been let in: the first token of a user, one that an
 admin, or the server's own machine, has given them since, or a browser's session that was opened with one of
@@ -29,7 +29,7 @@ DAY: Final = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long what a server lets in may stay, in seconds, as its operator says."""
+    """Lifetimes of sessions, tokens and devices, in seconds, as the operator sets them."""
 
     session_lifetime: float = 30 * DAY
     """Of a sign-in, used or unused."""
@@ -61,8 +61,8 @@ def access_of(user_id: UUID, workspace: Node) -> PeerAccess | None:
 
     The owner reaches everything, a guest what the share names, others nothing (None).
 
-    The one place that decides it: the NetMap tells it to the workspace, whose packet filter and node API
-    enforce it, and the server asks it for what goes through itself, apps and terminals by browser.
+    The NetMap carries the result to the workspace, where the packet filter and the node API enforce it; the
+    server itself enforces it for the apps and terminals that it relays to browsers.
     """
     if workspace.owner.user_id == user_id:
         return PeerAccess()
@@ -73,7 +73,7 @@ def access_of(user_id: UUID, workspace: Node) -> PeerAccess | None:
 
 
 def access_for(viewer: Node, peer: Node) -> PeerAccess:
-    """Returns what a node is told that a peer may reach of it, as far as the two may meet at all."""
+    """Returns what a peer may reach of a node that it may connect to, as the node's NetMap says."""
     if peer.kind is NodeKind.SERVER:
         return PeerAccess(is_server=True)
     if viewer.kind is not NodeKind.WORKSPACE:
@@ -106,7 +106,7 @@ def may_give_role(manager: User, role: UserRole) -> bool:
 def end_of_made(
     maker: TokenRecord, scope: Scope, wanted: float | None, now: float, max_lifetime: float
 ) -> float:
-    """Returns when a token expires that is made with another: the rule for every token that is made with one.
+    """Returns when a token expires that is created with another token, in wall-clock seconds.
 
     Args:
         maker: the token that is shown.
@@ -116,7 +116,7 @@ def end_of_made(
         max_lifetime: seconds.
 
     Raises:
-        TooWide: the token that is shown is not good for that itself.
+        TooWide: the presented token has a narrower scope.
     """
     if maker.kind is not TokenKind.SESSION or maker.scope not in (Scope.ALL, scope):
         raise TooWide(f"a token of scope {maker.scope.value} cannot create one of scope {scope.value}")

@@ -99,10 +99,10 @@ shares = Table(
 )
 """Workspaces that are shared with a user, or offered.
 
-``state``: offered, declined (which its giver is not told) or accepted. ``offered_to``: the name as the giver
-wrote it, null once accepted; ``user_id`` is null where nobody bears it. ``ports``: ``all``, ``none``, a list,
-or ``apps`` for those of the apps that are not the owner's alone. ``lapses_at`` ends an offer, ``expires_at``
-the share itself.
+``state``: offered, declined (the giver sees it as offered) or accepted. ``offered_to``: the name as the giver
+wrote it, null once accepted; ``user_id`` is null where no user has that name. ``ports``: ``all``, ``none``, a
+list, or ``apps`` for those of the apps that are not the owner's alone. ``lapses_at`` ends an offer,
+``expires_at`` the share itself.
 """
 
 tokens = Table(
@@ -184,5 +184,5 @@ outside_changes = Table(
     Column("node_key", LargeBinary(32), nullable=True),
     sqlite_autoincrement=True,
 )
-"""Nodes, and proven keys, whose right another program has ended: a running server takes these rows, and
-ends the connections."""
+"""Nodes and proven keys that another program has revoked: a running server takes these rows and ends the
+connections."""

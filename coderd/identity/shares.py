@@ -6,8 +6,8 @@ An offer first, with terms, and in force once it is accepted. Pure.
                  │ └──decline──> declined, shown to its giver as offered until it lapses
                  └──14 days, withdraw──> gone
 
-Nobody learns by an offer whether there is a user of that name: one to a name that nobody bears is kept,
-shown, counted and lapses like any other, and so is one that was declined or whose user has been deleted.
+An offer does not reveal whether a user of that name exists: an offer to an unused name is kept, shown,
+counted and lapses like any other, and so is one that was declined or that a deleted user had received.
 """
 
 from collections.abc import Iterable
@@ -26,11 +26,11 @@ change."""
 
 
 class ShareState(Enum):
-    """How far a share has come."""
+    """State of a share."""
 
     OFFERED = "offered"
     DECLINED = "declined"
-    """Told to nobody but the guest."""
+    """Declined, which only the guest sees."""
     ACCEPTED = "accepted"
 
 
@@ -43,7 +43,7 @@ class BadPorts(IdentityError):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a giver wants of a share's terms; None: as it is, and for a new one the narrow default."""
+    """Requested terms of a share; None keeps a term, or takes the narrow default for a new share."""
 
     ports: str | None = None
     """``apps``, or what ``parse_ports`` reads. A new share: ``apps``."""
@@ -52,7 +52,7 @@ class Wish:
     lifetime: float | None = None
     """Seconds from now. A new share: without end."""
     is_endless: bool = False
-    """Takes an end away that was set before."""
+    """Whether to remove the expiry that was set before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class GivenShare:
     """A share or an offer, as the workspace's owner is shown it."""
 
     guest: str
-    """The user's name; of an offer what the owner wrote, whoever bears it."""
+    """The guest's name; of an offer, the name as the owner wrote it."""
     is_accepted: bool
     ports: str
     """``apps``, or a set of ports."""
     open_ports: PortSet
-    """What this opens now."""
+    """Ports that the share opens now."""
     terminal: bool
     created_at: float
     lapses_at: float | None

@@ -29,12 +29,12 @@ class TokenKind(Enum):
     DEVICE = "cdrd_"
     """A device's node."""
     JOIN = "cdrj_"
-    """Nobody yet: a machine exchanges it for a workspace's token."""
+    """A join key, which a machine exchanges for a workspace's token."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token as it may be listed: never the token itself."""
+    """A token's listed attributes, without the token itself."""
 
     token_id: UUID
     kind: TokenKind
@@ -48,14 +48,14 @@ class TokenRecord:
     node: str = ""
     """``owner/name`` of the device or workspace that it speaks for, or that a join key joins."""
     parent_id: UUID | None = None
-    """The token that it was made with, as far as that, or one before it, is still there."""
+    """The token that it was created with, or the nearest ancestor that still exists."""
     is_sign_in: bool = False
-    """Whether it stands for a person having been let in: see ``policy``."""
+    """Whether the token is a sign-in, as ``policy`` defines it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Whom a good token speaks for: a user, or a node; a join key for the user who made it."""
+    """The user or node that a valid token authenticates; for a join key, the user who created it."""
 
     record: TokenRecord
     user: User

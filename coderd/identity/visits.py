@@ -1,4 +1,4 @@
-"""Who has something of a workspace open by browser, through this server: web apps and terminals.
+"""Web apps and terminals of workspaces that browsers have open through this server.
 
 Pure but for the clock given.
 """
@@ -13,10 +13,10 @@ from coderd.identity.people import Node, User
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Visit:
-    """Something that is open."""
+    """Web app or terminal that a browser has open."""
 
     user: User | None
-    """None where nobody is signed in, at a public app."""
+    """The signed-in user; None for an unauthenticated visitor of a public app."""
     workspace_id: UUID
     app: str
     """The app's name; empty for a terminal."""
@@ -25,7 +25,7 @@ class Visit:
 
 
 class Visits:
-    """All that is open now.
+    """Visits that are open now.
 
     Args:
         clock: wall-clock seconds.

@@ -1,8 +1,8 @@
 """What was opened: who used which tunnel, and since when. Blocks: call it in a thread.
 
 Beside the audit log, not in it: that is only appended to, and grows with what people change; this grows with
-what machines do, so the oldest records go, and nobody can fill the disk by coming and going. Nor can anybody
-push out what others did: whoever has most records loses their oldest first.
+what machines do, so the oldest records go, and reconnecting in a loop cannot fill the disk. Nor can a user
+push out the records of others: the user with the most records loses their oldest first.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from coderd.model import limits
 from coderd.model.fair import fair_excess
 
 MAX_KEPT: Final = limits.MAX_OPENINGS
-"""Records of everybody together."""
+"""Records of all users together."""
 SLACK: Final = 100
-"""Of so many records one part is given up more than need be, so that they are counted seldom."""
+"""Divisor: one part in ``SLACK`` more than needed is deleted, so that records are seldom counted."""
 
 
 class AccessRecord(NamedTuple):
@@ -35,18 +35,18 @@ class AccessRecord(NamedTuple):
     target: str
     detail: str = ""
     user_id: UUID | None = None
-    """The person; of records that are older than this is known, nobody."""
+    """The user; None in records from before the column existed."""
 
 
 class AccessRecords:
-    """All that was opened of late."""
+    """Recent openings of tunnels, web apps and terminals."""
 
     def __init__(self, database: Database, max_kept: int = MAX_KEPT) -> None:
         self._database = database
         self._max_kept = max_kept
 
     def add(self, opened: Sequence[AccessRecord]) -> None:
-        """Keeps these, in one transaction."""
+        """Stores records, in one transaction."""
         with self._database.write() as connection:
             connection.execute(openings.insert(), [each._asdict() for each in opened])
             if (
@@ -56,7 +56,7 @@ class AccessRecords:
                 self._trim(connection)
 
     def _trim(self, connection: Connection) -> None:
-        """Gives up the oldest of those who have most."""
+        """Deletes the oldest records of the users with the most."""
         query = sa.select(openings.c.user_id, sa.func.count()).group_by(openings.c.user_id)
         counts = {user_id: n for user_id, n in connection.execute(query)}
         for user_id, n in fair_excess(counts, self._max_kept - self._max_kept // SLACK).items():

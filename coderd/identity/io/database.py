@@ -29,7 +29,7 @@ _REVISION = sa.table("alembic_version", sa.column("version_num"))
 
 
 class NewerSchema(Exception):
-    """The database was written by a newer program, whose schema this one does not know."""
+    """The database has the schema of a newer program, which this one does not know."""
 
 
 class Database:

@@ -1,4 +1,4 @@
-"""What ends by itself, at the moment at which it does, and what another program has ended meanwhile.
+"""Expiry of sessions, shares and devices when it is due, and revocations by other programs.
 
 Blocks: call it in a thread.
 
@@ -46,7 +46,7 @@ class Ending(NamedTuple):
     """When the next of them ends, None where none will; in the past for what is due and has not been
     ended."""
     end: End
-    """Ends all that are due."""
+    """Ends everything of this kind that is due."""
 
 
 # Devices: the token stays, so that the machine learns why it is refused; the proven key goes
@@ -133,7 +133,7 @@ class Expiry:
 
 
 def leave_outside(connection: Connection, effects: Effects) -> None:
-    """Leaves what another program has ended to the server beside it, in the transaction that ends it."""
+    """Queues another program's revocations for the running server, in the transaction that makes them."""
     for node in effects.expelled:
         connection.execute(outside_changes.insert().values(node_id=node.node_id))
     for node_key in effects.closed_keys:

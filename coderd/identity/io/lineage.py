@@ -1,10 +1,10 @@
-"""With what a token was made, in SQL, and what ends with it. For use inside a transaction.
+"""Lineage of tokens in SQL: a token's parent, and what is revoked with it. For use inside a transaction.
 
 A token's ``parent_id`` is the id of the token that was shown when it was made. A session that is signed out,
-or whose time is up, goes alone: what it had made becomes its parent's, so that revoking that still reaches
-it. A token that is revoked takes along what it has made, however deep. The tokens of nodes, and sign-ins that
-an admin has given to others, are children too, but no part of that: a machine or a person does not end with
-the token of whoever let it in, unless that is asked for (``is_whole``).
+or expires, ends alone: what it had made becomes its parent's, so that revoking that still reaches it. A token
+that is revoked takes along what it has made, however deep. The tokens of nodes, and sign-ins that
+an admin has given to others, are children too, but no part of that: a machine's or another person's token
+does not end with the token that created it, unless the caller asks for that (``is_whole``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,20 +53,20 @@ def write_as(
     role: UserRole | None = None,
     needs_manager: bool = False,
 ) -> Iterator[Connection]:
-    """Begins a transaction that writes on behalf of somebody, and asks again in it whether they may.
+    """Begins a transaction that writes on behalf of a user, and checks their permission again inside it.
 
     Roles may have changed and tokens ended since a request was let in. Every method of the store that acts
-    for somebody writes by way of this one; a test reads it from the syntax trees.
+    for a user writes by way of this one; a test checks that in the syntax trees.
 
     Args:
         database: the store's.
         by: who acts; the server itself may do anything.
-        on: the user who is acted on, or whose nodes, tokens or shares are.
+        on: the user who is acted on, or the owner of the nodes, tokens or shares.
         role: that a user is to get.
         needs_manager: whether only an admin or an owner may do it, also to what is their own.
 
     Raises:
-        TokenGone: the token that was shown is not valid any more.
+        TokenGone: the presented token is not valid any more.
         NotManaged: they may not do that now.
         NotFound: one of the users has been deleted.
     """
@@ -119,12 +119,12 @@ def descent_of(connection: Connection, row: Row, *, is_whole: bool) -> list[Row]
 
 
 def end_descent(connection: Connection, row: Row, descent: Sequence[Row]) -> Effects:
-    """Ends these, which are ``descent_of`` the token: with a node's goes the key that the node had proven."""
+    """Deletes a token's ``descent_of``, and with a node's token the key that the node had proven."""
     return end_all(connection, descent, heir=row.parent_id)
 
 
 def end_all(connection: Connection, ended: Sequence[Row], heir: UUID | None = None) -> Effects:
-    """Ends these tokens; what they have made and is left, is the heir's."""
+    """Deletes tokens; their remaining children become the heir's."""
     ids = [each.id for each in ended]
     made = tokens.update().where(tokens.c.parent_id.in_(ids), tokens.c.id.not_in(ids))
     connection.execute(made.values(parent_id=heir))
@@ -133,7 +133,7 @@ def end_all(connection: Connection, ended: Sequence[Row], heir: UUID | None = No
 
 
 def expel(connection: Connection, node_id: UUID) -> Effects:
-    """Forgets a node's proven key, and says what that ends."""
+    """Deletes a node's proven key; returns the effects."""
     node, node_key = (
         load_node(connection, select_nodes().where(nodes.c.id == node_id)),
         key_of(connection, node_id),
@@ -143,7 +143,7 @@ def expel(connection: Connection, node_id: UUID) -> Effects:
 
 
 def _manageable(connection: Connection, row: Row, found: Sequence[Row]) -> list[Row]:
-    """Without those of people whom the token's user may not manage now."""
+    """Returns the found tokens without those of people that the token's user may not manage now."""
     others = {each.user_id for each in found} - {row.user_id, None}
     if not others:
         return list(found)

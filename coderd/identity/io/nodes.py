@@ -51,7 +51,7 @@ from coderd.model.paths import PathRule
 from coderd.model.roles import Scope
 
 MAX_SAME_NAME: Final = limits.MAX_SAME_NAME
-"""Nodes of one kind and user whose machines bear the same name."""
+"""Most nodes of one kind and user with equal machine names."""
 
 
 _WORKSPACES_OF = (
@@ -83,7 +83,7 @@ _ADD_KEY = node_keys.insert()
 
 
 class Issued(NamedTuple):
-    """A node and its new token, which is nowhere else to be had."""
+    """A node and its new token, which the store does not keep."""
 
     node: Node
     token: str
@@ -116,7 +116,7 @@ class Nodes:
         connection.
 
         Args:
-            owner: whose it is.
+            owner: the device's user.
             host_name: what the machine calls itself.
             node_key: public, so to name it is no proof of being the machine.
             own_token: the device's token of before, which is: a token that only enrols needs it for a device
@@ -125,9 +125,9 @@ class Nodes:
 
         Raises:
             KeyTaken: the key is proven to be another identity's.
-            Enrolled: the device is there, and the token that was shown is good for new ones alone.
+            Enrolled: the device exists, and the presented token may enrol only new ones.
             NotFound: the user has been deleted meanwhile.
-            TokenGone: the token that was shown is good no more.
+            TokenGone: the presented token is not valid any more.
         """
         token, now = make_token(TokenKind.DEVICE, self._database.rng), self._database.now()
         lifetime = self._database.terms.device_lifetime
@@ -355,13 +355,13 @@ def free_name(connection: Connection, owner: User, kind: NodeKind, label: str) -
 
 
 def _is_own(connection: Connection, node: Node, token: str) -> bool:
-    """Whether a token is the one that a device has, though its time may be up."""
+    """Returns whether a token is a device's own, even if expired."""
     query = sa.select(tokens.c.id).where(tokens.c.node_id == node.node_id, tokens.c.hash == hash_token(token))
     return connection.execute(query).first() is not None
 
 
 def _find_enrolled(connection: Connection, owner: User, node_key: NodePublic) -> Node | None:
-    """The owner's device that proved this key, or else enrolled with it.
+    """Returns the owner's device that proved this key, or else enrolled with it.
 
     Raises KeyTaken if it is another node's.
     """

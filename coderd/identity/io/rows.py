@@ -28,7 +28,8 @@ Parameters: TypeAlias = Mapping[str, object]
 
 MAX_AUDIT_TEXT = 200
 MAX_LISTED = 500
-"""Workspaces whose guests are asked for by their ids; of more by the query that found them."""
+"""Most workspaces that are listed by id when their guests are loaded; beyond it the original query is a
+subquery."""
 
 
 @contextmanager

@@ -37,13 +37,13 @@ class OpenedSession(NamedTuple):
     """A browser's session."""
 
     hash: bytes
-    """That of its token, which nobody is ever given."""
+    """Hash of the session's token, which is never sent."""
     lifetime: float
-    """Seconds that it has."""
+    """Seconds until the session expires."""
 
 
 class SignIn(NamedTuple):
-    """A sign-in, nowhere else to be had."""
+    """A sign-in's token, which the store does not keep, and its expiry."""
 
     token: str
     expires_at: float
@@ -51,7 +51,7 @@ class SignIn(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """A sign-in, and how many tokens ended for it."""
+    """A new sign-in, and the number of tokens that the reset deleted."""
 
     token: str
     n_ended: int
@@ -154,11 +154,11 @@ class Sessions:
         return Change(OpenedSession(hash_token(session), expires_at - now))
 
     def sign_out(self, token_hash: bytes, *, by: Actor = SERVER) -> Change[bool]:
-        """Ends the session whose token has this hash, and nothing that was made with it.
+        """Ends the session with this token hash, without the tokens that were created with it.
 
         Returns whether the session was there.
 
-        Of any number of racers one is told True.
+        Of concurrent calls, exactly one returns True.
         """
         is_it = (tokens.c.hash == token_hash, tokens.c.kind == _KIND.name.lower())
         with self._database.write() as connection:

@@ -1,7 +1,6 @@
 """Shares in SQL: offered, accepted, ended. Every method blocks: call it in a thread.
 
-What has ended by the clock is gone for whoever reads, whether or not the sweep (``expiry``) has been here
-yet.
+Reads leave out expired shares and offers, whether or not the sweep (``expiry``) has deleted them yet.
 """
 
 from typing import Final
@@ -49,7 +48,7 @@ from coderd.model.roles import UserRole
 
 MAX_GIVEN: Final = limits.MAX_SHARES_GIVEN
 MAX_LISTED: Final = limits.MAX_SHARES_LISTED
-"""Offers that a guest is shown, the newest first: anybody can make offers."""
+"""Most offers that a guest is shown, the newest first, as any user can make offers to any name."""
 
 _OFFERED, _DECLINED = ShareState.OFFERED.value, ShareState.DECLINED.value
 _GUEST = sa.select(users.c.name).where(users.c.id == shares.c.user_id).scalar_subquery()
@@ -83,7 +82,7 @@ class Shares:
         Args:
             owner: the giver.
             key: the workspace's name or id.
-            guest: a name, which nobody may bear.
+            guest: a name, which may be unused.
             wish: the terms; what it leaves open stays as it is.
             accepts: whether offers of this server are accepted at once, without asking.
             max_given: shares and offers that one user may have given.
@@ -175,7 +174,7 @@ class Shares:
     def leave(
         self, guest: User, workspace: UUID | tuple[str, str], *, by: Actor = SERVER
     ) -> Change[OfferedShare]:
-        """Leaves a share, or declines an offer, of which the giver is not told.
+        """Leaves a share, or declines an offer without notifying the giver.
 
         Raises NotFound. Arguments as ``accept``.
         """
@@ -201,9 +200,9 @@ class Shares:
         max_given: int,
         now: float,
     ) -> None:
-        """One statement, the same for every name.
+        """Inserts an offer with one statement, identical for every name.
 
-        Whose it is, and whether it is one too many, is decided inside.
+        The user with that name, and the limit on shares, are looked up inside the statement.
         """
         theirs = shares.alias()
         met = sa.exists().where(theirs.c.workspace_id == node.node_id, theirs.c.user_id == users.c.id)
@@ -284,7 +283,7 @@ def end_shares(connection: Connection, now: float) -> Effects:
 
 
 def _is_over(now: float, table: "sa.FromClause" = shares) -> "sa.ColumnElement[bool]":
-    """Whether the clock has ended it. Never NULL, so that it can be negated."""
+    """Returns the condition for an expired share or lapsed offer; never NULL, so that it can be negated."""
     return sa.or_(
         sa.and_(table.c.expires_at.is_not(None), table.c.expires_at <= now),
         sa.and_(table.c.lapses_at.is_not(None), table.c.lapses_at <= now),
@@ -292,14 +291,14 @@ def _is_over(now: float, table: "sa.FromClause" = shares) -> "sa.ColumnElement[b
 
 
 def _between(node: Node, guest: str) -> "sa.ColumnElement[bool]":
-    """What a workspace's owner knows under this name: an offer to it, or a share whose guest bears it."""
+    """Returns the condition for a workspace's offer to this name, or its share with the user of this name."""
     bearer = sa.select(users.c.id).where(users.c.name == guest).scalar_subquery()
     is_theirs = sa.and_(ACCEPTED, shares.c.user_id == bearer)
     return sa.and_(shares.c.workspace_id == node.node_id, sa.or_(shares.c.offered_to == guest, is_theirs))
 
 
 def _terms(wish: Wish, ports: str | None, now: float) -> dict[str, object]:
-    """The columns that a wish changes."""
+    """Returns the columns that a wish changes."""
     terms: dict[str, object] = {}
     if ports is not None:
         terms["ports"] = ports
@@ -359,7 +358,7 @@ def _answered(connection: Connection, row: Row) -> Change[OfferedShare]:
 
 
 def _changed(before: Node, now: Node) -> Change[Node]:
-    """An offer concerns nobody who is connected."""
+    """Returns the change of a workspace, with effects only if its accepted shares differ."""
     return Change(now, Effects(amended=(now,)) if now != before else NOTHING)
 
 

@@ -1,4 +1,4 @@
-"""Tokens in SQL: whose they are, new ones, and join keys spent. Every method blocks: call it in a thread."""
+"""Tokens in SQL: lookup, creation, revocation, redeeming. Every method blocks: call it in a thread."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,25 +37,25 @@ from coderd.model.roles import Scope
 # What every request and every join asks, made once: to make a statement costs more than to run it.
 _GOOD = sa.select(tokens).where(*GOOD)
 _EVER_GOOD = sa.select(tokens).where(GOOD[0], GOOD[1])
-"""Finds a token whether or not its time is up."""
+"""Statement that finds a token, expired or not."""
 _BY_ID = select_nodes().where(nodes.c.id == sa.bindparam("node_id"))
 
 _NODE_KINDS = (TokenKind.WORKSPACE, TokenKind.DEVICE)
 
 
 class NewToken(NamedTuple):
-    """A token, nowhere else to be had, and how it will be listed."""
+    """A new token, which the store does not keep, and its record."""
 
     record: TokenRecord
     token: str
 
 
 class NodeRecord(NamedTuple):
-    """All that is known of a node that joins, read in one transaction."""
+    """A joining node's record, proven key and partners, read in one transaction."""
 
     node: Node
     node_key: NodePublic | None
-    """That it has proven of late."""
+    """The node's proven key; None where it has none."""
     partners: list[Node]
     """Every node that policy lets it meet."""
 
@@ -66,7 +66,7 @@ class Tokens:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # Whose is it?
+    # Lookup
 
     def find(self, token: str) -> Bearer | None:
         """Returns who a token speaks for, None for any other text, and for a join key that is used up."""
@@ -123,10 +123,10 @@ class Tokens:
 
         Raises:
             NotFound: the user, or the workspace to join, is not there.
-            TokenGone, TooWide: it cannot be made with the token that was shown.
+            TokenGone, TooWide: the presented token may not create it.
 
         Args:
-            user: whose it is.
+            user: the token's owner.
             kind: SESSION or JOIN.
             name: for people, to know it again.
             scope: of a session.
@@ -265,7 +265,7 @@ class Tokens:
 
 
 def _own(connection: Connection, user: User, token_id: UUID) -> Row:
-    """A token of a user, or of a node of theirs. Raises NotFound."""
+    """Returns a token of a user, or of a node of theirs. Raises NotFound."""
     mine = sa.select(nodes.c.id).where(nodes.c.owner_id == user.user_id)
     whose = sa.or_(tokens.c.user_id == user.user_id, tokens.c.node_id.in_(mine))
     row = connection.execute(sa.select(tokens).where(tokens.c.id == token_id, whose)).one_or_none()

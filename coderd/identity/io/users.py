@@ -33,7 +33,7 @@ from coderd.model.roles import UserRole
 
 
 class NewUser(NamedTuple):
-    """A user and the first session token, which is nowhere else to be had."""
+    """A user and their first session token, which the store does not keep."""
 
     user: User
     token: str
@@ -56,7 +56,7 @@ class Users:
 
         Raises:
             BadName, NameTaken: the name cannot be had.
-            TokenGone: the token that was shown is good no more.
+            TokenGone: the presented token is not valid any more.
         """
         user, now = User(self._database.new_id(), check_user_name(name), role), self._database.now()
         with (
@@ -130,7 +130,7 @@ class Users:
         Raises:
             BadName, NameTaken: the name cannot be had.
             LastOwner, NotFound: the role cannot be given.
-            TokenGone, NotManaged: whoever asks may do that no more.
+            TokenGone, NotManaged: the caller may not do that any more.
         """
         with (
             write_as(self._database, by, on=user.user_id, role=role) as connection,
@@ -149,7 +149,7 @@ class Users:
         record(connection, self._database.now(), by, "user.role", old.name, told)
 
     def _rename(self, connection: sa.Connection, old: User, name: str, by: Actor) -> list[Node]:
-        """Returns the nodes, which bear the name too."""
+        """Renames a user inside a transaction; returns their nodes, as full names contain the user's name."""
         check_user_name(name)
         connection.execute(users.update().where(users.c.id == old.user_id).values(name=name))
         record(connection, self._database.now(), by, "user.rename", old.name, f"to {name}")

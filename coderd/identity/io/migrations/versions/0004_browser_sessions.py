@@ -1,6 +1,6 @@
-"""Which token opened a browser's session.
+"""The token that opened each browser session.
 
-Those that are open must sign in again: nobody knows what opened them.
+Open sessions end and must sign in again, as the token that opened them is unknown.
 """
 
 import sqlalchemy as sa

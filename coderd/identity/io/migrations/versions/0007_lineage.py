@@ -1,6 +1,6 @@
-"""With what a token was made, and whether it is a sign-in; devices that wait for approval.
+"""Parents of tokens and whether each is a sign-in; devices that wait for approval.
 
-Whose openings are; work left by others.
+Adds the user of each opening, and the table of other programs' changes.
 
 Tokens that are there keep their life. A session that is good for anything and that no record calls made by
 another token is a sign-in. Browsers' sessions get the token that opened them for a parent, in place of a
