@@ -198,6 +198,9 @@ def test_a_forwarded_port_is_reached_as_shown(reader: Reader) -> None:
 
 def test_down_leaves_and_logout_forgets(reader: Reader) -> None:
     user = reader.hosts["user"]
-    assert "`coderctl down` leaves the network, `coderctl logout` forgets it" in README
+    assert (
+        "`coderctl down` leaves the network, `coderctl logout` also deletes this machine's keys and tokens"
+        in README
+    )
     assert user.run(reader.argv("coderctl down")).stdout == "Left the network\n"
     assert user.run(reader.argv("coderctl logout")).stdout == "Signed out\n"
