@@ -5,7 +5,10 @@ not in ``LEFT`` is held to every rule; one that is there may have no more offenc
 """
 
 import ast
+import io
+import re
 import sys
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,9 @@ LEFT: dict[str, int] = {}
 
 BANNED_OPENINGS = ("The same", "Likewise", "Those", "So", "Another", "It", "Nothing", "Never")
 """First words that lean on a docstring before, or say what does not happen."""
+
+CIRCUMLOCUTIONS = re.compile(r"\b([Nn]o|[Ee]very|[Ss]ome|[Aa]ny)body\b|\b[Ww]hoever\b")
+"""Words for which the field has one that says which: a client, a user, a node, everyone, no process …"""
 
 MIN_WORDS = 5
 """The least words of a public function's docstring."""
@@ -195,6 +201,33 @@ def test_a_command_may_be_told_in_the_imperative() -> None:
     (command,) = ast.parse('def f():\n    """Show this node\'s paths and counters."""').body
     assert isinstance(command, ast.FunctionDef)
     assert list(problems(command, ast.get_docstring(command) or "", is_command=True)) == []
+
+
+def circumlocutions() -> Iterator[str]:
+    """Yields file, line and text of each docstring or comment, private ones too, with a circumlocution."""
+    for path in sorted(ROOT.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        prose = [*_bare_strings(ast.parse(source)), *_comments(source)]
+        for line, text in prose:
+            if CIRCUMLOCUTIONS.search(text):
+                yield f"{path.relative_to(ROOT.parent)}:{line}: {' '.join(text.split())[:100]!r}"
+
+
+def _bare_strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, text
+
+
+def _comments(source: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def test_docstrings_and_comments_name_who_they_mean() -> None:
+    assert not list(circumlocutions())
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from coderd.model.paths import PathRule
 
 
 class Verdict(Enum):
-    """What becomes of a request."""
+    """Decision on a request."""
 
     OPEN = "open"
     SIGN_IN = "sign-in"
-    """Nobody is signed in, who may well have the right."""
+    """The request is unauthenticated, and its user may have access once signed in."""
     NOT_FOUND = "not-found"
     """The app does not exist or the user may not open it; the answer does not reveal which."""
 

@@ -1,6 +1,4 @@
-"""What every page for a browser needs, whoever serves it.
-
-Whose browser it is, whether a request is its own wish, safe pages.
+"""What every page for a browser needs: who is signed in, forged requests refused, safe pages.
 
 passes    the cookie that stands for a session, at one host       pure
 requests  cookies and headers; which requests a cookie counts for; whether a Host is the server's; forms' tokens   pure

@@ -1,10 +1,10 @@
-"""The cookie of an app's host, and of the server's own.
+"""Passes: cookies that authenticate a server's session at one host, an app's or the server's own.
 
-It stands for a session of the server, for one host and a while. Pure.
+Pure.
 
-A ``model.sealed`` text over the session's hash (32 bytes), its host the context. Whoever steals it from an
-app's host can use that app and nothing else: what it holds of the session is the hash by which the server
-looks it up, so that a revoked session ends its passes, too. Nothing is stored.
+A pass is a ``model.sealed`` text over the session's hash (32 bytes), with its host as the context. A pass
+that is stolen from an app's host opens that app and nothing else: it holds only the hash by which the server
+looks the session up, so that revoking a session revokes its passes. The server does not store passes.
 """
 
 from typing import Final, NamedTuple

@@ -41,7 +41,7 @@ def is_own_request(method: str, origin: str, fetch_site: str, fetch_mode: str, o
     """Returns whether a cookie counts for a request: the server's own page made it.
 
     Other apps live on the same site, so that SameSite keeps none of their requests away: a page of one must
-    not read from, post to or open a WebSocket with another in the name of whoever looks at it.
+    not read from, post to or open a WebSocket with another app in the name of the user who views it.
 
     Args:
         method: of the request.

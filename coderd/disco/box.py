@@ -111,9 +111,10 @@ class DiscoBox:
         return key
 
     def _agree(self, peer: DiscoPublic) -> bytes:
-        """X25519 and HSalsa20.
+        """Returns the shared key (X25519 and HSalsa20).
 
-        A peer key of small order agrees with everyone, so it gets a key that nobody else has.
+        A peer key of small order has the same shared key with everyone, so a key is derived from the private
+        key instead.
         """
         try:
             return crypto_box_beforenm(peer, self._private.raw)

@@ -96,7 +96,7 @@ def parse_message(payload: Buffer) -> Message:
     """Reads an opened payload; what a later version appends is ignored.
 
     Raises:
-        MalformedPacket: too short, or of a type that nobody has defined.
+        MalformedPacket: too short, or of an unknown type.
     """
     data = bytes(payload)
     if len(data) < 2:

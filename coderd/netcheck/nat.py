@@ -1,8 +1,8 @@
-"""What a report says of the NAT on the way, in the words of RFC 4787. Pure.
+"""The NAT's mapping behavior (RFC 4787), from a netcheck's report. Pure.
 
-Two ports of one address tell whether a mapping depends on the port, two addresses whether it depends on the
-address. Who is let in through a mapping (filtering) shows only to somebody who was never sent to, which no
-STUN server of ours is.
+Two ports of one address show whether a mapping depends on the port, two addresses whether it depends on the
+address. The NAT's filtering cannot be seen: that takes a server to which nothing was ever sent through the
+mapping.
 """
 
 from collections.abc import Collection

@@ -2,8 +2,8 @@
 
 Pure.
 
-Port and mark belong to the sockets, so they are not here: whoever owns those sees to them first, as they may
-fail. What is left cannot.
+The port and the firewall mark are not applied here, as they belong to the sockets: their owner applies them
+first, because that may fail. What is applied here cannot fail.
 """
 
 from collections.abc import Mapping

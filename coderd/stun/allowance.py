@@ -1,10 +1,10 @@
-"""How many answers leave that are larger than what asked for them. Pure; ``now`` is passed in.
+"""Rate limit of STUN responses that are larger than their requests. Pure; ``now`` is passed in.
 
-Whoever asks may have written somebody else's address as its own, and the answer goes there. Where it is no
-larger than the question nothing is gained by that. The usual request of 40 bytes is answered with 32, over
-IPv6 with 44. Larger are answers to requests of other software, which has no padding (20 bytes: 32 or 44), and
-to questions that want to know more (RFC 5780). These are rare: so each source, of IPv6 a /64, gets few of
-them, and all sources together a thousand in a second.
+A request's source address may be forged, and its response is then sent to a third party. A response that is
+no larger than its request gives an attacker no amplification: the usual request of 40 bytes is answered with
+32 bytes, or 44 over IPv6. Larger are responses to requests without padding, as other software sends them
+(20 bytes: 32 or 44), and to requests for behavior discovery (RFC 5780). These are rare, so each source
+(IPv6: one /64) gets few of them, and all sources together at most a thousand per second.
 """
 
 from ipaddress import IPv6Address

@@ -4,8 +4,8 @@ A reply leaves from the very address that the request came to (PKTINFO goes in a
 several addresses the kernel's own choice of source would be dropped by the NAT that the client wants to learn
 about.
 
-Whoever asks for it is answered from another of the sockets: from another port, or where they are bound to
-addresses of their own, from another address. What no socket can do is not answered at all.
+A request with CHANGE-REQUEST (RFC 5780) is answered from another socket: one with another port or, where the
+sockets are bound to different addresses, another address. A request that no socket fits is not answered.
 """
 
 import errno
@@ -246,7 +246,7 @@ async def stun_round_trip(target: AddrPort) -> float | None:
                 await sock.send(encode_request(tx))
                 with trio.move_on_after(patience):
                     return await _receive_answer(sock, sent)
-            except OSError:  # the port is closed, which is an answer of a kind: nobody is there
+            except OSError:  # the port is closed, which also answers: there is no client
                 await trio.sleep(patience)
     return None
 

@@ -1,4 +1,4 @@
-r"""What a terminal and its client say to each other, on a stream of the node API. Pure.
+r"""Frames between a terminal and its client, on a stream of the node API. Pure.
 
 offset size field
 0      1    kind
@@ -12,8 +12,8 @@ client to workspace                               workspace to client
 04 ping    8 bytes of the client's                84 pong     the same 8 bytes
 05 close   nothing: ends the shell                85 refused  a word, a space and a sentence, UTF-8
 
-``open`` comes first and once; without a token it makes a shell, with one it comes back to it. ``seen`` is the
-place behind the last byte that the client has.
+``open`` comes first and once; without a token it starts a shell, with one it attaches to that shell again.
+``seen`` is the place behind the last byte that the client has.
 """
 
 import struct
@@ -28,7 +28,7 @@ MAX_BODY: Final = limits.MAX_TERMINAL_BODY
 TOKEN_SIZE = 16
 PING_SIZE = 8
 MAX_SIDE: Final = limits.MAX_TERMINAL_SIDE
-"""Rows or columns that a screen may have."""
+"""Most rows or columns of a screen."""
 
 _OPEN = struct.Struct(">QHH")
 _SIZE = struct.Struct(">HH")
@@ -38,14 +38,14 @@ T = TypeVar("T")
 
 
 class Size(NamedTuple):
-    """A screen's, in characters."""
+    """Size of a screen, in characters."""
 
     rows: int
     columns: int
 
 
 class Open(NamedTuple):
-    """Makes a shell, or with a token comes back to one."""
+    """Request to start a shell, or with a token to attach to it again."""
 
     seen: int
     size: Size
@@ -53,54 +53,54 @@ class Open(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What was typed."""
+    """Bytes that the user typed."""
 
     data: bytes
 
 
 class Resize(NamedTuple):
-    """The client's screen has another size now."""
+    """Change of the size of the client's screen."""
 
     size: Size
 
 
 class Ping(NamedTuple):
-    """Asks for a Pong with the same mark: measures the way, and says that somebody is there."""
+    """Request for a Pong with the same mark: measures the round trip and shows that the client is there."""
 
     mark: bytes
 
 
 class Close(NamedTuple):
-    """Ends the shell."""
+    """Request to end the shell."""
 
 
 class Opened(NamedTuple):
-    """Output follows from ``place`` on, which is later than what was asked for where that is kept no more."""
+    """Answer to Open: output follows from ``place`` on, later than requested if that is no longer kept."""
 
     place: int
     token: bytes
 
 
 class Output(NamedTuple):
-    """What the shell wrote."""
+    """Bytes that the shell wrote."""
 
     data: bytes
 
 
 class Exited(NamedTuple):
-    """The shell has ended; nothing follows."""
+    """Last message: the shell has ended with this exit code."""
 
     code: int
 
 
 class Pong(NamedTuple):
-    """Answers a Ping."""
+    """Answer to a Ping."""
 
     mark: bytes
 
 
 class Refused(NamedTuple):
-    """Why there is no terminal, or no more; nothing follows."""
+    """Last message: why there is no terminal, or no longer."""
 
     code: str
     message: str
@@ -141,23 +141,23 @@ def _frame(kind: int, body: bytes) -> bytes:
 
 
 class FrameSplitter:
-    """Cuts a stream into frames. Holds at most one frame that is not whole yet."""
+    """Splitter of a stream into frames. Holds at most one incomplete frame."""
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
 
     def feed(self, data: Buffer) -> Iterator[tuple[int, bytes]]:
-        """Takes what arrived, cut anywhere.
+        """Takes received bytes, split anywhere. Returns an iterator over this splitter's whole frames.
 
-        Returns this splitter's frames, each cut off when it is asked for.
+        The iterator raises MalformedPacket at a frame whose body is over ``MAX_BODY`` bytes.
         """
         self._data = self._data[self._at :] + bytes(data)
         self._at = 0
         return iter(self)
 
     def next_frame(self) -> tuple[int, bytes] | None:
-        """Returns kind and body of the next whole frame, or None."""
+        """Returns kind and body of the next whole frame, or None; raises MalformedPacket if too long."""
         if len(self._data) - self._at < HEADER.size:
             return None
         kind, length = HEADER.unpack_from(self._data, self._at)
@@ -175,12 +175,12 @@ class FrameSplitter:
 
 
 def parse_from_client(kind: int, body: bytes) -> FromClient:
-    """Reads a client's frame; raises MalformedPacket, and nothing else."""
+    """Parses a client's frame. Raises only MalformedPacket."""
     return _parse(_FROM_CLIENT, kind, body)
 
 
 def parse_from_workspace(kind: int, body: bytes) -> FromWorkspace:
-    """Reads a workspace's frame; raises MalformedPacket, and nothing else."""
+    """Parses a workspace's frame. Raises only MalformedPacket."""
     return _parse(_FROM_WORKSPACE, kind, body)
 
 

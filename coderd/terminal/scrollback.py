@@ -1,14 +1,11 @@
-"""The newest output of a shell, each byte with its place in all that the shell ever wrote. Pure."""
+"""The newest output of a shell; the place of a byte is the number of bytes written before it. Pure."""
 
 SCROLLBACK = 256 * 1024
-"""Bytes kept for a client that comes back."""
+"""Bytes of output that are kept for a client that reconnects."""
 
 
 class Scrollback:
-    """The last ``limit`` bytes.
-
-    ``start`` and ``end`` are places: the first byte that is kept, and behind the last one.
-    """
+    """The last ``limit`` bytes of output. ``start`` is the place of the first, ``end`` behind the last."""
 
     def __init__(self, limit: int = SCROLLBACK) -> None:
         self.end = 0
@@ -17,11 +14,11 @@ class Scrollback:
 
     @property
     def start(self) -> int:
-        """The place of the oldest byte that is kept."""
+        """Place of the oldest byte that is kept."""
         return self.end - len(self._kept)
 
     def append(self, data: bytes) -> None:
-        """Takes new output; the oldest goes."""
+        """Appends new output, and drops the oldest beyond the limit."""
         self._kept += data
         self.end += len(data)
         if (excess := len(self._kept) - self._limit) > 0:

@@ -1,11 +1,11 @@
-"""Whose shells there are: how many at most, who is attached to which, and which nobody has come back for.
+"""Table of a workspace's shells: their owners and limits, attached clients, and which have to end.
 
 Pure.
 
-Owns the table. ``open`` and ``find`` answer a client, ``attach`` and ``detach`` follow its stream, ``close``
-the shell's end, ``expired`` the clock, ``forsaken`` the server's word on who may still come. A session
-belongs to the peer that made it; its token, 16 random bytes, is what tells the sessions of one peer apart,
-and of the people behind that peer, where it is a server.
+``open`` and ``find`` answer a client, ``attach`` and ``detach`` follow its stream, ``close`` follows the
+shell's end, ``expired`` the clock, and ``forsaken`` the policy. A session belongs to the peer that opened it.
+Its token, 16 random bytes, distinguishes the sessions of one peer, and where that peer is a server, of the
+people who use it by browser.
 """
 
 import hmac
@@ -21,43 +21,43 @@ MAX_SESSIONS: Final = limits.MAX_TERMINALS
 MAX_SESSIONS_PER_PEER: Final = limits.MAX_TERMINALS_PER_PEER
 MAX_SESSIONS_PER_PERSON: Final = limits.MAX_TERMINALS_PER_PERSON
 RESERVED: Final = limits.TERMINALS_RESERVED
-"""Places that guests cannot take, however many they are: the workspace's owner always gets a shell."""
+"""Sessions that only the workspace's owner may open, so that guests cannot use up all of them."""
 DETACHED_LIFETIME: Final = limits.TERMINAL_DETACHED_LIFETIME
-"""Seconds that a shell goes on with nobody attached."""
+"""Seconds that a shell runs while no client is attached."""
 MAX_GRACE: Final = limits.MAX_TERMINAL_GRACE
-"""Seconds that a shell goes on, at most, whose owner may not come any more."""
+"""Seconds that a shell keeps running, at most, after its owner has lost access."""
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One shell's place in the table."""
+    """A shell's entry in the table."""
 
     owner: str
     token: bytes = field(repr=False)
     detached_at: float | None
-    """None while somebody is attached."""
+    """When the last client was detached; None while one is attached."""
     person: str = ""
-    """Whose machine the owner is."""
+    """The person that the owner's machine belongs to."""
     is_hosts: bool = False
     """Whether that person is the workspace's owner."""
     n_attached: int = 0
-    """How often somebody has: the newest is the one that counts."""
+    """Number of clients attached so far; only the newest one is attached."""
     grace: float = 0.0
-    """Seconds that its owner may be without the right to come."""
+    """Seconds that the session lasts after its owner has lost access."""
     forsaken_at: float | None = None
-    """Since when that has been so."""
+    """When the owner was first seen without access; None while it has access."""
 
 
 class Sessions:
     """The table of sessions.
 
     Args:
-        rng: makes tokens.
-        limit: sessions in all.
-        limit_per_peer: of one owner.
-        limit_per_person: of all owners of one person.
-        reserved: of ``limit``, those that are kept for the workspace's owner.
-        lifetime: seconds that a session lasts with nobody attached.
+        rng: source of tokens.
+        limit: most sessions in all.
+        limit_per_peer: most sessions of one owner.
+        limit_per_person: most sessions of all owners of one person.
+        reserved: sessions of ``limit`` that only the workspace's owner may open.
+        lifetime: seconds that a session lasts while no client is attached.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class Sessions:
     def open(
         self, owner: str, now: float, *, person: str = "", is_hosts: bool = False, grace: float = 0.0
     ) -> Session:
-        """Makes a session, nobody attached yet.
+        """Creates a session without an attached client.
 
         Args:
             owner: the peer that it belongs to.
-            now: seconds.
-            person: whose machine that is; empty counts each owner as a person of its own.
+            now: seconds on the caller's clock.
+            person: the person that the peer's machine belongs to; empty counts each owner as a person.
             is_hosts: whether that person owns the workspace.
-            grace: seconds that it outlasts its owner's right to come; cut to what is allowed.
+            grace: seconds that it lasts after its owner has lost access, at most ``MAX_GRACE``.
 
         Raises:
-            UserError: the owner, the person or all together have as many as they may.
+            UserError: the owner, the person or all together have reached their limit.
         """
         person = person or owner
         if not self._has_room(owner, person, is_hosts):
@@ -124,7 +124,7 @@ class Sessions:
         raise UserError("that terminal has ended", code="no_session")
 
     def attach(self, session: Session) -> int:
-        """Attaches a client in the place of the one before. Returns the number by which it is detached."""
+        """Attaches a client, which replaces the one before. Returns the number by which it is detached."""
         session.n_attached += 1
         session.detached_at = None
         return session.n_attached
@@ -140,14 +140,11 @@ class Sessions:
             self._sessions.remove(session)
 
     def expired(self, now: float) -> list[Session]:
-        """Returns the sessions to which no client came back in time.
-
-        They stay in the table until they are closed.
-        """
+        """Returns the sessions without a client for ``lifetime`` seconds. They stay until they are closed."""
         return [session for session in self._sessions if self._ends_at(session) <= now]
 
     def forsaken(self, may_come: Callable[[str], bool], now: float) -> list[Session]:
-        """Returns the sessions whose owner is not allowed any more, attached or not."""
+        """Returns the sessions whose owner has been without access for their ``grace``, attached or not."""
         for session in self._sessions:
             if may_come(session.owner):
                 session.forsaken_at = None

@@ -7,6 +7,6 @@ held_shells  the shells of browsers that the server knows of                  pu
 page         the page with a terminal in it, and its Content-Security-Policy  pure
 io/          terminal_site: pages, sign-in, and the WebSocket; bridge: one WebSocket and one workspace stream, both ways
 
-To a workspace all browsers are one peer, the server: so the server judges, by user, who may open a terminal
+To a workspace all browsers are one peer, the server, so the server decides by user who may open a terminal
 (docs/terminal.md).
 """

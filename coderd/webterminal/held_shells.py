@@ -1,7 +1,7 @@
-"""The shells that browsers have in workspaces, as the server knows them. Pure.
+"""The shells that browsers have opened in workspaces, as the server knows them. Pure.
 
-To a workspace all browsers are one peer, the server. So it is the server that notices when somebody's right
-to a workspace has ended, and then ends the shells that they left behind there.
+To a workspace all browsers are one peer, the server. It is therefore the server that notices when a user has
+lost access to a workspace, and ends the shells that this user left behind there.
 """
 
 from dataclasses import dataclass, field

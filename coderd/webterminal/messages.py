@@ -1,4 +1,4 @@
-r"""What a browser and the server say to each other about a terminal, one message of a WebSocket each: bytes.
+r"""Messages between a browser and the server about a terminal, each a binary message of a WebSocket.
 
 Pure.
 
@@ -8,9 +8,9 @@ browser to server                                  server to browser
 01 open   seen 8, rows 2, columns 2, id 0|32       81 opened  place 8, id 32: this shell's, to come back with
 06 seen   place 8: behind the last byte shown      86 path    UTF-8: "direct", or "relay" and a region's name
 
-A browser takes whatever is sent to it, so it says how much it has shown, and no more than ``WINDOW`` bytes
-are under way. The id of a shell is its token in the workspace and a MAC over it, user and workspace: it opens
-nothing for anybody else, though all who come by browser are one peer to the workspace.
+A browser buffers all that is sent to it, so it acknowledges what it has shown, and at most ``WINDOW`` bytes
+are unacknowledged. The id of a shell is its token in the workspace and a MAC over token, user and workspace:
+it is invalid for any other user, though to the workspace all browsers are one peer.
 """
 
 import struct
@@ -37,11 +37,11 @@ from coderd.terminal.frames import (
 )
 
 WINDOW: Final = limits.TERMINAL_WINDOW
-"""Bytes of output that may be under way to a browser."""
+"""Most bytes of output that a browser has not acknowledged."""
 MAX_MESSAGE: Final = 1 + MAX_BODY
 
 MAX_SENTENCE: Final = 1024
-"""Letters of a workspace's reason: however long each is as bytes, two of these fit a frame."""
+"""Most characters of a workspace's reason: however many bytes each has, two of these fit into a frame."""
 
 _PLACE: Final = struct.Struct(">Q")
 _MAC_SIZE: Final = 16
@@ -51,13 +51,13 @@ _OPEN_SIZE: Final = 12
 
 
 class Seen(NamedTuple):
-    """How far a browser has shown the output."""
+    """Acknowledgement: the browser has shown the output before ``place``."""
 
     place: int
 
 
 class Path(NamedTuple):
-    """By which path the workspace is reached now."""
+    """Notice of the path by which the workspace is reached now."""
 
     text: str
 
@@ -66,12 +66,12 @@ FromBrowser: TypeAlias = Open | Input | Resize | Ping | Close | Seen
 
 
 class ShellIds:
-    """Makes ids of tokens and tokens of ids, for one user's shells in one workspace.
+    """Converter between tokens and ids of one user's shells in one workspace.
 
     Args:
-        secret: the server's.
-        user_id: whose shells.
-        workspace_id: where.
+        secret: the server's secret.
+        user_id: the user who opened the shells.
+        workspace_id: the workspace in which they run.
     """
 
     def __init__(self, secret: bytes, user_id: UUID, workspace_id: UUID) -> None:

@@ -4,8 +4,8 @@
     POST /login             token -> a session of the browser's own, in a cookie; 303 to where it wanted
     POST /logout            revokes the session; 303 to /login
 
-Only under the access URL's own Host: a name that somebody else has made to point here is answered by a
-sentence.
+These pages are served only under the access URL's own Host; under any other name that points to the server
+the answer is one sentence.
 """
 
 from typing import Final, NamedTuple, Protocol

@@ -1,8 +1,8 @@
 """The socket at which ``wg`` finds a userspace WireGuard: ``/var/run/wireguard/<interface>.sock``.
 
-Whoever may connect reads the private key, so the file's mode, 0700, is all the protection that there is.
-``wg`` removes sockets that refuse it, therefore ours listens as soon as it has a name; and it removes nothing
-else, so a file that disappears means that somebody wants us to end.
+Every process that can connect can read the private key; only the file's mode, 0700, protects it. ``wg``
+removes sockets that refuse a connection, so this one listens as soon as it has a name. Since ``wg`` removes
+no others, a socket file that disappears is a request to end.
 """
 
 import errno
@@ -115,7 +115,7 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-        except BlockingIOError:  # its backlog is full: somebody keeps it
+        except BlockingIOError:  # its backlog is full: a process owns it
             pass
     raise UserError(
         f"another WireGuard daemon already answers on {path}",

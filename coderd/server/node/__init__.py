@@ -6,5 +6,5 @@ membership        the server among the peers: what the registry tells it becomes
 server_node       all of it around a node's tunnel: dials a service of a workspace
 
 The kernel inside the namespace does the TCP; the engine and its UDP sockets run in the server's process as on any node.
-Nobody else is in that namespace, so that one prefix route does for all peers and no port of the host is touched.
+No other program is in that namespace, so one prefix route serves all peers and no port of the host is used.
 """

@@ -48,12 +48,13 @@ async def serve_speedtest(
 
     Args:
         listeners: on the node's tailnet address, port 3.
-        authorise: who has this source address, None for whoever may not run tests; WireGuard has proved the
-            address.
+        authorise: returns the peer with this source address, which WireGuard has authenticated; None if it
+            may not run tests.
         pin: keeps this node's sending to a peer to a path, while its context lasts.
-        person: whose machine a peer is: each person has a share of the connections that wait.
-        proves: whether who shows a secret comes by way of a peer's daemon; None: anybody at the peer may
-            come.
+        person: returns the person that a peer's machine belongs to; each has a share of the connections that
+            wait.
+        proves: returns whether a secret is that of a peer's daemon; None: every process on the peer's machine
+            may connect.
         counters: ``speedtest.*``.
     """
     server = _SpeedtestServer(

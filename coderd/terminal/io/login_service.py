@@ -6,8 +6,8 @@ r"""A login shell that systemd starts as its unit's user, for a connection of th
      |                      <- "0\n"         |   its exit code; the connection ends
      |  shutdown ->                           |   hangs up on the shell, and kills it if it stays
 
-So a daemon without any right to become somebody offers shells that nothing of its sandbox confines. Who may
-connect is the socket's mode; whose shells they are is the unit's ``User=``, which root has written.
+A daemon without the right to change its user can thus offer shells that its sandbox does not confine. The
+socket's mode decides who may connect; the shells run as the unit's ``User=``, which only root can set.
 """
 
 import fcntl
@@ -54,7 +54,7 @@ def _serve(connection: socket.socket) -> int:
     os.close(slave)
     status = _follow(child, connection)
     code = os.waitstatus_to_exitcode(status)
-    with suppress(OSError):  # where nobody waits for it any more
+    with suppress(OSError):  # where the daemon has closed the connection
         connection.sendall(b"%d\n" % (code if code >= 0 else 128 - code))
     return 0
 

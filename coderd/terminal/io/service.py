@@ -88,7 +88,7 @@ class TerminalService:
         now = trio.current_time()
         for session in (*self._sessions.forsaken(self._may_come, now), *self._sessions.expired(now)):
             if (live := self._live.get(session)) is not None:  # else its shell is just being started
-                self._sessions.close(session)  # nobody comes back while it hangs up
+                self._sessions.close(session)  # no client may attach while it hangs up
                 live.scope.cancel()
 
     async def serve(
@@ -166,7 +166,7 @@ class TerminalService:
 
 
 class _Live:
-    """A session, its shell and whoever is attached."""
+    """A session, its shell and the attached client."""
 
     def __init__(self, sessions: Sessions, session: Session, shell: Shell) -> None:
         self.session = session
@@ -234,7 +234,7 @@ class _Live:
                 case Ping(mark):
                     await frames.send(Pong(mark))
                 case Close():
-                    self._sessions.close(self.session)  # nobody comes back while it hangs up
+                    self._sessions.close(self.session)  # no client may attach while it hangs up
                     self.scope.cancel()
                 case Open():
                     raise MalformedPacket("a terminal that is opened twice")

@@ -1,4 +1,4 @@
-"""One shell on a PTY. Owns the PTY's master, the process and the scrollback; goes on whoever is attached."""
+"""One shell on a PTY. Owns the PTY's master, the process and the scrollback, whichever client is attached."""
 
 import fcntl
 import signal
@@ -33,7 +33,7 @@ class ShellProcess(Protocol):
 class Shell:
     """A shell, from ``start`` until ``run`` returns.
 
-    Everybody who waits for output waits for ``changed``, an event that is another one after each change.
+    Waiters for output wait for ``changed``, an event that is replaced by a new one at each change.
     """
 
     def __init__(self, process: ShellProcess, master: int) -> None:
@@ -42,7 +42,7 @@ class Shell:
         """As ``ShellProcess.wait`` says it; None while it runs."""
         self.changed = trio.Event()
         self.reader_at: int | None = None
-        """How far whoever is attached has read; None while nobody is."""
+        """Place up to which the attached client has read; None while none is attached."""
         self._process = process
         self._is_read = trio.Event()
         self._fd = master
@@ -61,7 +61,7 @@ class Shell:
         finally:
             if self.exit_code is None:
                 self.exit_code = 128 + signal.SIGHUP
-            self._stream.close()  # the kernel hangs up on whoever still has the terminal
+            self._stream.close()  # the kernel hangs up on processes that still have the terminal
             self._change()
             with trio.CancelScope(shield=True):
                 await self._process.end()
@@ -79,7 +79,7 @@ class Shell:
             set_size(self._fd, size)
 
     def set_reader(self, place: int | None) -> None:
-        """Notes how far whoever is attached has read."""
+        """Sets the place up to which the attached client has read; None when it is detached."""
         self.reader_at = place
         self._change()
 
@@ -93,7 +93,10 @@ class Shell:
                 await self.changed.wait()
             try:
                 data = await self._stream.receive_some(MAX_BODY)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):  # nobody has the terminal any more
+            except (
+                trio.BrokenResourceError,
+                trio.ClosedResourceError,
+            ):  # no process has the terminal any more
                 self._is_read.set()
                 return
             self.scrollback.append(data)

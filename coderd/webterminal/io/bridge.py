@@ -41,13 +41,13 @@ class End(Enum):
     """How it ended; the value is the code with which the WebSocket is closed."""
 
     OVER = 1000
-    """The shell has ended, or the workspace has refused: the page has been told."""
+    """The shell has ended or the workspace has refused, and the page has been notified."""
     GONE = 1001
     """The browser is not there any more."""
     MALFORMED = 1003
     REVOKED = 1008
     BROKEN = 4000
-    """The way to the workspace broke: whoever comes back with the id goes on."""
+    """The path to the workspace broke; a browser that reconnects with the id goes on."""
 
 
 class Bridge:

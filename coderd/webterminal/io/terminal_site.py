@@ -1,9 +1,9 @@
 """Terminals by browser: the page ``/@owner/workspace/terminal``, and the WebSocket behind it.
 
-Whoever may have a shell of a workspace from their own machine may have one here: its owner, and those whose
-share says so. The browser's session says who it is; it counts for requests of the server's own pages alone,
-and a WebSocket must say by its Origin that it is one. Both are looked at again every second, and a shell
-whose user may not come any more is ended, also where nobody is attached to it.
+A user who may open a shell of a workspace from their own machine may open one here: its owner, and guests
+whose share includes the terminal. The browser's session authenticates the user, in requests of the
+server's own pages, which a WebSocket shows by its Origin. Session and access are checked again every
+second; a shell is ended once its user has lost access, even while no browser is attached to it.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from coderd.webterminal.page import NONCE_SIZE, Problem, make_nonce, policy, pro
 
 RECHECK_INTERVAL: Final = 1.0
 END_TIMEOUT: Final = limits.TERMINAL_END_TIMEOUT
-"""Seconds that it may take to end a shell that somebody left behind."""
+"""Most seconds to end a shell that a browser left behind."""
 MAX_ENDING: Final = limits.MAX_TERMINALS_ENDING
 CLOSE_TIMEOUT: Final = limits.TERMINAL_CLOSE_TIMEOUT
 _SIGNED_OUT: Final = Refused(
@@ -304,6 +304,6 @@ def _by_workspace(shells: list[Held]) -> dict[UUID, list[Held]]:
 
 
 def _may(user_id: UUID, workspace: Node) -> bool:
-    """Whether somebody may have a shell of a workspace: by browser as by a machine of their own."""
+    """Returns whether a user may open a shell of a workspace, by browser as from their own machine."""
     access = access_of(user_id, workspace)
     return workspace.path is not PathRule.DENY and access is not None and access.terminal
