@@ -1,4 +1,7 @@
-"""Long lists in pages: each begins behind the last thing of the one before, whatever came and went meanwhile. Pure."""
+"""Long lists in pages. Pure.
+
+Each page begins behind the last thing of the one before, whatever came and went meanwhile.
+"""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence

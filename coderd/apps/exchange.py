@@ -1,10 +1,10 @@
-"""One request to an app and its answer, as HTTP/1.1 has it (RFC 9112), between bytes and what they mean. Pure.
+"""One request to an app and its answer, as HTTP/1.1 has it (RFC 9112). Pure.
 
     begin, send_body, end_request   ->  bytes for the app
     bytes of the app  ->  handle_data, poll  ->  Head, then Pieces, then End; or Switched, where the request asked for that
 
-Whatever h11 can say and be is looked at here, and nowhere else: what has no place in an answer is a BadAnswer, so that no reader
-ever waits for something that a parser will not give.
+All of h11's events and states are handled here, and nowhere else: what has no place in an answer is a
+BadAnswer, so that no reader ever waits for something that a parser will not give.
 """
 
 from collections.abc import Iterable

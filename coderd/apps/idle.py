@@ -1,7 +1,7 @@
 """Which connections wait for a next request, and for how long. Pure.
 
-A connection belongs to one route: one session, at one port of one workspace. What a person has done on it, some apps remember of
-the connection itself, so it never serves another.
+A connection belongs to one route: one session, at one port of one workspace. Some apps remember what a user
+has done with the connection itself, so it never serves another route.
 """
 
 from collections import OrderedDict, defaultdict
@@ -42,7 +42,10 @@ class IdlePool(Generic[T]):
         return len(self._by_age)
 
     def put(self, route: Route, connection: T, now: float) -> list[T]:
-        """Keeps a connection; returns what has to be closed in its place: of its route, else of its workspace, else of all, the oldest."""
+        """Keeps a connection; returns the connections to close in its place.
+
+        Closed is the oldest of its route, else of its workspace, else of all.
+        """
         self._by_age[connection] = (route, now)
         mine = self._by_route[route]
         mine.append(connection)

@@ -1,4 +1,4 @@
-"""How a WebSocket to an app is opened (RFC 6455 §4): the request's headers, and whether its answer is one. Pure."""
+"""Opening of a WebSocket to an app (RFC 6455 §4): the request's headers, and a check of its answer. Pure."""
 
 from typing import Final
 

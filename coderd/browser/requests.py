@@ -10,9 +10,9 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Names in lower case, in order, repeated ones too."""
 
 SESSION_COOKIES: Final = ("coderd_session", "__Host-coderd_session")
-"""The browser's session with the server.
+"""Cookies of a browser's session with the server.
 
-Over http, and over https, where no app's host could set or shadow it.
+The first is for http, the second for https, where no app's host can set or shadow it.
 """
 FORM_TOKEN: Final = "csrf"
 """The hidden field of every form that changes something."""

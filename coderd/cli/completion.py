@@ -131,9 +131,9 @@ def _takes_value(command: Any, word: str) -> bool:
 
 
 def _line(shell: str, candidate: Candidate) -> str:
-    """Returns a candidate as its shell's script reads it: zsh ends the word at a colon.
+    """Returns a candidate as its shell's script reads it.
 
-    Fish's script makes one a tab.
+    zsh ends the word at the first unescaped colon; fish's script turns the first colon and space into a tab.
     """
     if shell == "zsh":
         word = candidate.word.replace(":", "\\:")

@@ -31,7 +31,7 @@ class Session(msgspec.Struct, frozen=True):
 def session_path() -> Path:
     """Returns ``$XDG_CONFIG_HOME/coderd/session.json``, by default under ~/.config.
 
-    Under sudo, the calling user's.
+    Under sudo it is the calling user's.
     """
     person = _behind_sudo()
     if person is not None:
@@ -89,7 +89,10 @@ def _behind_sudo() -> pwd.struct_passwd | None:
 
 @contextmanager
 def _as_owner() -> Iterator[None]:
-    """Runs its block with the rights of the user behind sudo, so that root follows none of their links."""
+    """Runs its block with the rights of the user behind sudo.
+
+    Root thus follows no symbolic link of theirs.
+    """
     person = _behind_sudo()
     if person is None:
         yield

@@ -208,10 +208,7 @@ def _man_options(command: CommandText) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    """Escapes what troff would take for a command.
-
-    Backslashes, hyphens, and a dot or quote that begins a line.
-    """
+    """Escapes what troff would take for a command: backslashes, hyphens, and a leading dot or quote."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 

@@ -1,6 +1,6 @@
-"""``coderctl metrics``.
+"""``coderctl metrics``: the status in Prometheus's text format.
 
-The status in Prometheus's text format, on stdout or in a file for a node exporter.
+It goes to stdout, or to a file for a node exporter.
 """
 
 import os

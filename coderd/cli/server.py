@@ -1,7 +1,4 @@
-"""``coderd server``: runs it.
-
-With a command behind it, makes or restores a backup of its state, or recovers a user.
-"""
+"""``coderd server``: runs the server, makes or restores a backup of its state, or recovers a user."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
 """Options of a command out of its table of settings.
 
-Typed in ``--help``, passed on as the texts that were given.
+They have types in ``--help``, and are passed on as the texts that were given.
 """
 
 import functools
@@ -81,7 +81,7 @@ class BareValues(TyperGroup):
 def with_bare_value(arguments: list[str], flag: str, default: str) -> list[str]:
     """Returns the arguments with ``flag=default`` wherever ``flag`` stands alone.
 
-    Last, or before another option.
+    A flag stands alone if it is the last argument or another option follows.
     """
     found: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "-"], strict=False):

@@ -42,7 +42,7 @@ def run(app: typer.Typer, program: str) -> NoReturn:
 def warn_of_unknown_names(program: str, environment: Mapping[str, str]) -> None:
     """Warns on stderr of variables that look like ours and are not, once.
 
-    Not again in a process begun anew.
+    A process begun anew does not warn again.
     """
     if f"{TOKEN_ENVIRONMENT}_MEMFD" not in environment:
         for unknown in unknown_names(environment):

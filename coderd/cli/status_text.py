@@ -52,7 +52,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cells(row: Sequence[str]) -> list[str]:
-    """Returns a row's cells, made visible and cut at ``MAX_CELL``, except the last."""
+    """Returns a row's cells, made visible and cut at ``MAX_CELL``, except the last.
+
+    The table thus stays readable.
+    """
     return [visible(cell, MAX_CELL) for cell in row[:-1]] + [visible(cell) for cell in row[-1:]]
 
 

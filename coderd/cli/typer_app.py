@@ -1,6 +1,6 @@
-"""How both programs make their typer apps.
+"""Construction of both programs' typer apps.
 
-Plain help out of docstrings, and the options every program has.
+They have plain help out of docstrings, and the options that every program has.
 """
 
 import inspect

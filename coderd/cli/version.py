@@ -1,6 +1,6 @@
 """``--version`` of every program, and ``coderctl version``.
 
-What runs here, as the daemon and at the server.
+The command shows what runs here, as the daemon and at the server.
 """
 
 import re

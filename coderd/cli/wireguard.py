@@ -1,6 +1,6 @@
 """``coderd wireguard``, also as the program ``coderd-wireguard``.
 
-Wg-quick takes a program's name, no arguments.
+The second name is there because ``wg-quick`` takes a program's name, no arguments.
 """
 
 import os

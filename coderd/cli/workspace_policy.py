@@ -1,6 +1,6 @@
 """``coderctl workspaces show``, ``rename``, ``unshare`` and ``set``.
 
-One workspace, and who may reach it how.
+They concern one workspace, and who may reach it how.
 """
 
 from typing import Annotated

@@ -68,7 +68,7 @@ class AppOptions:
     trusts_path_apps: bool = False
     """Whether apps at paths may do what the server's own pages may.
 
-    No sandbox, and for a workspace's owner only.
+    They then run without a sandbox, for a workspace's owner only.
     """
 
     @property

@@ -59,7 +59,7 @@ def _name(value: Value) -> str:
 def _stun_servers(value: Value) -> tuple[StunServer, ...] | None:
     """Parses STUN servers with commas between them.
 
-    None where STUN is disabled, the server's own included.
+    Returns None where STUN is disabled, the server's own included.
     """
     if not value.text.strip():
         return ()

@@ -24,9 +24,9 @@ OTHERS: Final = {
 """Variables that are no setting of a table, and what each does."""
 
 _INTERNAL: Final = frozenset({f"{TOKEN_ENVIRONMENT}_MEMFD", "CODERD_RUN_OPTIONS"})
-"""The token's descriptor, passed to the same process begun anew.
+"""The token's descriptor, passed to the same process begun anew, and the unit's own options.
 
-And the unit's own, see systemd/coderd.service.
+The latter are set in systemd/coderd.service.
 """
 _KUBERNETES: Final = re.compile(
     r"CODERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)", re.ASCII
@@ -42,7 +42,7 @@ KNOWN: Final = frozenset(
 class UnknownName(NamedTuple):
     """A variable that no command reads, and the nearest one that some command does.
 
-    Empty where none is near.
+    ``nearest`` is empty where none is near.
     """
 
     name: str

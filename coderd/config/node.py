@@ -21,7 +21,7 @@ DEFAULT_AUTHORISED_FOR = 24 * 3600.0
 TOKEN_ENVIRONMENT = "CODER_AGENT_TOKEN"
 """The workspace's token itself, as Coder's agents take it.
 
-For containers that have no better place for secrets.
+It is for containers that have no better place for secrets.
 """
 
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
@@ -181,9 +181,6 @@ class NodeConfig:
     operator_uid: int | None = None
     """A user who may do on the control socket what root may."""
     local_users: frozenset[int] | None = None
-    """Users, besides root and the daemon's own, who may send into the tunnel; None.
-
-    Every user of this machine.
-    """
+    """Users, besides root and the daemon's own, who may send into the tunnel; None admits every user."""
     terminal: Login | None = None
     """Where the shells of terminals come from; None: no terminals."""

@@ -5,13 +5,14 @@ answer    {"id":n,"event":{...}}\n               any number of them, then one of
           {"id":n,"result":{...}}\n
           {"id":n,"error":{"code","exit","message","hint"}}\n
 
-An event or a result whose line would be longer than ``MAX_LINE`` comes in parts, each a piece of its JSON as a text:
+An event or a result whose line would be longer than ``MAX_LINE`` comes in parts, each a piece of its JSON as
+a text:
 
           {"id":n,"part":"..."}\n               any number of them, then
           {"id":n,"whole":"event"}\n            or "result": what they make, one behind the other
 
-One request is answered before the next is read. Both ends ignore fields that they do not know. An error that belongs to
-no request (the line was no request at all) has the id null.
+One request is answered before the next is read. Both ends ignore fields that they do not know. An error that
+belongs to no request (the line was no request at all) has the id null.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,10 @@ VERSION: Final = 1
 MAX_LINE: Final = 1 << 20
 """Bytes of a line, its newline included."""
 PART: Final = MAX_LINE // 8
-"""Letters of a part: of UTF-8 and escaped as JSON each has at most four bytes, so that its line is well below ``MAX_LINE``."""
+"""Letters of a part.
+
+Each has at most four bytes, as UTF-8 or escaped as JSON, so that a part's line is well below ``MAX_LINE``.
+"""
 MAX_WHOLE: Final = 128 << 20
 """Letters of an event or result in parts, that is of some 200,000 peers; more is no answer of a daemon's."""
 GROUP: Final = "coderd"
@@ -47,7 +51,10 @@ class LineSplitter:
         self._at = self._searched = 0
 
     def feed(self, data: Buffer) -> Iterator[bytes]:
-        """Takes what arrived, cut anywhere; returns this splitter's lines, each cut off when it is asked for."""
+        """Takes what arrived, cut anywhere; returns this splitter, an iterator of lines.
+
+        Each line is cut off when it is asked for.
+        """
         del self._rest[: self._at]
         self._at = 0
         self._rest += data

@@ -67,7 +67,10 @@ class StateSaver:
             self._is_unsaved.set()
 
     async def run(self) -> None:
-        """Saves changes until cancelled. A disk that refuses is logged, and tried again at the next change."""
+        """Saves changes until cancelled.
+
+        A write that fails is logged, and tried again at the next change.
+        """
         while True:
             await self._is_unsaved.wait()
             self._is_unsaved = trio.Event()

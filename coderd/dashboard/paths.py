@@ -1,7 +1,7 @@
-"""Who reaches whom: a matrix of devices and workspaces while they fit a screen, else a list. Pure: a snapshot to rows.
+"""Who reaches whom: a matrix of devices and workspaces that fit a screen, else a list. Pure.
 
-A pair has two reports, one from each end. They mostly agree, and then it has one line in its cell; where the ends differ,
-which is worth seeing, it has one for each.
+A pair has two reports, one from each end. They mostly agree, and then it has one line in its cell; where the
+ends differ, which is worth seeing, it has one for each.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
-"""Disco.
+"""Disco: the messages that find and keep direct paths, sealed with NaCl box.
 
-The messages that find and keep direct paths, sealed with NaCl box, beside WireGuard on the same socket.
+They travel beside WireGuard on the same socket.
 
 message   ping, pong, call-me-maybe: the payloads
 box       the packet around a payload: magic, sender, nonce, box

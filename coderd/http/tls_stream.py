@@ -77,7 +77,7 @@ class TlsStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Returns all data that has arrived, or waits for some; at most ``max_bytes``, 256 KiB by default.
 
-        Empty at the end. Raises trio.BrokenResourceError.
+        Returns no data at the end. Raises trio.BrokenResourceError.
         """
         limit = READ_SIZE if max_bytes is None else max_bytes
         while True:

@@ -25,7 +25,10 @@ _PORT = struct.Struct(">H")
 
 
 class AddressScope(Enum):
-    """How far an address reaches, by the path rules; ``ipaddress`` calls documentation ranges private."""
+    """How far an address reaches, by the table of the path rules.
+
+    Not by ``ipaddress``, which calls documentation ranges private.
+    """
 
     LOOPBACK = "loopback"
     LINK_LOCAL = "link-local"

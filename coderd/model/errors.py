@@ -56,9 +56,9 @@ class UserError(Exception):
 
 
 def first_user_error(group: BaseExceptionGroup[UserError]) -> UserError:
-    """Returns the first error of a group, however deep.
+    """Returns the first error of a group, however deep, for a person to read.
 
-    What a nursery's tasks raised, for a person to read.
+    The group is what a nursery's tasks raised.
     """
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

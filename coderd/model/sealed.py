@@ -54,9 +54,9 @@ class Seal:
         return hmac.digest(self._key, data, hashlib.sha256)
 
     def is_mac(self, mac: bytes, data: bytes) -> bool:
-        """Returns whether ``mac`` is the data's, or its first bytes as many as there are.
+        """Returns whether ``mac`` is the data's MAC or the first bytes of it.
 
-        Compared in constant time.
+        Compares in constant time.
         """
         return hmac.compare_digest(mac, self.mac(data)[: len(mac)])
 

@@ -11,7 +11,7 @@ from coderd.model.keys import NodePublic
 SocketId = NewType("SocketId", int)
 """Number of a local UDP socket: ``MAIN_SOCKET``, or that of a spare one, which hard NATs call for.
 
-Never used twice.
+A number is never used twice.
 """
 
 MAIN_SOCKET: Final = SocketId(0)

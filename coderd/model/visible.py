@@ -16,9 +16,9 @@ MORE: Final = "…"
 """Stands where a text was too long."""
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Unicode's general categories (UAX 44).
+"""Unicode's general categories of characters that are made visible (UAX 44).
 
-Controls, formats, unassigned, private, surrogates, separators of lines and paragraphs.
+They are controls, formats, unassigned, private, surrogates, and separators of lines and paragraphs.
 """
 _FORMLESS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
     map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])

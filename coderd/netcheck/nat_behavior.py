@@ -44,7 +44,7 @@ UNKNOWN_BEHAVIOR = NatBehavior()
 def alternates_of(answer: Answer) -> tuple[bool, bool]:
     """Returns whether a server can answer from another port, and another address (RFC 5780 §7.4).
 
-    A server that names no other port does not support RFC 5780.
+    Its OTHER-ADDRESS says so. A server that names no other port does not support RFC 5780.
     """
     if answer.origin is None or answer.other is None:
         return False, False

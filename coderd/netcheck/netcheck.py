@@ -66,9 +66,9 @@ class Netcheck:
         self._here = here
 
     def set_home_limits(self, *, forced: int, dead: frozenset[int]) -> None:
-        """Sets the home to have while it is alive (0.
+        """Sets a home to have while it is alive, and regions whose relays are dead.
 
-        None), and regions whose relays are dead, regardless of latency.
+        Both apply regardless of latency. ``forced`` is the home's region, 0 where none is forced.
         """
         self._forced_home, self._dead_relays = forced, dead
 

@@ -37,7 +37,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"):
     Attributes:
         v: version of the protocol.
         secret: 64 hex digits that the caller's daemon has sent to this node, and gives to users that its
-            control socket admits, so that other users of that machine are refused. Earlier releases have none.
+            control socket admits, so that other users of that machine are refused. Earlier releases
+            have none.
     """
 
     v: Literal[1] = 1

@@ -16,9 +16,9 @@ from coderd.wireguard.uapi import NO_KEY, Change, Description, PeerChange, PeerD
 
 
 def apply(change: Change, device: Device, paths: PlainPaths, now: float) -> None:
-    """Applies a ``set`` in the order in which it was written, but for port and mark.
+    """Applies a ``set`` in the order in which it was written.
 
-    They are the sockets'.
+    Leaves out port and mark, which belong to the sockets.
     """
     if change.private_key is not None or change.is_key_removal:
         device.set_private_key(change.private_key, now)

@@ -43,7 +43,7 @@ class BrowserSessions:
     async def find_caller(self, session_hash: bytes, source: str) -> Caller | None:
         """Returns the caller that the API sees for the session with this hash, coming from this address.
 
-        None without one.
+        Returns None without one.
         """
         session = await self.find(session_hash)
         if session is None:

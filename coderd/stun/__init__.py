@@ -1,6 +1,6 @@
 """STUN over UDP, as much of it as finding one's own mapped address takes.
 
-Binding requests and their success responses.
+That is Binding requests and their success responses.
 
 message    the codec, both ends
 allowance  how many answers leave that are larger than their requests

@@ -141,7 +141,7 @@ def _sender(
 ) -> socket.socket | None:
     """Returns the socket that answers a question, which may want another than the one that it came to.
 
-    None: there is no such socket.
+    Returns None where there is no such socket.
     """
     if not question.is_extended:
         return sock
@@ -150,9 +150,9 @@ def _sender(
 
 
 def _other(here: AddrPort, sock: socket.socket, sockets: Sequence[socket.socket]) -> AddrPort | None:
-    """The other address and port that questions can be answered from.
+    """Returns the other address and port that questions can be answered from, None without one.
 
-    Another address, if any socket has one.
+    Both differ if some socket has another address and another port, else the port alone.
     """
     others = {_difference(sock, other): _name_of(other) for other in sockets}
     if (elsewhere := others.get((True, True))) is not None:
@@ -161,9 +161,9 @@ def _other(here: AddrPort, sock: socket.socket, sockets: Sequence[socket.socket]
 
 
 def _difference(sock: socket.socket, other: socket.socket) -> tuple[bool, bool] | None:
-    """Whether another socket differs in address, and in port.
+    """Returns whether another socket differs in address, and in port.
 
-    None where it may be either, or speaks no such addresses.
+    Returns None where the address may be either, as one of the two is unspecified, or the families differ.
     """
     (ip, port), (other_ip, other_port) = _name_of(sock), _name_of(other)
     is_elsewhere = ip != other_ip
@@ -233,7 +233,7 @@ def _name_of(sock: socket.socket) -> AddrPort:
 async def stun_round_trip(target: AddrPort) -> float | None:
     """Measures the seconds from a Binding request to its answer, from a socket of its own.
 
-    None after three without one.
+    Returns None if none of the requests, one for each of ``ROUND_TRIP_TRIES``, is answered.
     """
     family = trio.socket.AF_INET6 if is_ipv6(target) else trio.socket.AF_INET
     with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:

@@ -1,5 +1,7 @@
 r"""Frames between a terminal and its client, on a stream of the node API. Pure.
 
+The stream has begun with the request ``{"method":"terminal"}``.
+
 offset size field
 0      1    kind
 1      2    length of the body, big-endian, at most 16384

@@ -237,7 +237,10 @@ class ApiClient:
         return self._exchange.ask(TokenList, "GET", _token_path(token_id, user, "/made", nodes)).tokens
 
     def revoke_token(self, token_id: str, *, user: str | None = None, nodes: bool = False) -> list[TokenInfo]:
-        """Revokes a token of the caller's, or of a user's, and what was made with it; returns all that ended."""
+        """Revokes a token of the caller's, or of a user's, and what was made with it.
+
+        Returns all tokens that ended.
+        """
         return self._exchange.ask(TokenList, "DELETE", _token_path(token_id, user, "", nodes)).tokens
 
     def list_user_tokens(self, user: str) -> list[TokenInfo]:

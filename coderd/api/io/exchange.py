@@ -127,7 +127,7 @@ def _trust(url: ServerUrl, tls: ssl.SSLContext | None) -> ssl.SSLContext:
     """Returns what to trust: ``tls`` where it was given, else what the URL says."""
     if tls is not None:
         return tls
-    # Reading the system's certificates takes longer than a command: http gets a context without trusted authorities.
+    # Reading the system's certificates takes longer than a command, so http gets a context without any.
     return server_context(url) if url.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

@@ -35,8 +35,8 @@ async def enrol_device(
         tls: trust for https; the URL's when None.
 
     Raises:
-        UserError: Exit.REFUSED for a bad token, Exit.UNREACHABLE for a server that does not answer, Exit.FAILED
-            if the key belongs to another identity.
+        UserError: Exit.REFUSED for a bad token, Exit.UNREACHABLE for a server that does not answer,
+            Exit.FAILED if the key belongs to another identity.
     """
     client = ApiClient(url, token, tls=tls)
     return await _in_thread(partial(client.enrol_device, name, node_key, own_token))

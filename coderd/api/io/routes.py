@@ -1,4 +1,6 @@
-"""The API's routes: the table of ``rules`` as Starlette's, and nothing answers before its rule has been asked.
+"""The API's routes: the table of ``rules`` as Starlette's.
+
+No handler is called before its rule has admitted the caller.
 
 A handler gets a call that its caller may make, with the request parsed; it raises ``ApiError`` to refuse.
 """

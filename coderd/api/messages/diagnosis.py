@@ -11,7 +11,10 @@ class Health(ApiMessage, frozen=True):
 
 
 class RelayClient(ApiMessage, frozen=True):
-    """One connected node's traffic through the embedded relay, since it connected; bytes with frame headers."""
+    """One connected node's traffic through the embedded relay since it connected.
+
+    Bytes include frame headers.
+    """
 
     node_key: str
     node: str

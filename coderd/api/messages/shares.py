@@ -19,8 +19,10 @@ class ShareInfo(ApiMessage, frozen=True):
     ports: str
     """What the guest may reach: ``all``, ``none``, a list such as ``22,8000-8999``, or ``apps``."""
     open_ports: str
-    """The ports that ``ports`` opens now; of ``apps``, those of the workspace's apps that others than its owner
-    may open."""
+    """The ports that ``ports`` opens now.
+
+    Of ``apps``, those of the workspace's apps that others than its owner may open.
+    """
     terminal: bool
     """Whether the guest may open a shell."""
     created_at: float

@@ -282,7 +282,10 @@ class _Watched:
 
 
 async def _break_off(scope: Scope, send: Send, code: int) -> None:
-    """Ends what was begun: a WebSocket by a code; an answer by not ending it, so that it does not look whole."""
+    """Ends what was begun: a WebSocket by a code, an answer by leaving it incomplete.
+
+    An incomplete answer does not look whole to the browser.
+    """
     if scope["type"] == "websocket":
         with trio.move_on_after(1):
             await send({"type": "websocket.close", "code": code})

@@ -49,7 +49,10 @@ class Connection:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it is open and nothing has come on it: an app that says something unasked is about to close."""
+        """Whether the connection is open and no data has come on it.
+
+        An app that sends something unasked is about to close.
+        """
         fd = self.stream.socket.fileno()
         if fd < 0:
             return False

@@ -1,7 +1,7 @@
 """Who asks for which app, and whether they may: asked when a request comes, and every second while it lasts.
 
-A page of many parts asks the same within a moment. A grant is remembered for a second, as long as nothing at all has been changed
-in the store: a right that ends there ends at once.
+A page of many parts asks for the same grant many times within a moment. A grant is remembered for a second,
+as long as nothing at all has been changed in the store: a right that ends there ends at once.
 """
 
 import time
@@ -184,7 +184,7 @@ class Gate:
 
     def visiting(self, answer: Answer) -> AbstractContextManager[None]:
         """Keeps an open app listed among the workspace's connections."""
-        assert answer.workspace is not None and answer.app is not None  # noqa: PT018, one condition: it was granted
+        assert answer.workspace is not None and answer.app is not None  # noqa: PT018, one condition
         return self._backend.visiting(answer.viewer, answer.workspace, answer.app)
 
     async def run(self) -> None:

@@ -72,7 +72,10 @@ class HandOver:
         return f"{self._sign_in.origin}{SIGN_IN}?to={quote(self.origin_of(host) + target, safe='')}"
 
     async def answer(self, request: Request) -> Response | None:
-        """Gives a ticket to who may open the app that is wanted. No other address is ever led to. None at other paths."""
+        """Gives a ticket to a user who may open the app that is wanted.
+
+        Redirects to no other address than an app's. Returns None at other paths.
+        """
         if request.url.path != SIGN_IN or request.method not in ("GET", "HEAD"):
             return None
         if not self._sign_in.is_own_host(request):

@@ -1,7 +1,8 @@
 """One HTTP request through to an app and its answer back, both bodies as streams.
 
-The ASGI server waits when we do not take the request's body, and our sending waits when the browser does not take the answer's;
-toward the app the same is done by TCP. So a slow end slows the other down, and nothing piles up here.
+The ASGI server waits when we do not take the request's body, and our sending waits when the browser does not
+take the answer's; toward the app TCP does so. A slow end thus slows the other down, and nothing piles up
+here.
 """
 
 from typing import Final, assert_never
@@ -45,7 +46,10 @@ class Relaying:
 
     @property
     def is_in_order(self) -> bool:
-        """Whether request and answer have come to their ends, with nothing behind them, and the app goes on listening."""
+        """Whether request and answer have ended.
+
+        Then nothing is behind them, and the app goes on listening.
+        """
         return self._is_sent and self._exchange.is_over
 
     async def run(self, stream: trio.abc.Stream, receive: Receive, send: Send) -> None:

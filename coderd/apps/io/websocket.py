@@ -1,4 +1,7 @@
-"""One WebSocket through to an app: two WebSockets with messages passed between them, each end waiting for the other."""
+"""One WebSocket through to an app.
+
+It is two WebSockets with messages passed between them, each end waiting for the other.
+"""
 
 from typing import Final, assert_never
 

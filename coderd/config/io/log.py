@@ -15,7 +15,7 @@ from coderd.model.visible import visible
 def configure_logging(level: int = logging.INFO) -> None:
     """Sends log lines to stderr: key=value, coloured on a terminal.
 
-    From debug on where ``CODERD_DEBUG`` is set.
+    Lines of level debug are sent too where ``CODERD_DEBUG`` is set.
     """
     if os.environ.get(DEBUG):
         level = logging.DEBUG

@@ -1,1 +1,4 @@
-"""Both ends of the control socket: server and listening for the daemon (trio), client for the CLI (blocking)."""
+"""Both ends of the control socket.
+
+``server`` and ``listening`` are the daemon's (trio), ``client`` is the CLI's (blocking).
+"""

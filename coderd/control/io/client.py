@@ -1,4 +1,7 @@
-"""The CLI's end of the control socket: blocking, without trio, so that ``coderctl status`` answers at once."""
+"""The CLI's end of the control socket.
+
+Blocks, without trio, so that ``coderctl status`` answers at once.
+"""
 
 import os
 import select
@@ -144,7 +147,7 @@ class Call(Generic[E, R]):
 def _connect(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # A blocking connect waits its turn where many connect at once; with a timeout of Python's it would fail at once.
+        # A blocking connect waits its turn where many connect; with Python's timeout it fails at once.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(PATIENCE))
         sock.connect(os.fsencode(path))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0.0))

@@ -16,8 +16,10 @@ class UpParams(Message, frozen=True, kw_only=True):
     name: Annotated[str, Meta(max_length=63)] | None = None
     """The device's name, a DNS label; the host's name by default."""
     accept_inbound: Text | None = None
-    """Ports that peers may connect to: ``all``, ``none``, or a list such as ``22,8000-8999``. Null leaves them as
-    they are, for a new device at ``none``."""
+    """Ports that peers may connect to: ``all``, ``none``, or a list such as ``22,8000-8999``.
+
+    Null leaves them as they are, for a new device at ``none``.
+    """
 
     def __repr__(self) -> str:
         return f"UpParams(url={self.url!r}, token={'<redacted>' if self.token else None}, name={self.name!r})"

@@ -23,7 +23,10 @@ class RegionDistance(Message, frozen=True, kw_only=True):
 
 
 class Netcheck(Message, frozen=True, kw_only=True):
-    """Findings of a full netcheck. Names in capitals are Tailscale's, their latencies nanoseconds by region."""
+    """Findings of a full netcheck.
+
+    Names in capitals are Tailscale's, their latencies nanoseconds by region.
+    """
 
     udp: bool = msgspec.field(name="UDP")
     ipv4: bool = msgspec.field(name="IPv4")
@@ -58,8 +61,11 @@ class Netcheck(Message, frozen=True, kw_only=True):
     """Whether something else answers in place of the server; null without an answer, or over https without a
     trusted one."""
     server: str = "unknown"
-    """What stands before the server: nothing (``open``), something that lets UDP and its senders through (``forwarded``),
-    that hides senders (``masked``), or that lets no UDP through (``closed``); or ``unknown``."""
+    """What stands before the server.
+
+    Nothing (``open``), something that lets UDP and its senders through (``forwarded``), that hides senders
+    (``masked``), or that lets no UDP through (``closed``); or ``unknown``.
+    """
     proxy: str = ""
     """The HTTP proxy that the server is reached through, without its credentials; empty where there is
     none."""

@@ -40,7 +40,10 @@ class Ready(Message, frozen=True, kw_only=True, tag_field="type", tag="ready"):
 
 
 class PathBytes(Message, frozen=True, kw_only=True, tag_field="type", tag="paths"):
-    """Bytes of WireGuard datagrams to and from the peer since the daemon knows it, by path; every 250 ms or so."""
+    """Bytes of WireGuard datagrams to and from the peer since the daemon knows it, by path.
+
+    Sent every 250 ms or so.
+    """
 
     tx_direct_bytes: int
     tx_relay_bytes: int

@@ -1,4 +1,7 @@
-"""Templates to HTML. Whatever a template is given is escaped; what no eye can see, or turns text around, is shown as �."""
+"""Templates to HTML.
+
+Every value that a template is given is escaped; what is invisible, or turns text around, is shown as �.
+"""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -155,7 +155,7 @@ def _manageable(connection: Connection, row: Row, found: Sequence[Row]) -> list[
 def name_of(connection: Connection, row: Row) -> str:
     """Returns ``owner/name`` of the node that a token speaks for, or that a join key joins.
 
-    Empty where there is none.
+    Returns an empty text where there is none.
     """
     node_id = row.node_id or row.workspace_id
     node = load_node(connection, select_nodes().where(nodes.c.id == node_id)) if node_id else None

@@ -342,9 +342,9 @@ def add_workspace(connection: Connection, database: Database, owner: User, name:
 
 
 def free_name(connection: Connection, owner: User, kind: NodeKind, label: str) -> str:
-    """Returns the first of ``label``, ``label-2``...
+    """Returns the first of ``label``, ``label-2`` and so on that no node of this kind of the owner's has.
 
-    that the owner has not given to a node of this kind. Raises NameTaken.
+    Raises NameTaken.
     """
     query = sa.select(nodes.c.name).where(nodes.c.owner_id == owner.user_id, nodes.c.kind == kind.value)
     taken = set(connection.execute(query).scalars())

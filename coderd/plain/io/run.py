@@ -147,9 +147,10 @@ class PlainWireGuard:
         self._paths.forget_sources()
 
     def _up_if_wanted(self) -> None:
-        """Without sockets there is no being up.
+        """Opens the sockets and takes the device up, if the interface is up and the device is not.
 
-        Another port, or another change of the link, is another try.
+        Stays down if the UDP port cannot be opened; another port, or another change of the link, is another
+        try.
         """
         if self._is_up or not self._is_wanted_up:
             return
@@ -222,10 +223,7 @@ class _NoLinks:
 
 
 async def _main(tun: TunDevice, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Until a signal comes, or the interface or the socket's file is removed.
-
-    Each is a way to say that it is enough.
-    """
+    """Runs until a signal comes, or the interface or the socket's file is removed."""
     wireguard = PlainWireGuard(tun)
     try:
         with ending_signals() as signals, TurnWatch(wireguard.counters):

@@ -94,7 +94,7 @@ class PlainSockets:
     ) -> tuple[UdpSource, list[memoryview], bool] | None:
         """Reads one batch into ``buffer`` (64 KiB), and whether it met congestion.
 
-        None when there is nothing.
+        Returns None when there is nothing to read.
         """
         message = self._udp.receive_message(sock, buffer)
         if message is None:

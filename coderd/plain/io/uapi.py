@@ -1,4 +1,6 @@
-"""The socket at which ``wg`` finds a userspace WireGuard: ``/var/run/wireguard/<interface>.sock``.
+"""The socket at which ``wg`` and ``wg-quick`` find a userspace WireGuard.
+
+Its path is ``/var/run/wireguard/<interface>.sock``.
 
 Every process that can connect can read the private key; only the file's mode, 0700, protects it. ``wg``
 removes sockets that refuse a connection, so this one listens as soon as it has a name. Since ``wg`` removes
@@ -83,9 +85,10 @@ async def serve_uapi(listening: socket.socket, answer: Callable[[Request], bytes
 
 
 async def _converse(stream: trio.SocketStream, answer: Callable[[Request], bytes]) -> None:
-    """One connection.
+    """Serves one connection.
 
-    Who asks for what does not exist, or breaks off, gets no reply; ``wg`` often connects to see if we live.
+    A malformed or broken-off request gets no reply; ``wg`` often connects only to see whether the daemon
+    lives.
     """
     reader = RequestReader()
     with suppress(MalformedPacket, trio.BrokenResourceError, trio.TooSlowError):

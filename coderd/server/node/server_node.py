@@ -187,7 +187,7 @@ class ServerNode:
     def describe_path(self, workspace: Node) -> str:
         """Returns the current path to a workspace as text: ``direct``, or ``relay`` and the region's name.
 
-        Empty without a path.
+        Returns an empty text without a path.
         """
         path, life = self.path(workspace), self._life
         if path is None or path.kind is PathKind.NONE or life is None or life.netmap is None:

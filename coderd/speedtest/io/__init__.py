@@ -1,4 +1,4 @@
-"""The speed test's sockets: streams and client and worker block, without trio.
+"""Sockets of the speed test.
 
-Server belongs to the daemon.
+``streams``, ``client`` and ``worker`` block, without trio; ``server`` belongs to the daemon.
 """

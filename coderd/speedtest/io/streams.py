@@ -77,7 +77,7 @@ def _read(sock: socket.socket, buffer: bytearray) -> int | None:
 
 
 def send(sock: socket.socket, *, duration: float, progress: Progress) -> None:
-    """Sends random bytes for a time, then closes its direction and waits for the receiver to have them.
+    """Sends random bytes for a time, closes its direction, and waits shortly for the receiver to have them.
 
     Raises:
         StreamBroken: the connection was reset, stalled, or the receiver left before the time was over.
