@@ -21,9 +21,9 @@ PATIENCE = 30.0
 
 
 def birthday() -> float | None:
-    """One try.
+    """Seconds from when the user had dev online until both ends were direct, in one try.
 
-    Seconds from when the user had dev online until both ends were direct; None where they were not.
+    None where they were not.
     """
     with Lab(TOPOLOGY) as lab:
         lab.server.start()

@@ -1,6 +1,6 @@
-"""``scripts/lab``.
+"""``scripts/lab``: builds one of the laboratory's internets, with coderd on it.
 
-Build one of the laboratory's internets, with coderd on it, and run something on the user's host.
+Then it runs something on the user's host.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def wait(child: subprocess.Popen[bytes]) -> int:
 def terminal_of(child: subprocess.Popen[bytes]) -> Iterator[None]:
     """While it runs, the terminal is the child's, so that ^C and ^Z reach it and not us.
 
-    As a shell does it.
+    A shell does so for its jobs.
     """
     if not sys.stdin.isatty() or os.tcgetpgrp(0) != os.getpgrp():
         yield

@@ -1,6 +1,4 @@
-"""``scripts/lab matrix``: every topology, what the oracle foretells for it, and what coderd does.
-
-A table of both.
+"""``scripts/lab matrix``: a table of all topologies, what the oracle foretells and what coderd does.
 
 The named topologies are each built anew. The grid of NAT kinds is gone through in batches: one laboratory,
 whose routers become other NATs from pair to pair, with coderd stopped and conntrack empty in between.

@@ -286,11 +286,11 @@ class Stranger:
     """The handler of a relay link to which nothing may come."""
 
     def on_packets(self, sender: NodePublic, packets: list[bytes]) -> None:
-        """Never."""
+        """Fails the test: no packets may come."""
         raise AssertionError("a stranger got packets")
 
     def on_peer_gone(self, key: NodePublic, reason: int) -> None:
-        """Never."""
+        """Fails the test: no peer may be named."""
         raise AssertionError("a stranger heard of peers")
 
 

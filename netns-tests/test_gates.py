@@ -32,7 +32,7 @@ def test_whom_a_server_sees_behind_a_gate(name: str, by_udp: str | None, by_tcp:
 def seen_by_udp(lab: Lab) -> str | None:
     """The address that a datagram to the STUN port comes from, if it comes.
 
-    The server's answer must come back.
+    Asserts that the server's answer comes back.
     """
     with lab.server.host.udp("0.0.0.0", 3478) as server, lab.user.host.udp("0.0.0.0") as user:
         server.settimeout(0.15)

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 DIRECT_CEILING = 0.6
 """Seconds: three times the 200 ms and six round trips that 99 of 100 shall take.
 
-Round trips take nothing here.
+Round trips take no time in the laboratory.
 """
 
 

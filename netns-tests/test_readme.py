@@ -65,9 +65,9 @@ class Reader:
             make_alice(host)
 
     def argv(self, command: str, *, is_sudo: bool = False) -> list[str]:
-        """A line of a shell in alice's home, by root or by herself.
+        """A line of a shell in alice's home, run by root or by herself.
 
-        With sudo, too, it is her shell that reads it.
+        Her shell reads it with sudo, too.
         """
         who = [] if is_sudo else as_user(ALICE)
         environment = ["env", f"--chdir={HOME}", "USER=alice", f"HOME={HOME}", f"PIN={self.pin}"]

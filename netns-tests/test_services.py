@@ -294,7 +294,7 @@ def ssh(world: World) -> Iterator[list[str]]:
 def make_keys(world: World) -> None:
     """A host key that the user knows, and a user key that dev knows.
 
-    Each private one only where it belongs.
+    Each private key is only where it belongs.
     """
     dev, user = world.lab.dev.host, world.lab.user.host
     for host, name in ((dev, "host_key"), (user, "user_key")):

@@ -1,6 +1,6 @@
 """A real Tailscale data plane at both ends, in a network that leaves it no other way.
 
-Through ``coderd derp``, and then straight.
+Traffic goes through ``coderd derp`` first, and then straight.
 
 ::
 
@@ -32,9 +32,9 @@ def lab() -> Iterator[Lab]:
 
 
 def start_relay(lab: Lab) -> str:
-    """Our relay alone, for everybody, with a certificate of its own making.
+    """Starts our relay alone, for everyone, with a certificate of its own making.
 
-    The map that it prints of itself.
+    Returns the map that it prints of itself.
     """
     address = lab.server.address
     options = [

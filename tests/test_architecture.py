@@ -1,6 +1,6 @@
 """``ARCHITECTURE.md`` and ``docs/architecture/`` name what exists: packages, files, names, tests.
 
-And the pages' links lead somewhere.
+The pages' links lead somewhere, too.
 """
 
 import re

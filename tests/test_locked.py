@@ -1,6 +1,6 @@
 """What scripts/install installs.
 
-Locked versions by their hashes alone, and each within the bounds that pyproject.toml gives.
+It takes locked versions by their hashes alone, each within the bounds that pyproject.toml gives.
 """
 
 import re

@@ -65,9 +65,9 @@ def test_the_table_names_loops_that_exist() -> None:
 
 
 def is_reading_on(where: tuple[str, str]) -> bool:
-    """Whether all loops of a function end as soon as there is an event: ``while (x := next_…()) is None.
+    """Returns whether all loops of a function end as soon as there is an event.
 
-    Read``.
+    Such a loop is ``while (x := next_…()) is None: read``.
     """
     return all(
         isinstance(node, ast.While)

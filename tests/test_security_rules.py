@@ -1,6 +1,6 @@
 """What no line of the program may do, read from the syntax trees.
 
-And that docs/security.md names tests that exist.
+The tests that docs/security.md names must exist, too.
 """
 
 import ast

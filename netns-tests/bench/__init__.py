@@ -1,6 +1,6 @@
 """``scripts/bench``: our data path against a real peer's, in one run, on one pair of hosts.
 
-Ratios, not boasts.
+Its figures are ratios.
 
 ::
 

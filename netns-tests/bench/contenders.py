@@ -115,7 +115,7 @@ def _bring_up(host: Host, place: Place, inner: Mapping[Family, str], mtu: int) -
 def nodes(lab: Lab, name: str, mtu: int) -> Iterator[Tunnel]:
     """The product as people run it: a server, a workspace and a user, joined, on a direct path.
 
-    IPv6 alone is inside.
+    The tunnel carries IPv6 alone.
     """
     lab.server.start()
     token = lab.server.create_workspace(WORKSPACE)

@@ -217,7 +217,7 @@ def memory(pid: int) -> float:
 def prepare(directory: Path, n_nodes: int, *, has_ops: bool) -> Path:
     """Fills a state directory's database and writes the load's file.
 
-    Made in memory, as every change waits for the disk.
+    The database is made in memory, as every change of one on disk waits for the disk.
     """
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         state = Path(name) / "state"

@@ -32,7 +32,10 @@ from coderd.http.head import find_head_end
 from coderd.model.keys import NodePrivate, NodePublic
 
 PACKET_SIZE = 1340
-"""Bytes of a WireGuard datagram with a full packet of MTU 1280 and some padding."""
+"""Bytes of a WireGuard datagram with a full packet of MTU 1280 and some padding.
+
+Published figures of other relays use that size.
+"""
 FRAME_SIZE = KEYED_HEADER_SIZE + PACKET_SIZE
 BURST = 44
 """Frames written at once: what a node makes of one super-packet."""

@@ -1,6 +1,6 @@
 """Clients that do their worst within their limits, the app and the probe that go with them.
 
-One of them for each process.
+Each is a process of its own.
 
     python -m bench.hostile_load probe HOST PORT SECONDS         JSON on stdout: seconds that each /healthz took
     python -m bench.hostile_load probe-control SOCKET SECONDS    the same of the daemon's status

@@ -71,7 +71,7 @@ print("per second:", receive(seconds))
 def iperf(lab: Lab, address: str, options: Sequence[str], seconds: int) -> float:
     """Gbit/s of TCP that arrived, from the user to an address on dev or as the options say.
 
-    Both directions added up.
+    Both directions are added up.
 
     Fails only when it fails twice: a connection that a busy machine timed out is no reason to throw a whole
     run away.

@@ -186,7 +186,7 @@ def suffix(family: Family) -> str:
 def _batches(this: Run, lab: Lab, tunnel: Tunnel, *, is_one_way: bool) -> Iterator[None]:
     """Adds up how many segments one system call of ours moved, from the end that does most of it.
 
-    Do offloads work?
+    The numbers show whether offloads work.
     """
     if tunnel.name != OURS or this.options.ours != "node" or not is_one_way:
         yield

@@ -148,7 +148,7 @@ class Host:
     def environ(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of programs here.
 
-        Ours without its own opinions on coderd, home and temporary files.
+        It is ours without our variables for coderd, home and temporary files.
         """
         kept = {
             name: value

@@ -291,7 +291,7 @@ class Internet:
     def stopped_datagrams(self) -> int:
         """How many datagrams the hold in the core and the sites' own firewalls have stopped.
 
-        Proof that somebody tried.
+        A count above zero proves that a program tried.
 
         Releasing the hold sets its count to zero.
         """

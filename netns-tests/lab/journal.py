@@ -1,6 +1,6 @@
 """What a daemon's log says happened, and when.
 
-To the microsecond, on the clock that all daemons of a laboratory share.
+Times are to the microsecond, on the clock that all daemons of a laboratory share.
 """
 
 import re

@@ -101,7 +101,7 @@ class Node:
     def ask(self, method: str, **params: object) -> dict[str, Any]:
         """The result of one request to its control socket, in no more time than the daemon takes.
 
-        OSError without one.
+        Raises OSError without one.
         """
         request = json.dumps({"v": 1, "id": 1, "method": method, "params": params})
         with socket.socket(socket.AF_UNIX) as sock:

@@ -1,6 +1,6 @@
 """The words: RFC 4787's for a NAT, ours for sites, for what is before a server, and for the whole.
 
-No code of lab or product.
+They use no code of lab or product.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ HARD = Nat(Mapping.ADDRESS_AND_PORT_DEPENDENT, Filtering.ADDRESS_AND_PORT_DEPEND
 def nat_kinds() -> dict[str, Nat]:
     """Every kind that the lab can build, by the name that its tests use.
 
-    Four mappings times three filterings.
+    They are four mappings times three filterings.
     """
     mappings = {
         "easy": (Mapping.ENDPOINT_INDEPENDENT, False),

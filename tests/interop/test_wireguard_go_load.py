@@ -1,6 +1,6 @@
 """Cookies both ways and sessions that wear out, between our device and a live wireguard-go.
 
-Ours is the clock that jumps.
+Of the two clocks ours is the one that jumps.
 
 The laboratory is that of ``test_wireguard_go_wire``: one namespace, one loopback, one TUN behind which a
 kernel answers.

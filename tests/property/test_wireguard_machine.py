@@ -1,6 +1,6 @@
 r"""Three devices, every command, and a wire that does anything to datagrams.
 
-What holds whatever Hypothesis thinks of.
+The invariants hold for every sequence that Hypothesis generates.
 
 ::
 

@@ -1,6 +1,6 @@
 """Every ``coderd`` and ``coderctl`` command on the pages is one that the programs take.
 
-Command, options and arguments.
+Options and arguments are checked, too.
 """
 
 import itertools

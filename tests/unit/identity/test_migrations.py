@@ -35,10 +35,7 @@ MADE_AT = 1_790_000_000.0
 
 @pytest.fixture
 def old(tmp_path: Path) -> tuple[Path, list[str]]:
-    """A database of migration 0001, and the tokens that it knows.
-
-    Those of admin, ann, bob, ann/dev and ann/laptop.
-    """
+    """A database of migration 0001, and the tokens of admin, ann, bob, ann/dev and ann/laptop in it."""
     return restored(tmp_path, "identity-0001.sql")
 
 

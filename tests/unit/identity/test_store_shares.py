@@ -1,6 +1,6 @@
 """Shares: offered, accepted, left, ended; what each side is told.
 
-And that an offer tells nothing about who there is.
+An offer discloses nothing about who there is.
 """
 
 import threading

@@ -379,7 +379,7 @@ def test_a_rebound_forgets_trust_and_looks_again_at_the_same_addresses(endpoint:
 def by_spare(endpoint: Endpoint, now: float) -> SendPing:
     """Has the peer answer a small ping that left by spare socket 3.
 
-    The full ping that follows by the same.
+    Returns the full ping that follows by the same socket.
     """
     endpoint.probe(ADDR, SocketId(3), now)
     (small,) = [ping for ping in pings(endpoint) if ping.socket == 3]

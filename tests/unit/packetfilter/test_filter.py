@@ -139,9 +139,9 @@ class TestAcceptedPorts:
 class TestExtensionHeaders:
     @pytest.mark.parametrize("header", [0, 43, 50, 51, 59, 60, 135, 139, 140, 41, 4, 99, 255])
     def test_no_port_is_read_from_behind_one(self, header: int) -> None:
-        """In a chain that leads to a port that is accepted.
+        """The chain leads to a port that is accepted.
 
-        Hop-by-hop options, say, and then TCP (Nebula #1840).
+        It is hop-by-hop options, say, and then TCP (Nebula #1840).
         """
         host = Host("8000")
         body = bytes([TCP, 0]) + bytes(6) + tcp_body(50000, 8000, SYN)

@@ -1,6 +1,6 @@
 """The relay map that the server hands out: its own region, STUN servers, the operator's map.
 
-And what does not go together.
+Options that do not go together are refused.
 """
 
 from dataclasses import replace

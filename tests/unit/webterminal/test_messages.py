@@ -1,6 +1,6 @@
 """What browser and server say to each other about a terminal, byte by byte.
 
-And the shells that the server remembers.
+It also tests the shells that the server remembers.
 """
 
 import struct

@@ -1,6 +1,6 @@
 """What the tests of the engine share.
 
-Vectors, scripted randomness, devices that talk to each other in memory.
+It has vectors, scripted randomness, and devices that talk to each other in memory.
 """
 
 import json

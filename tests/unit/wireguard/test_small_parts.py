@@ -1,6 +1,6 @@
 """The engine's small parts, each against the reference's own cases.
 
-Timestamps, window, limiter, prefixes, batches.
+They are timestamps, window, limiter, prefixes and batches.
 """
 
 from ipaddress import ip_address, ip_network
