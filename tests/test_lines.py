@@ -24,7 +24,7 @@ EXCEPT = {
     "coderd/model/limits.py": "each docstring is a cell of docs/limits.md",
     "tests/unit/packetfilter/test_filter.py": "packets are laid out by hand",
 }
-LEFT = ("coderd/coordination/", "coderd/engine/", "coderd/magicsock/", "tests/sim/", "tests/shell/")
+LEFT = ("tests/sim/", "tests/shell/")
 """Not reflowed yet."""
 FILES = sorted(
     path.relative_to(ROOT).as_posix()

@@ -26,7 +26,7 @@ OTHERS: Final = {
 _INTERNAL: Final = frozenset({f"{TOKEN_ENVIRONMENT}_MEMFD", "CODERD_RUN_OPTIONS"})
 """The token's descriptor, passed to the same process begun anew, and the unit's own options.
 
-The latter are set in systemd/coderd.service.
+The latter are used in systemd/coderd.service.
 """
 _KUBERNETES: Final = re.compile(
     r"CODERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)", re.ASCII

@@ -7,6 +7,6 @@ roster       the peers, and which start of each is the present one; admission: w
 own_reach    where this node can be reached, as it reports to its server; handshake_failures: counted by cause
 introduction what daemons say to each other inside the tunnel; tunnel_secrets: secrets that they exchange so
 io/          tunnel: a node's sockets, relay links and TUN; driver: reads, feeds, drains, re-arms;
-             relay_feed, network_feed: what relays and the kernel say; answers: pings and netchecks waited for;
-             relay_hosts: addresses of the relays' names; clock: time that counts suspension; proofs: secrets shown
+             relay_feed, network_feed: input from relays and kernel; answers: awaited pings and netchecks;
+             relay_hosts: addresses of relays' names; clock: time that counts suspension; proofs: of secrets
 """

@@ -11,8 +11,9 @@ def inbound_policies(
 ) -> dict[NodePublic, tuple[bytes, InboundPolicy]]:
     """Returns each peer's packed address and inbound policy, by its key.
 
-    A node is judged as a workspace where the person at the machine made it one *and* the server says so; in every other
-    case it decides for itself, as a device does. So a server that takes a device for a workspace opens nothing there.
+    A node is judged as a workspace where the person at the machine made it one *and* the server says so; in
+    every other case it decides for itself, as a device does. So a server that takes a device for a workspace
+    opens nothing there.
 
     Args:
         netmap: what the server says, of each peer's access among other things.

@@ -16,7 +16,7 @@ from coderd.model.transport import SocketId
 
 @dataclass(frozen=True, slots=True)
 class ResolveRelays:
-    """Resolve the map's host names, and hand both back by ``Node.set_relays``; again when names may have moved."""
+    """Resolve the relay map's host names for ``Node.set_relays``, again when addresses may have changed."""
 
     derp_map: DerpMap
 
@@ -84,14 +84,14 @@ class TellServer:
 
 @dataclass(frozen=True, slots=True)
 class SaveMark:
-    """Keep a TAI64N mark for the next start: no handshake's timestamp has passed it; see ``wireguard.tai64n``."""
+    """Store a TAI64N mark for the next start: no handshake had a later one; see ``wireguard.tai64n``."""
 
     mark: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class NetMapChanged:
-    """The NetMap in force differs from the one that was set: a restarted peer has introduced itself. Save it."""
+    """Save the NetMap in force: a restarted peer has introduced itself, so it is not the one that was set."""
 
     netmap: NetMap
 

@@ -5,9 +5,10 @@
  TUN write <-coalesce- packets   <--Device.open--  batches  <-Paths.handle-  UDP recvmsg | DERP frames
 ```
 
-The plane owns nothing but its two children and their queues' order: WireGuard never sees a path, the paths never see a
-plaintext. What goes in: one TUN read, one UDP read, one relay's run of packets, the clock. After any of them, call
-``drain`` once per wake-up and take what is ready: ``poll_transmit``, ``poll_tun``, ``poll_event``; then ``poll_timeout``.
+The plane owns nothing but its two children and their queues' order: WireGuard never sees a path, the paths
+never see a plaintext. What goes in: one TUN read, one UDP read, one relay's run of packets, the clock. After
+any of them, call ``drain`` once per wake-up and take what is ready: ``poll_transmit``, ``poll_tun``,
+``poll_event``; then ``poll_timeout``.
 """
 
 from collections import deque
@@ -31,8 +32,10 @@ PathTransmit: TypeAlias = UdpTransmit | DerpTransmit
 PlaneEvent: TypeAlias = HandshakeCompleted | SessionExpired | Unanswered | Said
 
 FEW_PACKETS = 4
-"""A run no longer than this is looked through for introductions, of others the last packet: they never come in bulk, and what is
-smaller than the rest of a UDP read is its last."""
+"""Longest run of packets that is searched for introductions; of a longer one only the last packet is.
+
+Introductions never come in bulk, and a packet smaller than the rest of a UDP read is its last.
+"""
 INTRODUCTION_RATE: Final = limits.INTRODUCTION_RATE
 INTRODUCTION_BURST: Final = limits.INTRODUCTION_BURST
 
@@ -65,7 +68,8 @@ class Paths(Protocol):
     ) -> None:
         """Queues one batch to a peer by the best path now, or back to a source.
 
-        ``tos`` is for paths that have such a byte; ``is_handshake`` says that the batch may go more than one way.
+        ``tos`` is for paths that have such a byte; ``is_handshake`` says that the batch may go more than one
+        way.
         """
 
     def handle_send_error(self, addr: AddrPort, error: int, now: float) -> None:
@@ -118,7 +122,7 @@ class DataPlane:
     # What happened
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
-        """Takes one TUN read: a packet or super-packet behind its 10-byte virtio header. Buffers are borrowed.
+        """Takes one TUN read: a 10-byte virtio header, and a packet or super-packet. Borrows buffers.
 
         Packets that only daemons send to each other are dropped: a local user could forge them.
         """
@@ -145,7 +149,7 @@ class DataPlane:
         *,
         is_congested: bool = False,
     ) -> None:
-        """Takes one UDP read: datagrams of one sender, and whether they met congestion. Buffers are borrowed."""
+        """Takes one UDP read: datagrams of one sender, and whether they were marked CE. Borrows buffers."""
         answered, ours = self.paths.handle_udp(source, datagrams, now)
         self._open(answered, ours, now, unix_now, is_congested=is_congested)
 
@@ -168,7 +172,7 @@ class DataPlane:
     # What to do next
 
     def drain(self, now: float, unix_now: float) -> None:
-        """Moves everything that is ready across the wall; call it before polling, at least once per wake-up."""
+        """Moves what is ready between WireGuard and the paths; call it before polling, once per wake-up."""
         self._drain_events(0, now)
         while (received := self.device.poll_packets()) is not None:
             packets = received.packets
@@ -196,7 +200,7 @@ class DataPlane:
         return self._to_tun.popleft() if self._to_tun else None
 
     def poll_event(self) -> PlaneEvent | None:
-        """Returns the next event of WireGuard or of a peer's daemon, but authentications, which the paths take."""
+        """Returns the next event of WireGuard or a peer's daemon; authentications go to the paths."""
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline | None:

@@ -16,6 +16,6 @@ COUNTER_OF: Final = {
 
 
 def handshake_failures(counters: Counters) -> dict[str, int]:
-    """Returns how many handshakes have failed since the counters began, by cause; without causes that never occurred."""
+    """Returns the number of failed handshakes since the start, by cause; causes without one are left out."""
     counts = {cause: counters[name] for cause, name in COUNTER_OF.items()}
     return {cause: count for cause, count in counts.items() if count}

@@ -1,8 +1,11 @@
-"""What a node's daemon says to a peer's inside their tunnel: who it is this time, and by what it knows who comes from there.
+"""Introductions: packets between the daemons of two nodes, inside their tunnel.
 
-A node that restarts has a new disco key, and until the peer knows it neither can open the other's pings. Normally the
-server says so. Where it is gone, WireGuard alone still knows both ends, by keys that outlive every restart: so the two
-shake hands over the last known addresses, and the first thing that goes through the new session is this packet.
+They carry the keys of a node's present start, and the secret that authenticates its connections.
+
+A node that restarts has a new disco key, and until the peer knows it neither can open the other's pings.
+Normally the server announces it. Without a server, WireGuard still knows both ends by keys that outlive every
+restart: the two make a handshake over the last known addresses, and the first packet of the new session is
+this one.
 
 ```
 offset  size
@@ -13,9 +16,10 @@ offset  size
               3: 8 bytes of a hash of the secret received
               4: nothing
 ```
-It is as authentic, fresh and secret as any packet of the tunnel, and says nothing but what the sender may decide about
-itself. It never reaches the hosts, nor comes from them: the data plane keeps both. Nodes of earlier releases know kind 1
-alone, and drop the others. For the secret see ``tunnel_secrets``.
+
+An introduction is as authentic, fresh and secret as any packet of the tunnel, and states only what the sender
+may decide about itself. The data plane never passes it to the host, nor takes one from it. Nodes of earlier
+releases know kind 1 alone, and drop the others. For the secret see ``tunnel_secrets``.
 """
 
 import struct
@@ -106,7 +110,7 @@ def want_secret() -> bytes:
 
 
 def is_introduction(packet: Buffer) -> bool:
-    """Returns whether an inner packet is for the daemon, valid or not; quick, as it is called per lone packet."""
+    """Returns whether an inner packet, valid or not, is for the daemon. Called for each single packet."""
     return len(packet) > _HEADER.size and packet[6] == NEXT_HEADER and packet[0] >> 4 == 6
 
 

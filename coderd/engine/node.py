@@ -226,7 +226,7 @@ class Node:
     # What happened: packets
 
     def handle_tun(self, header: Buffer, packet: Buffer, now: float, unix_now: float) -> None:
-        """Takes one TUN read, a virtio header and a packet or super-packet; the buffers may be reused after."""
+        """Takes one TUN read, a virtio header and a packet or super-packet. Buffers may be reused after."""
         self._plane.handle_tun(header, packet, now, unix_now)
 
     def handle_udp(
@@ -238,7 +238,7 @@ class Node:
         *,
         is_congested: bool = False,
     ) -> None:
-        """Takes one UDP read, datagrams of one sender and their congestion mark; buffers may be reused after."""
+        """Takes one UDP read, datagrams of one sender and their ECN mark. The buffers may be reused after."""
         self._plane.handle_udp(source, datagrams, now, unix_now, is_congested=is_congested)
 
     def handle_relayed(

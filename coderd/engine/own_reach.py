@@ -26,7 +26,10 @@ class OwnReach:
         return tuple(addr for addr, _ in self._endpoints)
 
     def handle(self, event: EndpointsChanged | HomeChanged | NetcheckDone) -> list[Command]:
-        """Takes what the paths have found out. Returns what is to be done about it, the server's report last."""
+        """Takes what the paths have found out.
+
+        Returns what is to be done about it, the server's report last.
+        """
         commands: list[Command] = []
         match event:
             case EndpointsChanged():

@@ -1,11 +1,12 @@
-"""The peers of the NetMap, as WireGuard and the paths know them, and what becomes of those that restart. Pure.
+"""The peers of the NetMap, as WireGuard and the paths know them, and the handling of their restarts. Pure.
 
-A peer that restarted has lost its sessions and has a new disco key. There are four ways to learn of it, the quickest wins:
+A peer that restarted has lost its sessions and has a new disco key. There are four ways to learn of it, the
+quickest wins:
 
     the server says so        a new generation: sessions are dropped, the user's side initiates at once
-    unreadable disco          from the peer's address, by an unknown key: the user's side initiates, sessions stay
+    unreadable disco          from the peer's address, by an unknown key: the device initiates, sessions stay
     the path dies             and nothing relays: the same
-    the peer says so          an introduction, the first packet of the new session: the map follows, nothing is dropped
+    the peer says so          an introduction, first packet of the new session: the map follows, nothing drops
 
 The last three need no server. The second is unauthenticated and can be forged; all that it causes is one
 handshake with the peer itself, once a second at most.
@@ -99,7 +100,7 @@ class Roster:
         """When each peer that restarted was called last."""
         self._address: IPv6Address | None = None
         self._initiates = False
-        """Whether this end begins handshakes for news of a restart: the user's does, so that two never cross."""
+        """Whether this end initiates handshakes after a restart; the device does, so two never cross."""
 
     def get(self, key: NodePublic) -> Peer | None:
         """Returns the peer with a node key, or None."""
@@ -112,8 +113,8 @@ class Roster:
     def set_netmap(self, netmap: NetMap, now: float, unix_now: float) -> NetMap:
         """Makes the peers those of the server's map, and returns the map in force.
 
-        A peer that restarted loses its sessions, and the user's side begins a handshake. What a peer has said of itself
-        stays in force until the server says anything else of its start than it did then.
+        A peer that restarted loses its sessions, and the user's side begins a handshake. What a peer has said
+        of itself stays in force until the server says anything else of its start than it did then.
         """
         netmap = self.netmap = self._with_introductions(netmap)
         self._address = netmap.self_node.address
@@ -148,7 +149,10 @@ class Roster:
         return replace(netmap, peers=peers)
 
     def handle_event(self, event: PlaneEvent, now: float, unix_now: float) -> Peer | None:
-        """Takes an event of the tunnel. Returns a peer that has introduced another start of itself, as it is now."""
+        """Takes an event of the tunnel.
+
+        Returns a peer that has introduced another start of itself, as it is now.
+        """
         peer = self._peers.get(event.peer)
         match event:
             case Introduced():
@@ -205,11 +209,11 @@ class Roster:
             self._call(key, now, unix_now)
 
     def handle_path_lost(self, key: NodePublic, now: float, unix_now: float) -> None:
-        """Notes that the direct path to a peer died and nothing relays: it may have restarted, and lost its session."""
+        """Notes that a peer's direct path failed and it has no relay; it may have restarted."""
         self._call(key, now, unix_now)
 
     def handle_path_found(self, key: NodePublic, now: float) -> None:
-        """Notes a new path or relay to a peer: a handshake message sent before may be lost, and is sent again."""
+        """Notes a new path or relay to a peer; repeats a handshake message that it has not answered."""
         self._device.repeat_handshake(key, now)
 
     def _call(self, key: NodePublic, now: float, unix_now: float) -> None:

@@ -74,7 +74,7 @@ class TunnelSecrets:
         return told is not None and hmac.compare_digest(told.secret, shown)
 
     def set_peers(self, peers: Mapping[NodePublic, Peer], before: Mapping[NodePublic, Peer]) -> None:
-        """Takes the newest peers: forgets secrets of those that are gone, and of those that have restarted."""
+        """Sets the current peers; forgets the secrets of those that are gone or have restarted."""
         for key in before.keys() - peers.keys():
             self._theirs.pop(key, None)
             self._telling.pop(key, None)
@@ -86,7 +86,7 @@ class TunnelSecrets:
                 del self._theirs[key]
 
     def handle_session(self, peer: Peer, now: float) -> None:
-        """Begins to send the secret over a new session: until acknowledged, or once to a peer that cannot acknowledge."""
+        """Sends the secret over a new session until acknowledged; once to a peer that cannot acknowledge."""
         can_acknowledge = Capability.TUNNEL_SECRET in peer.capabilities
         self._telling[peer.node_key] = _Telling(0 if can_acknowledge else len(REPEATS), now)
 

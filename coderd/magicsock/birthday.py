@@ -62,9 +62,9 @@ class _Search:
 
 
 class Birthdays:
-    """Peers that play, sockets being opened for them, and the searches under way.
+    """Peers willing to search by birthday, sockets being opened for them, and the current searches.
 
-    The sockets are ``Punching``'s.
+    ``Punching`` owns the sockets.
 
     Args:
         is_enabled: whether this node's user allows it.
@@ -191,9 +191,6 @@ def random_ports(n: int, rng: RandomBytes) -> list[int]:
 
 
 def _is_easy(targets: Sequence[AddrPort]) -> bool:
-    """Returns whether a peer names each of its outer addresses with one port.
-
-    Its mapping is endpoint-independent.
-    """
+    """Returns whether a peer's NAT has endpoint-independent mapping: each outer address has one port."""
     ports = public_ports(targets)
     return bool(ports) and all(len(each) == 1 for each in ports.values())

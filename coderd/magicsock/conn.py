@@ -2,12 +2,13 @@
 
 ```
  WireGuard batches  --send-->  Outbound, by Endpoint.route  -->  UdpTransmit | DerpTransmit
- handle_udp | handle_relayed  -->  STUN: LocalNetwork   disco: DiscoHandler   the rest: back to the caller, with its source
+ handle_udp | handle_relayed  -->  STUN: LocalNetwork   disco: DiscoHandler   the rest: back to the caller
  after either, where a part has news  -->  Dispatcher: its wishes become packets, its changes events
 ```
-Peers are named by node key. ``Conn`` owns every other part of the package and has the ``Dispatcher`` drain them after
-everything that happens. It never raises on bytes from outside: what is invalid is dropped and counted under
-``magicsock.drop.*``.
+
+Peers are named by node key. ``Conn`` owns every other part of the package and has the ``Dispatcher`` drain
+them after everything that happens. It never raises on bytes from outside: what is invalid is dropped and
+counted under ``magicsock.drop.*``.
 """
 
 import errno
@@ -185,7 +186,10 @@ class Conn:
         self._dispatcher.drain_common(now)
 
     def set_can_tell(self, can_tell: bool) -> None:
-        """Sets whether the server can tell peers of a new home. While it cannot, a home that is alive is kept."""
+        """Sets whether the server can tell peers of a new home.
+
+        While it cannot, a home that is alive is kept.
+        """
         self._local_network.set_can_tell(can_tell)
 
     def check(self, now: float) -> None:
@@ -194,16 +198,19 @@ class Conn:
         self._dispatcher.drain_common(now)
 
     def pin_path(self, peer: NodePublic, path: Pin, now: float) -> None:
-        """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped. Ignores unknown peers."""
+        """Keeps a peer's traffic to one kind of path: what cannot go that way is dropped.
+
+        Ignores unknown peers.
+        """
         if (state := self._peers.get(peer)) is not None:
             state.endpoint.pin = path
             self._dispatcher.note_path(state, now)
 
     def ping(self, peer: NodePublic, token: int, now: float) -> None:
-        """Pings a peer by the path that its traffic takes now; an answer becomes a ``PingReply`` with this token.
+        """Pings a peer by the path of its traffic; an answer becomes a ``PingReply`` with this token.
 
-        An answer after more than five seconds is ignored. While relayed, this also looks for a direct path, at most
-        twice a second.
+        An answer after more than five seconds is ignored. While relayed, this also looks for a direct path,
+        at most twice a second.
         """
         if (state := self._peers.get(peer)) is not None:
             self._local_network.note_use(now)
@@ -242,7 +249,7 @@ class Conn:
     def handle_udp(
         self, origin: AddrPort | UdpSource, datagrams: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """Takes one UDP read: keeps its STUN and disco datagrams, returns the others and where they came from.
+        """Takes one UDP read: handles its STUN and disco datagrams, returns the others and their source.
 
         A bare address is the origin of what came to the main sockets.
         """
@@ -266,7 +273,10 @@ class Conn:
     def handle_relayed(
         self, region: int, sender: NodePublic, packets: Sequence[Buffer], now: float
     ) -> tuple[Source, list[Buffer]]:
-        """Takes packets of one sender from a region's relay: keeps disco, returns the rest. Drops an unknown sender's."""
+        """Takes packets of one sender from a region's relay: keeps disco, returns the rest.
+
+        Drops an unknown sender's.
+        """
         source = DerpSource(region, sender)
         state = self._state_of(sender)
         if state is None:
@@ -286,7 +296,7 @@ class Conn:
         return source, rest
 
     def handle_authenticated(self, peer: NodePublic, source: Hashable, n_bytes: int, now: float) -> None:
-        """Counts ``n_bytes`` that WireGuard has authenticated as a peer's, and learns that it is at their source."""
+        """Counts ``n_bytes`` that WireGuard has authenticated as a peer's; learns its ``source``."""
         state = self._state_of(peer)
         if state is None:
             return
@@ -342,7 +352,10 @@ class Conn:
         self._dispatcher.drain_common(now)
 
     def handle_timeout(self, now: float) -> None:
-        """Does what is due by ``now``. A deadline missed by ``SLEPT_AFTER`` means that the machine was suspended."""
+        """Does what is due by ``now``.
+
+        A deadline missed by ``SLEPT_AFTER`` means that the machine was suspended.
+        """
         deadline = self.poll_timeout()
         if deadline is not None and now - deadline.when > SLEPT_AFTER:
             self._dispatcher.emit(Slept(now - deadline.when))
@@ -396,7 +409,7 @@ class Conn:
         return state is not None and state.endpoint.has_mtu_black_hole(now)
 
     def port_order(self, now: float) -> PortOrder:
-        """Returns how our NAT chooses ports; unknown unless it gives each flow its own and a peer needed to know."""
+        """Returns how this node's NAT chooses ports; unknown unless a path to a peer has depended on it."""
         return self._punching.sequence.order(now)
 
     def is_relay_connected(self, region: int) -> bool:

@@ -83,7 +83,7 @@ class DiscoHandler:
         return Heard(opened.nodes)
 
     def _handle_unreadable(self, source: Source, now: float) -> Heard:
-        """Names the peer that may have sent it, and opens our own firewall for the handshake that is to follow.
+        """Names the peer that may have sent it, and opens this node's firewall for its handshake.
 
         A direct path is open already: forged disco must not have a peer on one pinged at full size.
         """

@@ -84,7 +84,7 @@ class DiscoTransport:
             self._outbound.send_udp(to, packet, socket)
 
     def send_call_me_maybe(self, state: PeerState, predicted: Iterable[AddrPort]) -> None:
-        """Queues a call-me-maybe with this node's endpoints, and the predicted ones that are for this peer alone."""
+        """Queues a call-me-maybe with this node's endpoints and those predicted for this peer alone."""
         endpoints = (*(addr for addr, _ in self._local_network.endpoints), *predicted)
         if endpoints:
             self._outbound.send_relayed(state, self._seal(CallMeMaybe(endpoints), state.peer.node_key))

@@ -2,8 +2,8 @@
 
 ```
  Endpoint    pings, call-me-maybes, answers, path  -->  +------------+  -->  DiscoTransport, Outbound: packets
- Punching    sockets, STUN, probes, calls          -->  | Dispatcher |  -->  poll_event: PathChanged, PingReply, ...
- LocalNetwork  STUN, endpoints, home, report       -->  +------------+  -->  the other two: checks, rounds, punches
+ Punching    sockets, STUN, probes, calls          -->  | Dispatcher |  --> poll_event: PathChanged, ...
+ LocalNetwork  STUN, endpoints, home, report       -->  +------------+  --> checks, rounds, punches
 ```
 """
 
@@ -167,7 +167,10 @@ class Dispatcher:
                 self._call(self._peers[peer])
 
     def _drain_local_network(self, now: float) -> None:
-        """Takes events and STUN probes. New endpoints of ours go to every active peer that is not direct yet."""
+        """Takes events and STUN probes.
+
+        This node's new endpoints go to every active peer that is not direct yet.
+        """
         is_news = False
         while (event := self._local_network.poll_event()) is not None:
             is_news |= isinstance(event, EndpointsChanged)

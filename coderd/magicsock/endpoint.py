@@ -33,10 +33,7 @@ from coderd.model.transport import MAIN_SOCKET, SocketId
 HEARTBEAT_INTERVAL = 3.0
 """Seconds between pings of the best path while the peer is active (Tailscale's ``heartbeatInterval``)."""
 FEW_DATAGRAMS = 4
-"""A batch no longer than this also goes over a best path that is no longer trusted.
-
-More is the relay's alone.
-"""
+"""Most datagrams of a batch that also goes by an untrusted best path; larger ones go by relay alone."""
 
 _OPEN_RETRY = 0.1
 """Seconds for an address that the peer has pinged from to answer before it is asked once more."""
@@ -125,7 +122,7 @@ class Endpoint:
         return Route(addr if n_datagrams <= FEW_DATAGRAMS else None, True, socket)
 
     def ping(self, token: int, now: float) -> None:
-        """Sends a user's ping by the path that traffic takes; by every promising one, while that is unclear."""
+        """Sends a user's ping by the direct path, unless pinned to the relay; by relay if none is trusted."""
         self._best.note_wanted(now)
         if not self._timers.is_armed(Timer.HEARTBEAT):
             self._wake(now)
@@ -169,7 +166,10 @@ class Endpoint:
     # What happened
 
     def handle_ping(self, addr: AddrPort, tx_id: bytes, now: float, socket: SocketId = MAIN_SOCKET) -> bool:
-        """Takes a ping of the peer's from an address to a local socket. Returns whether it deserves a pong."""
+        """Takes a ping of the peer's from an address to a local socket.
+
+        Returns whether it deserves a pong.
+        """
         trusted = self._best.addr if self._best.is_trusted(now) else None
         if not self._allows_direct or not self.prober.handle_ping(addr, tx_id, socket, now, trusted=trusted):
             return False
@@ -181,7 +181,10 @@ class Endpoint:
         return True
 
     def handle_pong(self, tx_id: bytes, source: AddrPort | int, now: float) -> bool:
-        """Takes a pong from an address, or through a region's relay. Returns whether it answered a ping sent there."""
+        """Takes a pong from an address, or through a region's relay.
+
+        Returns whether it answered a ping sent there.
+        """
         answer = self.prober.handle_pong(tx_id, source, now)
         if answer is None:
             return False
@@ -197,7 +200,10 @@ class Endpoint:
         return True
 
     def handle_call_me_maybe(self, endpoints: Iterable[AddrPort], now: float) -> bool:
-        """Takes where the peer says it is, and pings it there, as it has just pinged us. Returns whether that was due."""
+        """Takes where the peer says it is, and pings it there, as it has just pinged us.
+
+        Returns whether that was due.
+        """
         if not self._allows_direct or not self._budget.take_call(self.key, now):
             return False
         self.prober.candidates.name_in_call(endpoints, now)
@@ -221,7 +227,7 @@ class Endpoint:
             self._rearm()
 
     def handle_heard_elsewhere(self, now: float) -> None:
-        """Notes authenticated data that did not come by the best path: if that is trusted but silent, starts doubt."""
+        """Notes authenticated data by another path than the best; doubts a silent best path."""
         if self._best.doubt_if_deserted(now):
             self._doubt(now)
 
@@ -238,7 +244,7 @@ class Endpoint:
                 self.discover(now)
 
     def handle_rebound(self, now: float) -> None:
-        """Forgets all that was measured, as the network changed under this node; looks again if the peer is active."""
+        """Forgets all measurements, as the network has changed; probes again if the peer is active."""
         self.prober.handle_rebound()
         self.relay.latency = None
         self._withdraw(now)
@@ -414,7 +420,10 @@ class Endpoint:
         self._rearm()
 
     def _ask_for_size(self, answer: Answer, now: float) -> None:
-        """Finds out whether the path carries the tunnel. A first answer is news, so that one lost ping costs little."""
+        """Finds out whether the path carries the tunnel.
+
+        A first answer is news, so that one lost ping costs little.
+        """
         if answer.ping.to == self._best.addr or not self.prober.ask_for_size(answer, now):
             return
         if answer.is_first and not self._best.is_trusted(now):
@@ -422,7 +431,7 @@ class Endpoint:
             self._schedule_round(now)
 
     def _offer(self, ping: SentPing, latency: float, now: float) -> None:
-        """Offers a pong over UDP to the best path; a small one only renews that path: it proves nothing about size."""
+        """Offers a pong over UDP to the best path. A small one only renews it, as it proves no MTU."""
         assert ping.to is not None
         if not self.prober.proves_size(ping) and ping.to != self._best.addr:
             return

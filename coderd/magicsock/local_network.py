@@ -176,7 +176,7 @@ class LocalNetwork:
         return True
 
     def _may_be_us(self, tx: bytes, mapped: AddrPort) -> bool:
-        """Returns whether the server asked with ``tx`` saw an address of ours, not that of something before the server."""
+        """Returns whether the server asked with ``tx`` saw this node's address, not a proxy's before it."""
         server = self._probed.get(tx)
         return server is None or self._here.why_foreign(mapped[0], server[0]) is None
 

@@ -90,7 +90,7 @@ class OwnEndpoints:
         return tuple(found.items())
 
     def _current_mappings(self, now: float) -> list[AddrPort]:
-        """Yields the mappings still published, the most recently seen of each address first; IPv4 before IPv6."""
+        """Yields the mappings still published, of each address the most recent first; IPv4 before IPv6."""
         live = {addr: at for addr, at in self._seen_at.items() if now - at <= MAPPING_LIFETIME}
         newest_first = sorted(live, key=lambda addr: (is_ipv6(addr), -live[addr]))
         kept: dict[str, list[AddrPort]] = {}

@@ -1,8 +1,8 @@
 """The states of one peer's path, and every way from one to another: the table that ``BestPath`` goes by.
 
 The picture in ``docs/architecture/node-and-paths.md`` is drawn from ``TRANSITIONS`` by
-``tests/unit/magicsock/path_picture.py``, and a test holds them together. What is not in the table cannot happen:
-looking it up raises KeyError, which is a bug of ours.
+``tests/unit/magicsock/path_picture.py``, and a test holds them together. What is not in the table cannot
+happen: looking it up raises KeyError, which is a bug of ours.
 """
 
 from collections.abc import Mapping

@@ -36,7 +36,10 @@ class PeerRelay:
         self.is_known = True
 
     def lose(self, region: int) -> bool:
-        """Notes that the peer cannot be heard through a region's relay any more. Returns whether it was heard there."""
+        """Notes that the peer cannot be heard through a region's relay any more.
+
+        Returns whether it was heard there.
+        """
         if self.heard != region:
             return False
         self.heard = 0

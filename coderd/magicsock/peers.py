@@ -1,4 +1,4 @@
-"""The peers that the NetMap names, by node key: each with its endpoint, and the earliest of their deadlines."""
+"""The NetMap's peers by node key, each with its endpoint, and the earliest of their deadlines."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -27,7 +27,7 @@ class Peers:
         probe_size: UDP payload in bytes that a path must carry to be chosen.
 
     Attributes:
-        get: returns a peer's state by its node key, or None. It is the dict's own method, since every batch asks it.
+        get: returns a peer's state by its node key, or None: the dict's own method, as each batch calls it.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ stranger's. So a ping to an address that has not answered is small, and counts h
 
 ```
 per peer            16 in any second, to all the addresses that are said to be its
-per target          5 in any second, all peers and ports together, until one at that IP (IPv6: its /64) has answered
+per target          5 in any second, of all peers and ports, until that IP (IPv6: its /64) has answered
 in all              2,048 in any second: thousands of invented peers could aim at a whole network
 ```
 An address that was pinged within the second leaves two of the five to others, unless a ping has just come

@@ -1,4 +1,7 @@
-"""One peer's pings: those that wait for their pong, the peer's that have come, and what their sizes say of the path's MTU."""
+"""One peer's pings: those sent and not answered, and those received.
+
+Their sizes show which MTU the paths carry.
+"""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -187,7 +190,7 @@ class HeardPings:
 class PathMtuBlackHole:
     """Evidence that the paths to one peer carry small datagrams and silently lose full ones (RFC 2923 §2.1).
 
-    For people.
+    It is shown to people, and does not influence the choice of a path.
 
     No path is chosen by small pings. But a link whose MTU is too small, and which sends no ICMP, looks like a
     firewall: nothing comes back. So where full pings have timed out a few small ones follow, and their pongs

@@ -40,7 +40,7 @@ _OPEN_FOR = 1.0
 
 
 class Answer(NamedTuple):
-    """Result of a pong: the ping that it answered, the round trip in seconds, and where the peer answered from."""
+    """Result of a pong: the ping that it answers, the round trip in seconds, and where the pong came from."""
 
     ping: SentPing
     latency: float
@@ -102,9 +102,9 @@ class Prober:
         token: int | None = None,
         socket: SocketId | None = None,
     ) -> None:
-        """Pings at once: at full size if the answer may choose a path and the peer has answered before.
+        """Sends a ping at once.
 
-        Else small.
+        It has full size if the answer may choose a path and the peer has answered before, else it is small.
         """
         is_full = (
             to is not None and purpose in (Purpose.DISCOVERY, Purpose.USER) and self.has_answered(to, now)

@@ -146,7 +146,7 @@ class Punching:
             self._birthdays.begin_opening(peer, self._want(peer, N_SOCKETS, now), targets[0], now)
 
     def search(self, peer: NodePublic, named: Iterable[AddrPort], now: float) -> None:
-        """Examines the addresses that a peer names of itself, as our own mapping is endpoint-independent and it is not direct."""
+        """Examines a peer's candidates; this node's mapping is endpoint-independent, the peer not direct."""
         if (volley := self._birthdays.search(peer, named, now)) is not None:
             self._wishes.append(volley)
 
@@ -272,7 +272,7 @@ class Punching:
         self._wishes.append(SendFrom(row.socket, two, encode_request(row.tx[1])))
 
     def _read(self, row: _Row, now: float) -> None:
-        """Both servers have answered: names the ports between, or gives the socket up where no path goes by it."""
+        """Takes both servers' answers: predicts ports, or gives up the socket if no path uses it."""
         first, last = (row.seen[tx] for tx in row.tx)
         ports = self.sequence.predict(first[1], last[1], len(row.targets), now) if first[0] == last[0] else ()
         if not ports:

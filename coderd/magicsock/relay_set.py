@@ -23,7 +23,8 @@ class RelaySet:
     def region_for(self, peer: PeerRelay) -> int:
         """Chooses the relay to reach a peer by; 0 if none is known.
 
-        That is its home if connected, else where it was last heard if that is connected, else its home, to be dialled.
+        That is its home if connected, else where it was last heard if that is connected, else its home, to be
+        dialled.
         """
         home, heard = peer.home, peer.heard
         if home not in self._connected and heard in self._connected:

@@ -40,7 +40,7 @@ class Rounds:
         self._burst = deque(BURST)
 
     def run(self, now: float, *, allows_direct: bool) -> None:
-        """Does a round: pings every address, asks the peer by relay to do so too, and pings the relay every five seconds."""
+        """Does a round: pings each candidate, sends a call-me-maybe; pings by relay every five seconds."""
         self._at = now
         if allows_direct:
             self._prober.ping_all(now)

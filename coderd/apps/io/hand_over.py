@@ -74,7 +74,7 @@ class HandOver:
     async def answer(self, request: Request) -> Response | None:
         """Gives a ticket to a user who may open the app that is wanted.
 
-        Redirects to no other address than an app's. Returns None at other paths.
+        Hands over to no other address than an app's. Returns None at other paths.
         """
         if request.url.path != SIGN_IN or request.method not in ("GET", "HEAD"):
             return None

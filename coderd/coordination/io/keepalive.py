@@ -33,9 +33,9 @@ class Link(Protocol):
 
 
 class KeepaliveMonitor:
-    """Sends ``alive`` on links idle for ``ALIVE_INTERVAL``, closes links silent for ``SILENCE_TIMEOUT``.
+    """Sender of ``alive`` on links idle for ``ALIVE_INTERVAL``; closes links silent for ``SILENCE_TIMEOUT``.
 
-    One timer for all links.
+    All links share one timer.
 
     Args:
         now: seconds of trio's clock.

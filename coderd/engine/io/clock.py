@@ -1,13 +1,14 @@
-"""The process's clock: CLOCK_BOOTTIME, which counts on while the machine is suspended, and a timer that wakes by it.
+"""The process's clock: CLOCK_BOOTTIME, which counts on during suspension, and a timer that wakes by it.
 
-WireGuard's timers, NAT mappings and leases do not stop when a laptop's lid is closed; a deadline that passed meanwhile must
-fire on resume. Reading another clock is the small half: ``BootClock`` tells trio the time. The other half is waking: trio sleeps in
-``epoll_wait``, whose timeout is CLOCK_MONOTONIC and stands still during suspension, so it would come late by as long as the machine
-slept. A timerfd on CLOCK_BOOTTIME, readable once its instant has passed, ends the wait instead.
+WireGuard's timers, NAT mappings and leases do not stop when a laptop's lid is closed; a deadline that passed
+meanwhile must fire on resume. Reading another clock is the small half: ``BootClock`` tells trio the time. The
+other half is waking: trio sleeps in ``epoll_wait``, whose timeout is CLOCK_MONOTONIC and stands still during
+suspension, so it would come late by as long as the machine slept. A timerfd on CLOCK_BOOTTIME, readable once
+its instant has passed, ends the wait instead.
 
-Trio asks the clock for the time until its next deadline before every wait, and there the timer is armed. It is one system call, so it
-is spared where the timer would go off soon enough anyway: a deadline that moves into the future with every packet
-costs one early wake-up when the old one passes, not a call per packet.
+Trio asks the clock for the time until its next deadline before every wait, and there the timer is armed. It
+is one system call, so it is spared where the timer would go off soon enough anyway: a deadline that moves
+into the future with every packet costs one early wake-up when the old one passes, not a call per packet.
 
 Python has timerfd since 3.13; before, it is two functions of the C library.
 """

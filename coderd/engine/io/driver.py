@@ -1,12 +1,14 @@
 """The loop around the data plane: wait once, take many, feed, drain once, re-arm the alarm.
 
-Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in (``RelayFeed``). Every wake-up ends in ``drain``:
-synchronous, therefore atomic, therefore without locks. What a socket or the TUN does not take at once is dropped and
-counted: a VPN sheds load, it does not stall. Only a relay link that fills up has the TUN wait, for milliseconds.
+Three readers (TUN, UDP over IPv4, UDP over IPv6), one alarm, and relays that call in (``RelayFeed``). Every
+wake-up ends in ``drain``: synchronous, therefore atomic, therefore without locks. What a socket or the TUN
+does not take at once is dropped and counted: a VPN sheds load, it does not stall. Only a relay link that
+fills up has the TUN wait, for milliseconds.
 
-How much a wake-up takes is a bargain between three. Small packets are cheap to read and dear to send, so many reads share
-a drain. A big read is a batch by itself: it goes on at once, else the next hop would idle and then choke on many. And
-after a few big ones the other direction has its turn, for it carries the acknowledgements that keep this one going.
+How much a wake-up takes is a bargain between three. Small packets are cheap to read and dear to send, so many
+reads share a drain. A big read is a batch by itself: it goes on at once, else the next hop would idle and
+then choke on many. And after a few big ones the other direction has its turn, for it carries the
+acknowledgements that keep this one going.
 """
 
 import errno
@@ -32,7 +34,7 @@ BYTES_PER_WAKEUP = 4 * 65536
 FULL = 48_000
 """A read of so many bytes is a super-packet or a full batch."""
 ROUNDS_PER_DRAIN = 8
-"""What a command brings back is mostly one round more; what is left after these waits for the alarm, which is due."""
+"""Rounds of one drain. The answer to a command mostly takes one more; the rest waits for the alarm."""
 
 
 class Machine(Protocol):
@@ -95,7 +97,7 @@ class Sockets(Protocol):
     def receive(
         self, sock: socket.socket, buffer: bytearray | memoryview
     ) -> tuple[UdpSource, list[memoryview], bool] | None:
-        """Reads one batch: its source, its datagrams, whether it met congestion; None when there is nothing."""
+        """Reads one batch: its source, its datagrams, and whether it was marked CE; None without one."""
 
     def send_nowait(self, transmit: UdpTransmit) -> int:
         """Sends one batch. Returns 0 when the kernel took it, else the errno."""
@@ -109,7 +111,7 @@ class Driver:
         tun: the opened device.
         sockets: the bound UDP sockets.
         links: relay links, to send by; what they deliver comes from ``RelayFeed``.
-        on_flushed: carries out what the machine asks for besides packets; returns whether that gave it anything new.
+        on_flushed: carries out the machine's commands; returns whether they gave it new input.
         counters: batches and drops of the shell.
     """
 
@@ -149,7 +151,10 @@ class Driver:
             task_status.started()
 
     def handle_rebound(self) -> None:
-        """Stops reading the present sockets, and reads those of ``sockets`` anew. Call it before the old ones are closed."""
+        """Stops reading the present sockets, and reads those of ``sockets`` anew.
+
+        Call it before the old ones are closed.
+        """
         self._readers.cancel()
 
     def read_also(self, sock: socket.socket) -> None:
@@ -164,9 +169,10 @@ class Driver:
             scope.cancel()
 
     def drain(self) -> None:
-        """Sends, writes and carries out whatever is ready, then re-arms. Call it after any command to the machine.
+        """Sends, writes and carries out what is ready, then re-arms. Call it after any command.
 
-        Never entered twice: called from within ``on_flushed``, it leaves what is new to the loop that is under way.
+        Never entered twice: called from within ``on_flushed``, it leaves what is new to the loop that is
+        under way.
         """
         if self._is_draining:
             self._is_stale = True
@@ -200,7 +206,7 @@ class Driver:
             await self._pump(sock, partial(self._take_udp, sock))
 
     async def _pause(self) -> None:
-        """Leaves packets in the TUN's queue while relay links are full: the kernel slows their senders down, which costs nothing."""
+        """Leaves packets in the TUN's queue while relay links are full; the kernel slows their senders."""
         if self._links.is_crowded:
             await self._links.wait_room()
 
@@ -210,7 +216,10 @@ class Driver:
         take: Callable[[float, float], int],
         pause: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """One direction. ``take`` reads and feeds the plane, and returns the size of what it read, 0 for nothing."""
+        """One direction.
+
+        ``take`` reads and feeds the plane, and returns the size of what it read, 0 for nothing.
+        """
         while True:
             # A replaced socket is closed: nothing to wait for.
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -238,7 +247,7 @@ class Driver:
         return size
 
     def _take_udp(self, sock: socket.socket, now: float, unix_now: float) -> int:
-        """Reads a batch; behind a full one mostly comes the rest of the same super-packet, so that is read with it."""
+        """Reads a batch; after a full one another, mostly the rest of the same super-packet."""
         size = self._receive(sock, now, unix_now)
         return size + self._receive(sock, now, unix_now) if size >= FULL else size
 

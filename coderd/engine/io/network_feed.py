@@ -44,7 +44,7 @@ class NetworkFeed:
         sockets.mark(view.marks)
         mark_connections(*view.marks)
         self._node.set_local_endpoints(sockets.v4_port, sockets.v6_port, view.addresses, now, view.tunnels)
-        # At the first look, what was dialled without the marks already is inside the tunnel that they lead past.
+        # At the first look, connections dialled without the marks already go through the tunnel to bypass.
         if any(view.marks) if seen is None else not view.is_same_way_out(seen):
             self._node.handle_network_changed(now)
         self._drain()

@@ -1,4 +1,7 @@
-"""Whether a connection comes by way of a peer's daemon: by the secret that it shows, waited for where it may be under way."""
+"""Authentication of connections as a peer daemon's, by the secret that they show.
+
+A secret that the peer's daemon has not announced yet is waited for.
+"""
 
 from collections.abc import Callable
 from typing import Final

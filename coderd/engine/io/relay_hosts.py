@@ -1,4 +1,7 @@
-"""The addresses behind the names of relay and STUN hosts. A name that does not resolve now may do so later."""
+"""The addresses behind the names of relay and STUN hosts.
+
+A name that does not resolve now may do so later.
+"""
 
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,11 +13,11 @@ import trio
 from coderd.model.derpmap import DerpMap
 
 PATIENCE = (0.4, 2.0)
-"""Seconds that each of two rounds waits. One name without an address must not keep the others from being used, or not for
-long; a slow resolver gets more time in the second."""
+"""Seconds of each of two rounds of resolving. One name without an address must not delay the others for long;
+a slow resolver gets more time in the second round."""
 
 RESOLVE_RETRY = 10.0
-"""Seconds between two tries while some names have no address: at boot the resolver may come later than the daemon."""
+"""Seconds between attempts while some names have no address, as at boot before the resolver is up."""
 RESOLVE_INTERVAL = 600.0
 """Seconds between two looks at names that all have addresses."""
 
@@ -62,7 +65,10 @@ class RelayHosts:
                 await self._is_stale.wait()
 
     async def _try(self, derp_map: DerpMap) -> bool:
-        """Passes a map on, soon with the names that have addresses, then with those that take longer. True: all have."""
+        """Passes a map on, soon with the names that have addresses, then with those that take longer.
+
+        True: all have.
+        """
         for patience in PATIENCE:
             resolved = await self._resolve(derp_map, patience)
             self._on_resolved(derp_map, resolved)

@@ -1,4 +1,4 @@
-"""The one shell around a ``Node``: its sockets, relay links, network watcher and TUN, and what may be asked of it.
+"""The one shell around a ``Node``: its sockets, relay links, network watcher and TUN, and its answers.
 
 The node decides, the shell executes. Calls are synchronous and end in ``Driver.drain``, so each takes effect
 before it returns. The node's commands are carried out here (``_carry_out``), or handed to the tunnel's owner.
@@ -130,7 +130,7 @@ class Tunnel:
         """Carries packets until cancelled. Raises UserError if the interface is deleted under us.
 
         Args:
-            on_command: carries out what the node asks of its owner; called from within a drain, and must not wait.
+            on_command: carries out the node's commands to its owner; called within a drain, must not wait.
             task_status: trio's, started once packets are carried.
         """
         self._on_command = on_command
@@ -202,7 +202,7 @@ class Tunnel:
         self._driver.drain()
 
     async def netcheck(self, timeout: float, *, max_age: float = 0.0) -> Report | None:
-        """Returns a report begun now, or at most ``max_age`` seconds ago; None where ``timeout`` seconds bring none."""
+        """Returns a report begun at most ``max_age`` seconds ago; None if ``timeout`` seconds bring none."""
         oldest = trio.current_time() - max_age
         return await self._answers.report(lambda: self.report, self.check, oldest, timeout)
 
@@ -318,7 +318,10 @@ class Tunnel:
     # What the node asks for
 
     def _carry_out_all(self) -> bool:
-        """Carries out what the node has asked for. Returns whether there was anything: that may be news to the node."""
+        """Carries out what the node has asked for.
+
+        Returns whether there was anything: that may be news to the node.
+        """
         n_done = 0
         while (command := self._node.poll_command()) is not None:
             self._carry_out(command)

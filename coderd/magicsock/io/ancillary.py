@@ -46,10 +46,11 @@ ANCILLARY_SIZE = 3 * socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_IN6_PKTIN
 
 
 def describe(ancillary: list[tuple[int, int, bytes]], n_bytes: int) -> tuple[int | None, bool, int]:
-    """Reads what the kernel says of a batch of ``n_bytes``.
+    """Parses the kernel's ancillary data on a batch of ``n_bytes``.
 
-    Returns: its datagrams' size, whether it met congestion, and how many datagrams the buffer had no room for so far (0:
-        not said). Without a size there is one datagram; None is for a size that is wrong.
+    Returns: the datagrams' size (``n_bytes``, for one datagram, where the kernel gives none; None if it is
+        invalid), whether the batch was marked CE, and how many datagrams the kernel has dropped for want of
+        buffer so far (0 where it does not say).
     """
     size: int | None = max(n_bytes, 1)
     is_congested, n_overflowed = False, 0

@@ -4,10 +4,10 @@ These are found by the mark with which packets take the way that the tunnel's ow
 
 A full tunnel (wg-quick with AllowedIPs = 0.0.0.0/0, Tailscale with an exit node) keeps its own packets out of
 itself by a mark: rules send what bears it by the main table, and all the rest into the tunnel. Our datagrams
-are a tunnel's too. Without that mark they would travel inside the other one, with its MTU, its detour and its NAT;
-and where the other one's peer is reached through us, each would carry the other round and round. So they bear
-it, where there is one. So do connections to server and relays (``http/dialer.py``), unless they lead nowhere
-so: a company's server may be reached through its tunnel alone.
+are a tunnel's too. Without that mark they would travel inside the other one, with its MTU, its detour and its
+NAT; and where the other one's peer is reached through us, each would carry the other round and round. So they
+bear it, where there is one. So do connections to server and relays (``http/dialer.py``), unless they lead
+nowhere so: a company's server may be reached through its tunnel alone.
 """
 
 import errno
@@ -24,7 +24,7 @@ _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.
 
 
 def find_mark(netlink: Any, family: int, tunnels: Collection[int]) -> int:
-    """Finds the least mark by which a packet to anywhere passes by the tunnels; 0 if none is needed, or none helps.
+    """Finds the least mark with which packets bypass the tunnels; 0 if none is needed, or none helps.
 
     Args:
         netlink: pyroute2's, open.

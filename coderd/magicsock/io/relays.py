@@ -56,8 +56,8 @@ class RelayInfo:
 class RelayReceiver(Protocol):
     """Taker of what happens on the links, each call about one region.
 
-    Called from the links' tasks, in order, and must not wait: a packet that a queue and a wake-up carried to its reader would
-    cost more than the reader's work on it.
+    Called from the links' tasks, in order, and must not wait: a packet that a queue and a wake-up carried to
+    its reader would cost more than the reader's work on it.
     """
 
     def handle_relayed(self, region: int, sender: NodePublic, packets: Sequence[Buffer]) -> None:

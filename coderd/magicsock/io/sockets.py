@@ -1,4 +1,4 @@
-"""The UDP sockets, one per address family on the same port. Batches out by UDP_SEGMENT, batches in by UDP_GRO.
+"""The UDP sockets, one per address family on one port. Batches leave by UDP_SEGMENT, and arrive by UDP_GRO.
 
 Beside them there may be spare ones, for IPv4 alone, on any port: a NAT that gives each flow a port of its own
 may open by one of them. They go by numbers, and what comes to them is reported with theirs.
@@ -124,7 +124,7 @@ class UdpSockets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._marks[sock.family == socket.AF_INET6])
 
     def open_spare(self, number: SocketId) -> socket.socket | None:
-        """Binds one more socket for IPv4, to be read like the usual ones; None where the host has none to give."""
+        """Binds one more socket for IPv4, read like the main ones; None if the host has none to give."""
         try:
             sock = bind(socket.AF_INET, 0)
         except OSError as error:
@@ -185,7 +185,7 @@ class UdpSockets:
         return source, message.datagrams, message.is_congested
 
     def receive_message(self, sock: socket.socket, buffer: bytearray | memoryview) -> Message | None:
-        """Reads one batch into ``buffer``, with the sender and the ancillary data as the kernel gives them; None if there is none now."""
+        """Reads one batch into ``buffer``. Returns sender and ancillary data; None if there is none."""
         try:
             n_bytes, ancillary, flags, sender = sock.recvmsg_into([buffer], ANCILLARY_SIZE)
         except BlockingIOError:
@@ -253,7 +253,8 @@ class UdpSockets:
     def _recover(self, sock: socket.socket, transmit: UdpTransmit, error: int) -> int:
         """Sends a refused batch one by one, if that may help: nothing of it was sent.
 
-        Where there is no segmentation, it is not asked for again; what is too long may be so only in one piece.
+        Where there is no segmentation, it is not asked for again; what is too long may be so only in one
+        piece.
         """
         if error == errno.EINVAL and transmit.local is not None:
             return error  # more likely an address that is no longer ours
