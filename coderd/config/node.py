@@ -86,7 +86,7 @@ INSECURE = Setting(
     "CODERD_INSECURE",
     SWITCH,
     "false",
-    "Send the token over plain HTTP, where anybody on the network path can read it.",
+    "Send the token over plain HTTP, where everyone on the network path can read it.",
 )
 TOKEN_FILE = Setting(
     "token_file",

@@ -99,7 +99,7 @@ def check_secrecy(url: ServerUrl) -> None:
     """Raises UserError if a token sent to this server could be read on the network path."""
     if not url.may_carry_tokens:
         raise UserError(
-            f"{url} is not encrypted: anybody on the network path could read the token",
+            f"{url} is not encrypted: everyone on the network path could read the token",
             exit_code=Exit.REFUSED,
             hint="Nothing was sent. Give the server's https URL, with the --pin that it prints; or accept it by --insecure.",
             code="not_encrypted",
