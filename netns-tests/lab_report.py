@@ -144,12 +144,12 @@ GRID = """\
 Mapping: `easy` is endpoint-independent, `address` address-dependent, `hard` address-and-port-dependent with random
 ports, `sequential` the same with ports in sequence. Filtering: `open` is endpoint-independent, `by-address`
 address-dependent, `by-port` address-and-port-dependent. Every kind is confirmed by plain sockets and by coturn's
-`turnutils_natdiscovery` (`netns-tests/test_nats.py`). Sequential ports are foretold, random ones are not guessed.
+`turnutils_natdiscovery` (`netns-tests/test_nats.py`). Sequential ports are predicted, random ones are not.
 """
 
 BIRTHDAYS_SAY = """\
-Random ports can be searched for, where both ends run with `--birthday`; by default nobody does, and the grid is without. It is a
-matter of luck, so nothing is foretold.
+Random ports can be searched for, where both ends run with `--birthday`; by default no node does, and the grid is without. It is a
+matter of luck, so no path is predicted.
 
 """
 

@@ -351,7 +351,7 @@ def run(options: argparse.Namespace) -> None:
         "One server process on one core, all nodes in one process on the other; no TLS; the database on disk.",
         "teams: users with 1–3 devices and 1–4 workspaces, one workspace in five shared. ops: besides, one device that may "
         "meet every workspace.",
-        "joins: 64 at a time, until everybody knows everybody whom they may meet. Memory: resident, joined and idle, less that of the "
+        "joins: 64 at a time, until every node knows every peer. Memory: resident, joined and idle, less that of the "
         "empty server. Change to peer: new endpoints of one node after another, to each peer's NetMap.",
         "restart: SIGTERM, and a new process; seconds from its listening.",
     ]

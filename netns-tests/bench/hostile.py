@@ -37,14 +37,14 @@ WARM_UP = 1.0
 """Seconds that a client has before it is measured."""
 QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 WHAT = {
-    NOTHING: "nobody",
+    NOTHING: "no load",
     "app-websocket-browser": "a browser's WebSocket to an app: empty pongs",
     "app-websocket-app": "an app's WebSocket: empty pongs",
     "app-chunks": "an app's answer in chunks of one byte",
     "upload": "an upload in chunks of one byte",
     "slow-reader": "an answer without end, taken slowly",
     "coordination": "a node's WebSocket: empty pongs",
-    "relay": "a relay client: empty unknown frames, packets of a byte to nobody",
+    "relay": "a relay client: empty unknown frames, packets of a byte to an unknown key",
     "relay-websocket": "the same through a WebSocket",
     "relay-strangers": "handshakes with the relay, begun and left",
     "terminal": "a browser's terminal, resized without pause",

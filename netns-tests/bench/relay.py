@@ -211,7 +211,7 @@ def run(options: argparse.Namespace) -> None:
     """Everything, and out with it."""
     notes = [
         f"Frames of {PACKET_SIZE} bytes ({FRAME_SIZE} with their header) in bursts of up to {BURST}; a pair is two clients.",
-        "carried: the highest rate offered of which no more than 0.1 % is lost. offered and delivered: everybody sends as fast "
+        "carried: the highest rate offered of which no more than 0.1 % is lost. offered and delivered: every client sends as fast "
         "as the relay takes it. wait: from the sender's write to the receiver's read, at half of the carried rate.",
         "nodes: one TCP stream per pair inside tunnels that the server relays, all pairs added up; plain TCP: without tunnel "
         "or relay; haproxy: plain TCP through a proxy on the relay's host, one thread.",

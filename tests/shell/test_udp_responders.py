@@ -239,11 +239,11 @@ NODE: dict[tuple[str, str], Callable[[], Measured]] = {
         "node, disco",
         "the pong that shows that a peer is at a new address: a ping of the tunnel's size",
     ): first_pong,
-    ("node, disco", "a pong that nobody waits for"): unasked_pong,
-    ("node, disco", "anything of somebody who is no peer"): stranger,
+    ("node, disco", "a pong that was not requested"): unasked_pong,
+    ("node, disco", "anything from an address of no peer"): stranger,
     (
         "node, disco",
-        "what nobody can read, from where a peer is said to be: a ping there, a handshake, a call by relay",
+        "undecryptable bytes from a peer's candidate: a ping there, a handshake, a call-me-maybe by relay",
     ): unreadable,
     ("node, by relay", "a call-me-maybe that names 64 ports of one address"): lambda: call(
         [(OTHER[0], 1000 + i) for i in range(64)]
@@ -252,7 +252,7 @@ NODE: dict[tuple[str, str], Callable[[], Measured]] = {
         [(f"203.0.{i}.1", 1000) for i in range(64)]
     ),
     ("node, by relay", "a ping"): relayed_ping,
-    ("node, STUN", "an answer that nobody waits for, or a request"): unasked_stun,
+    ("node, STUN", "an unrequested answer, or a request"): unasked_stun,
     ("WireGuard", "a peer's initiation"): initiated,
     ("WireGuard", "the same under load: a cookie"): under_load,
     ("WireGuard", "an initiation that came before"): initiated_again,
