@@ -14,8 +14,14 @@ FORMER_WORDS = (
     "take that back",
     "what is none",
     "whoever comes first",
+    "foretold",
+    "nobody",
+    "somebody",
+    "everybody",
+    "anybody",
+    "whoever",
 )
-"""Words of ours that gave way to the field's."""
+"""Words that gave way to the field's, or to the name of the user, node or client that is meant."""
 
 
 def entries() -> dict[str, str]:
@@ -43,6 +49,9 @@ def test_entries_are_in_the_order_of_the_alphabet() -> None:
 
 def test_no_page_for_users_has_a_former_word() -> None:
     found = [
-        (path.name, word) for path, text in pages().items() for word in FORMER_WORDS if word in text.lower()
+        (path.name, word)
+        for path, text in pages().items()
+        for word in FORMER_WORDS
+        if word in re.sub(r"`[^`]*`", "", text).lower()  # names of tests stay as they are
     ]
     assert found == []
