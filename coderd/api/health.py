@@ -18,7 +18,7 @@ class HealthFinding(ApiMessage, frozen=True):
     """
     severity: SeverityText
     message: str
-    """What is wrong and what follows from it, as a sentence."""
+    """Sentence that says what fails and what its users notice."""
     fix: str
     """What to do, as a sentence."""
 
